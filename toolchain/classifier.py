@@ -1,0 +1,90 @@
+"""Artifact, runtime and preprocessing as one: a photograph or frame in, a named answer out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.artifact import Artifact, Card, read_artifact
+from toolchain.errors import BadInputError
+from toolchain.preprocess import Image, check_frame, decode, read
+from toolchain.runtimes import Answer, Runtime, open_runtime
+
+DEFAULT_DEVICE = "ort:cpu"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer to one photograph.
+
+    `rejected` means that the network is not sure enough to name any of its classes (the card's threshold).
+    `top` holds the most probable classes, best first. `logits` is float32 [classes].
+    """
+
+    label: str
+    probability: float
+    rejected: bool
+    top: tuple[tuple[str, float], ...]
+    logits: NDArray[np.float32]
+
+
+class Classifier:
+    """A deployed network. `predict` is all that most programs need; the steps are there for those that pipeline."""
+
+    def __init__(self, card: Card, runtime: Runtime) -> None:
+        self.card = card
+        self.runtime = runtime
+
+    def predict(self, source: str | os.PathLike[str] | bytes | Image, top: int = 5) -> Prediction:
+        """Name what is on one photograph: a path, the bytes of an encoded picture, or a uint8 RGB frame.
+
+        Raises UnreadableImageError when it is not a whole picture.
+        """
+        return self.predict_batch([source], top)[0]
+
+    def predict_batch(
+        self, sources: Sequence[str | os.PathLike[str] | bytes | Image], top: int = 5
+    ) -> list[Prediction]:
+        """Name several photographs in one inference; see `predict`."""
+        if not sources:
+            return []
+        images = np.stack([self.preprocess(source) for source in sources])
+        return self.interpret(self.runtime.infer(images), top)
+
+    def preprocess(self, source: str | os.PathLike[str] | bytes | Image) -> Image:
+        """Turn a photograph into the network's input, uint8 [height, width, 3], as the card says."""
+        if isinstance(source, bytes):
+            image = decode(source)
+        elif isinstance(source, str | os.PathLike):
+            image = read(Path(source))
+        else:
+            image = check_frame(source)
+        return self.card.preprocess(image)
+
+    def interpret(self, answer: Answer, top: int = 5) -> list[Prediction]:
+        """Put names to a runtime's answer, a Prediction for each of the batch."""
+        if top < 1:
+            raise BadInputError(f"top must be at least 1, not {top}")
+        reject = self.card.reject
+        predictions = []
+        for logits, probabilities in zip(answer.logits, answer.probabilities, strict=True):
+            order = np.argsort(-probabilities, kind="stable")[:top]
+            ranked = tuple((self.card.labels[i], float(probabilities[i])) for i in order)
+            label, probability = ranked[0]
+            rejected = reject is not None and probability < reject.threshold
+            predictions.append(Prediction(label, probability, rejected, ranked, logits))
+        return predictions
+
+
+def load(artifact: str | os.PathLike[str] | Artifact, device: str = DEFAULT_DEVICE, threads: int = 0) -> Classifier:
+    """Open a model file on a device, ready to predict.
+
+    Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.
+    """
+    whole = artifact if isinstance(artifact, Artifact) else read_artifact(Path(artifact))
+    return Classifier(whole.card, open_runtime(whole, device, threads=threads))

@@ -1,0 +1,111 @@
+"""What a person types. Each command is a module of its own, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from toolchain._version import __version__
+from toolchain.errors import EdgetlError, ExitCode
+
+COMMANDS = {
+    "finetune": "Train a network on your photographs.",
+    "export": "Write a run as one ONNX file, and quantise it.",
+    "bench": "Measure accuracy and latency on every device at hand.",
+    "camera": "Name what a camera sees, as it sees it.",
+    "predict": "Name what is on photographs.",
+    "card": "Show what a model file says about itself.",
+    "data": "List, inspect, check and download photographs.",
+    "doctor": "Show what this machine can run, and what is missing.",
+    "demo": "Walk the whole road on drawn pets, offline.",
+}
+"""Name and one-line help; the help stands here so that `edgetl --help` imports no command."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands live in `toolchain.cli.<name>` as `command`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"toolchain.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgetl")
+def root() -> None:
+    """Take a folder of photographs to an image classifier on an edge device.
+
+    \b
+    edgetl demo                                  the whole road, offline, in two minutes
+    edgetl finetune PHOTOS --out RUN             train
+    edgetl export RUN --int8                     one ONNX file, float and int8
+    edgetl bench RUN                             accuracy and latency on this machine
+    edgetl camera RUN/model.int8.onnx            name what the webcam sees
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the documented code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(words))
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command; tell errors as one line of what is wrong and one of what to do; return the exit code."""
+    try:
+        result = root.main(args=list(words), prog_name="edgetl", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else ExitCode.DONE
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _tell(words, "interrupted", "", ExitCode.INTERRUPTED)
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`edgetl ... | head`); nobody is left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    except Exception as error:
+        if "--debug" in words:
+            raise
+        message, hint, code = _explain(error)
+        _tell(words, message, hint, code)
+        return code
+
+
+def _explain(error: Exception) -> tuple[str, str, ExitCode]:
+    if isinstance(error, EdgetlError):
+        return error.message, error.hint, error.exit_code
+    if isinstance(error, click.ClickException):
+        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "edgetl"
+        return error.format_message(), f"See `{path} --help`.", ExitCode.BAD_INPUT
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}", "Check the path, its permissions and the space left.", ExitCode.BAD_INPUT
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    message = f"unexpected {type(error).__name__}: {reason}"
+    return message, "Run it again with --debug and report it.", ExitCode.DEFECT
+
+
+def _tell(words: Sequence[str], message: str, hint: str, code: ExitCode) -> None:
+    line = " ".join(message.split())
+    print(f"error: {line}" if code != ExitCode.INTERRUPTED else line, file=sys.stderr)
+    if hint:
+        print(f"hint: {' '.join(hint.split())}", file=sys.stderr)
+    if "--json" in words:
+        import json
+
+        print(json.dumps({"error": line, "hint": hint, "exit_code": int(code)}))

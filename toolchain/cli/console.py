@@ -1,0 +1,115 @@
+"""The terminal: results to stdout, progress and remarks to stderr, JSON where it is asked for."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console as RichConsole
+from rich.console import RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from toolchain import files
+from toolchain.progress import Task
+
+PLAIN_INTERVAL_S = 5.0
+
+
+class Console:
+    """One command's output; also its `Reporter` (see `toolchain.progress`)."""
+
+    def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
+        self.json = json
+        self.quiet = quiet
+        self._out = RichConsole(highlight=False)
+        self._err = RichConsole(stderr=True, highlight=False)
+
+    def result(self, document: Any, *renderables: RenderableType) -> None:
+        """Print the command's result: `document` as JSON with `--json`, else `renderables` for people."""
+        if self.json:
+            click.echo(files.to_json(document), nl=False)
+            return
+        for renderable in renderables:
+            # A table written to a file or pipe must not be folded to 80 columns.
+            self._out.print(renderable, width=None if self._out.is_terminal else 200)
+
+    def say(self, message: str) -> None:
+        if not self.quiet:
+            self._err.print(message, markup=False, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        self._err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Task]:
+        if self.quiet:
+            yield _Quiet()
+        elif self._err.is_terminal:
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[note]}", markup=False),
+            )
+            with Progress(*columns, console=self._err) as progress:
+                yield _Bar(progress, description, total)
+        else:
+            yield _Lines(self._err, description, total)
+
+
+class _Quiet:
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        pass
+
+
+class _Bar:
+    def __init__(self, progress: Progress, description: str, total: int) -> None:
+        self._progress = progress
+        self._task = progress.add_task(description, total=total, note="")
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self._progress.advance(self._task, steps)
+        if note:
+            self._progress.update(self._task, note=note)
+
+
+class _Lines:
+    """Progress for logs: a line at the start of silence and one at the end, with the time left."""
+
+    def __init__(self, err: RichConsole, description: str, total: int) -> None:
+        self._err, self._description, self._total = err, description, total
+        self._done = 0
+        self._note = ""
+        self._start = self._told = time.monotonic()
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        self._done += steps
+        self._note = note or self._note
+        now = time.monotonic()
+        finished = self._done >= self._total
+        if not finished and now - self._told < PLAIN_INTERVAL_S:
+            return
+        self._told = now
+        elapsed = now - self._start
+        left = elapsed / max(self._done, 1) * (self._total - self._done)
+        span = f"{elapsed:.1f} s" if finished else f"{left:.0f} s left"
+        parts = [f"{self._description}: {self._done}/{self._total}", span, self._note]
+        self._err.print(", ".join(part for part in parts if part), markup=False, soft_wrap=True)
+
+
+def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command `--json`, `--quiet` and `--debug`; the function gets a `console` in their place."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
+    @click.option("--quiet", is_flag=True, help="No progress and no remarks; results and warnings only.")
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(function)
+    def wrapped(*args: Any, as_json: bool, quiet: bool, debug: bool, **kwargs: Any) -> Any:
+        return function(*args, console=Console(json=as_json, quiet=quiet), **kwargs)
+
+    return wrapped

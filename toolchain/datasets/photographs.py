@@ -1,0 +1,46 @@
+"""Photographs with labels, in splits: what every data set looks like to the rest of edgetl."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+SPLITS = ("train", "val", "calibration", "test")
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One image file. `name` is its path below the data set's folder, `label` an index into the classes."""
+
+    name: str
+    path: Path
+    label: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Named classes and, for each split, its photographs in a fixed order.
+
+    `warnings` are things that the user should know: photographs that are missing, duplicates across splits.
+    `licences` maps what is licensed to its terms.
+    """
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    splits: dict[str, tuple[Photograph, ...]]
+    warnings: tuple[str, ...] = ()
+    licences: dict[str, str] = field(default_factory=dict)
+
+    def split_sha256(self, split: str) -> str:
+        """A hash of which photographs the split holds, under which label; independent of order and folder."""
+        lines = sorted(f"{photo.sha256} {self.classes[photo.label]}" for photo in self.splits[split])
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    @property
+    def sha256(self) -> str:
+        """A hash of all splits together."""
+        parts = [f"{split} {self.split_sha256(split)}" for split in SPLITS]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,51 @@
+"""The errors that a person sees: what is wrong, what to do, and the exit code."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes of every command (docs/design.md, section 3)."""
+
+    DONE = 0
+    PROMISE_BROKEN = 1
+    BAD_INPUT = 2
+    MISSING = 3
+    DEFECT = 70
+    INTERRUPTED = 130
+
+
+class EdgetlError(Exception):
+    """Something the user can act on. `message` says what is wrong, `hint` what to do about it."""
+
+    exit_code: ExitCode = ExitCode.BAD_INPUT
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class BadInputError(EdgetlError):
+    """A wrong option, a broken file, data that cannot be used. Exit code 2."""
+
+
+class UnreadableImageError(BadInputError):
+    """An image file that cannot be decoded whole. Exit code 2 where it is the only input."""
+
+
+class ArtifactError(BadInputError):
+    """A model file that is not a whole and valid edgetl artifact. Exit code 2."""
+
+
+class MissingError(EdgetlError):
+    """This machine lacks something: a device, an optional package, a camera, data. Exit code 3."""
+
+    exit_code = ExitCode.MISSING
+
+
+class PromiseBrokenError(EdgetlError):
+    """A promise was measured and not kept: accuracy drop, parity, regression. Exit code 1."""
+
+    exit_code = ExitCode.PROMISE_BROKEN

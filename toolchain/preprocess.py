@@ -1,0 +1,135 @@
+"""The one definition of preprocessing: from a photograph to the uint8 picture that enters the graph.
+
+What comes after (conversion to float, normalisation) is inside the ONNX graph, so nobody can get it wrong.
+Training, calibration, accuracy, `predict` and `camera` all go through this module.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+# A file of a few bytes can claim gigabytes of pixels. OpenCV reads this limit once, when it is loaded.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
+
+import cv2
+import numpy as np
+from msgspec import Meta
+from numpy.typing import NDArray
+
+from toolchain.errors import UnreadableImageError
+
+Image = NDArray[np.uint8]
+"""uint8 [height, width, 3], RGB."""
+
+Side = Annotated[int, Meta(ge=1, le=8192)]
+
+INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
+
+# A picture that cannot be decoded is an UnreadableImageError here; OpenCV's own lines would only repeat it.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """What a caller does to a photograph before the graph. Stored in the card, word for word.
+
+    `shortest-edge`: scale so that the shortest edge is `shortest_edge` pixels, then cut the centre
+    `height` x `width`. `squash`: scale straight to `width` x `height`.
+    """
+
+    height: Side = 224
+    width: Side = 224
+    resize: Literal["shortest-edge", "squash"] = "shortest-edge"
+    shortest_edge: Side = 232
+    interpolation: Literal["area", "linear"] = "area"
+    crop: Literal["center"] = "center"
+    colour: Literal["RGB"] = "RGB"
+
+    def __post_init__(self) -> None:
+        if self.resize == "shortest-edge" and self.shortest_edge < max(self.height, self.width):
+            raise ValueError(
+                f"shortest_edge {self.shortest_edge} is smaller than the crop {self.height} x {self.width}"
+            )
+
+    def __call__(self, image: Image) -> Image:
+        """Turn an RGB picture of any size into the network's input, uint8 [height, width, 3]."""
+        if self.resize == "squash":
+            return self._scaled(image, self.width, self.height)
+        height, width = image.shape[:2]
+        scale = self.shortest_edge / min(height, width)
+        new_height = max(self.shortest_edge, round(height * scale))
+        new_width = max(self.shortest_edge, round(width * scale))
+        scaled = self._scaled(image, new_width, new_height)
+        top, left = (new_height - self.height) // 2, (new_width - self.width) // 2
+        return np.ascontiguousarray(scaled[top : top + self.height, left : left + self.width])
+
+    def _scaled(self, image: Image, width: int, height: int) -> Image:
+        if image.shape[:2] == (height, width):
+            return image
+        return cv2.resize(image, (width, height), interpolation=INTERPOLATIONS[self.interpolation])  # type: ignore[return-value]
+
+
+def check_frame(frame: object) -> Image:
+    """Return `frame` as an RGB picture if it is one: uint8 [height, width, 3]; grey [height, width] is widened.
+
+    Raises UnreadableImageError for anything else.
+    """
+    if not isinstance(frame, np.ndarray) or frame.dtype != np.uint8:
+        found = f"{frame.dtype} array" if isinstance(frame, np.ndarray) else type(frame).__name__
+        raise UnreadableImageError(
+            f"a frame must be a uint8 NumPy array, not {found}", "Convert it to uint8 RGB, values 0 to 255."
+        )
+    if frame.ndim == 2:
+        frame = np.repeat(frame[:, :, None], 3, axis=2)
+    if frame.ndim != 3 or frame.shape[2] != 3 or min(frame.shape) < 1:
+        raise UnreadableImageError(
+            f"a frame must have the shape [height, width, 3], not {list(frame.shape)}",
+            "Drop the alpha channel and pass one RGB picture at a time.",
+        )
+    return frame
+
+
+def decode(data: bytes, name: str = "image") -> Image:
+    """Decode an encoded photograph (JPEG, PNG, WebP, BMP, TIFF, GIF: the first frame) to uint8 RGB, turned by EXIF.
+
+    Grey becomes RGB, 16 bits become 8, alpha is dropped. Raises UnreadableImageError, naming `name`, when the
+    bytes are not a whole picture: OpenCV would fill what is missing with grey and say nothing.
+    """
+    if not data:
+        raise UnreadableImageError(f"{name}: the file is empty")
+    if _is_truncated(data):
+        raise UnreadableImageError(f"{name}: the picture is truncated", "Copy or download the file again.")
+    try:
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise UnreadableImageError(f"{name}: not a readable picture ({error.err})") from None
+    if bgr is None:
+        raise UnreadableImageError(f"{name}: not a readable picture")
+    if bgr.dtype != np.uint8:
+        raise UnreadableImageError(f"{name}: {bgr.dtype} pixels are not supported", "Save it with 8 bits.")
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def read(path: Path) -> Image:
+    """Read a photograph from a file; see `decode`. Raises UnreadableImageError naming the path."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: {error.strerror or error}") from None
+    return decode(data, str(path))
+
+
+def _is_truncated(data: bytes) -> bool:
+    if data.startswith(b"\xff\xd8"):
+        # Entropy-coded data cannot contain these markers, so the last scan must be followed by an end of image.
+        # (An Exif thumbnail is a whole JPEG of its own, before the scan.)
+        scan = data.rfind(b"\xff\xda")
+        return scan >= 0 and data.find(b"\xff\xd9", scan) < 0
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return b"IEND" not in data[-4096:]
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return False

@@ -1,0 +1,64 @@
+"""ONNX Runtime, OpenVINO and PyTorch behind one small protocol.
+
+Each implementation is a module of its own, imported only when its device is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.artifact import Artifact
+from toolchain.errors import BadInputError
+from toolchain.runtimes.devices import parse_device
+
+__all__ = ["Answer", "Runtime", "open_runtime"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a network says about a batch. Both arrays are float32 [batch, classes] and belong to the caller."""
+
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+
+class Runtime(Protocol):
+    """One artifact, loaded on one device."""
+
+    device: str
+    """The name it was asked for by, such as `ort:cpu`."""
+    provider_effective: str
+    """What really runs it, as the runtime itself tells, such as `CPUExecutionProvider`."""
+    threads: int
+    """Threads that one inference uses."""
+
+    def infer(self, images: NDArray[np.uint8]) -> Answer:
+        """Answer for `images`, uint8 [batch, height, width, 3], RGB, preprocessed as the card says."""
+
+
+_MODULES = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+
+
+def open_runtime(artifact: Artifact, device: str, *, threads: int = 0, unproven: bool = False) -> Runtime:
+    """Load `artifact` on `device` (see `toolchain.runtimes.devices`).
+
+    `threads` 0 means one for each core. An int8 artifact is refused on a runtime that its card does not name,
+    unless `unproven`: one runtime can read another's int8 file and answer nonsense.
+
+    Raises MissingError when the device or its package is not on this machine, BadInputError when the device's
+    name is wrong or the artifact cannot run there.
+    """
+    family, target = parse_device(device)
+    if not unproven and not artifact.card.proven_on(device):
+        raise BadInputError(
+            f"{artifact.path} was proven on {', '.join(artifact.card.runtimes) or 'no runtime'}, not on {device}",
+            "Run it there, or use the float file, which answers the same on every runtime.",
+        )
+    module = import_module(f"toolchain.runtimes.{_MODULES[family]}")
+    runtime: Runtime = module.load(artifact, target, threads)
+    return runtime

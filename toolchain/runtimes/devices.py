@@ -1,0 +1,133 @@
+"""Names of devices, and which of them this machine has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from toolchain.errors import BadInputError
+
+KNOWN = (
+    "ort:cpu",
+    "ort:cuda",
+    "ort:tensorrt",
+    "openvino:CPU",
+    "openvino:GPU",
+    "openvino:NPU",
+    "openvino:AUTO",
+    "torch:cpu",
+    "torch:cuda",
+)
+"""Every device that `all` looks for."""
+
+ORT_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device by name; `reason` is why it is not available, `install` what would change that."""
+
+    name: str
+    available: bool
+    reason: str = ""
+    install: str = ""
+
+
+def parse_device(name: str) -> tuple[str, str]:
+    """Split `ort:cpu` into runtime and target. Raises BadInputError for a name that no runtime knows.
+
+    OpenVINO's own device strings (`GPU.1`, `HETERO:GPU,CPU`) are passed on as they are.
+    """
+    family, _, target = name.partition(":")
+    families = {"ort": tuple(ORT_PROVIDERS), "openvino": None, "torch": ("cpu", "cuda", "mps")}
+    if family in families and target:
+        allowed = families[family]
+        if allowed is None or target.split(":")[0] in allowed:
+            return family, target
+    raise BadInputError(f"unknown device {name!r}", f"Choose one of: {', '.join(KNOWN)}, or all.")
+
+
+def discover() -> list[Device]:
+    """Look for every known device. Loads the runtimes that are installed, which takes about a second."""
+    return [probe(name) for name in KNOWN]
+
+
+def probe(name: str) -> Device:
+    """Look for one device. Raises BadInputError for an unknown name."""
+    family, target = parse_device(name)
+    return {"ort": _probe_ort, "openvino": _probe_openvino, "torch": _probe_torch}[family](name, target)
+
+
+def expand(names: Sequence[str]) -> list[str]:
+    """Replace `all` by every known device, drop repetitions, and check each name."""
+    expanded = dict.fromkeys(device for name in names for device in (KNOWN if name == "all" else (name,)))
+    for device in expanded:
+        parse_device(device)
+    return list(expanded)
+
+
+def cores() -> int:
+    """Cores that this process may use (a container or `taskset` may allow fewer than the machine has)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _probe_ort(name: str, target: str) -> Device:
+    if find_spec("onnxruntime") is None:
+        return Device(name, False, "ONNX Runtime is not installed", "pip install onnxruntime")
+    import onnxruntime
+
+    provider = ORT_PROVIDERS[target]
+    if provider in onnxruntime.get_available_providers():
+        return Device(name, True)
+    return Device(
+        name,
+        False,
+        f"this onnxruntime {onnxruntime.__version__} has no {provider}",
+        "pip uninstall onnxruntime && pip install onnxruntime-gpu (needs an NVIDIA GPU)",
+    )
+
+
+def _probe_openvino(name: str, target: str) -> Device:
+    if find_spec("openvino") is None:
+        return Device(name, False, "OpenVINO is not installed", "pip install openvino")
+    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
+    import openvino
+
+    found = openvino.Core().available_devices
+    wanted = target.split(":")[-1].split(",") if ":" in target else [] if target == "AUTO" else [target]
+    # `GPU` stands for `GPU.0` where there are several.
+    kinds = {have.split(".")[0] for have in found}
+    missing = [device for device in wanted if device.split(".")[0] not in kinds]
+    if not missing:
+        return Device(name, True)
+    drivers = {"GPU": "install Intel's GPU compute runtime", "NPU": "install Intel's NPU driver"}
+    return Device(
+        name,
+        False,
+        f"OpenVINO {openvino.__version__} finds no {missing[0]} here, only {', '.join(found)}",
+        drivers.get(missing[0].split(".")[0], ""),
+    )
+
+
+def _probe_torch(name: str, target: str) -> Device:
+    if find_spec("torch") is None:
+        return Device(name, False, "PyTorch is not installed", "pip install 'edgetl[train]'")
+    import torch
+
+    kind = target.split(":")[0]
+    if kind == "cpu":
+        return Device(name, True)
+    if kind == "cuda" and torch.cuda.is_available():
+        index = int(target.partition(":")[2] or 0)
+        if index < torch.cuda.device_count():
+            return Device(name, True)
+        return Device(name, False, f"there are {torch.cuda.device_count()} CUDA devices")
+    if kind == "mps" and torch.backends.mps.is_available():
+        return Device(name, True)
+    return Device(name, False, f"torch {torch.__version__} finds no {kind.upper()} device")
