@@ -21,7 +21,7 @@ from toolchain.errors import ArtifactError
 from toolchain.preprocess import Preprocess
 
 CARD_KEY = "edgetl.card"
-CARD_SCHEMA = "edgetl.card/1"
+CARD_SCHEMA: Literal["edgetl.card/1"] = "edgetl.card/1"
 MAX_CARD_BYTES = 4 << 20
 MAX_ARTIFACT_BYTES = 1 << 30
 
@@ -76,6 +76,8 @@ class Source:
     weights_sha256: Sha256 | None
     data: str
     licences: dict[str, str]
+    run_sha256: Sha256 | None = None
+    """SHA-256 of the run's `model.safetensors`, by which `bench` finds the float run in PyTorch."""
 
 
 @dataclass(frozen=True)
@@ -127,20 +129,26 @@ class Artifact:
         return len(self.model) / 1e6
 
 
-def write_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
-    """Put `card` into `model`, check the whole, and rename it into place at `path`.
+def make_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
+    """Put `card` into a copy of `model` and check the whole, without writing it to `path` yet.
 
     Raises ArtifactError when what would be written could not be read back.
     """
-    kept = [entry for entry in model.metadata_props if entry.key != CARD_KEY]
-    del model.metadata_props[:]
-    model.metadata_props.extend(kept)
-    model.metadata_props.add(key=CARD_KEY, value=msgspec.json.encode(card).decode())
-    with files.replaced(path) as beside:
-        beside.write_bytes(model.SerializeToString())
-        onnx.checker.check_model(str(beside), full_check=True)
-        artifact = read_artifact(beside)
-    return replace(artifact, path=path)
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    kept = [entry for entry in whole.metadata_props if entry.key != CARD_KEY]
+    del whole.metadata_props[:]
+    whole.metadata_props.extend(kept)
+    whole.metadata_props.add(key=CARD_KEY, value=msgspec.json.encode(card).decode())
+    onnx.checker.check_model(whole, full_check=True)
+    return _parse(whole.SerializeToString(), path)
+
+
+def write_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
+    """`make_artifact`, and rename it into place at `path`."""
+    artifact = make_artifact(model, card, path)
+    files.write_bytes(path, artifact.model)
+    return artifact
 
 
 def read_artifact(path: Path) -> Artifact:
@@ -151,9 +159,8 @@ def read_artifact(path: Path) -> Artifact:
     """
     try:
         if path.is_dir():
-            raise ArtifactError(
-                f"{path} is a folder, not a model file", "Pass the model.onnx that `edgetl export` wrote into it."
-            )
+            hint = "Pass the model.onnx that `edgetl export` wrote into it."
+            raise ArtifactError(f"{path} is a folder, not a model file", hint)
         size = path.stat().st_size
         if size > MAX_ARTIFACT_BYTES:
             raise ArtifactError(f"{path} has {size / 1e9:.1f} GB; an artifact has at most 1 GiB")
@@ -162,6 +169,10 @@ def read_artifact(path: Path) -> Artifact:
         raise ArtifactError(f"{path} does not exist", "Write one with `edgetl export RUN_DIR`.") from None
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from None
+    return _parse(data, path)
+
+
+def _parse(data: bytes, path: Path) -> Artifact:
     try:
         model = onnx.load_model_from_string(data)
     except Exception:  # protobuf raises its own types, which differ between its implementations
@@ -170,9 +181,8 @@ def read_artifact(path: Path) -> Artifact:
         raise ArtifactError(f"{path} is not a whole ONNX file: it holds no network", "Copy or export it again.")
     for tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise ArtifactError(
-                f"{path}: the weights `{tensor.name}` lie in another file", "Export it again, into one file."
-            )
+            hint = "Export it again, into one file."
+            raise ArtifactError(f"{path}: the weights `{tensor.name}` lie in another file", hint)
     card = _read_card(model, path)
     _check_graph(model.graph, card, path)
     return Artifact(path=path, sha256=hashlib.sha256(data).hexdigest(), card=card, model=data)

@@ -26,6 +26,10 @@ Image = NDArray[np.uint8]
 
 Side = Annotated[int, Meta(ge=1, le=8192)]
 
+MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
+STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
+"""Mean and standard deviation of ImageNet's pixels, RGB, 0 to 255: what the pretrained networks expect."""
+
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
 
 # A picture that cannot be decoded is an UnreadableImageError here; OpenCV's own lines would only repeat it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ class Console:
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
-        self._out = RichConsole(highlight=False)
+        # A table written to a file or a pipe must not be folded to 80 columns.
+        self._out = RichConsole(highlight=False, width=None if sys.stdout.isatty() else 200)
         self._err = RichConsole(stderr=True, highlight=False)
 
     def result(self, document: Any, *renderables: RenderableType) -> None:
@@ -34,8 +36,7 @@ class Console:
             click.echo(files.to_json(document), nl=False)
             return
         for renderable in renderables:
-            # A table written to a file or pipe must not be folded to 80 columns.
-            self._out.print(renderable, width=None if self._out.is_terminal else 200)
+            self._out.print(renderable, soft_wrap=isinstance(renderable, str))
 
     def say(self, message: str) -> None:
         if not self.quiet:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 
 from toolchain.errors import BadInputError
 
@@ -77,6 +79,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def cpu_name() -> str:
+    """The processor's name, as its maker calls it where the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def _probe_ort(name: str, target: str) -> Device:
     if find_spec("onnxruntime") is None:
         return Device(name, False, "ONNX Runtime is not installed", "pip install onnxruntime")
@@ -96,7 +108,6 @@ def _probe_ort(name: str, target: str) -> Device:
 def _probe_openvino(name: str, target: str) -> Device:
     if find_spec("openvino") is None:
         return Device(name, False, "OpenVINO is not installed", "pip install openvino")
-    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
     import openvino
 
     found = openvino.Core().available_devices

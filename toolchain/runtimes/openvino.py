@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
+import openvino
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.errors import ArtifactError, MissingError
 from toolchain.runtimes import Answer
 from toolchain.runtimes.devices import cores, probe
-
-os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
-
-import openvino
 
 
 class OpenVinoRuntime:

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from toolchain.cli import COMMANDS, run
+from toolchain.cli.data import command
+from toolchain.errors import ExitCode
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGETL_DATA", str(tmp_path))
+    return tmp_path
+
+
+def document(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
+    """Run with --json; stdout must be exactly one JSON document."""
+    run(["data", *words, "--json"])
+    found: dict[str, object] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_help_is_the_text_of_the_command_list() -> None:
+    assert command.get_short_help_str(limit=100) == COMMANDS["data"]
+
+
+def test_list(capsys: pytest.CaptureFixture[str], root: Path) -> None:
+    assert run(["data", "list"]) == ExitCode.DONE
+    text = capsys.readouterr().out
+    assert "not here: edgetl data fetch pets" in text
+    assert "CC BY-SA 4.0" in text
+    (root / "oxford-iiit-pet" / "images").mkdir(parents=True)
+    (root / "oxford-iiit-pet" / "annotations").mkdir()
+    listed = document(capsys, "list")
+    assert listed["data_root"] == str(root)
+    paths = {entry["name"]: entry["path"] for entry in listed["data_sets"]}  # type: ignore[attr-defined]
+    assert paths == {"pets": str(root / "oxford-iiit-pet"), "cats-vs-dogs": None, "drawn-pets": None}
+
+
+def test_info(capsys: pytest.CaptureFixture[str], drawn_folder: Path) -> None:
+    assert run(["data", "info", str(drawn_folder)]) == ExitCode.DONE
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["class", "train", "val", "calibration", "test"] in rows
+    assert ["fish", "5", "1", "1", "1"] in rows
+    assert ["3", "classes", "15", "3", "3", "3"] in rows
+    found = document(capsys, "info", str(drawn_folder))
+    assert found["classes"] == ["cat", "dog", "fish"]
+    splits = found["splits"]
+    assert splits["val"]["per_class"] == {"cat": 1, "dog": 1, "fish": 1}  # type: ignore[index]
+    assert len(splits["test"]["sha256"]) == 64  # type: ignore[index]
+
+
+def test_names_that_look_like_markup_are_shown_as_they_are(
+    capsys: pytest.CaptureFixture[str], drawn_folder: Path, tmp_path: Path
+) -> None:
+    for source, name in (("cat", "[bold]"), ("dog", "[/red]")):
+        target = tmp_path / "odd" / name.replace("/", "∕")
+        shutil.copytree(drawn_folder / source, target)
+    assert run(["data", "info", str(tmp_path / "odd")]) == ExitCode.DONE
+    assert "[bold]" in capsys.readouterr().out
+
+
+def test_check_exits_with_0_or_1(capsys: pytest.CaptureFixture[str], drawn_folder: Path, tmp_path: Path) -> None:
+    assert run(["data", "check", str(drawn_folder)]) == ExitCode.DONE
+    assert capsys.readouterr().out.rstrip().endswith("sound")
+    broken = tmp_path / "broken"
+    shutil.copytree(drawn_folder, broken)
+    photo = next((broken / "dog").iterdir())
+    photo.write_bytes(photo.read_bytes()[:-500])
+    assert run(["data", "check", str(broken)]) == ExitCode.PROMISE_BROKEN
+    text = capsys.readouterr().out
+    assert f"dog/{photo.name}: the picture is truncated" in text
+    found = document(capsys, "check", str(broken))
+    assert found["sound"] is False
+    assert found["unreadable"] == [{"name": f"dog/{photo.name}", "reason": "the picture is truncated"}]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["info", "petz"], ExitCode.BAD_INPUT, "Did you mean pets?"),
+        (["info", "pets"], ExitCode.MISSING, "edgetl data fetch pets"),
+        (["info", "./nowhere"], ExitCode.BAD_INPUT, "does not exist"),
+        (["check", "cats-vs-dogs"], ExitCode.MISSING, "not on this machine"),
+        (["fetch", "flowers"], ExitCode.BAD_INPUT, "Choose one of: pets, cats-vs-dogs"),
+        (["info"], ExitCode.BAD_INPUT, "Missing argument 'DATA'"),
+        (["inspect", "pets"], ExitCode.BAD_INPUT, "No such command 'inspect'"),
+    ],
+)
+def test_mistakes(capsys: pytest.CaptureFixture[str], words: list[str], code: ExitCode, said: str) -> None:
+    assert run(["data", *words]) == code
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+    assert captured.out == ""

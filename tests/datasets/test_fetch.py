@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from datasets_support import Remembering, Server
+
+from toolchain.datasets.catalogue import CATS_VS_DOGS, PETS, Download, Entry, open_dataset
+from toolchain.datasets.fetch import DOWNLOADS, fetch
+from toolchain.errors import BadInputError, MissingError
+
+BREEDS = (("Abyssinian", 1, "1 1"), ("beagle", 5, "2 4"))
+
+
+def tar_of(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def zip_of(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as package:
+        for name, content in files.items():
+            package.writestr(name, content)
+    return buffer.getvalue()
+
+
+def served(server: Server, entry: Entry, archives: dict[str, bytes]) -> dict[str, Entry]:
+    """The catalogue, with `entry` coming from the local server."""
+    downloads = []
+    for name, content in archives.items():
+        server.files[f"/{name}"] = content
+        digest = f"md5:{hashlib.md5(content).hexdigest()}" if entry is PETS else ""
+        downloads.append(Download(f"{server.url}/{name}", len(content), digest))
+    return {entry.name: replace(entry, downloads=tuple(downloads))}
+
+
+@pytest.fixture
+def pets(server: Server) -> dict[str, Entry]:
+    lines = {
+        side: "".join(
+            f"{breed}_{number} {class_id} {rest}\n" for breed, class_id, rest in BREEDS for number in numbers
+        )
+        for side, numbers in (("trainval", range(1, 30)), ("test", range(30, 35)))
+    }
+    images = {
+        f"images/{breed}_{number}.jpg": f"{breed} {number}".encode()
+        for breed, _, _ in BREEDS
+        for number in range(1, 35)
+    }
+    return served(
+        server,
+        PETS,
+        {
+            "images.tar.gz": tar_of(images),
+            "annotations.tar.gz": tar_of(
+                {f"annotations/{side}.txt": text.encode() for side, text in lines.items()}
+            ),
+        },
+    )
+
+
+def test_pets_arrive_and_open(
+    pets: dict[str, Entry], server: Server, tmp_path: Path, reporter: Remembering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "data"
+    server.cut_after = [300]
+    folder = fetch("pets", root, reporter=reporter, entries=pets, pause=lambda seconds: None)
+    assert folder == root / "oxford-iiit-pet"
+    assert [path.name for path in root.iterdir()] == ["oxford-iiit-pet"]
+    monkeypatch.setenv("EDGETL_DATA", str(root))
+    dataset = open_dataset("pets")
+    assert dataset.classes == ("Abyssinian", "beagle")
+    assert len(dataset.splits["test"]) == 10
+
+    requests = len(server.ranges_seen)
+    assert fetch("pets", root, reporter=reporter, entries=pets) == folder
+    assert len(server.ranges_seen) == requests
+    assert any("already" in line for line in reporter.said)
+
+
+def test_cats_vs_dogs_arrive_and_open(
+    server: Server, tmp_path: Path, reporter: Remembering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = {
+        f"PetImages/{name}/{number}.jpg": f"{name}{number}".encode()
+        for name in ("Cat", "Dog")
+        for number in range(40)
+    }
+    entries = served(server, CATS_VS_DOGS, {"kagglecatsanddogs_5340.zip": zip_of(files | {"readme[1].txt": b"r"})})
+    assert (
+        fetch("cats-vs-dogs", tmp_path, reporter=reporter, entries=entries)
+        == tmp_path / "cats-vs-dogs" / "PetImages"
+    )
+    monkeypatch.setenv("EDGETL_DATA", str(tmp_path))
+    assert open_dataset("cats-vs-dogs").classes == ("cat", "dog")
+
+
+def test_a_harmful_archive_leaves_nothing_behind(server: Server, tmp_path: Path, reporter: Remembering) -> None:
+    entries = served(server, CATS_VS_DOGS, {"a.zip": zip_of({"PetImages/Cat/1.jpg": b"1", "../escape.jpg": b"2"})})
+    root = tmp_path / "data"
+    with pytest.raises(BadInputError, match="leads out"):
+        fetch("cats-vs-dogs", root, reporter=reporter, entries=entries)
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert [path for path in root.rglob("*") if path.is_file()] == []
+
+
+def test_something_else_in_its_place_is_not_touched(
+    pets: dict[str, Entry], server: Server, tmp_path: Path, reporter: Remembering
+) -> None:
+    (tmp_path / "oxford-iiit-pet" / "annotations").mkdir(parents=True)
+    (tmp_path / "oxford-iiit-pet" / "annotations" / "mine.txt").write_text("mine")
+    with pytest.raises(BadInputError, match="does not hold the data set pets"):
+        fetch("pets", tmp_path, reporter=reporter, entries=pets)
+    assert server.ranges_seen == []
+    assert (tmp_path / "oxford-iiit-pet" / "annotations" / "mine.txt").read_text() == "mine"
+
+
+def test_too_little_room_is_told_before_the_download(
+    pets: dict[str, Entry], server: Server, tmp_path: Path, reporter: Remembering
+) -> None:
+    huge = replace(pets["pets"], downloads=tuple(replace(d, size_bytes=10**18) for d in pets["pets"].downloads))
+    with pytest.raises(MissingError, match="needs 4200000000"):
+        fetch("pets", tmp_path, reporter=reporter, entries={"pets": huge})
+    assert server.ranges_seen == []
+
+
+def test_offline(tmp_path: Path, reporter: Remembering) -> None:
+    entries = {"pets": replace(PETS, downloads=(Download("http://127.0.0.1:9/images.tar.gz", 1000, ""),))}
+    with pytest.raises(MissingError, match="cannot be downloaded"):
+        fetch("pets", tmp_path, reporter=reporter, entries=entries)
+    assert not (tmp_path / DOWNLOADS).exists()
+
+
+def test_unknown_names_and_read_only_folders(pets: dict[str, Entry], tmp_path: Path, reporter: Remembering) -> None:
+    with pytest.raises(BadInputError, match="no data set called 'flowers'"):
+        fetch("flowers", tmp_path, reporter=reporter)
+    root = tmp_path / "data"
+    root.mkdir(mode=0o555)
+    with pytest.raises(BadInputError, match="read-only"):
+        fetch("pets", root, reporter=reporter, entries=pets)

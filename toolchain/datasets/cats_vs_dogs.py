@@ -1,0 +1,44 @@
+"""Microsoft's cats versus dogs: as the publisher's archive has it, or already sorted into train and test.
+
+Elson, Douceur, Howell, Saul: Asirra, CCS 2007. The archive holds `PetImages/{Cat,Dog}`, with a few empty files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from toolchain.datasets.folder import list_folder
+from toolchain.datasets.listing import Listing
+from toolchain.errors import BadInputError
+
+FOLDER = "cats-vs-dogs"
+ARCHIVE_FOLDER = "PetImages"
+
+
+def find(data_root: Path) -> Path | None:
+    """The folder that holds the classes or the splits, or None when it is not there."""
+    sorted_root = data_root / FOLDER
+    if (sorted_root / "train").is_dir():
+        return sorted_root
+    candidates = (sorted_root / ARCHIVE_FOLDER, data_root / ARCHIVE_FOLDER, sorted_root)
+    return next((folder for folder in candidates if _has_classes(folder)), None)
+
+
+def list_cats_vs_dogs(root: Path) -> Listing:
+    """List the photographs under `root`; the classes are `cat` and `dog` in either layout.
+
+    Raises BadInputError for any other class, and as `list_folder` does.
+    """
+    listing = list_folder(root, name="cats-vs-dogs")
+    classes = tuple(name.lower() for name in listing.classes)
+    if classes != ("cat", "dog"):
+        raise BadInputError(
+            f"cats-vs-dogs: {root} holds {', '.join(listing.classes)}, not cat and dog",
+            "To use your own classes, pass the folder's path instead of the name.",
+        )
+    return replace(listing, classes=classes)
+
+
+def _has_classes(folder: Path) -> bool:
+    return folder.is_dir() and {"cat", "dog"} <= {child.name.lower() for child in folder.iterdir()}

@@ -1,0 +1,126 @@
+"""Looking for what spoils a data set: files that are no whole pictures, copies, and pictures that are too small."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from toolchain.datasets.listing import HASHING_THREADS, Listed, Listing, Side
+from toolchain.datasets.splits import EMPTY_SHA256
+from toolchain.errors import UnreadableImageError
+from toolchain.preprocess import decode
+from toolchain.progress import Reporter, Silent
+
+TINY_PX = 64
+"""A shortest edge below this has little to show a network that looks at 224 pixels."""
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that cannot be decoded whole, by the one definition that training and the camera use too."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A photograph whose shortest edge is below `TINY_PX`; sizes in pixels."""
+
+    name: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was found. Each group of copies holds the names of files with exactly the same content."""
+
+    photographs: int
+    unreadable: tuple[Unreadable, ...]
+    copies_across_splits: tuple[tuple[str, ...], ...]
+    copies_across_classes: tuple[tuple[str, ...], ...]
+    copies_within: tuple[tuple[str, ...], ...]
+    """Same split, same class: harmless, but they weigh double."""
+    tiny: tuple[Tiny, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found that makes training or its accuracy wrong."""
+        return not (self.unreadable or self.copies_across_splits or self.copies_across_classes)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    sha256: str
+    width: int = 0
+    height: int = 0
+    reason: str = ""
+
+
+def check(listing: Listing, reporter: Reporter | None = None) -> Findings:
+    """Read and decode every photograph of `listing`."""
+    reporter = reporter or Silent()
+    photos = [(side, photo) for side, listed in listing.given.items() for photo in listed]
+    seen: dict[Listed, _Seen] = {}
+    with (
+        ThreadPoolExecutor(HASHING_THREADS) as pool,
+        reporter.task(f"checking {listing.name}", len(photos)) as task,
+    ):
+        try:
+            looks = pool.map(lambda photo: _look(photo[1]), photos)
+            for (_, photo), look in zip(photos, looks, strict=True):
+                seen[photo] = look
+                task.advance()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return _findings(photos, seen)
+
+
+def _look(photo: Listed) -> _Seen:
+    try:
+        data = photo.path.read_bytes()
+    except OSError as error:
+        return _Seen("", reason=error.strerror or str(error))
+    sha256 = hashlib.sha256(data).hexdigest()
+    try:
+        height, width = decode(data, photo.name).shape[:2]
+    except UnreadableImageError as error:
+        return _Seen(sha256, reason=error.message.removeprefix(f"{photo.name}: "))
+    return _Seen(sha256, width, height)
+
+
+def _findings(photos: list[tuple[Side, Listed]], seen: Mapping[Listed, _Seen]) -> Findings:
+    groups: dict[str, list[tuple[Side, Listed]]] = defaultdict(list)
+    for side, photo in photos:
+        if seen[photo].sha256 not in ("", EMPTY_SHA256):
+            groups[seen[photo].sha256].append((side, photo))
+    across_splits, across_classes, within = [], [], []
+    for group in groups.values():
+        if len(group) == 1:
+            continue
+        names = tuple(photo.name for _, photo in group)
+        several_sides = len({side for side, _ in group}) > 1
+        several_labels = len({photo.label for _, photo in group}) > 1
+        if several_sides:
+            across_splits.append(names)
+        if several_labels:
+            across_classes.append(names)
+        if not several_sides and not several_labels:
+            within.append(names)
+    return Findings(
+        photographs=len(photos),
+        unreadable=tuple(Unreadable(photo.name, look.reason) for photo, look in seen.items() if look.reason),
+        copies_across_splits=tuple(across_splits),
+        copies_across_classes=tuple(across_classes),
+        copies_within=tuple(within),
+        tiny=tuple(
+            Tiny(photo.name, look.width, look.height)
+            for photo, look in seen.items()
+            if not look.reason and min(look.width, look.height) < TINY_PX
+        ),
+    )

@@ -1,0 +1,96 @@
+"""Getting a named data set from its publisher: download, check, unpack beside, rename into place."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from toolchain.datasets.catalogue import DRAWN_PETS, ENTRIES, Entry, drawn_pets, is_offered, locate
+from toolchain.datasets.download import download
+from toolchain.datasets.unpack import unpack
+from toolchain.errors import BadInputError, MissingError
+from toolchain.progress import Reporter, Silent
+
+DOWNLOADS = ".edgetl-downloads"
+"""Folder below the data root for archives and parts of them; removed when the data set is in place."""
+
+
+def fetch(
+    name: str,
+    root: Path,
+    *,
+    reporter: Reporter | None = None,
+    entries: Mapping[str, Entry] = ENTRIES,
+    pause: Callable[[float], None] = time.sleep,
+) -> Path:
+    """Download the data set `name` below `root` and return its folder; what is there already is left alone.
+
+    Raises BadInputError for an unknown name, a wrong checksum or an unacceptable archive, MissingError when the
+    publisher cannot be reached or the disk is too small.
+    """
+    reporter = reporter or Silent()
+    if name not in entries:
+        raise BadInputError(f"no data set called {name!r} can be fetched", f"Choose one of: {', '.join(entries)}.")
+    entry = entries[name]
+    if entry is DRAWN_PETS:
+        return drawn_pets(reporter)
+    found = locate(entry, root)
+    if found is not None:
+        reporter.say(f"{name} is already at {found}")
+        return found
+    target = root / entry.folder
+    _check_place(entry, root, target)
+    try:
+        archives = [download(source, root / DOWNLOADS, reporter, pause=pause) for source in entry.downloads]
+    finally:
+        _remove_if_empty(root / DOWNLOADS)
+    with tempfile.TemporaryDirectory(prefix=f".{entry.folder}.", dir=root) as temporary:
+        beside = Path(temporary, entry.folder)
+        beside.mkdir()
+        with reporter.task(f"unpacking {name}", len(archives)) as task:
+            for archive in archives:
+                try:
+                    unpack(archive, beside)
+                except BadInputError:
+                    # A damaged archive must not be what the next try begins with.
+                    archive.unlink(missing_ok=True)
+                    raise
+                task.advance()
+        if target.is_dir():
+            target.rmdir()
+        beside.rename(target)
+    for archive in archives:
+        archive.unlink()
+    _remove_if_empty(root / DOWNLOADS)
+    found = locate(entry, root)
+    if found is None:
+        raise BadInputError(f"{name}: the archives do not hold the folders they should; see {target}")
+    return found
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _check_place(entry: Entry, root: Path, target: Path) -> None:
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BadInputError(
+            f"{target} is there, but it does not hold the data set {entry.name}", "Move it away, then fetch again."
+        )
+    if not is_offered(root):
+        raise BadInputError(f"{root} is read-only", "Set EDGETL_DATA to a folder that you may write to.")
+    root.mkdir(parents=True, exist_ok=True)
+    archives = sum(source.size_bytes for source in entry.downloads)
+    # Photographs do not shrink when packed: the archives and what they hold need the same room again.
+    parts = root / DOWNLOADS
+    received = sum(path.stat().st_size for path in parts.iterdir()) if parts.is_dir() else 0
+    needed, free = 2.1 * archives - received, shutil.disk_usage(root).free
+    if needed > free:
+        raise MissingError(
+            f"{entry.name} needs {needed / 1e9:.1f} GB at {root}, where {free / 1e9:.1f} GB are free",
+            "Make room, or set EDGETL_DATA to a folder on a larger disk.",
+        )

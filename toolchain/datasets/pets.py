@@ -1,0 +1,117 @@
+"""The Oxford-IIIT Pet data set in its publisher's layout, with its official trainval and test lists.
+
+Parkhi, Vedaldi, Zisserman, Jawahar: Cats and Dogs, CVPR 2012. A line of a list reads `Abyssinian_100 1 1 1`: image,
+class from 1 to 37, species, number of the breed within the species.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from toolchain.datasets.listing import Listed, Listing, Side, some
+from toolchain.errors import BadInputError, MissingError
+
+FOLDER = "oxford-iiit-pet"
+LISTS: dict[Side, str] = {"train": "trainval", "test": "test"}
+PUBLISHED = {"trainval": 3680, "test": 3669}
+"""Photographs in the publisher's lists."""
+
+_LINE = re.compile(r"(?P<image>(?P<breed>[A-Za-z_]+)_\d+) (?P<id>[1-9]\d?) [12] [1-9]\d?")
+
+
+@dataclass(frozen=True)
+class _Line:
+    image: str
+    breed: str
+    class_id: int
+
+
+def find(data_root: Path) -> Path | None:
+    """The data set's folder below `data_root`, or None when it is not there."""
+    root = data_root / FOLDER
+    return root if (root / "annotations").is_dir() and (root / "images").is_dir() else None
+
+
+def list_pets(root: Path) -> Listing:
+    """List the photographs of the official lists that are under `root`; classes are the breeds in class-id order.
+
+    Raises MissingError when a list or all photographs are missing, BadInputError naming file and line when a list
+    is malformed.
+    """
+    try:
+        present = {entry.name for entry in os.scandir(root / "images")}
+    except OSError as error:
+        raise MissingError(f"pets: {root / 'images'}: {error.strerror}") from None
+    lines = {side: _read_list(root / "annotations" / f"{name}.txt") for side, name in LISTS.items()}
+    breeds = _breeds(root, lines)
+    here = {side: [line for line in lines[side] if f"{line.image}.jpg" in present] for side in LISTS}
+    ids = sorted({line.class_id for line in here["train"]})
+    untrained = sorted({line.class_id for line in here["test"]} - set(ids))
+    if untrained:
+        names = some([breeds[class_id] for class_id in untrained])
+        raise BadInputError(f"pets: test holds {names}, of which no training photograph is under {root}")
+    labels = {class_id: label for label, class_id in enumerate(ids)}
+    given = {
+        side: tuple(
+            Listed(f"images/{line.image}.jpg", root / "images" / f"{line.image}.jpg", labels[line.class_id])
+            for line in here[side]
+        )
+        for side in LISTS
+    }
+    return Listing("pets", root, tuple(breeds[class_id] for class_id in ids), given, _missing(root, lines, here))
+
+
+def _read_list(path: Path) -> list[_Line]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise MissingError(f"pets: {path} is missing", "Get the whole data set: edgetl data fetch pets") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"pets: {path} cannot be read: {error}") from None
+    lines = []
+    seen: set[str] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if not match:
+            raise BadInputError(
+                f"{path}, line {number}: {line[:60]!r} is not `IMAGE CLASS-ID SPECIES BREED-ID`",
+                "Get the publisher's annotations again.",
+            )
+        if match["image"] in seen:
+            raise BadInputError(f"{path}, line {number}: {match['image']} is listed twice")
+        seen.add(match["image"])
+        lines.append(_Line(match["image"], match["breed"], int(match["id"])))
+    return lines
+
+
+def _breeds(root: Path, lines: dict[Side, list[_Line]]) -> dict[int, str]:
+    """Class id to breed. Raises BadInputError when the lists disagree about it."""
+    breeds: dict[int, str] = {}
+    for side, name in LISTS.items():
+        for line in lines[side]:
+            breed = breeds.setdefault(line.class_id, line.breed)
+            if breed != line.breed:
+                path = root / "annotations" / f"{name}.txt"
+                raise BadInputError(
+                    f"{path}: {line.image} has class {line.class_id}, which is {breed}",
+                    "Get the publisher's annotations again.",
+                )
+    if len(set(breeds.values())) < len(breeds):
+        raise BadInputError(f"pets: the lists under {root / 'annotations'} give one breed two class numbers")
+    return breeds
+
+
+def _missing(root: Path, lines: dict[Side, list[_Line]], here: dict[Side, list[_Line]]) -> tuple[str, ...]:
+    """A partial copy may have shortened its lists too, so the publisher's counts are what is compared with."""
+    parts = []
+    for side, name in LISTS.items():
+        published = max(PUBLISHED[name], len(lines[side]))
+        missing = published - len(here[side])
+        if missing:
+            parts.append(f"{missing} of {published} {name}")
+    return (f"pets: {' and '.join(parts)} photographs are missing under {root}",) if parts else ()

@@ -1,0 +1,108 @@
+"""Archives from the network, unpacked as if their author meant harm.
+
+Only plain files and folders are written, only below the given folder, and only so much; a link, a device, a path
+that leads elsewhere or a file that is there twice makes the whole archive unacceptable.
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from toolchain.errors import BadInputError
+
+MAX_BYTES = 8 << 30
+MAX_FILES = 200_000
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    content: IO[bytes] | None
+    """None for a folder."""
+
+
+def unpack(archive: Path, into: Path, *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> int:
+    """Unpack a tar (plain, gz, bz2, xz) or zip file below the folder `into`; return the number of files.
+
+    Hidden files of macOS are skipped. Raises BadInputError when the archive is damaged or unacceptable; what was
+    written until then is the caller's to remove.
+    """
+    count, left = 0, max_bytes
+    try:
+        for member in _members(archive):
+            target = into.joinpath(*_parts(archive, member.name))
+            if member.content is None:
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            if target.name.startswith("._") or "__MACOSX" in target.parts:
+                continue
+            count += 1
+            if count > max_files:
+                raise BadInputError(f"{archive.name} holds more than {max_files} files")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as file:
+                while chunk := member.content.read(_CHUNK):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise BadInputError(f"{archive.name} unpacks to more than {max_bytes / 1e9:.1f} GB")
+                    file.write(chunk)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInputError(f"{archive.name} holds {member.name!r} twice") from None
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
+        raise BadInputError(f"{archive.name} is damaged: {error}", "Download it again.") from None
+    return count
+
+
+def _members(archive: Path) -> Iterator[_Member]:
+    if zipfile.is_zipfile(archive):
+        yield from _zip_members(archive)
+    elif tarfile.is_tarfile(archive):
+        yield from _tar_members(archive)
+    else:
+        raise BadInputError(f"{archive.name} is neither a tar nor a zip file", "Download it again.")
+
+
+def _tar_members(archive: Path) -> Iterator[_Member]:
+    with tarfile.open(archive) as tar:
+        for info in tar:
+            if info.isdir():
+                yield _Member(info.name, None)
+            elif info.isreg():
+                yield _Member(info.name, tar.extractfile(info))
+            else:
+                raise BadInputError(f"{archive.name} holds {info.name!r}, which is neither a file nor a folder")
+        # The checksum of a compressed tar stands at its very end, after padding that tarfile does not read.
+        if tar.fileobj and len(tar.fileobj.read(_CHUNK)) == _CHUNK:
+            raise tarfile.ReadError("something follows its end")
+
+
+def _zip_members(archive: Path) -> Iterator[_Member]:
+    with zipfile.ZipFile(archive) as package:
+        for info in package.infolist():
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise BadInputError(f"{archive.name} holds {info.filename!r}, which is neither a file nor a folder")
+            if info.flag_bits & 1:
+                raise BadInputError(f"{archive.name} is encrypted")
+            if info.is_dir():
+                yield _Member(info.filename, None)
+            else:
+                with package.open(info) as content:
+                    yield _Member(info.filename, content)
+
+
+def _parts(archive: Path, name: str) -> tuple[str, ...]:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or any(sign in name for sign in "\\:\0"):
+        raise BadInputError(f"{archive.name} holds {name!r}, which leads out of its folder")
+    return path.parts

@@ -1,0 +1,1 @@
+"""Export: the ONNX file, int8 recipes, parity, the gate."""

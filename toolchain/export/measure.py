@@ -1,0 +1,120 @@
+"""What an artifact answers on photographs, on each runtime, and how that differs from the trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain import files
+from toolchain.artifact import Accuracy, Artifact
+from toolchain.errors import MissingError
+from toolchain.preprocess import Preprocess, read
+from toolchain.runs import SplitFile
+from toolchain.runtimes import open_runtime
+from toolchain.runtimes.devices import cores
+
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A split of a run, decoded: pixels uint8 [n, height, width, 3], labels int64 [n]."""
+
+    split: str
+    split_sha256: str
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    @property
+    def views(self) -> NDArray[np.uint8]:
+        """The photographs, then their mirror images: uint8 [2 n, height, width, 3]."""
+        return np.concatenate([self.pixels, self.pixels[:, :, ::-1]])
+
+
+def read_sample(
+    root: Path,
+    split: str,
+    split_sha256: str,
+    listed: Iterable[SplitFile],
+    classes: tuple[str, ...],
+    spec: Preprocess,
+) -> Sample:
+    """Read the photographs of a split from below `root` and check that they are the ones the run used.
+
+    Raises MissingError when one is gone or has changed.
+    """
+    listed = tuple(listed)
+    index = {name: label for label, name in enumerate(classes)}
+
+    def one(file: SplitFile) -> NDArray[np.uint8]:
+        path = root / file.name
+        hint = "Put the photographs of the run back, or run `edgetl finetune` on those that are there."
+        if not path.is_file():
+            raise MissingError(f"{path}, a {split} photograph of the run, is not there", hint)
+        if files.sha256_of(path) != file.sha256:
+            raise MissingError(f"{path}, a {split} photograph of the run, has changed", hint)
+        return spec(read(path))
+
+    with ThreadPoolExecutor(cores()) as pool:
+        pixels = list(pool.map(one, listed))
+    stacked = np.stack(pixels) if pixels else np.zeros((0, spec.height, spec.width, 3), np.uint8)
+    return Sample(split, split_sha256, stacked, np.array([index[file.label] for file in listed], np.int64))
+
+
+def logits_on(artifact: Artifact, device: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Logits of `artifact` on `device`, float32 [n, classes], whether it is proven there or not."""
+    runtime = open_runtime(artifact, device, unproven=True)
+    starts = range(0, len(pixels), BATCH)
+    return np.concatenate([runtime.infer(pixels[start : start + BATCH]).logits for start in starts])
+
+
+def accuracy_of(
+    logits: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    sample: Sample,
+    device: str,
+    precision: Literal["float32", "int8"],
+) -> Accuracy:
+    """Accuracy of `logits` on `sample`, and how often their top-1 is that of the trained network's `reference`.
+
+    Both are logits of the sample's views [2 n, classes]; accuracy is that of the photographs as they are.
+    """
+    n = len(sample.labels)
+    answers = logits.argmax(1)
+    right = answers[:n] == sample.labels
+    per_class = [right[sample.labels == label].mean() for label in np.unique(sample.labels)]
+    return Accuracy(
+        device=device,
+        precision=precision,
+        split=sample.split,
+        split_sha256=sample.split_sha256,
+        n=n,
+        top1=float(right.mean()),
+        per_class_top1=float(np.mean(per_class)),
+        agreement=float((answers == reference.argmax(1)).mean()),
+    )
+
+
+def relative_difference(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
+    """Largest difference of logits, relative to the largest logit of the reference."""
+    return float(np.abs(logits - reference).max() / np.abs(reference).max())
+
+
+def lost(base: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+    """Top-1 lost from `base` to `logits` in percentage points, and its one-sided 95 % upper bound.
+
+    Both are logits of a sample's views: quantisation flips a photograph and its mirror image almost independently,
+    so the second view makes a small split tell more. The bound is that of a paired difference over photographs
+    (normal approximation): most are answered alike, so it is tighter than two separate accuracies would allow.
+    """
+    n = len(labels)
+    right = [(answers.argmax(1).reshape(2, n) == labels).mean(0) for answers in (base, logits)]
+    change = right[0] - right[1]
+    drop = change.mean()
+    return float(100 * drop), float(100 * (drop + 1.645 * change.std() / np.sqrt(n)))

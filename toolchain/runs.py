@@ -1,0 +1,128 @@
+"""The run folder: what `finetune` writes and `export` and `bench` read. Plain data; no torch in here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from toolchain.artifact import Reject
+from toolchain.errors import BadInputError
+from toolchain.preprocess import Preprocess
+
+RUN_SCHEMA: Literal["edgetl.run/1"] = "edgetl.run/1"
+RUN_FILE = "run.json"
+WEIGHTS_FILE = "model.safetensors"
+METRICS_FILE = "metrics.jsonl"
+SPLITS_FILE = "splits.json"
+CHECKPOINT_FOLDER = "checkpoint"
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """Which photographs: `sha256` is the hash of all splits, `split_sha256` of each."""
+
+    name: str
+    path: str
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    skipped: int
+    sha256: str
+    split_sha256: dict[str, str]
+    licences: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """Which network; `sha256` is that of `model.safetensors`. `kept` tells whether fine-tuning beat the probe."""
+
+    name: str
+    parameters: int
+    weights: str
+    weights_sha256: str | None
+    weights_licence: str
+    sha256: str
+    kept: Literal["probe", "finetune"]
+    best_epoch: int
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Accuracy on one split. Fractions, 0 to 1. `confusion[i][j]`: photographs of class i that were called j.
+
+    `per_class_top1` is the mean over the classes that the split holds. `nll` and `ece` (15 bins, Guo et al. 2017)
+    are after the temperature.
+    """
+
+    n: int
+    top1: float
+    top5: float
+    per_class_top1: float
+    nll: float
+    ece: float
+    ece_uncalibrated: float
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Run:
+    """`run.json`."""
+
+    schema: Literal["edgetl.run/1"]
+    edgetl_version: str
+    command: str
+    data: DataRecord
+    model: ModelRecord
+    preprocess: Preprocess
+    temperature: float
+    reject: Reject | None
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    timings_s: dict[str, float]
+    metrics: dict[str, Metrics]
+    """By split (`val`, `test`): the network that was kept."""
+    probe_metrics: dict[str, Metrics]
+    """The same for the linear probe that fine-tuning started from."""
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """One photograph in `splits.json`."""
+
+    name: str
+    sha256: str
+    label: str
+
+
+def read_run(folder: Path) -> Run:
+    """Read `run.json` of a finished run. Raises BadInputError when there is none or it is damaged."""
+    path = folder / RUN_FILE
+    try:
+        run = msgspec.json.decode(path.read_bytes(), type=Run)
+    except (FileNotFoundError, NotADirectoryError):
+        unfinished = (folder / CHECKPOINT_FOLDER).is_dir()
+        if unfinished:
+            raise BadInputError(
+                f"{folder} is a run that has not finished", f"Continue it: edgetl finetune --resume {folder}"
+            ) from None
+        raise BadInputError(
+            f"{folder} is not a run folder: it has no {RUN_FILE}", "Make one with `edgetl finetune DATA --out RUN`."
+        ) from None
+    except msgspec.DecodeError as error:
+        raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise BadInputError(f"{folder / WEIGHTS_FILE} is missing", "Run `edgetl finetune` again.")
+    return run
+
+
+def read_splits(folder: Path) -> dict[str, tuple[SplitFile, ...]]:
+    """Read `splits.json`. Raises BadInputError when it is missing or damaged."""
+    path = folder / SPLITS_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, tuple[SplitFile, ...]])
+    except FileNotFoundError:
+        raise BadInputError(f"{path} is missing", "Run `edgetl finetune` again.") from None
+    except msgspec.DecodeError as error:
+        raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None

@@ -1,0 +1,1 @@
+"""Training: linear probe, fine-tuning, metrics, the run folder."""

@@ -1,0 +1,74 @@
+"""The state of an unfinished run, so that `--resume` goes on bit for bit. Safetensors and JSON, never a pickle."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from toolchain import files
+from toolchain.errors import BadInputError
+from toolchain.runs import CHECKPOINT_FOLDER
+
+STATE_FILE = "state.safetensors"
+SETTINGS_FILE = "settings.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What has been decided so far: epochs done, and the best of them with its score on validation."""
+
+    epochs_done: int
+    best_epoch: int
+    best_score: tuple[float, float]
+
+
+def save_settings(folder: Path, settings: Any, data_sha256: str) -> None:
+    """Record what the run was asked for, before anything else happens."""
+    document = {"settings": asdict(settings), "data_sha256": data_sha256}
+    files.write_json(folder / CHECKPOINT_FOLDER / SETTINGS_FILE, document)
+
+
+def load_settings(folder: Path) -> tuple[dict[str, Any], str]:
+    """Settings and data hash of the run in `folder`. Raises BadInputError when there is nothing to resume."""
+    path = folder / CHECKPOINT_FOLDER / SETTINGS_FILE
+    try:
+        document = msgspec.json.decode(path.read_bytes())
+        return document["settings"], document["data_sha256"]
+    except FileNotFoundError:
+        raise BadInputError(
+            f"{folder} holds nothing to resume", "Start a run with `edgetl finetune DATA --out RUN`."
+        ) from None
+    except (msgspec.DecodeError, KeyError, TypeError):
+        raise BadInputError(f"{path} is damaged", "Start the run again.") from None
+
+
+def save_state(folder: Path, tensors: dict[str, dict[str, Tensor]], progress: Progress) -> None:
+    """Write named groups of tensors and the progress as one file, whole or not at all."""
+    flat = {
+        f"{group}/{name}": tensor.contiguous() for group, named in tensors.items() for name, tensor in named.items()
+    }
+    with files.replaced(folder / CHECKPOINT_FOLDER / STATE_FILE) as beside:
+        save_file(flat, beside, metadata={"progress": msgspec.json.encode(progress).decode()})
+
+
+def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], Progress] | None:
+    """What `save_state` wrote, or None when no epoch was finished. Raises BadInputError when it is damaged."""
+    path = folder / CHECKPOINT_FOLDER / STATE_FILE
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            progress = msgspec.json.decode(file.metadata()["progress"], type=Progress)
+            groups: dict[str, dict[str, Tensor]] = {}
+            for key in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
+                group, _, name = key.partition("/")
+                groups.setdefault(group, {})[name] = file.get_tensor(key)
+    except (SafetensorError, msgspec.DecodeError, KeyError, TypeError):
+        raise BadInputError(f"{path} is damaged", "Remove it to start again from the linear probe.") from None
+    return groups, progress

@@ -1,0 +1,59 @@
+"""The machine that trains: its device, its number formats, and what `run.json` says about it."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from toolchain.errors import BadInputError, MissingError
+from toolchain.progress import Reporter
+from toolchain.runtimes.devices import cores, cpu_name
+
+
+def choose_device(name: str, reporter: Reporter) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
+
+    Raises BadInputError for another name, MissingError for a device that this machine has not.
+    """
+    kind, _, index = name.partition(":")
+    if kind not in {"auto", "cpu", "cuda", "mps"} or (index and (kind != "cuda" or not index.isdigit())):
+        raise BadInputError(f"unknown device {name!r}", "Choose auto, cpu, cuda, cuda:N or mps.")
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if kind == "auto":
+        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
+    if kind == "cuda" and (not has_cuda or int(index or 0) >= torch.cuda.device_count()):
+        found = f"{torch.cuda.device_count()} CUDA devices" if has_cuda else "no CUDA device"
+        raise MissingError(f"{name}: torch {torch.__version__} finds {found}", "Use --device auto.")
+    if kind == "mps" and not has_mps:
+        raise MissingError(f"torch {torch.__version__} finds no MPS device", "Use --device auto.")
+    if kind == "cpu" and has_cuda:
+        reporter.warn(f"training on the CPU although there is a {torch.cuda.get_device_name()}")
+    return torch.device(name)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are computed in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """What `run.json` records about the machine and its software."""
+    packages = ("torch", "torchvision", "numpy", "opencv-python-headless", "scipy")
+    return {
+        "cpu": cpu_name(),
+        "cores": cores(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "bfloat16": has_fast_bfloat16(device),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }

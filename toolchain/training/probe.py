@@ -1,0 +1,62 @@
+"""The linear probe: a new head on frozen features."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+from torch import Tensor
+
+L2 = 0.03
+PRIOR_STRENGTH = 0.5
+MAX_ITERATIONS = 100
+
+Floats = NDArray[np.float32]
+
+
+def fit_head(
+    features: Floats, labels: NDArray[np.int64], classes: int, start: Floats | None = None
+) -> tuple[Floats, Floats]:
+    """Solve multinomial logistic regression with L-BFGS; return weight [classes, features] and bias [classes].
+
+    `features` float32 [n, width], `labels` [n]. The penalty pulls the weights towards `start`
+    [classes, width + 1] (bias last), which is zero when not given. Class frequencies are partly taken out of the
+    logits while fitting (logit adjustment, Menon et al., ICLR 2021), so that rare classes are not neglected.
+    """
+    n, width = features.shape
+    inputs = np.concatenate([features, np.ones((n, 1), np.float32)], axis=1)
+    targets = np.zeros((n, classes), np.float32)
+    targets[np.arange(n), labels] = 1
+    prior = np.bincount(labels, minlength=classes).astype(np.float32) / n
+    adjustment = PRIOR_STRENGTH * np.log(np.maximum(prior, 1e-6))
+    anchor = np.zeros((classes, width + 1), np.float32) if start is None else start
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights = flat.reshape(classes, width + 1).astype(np.float32)
+        log_probabilities = log_softmax(inputs @ weights.T + adjustment, axis=1)
+        away = weights - anchor
+        away[:, -1] = 0
+        value = -(targets * log_probabilities).sum() / n + 0.5 * L2 * (away**2).sum()
+        gradient = ((np.exp(log_probabilities) - targets) / n).T @ inputs + L2 * away
+        return float(value), gradient.ravel().astype(np.float64)
+
+    solved = minimize(
+        loss, anchor.ravel().astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": MAX_ITERATIONS}
+    )
+    weights = solved.x.reshape(classes, width + 1).astype(np.float32)
+    return weights[:, :-1], weights[:, -1]
+
+
+def start_from(head: tuple[Tensor, Tensor], features: Floats, labels: NDArray[np.int64], classes: int) -> Floats:
+    """Start each class from the row of an old head (weight, bias) that answers its photographs best.
+
+    Of the 37 breeds, 24 are classes of ImageNet: their rows are better than anything 30 photographs can teach.
+    Returns float32 [classes, width + 1], bias last; rows are centred, which changes no probability.
+    """
+    weight = (head[0] - head[0].mean(0)).numpy()
+    bias = (head[1] - head[1].mean()).numpy()
+    likelihood = log_softmax(features @ weight.T + bias, axis=1)
+    best = torch.tensor([likelihood[labels == label].mean(0).argmax() for label in range(classes)]).numpy()
+    return np.concatenate([weight[best], bias[best][:, None]], axis=1).astype(np.float32)
