@@ -6,15 +6,49 @@ import hashlib
 import os
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import pytest
 
 from toolchain.datasets.drawn import draw
 from toolchain.datasets.splits import decide
+from toolchain.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from torch import nn
 
 WANTED = {"train": 5, "val": 1, "calibration": 1, "test": 1}
 """Pictures for each class of `drawn_folder`."""
+
+QUICK = {
+    "model": "mobilenet_v3_small",
+    "epochs": 2,
+    "batch_size": 8,
+    "device": "cpu",
+    "preprocess": Preprocess(height=64, width=64, shortest_edge=64),
+}
+"""Settings of a run that takes two seconds."""
+
+
+def lively(name: str, classes: int, seed: int) -> nn.Module:
+    """A network of random weights and fitting BatchNorm statistics: its answers depend on the picture."""
+    import torch
+
+    from toolchain.backbones import build, head_of
+
+    torch.manual_seed(seed)
+    network = build(name, classes)
+    torch.nn.init.normal_(head_of(network).weight, std=0.5)
+    torch.nn.init.normal_(head_of(network).bias)
+    network.train()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None  # a plain mean over all batches
+    with torch.no_grad():
+        for _ in range(5):
+            network(torch.randn(8, 3, 64, 64))
+    return network.eval()
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +84,39 @@ def real_data() -> Path:
     if not (root / "oxford-iiit-pet" / "images").is_dir():
         pytest.skip(f"{root} does not hold oxford-iiit-pet")
     return root
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights of a mobilenet_v3_small in a file, so that fine-tuning treats them as pretrained."""
+    from safetensors.torch import save_file
+
+    path = tmp_path_factory.mktemp("weights") / "random.safetensors"
+    state = lively("mobilenet_v3_small", 2, seed=3).state_dict()
+    save_file({name: tensor for name, tensor in state.items() if not name.startswith("classifier.")}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory, drawn_folder: Path, weights: Path) -> Path:
+    """A finished run on `drawn_folder`. Not to be written to."""
+    from toolchain.training.finetune import finetune
+    from toolchain.training.settings import Settings
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    settings = Settings(data=str(drawn_folder), weights=str(weights), **QUICK)  # type: ignore[arg-type]
+    finetune(settings, folder, command="edgetl finetune")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path:
+    """A copy of `run_folder` with model.onnx and model.int8.onnx in it. Not to be written to."""
+    import shutil
+
+    from toolchain.export.exporting import export
+
+    folder = tmp_path_factory.mktemp("exported") / "run"
+    shutil.copytree(run_folder, folder)
+    export(folder, int8=True, max_drop_pp=100)
+    return folder

@@ -7,6 +7,7 @@ rejection threshold, how it was quantised, what was measured, on which photograp
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,10 @@ CARD_KEY = "edgetl.card"
 CARD_SCHEMA: Literal["edgetl.card/1"] = "edgetl.card/1"
 MAX_CARD_BYTES = 4 << 20
 MAX_ARTIFACT_BYTES = 1 << 30
+
+FLOAT_FILE = "model.onnx"
+INT8_FILE = "model.int8.onnx"
+"""What `export` writes into a run folder."""
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -149,6 +154,19 @@ def write_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
     artifact = make_artifact(model, card, path)
     files.write_bytes(path, artifact.model)
     return artifact
+
+
+def find_artifact(path: Path) -> Path:
+    """The model file that `path` stands for: itself, or the one to deploy from a run folder (int8 if it is there).
+
+    Raises ArtifactError for a folder that holds none.
+    """
+    if not path.is_dir():
+        return path
+    for name in (INT8_FILE, FLOAT_FILE):
+        if (path / name).is_file():
+            return path / name
+    raise ArtifactError(f"{path} holds no {FLOAT_FILE}", f"Write it with `edgetl export {shlex.quote(str(path))}`.")
 
 
 def read_artifact(path: Path) -> Artifact:

@@ -37,7 +37,7 @@ DATA is pets, cats-vs-dogs, drawn-pets, or a folder with a folder of photographs
     "or nothing.",
 )
 @click.option("--probe-only", is_flag=True, help="Train only a new head on frozen features.")
-@click.option("--epochs", type=int, default=8, show_default=True)
+@click.option("--epochs", type=int, default=6, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/DATA-MODEL-N.")
 @click.option(
@@ -45,7 +45,7 @@ DATA is pets, cats-vs-dogs, drawn-pets, or a folder with a folder of photographs
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--batch-size", type=int, default=32, show_default=True)
-@click.option("--learning-rate", type=float, default=2e-4, show_default=True, help="Of AdamW, at its highest.")
+@click.option("--learning-rate", type=float, help="Of AdamW, at its highest. Default: 6e-5, from scratch 1e-3.")
 @output_options
 def command(data: str | None, out: Path | None, resumed: Path | None, console: Console, **options: Any) -> None:
     words = "edgetl " + shlex.join(sys.argv[1:])

@@ -102,8 +102,8 @@ def accuracy_of(
 
 
 def relative_difference(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-    """Largest difference of logits, relative to the largest logit of the reference."""
-    return float(np.abs(logits - reference).max() / np.abs(reference).max())
+    """Largest difference of logits, relative to the largest logit of the reference (which may be all zeros)."""
+    return float(np.abs(logits - reference).max() / max(np.abs(reference).max(), 1e-6))
 
 
 def lost(base: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:

@@ -18,16 +18,20 @@ class OpenVinoRuntime:
     def __init__(self, artifact: Artifact, target: str, threads: int) -> None:
         self.device = f"openvino:{target}"
         config: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY"}
+        # OpenVINO would run a float32 file in bfloat16 where the CPU has it, and answer a little differently.
+        cpu = {"INFERENCE_NUM_THREADS": threads or cores(), "INFERENCE_PRECISION_HINT": "f32"}
         if target == "CPU":
-            config["INFERENCE_NUM_THREADS"] = threads or cores()
-            # OpenVINO would run a float32 file in bfloat16 where the CPU has it, and answer a little differently.
-            config["INFERENCE_PRECISION_HINT"] = "f32"
+            config |= cpu
+        elif target.partition(":")[0] in {"AUTO", "HETERO", "MULTI"}:
+            config["DEVICE_PROPERTIES"] = {"CPU": cpu}
         try:
             core = openvino.Core()
             model = core.read_model(artifact.model)
             self._compiled = core.compile_model(model, target, config)
         except RuntimeError as error:
-            reason = next((line for line in reversed(str(error).splitlines()) if line.strip()), "unknown reason")
+            reason = next(
+                (line for line in reversed(str(error).splitlines()) if line.strip(" ;")), "unknown reason"
+            )
             raise ArtifactError(f"{artifact.path}: OpenVINO cannot load it on {target}: {reason}") from None
         self._request = self._compiled.create_infer_request()
         self._logits = self._compiled.output("logits")

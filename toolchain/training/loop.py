@@ -1,7 +1,8 @@
 """The fine-tuning loop: all that happens between the linear probe and the weights that are kept.
 
-What makes it gentle: BatchNorm statistics stay those of the pretrained network, the first blocks stay as they are,
-learning rates are small and fall to zero, and the exponential average of the weights is what is judged.
+What makes it gentle: BatchNorm statistics stay those of the pretrained network, all but the last blocks stay as
+they are, learning rates are small and fall to zero, and the exponential average of the weights is what is judged.
+Random weights have nothing to be gentle with: there everything is trained.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from toolchain.backbones import body_of, normalised
+from toolchain.backbones import body_of, head_of, normalised
 from toolchain.datasets import Photograph
 from toolchain.preprocess import Image
 from toolchain.progress import Reporter
@@ -27,6 +28,7 @@ from toolchain.runs import METRICS_FILE, Metrics
 from toolchain.training.batches import augment, batches
 from toolchain.training.checkpoint import Progress, load_state, save_state
 from toolchain.training.environment import has_fast_bfloat16
+from toolchain.training.probe import logit_adjustment
 from toolchain.training.settings import Settings
 
 WARM_UP_SHARE = 0.1
@@ -65,8 +67,13 @@ def fine_tune(
     Each finished epoch is a line in `metrics.jsonl` and a checkpoint in `folder`; where there is one, it goes on
     from there. Everything random is drawn from (seed, epoch, photograph), so a resumed run equals an unbroken one.
     """
-    for block in list(body_of(network).children())[: settings.frozen_blocks]:
-        block.requires_grad_(False)
+    if not settings.from_scratch:
+        for block in list(body_of(network).children())[: -settings.trained_blocks]:
+            block.requires_grad_(False)
+    assert settings.learning_rate is not None
+    classes = head_of(network).out_features
+    labels_seen = np.array([photo.label for photo in photos])
+    adjustment = torch.from_numpy(logit_adjustment(labels_seen, classes)).to(device)
     trained = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(trained.values(), settings.learning_rate, weight_decay=settings.weight_decay)
     average = copy.deepcopy(network)
@@ -95,8 +102,8 @@ def fine_tune(
             rng = np.random.default_rng([settings.seed, epoch, int(order[index])])
             return augment(image, settings.preprocess, rng, settings.smallest_crop)
 
-        # Statistics of BatchNorm stay frozen; only the head's dropout is in training mode.
-        network.eval()
+        # Frozen statistics of BatchNorm, but dropout before the head.
+        network.train(settings.from_scratch)
         network.get_submodule("classifier").train()
         losses: list[float] = []
         with reporter.task(f"epoch {epoch}/{settings.epochs}", len(photos)) as task:
@@ -106,7 +113,7 @@ def fine_tune(
                     group["lr"] = settings.learning_rate * _schedule(at)
                 with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
                     logits = network(normalised(images.to(device)))
-                loss = cross_entropy(logits.float(), labels.to(device), label_smoothing=settings.label_smoothing)
+                loss = cross_entropy(logits.float() + adjustment, labels.to(device))
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 nn.utils.clip_grad_norm_(trained.values(), MAX_GRADIENT_NORM)
@@ -142,8 +149,10 @@ def _schedule(at: float) -> float:
 
 @torch.no_grad()
 def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
-    for kept, current in zip(average.parameters(), network.parameters(), strict=True):
-        kept.lerp_(current, 1 - decay)
+    for mine, new in zip(average.parameters(), network.parameters(), strict=True):
+        mine.lerp_(new, 1 - decay)
+    for statistic, now in zip(average.buffers(), network.buffers(), strict=True):
+        statistic.copy_(now)
 
 
 def _copied(network: nn.Module) -> dict[str, Tensor]:

@@ -9,7 +9,9 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from torch import Tensor
 
-L2 = 0.03
+L2 = 0.055
+"""Chosen by cross-validation on the training photographs of the pets, for features of unit size."""
+
 PRIOR_STRENGTH = 0.5
 MAX_ITERATIONS = 100
 
@@ -26,12 +28,13 @@ def fit_head(
     logits while fitting (logit adjustment, Menon et al., ICLR 2021), so that rare classes are not neglected.
     """
     n, width = features.shape
-    inputs = np.concatenate([features, np.ones((n, 1), np.float32)], axis=1)
+    size = np.float32(max(np.sqrt(np.square(features).mean()), 1e-12))
+    inputs = np.concatenate([features / size, np.ones((n, 1), np.float32)], axis=1)
     targets = np.zeros((n, classes), np.float32)
     targets[np.arange(n), labels] = 1
-    prior = np.bincount(labels, minlength=classes).astype(np.float32) / n
-    adjustment = PRIOR_STRENGTH * np.log(np.maximum(prior, 1e-6))
-    anchor = np.zeros((classes, width + 1), np.float32) if start is None else start
+    adjustment = logit_adjustment(labels, classes)
+    units = np.append(np.full(width, size), 1).astype(np.float32)  # from weights on features to weights on inputs
+    anchor = np.zeros((classes, width + 1), np.float32) if start is None else start * units
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights = flat.reshape(classes, width + 1).astype(np.float32)
@@ -45,8 +48,17 @@ def fit_head(
     solved = minimize(
         loss, anchor.ravel().astype(np.float64), jac=True, method="L-BFGS-B", options={"maxiter": MAX_ITERATIONS}
     )
-    weights = solved.x.reshape(classes, width + 1).astype(np.float32)
+    weights = solved.x.reshape(classes, width + 1).astype(np.float32) / units
     return weights[:, :-1], weights[:, -1]
+
+
+def logit_adjustment(labels: NDArray[np.int64], classes: int) -> Floats:
+    """What is added to logits in training, float32 [classes]: half the log frequency of each class.
+
+    The network then has to be surer of rare classes to be as right, and answers them more often without it.
+    """
+    frequency = np.bincount(labels, minlength=classes).astype(np.float32) / len(labels)
+    return np.asarray(PRIOR_STRENGTH * np.log(np.maximum(frequency, 1e-6)), np.float32)
 
 
 def start_from(head: tuple[Tensor, Tensor], features: Floats, labels: NDArray[np.int64], classes: int) -> Floats:

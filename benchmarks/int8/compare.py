@@ -1,0 +1,119 @@
+"""int8 recipes side by side on one run: accuracy, agreement, latency and size on ONNX Runtime and OpenVINO.
+
+    edgetl export RUN && python benchmarks/int8/compare.py RUN --out benchmarks/int8/results
+
+Beside the recipes that `edgetl export --int8` tries stand the plain defaults of both quantisers. Accuracy is that of
+the test split through the deployed pipeline; latencies are measured as `edgetl bench` does, arms taking turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+
+from toolchain.artifact import Recipe, read_artifact, write_artifact
+from toolchain.bench import report as reports
+from toolchain.bench.runner import Plan, bench
+from toolchain.cli.console import Console
+from toolchain.export.measure import read_sample
+from toolchain.export.quantise import QUANTISERS, Pixels, Quantiser, quantise
+from toolchain.runs import read_run, read_splits
+
+TARGETS = ("ort:cpu", "openvino:CPU")
+
+
+def plain_onnxruntime(model: onnx.ModelProto, images: Pixels) -> onnx.ModelProto:
+    """`quantize_static` with no options: S8S8, one scale for each tensor."""
+    from onnxruntime.quantization import quantize_static
+
+    from toolchain.export.quantise import _Reader
+
+    with TemporaryDirectory() as folder:
+        source, target = str(Path(folder) / "float.onnx"), str(Path(folder) / "int8.onnx")
+        onnx.save(model, source)
+        quantize_static(source, target, _Reader(images))
+        return onnx.load(target)
+
+
+def plain_nncf(model: onnx.ModelProto, images: Pixels) -> onnx.ModelProto:
+    """`nncf.quantize` with no options: activations before depthwise convolutions have a scale for each channel."""
+    import nncf
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    quantised: onnx.ModelProto = nncf.quantize(copy, nncf.Dataset([{"image": image[None]} for image in images]))
+    return quantised
+
+
+PLAIN = (
+    Quantiser("onnxruntime", "plain quantize_static", {}, plain_onnxruntime),
+    Quantiser("nncf", "plain nncf.quantize", {}, plain_nncf),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    console = Console()
+    run = read_run(options.run)
+    base = read_artifact(options.run / "model.onnx")
+    calibration = read_sample(
+        Path(run.data.path),
+        "calibration",
+        run.data.split_sha256["calibration"],
+        read_splits(options.run)["calibration"],
+        run.data.classes,
+        run.preprocess,
+    )
+    model = onnx.load_model_from_string(base.model)
+    del model.metadata_props[:]
+    with TemporaryDirectory() as name:
+        artifacts = [base]
+        for number, quantiser in enumerate((*QUANTISERS, *PLAIN)):
+            console.say(f"quantising: {quantiser.label}")
+            recipe = Recipe(quantiser.label, quantiser.settings, calibration.split_sha256, len(calibration.pixels))
+            card = replace(base.card, precision="int8", recipe=recipe, runtimes=TARGETS)
+            made = quantise(model, calibration.pixels, quantiser)
+            artifacts.append(write_artifact(made, card, Path(name) / f"{number}.int8.onnx"))
+        plan = Plan(tuple(artifacts), TARGETS, threads=(1,), data=run.data.name, limit=0)
+        report = bench(plan, console)
+        labels = {str(a.path): a.card.recipe.quantiser if a.card.recipe else "float32" for a in artifacts}
+    options.out.mkdir(parents=True, exist_ok=True)
+    target = options.out / f"{run.model.name}-{run.data.name}.csv"
+    with target.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            "recipe device status top1 per_class_top1 agreement n p50_ms p95_ms file_mb threads cpu onnxruntime "
+            "openvino nncf".split()
+        )
+        for arm in report.arms:
+            accuracy, latency = arm.accuracy, arm.latency_ms
+            versions = report.environment.versions
+            writer.writerow(
+                [
+                    labels[arm.artifact],
+                    arm.device,
+                    arm.status if arm.status == "ok" else f"{arm.status}: {arm.reason}",
+                    *((f"{accuracy.top1:.4f}", f"{accuracy.per_class_top1:.4f}") if accuracy else ("", "")),
+                    f"{accuracy.agreement:.4f}" if accuracy and accuracy.agreement is not None else "",
+                    accuracy.n if accuracy else "",
+                    *((f"{latency.p50:.3f}", f"{latency.p95:.3f}") if latency else ("", "")),
+                    arm.file_mb,
+                    arm.threads,
+                    report.environment.cpu,
+                    *(versions.get(package, "") for package in ("onnxruntime", "openvino", "nncf")),
+                ]
+            )
+    reports.write(report, options.out / f"{run.model.name}-{run.data.name}")
+    console.say(f"written: {target}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bench_support import colour_artifact
+
+from toolchain.artifact import Artifact
+from toolchain.bench.process import WorkerProcess
+from toolchain.bench.report import ArmResult, Report
+from toolchain.bench.runner import Limits, Plan, bench, find_artifacts, turns
+from toolchain.errors import BadInputError
+from toolchain.files import to_json
+
+Launch = Callable[[], WorkerProcess]
+
+ARM_KEYS = {
+    "artifact", "sha256", "precision", "device", "provider_effective", "threads", "batch", "status", "reason",
+    "latency_ms", "throughput_ips", "load_ms", "first_ms", "end_to_end_ms", "peak_rss_mb", "file_mb", "accuracy",
+}  # fmt: skip
+LATENCY_KEYS = {"n", "mean", "std", "min", "p50", "p90", "p95", "p99", "max", "p50_ci95"}
+ACCURACY_KEYS = {"top1", "per_class_top1", "n", "agreement", "top1_ci95"}
+
+
+def arm(report: Report, device: str) -> ArmResult:
+    (found,) = (arm for arm in report.arms if arm.device == device)
+    return found
+
+
+def on(artifacts: Sequence[Artifact], *devices: str, **options: Any) -> Plan:
+    return Plan(tuple(artifacts), devices, **{"threads": (1,), "rounds": 2, **options})
+
+
+class Dying(WorkerProcess):
+    """A real worker that somebody kills when its first round comes."""
+
+    def ask(self, do: str, *rest: Any) -> Any:
+        if do == "round":
+            os.kill(self.pid, signal.SIGKILL)
+        return super().ask(do, *rest)
+
+
+def changed(program: str) -> WorkerProcess:
+    """A real worker with something in it changed."""
+    return WorkerProcess((sys.executable, "-c", f"import time\nfrom toolchain.bench import worker\n{program}"))
+
+
+def nth(special: int, launch: Launch) -> Launch:
+    """Start workers; the one with this number is special. (Number 0 looks for the devices.)"""
+    started = iter(range(100))
+    return lambda: launch() if next(started) == special else WorkerProcess()
+
+
+def test_every_arm_has_a_turn_in_each_round_and_each_position_in_turn() -> None:
+    assert list(turns(3, 4)) == [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]
+    assert list(turns(0, 2)) == [[], []]
+
+
+def test_whole_report(artifact: Artifact, photographs: Path) -> None:
+    report = bench(on([artifact], "ort:cpu", "openvino:CPU", "ort:cuda", data=str(photographs)))
+    document = json.loads(to_json(report))
+    assert set(document) == {"schema", "environment", "data", "arms", "remarks"}
+    assert document["schema"] == "edgetl.bench/1"
+    assert document["data"] | {"split_sha256": ""} == {
+        "name": photographs.name, "split": "test", "split_sha256": "", "n": 12, "skipped": 0,
+    }  # fmt: skip
+    for entry in document["arms"]:
+        assert set(entry) == ARM_KEYS
+        assert entry["sha256"] == artifact.sha256
+    for device, provider in (("ort:cpu", "CPUExecutionProvider"), ("openvino:CPU", "CPU")):
+        found = arm(report, device)
+        assert (found.status, found.reason, found.provider_effective) == ("ok", "", provider)
+        assert (found.threads, found.batch, found.precision) == (1, 1, "float32")
+        assert found.latency_ms
+        assert 0 < found.latency_ms.min <= found.latency_ms.p50 <= found.latency_ms.p99 <= found.latency_ms.max
+        assert found.latency_ms.n >= 2 * 5
+        assert found.accuracy
+        assert (found.accuracy.top1, found.accuracy.per_class_top1, found.accuracy.n) == (1.0, 1.0, 12)
+        assert found.accuracy.agreement == 1.0
+        assert found.accuracy.top1_ci95[0] < 0.8
+        for figure in (found.throughput_ips, found.load_ms, found.first_ms, found.end_to_end_ms):
+            assert figure is not None
+            assert figure > 0
+        assert found.peak_rss_mb is not None
+        assert 20 < found.peak_rss_mb < 4000
+        assert found.file_mb == len(artifact.model) / 1e6
+    entry = document["arms"][0]
+    assert set(entry["latency_ms"]) == LATENCY_KEYS
+    assert set(entry["accuracy"]) == ACCURACY_KEYS
+    absent = arm(report, "ort:cuda")
+    assert absent.status in {"unavailable", "ok"}
+    if absent.status == "unavailable":
+        assert "CUDAExecutionProvider" in absent.reason
+        assert absent.latency_ms is absent.accuracy is absent.load_ms is None
+    assert any("none of the splits" in remark for remark in report.remarks)
+
+
+def test_classes_in_another_order_are_mapped_by_name(tmp_path: Path, photographs: Path) -> None:
+    """The folder's classes are blue, green, red; this network calls red what is green."""
+    wrong = colour_artifact(tmp_path / "model.onnx", ("green", "red", "blue"))
+    accuracy = arm(bench(on([wrong], "ort:cpu", data=str(photographs), rounds=1)), "ort:cpu").accuracy
+    assert accuracy
+    assert accuracy.top1 == pytest.approx(1 / 3)
+
+
+def test_latency_only_without_data(artifact: Artifact) -> None:
+    report = bench(on([artifact], "ort:cpu", rounds=1))
+    assert report.data is None
+    assert arm(report, "ort:cpu").status == "ok"
+    assert arm(report, "ort:cpu").accuracy is None
+    assert any("no accuracy" in remark and "colours" in remark for remark in report.remarks)
+
+
+def test_other_classes_are_refused(artifact: Artifact, drawn_folder: Path) -> None:
+    with pytest.raises(
+        BadInputError, match=r"only in drawn.*: cat, dog, fish; only in the model: blue, green, red"
+    ):
+        bench(on([artifact], "ort:cpu", data=str(drawn_folder)))
+
+
+def test_int8_runs_where_it_was_proven_and_is_compared_with_its_float(
+    artifact: Artifact, photographs: Path
+) -> None:
+    int8 = colour_artifact(artifact.path.with_name("model.int8.onnx"), int8_on=["ort:cpu"])
+    plan = on([artifact, int8], "ort:cpu", "openvino:CPU", data=str(photographs), rounds=1)
+    report = bench(plan)
+    statuses = {(arm.precision, arm.device): arm.status for arm in report.arms}
+    assert statuses == {
+        ("float32", "ort:cpu"): "ok",
+        ("float32", "openvino:CPU"): "ok",
+        ("int8", "ort:cpu"): "ok",
+        ("int8", "openvino:CPU"): "unavailable",
+    }
+    assert "proven on ort:cpu" in report.arms[3].reason
+    assert report.arms[2].accuracy
+    assert report.arms[2].accuracy.agreement == 1.0
+
+
+def test_agreement_is_null_without_the_float_file(tmp_path: Path, photographs: Path) -> None:
+    int8 = colour_artifact(tmp_path / "model.int8.onnx", int8_on=["ort:cpu"])
+    accuracy = arm(bench(on([int8], "ort:cpu", data=str(photographs), rounds=1)), "ort:cpu").accuracy
+    assert accuracy
+    assert accuracy.agreement is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_killed_worker_fails_alone(artifact: Artifact, photographs: Path) -> None:
+    report = bench(on([artifact], "ort:cpu", "openvino:CPU", data=str(photographs)), launch=nth(1, Dying))
+    assert arm(report, "ort:cpu").status == "failed"
+    assert "during round: killed by SIGKILL" in arm(report, "ort:cpu").reason
+    other = arm(report, "openvino:CPU")
+    assert other.status == "ok"
+    assert other.accuracy
+    assert other.accuracy.agreement is None
+
+
+def test_hanging_worker_fails_alone(artifact: Artifact) -> None:
+    program = "worker.Worker.round = lambda self, samples: time.sleep(600)\nworker.main()"
+    report = bench(
+        on([artifact], "ort:cpu", "openvino:CPU"),
+        limits=Limits(answer_s=4),
+        launch=nth(2, lambda: changed(program)),
+    )
+    assert arm(report, "ort:cpu").status == "ok"
+    assert arm(report, "openvino:CPU").status == "failed"
+    assert "no answer in 4 s (round)" in arm(report, "openvino:CPU").reason
+
+
+def test_artifact_that_the_runtime_cannot_run(tmp_path: Path, artifact: Artifact) -> None:
+    broken = colour_artifact(tmp_path / "broken.onnx", breaks_when_run=True)
+    report = bench(on([broken, artifact], "ort:cpu", rounds=1))
+    assert [arm.status for arm in report.arms] == ["failed", "ok"]
+    assert "out of data bounds" in report.arms[0].reason
+
+
+def test_artifact_that_changes_meanwhile(tmp_path: Path) -> None:
+    first = colour_artifact(tmp_path / "model.onnx")
+    colour_artifact(tmp_path / "model.onnx", ("a", "b", "c"))
+    (found,) = bench(on([first], "ort:cpu", rounds=1)).arms
+    assert (found.status, "has changed" in found.reason) == ("failed", True)
+
+
+def test_units_are_milliseconds_and_images_per_second(artifact: Artifact) -> None:
+    """An inference that sleeps 0.03 s takes 30 ms or a little more, and no more than 33 are done in a second."""
+    program = (
+        "from toolchain.runtimes.onnxruntime import OrtRuntime\n"
+        "infer = OrtRuntime.infer\n"
+        "OrtRuntime.infer = lambda self, images: (time.sleep(0.03), infer(self, images))[1]\n"
+        "worker.main()"
+    )
+    (found,) = bench(
+        on([artifact], "ort:cpu", rounds=1, batches=(2,)), launch=nth(1, lambda: changed(program))
+    ).arms
+    assert found.status == "ok"
+    assert found.latency_ms
+    assert 30 <= found.latency_ms.min < 3000
+    assert found.end_to_end_ms is not None
+    assert 30 <= found.end_to_end_ms < 3000
+    assert found.first_ms is not None
+    assert 30 <= found.first_ms < 3000
+    assert found.throughput_ips is not None
+    assert 1 < found.throughput_ips <= 8 / 0.03
+
+
+def test_run_folder_stands_for_its_files(tmp_path: Path) -> None:
+    for name in ("model.onnx", "model.int8.onnx", "other.onnx"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in find_artifacts(tmp_path)] == ["model.onnx", "model.int8.onnx"]
+    assert find_artifacts(tmp_path / "other.onnx") == [tmp_path / "other.onnx"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInputError, match=r"holds no model\.onnx"):
+        find_artifacts(tmp_path / "empty")

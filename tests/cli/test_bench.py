@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from toolchain.cli import COMMANDS, run
+from toolchain.cli.bench import command
+from toolchain.errors import ExitCode
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
+from bench_support import colour_artifact, write_photographs
+
+QUICK = ("--rounds", "1", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with a float and an int8 file, and photographs beside it. Not to be written to."""
+    root = tmp_path_factory.mktemp("bench")
+    write_photographs(root / "colours")
+    colour_artifact(root / "run" / "model.onnx")
+    colour_artifact(root / "run" / "model.int8.onnx", int8_on=["ort:cpu"])
+    return root
+
+
+def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_help_is_the_text_of_the_command_list() -> None:
+    assert command.get_short_help_str(limit=100) == COMMANDS["bench"]
+
+
+def test_run_folder_for_people_and_as_files(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench", str(folder / "run"), "--data", str(folder / "colours"), "--device", "ort:cpu", *QUICK]
+    assert run([*words, "--out", str(tmp_path / "out")]) == ExitCode.DONE
+    shown = capsys.readouterr()
+    rows = [line.split() for line in shown.out.splitlines() if line.startswith("model.")]
+    assert [row[:5] for row in rows] == [
+        ["model.onnx", "float32", "ort:cpu", "1", "1"],
+        ["model.int8.onnx", "int8", "ort:cpu", "1", "1"],
+    ]
+    assert "Fastest: model." in shown.out
+    assert "times as fast on ort:cpu" in shown.out
+    assert "written:" in shown.err
+    written = json.loads((tmp_path / "out" / "bench.json").read_bytes())
+    assert [arm["status"] for arm in written["arms"]] == ["ok", "ok"]
+    assert written["arms"][1]["accuracy"]["agreement"] == 1.0
+    assert (tmp_path / "out" / "bench.md").read_text(encoding="utf-8").startswith("# Benchmark")
+
+
+def test_json_is_one_document_and_writes_no_file(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["bench", str(folder / "run" / "model.onnx"), "--device", "ort:cpu", "--json", "--quiet", *QUICK]
+    assert run([*words, "--batch", "2", "--limit", "4", "--data", str(folder / "colours")]) == ExitCode.DONE
+    found = document(capsys)
+    assert (found["schema"], found["data"]["n"], found["arms"][0]["batch"]) == ("edgetl.bench/1", 4, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_device_that_is_not_here_exits_with_3(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["bench", str(folder / "run" / "model.int8.onnx"), "--json", *QUICK]
+    assert run([*words, "--device", "openvino:NPU"]) == ExitCode.MISSING
+    (arm,) = document(capsys)["arms"]
+    assert (arm["status"], arm["latency_ms"]) == ("unavailable", None)
+    assert "NPU" in arm["reason"]
+    assert run([*words, "--device", "openvino:NPU", "--device", "ort:cpu"]) == ExitCode.DONE
+
+
+def test_torch_is_unavailable_without_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    words = ["bench", str(folder / "run" / "model.onnx"), "--device", "torch:cpu", "--json", *QUICK]
+    assert run(words) == ExitCode.MISSING
+    assert "run" in document(capsys)["arms"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "Missing argument"),
+        (["nowhere.onnx"], "nowhere.onnx does not exist"),
+        (["{run}/model.onnx", "--device", "gpu"], "unknown device 'gpu'"),
+        (["{run}/model.onnx", "--split", "exam"], "unknown split 'exam'"),
+        (["{run}/model.onnx", "--data", "no-such-data"], "'no-such-data' is neither"),
+        (["{run}/model.onnx", "--rounds", "0"], "--rounds"),
+        (["{run}/model.onnx", "--out", "{run}/model.onnx"], "is not a folder"),
+        (["{run}/.."], "holds no model.onnx"),
+    ],
+)
+def test_wrong_use_is_told_in_one_line(
+    folder: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled = [word.replace("{run}", str(folder / "run")) for word in words]
+    assert run(["bench", *filled]) == ExitCode.BAD_INPUT
+    shown = capsys.readouterr()
+    assert told in shown.err
+    assert shown.out == ""
+    assert len(shown.err.splitlines()) <= 3
+
+
+def test_truncated_artifact(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = tmp_path / "model.onnx"
+    broken.write_bytes((folder / "run" / "model.onnx").read_bytes()[:200])
+    assert run(["bench", str(broken)]) == ExitCode.BAD_INPUT
+    assert "not a whole ONNX file" in capsys.readouterr().err

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from toolchain.bench import packages
+from toolchain.cli import COMMANDS, run
+from toolchain.cli.doctor import command
+from toolchain.errors import ExitCode
+from toolchain.runtimes.devices import KNOWN
+
+
+def test_help_is_the_text_of_the_command_list() -> None:
+    assert command.get_short_help_str(limit=100) == COMMANDS["doctor"]
+
+
+def test_this_machine_runs_edgetl(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGETL_DATA", str(tmp_path))
+    assert run(["doctor", "--json", "--quiet"]) == ExitCode.DONE
+    found = json.loads(capsys.readouterr().out)
+    assert found["works"] is True
+    assert not any(gap["necessary"] for gap in found["missing"])
+    devices = {device["name"]: device for device in found["devices"]}
+    assert tuple(devices) == KNOWN
+    assert devices["ort:cpu"]["available"]
+    assert all(device["available"] or device["reason"] for device in devices.values())
+    assert found["data_root"] == str(tmp_path)
+    assert {data["name"]: data["path"] for data in found["data_sets"]}["pets"] is None
+    assert found["disk_free_mb"] > 0
+    assert found["torch_pairing"]["status"] in {"works", "not installed"}
+    assert "int8" in found["int8"]
+
+
+def test_text_for_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGETL_DATA", str(tmp_path / "[bold]not yet"))
+    assert run(["doctor"]) == ExitCode.DONE
+    shown = capsys.readouterr().out
+    for text in ("ort:cpu", "edgetl data fetch pets", "[bold]not yet", "This machine runs edgetl."):
+        assert text in shown
+
+
+def test_missing_package_exits_with_3_and_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where openvino was never installed: Python does not find the module."""
+    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "onnx" else object())
+    assert run(["doctor"]) == ExitCode.MISSING
+    assert "missing: the package onnx. pip install onnx" in capsys.readouterr().out
+    assert run(["doctor", "--json"]) == ExitCode.MISSING
+    found = json.loads(capsys.readouterr().out)
+    assert found == {
+        "works": False,
+        "missing": [{"what": "the package onnx", "fix": "pip install onnx", "necessary": True}],
+    }
+
+
+def test_package_that_is_there_and_does_not_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where OpenCV is installed without the system library that it is linked to."""
+
+    class Refusing:
+        def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+            if name == "toolchain.bench.checkup":
+                raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.delitem(sys.modules, "toolchain.bench.checkup", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
+    assert run(["doctor"]) == ExitCode.MISSING
+    assert "missing: libGL.so.1: cannot open shared object file" in capsys.readouterr().out

@@ -1,0 +1,245 @@
+"""From a run to files that answer as the run does, on every runtime that reads ONNX."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import openvino
+import pytest
+import torch
+from tests.conftest import lively
+from onnx.reference import ReferenceEvaluator
+from safetensors.torch import load_file
+
+import toolchain
+from toolchain.artifact import read_artifact
+from toolchain.backbones import BACKBONES, build, head_of, normalised
+from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
+from toolchain.export import exporting
+from toolchain.export.exporting import export
+from toolchain.export.measure import lost
+from toolchain.export.onnx_writer import to_onnx
+from toolchain.export.quantise import Quantiser, quantise
+from toolchain.preprocess import Preprocess
+from toolchain.runs import read_run
+from toolchain.runtimes import open_runtime
+
+SMALL = Preprocess(height=64, width=64, shortest_edge=64)
+
+
+@pytest.fixture(scope="module", params=sorted(BACKBONES))
+def network_and_file(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[torch.nn.Module, Path]:
+    """Each network with lively random weights and statistics, and its ONNX file."""
+    network = lively(request.param, 7, seed=0)
+    path = tmp_path_factory.mktemp(request.param) / "model.onnx"
+    onnx.save(to_onnx(network, SMALL, 1.7), path)
+    return network, path
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 256, (3, 64, 64, 3), np.uint8)
+
+
+def _expected(network: torch.nn.Module, images: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        return network(normalised(torch.from_numpy(images))).numpy()
+
+
+def test_graph_is_the_contract(network_and_file: tuple[object, Path]) -> None:
+    model = onnx.load(network_and_file[1])
+    onnx.checker.check_model(model, full_check=True)
+
+    def shape(value: onnx.ValueInfoProto) -> list[object]:
+        return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+    assert [(value.name, shape(value)) for value in model.graph.input] == [("image", ["batch", 64, 64, 3])]
+    assert [(value.name, shape(value)) for value in model.graph.output] == [
+        ("logits", ["batch", 7]),
+        ("probabilities", ["batch", 7]),
+    ]
+    assert not [node for node in model.graph.node if node.op_type in {"BatchNormalization", "Gather", "Shape"}]
+    assert str(Path(toolchain.__file__).parent) not in str(model)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_runtime_answers_as_torch_does(
+    network_and_file: tuple[torch.nn.Module, Path], images: np.ndarray, batch: int
+) -> None:
+    network, path = network_and_file
+    images = images[:batch]
+    expected = _expected(network, images)
+    scale = np.abs(expected).max()
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path)
+    logits, probabilities = session.run(["logits", "probabilities"], {"image": images})
+    assert np.abs(logits - expected).max() < 1e-4 * scale
+    softmax = np.exp(expected / 1.7) / np.exp(expected / 1.7).sum(1, keepdims=True)
+    np.testing.assert_allclose(probabilities, softmax, rtol=1e-3, atol=1e-6)
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert np.abs(compiled({"image": images})["logits"] - expected).max() < 1e-4 * scale
+    net = cv2.dnn.readNetFromONNX(str(path))
+    net.setInput(images, "image")
+    answer = net.forward("logits")
+    assert answer.shape == expected.shape
+    assert np.abs(answer - expected).max() < 1e-4 * scale
+
+
+def test_reference_evaluator_answers_as_torch_does(
+    network_and_file: tuple[torch.nn.Module, Path], images: np.ndarray
+) -> None:
+    network, path = network_and_file
+    expected = _expected(network, images[:1])
+    logits = ReferenceEvaluator(str(path)).run(["logits"], {"image": images[:1]})[0]
+    assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_cards_tell_the_whole_story(exported: Path) -> None:
+    run = read_run(exported)
+    for name, precision in (("model.onnx", "float32"), ("model.int8.onnx", "int8")):
+        card = read_artifact(exported / name).card
+        assert card.labels == run.data.classes
+        assert card.preprocess == run.preprocess
+        assert card.temperature == run.temperature
+        assert card.reject == run.reject
+        assert card.splits == run.data.split_sha256
+        assert card.precision == precision
+        assert card.source.run_sha256 == run.model.sha256
+        assert set(card.runtimes) == {"ort:cpu", "openvino:CPU"}
+        hops = {(entry.device, entry.precision) for entry in card.accuracy}
+        expected = {("torch:cpu", "float32"), ("ort:cpu", "float32"), ("openvino:CPU", "float32")}
+        if precision == "int8":
+            expected |= {("ort:cpu", "int8"), ("openvino:CPU", "int8")}
+            assert card.recipe is not None
+            assert card.recipe.calibration_sha256 == run.data.split_sha256["calibration"]
+        assert hops == expected
+        assert all(entry.split_sha256 == run.data.split_sha256["val"] for entry in card.accuracy)
+
+
+def test_deployed_pipeline_answers_as_the_run_does(exported: Path, drawn_folder: Path) -> None:
+    photograph = next((drawn_folder / "cat").iterdir())
+    run = read_run(exported)
+    pixels = run.preprocess(toolchain.preprocess.read(photograph))
+    network = build(run.model.name, 3)
+    network.load_state_dict(load_file(exported / "model.safetensors"))
+    expected = _expected(network.eval(), pixels[None])[0]
+    for device in ("ort:cpu", "openvino:CPU", "torch:cpu"):
+        prediction = toolchain.load(exported / "model.onnx", device).predict(photograph)
+        np.testing.assert_allclose(prediction.logits, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_int8_is_smaller_and_quantised_on_both_runtimes(exported: Path, images: np.ndarray) -> None:
+    sizes = {name: (exported / name).stat().st_size for name in ("model.onnx", "model.int8.onnx")}
+    assert sizes["model.int8.onnx"] < 0.4 * sizes["model.onnx"]
+    operators = [node.op_type for node in onnx.load(exported / "model.int8.onnx").graph.node]
+    assert operators.count("QuantizeLinear") > 40
+    artifact = read_artifact(exported / "model.int8.onnx")
+    for device in artifact.card.runtimes:
+        answer = open_runtime(artifact, device).infer(images)
+        assert np.isfinite(answer.logits).all()
+        np.testing.assert_allclose(answer.probabilities.sum(1), 1, atol=1e-5)
+
+
+def test_broken_promise_is_told_and_the_file_set_aside(run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "QUANTISERS", exporting.QUANTISERS[-1:])
+        patch.setattr(exporting, "quantise", _quantise_backwards)
+        # The network was not trained: float is taken to be right, whatever it answers.
+        patch.setattr(exporting, "lost", lambda base, logits, labels: lost(base, logits, base[:3].argmax(1)))
+        done = export(folder, int8=True, max_drop_pp=5.0)
+    assert done.broken is not None
+    assert "more than --max-drop 5" in done.broken
+    assert not (folder / "model.int8.onnx").exists()
+    rejected = read_artifact(folder / "model.int8.rejected.onnx")
+    assert rejected.card.runtimes == ()
+    with pytest.raises(BadInputError, match="no runtime"):
+        open_runtime(rejected, "ort:cpu")
+
+
+def _quantise_backwards(model: onnx.ModelProto, images: np.ndarray, way: Quantiser) -> onnx.ModelProto:
+    """An int8 file that really is quantised, and answers the least likely class."""
+    quantised = quantise(model, images, way)
+    nodes = quantised.graph.node
+    place = next(index for index, node in enumerate(nodes) if "logits" in node.output)
+    nodes[place].output[0] = "forwards"
+    nodes.insert(place + 1, onnx.helper.make_node("Neg", ["forwards"], ["logits"]))
+    return quantised
+
+
+def test_drop_is_paired_and_in_percentage_points() -> None:
+    labels = np.array([0, 0, 0, 0])
+    right, wrong = [1.0, 0.0], [0.0, 1.0]
+    base = np.array([right] * 8, np.float32)
+    logits = np.array([wrong, *[right] * 7], np.float32)
+    drop, upper = lost(base, logits, labels)
+    assert drop == pytest.approx(100 / 8)
+    assert upper > drop
+    assert lost(base, base, labels) == (0.0, 0.0)
+
+
+def test_damaged_weights_are_an_error_and_nothing_is_written(run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(BadInputError, match=r"model\.safetensors is damaged"):
+        export(folder)
+    assert not (folder / "model.onnx").exists()
+
+
+def test_wrong_weights_do_not_pass_parity(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    original = exporting.to_onnx
+
+    def other(network: torch.nn.Module, spec: Preprocess, temperature: float) -> onnx.ModelProto:
+        with torch.no_grad():
+            head_of(network).bias.add_(torch.tensor([0.0, 0.1, 0.0]))
+        return original(network, spec, temperature)
+
+    monkeypatch.setattr(exporting, "to_onnx", other)
+    with pytest.raises(PromiseBrokenError, match="answers differently"):
+        export(folder)
+    assert not (folder / "model.onnx").exists()
+
+
+def test_photographs_that_are_gone_or_changed(run_folder: Path, tmp_path: Path, drawn_folder: Path) -> None:
+    folder, data = tmp_path / "run", tmp_path / "data"
+    shutil.copytree(run_folder, folder)
+    shutil.copytree(drawn_folder, data)
+    document = json.loads((folder / "run.json").read_text())
+    document["data"]["path"] = str(data)
+    (folder / "run.json").write_text(json.dumps(document))
+    validation = json.loads((folder / "splits.json").read_text())["val"][0]["name"]
+    (data / validation).write_bytes((data / validation).read_bytes() + b"\0")
+    with pytest.raises(MissingError, match="has changed"):
+        export(folder)
+    (data / validation).unlink()
+    with pytest.raises(MissingError, match="is not there"):
+        export(folder)
+
+
+def test_folders_that_hold_no_run(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="not a run folder"):
+        export(tmp_path)
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(BadInputError, match="has not finished"):
+        export(tmp_path)
+
+
+def test_targets_that_cannot_be(run_folder: Path) -> None:
+    with pytest.raises(BadInputError, match="PyTorch does not run"):
+        export(run_folder, target="torch:cpu")
+    with pytest.raises(BadInputError, match="unknown device"):
+        export(run_folder, target="tpu")

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from toolchain.errors import BadInputError
+from toolchain.runtimes import devices
+from toolchain.runtimes.devices import KNOWN, cores, cpu_name, discover, expand, parse_device, probe
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("ort:cpu", ("ort", "cpu")),
+        ("openvino:GPU.1", ("openvino", "GPU.1")),
+        ("openvino:HETERO:GPU,CPU", ("openvino", "HETERO:GPU,CPU")),
+        ("torch:cuda:1", ("torch", "cuda:1")),
+    ],
+)
+def test_names_are_split_into_runtime_and_target(name: str, parts: tuple[str, str]) -> None:
+    assert parse_device(name) == parts
+
+
+@pytest.mark.parametrize(
+    "name", ["", "cpu", "ort", "ort:", "ort:gpu", "openvino:", "torch:tpu", "tflite:cpu", "all"]
+)
+def test_unknown_names_are_refused(name: str) -> None:
+    with pytest.raises(BadInputError, match="unknown device") as caught:
+        parse_device(name)
+    assert "ort:cpu" in caught.value.hint
+
+
+def test_all_stands_for_every_known_device_once() -> None:
+    assert expand(["all"]) == list(KNOWN)
+    assert expand(["torch:cpu", "all", "torch:cpu"]) == [
+        "torch:cpu",
+        *(name for name in KNOWN if name != "torch:cpu"),
+    ]
+    assert expand([]) == []
+    with pytest.raises(BadInputError):
+        expand(["ort:cpu", "nonsense"])
+
+
+def test_every_known_device_is_here_or_says_why_not() -> None:
+    found = discover()
+    assert [device.name for device in found] == list(KNOWN)
+    assert {device.name for device in found if device.available} >= {"ort:cpu", "openvino:CPU"}
+    assert all(device.available != bool(device.reason) for device in found)
+
+
+@pytest.mark.parametrize("name", ["ort:cpu", "openvino:CPU", "torch:cpu"])
+def test_runtime_that_is_not_installed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "find_spec", lambda module: None)
+    found = probe(name)
+    assert not found.available
+    assert "not installed" in found.reason
+    assert found.install.startswith("pip install")
+
+
+def test_composed_openvino_devices_need_all_their_parts() -> None:
+    assert probe("openvino:HETERO:CPU").available
+    assert "no NOTHING" in probe("openvino:HETERO:NOTHING,CPU").reason
+
+
+def test_processor_has_cores_and_a_name() -> None:
+    assert cores() >= 1
+    assert cpu_name()

@@ -1,0 +1,216 @@
+"""Runs: what is written, what is kept, what is refused, and that an interrupted run ends as an unbroken one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+import torch
+from tests.conftest import QUICK
+from safetensors.torch import load_file
+
+from toolchain.backbones import build
+from toolchain.errors import BadInputError, MissingError
+from toolchain.progress import Silent
+from toolchain.runs import Run, read_run, read_splits
+from toolchain.training import finetune as finetuning
+from toolchain.training.finetune import finetune, resume
+from toolchain.training.settings import GENTLE_RATE, Settings
+
+
+class Recorder(Silent):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
+
+
+def _settings(data: Path, weights: Path | str = "none", **more: object) -> Settings:
+    return Settings(data=str(data), weights=str(weights), **{**QUICK, **more})  # type: ignore[arg-type]
+
+
+def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: Path) -> None:
+    names = {path.name for path in run_folder.iterdir()}
+    assert names == {"run.json", "model.safetensors", "metrics.jsonl", "splits.json", "checkpoint"}
+    run = read_run(run_folder)
+    assert run.data.classes == ("cat", "dog", "fish")
+    assert run.data.counts == {"train": 15, "val": 3, "calibration": 3, "test": 3}
+    assert run.settings["epochs"] == 2
+    assert run.settings["learning_rate"] == GENTLE_RATE
+    assert set(run.timings_s) == {"data", "probe", "finetune", "evaluate", "total"}
+    for metrics in run.metrics.values():
+        assert 0 <= metrics.top1 <= 1
+        assert sum(map(sum, metrics.confusion)) == metrics.n == 3
+    lines = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    splits = read_splits(run_folder)
+    hashes = [file.sha256 for files in splits.values() for file in files]
+    assert len(set(hashes)) == len(hashes) == 24
+    assert all((drawn_folder / file.name).is_file() for files in splits.values() for file in files)
+
+
+def test_the_better_of_probe_and_epochs_is_kept(run_folder: Path) -> None:
+    run = read_run(run_folder)
+    assert run.metrics["val"].top1 >= run.probe_metrics["val"].top1
+    assert (run.model.kept == "probe") == (run.model.best_epoch == 0)
+
+
+def test_probe_is_kept_when_fine_tuning_wrecks_the_network(
+    tmp_path: Path, drawn_folder: Path, weights: Path
+) -> None:
+    recorder = Recorder()
+    settings = _settings(drawn_folder, weights, learning_rate=0.9, epochs=1, average_decay=0.0)
+    run = finetune(settings, tmp_path / "run", reporter=recorder)
+    assert run.model.kept == "probe"
+    assert run.metrics == run.probe_metrics
+    assert any("kept the linear probe" in line for line in recorder.said)
+
+
+def test_same_seed_gives_the_same_bytes(
+    tmp_path: Path, run_folder: Path, drawn_folder: Path, weights: Path
+) -> None:
+    again = finetune(_settings(drawn_folder, weights), tmp_path / "again")
+    assert again.model.sha256 == read_run(run_folder).model.sha256
+
+
+def test_resumed_run_equals_an_unbroken_one(
+    tmp_path: Path, run_folder: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "broken"
+    judged: list[str] = []
+    original = finetuning._Workshop.on_validation
+
+    def interrupted(self: object, network: torch.nn.Module, what: str) -> object:
+        judged.append(what)
+        if what == "epoch 2":
+            raise KeyboardInterrupt
+        return original(self, network, what)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finetuning._Workshop, "on_validation", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(_settings(drawn_folder, weights), folder)
+    assert not (folder / "run.json").exists()
+    recorder = Recorder()
+    run = resume(folder, reporter=recorder)
+    assert "resumed after epoch 1 of 2" in recorder.said
+    whole = load_file(run_folder / "model.safetensors")
+    resumed = load_file(folder / "model.safetensors")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert run.metrics == read_run(run_folder).metrics
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_resuming_a_finished_run_returns_it(run_folder: Path) -> None:
+    assert resume(run_folder) == read_run(run_folder)
+
+
+def test_resume_refuses_other_photographs(tmp_path: Path, drawn_folder: Path, weights: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(drawn_folder, data)
+    folder = tmp_path / "run"
+    finetune(_settings(data, weights, probe_only=True), folder)
+    (folder / "run.json").unlink()
+    next((data / "cat").iterdir()).unlink()
+    with pytest.raises(BadInputError, match="not those that the run began with"):
+        resume(folder)
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="nothing to resume"):
+        resume(tmp_path)
+
+
+def test_existing_folder_is_not_touched(tmp_path: Path, drawn_folder: Path) -> None:
+    (tmp_path / "precious.txt").write_text("mine")
+    with pytest.raises(BadInputError, match="not empty"):
+        finetune(_settings(drawn_folder), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_unreadable_photographs_are_named_and_skipped(tmp_path: Path, drawn_folder: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(drawn_folder, data)
+    (data / "cat" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 this is no photograph")
+    recorder = Recorder()
+    run = finetune(_settings(data, probe_only=True), tmp_path / "run", reporter=recorder)
+    assert run.data.skipped == 1
+    assert any("broken.jpg" in line for line in recorder.warned)
+    assert any("1 of 25 photographs are unreadable" in line for line in recorder.warned)
+
+
+def test_class_with_nothing_readable_is_an_error(tmp_path: Path, drawn_folder: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(drawn_folder, data)
+    for path in (data / "dog").iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(BadInputError, match="dog"):
+        finetune(_settings(data, probe_only=True), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        ({"model": "resnet999"}, BadInputError, "unknown model"),
+        ({"weights": "absent.safetensors"}, BadInputError, "do not exist"),
+        ({"device": "gpu"}, BadInputError, "unknown device"),
+        ({"device": "cuda:99"}, MissingError, "CUDA"),
+        ({"epochs": 0}, BadInputError, "--epochs"),
+        ({"batch_size": 0}, BadInputError, "--batch-size"),
+        ({"learning_rate": 7.0}, BadInputError, "--learning-rate"),
+    ],
+)
+def test_wrong_settings(
+    tmp_path: Path, drawn_folder: Path, change: dict[str, object], error: type[Exception], says: str
+) -> None:
+    base = {"data": str(drawn_folder), "weights": "none"}
+    with pytest.raises(error, match=says):
+        finetune(Settings(**{**base, **change}), tmp_path / "run")  # type: ignore[arg-type]
+    assert not (tmp_path / "run").exists()
+
+
+def test_random_weights_are_trained_whole(tmp_path: Path, drawn_folder: Path) -> None:
+    settings = _settings(drawn_folder, epochs=1, average_decay=0.0)
+    assert settings.learning_rate == 1e-3
+    finetune(settings, tmp_path / "run")
+    first = load_file(tmp_path / "run" / "checkpoint" / "state.safetensors")
+    torch.manual_seed(0)
+    start = build("mobilenet_v3_small", 3).state_dict()
+    changed = [name for name in start if not torch.equal(first[f"network/{name}"], start[name])]
+    assert "features.0.0.weight" in changed
+    assert "features.0.1.running_mean" in changed
+
+
+def test_pretrained_blocks_and_statistics_stay(run_folder: Path, weights: Path) -> None:
+    after = load_file(run_folder / "checkpoint" / "state.safetensors")
+    before = load_file(weights)
+    for name, tensor in before.items():
+        block = int(name.split(".")[1])
+        if block < 13 - 5 or "running" in name:
+            assert torch.equal(after[f"network/{name}"], tensor), name
+    assert not torch.equal(after["network/features.12.0.weight"], before["features.12.0.weight"])
+
+
+def test_run_json_is_refused_when_damaged(tmp_path: Path, run_folder: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    document = json.loads((folder / "run.json").read_text())
+    document["temperature"] = "warm"
+    (folder / "run.json").write_text(json.dumps(document))
+    with pytest.raises(BadInputError, match=r"temperature"):
+        read_run(folder)
+
+
+def test_run_json_round_trip(run_folder: Path) -> None:
+    run = read_run(run_folder)
+    assert msgspec.json.decode(msgspec.json.encode(run), type=Run) == run

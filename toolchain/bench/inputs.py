@@ -1,0 +1,185 @@
+"""What is fed to the arms: photographs of a data set where there is one, drawn ones where there is none.
+
+They are decoded and preprocessed once, as the card says, into a file that all workers read: every arm sees the
+same pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.artifact import Artifact
+from toolchain.datasets import SPLITS, Dataset
+from toolchain.datasets.catalogue import ENTRIES, open_dataset
+from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
+from toolchain.preprocess import Image, Preprocess, read
+from toolchain.progress import Reporter
+from toolchain.runs import read_run
+from toolchain.runtimes.devices import cores
+
+DRAWN = 24
+DRAWN_SIZE = 384
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Photographs to measure with. `labels` are indices into `classes`, one for each; empty for drawn pictures.
+
+    `data`, `split` and `split_sha256` name the whole split that they were taken from.
+    """
+
+    photographs: tuple[Path, ...]
+    labels: tuple[int, ...] = ()
+    classes: tuple[str, ...] = ()
+    data: str = ""
+    split: str = ""
+    split_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`pictures`: for each preprocessing a file of raw uint8 [n, height, width, 3]. `readable` are the indices of
+    the photographs that are in it; the others could not be decoded."""
+
+    pictures: dict[Preprocess, Path]
+    readable: tuple[int, ...]
+
+
+def choose(
+    artifacts: Sequence[Artifact], data: str | None, split: str, limit: int, reporter: Reporter
+) -> Chosen | None:
+    """The photographs of `split`, at most `limit` of them (0: all), evenly spread.
+
+    Without `data`, the data set that the artifacts' cards name, and None, with a warning, when it is not here.
+    Raises BadInputError when `data` cannot be used, or its classes are not those of the artifacts.
+    """
+    if data is not None:
+        return _take(open_dataset(data, reporter=reporter), artifacts, split, limit)
+    named = {_data_of(artifact) for artifact in artifacts}
+    if len(named) > 1:
+        reporter.warn(f"the artifacts were trained on different data ({', '.join(sorted(named))}): no accuracy")
+        return None
+    (name,) = named
+    try:
+        return _take(open_dataset(name, reporter=reporter), artifacts, split, limit)
+    except EdgetlError as error:
+        reporter.warn(f"no accuracy: {error.message}. Pass photographs with --data")
+        return None
+
+
+def check_labels(dataset: Dataset, artifact: Artifact) -> None:
+    """Raise BadInputError, saying what differs, unless data and artifact have the same classes."""
+    known, given = set(artifact.card.labels), set(dataset.classes)
+    if known == given:
+        return
+    parts = [
+        f"{who}: {', '.join(sorted(names)[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        for who, names in ((f"only in {dataset.name}", given - known), ("only in the model", known - given))
+        if names
+    ]
+    raise BadInputError(
+        f"{dataset.name} has other classes than {artifact.path}: {'; '.join(parts)}",
+        "Pass photographs of the classes that the model knows.",
+    )
+
+
+def compare_split(chosen: Chosen, artifact: Artifact) -> str:
+    """What a reader must know about this split and this model; empty when it is the test split of the card."""
+    names = [name for name, sha256 in artifact.card.splits.items() if sha256 == chosen.split_sha256]
+    seen = [name for name in names if name != "test"]
+    if seen:
+        return f"{artifact.path.name} has seen these photographs: they are its {seen[0]} split"
+    if not names:
+        return f"{chosen.data} {chosen.split} is none of the splits that the card of {artifact.path.name} names"
+    return ""
+
+
+def draw_photographs(folder: Path) -> Chosen:
+    """Draw pictures with a fixed seed and store them in `folder` as JPEG."""
+    import cv2
+
+    from toolchain.datasets.drawn import CLASSES, draw
+
+    def one(index: int) -> Path:
+        bgr = cv2.cvtColor(draw(CLASSES[index % len(CLASSES)], index, size=DRAWN_SIZE), cv2.COLOR_RGB2BGR)
+        path = folder / f"{index:03}.jpg"
+        path.write_bytes(cv2.imencode(".jpg", bgr)[1].tobytes())
+        return path
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return Chosen(tuple(pool.map(one, range(DRAWN))))
+
+
+def prepare(
+    photographs: Sequence[Path], specs: Collection[Preprocess], folder: Path, reporter: Reporter
+) -> Prepared:
+    """Decode and preprocess into files in `folder`. Raises BadInputError when no photograph can be read."""
+
+    def one(path: Path) -> list[NDArray[np.uint8]] | UnreadableImageError:
+        try:
+            image: Image = read(path)
+        except UnreadableImageError as error:
+            return error
+        return [spec(image) for spec in specs]
+
+    pictures = {spec: folder / f"pictures-{number}.raw" for number, spec in enumerate(specs)}
+    readable: list[int] = []
+    handles = [path.open("wb") for path in pictures.values()]
+    try:
+        with ThreadPoolExecutor(cores()) as pool, reporter.task("photographs", len(photographs)) as task:
+            for start in range(0, len(photographs), _CHUNK):
+                chunk = photographs[start : start + _CHUNK]
+                for index, versions in enumerate(pool.map(one, chunk), start):
+                    if isinstance(versions, UnreadableImageError):
+                        reporter.warn(f"skipped: {versions.message}")
+                        continue
+                    readable.append(index)
+                    for handle, version in zip(handles, versions, strict=True):
+                        handle.write(version.tobytes())
+                task.advance(len(chunk))
+    finally:
+        for handle in handles:
+            handle.close()
+    if not readable:
+        raise BadInputError("none of the photographs can be read", "Look at them with `edgetl data check`.")
+    return Prepared(pictures, tuple(readable))
+
+
+def _take(dataset: Dataset, artifacts: Sequence[Artifact], split: str, limit: int) -> Chosen:
+    for artifact in artifacts:
+        check_labels(dataset, artifact)
+    photos = dataset.splits.get(split, ())
+    if not photos:
+        full = [name for name in SPLITS if dataset.splits.get(name)]
+        raise BadInputError(
+            f"{dataset.name} has no photographs in {split}", f"Choose --split from: {', '.join(full)}."
+        )
+    wanted = min(len(photos), limit) if limit else len(photos)
+    taken = [photos[int(index)] for index in np.linspace(0, len(photos) - 1, wanted).round()]
+    return Chosen(
+        photographs=tuple(photo.path for photo in taken),
+        labels=tuple(photo.label for photo in taken),
+        classes=dataset.classes,
+        data=dataset.name,
+        split=split,
+        split_sha256=dataset.split_sha256(split),
+    )
+
+
+def _data_of(artifact: Artifact) -> str:
+    """The data that a card names, by the path that its run knows where a bare name is not enough."""
+    name = artifact.card.source.data
+    if name in ENTRIES:
+        return name
+    try:
+        run = read_run(artifact.path.parent)
+    except BadInputError:
+        return name
+    return run.data.path if run.model.sha256 == artifact.card.source.run_sha256 else name

@@ -1,0 +1,40 @@
+"""The packages that the device half needs, and which of them are not installed. Imports none of them."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+NEEDED = {
+    "cv2": "opencv-python-headless",
+    "numpy": "numpy",
+    "onnx": "onnx",
+    "onnxruntime": "onnxruntime",
+    "openvino": "openvino",
+    "platformdirs": "platformdirs",
+    "psutil": "psutil",
+}
+"""Modules, and what installs them. (Without click, msgspec and rich no command would start.)"""
+
+OPENVINO_MACHINES = frozenset({"x86_64", "AMD64", "aarch64", "arm64"})
+"""Where OpenVINO is published for; elsewhere it is not needed."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something that is not here, and the line that would change it. `necessary`: the device half needs it."""
+
+    what: str
+    fix: str
+    necessary: bool
+
+
+def missing_packages(needed: Mapping[str, str] = NEEDED) -> list[Missing]:
+    """Which of `needed` are not installed."""
+    return [
+        Missing(f"the package {package}", f"pip install {package}", necessary=True)
+        for module, package in needed.items()
+        if find_spec(module) is None and (module != "openvino" or platform.machine() in OPENVINO_MACHINES)
+    ]

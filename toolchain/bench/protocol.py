@@ -1,0 +1,73 @@
+"""What the runner and its workers say to each other: a line of JSON each way, over stdin and stdout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something to do, by the name of a method of the worker, and what it is to be done with."""
+
+    do: str
+    argument: Any = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why it was not done. `unavailable`: this arm cannot exist on this machine, which is nobody's fault."""
+
+    reason: str
+    unavailable: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer, or why there is none."""
+
+    answer: Any = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Load:
+    """Open the artifact whose content has `sha256` on a device.
+
+    `pictures` is a file of preprocessed pictures, raw uint8 [n, height, width, 3]; `photographs` are encoded files.
+    """
+
+    artifact: str
+    sha256: str
+    device: str
+    threads: int
+    batch: int
+    pictures: str
+    photographs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """`load_ms`: from the file's content to a runtime that is ready, its library being imported already.
+    `first_ms`: the first inference, which may still compile and allocate."""
+
+    load_ms: float
+    first_ms: float
+    provider_effective: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Times in milliseconds, in the order taken. `quiet`: the worker's threads have gone to sleep since."""
+
+    ms: tuple[float, ...]
+    quiet: bool = True
+
+
+@dataclass(frozen=True)
+class Span:
+    """Pictures `start` to `stop` - 1."""
+
+    start: int
+    stop: int

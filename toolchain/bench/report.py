@@ -1,0 +1,239 @@
+"""What a benchmark found: `bench.json` and `bench.md` (docs/design.md, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from toolchain import files
+from toolchain.bench.machine import Environment
+from toolchain.bench.statistics import Latency
+
+BENCH_SCHEMA: Literal["edgetl.bench/1"] = "edgetl.bench/1"
+JSON_FILE = "bench.json"
+MARKDOWN_FILE = "bench.md"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Through the deployed pipeline, on the photographs of `Data`. Fractions, 0 to 1.
+
+    `per_class_top1` is the mean over the classes that are present; `agreement` the share of photographs with the
+    same top-1 as the float32 artifact of the same run on `ort:cpu` (null when that was not measured);
+    `top1_ci95` Wilson's interval.
+    """
+
+    top1: float
+    per_class_top1: float
+    n: int
+    agreement: float | None
+    top1_ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One artifact on one device. What was not measured is null; `reason` says why when `status` is not `ok`.
+
+    `throughput_ips`: images per second at the best of batch 1, 8 and the arm's own, one request at a time.
+    `load_ms`: from the file's content to a runtime that is ready, without importing its library. `first_ms`: the
+    first inference. `end_to_end_ms`: median from the bytes of an encoded photograph to a named answer.
+    `peak_rss_mb`: the most memory that the process held through all this, before throughput and accuracy.
+    MB are 10^6 bytes.
+    """
+
+    artifact: str
+    sha256: str
+    precision: Literal["float32", "int8"]
+    device: str
+    provider_effective: str | None
+    threads: int
+    batch: int
+    status: Literal["ok", "unavailable", "failed"]
+    reason: str
+    latency_ms: Latency | None
+    throughput_ips: float | None
+    load_ms: float | None
+    first_ms: float | None
+    end_to_end_ms: float | None
+    peak_rss_mb: float | None
+    file_mb: float
+    accuracy: Accuracy | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """The photographs that accuracy was measured on: `n` of the split were read, `skipped` were unreadable."""
+
+    name: str
+    split: str
+    split_sha256: str
+    n: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """`bench.json`. `data` is null when only latency was measured; `remarks` are what a reader must know."""
+
+    schema: Literal["edgetl.bench/1"]
+    environment: Environment
+    data: Data | None
+    arms: tuple[ArmResult, ...]
+    remarks: tuple[str, ...]
+
+
+def write(report: Report, folder: Path) -> None:
+    """Write `bench.json` and `bench.md` into `folder`."""
+    files.write_json(folder / JSON_FILE, report)
+    files.write_bytes(folder / MARKDOWN_FILE, to_markdown(report).encode())
+
+
+COLUMNS = (
+    "artifact",
+    "precision",
+    "device",
+    "threads",
+    "batch",
+    "p50 ms [95 %]",
+    "p90",
+    "p99",
+    "images/s",
+    "end to end ms",
+    "top-1 [95 %]",
+    "agreement",
+    "MB",
+)
+
+
+def names_of(arms: Sequence[ArmResult]) -> dict[str, str]:
+    """The shortest names that tell the artifacts apart: the file's, or the path where two files have the same."""
+    paths = list(dict.fromkeys(arm.artifact for arm in arms))
+    short = [Path(path).name for path in paths]
+    return {path: name if short.count(name) == 1 else path for path, name in zip(paths, short, strict=True)}
+
+
+def row(arm: ArmResult, name: str) -> tuple[str, ...]:
+    """An arm that is `ok`, as text under COLUMNS."""
+    latency, accuracy = arm.latency_ms, arm.accuracy
+    assert latency is not None
+    low, high = latency.p50_ci95
+    top1 = agreement = "-"
+    if accuracy:
+        top1 = f"{accuracy.top1:.3f} [{accuracy.top1_ci95[0]:.3f}, {accuracy.top1_ci95[1]:.3f}]"
+        agreement = "-" if accuracy.agreement is None else f"{accuracy.agreement:.3f}"
+    return (
+        name,
+        arm.precision,
+        arm.device,
+        str(arm.threads),
+        str(arm.batch),
+        f"{latency.p50:.2f} [{low:.2f}, {high:.2f}]",
+        f"{latency.p90:.2f}",
+        f"{latency.p99:.2f}",
+        _number(arm.throughput_ips, ".0f"),
+        _number(arm.end_to_end_ms, ".2f"),
+        top1,
+        agreement,
+        f"{arm.file_mb:.2f}",
+    )
+
+
+def measured(report: Report) -> list[ArmResult]:
+    """The arms that are `ok`, as they were asked for."""
+    return [arm for arm in report.arms if arm.status == "ok"]
+
+
+def absences(report: Report) -> list[str]:
+    """A line for each reason that arms failed or could not be measured, failures first."""
+    names = names_of(report.arms)
+    every = set(names.values())
+    lines = []
+    for status in ("failed", "unavailable"):
+        groups: dict[str, dict[str, set[str]]] = {}
+        for arm in report.arms:
+            if arm.status == status:
+                groups.setdefault(arm.reason, {}).setdefault(arm.device, set()).add(names[arm.artifact])
+        for reason, devices in groups.items():
+            missing = set().union(*devices.values())
+            whose = "" if missing == every else f" ({', '.join(sorted(missing))})"
+            lines.append(f"{status}: {', '.join(devices)}{whose}: {reason}")
+    return lines
+
+
+def conclusions(report: Report) -> list[str]:
+    """Which arm is the fastest, and what int8 gained against float on each device."""
+    arms = measured(report)
+    if not arms:
+        return ["No arm could be measured."]
+    names = names_of(report.arms)
+    per_image = {id(arm): arm.latency_ms.p50 / arm.batch for arm in arms if arm.latency_ms}
+    ranked = sorted(arms, key=lambda arm: per_image[id(arm)])
+    best = ranked[0]
+    assert best.latency_ms is not None
+    unit = "" if best.batch == 1 else f" for {best.batch} images"
+    sentence = f"Fastest: {names[best.artifact]} on {best.device}, {best.latency_ms.p50:.2f} ms{unit}"
+    rivals = [
+        f"{names[arm.artifact]} on {arm.device}"
+        for arm in ranked[1:]
+        if arm.latency_ms and arm.latency_ms.p50_ci95[0] / arm.batch <= best.latency_ms.p50_ci95[1] / best.batch
+    ]
+    lines = [sentence + (f"; not told apart from {', '.join(rivals)}." if rivals else ".")]
+    gains = [_gain(arm, base) for arm in arms for base in arms if _is_pair(arm, base)]
+    if gains:
+        lines.append(f"int8 against float: {'; '.join(gains)}.")
+    return lines
+
+
+def to_markdown(report: Report) -> str:
+    """The report as a page of Markdown."""
+    machine = report.environment
+    names = names_of(report.arms)
+    lines = ["# Benchmark", ""]
+    lines += [f"- {sentence}" for sentence in conclusions(report)]
+    lines += ["", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    lines += [f"| {' | '.join(row(arm, names[arm.artifact]))} |" for arm in measured(report)]
+    lines += ["", *(f"- {_oneline(line)}" for line in (*absences(report), *report.remarks)), ""]
+    if report.data:
+        data = report.data
+        lines.append(
+            f"Accuracy: {data.n} photographs of {data.name}, split {data.split} ({data.split_sha256[:16]}), "
+            f"{data.skipped} skipped."
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    lines += [
+        f"Machine: {machine.cpu}, {machine.cores} cores, {machine.threads} threads, "
+        f"{machine.memory_mb / 1000:.1f} GB, {', '.join(machine.flags) or 'flags unknown'}, "
+        f"governor {machine.governor or 'unknown'}; {machine.load_before.busy:.0%} busy before the run.",
+        f"Versions: {versions}; {machine.os}.",
+        "",
+        "Latency is that of single inferences in milliseconds, the interval a bootstrap over rounds; images/s is "
+        "the best of batch 1 and 8, one request at a time; end to end goes from the bytes of an encoded photograph "
+        "to a named answer (median); MB are 10^6 bytes.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _is_pair(arm: ArmResult, base: ArmResult) -> bool:
+    same_place = (arm.device, arm.threads, arm.batch) == (base.device, base.threads, base.batch)
+    same_run = Path(arm.artifact).parent == Path(base.artifact).parent
+    return same_place and same_run and (arm.precision, base.precision) == ("int8", "float32")
+
+
+def _gain(arm: ArmResult, base: ArmResult) -> str:
+    assert arm.latency_ms is not None
+    assert base.latency_ms is not None
+    (low, high), (base_low, base_high) = arm.latency_ms.p50_ci95, base.latency_ms.p50_ci95
+    ratio = base.latency_ms.p50 / arm.latency_ms.p50
+    text = f"{ratio:.2f} times as fast on {arm.device}"
+    return text if high < base_low or base_high < low else f"{text} (within the intervals)"
+
+
+def _number(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)
+
+
+def _oneline(text: str) -> str:
+    return " ".join(text.split())

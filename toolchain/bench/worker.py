@@ -1,0 +1,244 @@
+"""The process of one arm: `python -m toolchain.bench.worker`, driven by the runner (see `process`).
+
+It does one thing at a time and answers only once its own threads have gone to sleep: thread pools spin for a while
+after an inference, and would slow down the arm whose turn comes next.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.bench.protocol import Failure, Load, Loaded, Reply, Request, Samples, Span
+from toolchain.errors import ArtifactError, BadInputError, EdgetlError, MissingError
+from toolchain.runtimes.devices import Device, parse_device, probe
+
+INPUTS = 64
+"""Pictures that the timed inferences take turns with."""
+ENCODED = 16
+"""Photographs that the end-to-end measurement takes turns with."""
+ANSWER_BATCH = 8
+THROUGHPUT_BATCHES = (1, 8)
+THROUGHPUT_S = 0.5
+SETTLE_S = 0.05
+BLOCK = 5
+STABLE = 0.05
+WARM_UP_S = 2.0
+QUIET_WINDOW_S = 0.02
+QUIET_LIMIT_S = 1.0
+
+
+class Worker:
+    """One artifact on one device, with its inputs."""
+
+    def load(self, order: Load) -> Loaded:
+        """Open the artifact and run it once. Raises as `toolchain.runtimes.open_runtime`."""
+        from toolchain import runtimes
+        from toolchain.artifact import read_artifact
+        from toolchain.classifier import Classifier
+
+        artifact = read_artifact(Path(order.artifact))
+        if artifact.sha256 != order.sha256:
+            raise ArtifactError(f"{order.artifact} has changed since the benchmark began")
+        if artifact.card.proven_on(order.device):
+            # So that `load_ms` is the network's own, and not that of importing a library.
+            import_module(f"toolchain.runtimes.{runtimes._MODULES[parse_device(order.device)[0]]}")
+        spec = artifact.card.preprocess
+        shape = (-1, spec.height, spec.width, 3)
+        self.pictures = np.memmap(order.pictures, np.uint8, "r").reshape(shape)
+        self.inputs = np.array(self.pictures[_spread(len(self.pictures), INPUTS)])
+        self.encoded = [Path(order.photographs[i]).read_bytes() for i in _spread(len(order.photographs), ENCODED)]
+        self.batch = order.batch
+        self.turn = 0
+        start = time.perf_counter()
+        runtime = runtimes.open_runtime(artifact, order.device, threads=order.threads)
+        load_ms = _ms_since(start)
+        self.classifier = Classifier(artifact.card, runtime)
+        first_ms = self.infer_once()
+        return Loaded(load_ms, first_ms, runtime.provider_effective, runtime.threads)
+
+    def warm_up(self, _: None) -> Samples:
+        """Run until two blocks of inferences in a row take the same, or two seconds have gone; the last block."""
+        start = time.perf_counter()
+        before = np.inf
+        while True:
+            block = tuple(self.infer_once() for _ in range(BLOCK))
+            median = float(np.median(block))
+            if abs(median - before) < STABLE * median or time.perf_counter() - start > WARM_UP_S:
+                return Samples(block, self.wait_until_quiet())
+            before = median
+
+    def round(self, samples: int) -> Samples:
+        """Time single inferences, each on another picture.
+
+        A few that are not timed come first: the arm that had its turn before has emptied the caches.
+        """
+        self.settle(self.infer_once)
+        taken = tuple(self.infer_once() for _ in range(samples))
+        return Samples(taken, self.wait_until_quiet())
+
+    def end_to_end(self, samples: int) -> Samples:
+        """Time the way from the bytes of an encoded photograph to a named answer: decode, resize, infer, name."""
+        self.settle(self.answer_once)
+        taken = tuple(self.answer_once() for _ in range(samples))
+        return Samples(taken, self.wait_until_quiet())
+
+    def throughput(self, _: None) -> float:
+        """Images per second at the best of batch 1, 8 and the arm's own, each tried for half a second."""
+        best = 0.0
+        for batch in sorted({*THROUGHPUT_BATCHES, self.batch}):
+            images = self.next_batch(batch)
+            self.classifier.runtime.infer(images)
+            done, start = 0, time.perf_counter()
+            while (elapsed := time.perf_counter() - start) < THROUGHPUT_S:
+                self.classifier.runtime.infer(self.next_batch(batch))
+                done += batch
+            best = max(best, done / elapsed)
+        self.wait_until_quiet()
+        return best
+
+    def answers(self, span: Span) -> list[int]:
+        """The class that the classifier names for each picture of a span, as an index into the card's labels."""
+        labels = {label: index for index, label in enumerate(self.classifier.card.labels)}
+        named = []
+        for start in range(span.start, span.stop, ANSWER_BATCH):
+            images = np.array(self.pictures[start : min(start + ANSWER_BATCH, span.stop)])
+            answer = self.classifier.runtime.infer(images)
+            named += [labels[prediction.label] for prediction in self.classifier.interpret(answer, top=1)]
+        return named
+
+    def peak_rss_mb(self, _: None) -> float:
+        """The most memory that this process has held so far, in MB (10^6 bytes)."""
+        return peak_rss_mb()
+
+    def probe(self, name: str) -> Device:
+        """Look for a device; see `toolchain.runtimes.devices.probe`."""
+        return probe(name)
+
+    def infer_once(self) -> float:
+        """One inference on the next pictures; milliseconds until the answer has been read."""
+        images = self.next_batch(self.batch)
+        start = time.perf_counter()
+        answer = self.classifier.runtime.infer(images)
+        answer.probabilities.argmax(axis=1)
+        return _ms_since(start)
+
+    def answer_once(self) -> float:
+        """One prediction from the next encoded photograph; milliseconds."""
+        data = self.encoded[self.turn % len(self.encoded)]
+        self.turn += 1
+        start = time.perf_counter()
+        self.classifier.predict(data)
+        return _ms_since(start)
+
+    def next_batch(self, batch: int) -> NDArray[np.uint8]:
+        """A fresh copy of the next pictures, as an application would hand them over."""
+        chosen = (self.turn * batch + np.arange(batch)) % len(self.inputs)
+        self.turn += 1
+        return self.inputs[chosen]
+
+    def settle(self, work: Callable[[], float]) -> None:
+        """Do `work` untimed, a few times."""
+        start = time.perf_counter()
+        for done in range(1000):
+            work()
+            if done >= 2 and time.perf_counter() - start > SETTLE_S:
+                return
+
+    def wait_until_quiet(self) -> bool:
+        """Sleep until this process uses less than a tenth of a core; False when it does not come to rest."""
+        start = time.perf_counter()
+        while time.perf_counter() - start < QUIET_LIMIT_S:
+            used = time.process_time()
+            time.sleep(QUIET_WINDOW_S)
+            if time.process_time() - used < QUIET_WINDOW_S / 10:
+                return True
+        return False
+
+
+_ARGUMENTS: dict[str, Any] = {
+    "load": Load,
+    "warm_up": None,
+    "round": int,
+    "end_to_end": int,
+    "throughput": None,
+    "answers": Span,
+    "peak_rss_mb": None,
+    "probe": str,
+}
+
+
+def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
+    """Do what each line asks for, until the other side closes."""
+    worker = Worker()
+    for line in requests:
+        request = msgspec.json.decode(line, type=Request)
+        replies.write(msgspec.json.encode(_reply(worker, request)) + b"\n")
+        replies.flush()
+
+
+def _reply(worker: Worker, request: Request) -> Reply:
+    try:
+        argument = msgspec.convert(request.argument, type=_ARGUMENTS[request.do])
+        answer = getattr(worker, request.do)(argument)
+        return Reply(answer=answer)
+    except EdgetlError as error:
+        reason = f"{error.message}. {error.hint}" if error.hint else error.message
+        # An artifact that this runtime is not for, or a device that is not here; a broken artifact is a failure.
+        unavailable = isinstance(error, MissingError) or type(error) is BadInputError
+        return Reply(failure=Failure(reason, unavailable))
+    except Exception as error:  # whatever a runtime raises is this arm's failure, and no other's
+        text = str(error).strip()
+        return Reply(failure=Failure(f"{type(error).__name__}: {text.splitlines()[0]}" if text else repr(error)))
+
+
+def peak_rss_mb() -> float:
+    """The most memory that this process has held so far, in MB (10^6 bytes)."""
+    try:
+        # Not getrusage: on Linux its figure begins with what the parent held before it started this program.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
+    except (OSError, StopIteration):
+        pass
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 1e6
+    import resource
+
+    # Bytes on macOS, kilobytes elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _spread(n: int, wanted: int) -> list[int]:
+    """At most `wanted` indices below `n`, evenly spread."""
+    return sorted({int(index) for index in np.linspace(0, n - 1, min(n, wanted)).round()})
+
+
+def _ms_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3
+
+
+def main() -> None:
+    # Ctrl-C reaches the whole group of processes; the runner is the one to end the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    replies = os.fdopen(os.dup(1), "wb")
+    # Libraries print to stdout; it belongs to the replies.
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, replies)
+
+
+if __name__ == "__main__":
+    main()
