@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,15 @@ def tiny_artifact(
     runtimes: tuple[str, ...] = ("ort:cpu", "openvino:CPU"),
     **card: Any,
 ) -> Artifact:
-    """Write a model file that names the strongest colour: label 0 is red, the others follow around the colour wheel.
+    """Write a model file that names the strongest colour: label 0 is red, the others go round the colour wheel.
 
     `scale` is how much one grey level of difference moves a logit: the smaller, the less sure the answers. Further
     keywords replace fields of the card. With `precision="int8"` only the card says so.
     """
     preprocess = Preprocess(height=height, width=width, shortest_edge=max(height, width))
-    whole = tiny_card(labels, preprocess=preprocess, temperature=temperature, precision=precision, runtimes=runtimes)
-    return write_artifact(
-        tiny_model(len(labels), height, width, temperature=temperature, scale=scale), replace(whole, **card), path
-    )
+    fields = {"preprocess": preprocess, "temperature": temperature, "precision": precision, "runtimes": runtimes}
+    model = tiny_model(len(labels), height, width, temperature=temperature, scale=scale)
+    return write_artifact(model, tiny_card(labels, **(fields | card)), path)
 
 
 def tiny_card(labels: Sequence[str] = COLOURS, **fields: Any) -> Card:

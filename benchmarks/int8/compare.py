@@ -2,8 +2,8 @@
 
     edgetl export RUN && python benchmarks/int8/compare.py RUN --out benchmarks/int8/results
 
-Beside the recipes that `edgetl export --int8` tries stand the plain defaults of both quantisers. Accuracy is that of
-the test split through the deployed pipeline; latencies are measured as `edgetl bench` does, arms taking turns.
+Beside the recipes that `edgetl export --int8` tries stand the plain defaults of both quantisers. Accuracy is that
+of the test split through the deployed pipeline; latencies are measured as `edgetl bench` does, arms taking turns.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ from toolchain.export.measure import read_sample
 from toolchain.export.quantise import QUANTISERS, Pixels, Quantiser, quantise
 from toolchain.runs import read_run, read_splits
 
+COLUMNS = (
+    *("recipe", "device", "status", "top1", "per_class_top1", "agreement", "n", "p50_ms", "p95_ms", "file_mb"),
+    *("threads", "cpu", "onnxruntime", "openvino", "nncf"),
+)
 TARGETS = ("ort:cpu", "openvino:CPU")
 
 
@@ -89,10 +93,7 @@ def main() -> None:
     target = options.out / f"{run.model.name}-{run.data.name}.csv"
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(
-            "recipe device status top1 per_class_top1 agreement n p50_ms p95_ms file_mb threads cpu onnxruntime "
-            "openvino nncf".split()
-        )
+        writer.writerow(COLUMNS)
         for arm in report.arms:
             accuracy, latency = arm.accuracy, arm.latency_ms
             versions = report.environment.versions

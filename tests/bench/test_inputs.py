@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_support import LABELS, SIDE, colour_artifact
+from artifacts import COLOURS
+from bench_support import SIDE, colour_artifact
 
 from toolchain.artifact import Artifact
+from toolchain.bench import inputs
 from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photographs, prepare
 from toolchain.classifier import Classifier
 from toolchain.datasets.catalogue import open_dataset
@@ -38,11 +39,15 @@ def test_limit_spreads_over_the_classes(artifact: Artifact, photographs: Path) -
     assert whole.split_sha256 == chosen.split_sha256
 
 
-def test_empty_split_names_those_that_are_not(artifact: Artifact, tmp_path: Path, photographs: Path) -> None:
-    shutil.copytree(photographs / "train", tmp_path / "only" / "train")
+def test_empty_split_names_those_that_are_not(
+    artifact: Artifact, photographs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = open_dataset(str(photographs))
+    without = replace(dataset, splits={"train": dataset.splits["train"], "val": (), "calibration": (), "test": ()})
+    monkeypatch.setattr(inputs, "open_dataset", lambda data, reporter: without)
     with pytest.raises(BadInputError, match="no photographs in test") as caught:
-        choose([artifact], str(tmp_path / "only"), "test", 0, Silent())
-    assert "train" in caught.value.hint
+        choose([artifact], str(photographs), "test", 0, Silent())
+    assert caught.value.hint == "Choose --split from: train."
 
 
 def test_cards_that_name_different_data_give_latency_only(tmp_path: Path) -> None:
@@ -96,7 +101,7 @@ def test_split_is_compared_with_the_card(
     sha256 = open_dataset(str(photographs)).split_sha256("test")
     splits = {named: sha256} if named else {"test": "f" * 64}
     known = replace(artifact, card=replace(artifact.card, splits=splits))
-    chosen = Chosen((), classes=LABELS, data="colours", split="test", split_sha256=sha256)
+    chosen = Chosen((), classes=COLOURS, data="colours", split="test", split_sha256=sha256)
     found = compare_split(chosen, known)
     assert remark in found
     assert bool(found) == bool(remark)

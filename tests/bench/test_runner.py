@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench_support import colour_artifact
+from bench_support import artifact_that_breaks, colour_artifact
 
 from toolchain.artifact import Artifact
+from toolchain.bench.probing import probe_devices
 from toolchain.bench.process import WorkerProcess
 from toolchain.bench.report import ArmResult, Report
 from toolchain.bench.runner import Limits, Plan, bench, find_artifacts, turns
@@ -173,7 +174,7 @@ def test_hanging_worker_fails_alone(artifact: Artifact) -> None:
 
 
 def test_artifact_that_the_runtime_cannot_run(tmp_path: Path, artifact: Artifact) -> None:
-    broken = colour_artifact(tmp_path / "broken.onnx", breaks_when_run=True)
+    broken = artifact_that_breaks(tmp_path / "broken.onnx")
     report = bench(on([broken, artifact], "ort:cpu", rounds=1))
     assert [arm.status for arm in report.arms] == ["failed", "ok"]
     assert "out of data bounds" in report.arms[0].reason
@@ -206,6 +207,17 @@ def test_units_are_milliseconds_and_images_per_second(artifact: Artifact) -> Non
     assert 30 <= found.first_ms < 3000
     assert found.throughput_ips is not None
     assert 1 < found.throughput_ips <= 8 / 0.03
+
+
+def test_auto_is_left_out_where_it_is_the_cpu(artifact: Artifact) -> None:
+    found = {device.name: device.available for device in probe_devices(["openvino:GPU", "openvino:NPU"])}
+    if any(found.values()):
+        pytest.skip("OpenVINO finds more than the CPU here")
+    names = ("openvino:AUTO", "openvino:CPU", "openvino:GPU")
+    report = bench(on([artifact], *names, rounds=1, distinct=True))
+    assert [arm.status for arm in report.arms] == ["unavailable", "ok", "unavailable"]
+    assert "AUTO is openvino:CPU" in report.arms[0].reason
+    assert arm(bench(on([artifact], "openvino:AUTO", rounds=1, distinct=True)), "openvino:AUTO").status == "ok"
 
 
 def test_run_folder_stands_for_its_files(tmp_path: Path) -> None:

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bench_support import colour_artifact, write_photographs
 
+from toolchain.bench import runner
 from toolchain.cli import COMMANDS, run
 from toolchain.cli.bench import command
 from toolchain.errors import ExitCode
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
-from bench_support import colour_artifact, write_photographs
 
 QUICK = ("--rounds", "1", "--threads", "1")
 
@@ -25,6 +23,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     colour_artifact(root / "run" / "model.onnx")
     colour_artifact(root / "run" / "model.int8.onnx", int8_on=["ort:cpu"])
     return root
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "THROUGHPUT_S", 0.1)
 
 
 def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ DEFAULT_ROUNDS = 6
 ROUND_MS = 300.0
 MAX_SAMPLES = 200
 END_TO_END_SAMPLES = 40
+THROUGHPUT_S = 0.5
 SPAN = 128
 BUSY = 0.25
 """Share of all cores in use before the run above which the machine is said to be busy."""
@@ -35,7 +36,10 @@ BUSY = 0.25
 @dataclass(frozen=True)
 class Plan:
     """What to measure: every artifact on every device with every number of threads (0: one for each core) and
-    every batch. `limit` is the largest number of photographs for accuracy, 0 for all of `split`."""
+    every batch. `limit` is the largest number of photographs for accuracy, 0 for all of `split`.
+
+    `distinct`: leave out `openvino:AUTO` where it could choose nothing but `openvino:CPU`, which is measured too.
+    """
 
     artifacts: tuple[Artifact, ...]
     devices: tuple[str, ...]
@@ -45,6 +49,7 @@ class Plan:
     data: str | None = None
     split: str = "test"
     limit: int = 500
+    distinct: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ def bench(
         if chosen is not None:
             for remark in filter(None, (compare_split(chosen, artifact) for artifact in plan.artifacts)):
                 remembering.warn(remark)
-        devices = {device.name: device for device in probe_devices(plan.devices, remembering, launch)}
+        found = probe_devices(plan.devices, remembering, launch)
+        devices = {device.name: device for device in (_without_twins(found) if plan.distinct else found)}
         arms = _arms(plan, devices)
         try:
             _load(arms, prepared, [photographs[i] for i in prepared.readable], remembering, limits, launch)
@@ -117,6 +123,15 @@ def bench(
         arms=tuple(result_of(arm, arms, chosen, prepared) for arm in arms),
         remarks=tuple(remembering.remarks),
     )
+
+
+def _without_twins(devices: Sequence[Device]) -> list[Device]:
+    names = {device.name for device in devices if device.available and device.name.startswith("openvino:")}
+    if names != {"openvino:CPU", "openvino:AUTO"}:
+        return list(devices)
+    reason = "OpenVINO finds only the CPU, so AUTO is openvino:CPU"
+    twin = Device("openvino:AUTO", False, reason, "--device openvino:AUTO measures it all the same")
+    return [twin if device.name == twin.name else device for device in devices]
 
 
 def _arms(plan: Plan, devices: dict[str, Device]) -> list[Arm]:
@@ -185,7 +200,7 @@ def _finish(arms: Sequence[Arm], photographs: int, reporter: Reporter, limits: L
                 taken = arm.keep(worker.ask("end_to_end", END_TO_END_SAMPLES, Samples, limits.answer_s))
                 arm.end_to_end_ms = float(np.median(taken))
                 arm.peak_rss_mb = worker.ask("peak_rss_mb", None, float, limits.answer_s)
-                arm.throughput_ips = worker.ask("throughput", None, float, limits.answer_s)
+                arm.throughput_ips = worker.ask("throughput", THROUGHPUT_S, float, limits.answer_s)
                 task.advance(note=arm.name)
                 for span in spans:
                     arm.answers += worker.ask("answers", span, list[int], limits.answer_s)

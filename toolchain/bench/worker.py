@@ -29,7 +29,6 @@ ENCODED = 16
 """Photographs that the end-to-end measurement takes turns with."""
 ANSWER_BATCH = 8
 THROUGHPUT_BATCHES = (1, 8)
-THROUGHPUT_S = 0.5
 SETTLE_S = 0.05
 BLOCK = 5
 STABLE = 0.05
@@ -93,14 +92,14 @@ class Worker:
         taken = tuple(self.answer_once() for _ in range(samples))
         return Samples(taken, self.wait_until_quiet())
 
-    def throughput(self, _: None) -> float:
-        """Images per second at the best of batch 1, 8 and the arm's own, each tried for half a second."""
+    def throughput(self, seconds: float) -> float:
+        """Images per second at the best of batch 1, 8 and the arm's own, each tried for so many seconds."""
         best = 0.0
         for batch in sorted({*THROUGHPUT_BATCHES, self.batch}):
             images = self.next_batch(batch)
             self.classifier.runtime.infer(images)
             done, start = 0, time.perf_counter()
-            while (elapsed := time.perf_counter() - start) < THROUGHPUT_S:
+            while (elapsed := time.perf_counter() - start) < seconds:
                 self.classifier.runtime.infer(self.next_batch(batch))
                 done += batch
             best = max(best, done / elapsed)
@@ -171,7 +170,7 @@ _ARGUMENTS: dict[str, Any] = {
     "warm_up": None,
     "round": int,
     "end_to_end": int,
-    "throughput": None,
+    "throughput": float,
     "answers": Span,
     "peak_rss_mb": None,
     "probe": str,

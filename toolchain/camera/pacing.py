@@ -53,6 +53,10 @@ class Pacer:
             self._clock.wait(self._stopped, left)
         return None if self._stopped.is_set() else moment
 
+    def restart(self, time_s: float) -> None:
+        """Let the clip go on from `time_s`, now."""
+        self._start = self._clock.now() - time_s
+
     def stop(self) -> None:
         """End a wait; may be called from another thread."""
         self._stopped.set()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 # FFmpeg would write its own lines between ours. OpenCV reads this when it opens the first video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -21,10 +21,12 @@ from toolchain.preprocess import read as read_image
 from toolchain.progress import Reporter
 
 PLAUSIBLE_FPS = (1.0, 240.0)
+MOST_SKIPPED_S = 0.5
+"""Seconds of a clip that are skipped at once to catch up."""
 
 
 def plausible_fps(claimed: float) -> float:
-    """The rate that a source claims, or the usual one where that cannot be (files and drivers say 0, nan, 90000)."""
+    """The rate that a source claims, or the usual one where that cannot be (0, nan, 90000)."""
     lowest, highest = PLAUSIBLE_FPS
     return claimed if math.isfinite(claimed) and lowest <= claimed <= highest else USUAL_FPS
 
@@ -78,10 +80,13 @@ class ClipSource:
         self._pacer = Pacer(clock) if paced else None
         self._stopped = Event()
         self._number = 0
-        whole, self._ahead = capture.read()
+        whole, first = capture.read()
+        self._ahead: Any = first
         if not whole:
             capture.release()
-            raise BadInputError(f"{name} holds no frame that can be decoded", "Copy it again, or convert it to MP4.")
+            raise BadInputError(
+                f"{name} holds no frame that can be decoded", "Copy it again, or convert it to MP4."
+            )
 
     def read(self) -> Frame | None:
         bgr = self._decode()
@@ -103,19 +108,30 @@ class ClipSource:
     def close(self) -> None:
         self._capture.release()
 
-    def _decode(self) -> BgrImage | None:
+    def _decode(self) -> Any:
         if self._ahead is not None:
             bgr, self._ahead = self._ahead, None
-            return bgr  # type: ignore[return-value]
-        # What is late by a frame or more was never going to be shown; but the last frame of a clip always is.
+            return bgr
         whole, bgr = self._capture.read()
-        while whole and self._pacer and self._pacer.behind(self._number / self.fps) > 1 / self.fps:
-            more, later = self._capture.read()
-            if not more:
-                break
+        if not whole:
+            return None
+        if self._pacer:
+            bgr = self._caught_up(self._pacer, bgr)
+        return bgr
+
+    def _caught_up(self, pacer: Pacer, bgr: Any) -> Any:
+        """Skip what is late by a frame or more: its moment has passed. A clip's last frame is never skipped."""
+        for _ in range(round(self.fps * MOST_SKIPPED_S)):
+            if pacer.behind(self._number / self.fps) <= 1 / self.fps or self._stopped.is_set():
+                return bgr
+            whole, later = self._capture.read()
+            if not whole:
+                return bgr
             bgr = later
             self._number += 1
-        return bgr if whole else None  # type: ignore[return-value]
+        # This machine decodes more slowly than the clip plays, or it slept: the clip goes on from here.
+        pacer.restart(self._number / self.fps)
+        return bgr
 
 
 class ImagesSource:
@@ -148,11 +164,12 @@ class ImagesSource:
             if self._pacer and self._number:
                 self._pacer.wait(time_s)  # the last image is shown as long as the others
             return None
-        captured_s = self._pacer.wait(time_s) if self._pacer else self._clock.now()
-        if captured_s is None or self._stopped.is_set():
+        if self._pacer:
+            self._pacer.wait(time_s)
+        if self._stopped.is_set():
             return None
         self._number += 1
-        return Frame(self._number - 1, bgr, captured_s, time_s)
+        return Frame(self._number - 1, bgr, self._clock.now(), time_s)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -164,20 +181,18 @@ class ImagesSource:
 
     def _next(self) -> BgrImage | None:
         for path in self._paths:
-            with contextlib.suppress(_Skipped):
-                return self._read(path)
+            if (bgr := self._read_image(path)) is not None:
+                return bgr
+        if not self._number:
+            raise BadInputError(f"{self.name}: no image can be read", "Look at the files; they may be damaged.")
         return None
 
-    def _read(self, path: Path) -> BgrImage:
+    def _read_image(self, path: Path) -> BgrImage | None:
         try:
             return cv2.cvtColor(read_image(path), cv2.COLOR_RGB2BGR)  # type: ignore[return-value]
         except UnreadableImageError as error:
             self._reporter.warn(f"skipped: {error.message}")
-            raise _Skipped from None
-
-
-class _Skipped(Exception):
-    pass
+            return None
 
 
 def _three_channels(picture: object) -> BgrImage:

@@ -82,7 +82,11 @@ def command(
         data=data,
         split=split,
         limit=limit,
+        distinct="all" in devices and "openvino:AUTO" not in devices,
     )
+    if out is not None:
+        # Before the minute of measuring, not after it.
+        out.mkdir(parents=True, exist_ok=True)
     report = bench(plan, console)
     if out is not None:
         reports.write(report, out)

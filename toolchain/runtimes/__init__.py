@@ -54,7 +54,7 @@ def open_runtime(artifact: Artifact, device: str, *, threads: int = 0, unproven:
     name is wrong or the artifact cannot run there.
     """
     family, target = parse_device(device)
-    if not unproven and not artifact.card.proven_on(device):
+    if family != "torch" and not unproven and not artifact.card.proven_on(device):
         raise BadInputError(
             f"{artifact.path} was proven on {', '.join(artifact.card.runtimes) or 'no runtime'}, not on {device}",
             "Run it there, or use the float file, which answers the same on every runtime.",

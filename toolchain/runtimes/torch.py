@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from toolchain import files
 from toolchain.artifact import Artifact
 from toolchain.backbones import build, normalised
-from toolchain.errors import MissingError
+from toolchain.errors import BadInputError, MissingError
 from toolchain.runs import WEIGHTS_FILE, read_run
 from toolchain.runtimes import Answer
 from toolchain.runtimes.devices import cores, probe
@@ -26,7 +26,7 @@ class TorchRuntime:
         folder = artifact.path.parent
         weights = folder / WEIGHTS_FILE
         if artifact.card.precision != "float32":
-            raise MissingError("PyTorch runs the float32 run, not an int8 file", "Name the float artifact.")
+            raise BadInputError("PyTorch runs the float32 run, not an int8 file", "Name the float artifact.")
         if not weights.is_file() or files.sha256_of(weights) != artifact.card.source.run_sha256:
             raise MissingError(
                 f"{folder} does not hold the run that {artifact.path.name} was exported from",

@@ -1,0 +1,103 @@
+"""`edgetl card`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from toolchain.cli import COMMANDS
+from toolchain.cli.console import Console, output_options
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from toolchain.artifact import Artifact, Card
+
+
+@click.command(
+    help=f"""{COMMANDS["card"]}
+
+ARTIFACT is a model file that `edgetl export` wrote, or a run folder. The card holds the class names, what is done
+to a photograph, how the network was quantised, what was measured, and where network and data come from."""
+)
+@click.argument("artifact", type=click.Path(path_type=Path))
+@output_options
+def command(artifact: Path, console: Console) -> None:
+    from toolchain.artifact import find_artifact, read_artifact
+
+    whole = read_artifact(find_artifact(artifact))
+    document = {
+        "artifact": str(whole.path),
+        "sha256": whole.sha256,
+        "size_mb": round(whole.size_mb, 3),
+        "card": whole.card,
+    }
+    console.result(document, *_tables(whole))
+
+
+def _tables(whole: Artifact) -> list[RenderableType]:
+    card = whole.card
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(whole):
+        facts.add_row(name, escape(value))
+    parts: list[RenderableType] = [
+        facts,
+        "",
+        _accuracy(card) if card.accuracy else "accuracy: none was measured",
+        "",
+    ]
+    parts.append(escape(f"{len(card.labels)} labels: {', '.join(card.labels)}"))
+    return parts
+
+
+def _facts(whole: Artifact) -> list[tuple[str, str]]:
+    card = whole.card
+    source = card.source
+    facts = [
+        ("file", f"{whole.path}, {whole.size_mb:.2f} MB"),
+        ("sha256", whole.sha256),
+        ("network", f"{source.model}, {card.precision}"),
+        ("photograph", _preprocess(card)),
+        ("temperature", f"{card.temperature:g}"),
+        ("rejects", _reject(card)),
+    ]
+    if card.recipe:
+        settings = ", ".join(f"{name} {value}" for name, value in card.recipe.settings.items())
+        calibrated = f"calibrated on {card.recipe.calibration_n} photographs"
+        facts.append(("int8", "; ".join(part for part in (card.recipe.quantiser, settings, calibrated) if part)))
+    facts.append(("runs on", ", ".join(card.runtimes) if card.precision == "int8" else "every runtime"))
+    facts += [("weights", source.weights), ("data", source.data), ("run", source.run)]
+    facts += [("licence" if not index else "", f"{what}: {terms}")
+              for index, (what, terms) in enumerate(source.licences.items())]  # fmt: skip
+    facts.append(("made by", f"edgetl {card.edgetl_version}"))
+    return facts
+
+
+def _preprocess(card: Card) -> str:
+    spec = card.preprocess
+    if spec.resize == "squash":
+        return f"scaled to {spec.width} x {spec.height} ({spec.interpolation}), RGB"
+    scaled = f"shortest edge scaled to {spec.shortest_edge} ({spec.interpolation})"
+    return f"{scaled}, centre {spec.width} x {spec.height}, RGB"
+
+
+def _reject(card: Card) -> str:
+    return f"{card.reject.score} below {card.reject.threshold:g}" if card.reject else "nothing"
+
+
+def _accuracy(card: Card) -> Table:
+    table = Table(
+        "device", "precision", "split", "photographs", "top-1", "per-class top-1", "agreement",
+        box=None, pad_edge=False, header_style="bold",
+    )  # fmt: skip
+    for entry in card.accuracy:
+        agreement = "" if entry.agreement is None else f"{entry.agreement:.3f}"
+        figures = (str(entry.n), f"{entry.top1:.3f}", f"{entry.per_class_top1:.3f}", agreement)
+        table.add_row(escape(entry.device), entry.precision, escape(entry.split), *figures)
+    return table

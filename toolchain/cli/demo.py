@@ -1,0 +1,165 @@
+"""`edgetl demo`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolchain.cli.console import Console, output_options
+from toolchain.errors import BadInputError, ExitCode, MissingError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from toolchain.camera.loop import Answered
+
+CLIP_S = 6.0
+CLIP_FPS = 15.0
+DEVICES = ("ort:cpu", "openvino:CPU", "torch:cpu")
+
+
+@click.command(
+    help="""Walk the whole road on drawn pets, offline.
+
+Draws pictures of animals, fine-tunes the ready-made network on them, exports it, quantises it to int8, measures
+both files on this machine, and lets the camera loop watch a clip that it drew. Everything is left in a folder."""
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to make. Default: edgetl-demo, edgetl-demo-2, ..."
+)
+@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
+@output_options
+def command(out: Path | None, seed: int, console: Console) -> int | None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise MissingError("the demo trains a network: PyTorch is missing", "pip install 'edgetl[train]'") from None
+
+    from toolchain.artifact import find_artifact, read_artifact
+    from toolchain.bench import report as reports
+    from toolchain.bench.runner import Plan, bench
+    from toolchain.export.exporting import export
+    from toolchain.ready_made import ready_made_weights
+    from toolchain.training.finetune import finetune
+    from toolchain.training.settings import Settings
+
+    started = time.perf_counter()
+    folder = out or _free_folder()
+    if folder.exists() and any(folder.iterdir()):
+        raise BadInputError(f"{folder} is there already and not empty", "Choose another --out.")
+    run_folder = folder / "run"
+
+    console.say("1/5 fine-tuning on drawn pets")
+    settings = Settings("drawn-pets", weights=str(ready_made_weights()), epochs=2, seed=seed)
+    run = finetune(settings, run_folder, command="edgetl demo", reporter=console)
+
+    console.say("2/5 exporting, float32 and int8")
+    done = export(run_folder, int8=True, reporter=console)
+
+    console.say("3/5 measuring on this machine")
+    files = [path for path in (done.float_file, done.int8_file) if path]
+    plan = Plan(tuple(read_artifact(Path(path)) for path in files), DEVICES, rounds=4, data="drawn-pets")
+    report = bench(plan, console)
+    reports.write(report, folder / "bench")
+
+    console.say("4/5 watching a drawn clip")
+    seen = _watch(find_artifact(run_folder), folder / "clip.mp4", seed)
+
+    console.say("5/5 done")
+    document: dict[str, Any] = {
+        "out": str(folder),
+        "seconds": round(time.perf_counter() - started, 1),
+        "finetune": {"kept": run.model.kept, "test_top1": run.metrics["test"].top1, "n": run.metrics["test"].n},
+        "export": {
+            "drop_pp": next((attempt.drop_pp for attempt in done.attempts if attempt.chosen), None),
+            "broken": done.broken,
+            "float_mb": done.float_mb,
+            "int8_mb": next((attempt.size_mb for attempt in done.attempts if attempt.chosen), None),
+        },
+        "bench": [
+            {
+                "precision": arm.precision,
+                "device": arm.device,
+                "p50_ms": arm.latency_ms.p50,
+                "top1": arm.accuracy.top1 if arm.accuracy else None,
+            }
+            for arm in report.arms
+            if arm.latency_ms
+        ],
+        "camera": seen,
+    }
+    console.result(document, *_summary(document))
+    return ExitCode.PROMISE_BROKEN if done.broken else None
+
+
+def _free_folder() -> Path:
+    number = 1
+    while (folder := Path("edgetl-demo" if number == 1 else f"edgetl-demo-{number}")).exists():
+        number += 1
+    return folder
+
+
+def _summary(document: dict[str, Any]) -> tuple[RenderableType, ...]:
+    from rich.table import Table
+
+    table = Table("", "device", "p50 ms", "top-1", "against float", title="edgetl demo")
+    p50 = {(row["precision"], row["device"]): row["p50_ms"] for row in document["bench"]}
+    for row in document["bench"]:
+        base = p50.get(("float32", row["device"]))
+        faster = f"{base / row['p50_ms']:.1f} times faster" if row["precision"] == "int8" and base else ""
+        top1 = "" if row["top1"] is None else f"{row['top1']:.3f}"
+        table.add_row(row["precision"], row["device"], f"{row['p50_ms']:.2f}", top1, faster)
+    trained, exported, seen = document["finetune"], document["export"], document["camera"]
+    lines = [
+        f"Trained ({trained['kept']} kept): top-1 {trained['test_top1']:.3f} on {trained['n']} drawn pictures.",
+        f"int8: {exported['drop_pp']:.2f} pp of top-1 lost on validation, "
+        f"{exported['int8_mb']:.1f} MB instead of {exported['float_mb']:.1f} MB.",
+        f"Camera: {seen['frames_answered']} of {seen['frames_in']} frames answered, "
+        f"p95 frame age {seen['age_ms']['p95']:.0f} ms, {seen['right']:.0%} of answers right.",
+        f"All of it, in {document['seconds']:.0f} s: {document['out']}",
+    ]
+    if exported["broken"]:
+        lines.insert(0, f"Promise broken: {exported['broken']}")
+    return table, *lines
+
+
+class _Marker:
+    """Compares answers with what the clip showed, half a second after each change of animal."""
+
+    SETTLED_S = 0.5
+
+    def __init__(self, turns: list[tuple[float, str]]) -> None:
+        self._turns = turns
+        self._right: list[bool] = []
+
+    @property
+    def right(self) -> float:
+        """Share of right answers, 0 to 1."""
+        return sum(self._right) / max(len(self._right), 1)
+
+    def show(self, answered: Answered) -> None:
+        start, label = [turn for turn in self._turns if turn[0] <= answered.frame.time_s][-1]
+        if answered.frame.time_s - start >= self.SETTLED_S:
+            self._right.append(answered.prediction.label == label)
+
+    def idle(self) -> None:
+        """Nothing to show in between."""
+
+
+def _watch(artifact: Path, clip: Path, seed: int) -> dict[str, Any]:
+    """Draw a clip, let the camera loop watch it in real time, and say how that went."""
+    from toolchain.camera.capture import Capture
+    from toolchain.camera.loop import run
+    from toolchain.camera.opening import Manner, open_source
+    from toolchain.classifier import load
+    from toolchain.datasets.drawn import draw_clip
+
+    marker = _Marker(draw_clip(clip, CLIP_S, CLIP_FPS, seed))
+    classifier = load(artifact)
+    with Capture(open_source(str(clip), Manner())) as capture:
+        summary = run(classifier, capture, [marker])
+    return {**asdict(summary), "right": round(marker.right, 4)}

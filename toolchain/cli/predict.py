@@ -1,0 +1,141 @@
+"""`edgetl predict`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from toolchain.cli.console import Console, output_options
+from toolchain.errors import BadInputError, UnreadableImageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from toolchain.classifier import Classifier, Prediction
+    from toolchain.preprocess import Image
+    from toolchain.progress import Task
+
+BATCH = 8
+DECODERS = 4
+"""Threads that read and decode; OpenCV lets other threads run meanwhile."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    image: str
+    reason: str
+
+
+@click.command(
+    help="""Name what is on photographs.
+
+ARTIFACT is a model file that `edgetl export` wrote, or a run folder. Folders are searched with all below them;
+patterns such as 'photos/**/*.jpg' are understood. Files that cannot be read are named and skipped."""
+)
+@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
+@click.option("--top", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="Classes to tell.")
+@click.option("--device", default="ort:cpu", show_default=True, metavar="DEVICE")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
+@output_options
+def command(
+    artifact: Path, images: tuple[str, ...], top: int, device: str, threads: int | None, console: Console
+) -> None:
+    from toolchain.artifact import find_artifact, read_artifact
+    from toolchain.classifier import load
+    from toolchain.datasets.naming import photographs_named
+
+    whole = read_artifact(find_artifact(artifact))
+    named = photographs_named(images)
+    skipped = [Skipped(word, reason) for word, reason in named.nothing.items()]
+    if not named.paths:
+        _raise_nothing(skipped)
+    classifier = load(whole, device, threads or 0)
+    predictions: list[tuple[str, Prediction]] = []
+    with console.task("naming", len(named.paths)) as task:
+        for path, answer in _answers(classifier, named.paths, top, task):
+            if isinstance(answer, UnreadableImageError):
+                reason = answer.message.removeprefix(f"{path}: ")
+                skipped.append(Skipped(str(path), reason))
+            else:
+                predictions.append((str(path), answer))
+    if not predictions:
+        _raise_nothing(skipped)
+    for skip in skipped:
+        console.warn(f"skipped: {skip.image}: {skip.reason}")
+    if skipped:
+        console.warn(f"{len(skipped)} skipped, {len(predictions)} named")
+    document = {
+        "artifact": str(whole.path),
+        "sha256": whole.sha256,
+        "device": classifier.runtime.device,
+        "provider_effective": classifier.runtime.provider_effective,
+        "predictions": [_entry(image, prediction) for image, prediction in predictions],
+        "skipped": skipped,
+    }
+    console.result(document, _table(predictions))
+
+
+def _answers(
+    classifier: Classifier, paths: Sequence[Path], top: int, task: Task
+) -> Iterator[tuple[Path, Prediction | UnreadableImageError]]:
+    """Decode in threads, infer batch by batch; in the order of `paths`."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def pixels(path: Path) -> Image | UnreadableImageError:
+        try:
+            return classifier.preprocess(path)
+        except UnreadableImageError as error:
+            return error
+
+    with ThreadPoolExecutor(DECODERS) as pool:
+        for batch in _batches(paths):
+            pictures = list(pool.map(pixels, batch))
+            readable = [picture for picture in pictures if not isinstance(picture, UnreadableImageError)]
+            named = iter(_infer(classifier, readable, top))
+            for path, picture in zip(batch, pictures, strict=True):
+                yield path, picture if isinstance(picture, UnreadableImageError) else next(named)
+            task.advance(len(batch))
+
+
+def _infer(classifier: Classifier, pictures: Sequence[Image], top: int) -> list[Prediction]:
+    import numpy as np
+
+    return classifier.interpret(classifier.runtime.infer(np.stack(pictures)), top) if pictures else []
+
+
+def _batches(paths: Iterable[Path]) -> Iterator[list[Path]]:
+    remaining = iter(paths)
+    while batch := list(islice(remaining, BATCH)):
+        yield batch
+
+
+def _entry(image: str, prediction: Prediction) -> dict[str, object]:
+    return {
+        "image": image,
+        "label": prediction.label,
+        "probability": prediction.probability,
+        "rejected": prediction.rejected,
+        "top": [{"label": label, "probability": probability} for label, probability in prediction.top],
+    }
+
+
+def _table(predictions: Sequence[tuple[str, Prediction]]) -> Table:
+    table = Table("image", "label", "probability", "then", box=None, pad_edge=False, header_style="bold")
+    for image, prediction in predictions:
+        label = f"not sure ({prediction.label}?)" if prediction.rejected else prediction.label
+        others = ", ".join(f"{name} {probability:.3f}" for name, probability in prediction.top[1:])
+        table.add_row(escape(image), escape(label), f"{prediction.probability:.3f}", escape(others))
+    return table
+
+
+def _raise_nothing(skipped: Sequence[Skipped]) -> None:
+    first = f"{skipped[0].image}: {skipped[0].reason}"
+    message = first if len(skipped) == 1 else f"none of {len(skipped)} can be read; the first, {first}"
+    raise BadInputError(message, "Name photographs, folders or patterns: JPEG, PNG, WebP, BMP, TIFF or GIF.")
