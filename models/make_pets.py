@@ -7,6 +7,7 @@ split, and puts half-precision weights, the int8 artifact, bench.json and the ca
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,36 +20,40 @@ from toolchain.bench import report as reports
 from toolchain.bench.runner import Plan, bench
 from toolchain.cli.console import Console
 from toolchain.export.exporting import export
-from toolchain.runs import WEIGHTS_FILE, Run
+from toolchain.runs import RUN_FILE, WEIGHTS_FILE, Run, read_run
 from toolchain.training.finetune import finetune
 from toolchain.training.settings import Settings
 
-TARGET = Path(__file__).parent / "pets"
+TARGET = Path(__file__).resolve().parent / "pets"
 DEVICES = ("ort:cpu", "openvino:CPU", "torch:cpu")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights")
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("--run", type=Path, help="where to train, or a run that was trained with the defaults")
     options = parser.parse_args()
     console = Console()
     with TemporaryDirectory() as name:
-        folder = Path(name) / "pets-mobilenet_v2"
-        command = "edgetl finetune pets --weights mobilenet_v2.safetensors"
-        run = finetune(Settings("pets", weights=options.weights), folder, command=command, reporter=console)
+        folder = options.run or Path(name) / "pets-mobilenet_v2"
+        if (folder / RUN_FILE).exists():
+            run = read_run(folder)
+        else:
+            settings = Settings("pets", weights=str(options.weights.resolve()))
+            run = finetune(settings, folder, command="edgetl finetune pets", reporter=console)
         done = export(folder, int8=True, reporter=console)
         if done.broken:
             raise SystemExit(done.broken)
-        artifacts = [read_artifact(folder / file) for file in ("model.onnx", "model.int8.onnx")]
+        os.chdir(folder)  # paths in bench.json are those that were given
+        artifacts = [read_artifact(Path(file)) for file in ("model.onnx", "model.int8.onnx")]
         report = bench(Plan(tuple(artifacts), DEVICES, data="pets", limit=0), console)
-        TARGET.mkdir(exist_ok=True)
-        with files.replaced(TARGET / WEIGHTS_FILE) as beside:
-            state = load_file(folder / WEIGHTS_FILE)
-            half = {k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}
-            save_file(half, beside)
-        files.write_bytes(TARGET / "model.int8.onnx", artifacts[1].model)
-        files.write_json(TARGET / reports.JSON_FILE, report)
-        files.write_bytes(TARGET / "card.md", card_page(run, artifacts[1].card, report).encode())
+        state = load_file(WEIGHTS_FILE)
+    TARGET.mkdir(exist_ok=True)
+    with files.replaced(TARGET / WEIGHTS_FILE) as beside:
+        save_file({k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}, beside)
+    files.write_bytes(TARGET / "model.int8.onnx", artifacts[1].model)
+    files.write_json(TARGET / reports.JSON_FILE, report)
+    files.write_bytes(TARGET / "card.md", card_page(run, artifacts[1].card, report).encode())
 
 
 def card_page(run: Run, card: Card, report: reports.Report) -> str:
@@ -56,9 +61,10 @@ def card_page(run: Run, card: Card, report: reports.Report) -> str:
     recipe, reject = card.recipe, card.reject
     assert recipe is not None
     assert reject is not None
+    rows = {"linear probe": run.probe_metrics["test"], f"kept ({run.model.kept})": run.metrics["test"]}
     measured = "\n".join(
         f"| {name}, float32 | {m.top1:.4f} | {m.per_class_top1:.4f} | {m.top5:.4f} | {m.ece:.4f} |"
-        for name, m in (("linear probe", run.probe_metrics["test"]), (f"kept: {run.model.kept}", run.metrics["test"]))
+        for name, m in rows.items()
     )
     counts = ", ".join(f"{split} {count}" for split, count in run.data.counts.items())
     settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in recipe.settings.items())
@@ -92,9 +98,9 @@ int8 by {recipe.quantiser} ({settings}; {recipe.calibration_n} calibration photo
 {arms}
 
 ## Limits
-It knows these {len(card.labels)} breeds and nothing else. Below a probability of {reject.threshold:.2f} it says that it
-does not know, which happens to 5 % of the validation photographs; other things can still be named wrongly and
-surely. 14 of the breeds were trained on about 85 photographs each, 23 on about 25.
+It knows these {len(card.labels)} breeds and nothing else. Below a probability of {reject.threshold:.2f} it says
+that it does not know, which happens to 5 % of the validation photographs; other things can still be named wrongly
+and surely. 14 of the breeds were trained on about 85 photographs each, 23 on about 25.
 
 ## Licences
 {licences}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.bench import packages
+from toolchain.bench import checkup, packages
 from toolchain.cli import COMMANDS, run
 from toolchain.cli.doctor import command
 from toolchain.errors import ExitCode
@@ -40,9 +40,17 @@ def test_text_for_people(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("EDGETL_DATA", str(tmp_path / "[bold]not yet"))
+    monkeypatch.setattr(checkup, "check_pairing", lambda: checkup.Pairing("broken", "[red]other versions"))
     assert run(["doctor"]) == ExitCode.DONE
     shown = capsys.readouterr().out
-    for text in ("ort:cpu", "edgetl data fetch pets", "[bold]not yet", "This machine runs edgetl."):
+    for text in (
+        "ort:cpu",
+        "edgetl data fetch pets",
+        "[bold]not yet",
+        "[red]other versions",
+        "pip install --force-reinstall",
+        "This machine runs edgetl.",
+    ):
         assert text in shown
 
 

@@ -12,11 +12,11 @@ import onnx
 import openvino
 import pytest
 import torch
-from tests.conftest import lively
 from onnx.reference import ReferenceEvaluator
 from safetensors.torch import load_file
 
 import toolchain
+from tests.conftest import lively
 from toolchain.artifact import read_artifact
 from toolchain.backbones import BACKBONES, build, head_of, normalised
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError

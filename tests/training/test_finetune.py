@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from tests.conftest import QUICK
 from safetensors.torch import load_file
 
+from tests.conftest import QUICK
 from toolchain.backbones import build
 from toolchain.errors import BadInputError, MissingError
 from toolchain.progress import Silent

@@ -12,12 +12,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-import toolchain
 from toolchain.bench import machine
 from toolchain.bench.packages import Missing
 from toolchain.bench.probing import probe_devices
 from toolchain.datasets.catalogue import ENTRIES, Entry, data_root, locate
+from toolchain.errors import MissingError
 from toolchain.progress import Reporter
+from toolchain.ready_made import ready_made_artifact
 from toolchain.runtimes.devices import KNOWN, Device
 
 CAMERA_LIMIT_S = 5.0
@@ -169,10 +170,10 @@ def _gaps(devices: Sequence[Device], pairing: Pairing, cameras: Sequence[Camera]
 
 
 def _ready_made() -> str | None:
-    """The model that comes with edgetl: packaged in a wheel, beside the package in a checkout."""
-    package = Path(toolchain.__file__).parent
-    found = [path for root in (package, package.parent) for path in sorted(root.glob("models/pets/*.onnx"))]
-    return str(found[0]) if found else None
+    try:
+        return str(ready_made_artifact())
+    except MissingError:
+        return None
 
 
 def _run(program: str, arguments: Sequence[str], limit_s: float) -> tuple[int | None, str, str]:

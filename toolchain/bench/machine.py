@@ -154,20 +154,20 @@ def flags_of_sysctl(text: str) -> set[str]:
 
 
 def int8_outlook(flags: Iterable[str]) -> str:
-    """What the processor's flags promise for int8, in words."""
+    """What the processor's flags promise for int8, in words. Runtimes differ in what they make of them."""
     have = set(flags)
-    if "amx_int8" in have:
-        return "AMX and VNNI: int8 should be clearly faster than float here"
-    if have & {"avx512_vnni", "avx_vnni"}:
-        return "VNNI: int8 should be faster than float here"
-    if have & {"i8mm", "asimddp"}:
-        which = "int8 matrix products (i8mm)" if "i8mm" in have else "int8 dot products"
-        return f"{which}: int8 should be faster than float here"
+    known = {
+        "AMX": {"amx_int8"},
+        "VNNI": {"avx512_vnni", "avx_vnni"},
+        "i8mm": {"i8mm"},
+        "dot products": {"asimddp"},
+    }
+    found = [name for name, any_of in known.items() if have & any_of]
+    if found:
+        return f"int8 instructions ({', '.join(found)}): int8 can pay in time and size; `edgetl bench` tells"
     if "avx2" in have:
-        return "AVX2 without VNNI: int8 is perhaps not faster than float here, but smaller"
-    if platform.system() == "Windows" or not have:
-        return "nothing known that makes int8 fast: int8 is perhaps not faster than float here, but smaller"
-    return "no int8 instructions: int8 is probably slower than float here, but smaller"
+        return "AVX2 without VNNI: int8 is smaller, but perhaps not faster than float; `edgetl bench` tells"
+    return "no int8 instructions known: int8 is smaller, but perhaps not faster than float; `edgetl bench` tells"
 
 
 def _sysctl() -> str:

@@ -24,7 +24,7 @@ from toolchain.runtimes.devices import Device
 FILES = ("model.onnx", "model.int8.onnx")
 """What is looked for in a run folder."""
 DEFAULT_ROUNDS = 6
-ROUND_MS = 300.0
+ROUND_MS = 250.0
 MAX_SAMPLES = 200
 END_TO_END_SAMPLES = 40
 THROUGHPUT_S = 0.5
@@ -48,7 +48,7 @@ class Plan:
     rounds: int = DEFAULT_ROUNDS
     data: str | None = None
     split: str = "test"
-    limit: int = 500
+    limit: int = 400
     distinct: bool = False
 
 

@@ -12,7 +12,8 @@ CLOSE_LIMIT_S = 2.0
 class Capture:
     """Reads `source` in a thread of its own and keeps the newest frame only.
 
-    With `every`, the thread waits until each frame was taken; that is for files, which can wait.
+    Entering it starts the thread, leaving it ends the thread and closes the source. With `every`, the thread waits
+    until each frame was taken; that is for files, which can wait.
     """
 
     def __init__(self, source: FrameSource, *, every: bool = False) -> None:

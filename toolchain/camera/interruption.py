@@ -13,13 +13,15 @@ from toolchain.camera.loop import Control
 
 @contextmanager
 def ended_by_signals(control: Control) -> Iterator[None]:
-    """While the block runs, SIGINT and SIGTERM ask the loop to end; a second one ends it by force."""
+    """While the block runs, SIGINT and SIGTERM ask the loop to end. A second one, or one that comes while no loop
+    runs, raises KeyboardInterrupt.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread only
         return
 
     def asked(number: int, frame: FrameType | None) -> None:
-        if control.ending == "interrupted":
+        if not control.running or control.ending == "interrupted":
             raise KeyboardInterrupt
         control.ending = "interrupted"
 

@@ -62,6 +62,8 @@ class Control:
     def __init__(self) -> None:
         self.ending: Ending | None = None
         self.paused = False
+        self.running = False
+        """Whether the loop is there to obey."""
 
 
 @dataclass(frozen=True)
@@ -100,42 +102,21 @@ def run(
     control: Control | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Summary:
-    """Answer the newest frame of `capture`, which was entered, until it, a limit or `control` ends the loop.
+    """Answer the newest frame of `capture`, not yet started, until it, a limit or `control` ends the loop.
 
     A source that stalls or is lost ends the loop and is told in `ended`; what else the source raised is raised, and
     so is what the runtime raises.
     """
     limits, control = limits or Limits(), control or Control()
     answering = _Answering(classifier, limits.min_probability, clock)
-    never = Event()
-    patience_s = limits.stall_s + 1 / capture.source.fps
-    start = alive = clock.now()
-    ending: Ending | None = None
-    while ending is None:
-        frame = None if control.paused else capture.take(SLICE_S)
-        if frame is not None:
-            answered = answering.answer(frame)
-            for sink in sinks:
-                sink.show(answered)
-        else:
-            for sink in sinks:
-                sink.idle()
-        if control.paused:
-            clock.wait(never, SLICE_S)
-        now = clock.now()
-        if frame is not None or control.paused:
-            alive = now
-        if control.ending is not None:
-            ending = control.ending
-        elif limits.frames is not None and answering.count >= limits.frames:
-            ending = "frames"
-        elif limits.duration_s is not None and now - start >= limits.duration_s:
-            ending = "duration"
-        elif capture.ended:
-            ending = _source_ending(capture)
-        elif now - alive > patience_s:
-            ending = "stalled"
-    seconds = clock.now() - start
+    start = clock.now()
+    control.running = True
+    try:
+        with capture:
+            ending = _answer_until_end(answering, capture, sinks, limits, control, clock)
+            seconds = clock.now() - start
+    finally:
+        control.running = False
     frames_in = capture.frames_in
     return Summary(
         source=capture.source.name,
@@ -150,6 +131,43 @@ def run(
         age_ms=answering.ages.percentiles(),
         infer_ms=answering.inferences.percentiles(),
     )
+
+
+def _answer_until_end(
+    answering: _Answering,
+    capture: Capture,
+    sinks: Sequence[Sink],
+    limits: Limits,
+    control: Control,
+    clock: Clock,
+) -> Ending:
+    never = Event()
+    patience_s = limits.stall_s + 1 / capture.source.fps
+    start = alive = clock.now()
+    while True:
+        frame = None if control.paused else capture.take(SLICE_S)
+        if frame is not None:
+            answered = answering.answer(frame)
+            for sink in sinks:
+                sink.show(answered)
+        else:
+            for sink in sinks:
+                sink.idle()
+        if control.paused:
+            clock.wait(never, SLICE_S)
+        now = clock.now()
+        if frame is not None or control.paused:
+            alive = now
+        if control.ending is not None:
+            return control.ending
+        if limits.frames is not None and answering.count >= limits.frames:
+            return "frames"
+        if limits.duration_s is not None and now - start >= limits.duration_s:
+            return "duration"
+        if capture.ended:
+            return _source_ending(capture)
+        if now - alive > patience_s:
+            return "stalled"
 
 
 class _Answering:

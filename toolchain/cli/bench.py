@@ -42,7 +42,7 @@ slows another."""
 @click.option(
     "--limit",
     type=click.IntRange(0),
-    default=500,
+    default=400,
     show_default=True,
     help="Photographs for accuracy at most; 0 for all.",
 )

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from toolchain.cli.console import Console, output_options
-from toolchain.errors import ExitCode
+from toolchain.errors import BadInputError, ExitCode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.camera.loop import Summary
+
+
+class Finite(click.FloatRange):
+    """A range that does not let `nan` and `inf` pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number to reckon with", param, ctx)
+        return number
 
 
 @click.command(
@@ -35,14 +46,14 @@ line of its own, and a last line holds the summary."""
 @click.option("--device", default="ort:cpu", show_default=True, metavar="DEVICE")
 @click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
 @click.option("--record", type=click.Path(path_type=Path), metavar="FILE.mp4", help="Record what is shown.")
-@click.option("--duration", type=click.FloatRange(0, min_open=True), metavar="S", help="End after S seconds.")
+@click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="End after N answers.")
 @click.option(
     "--as-fast-as-possible", "every_frame", is_flag=True, help="Answer every frame of a file, without pacing."
 )
 @click.option(
     "--seconds-per-image",
-    type=click.FloatRange(0.01, 3600),
+    type=Finite(0.01, 3600),
     default=2.0,
     show_default=True,
     metavar="S",
@@ -50,7 +61,7 @@ line of its own, and a last line holds the summary."""
 )
 @click.option(
     "--min-probability",
-    type=click.FloatRange(0, 1),
+    type=Finite(0, 1),
     default=0.0,
     metavar="P",
     help="Reject answers below this probability, besides those that the model file says to reject.",
@@ -58,7 +69,7 @@ line of its own, and a last line holds the summary."""
 @click.option(
     "--stall-limit",
     "stall_s",
-    type=click.FloatRange(0, min_open=True),
+    type=Finite(0, min_open=True),
     default=10.0,
     show_default=True,
     metavar="S",
@@ -92,6 +103,8 @@ def command(
     from toolchain.classifier import load
     from toolchain.ready_made import ready_made_artifact
 
+    if record and record.exists() and Path(source).exists() and record.samefile(source):
+        raise BadInputError(f"{record} is the source itself", "Record into another file.")
     limits = Limits(duration, frames, stall_s, min_probability)
     control = Control()
     with contextlib.ExitStack() as stack:
@@ -115,7 +128,7 @@ def command(
             sinks.append(Changes(click.echo))
         if displays:
             sinks.append(Screen(displays))
-        capture = stack.enter_context(Capture(frames_from, every=every_frame))
+        capture = Capture(frames_from, every=every_frame)
         summary = run(classifier, capture, sinks, limits=limits, control=control)
     return _conclude(summary, path, recorder.frames if recorder else None, record, console)
 

@@ -121,7 +121,7 @@ def _probe_openvino(name: str, target: str) -> Device:
     return Device(
         name,
         False,
-        f"OpenVINO {openvino.__version__} finds no {missing[0]} here, only {', '.join(found)}",
+        f"OpenVINO {openvino.__version__.partition('-')[0]} finds no {missing[0]} here, only {', '.join(found)}",
         drivers.get(missing[0].split(".")[0], ""),
     )
 

@@ -1,0 +1,94 @@
+"""Recordings have a constant rate and real time, and are whole however the recording ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.clips import colour_of, plain, read_clip
+from toolchain.camera.recorder import LONGEST_GAP_S, recording
+from toolchain.errors import BadInputError
+
+
+def _record(path: Path, shown: list[tuple[str, float]], fps: float) -> list[str]:
+    with recording(path) as recorder:
+        recorder.begin(fps)
+        for colour, time_s in shown:
+            recorder.show(plain(colour), time_s)
+    return [colour_of(frame) for frame in read_clip(path)[1]]
+
+
+def test_steady_frames_are_recorded_one_to_one(tmp_path: Path) -> None:
+    colours = ["red"] * 10 + ["blue"] * 10
+    path = tmp_path / "out.mp4"
+    assert _record(path, [(colour, 5 + number / 25) for number, colour in enumerate(colours)], 25) == colours
+    assert read_clip(path)[0] == pytest.approx(25)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_frames_are_repeated_and_left_out_to_keep_real_time(tmp_path: Path) -> None:
+    slow = _record(tmp_path / "slow.mp4", [("red", 0.0), ("green", 0.5), ("blue", 1.0)], 10)
+    assert slow == ["red"] * 5 + ["green"] * 5 + ["blue"]
+    fast = [(("red" if number < 50 else "blue"), number / 100) for number in range(100)]
+    assert _record(tmp_path / "fast.mp4", fast, 10) == ["red"] * 5 + ["blue"] * 6, "the last one stands for 0.1 s"
+
+
+def test_slow_sources_are_recorded_at_a_rate_that_players_know(tmp_path: Path) -> None:
+    path = tmp_path / "images.mp4"
+    colours = _record(path, [("red", 0.0), ("green", 2.0)], 0.5)
+    fps, _ = read_clip(path)
+    assert fps == pytest.approx(30)
+    assert colours == ["red"] * 60 + ["green"] * 60
+
+
+def test_a_pause_of_hours_is_not_recorded(tmp_path: Path) -> None:
+    colours = _record(tmp_path / "pause.mp4", [("red", 0.0), ("blue", 7200.0), ("blue", 7200.2)], 5)
+    assert len(colours) == LONGEST_GAP_S * 5 + 2
+
+
+def test_recording_is_kept_when_the_block_fails(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+
+    def interrupted() -> None:
+        with recording(path) as recorder:
+            recorder.begin(10)
+            for number in range(10):
+                recorder.show(plain("red"), number / 10)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert len(read_clip(path)[1]) == 10
+
+
+def test_nothing_shown_leaves_no_file(tmp_path: Path) -> None:
+    with recording(tmp_path / "out.mp4") as recorder:
+        pass
+    assert recorder.frames == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_error_before_the_first_picture_is_raised_and_leaves_no_file(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), recording(tmp_path / "out.mp4"):
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("out.avi", "MP4"), ("out", "MP4"), ("folder.mp4", "is a folder"), ("file/out.mp4", "cannot be written")],
+)
+def test_places_that_cannot_be_written_are_said_at_once(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match=said), recording(tmp_path / name):
+        pytest.fail("the block must not be entered")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes everywhere")
+def test_read_only_folder_is_said_at_once(tmp_path: Path) -> None:
+    (folder := tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(BadInputError, match="cannot be written"), recording(folder / "out.mp4"):
+        pytest.fail("the block must not be entered")

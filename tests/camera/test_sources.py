@@ -1,0 +1,227 @@
+"""What the sources give: every frame in its time, and clear words for what gives none."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import cv2
+import pytest
+
+from tests.clips import HeldClock, colour_of, plain, write_clip
+from tests.datasets.datasets_support import Remembering
+from toolchain.camera import opening
+from toolchain.camera.frames import Frame, FrameSource, SourceLostError
+from toolchain.camera.opening import Manner, camera_paths, open_source, without_password
+from toolchain.camera.sources import plausible_fps
+from toolchain.errors import BadInputError, EdgetlError, MissingError
+
+COLOURS = ["red"] * 4 + ["green"] * 4 + ["blue"] * 4
+EVERY = Manner(every_frame=True)
+
+
+def _all(source: FrameSource) -> list[Frame]:
+    frames = []
+    while (frame := source.read()) is not None:
+        frames.append(frame)
+    source.close()
+    return frames
+
+
+def test_clip_gives_every_frame_in_order_when_it_is_not_paced(tmp_path: Path) -> None:
+    clock = HeldClock()
+    source = open_source(str(write_clip(tmp_path / "clip.mp4", COLOURS)), EVERY, clock=clock)
+    frames = _all(source)
+    assert source.fps == pytest.approx(30)
+    assert [frame.number for frame in frames] == list(range(12))
+    assert [colour_of(frame.bgr) for frame in frames] == COLOURS
+    assert [frame.time_s for frame in frames] == pytest.approx([number / 30 for number in range(12)])
+    assert clock.now() == 100, "nobody waited"
+
+
+def test_paced_clip_gives_each_frame_at_its_moment(tmp_path: Path) -> None:
+    clock = HeldClock()
+    frames = _all(open_source(str(write_clip(tmp_path / "clip.mp4", COLOURS, fps=10)), Manner(), clock=clock))
+    assert [frame.captured_s for frame in frames] == pytest.approx([100 + number / 10 for number in range(12)])
+
+
+def test_paced_clip_skips_what_is_late_but_never_its_last_frame(tmp_path: Path) -> None:
+    clock = HeldClock()
+    source = open_source(str(write_clip(tmp_path / "clip.mp4", COLOURS, fps=10)), Manner(), clock=clock)
+    assert source.read() is not None
+    clock.time_s += 0.45
+    frame = source.read()
+    assert frame is not None
+    assert frame.number in {4, 5}
+    assert clock.now() - frame.captured_s <= 0.1
+    clock.time_s += 0.5
+    assert [frame.number for frame in _all(source)][-1] == 11
+
+
+def test_clip_goes_on_from_where_it_is_when_the_machine_cannot_follow(tmp_path: Path) -> None:
+    """After a sleep of the machine, the clip is neither raced through nor are its frames called old."""
+    clock = HeldClock()
+    source = open_source(str(write_clip(tmp_path / "clip.mp4", COLOURS * 2, fps=10)), Manner(), clock=clock)
+    assert source.read() is not None
+    clock.time_s += 3600
+    frame = source.read()
+    assert frame is not None
+    assert frame.number < 12
+    assert frame.captured_s == pytest.approx(3700)
+
+
+def test_stop_ends_a_wait(tmp_path: Path) -> None:
+    write_images(tmp_path, 2)
+    source = open_source(str(tmp_path), Manner(seconds_per_image=1000))
+    assert source.read() is not None
+    threading.Timer(0.05, source.stop).start()
+    assert source.read() is None
+
+
+@pytest.mark.parametrize("claimed", [0.0, float("nan"), -1.0, 90_000.0, float("inf")])
+def test_impossible_frame_rates_are_not_believed(claimed: float) -> None:
+    assert plausible_fps(claimed) == 30
+
+
+def write_images(folder: Path, count: int) -> None:
+    for number, colour in zip(range(count), ("red", "green", "blue"), strict=False):
+        cv2.imwrite(str(folder / f"{number}.png"), plain(colour))
+
+
+def test_folder_of_images_is_shown_one_by_one(tmp_path: Path) -> None:
+    write_images(tmp_path, 3)
+    (tmp_path / "notes.txt").write_text("no image")
+    clock = HeldClock()
+    frames = _all(open_source(str(tmp_path), Manner(seconds_per_image=2), clock=clock))
+    assert [colour_of(frame.bgr) for frame in frames] == ["red", "green", "blue"]
+    assert [frame.captured_s for frame in frames] == [100, 102, 104]
+    assert clock.now() == 106, "the last image is shown as long as the others"
+
+
+def test_folder_of_images_without_pacing_waits_for_nothing(tmp_path: Path) -> None:
+    write_images(tmp_path, 3)
+    clock = HeldClock()
+    assert [frame.time_s for frame in _all(open_source(str(tmp_path), EVERY, clock=clock))] == [0, 2, 4]
+    assert clock.now() == 100
+
+
+def test_one_image_is_a_source(tmp_path: Path) -> None:
+    write_images(tmp_path, 1)
+    assert len(_all(open_source(str(tmp_path / "0.png"), EVERY))) == 1
+
+
+def test_unreadable_image_is_named_and_skipped(tmp_path: Path) -> None:
+    write_images(tmp_path, 3)
+    (tmp_path / "1.png").write_bytes(b"no picture")
+    reporter = Remembering()
+    frames = _all(open_source(str(tmp_path), EVERY, reporter=reporter))
+    assert [frame.number for frame in frames] == [0, 1]
+    assert len(reporter.warned) == 1
+    assert "1.png" in reporter.warned[0]
+
+
+def test_folder_in_which_nothing_can_be_read_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(BadInputError, match="no image can be read"):
+        _all(open_source(str(tmp_path), EVERY))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("nope.mp4", BadInputError, "does not exist"),
+        ("text.mp4", BadInputError, "not a video"),
+        ("empty.mp4", BadInputError, "not a video"),
+        ("truncated.mp4", BadInputError, "not a video"),
+        ("empty", BadInputError, "holds no images"),
+        ("gopher://host/x", BadInputError, "unknown kind of stream"),
+    ],
+)
+def test_what_cannot_be_a_source_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, kind: type[EdgetlError], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.mp4").write_text("these are words\n" * 100)
+    Path("empty.mp4").touch()
+    whole = write_clip(tmp_path / "whole.mp4", COLOURS).read_bytes()
+    Path("truncated.mp4").write_bytes(whole[: len(whole) // 2])
+    Path("empty").mkdir()
+    with pytest.raises(kind, match=said) as raised:
+        open_source(text, Manner())
+    assert raised.value.hint
+
+
+def test_absent_camera_is_missing_and_the_hint_says_what_works_without() -> None:
+    with pytest.raises(MissingError, match="camera 97") as raised:
+        open_source("97", Manner(), open_limit_s=20)
+    assert "--source FILE" in raised.value.hint
+
+
+@pytest.mark.skipif(not hasattr(cv2, "CAP_V4L2") or not Path("/dev").is_dir(), reason="Linux devices")
+def test_device_path_is_a_camera() -> None:
+    with pytest.raises(MissingError, match="camera 97"):
+        open_source("/dev/video97", Manner())
+
+
+def test_cameras_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    for name in ("video10", "video2", "video0", "videodev"):
+        (tmp_path / name).touch()
+    assert [Path(path).name for path in camera_paths(tmp_path)] == ["video0", "video2", "video10"]
+
+
+def test_a_device_that_hangs_while_it_is_opened_does_not_hang_us() -> None:
+    forever = threading.Event()
+    with pytest.raises(MissingError, match="gave no sign"):
+        opening._within(0.05, forever.wait, "camera 0")
+    forever.set()
+
+
+def test_passwords_are_not_shown() -> None:
+    assert without_password("rtsp://me:secret@host:554/x@y") == "rtsp://host:554/x@y"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers there
+        port = unused.getsockname()[1]
+        with pytest.raises(MissingError) as raised:
+            open_source(f"rtsp://me:secret@127.0.0.1:{port}/x", Manner())
+    assert "secret" not in raised.value.message + raised.value.hint
+
+
+class _Mjpeg(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for colour in COLOURS:
+            data = cv2.imencode(".jpg", plain(colour))[1].tobytes()
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            self.wfile.write(head.encode() + data + b"\r\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def stream() -> Iterator[str]:
+    """A stream of twelve frames that then breaks off."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Mjpeg)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/live"
+    server.shutdown()
+    server.server_close()
+
+
+def test_stream_that_breaks_off_is_lost_not_ended(stream: str) -> None:
+    source = open_source(stream, Manner())
+    frames = [source.read() for _ in COLOURS]
+    assert [frame and colour_of(frame.bgr) for frame in frames] == COLOURS
+    with pytest.raises(SourceLostError):
+        source.read()
+    source.close()
+
+
+def test_live_stream_cannot_be_read_as_fast_as_possible(stream: str) -> None:
+    with pytest.raises(BadInputError, match="as fast as possible"):
+        open_source(stream, EVERY)

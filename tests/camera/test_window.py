@@ -1,0 +1,118 @@
+"""The window, on SDL's own display that draws into memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.clips import colour_of, plain
+from tests.datasets.datasets_support import Remembering
+from toolchain.camera.loop import Control
+from toolchain.camera.window import Window
+from toolchain.errors import MissingError
+
+pygame = pytest.importorskip("pygame")
+
+
+@pytest.fixture
+def control() -> Control:
+    return Control()
+
+
+@pytest.fixture
+def reporter() -> Remembering:
+    return Remembering()
+
+
+@pytest.fixture
+def window(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, control: Control, reporter: Remembering
+) -> Iterator[Window]:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with Window(control, reporter, tmp_path) as opened:
+        yield opened
+
+
+def _press(key: int) -> None:
+    pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=key))
+
+
+def _shown() -> np.ndarray:
+    """What the window holds, BGR."""
+    rgb = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+    return rgb[..., ::-1]
+
+
+def test_picture_is_shown_in_its_colours_and_size(window: Window) -> None:
+    window.show(plain("red", 120, 160), 0)
+    assert _shown().shape == (120, 160, 3)
+    assert colour_of(_shown()) == "red"
+    window.show(plain("blue", 120, 160), 0)
+    assert colour_of(_shown()) == "blue"
+
+
+@pytest.mark.parametrize("key", ["K_q", "K_ESCAPE"])
+def test_q_and_escape_end(window: Window, control: Control, key: str) -> None:
+    window.show(plain("red"), 0)
+    _press(getattr(pygame, key))
+    window.idle()
+    assert control.ending == "quit"
+
+
+def test_closing_the_window_ends(window: Window, control: Control) -> None:
+    window.show(plain("red"), 0)
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+    window.idle()
+    assert control.ending == "quit"
+
+
+def test_space_pauses_and_goes_on(window: Window, control: Control) -> None:
+    window.show(plain("red"), 0)
+    for paused in (True, False):
+        _press(pygame.K_SPACE)
+        window.idle()
+        assert control.paused is paused
+
+
+def test_s_saves_each_picture_under_a_name_of_its_own(
+    window: Window, tmp_path: Path, reporter: Remembering
+) -> None:
+    for colour in ("red", "green", "blue"):
+        window.show(plain(colour), 0)
+        _press(pygame.K_s)
+        window.idle()
+    saved = [colour_of(cv2.imread(str(path))) for path in tmp_path.iterdir()]
+    assert sorted(saved) == ["blue", "green", "red"]
+    assert len(reporter.said) == 3
+
+
+def test_a_snapshot_that_cannot_be_written_does_not_end_the_camera(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, control: Control, reporter: Remembering
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with Window(control, reporter, tmp_path / "file") as window:
+        window.show(plain("red"), 0)
+        _press(pygame.K_s)
+        window.idle()
+    assert len(reporter.warned) == 1
+
+
+@pytest.mark.parametrize("driver", [None, "x11"])
+def test_without_a_display_headless_is_suggested(
+    monkeypatch: pytest.MonkeyPatch, control: Control, reporter: Remembering, driver: str | None
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    if driver:
+        monkeypatch.setenv("SDL_VIDEODRIVER", driver)
+    elif sys.platform != "linux" or any(Path("/dev/dri").glob("card*")):
+        pytest.skip("there is a display that cannot be hidden")
+    with pytest.raises(MissingError) as raised:
+        Window(control, reporter)
+    assert "--headless" in raised.value.hint
