@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -197,7 +197,8 @@ def _parse(data: bytes, path: Path) -> Artifact:
         raise ArtifactError(f"{path} is not a whole ONNX file", "Copy or export it again.") from None
     if not model.graph.node:
         raise ArtifactError(f"{path} is not a whole ONNX file: it holds no network", "Copy or export it again.")
-    for tensor in _tensors(model.graph):
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    for tensor in (*_weights(model.graph), *_tensors(nodes)):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             hint = "Export it again, into one file."
             raise ArtifactError(f"{path}: the weights `{tensor.name}` lie in another file", hint)
@@ -251,15 +252,19 @@ def _check_graph(graph: onnx.GraphProto, card: Card, path: Path) -> None:
             )
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
-        yield sparse.values
-    for node in graph.node:
+        yield from (sparse.values, sparse.indices)
+
+
+def _tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    """Constants in the attributes of nodes, and all that lies in their branches."""
+    for node in nodes:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
             for subgraph in (attribute.g, *attribute.graphs):
-                if subgraph.node or subgraph.initializer:
-                    yield from _tensors(subgraph)
+                yield from _weights(subgraph)
+                yield from _tensors(subgraph.node)

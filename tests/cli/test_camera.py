@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 
+import toolchain
 from tests.artifacts import tiny_artifact
 from tests.clips import colour_of, plain, read_clip, write_clip
 from toolchain.cli import run
@@ -190,3 +191,19 @@ def test_ctrl_c_and_kill_end_in_order(place: Path, tmp_path: Path, sent: signal.
     assert 10 <= summary["frames_answered"] < 900
     assert len(read_clip(path)[1]) >= 10
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["long.mp4", "out.mp4"]
+
+
+def test_without_an_artifact_the_ready_made_model_answers(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It lies inside an installed package, and beside the package in a checkout."""
+    monkeypatch.setattr(toolchain, "__file__", str(tmp_path / "toolchain" / "__init__.py"))
+    words = ["camera", "--source", str(place / "clip.mp4"), "--json", "--frames", "1"]
+    assert run(words) == 3
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 3
+    for folder in (tmp_path, tmp_path / "toolchain"):
+        ready_made = folder / "models" / "pets" / "model.int8.onnx"
+        tiny_artifact(ready_made, precision="int8")
+        assert run(words) == 0
+        summary = json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]
+        assert summary["artifact"] == str(ready_made)

@@ -55,12 +55,21 @@ class Recorder:
         pass
 
     def close(self) -> None:
-        """Let the last picture stand as long as one of the source's, and end the file."""
+        """Let the last picture stand as long as one of the source's, and end the file.
+
+        Raises BadInputError if the file is not a whole video.
+        """
         if self._writer is None:
             return
         self._repeat_until(self._time_s + 1 / self._source_fps)
         self._writer.release()
         self._writer = None
+        # OpenCV says nothing when the disk is full; what cannot be opened was not recorded.
+        written = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+        whole = written.isOpened()
+        written.release()
+        if not whole:
+            raise BadInputError("the recording could not be written to its end", "Is the disk full?")
 
     def _open(self, picture: BgrImage) -> None:
         height, width = picture.shape[:2]

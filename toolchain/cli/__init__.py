@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -74,8 +75,9 @@ def run(words: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         _tell(words, "interrupted", "", ExitCode.INTERRUPTED)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone (`edgetl ... | head`); nobody is left to tell.
+    except (BrokenPipeError, SystemExit):
+        # The reader of our output has gone (`edgetl ... | head`); nobody is left to tell. click meets a broken pipe
+        # first and leaves by SystemExit(1), which would read as a broken promise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except Exception as error:
@@ -108,4 +110,5 @@ def _tell(words: Sequence[str], message: str, hint: str, code: ExitCode) -> None
     if "--json" in words:
         import json
 
-        print(json.dumps({"error": line, "hint": hint, "exit_code": int(code)}))
+        with contextlib.suppress(OSError):  # stdout may be what failed
+            print(json.dumps({"error": line, "hint": hint, "exit_code": int(code)}), flush=True)

@@ -52,7 +52,7 @@ def parse_device(name: str) -> tuple[str, str]:
         allowed = families[family]
         if allowed is None or target.split(":")[0] in allowed:
             return family, target
-    raise BadInputError(f"unknown device {name!r}", f"Choose one of: {', '.join(KNOWN)}, or all.")
+    raise BadInputError(f"unknown device {name!r}", f"Choose one of: {', '.join(KNOWN)}.")
 
 
 def discover() -> list[Device]:

@@ -1,0 +1,80 @@
+"""`edgetl card` tells all that the card holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.artifacts import tiny_artifact
+from toolchain import files
+from toolchain.artifact import Accuracy, Recipe, Reject, Source
+from toolchain.cli import run
+from toolchain.preprocess import Preprocess
+
+ZEROS = "0" * 64
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    where = tmp_path / "model.int8.onnx"
+    tiny_artifact(
+        where,
+        ("Siamese", "[bold]odd[/bold]", "american_bulldog"),
+        precision="int8",
+        recipe=Recipe("nncf", {"preset": "mixed"}, ZEROS, 300),
+        reject=Reject("max_probability", 0.35),
+        accuracy=(Accuracy("openvino:CPU", "int8", "val", ZEROS, 740, 0.891, 0.884, 0.975),),
+        source=Source(
+            "mobilenet_v2", "runs/pets", "imagenet", ZEROS, "pets", {"photographs": "CC BY-SA 4.0"}, "a" * 64
+        ),
+    )
+    return where
+
+
+def test_json_is_the_card(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["card", str(path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert list(document) == ["artifact", "sha256", "size_mb", "card"]
+    assert document["sha256"] == files.sha256_of(path)
+    assert document["card"]["labels"] == ["Siamese", "[bold]odd[/bold]", "american_bulldog"]
+    assert document["card"]["accuracy"][0]["top1"] == 0.891
+    assert document["card"]["preprocess"]["shortest_edge"] == 32
+
+
+def test_people_read_labels_preprocessing_accuracy_recipe_source_and_licences(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["card", str(path.parent)]) == 0
+    out = capsys.readouterr().out
+    for told in (
+        "Siamese, [bold]odd[/bold], american_bulldog",
+        "3 labels",
+        "shortest edge scaled to 32",
+        "0.891",
+        "0.975",
+        "openvino:CPU",
+        "nncf; preset mixed; calibrated on 300 photographs",
+        "max_probability below 0.35",
+        "imagenet",
+        "CC BY-SA 4.0",
+        files.sha256_of(path),
+    ):
+        assert told in out
+
+
+def test_card_without_measurements_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_artifact(tmp_path / "m.onnx", preprocess=Preprocess(32, 32, resize="squash"))
+    assert run(["card", str(tmp_path / "m.onnx")]) == 0
+    out = capsys.readouterr().out
+    assert "accuracy: none was measured" in out
+    assert "scaled to 32 x 32" in out
+    assert "every runtime" in out
+
+
+def test_what_is_no_artifact_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.onnx").write_text("words")
+    for path, said in ((tmp_path / "text.onnx", "not a whole ONNX file"), (tmp_path, "holds no model.onnx")):
+        assert run(["card", str(path)]) == 2
+        assert said in capsys.readouterr().err

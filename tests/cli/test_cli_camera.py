@@ -1,0 +1,64 @@
+"""`edgetl camera` where what it writes to gives way: a closed pipe, a full disk."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.artifacts import tiny_artifact
+from tests.clips import write_clip
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes and file size limits as POSIX has them")
+
+
+def _words(folder: Path, clip: Path, *more: str) -> list[str]:
+    tiny_artifact(folder / "tiny.onnx")
+    words = ["camera", str(folder / "tiny.onnx"), "--source", str(clip), "--json", "--as-fast-as-possible"]
+    return [sys.executable, "-m", "toolchain", *words, *more]
+
+
+def test_a_reader_that_has_seen_enough_is_no_broken_promise(tmp_path: Path) -> None:
+    """Exit code 1 would say that a gate was not kept; `edgetl camera --json | head -1` is everyday use."""
+    clip = write_clip(tmp_path / "clip.mp4", ["red"] * 2000)
+    with subprocess.Popen(
+        _words(tmp_path, clip), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("{")
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert not process.stderr.read()
+
+
+def test_recording_that_a_full_disk_cuts_off_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    import resource
+
+    clip, out = tmp_path / "noise.mp4", tmp_path / "out.mp4"
+    noise = np.random.default_rng(0).integers(0, 256, (60, 240, 320, 3), np.uint8)
+    writer = cv2.VideoWriter(str(clip), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 30, (320, 240))
+    for picture in noise:
+        writer.write(picture)
+    writer.release()
+    before = sorted(entry.name for entry in tmp_path.iterdir())
+
+    def nearly_full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    done = subprocess.run(
+        _words(tmp_path, clip, "--record", str(out)),
+        preexec_fn=nearly_full,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert "could not be written to its end" in done.stderr
+    assert "disk full" in done.stderr
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([*before, "tiny.onnx"])

@@ -1,0 +1,65 @@
+"""Which photographs a person means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from toolchain.datasets.naming import photographs_named
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "b.jpg",
+        "a.PNG",
+        "notes.txt",
+        "sub/c.jpg",
+        "sub/deep/d.webp",
+        "sub/.hidden.jpg",
+        ".git/e.jpg",
+        "x[1].jpg",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["b.jpg"], ["b.jpg"]),
+        (["notes.txt"], ["notes.txt"]),
+        (["sub"], ["sub/c.jpg", "sub/deep/d.webp"]),
+        (["."], ["a.PNG", "b.jpg", "x[1].jpg", "sub/c.jpg", "sub/deep/d.webp"]),
+        (["*.jpg"], ["b.jpg", "x[1].jpg"]),
+        (["**/*.jpg"], ["b.jpg", "sub/c.jpg", "x[1].jpg"]),
+        (["*"], ["a.PNG", "b.jpg", "x[1].jpg", "sub/c.jpg", "sub/deep/d.webp"]),
+        (["x[1].jpg"], ["x[1].jpg"]),
+        (["[ab].*"], ["a.PNG", "b.jpg"]),
+        (["sub/c.jpg", "sub", "b.jpg", "b.jpg"], ["sub/c.jpg", "sub/deep/d.webp", "b.jpg"]),
+    ],
+)
+def test_files_folders_and_patterns(words: list[str], expected: list[str]) -> None:
+    named = photographs_named(words)
+    assert [path.as_posix() for path in named.paths] == expected
+    assert not named.nothing
+
+
+def test_absolute_patterns(place: Path) -> None:
+    assert photographs_named([str(place / "sub" / "*.jpg")]).paths == (place / "sub" / "c.jpg",)
+
+
+def test_words_that_stand_for_nothing_are_told_with_the_reason() -> None:
+    named = photographs_named(["nope.jpg", "*.bmp", "empty", "*.txt"])
+    assert named.paths == ()
+    assert named.nothing == {
+        "nope.jpg": "does not exist",
+        "*.bmp": "nothing matches",
+        "empty": "the folder holds no photographs",
+        "*.txt": "nothing matches",
+    }

@@ -1,0 +1,100 @@
+"""`toolchain.load` and what a program gets from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import toolchain
+from tests.artifacts import tiny_artifact
+from tests.clips import plain
+from toolchain.artifact import Reject
+from toolchain.errors import ArtifactError, BadInputError, UnreadableImageError
+from toolchain.runtimes import open_runtime
+
+RED = plain("red", 40, 60)[..., ::-1].copy()
+DEVICES = ["ort:cpu", "openvino:CPU"]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
+    tiny_artifact(where)
+    return where
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_colours_are_named_on_every_runtime(path: Path, device: str) -> None:
+    classifier = toolchain.load(path, device)
+    for colour in ("red", "green", "blue"):
+        prediction = classifier.predict(plain(colour)[..., ::-1].copy())
+        assert prediction.label == colour
+        assert prediction.probability > 0.9
+        assert not prediction.rejected
+
+
+def test_path_bytes_and_frame_are_the_same_photograph(path: Path, tmp_path: Path) -> None:
+    photograph = tmp_path / "photo.png"
+    cv2.imwrite(str(photograph), RED[..., ::-1])
+    classifier = toolchain.load(path)
+    answers = [classifier.predict(source) for source in (photograph, str(photograph), photograph.read_bytes(), RED)]
+    assert {answer.probability for answer in answers} == {answers[0].probability}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_batch_answers_as_one_by_one(path: Path, device: str) -> None:
+    classifier = toolchain.load(path, device)
+    frames = [plain(colour)[..., ::-1].copy() for colour in ("blue", "red", "green", "red", "blue")]
+    together = classifier.predict_batch(frames)
+    for frame, answer in zip(frames, together, strict=True):
+        alone = classifier.predict(frame)
+        assert alone.label == answer.label
+        np.testing.assert_allclose(alone.logits, answer.logits, rtol=1e-5)
+    assert classifier.predict_batch([]) == []
+
+
+def test_probabilities_use_the_temperature_and_top_is_sorted(tmp_path: Path) -> None:
+    labels = [f"hue {number}" for number in range(7)]
+    tiny_artifact(tmp_path / "seven.onnx", labels, temperature=2.5)
+    prediction = toolchain.load(tmp_path / "seven.onnx").predict(RED, top=7)
+    exponentials = np.exp(prediction.logits.astype(float) / 2.5)
+    probabilities = dict(zip(labels, exponentials / exponentials.sum(), strict=True))
+    assert prediction.label == "hue 0"
+    ranked = [probability for _, probability in prediction.top]
+    assert ranked == sorted(ranked, reverse=True)
+    assert dict(prediction.top) == pytest.approx(probabilities, rel=1e-4)
+    assert len(toolchain.load(tmp_path / "seven.onnx").predict(RED, top=3).top) == 3
+
+
+def test_rejected_below_the_cards_threshold(tmp_path: Path) -> None:
+    tiny_artifact(tmp_path / "unsure.onnx", scale=0.001, reject=Reject("max_probability", 0.5))
+    prediction = toolchain.load(tmp_path / "unsure.onnx").predict(RED)
+    assert prediction.rejected
+    assert prediction.label == "red", "what it would have been is told all the same"
+
+
+def test_wrong_pictures_and_wrong_top_are_refused(path: Path, tmp_path: Path) -> None:
+    classifier = toolchain.load(path)
+    for source in (tmp_path / "nope.jpg", b"no picture", RED.astype(np.float32)):
+        with pytest.raises(UnreadableImageError):
+            classifier.predict(source)
+    with pytest.raises(BadInputError):
+        classifier.predict(RED, top=0)
+
+
+def test_wrong_files_and_devices_are_refused(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError):
+        toolchain.load(tmp_path / "nope.onnx")
+    with pytest.raises(BadInputError, match="unknown device"):
+        toolchain.load(path, "abacus:0")
+
+
+def test_int8_is_refused_where_it_was_not_proven(tmp_path: Path) -> None:
+    artifact = tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", runtimes=("openvino:CPU",))
+    with pytest.raises(BadInputError, match="proven on openvino:CPU"):
+        toolchain.load(artifact, "ort:cpu")
+    assert toolchain.load(artifact, "openvino:CPU").predict(RED).label == "red"
+    assert open_runtime(artifact, "ort:cpu", unproven=True).infer(np.zeros((1, 32, 32, 3), np.uint8))
