@@ -53,7 +53,9 @@ def draw(bgr: BgrImage, answered: Answered) -> None:
     prediction = answered.prediction
     percent = f"{100 * prediction.probability:.0f} %"
     name = "not sure" if prediction.rejected else pretty(prediction.label)
-    details = f"age {answered.age_ms:.0f} ms   {answered.fps:.0f} fps"
+    details = f"age {answered.age_ms:.0f} ms"
+    if answered.fps:
+        details += f"   {answered.fps:.{0 if answered.fps >= 10 else 1}f} fps"
     if prediction.rejected:
         details = f"{pretty(prediction.label)}?   {details}"
 

@@ -160,6 +160,5 @@ def _watch(artifact: Path, clip: Path, seed: int) -> dict[str, Any]:
 
     marker = _Marker(draw_clip(clip, CLIP_S, CLIP_FPS, seed))
     classifier = load(artifact)
-    with Capture(open_source(str(clip), Manner())) as capture:
-        summary = run(classifier, capture, [marker])
+    summary = run(classifier, Capture(open_source(str(clip), Manner())), [marker])
     return {**asdict(summary), "right": round(marker.right, 4)}

@@ -1,0 +1,38 @@
+"""The main job of the README: the whole road, offline, from nothing but what edgetl brings along."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from toolchain.artifact import read_artifact
+from toolchain.cli import run
+
+
+@pytest.mark.slow
+def test_demo_walks_the_whole_road(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGETL_DATA", str(tmp_path / "data"))
+    out = tmp_path / "demo"
+    assert run(["demo", "--out", str(out), "--json", "--quiet"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["finetune"]["test_top1"] > 0.85
+    assert document["export"]["broken"] is None
+    assert document["export"]["int8_mb"] < 0.31 * document["export"]["float_mb"]
+    arms = {(row["precision"], row["device"]) for row in document["bench"]}
+    assert arms == {
+        ("float32", "ort:cpu"),
+        ("float32", "openvino:CPU"),
+        ("float32", "torch:cpu"),
+        ("int8", "ort:cpu"),
+        ("int8", "openvino:CPU"),
+    }
+    camera = document["camera"]
+    assert camera["frames_answered"] + camera["frames_dropped"] == camera["frames_in"] == 90
+    assert camera["right"] > 0.7
+    assert read_artifact(out / "run" / "model.int8.onnx").card.precision == "int8"
+    assert {path.name for path in out.iterdir()} == {"run", "bench", "clip.mp4"}
+    assert run(["demo", "--out", str(out), "--quiet"]) == 2
