@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import threading
 
-from toolchain.bench.worker import Worker, _spread
+from toolchain.bench.protocol import spread
+from toolchain.bench.worker import Worker
 
 
 def test_a_worker_that_rests_is_quiet() -> None:
@@ -26,8 +27,8 @@ def test_a_worker_whose_threads_spin_is_not() -> None:
 
 
 def test_spread_reaches_both_ends_and_never_repeats() -> None:
-    assert _spread(3, 10) == [0, 1, 2]
-    assert _spread(1, 4) == [0]
-    chosen = _spread(1000, 16)
+    assert spread(3, 10) == [0, 1, 2]
+    assert spread(1, 4) == [0]
+    chosen = spread(1000, 16)
     assert len(chosen) == 16
     assert (chosen[0], chosen[-1]) == (0, 999)

@@ -18,6 +18,7 @@ import msgspec
 from toolchain.bench.protocol import Reply, Request
 
 COMMAND = (sys.executable, "-m", "toolchain.bench.worker")
+CLOSE_LIMIT_S = 5.0
 Answer = TypeVar("Answer")
 
 
@@ -80,8 +81,12 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process at once: it holds nothing that would be lost."""
         self._process.kill()
-        self._process.wait()
-        self._reader.join()
+        # A process that hangs in a driver cannot even be killed at once; it must not hang its runner.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(CLOSE_LIMIT_S)
+        self._reader.join(CLOSE_LIMIT_S)
+        if self._reader.is_alive():
+            return
         for file in (self._process.stdin, self._process.stdout, self._stderr):
             assert file is not None
             # Closing flushes once more what could not be sent to a dead process.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Request:
@@ -34,7 +36,7 @@ class Reply:
 class Load:
     """Open the artifact whose content has `sha256` on a device.
 
-    `pictures` is a file of preprocessed pictures, raw uint8 [n, height, width, 3]; `photographs` are encoded files.
+    `pictures` is a file of preprocessed pictures, raw uint8 [n, height, width, 3]; `photographs` a few files.
     """
 
     artifact: str
@@ -71,3 +73,8 @@ class Span:
 
     start: int
     stop: int
+
+
+def spread(n: int, wanted: int) -> list[int]:
+    """At most `wanted` indices below `n`, evenly spread."""
+    return sorted({int(index) for index in np.linspace(0, n - 1, min(n, wanted)).round()})

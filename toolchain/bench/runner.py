@@ -15,7 +15,7 @@ from toolchain.bench.arm import MIN_SAMPLES, Arm, data_of, result_of
 from toolchain.bench.inputs import Prepared, choose, compare_split, draw_photographs, prepare
 from toolchain.bench.probing import probe_devices
 from toolchain.bench.process import WorkerProcess
-from toolchain.bench.protocol import Load, Loaded, Samples, Span
+from toolchain.bench.protocol import Load, Loaded, Samples, Span, spread
 from toolchain.bench.report import BENCH_SCHEMA, Report
 from toolchain.errors import BadInputError
 from toolchain.progress import Reporter, Silent
@@ -27,6 +27,8 @@ DEFAULT_ROUNDS = 6
 ROUND_MS = 250.0
 MAX_SAMPLES = 200
 END_TO_END_SAMPLES = 40
+ENCODED = 16
+"""Photographs that the end-to-end measurement takes turns with."""
 THROUGHPUT_S = 0.5
 SPAN = 128
 BUSY = 0.25
@@ -157,6 +159,8 @@ def _load(
     limits: Limits,
     launch: Callable[[], WorkerProcess],
 ) -> None:
+    # Few, so that the order fits into a pipe: nobody waits for a worker that does not read.
+    encoded = tuple(str(photographs[index].absolute()) for index in spread(len(photographs), ENCODED))
     waiting = [arm for arm in arms if not arm.reason]
     with reporter.task("loading", len(waiting)) as task:
         for arm in waiting:
@@ -170,7 +174,7 @@ def _load(
                     threads=arm.threads,
                     batch=arm.batch,
                     pictures=str(prepared.pictures[arm.artifact.card.preprocess]),
-                    photographs=tuple(str(path.absolute()) for path in photographs),
+                    photographs=encoded,
                 )
                 arm.loaded = worker.ask("load", order, Loaded, limits.load_s)
                 last = arm.keep(worker.ask("warm_up", None, Samples, limits.answer_s))

@@ -19,14 +19,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.bench.protocol import Failure, Load, Loaded, Reply, Request, Samples, Span
+from toolchain.bench.protocol import Failure, Load, Loaded, Reply, Request, Samples, Span, spread
 from toolchain.errors import ArtifactError, BadInputError, EdgetlError, MissingError
 from toolchain.runtimes.devices import Device, parse_device, probe
 
 INPUTS = 64
 """Pictures that the timed inferences take turns with."""
-ENCODED = 16
-"""Photographs that the end-to-end measurement takes turns with."""
 ANSWER_BATCH = 8
 THROUGHPUT_BATCHES = (1, 8)
 SETTLE_S = 0.05
@@ -55,8 +53,8 @@ class Worker:
         spec = artifact.card.preprocess
         shape = (-1, spec.height, spec.width, 3)
         self.pictures = np.memmap(order.pictures, np.uint8, "r").reshape(shape)
-        self.inputs = np.array(self.pictures[_spread(len(self.pictures), INPUTS)])
-        self.encoded = [Path(order.photographs[i]).read_bytes() for i in _spread(len(order.photographs), ENCODED)]
+        self.inputs = np.array(self.pictures[spread(len(self.pictures), INPUTS)])
+        self.encoded = [Path(photograph).read_bytes() for photograph in order.photographs]
         self.batch = order.batch
         self.turn = 0
         start = time.perf_counter()
@@ -219,11 +217,6 @@ def peak_rss_mb() -> float:
     # Bytes on macOS, kilobytes elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def _spread(n: int, wanted: int) -> list[int]:
-    """At most `wanted` indices below `n`, evenly spread."""
-    return sorted({int(index) for index in np.linspace(0, n - 1, min(n, wanted)).round()})
 
 
 def _ms_since(start: float) -> float:
