@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 import onnx
 
 from toolchain.artifact import Recipe, read_artifact, write_artifact
-from toolchain.bench import report as reports
 from toolchain.bench.runner import Plan, bench
 from toolchain.cli.console import Console
 from toolchain.export.measure import read_sample
@@ -112,7 +111,6 @@ def main() -> None:
                     *(versions.get(package, "") for package in ("onnxruntime", "openvino", "nncf")),
                 ]
             )
-    reports.write(report, options.out / f"{run.model.name}-{run.data.name}")
     console.say(f"written: {target}")
 
 
