@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from toolchain.artifact import Artifact
+from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact
 from toolchain.bench import machine
 from toolchain.bench.arm import MIN_SAMPLES, Arm, data_of, result_of
 from toolchain.bench.inputs import Prepared, choose, compare_split, draw_photographs, prepare
@@ -21,8 +21,6 @@ from toolchain.errors import BadInputError
 from toolchain.progress import Reporter, Silent
 from toolchain.runtimes.devices import Device
 
-FILES = ("model.onnx", "model.int8.onnx")
-"""What is looked for in a run folder."""
 DEFAULT_ROUNDS = 6
 ROUND_MS = 250.0
 MAX_SAMPLES = 200
@@ -69,9 +67,9 @@ def find_artifacts(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    found = [path / name for name in FILES if (path / name).is_file()]
+    found = [path / name for name in (FLOAT_FILE, INT8_FILE) if (path / name).is_file()]
     if not found:
-        raise BadInputError(f"{path} holds no {FILES[0]}", f"Write it with `edgetl export {path}`.")
+        raise BadInputError(f"{path} holds no {FLOAT_FILE}", f"Write it with `edgetl export {path}`.")
     return found
 
 

@@ -14,7 +14,16 @@ from safetensors.torch import load_file
 from torch import nn
 
 from toolchain._version import __version__
-from toolchain.artifact import CARD_SCHEMA, Accuracy, Card, Recipe, Source, make_artifact, write_artifact
+from toolchain.artifact import (
+    CARD_SCHEMA,
+    FLOAT_FILE,
+    Accuracy,
+    Card,
+    Recipe,
+    Source,
+    make_artifact,
+    write_artifact,
+)
 from toolchain.backbones import build, normalised
 from toolchain.errors import ArtifactError, BadInputError, MissingError, PromiseBrokenError
 from toolchain.export.measure import Sample, accuracy_of, logits_on, lost, read_sample, relative_difference
@@ -24,7 +33,6 @@ from toolchain.progress import Reporter, Silent
 from toolchain.runs import WEIGHTS_FILE, Run, read_run, read_splits
 from toolchain.runtimes.devices import parse_device, probe
 
-FLOAT_FILE = "model.onnx"
 TARGETS = ("ort:cpu", "openvino:CPU")
 """What `--target any` stands for: the file must keep its promise on all of these that are installed."""
 
