@@ -44,6 +44,17 @@ def test_help_of_each_command_loads_no_runtime(name: str) -> None:
     assert not {"torch", "onnx", "onnxruntime", "openvino", "cv2"} & set(_loaded(name, "--help"))
 
 
+@pytest.mark.parametrize("words", [["finetune", "pets"], ["export", "run"], ["demo"]])
+def test_a_device_without_the_workshop_is_told_what_to_install(words: list[str]) -> None:
+    code = f"import sys; sys.modules['torch'] = None\nfrom toolchain.cli import run\nsys.exit(run({words!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stderr.splitlines() == [
+        "error: this command needs torch, which is not installed",
+        "hint: pip install 'edgetl[train]'",
+    ]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_says_what_the_command_says(name: str) -> None:
     command = root.get_command(None, name)  # type: ignore[arg-type]

@@ -27,6 +27,10 @@ COMMANDS = {
 """Name and one-line help; the help stands here so that `edgetl --help` imports no command."""
 
 
+WORKSHOP = {"torch", "torchvision", "onnxscript", "safetensors", "scipy", "nncf"}
+"""What `pip install edgetl` leaves out: a device neither trains nor exports."""
+
+
 class LazyGroup(click.Group):
     """A group whose commands live in `toolchain.cli.<name>` as `command`."""
 
@@ -94,6 +98,9 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
     if isinstance(error, click.ClickException):
         path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "edgetl"
         return error.format_message(), f"See `{path} --help`.", ExitCode.BAD_INPUT
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in WORKSHOP:
+        message = f"this command needs {error.name}, which is not installed"
+        return message, "pip install 'edgetl[train]'", ExitCode.MISSING
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", "Check the path, its permissions and the space left.", ExitCode.BAD_INPUT

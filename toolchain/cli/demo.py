@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolchain.cli.console import Console, output_options
-from toolchain.errors import BadInputError, ExitCode, MissingError
+from toolchain.errors import BadInputError, ExitCode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,11 +34,6 @@ both files on this machine, and lets the camera loop watch a clip that it drew. 
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @output_options
 def command(out: Path | None, seed: int, console: Console) -> int | None:
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise MissingError("the demo trains a network: PyTorch is missing", "pip install 'edgetl[train]'") from None
-
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.bench import report as reports
     from toolchain.bench.runner import Plan, bench
