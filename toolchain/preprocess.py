@@ -33,7 +33,8 @@ STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
 
 # A picture that cannot be decoded is an UnreadableImageError here; OpenCV's own lines would only repeat it.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# OpenCV 4 and 5 have the same function in different places.
+(cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class Preprocess:
             raise ValueError(
                 f"shortest_edge {self.shortest_edge} is smaller than the crop {self.height} x {self.width}"
             )
+
+    @classmethod
+    def for_size(cls, size: int) -> Preprocess:
+        """The default way to an input of `size` x `size` pixels: as 224 is cut from 232."""
+        return cls(height=size, width=size, shortest_edge=round(size * 232 / 224))
 
     def __call__(self, image: Image) -> Image:
         """Turn an RGB picture of any size into the network's input, uint8 [height, width, 3]."""

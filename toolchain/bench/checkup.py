@@ -35,7 +35,7 @@ assert kept == [0, 2], f"torchvision.ops.nms answered {kept}"
 _CAMERA = """
 import os, sys
 import cv2
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+(cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)
 capture = cv2.VideoCapture(int(sys.argv[1]))
 got, frame = capture.read()
 print(f"{frame.shape[1]} x {frame.shape[0]}" if got else "")
