@@ -12,20 +12,145 @@ import torchvision
 from safetensors.torch import save_file
 
 from toolchain import backbones
-from toolchain.backbones import BACKBONES, build, head_of, load_pretrained, normalised
-from toolchain.cli.finetune import MODELS
+from toolchain.backbones import (
+    BACKBONES,
+    blocks_of,
+    body_of,
+    build,
+    dropout_of,
+    frozen_and_trained,
+    head_of,
+    load_pretrained,
+    normalised,
+    pooled_features,
+)
 from toolchain.errors import BadInputError, MissingError
 
+BLOCKS = {
+    "mobilenet_v2": 19,
+    "mobilenet_v3_small": 13,
+    "mobilenet_v3_large": 17,
+    "resnet18": 9,
+    "resnet50": 17,
+    "vgg16": 13,
+    "vgg19": 16,
+}
 
-def test_command_line_offers_every_backbone() -> None:
-    assert tuple(BACKBONES) == MODELS
+
+@pytest.fixture(scope="module", params=BACKBONES)
+def network(request: pytest.FixtureRequest) -> torch.nn.Module:
+    """Each network in eval mode; its answers depend on the picture. Tests may freeze its layers, nothing else."""
+    torch.manual_seed(0)
+    network = build(request.param, 5).train()
+    torch.nn.init.normal_(head_of(network).weight)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics of the one batch
+    with torch.no_grad():
+        network(torch.randn(8, 3, 48, 48))
+    return network.eval()
+
+
+@pytest.fixture
+def pixels() -> torch.Tensor:
+    return torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_features_have_the_width_of_the_table(name: str) -> None:
-    network = build(name, 5).eval()
-    logits = network(torch.zeros(2, 3, 64, 64))
-    assert logits.shape == (2, 5)
+def test_the_head_is_linear_on_pooled_features_behind_dropout(name: str) -> None:
+    with torch.device("meta"):
+        network = build(name, 5).eval()
+        assert body_of(network)(torch.zeros(2, 3, 64, 64)).shape[:2] == (2, BACKBONES[name].features)
+        assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
+    assert (head_of(network).in_features, head_of(network).out_features) == (BACKBONES[name].features, 5)
+    assert dropout_of(network).p == BACKBONES[name].dropout
+
+
+def test_the_head_on_pooled_features_gives_the_networks_answers(network: torch.nn.Module) -> None:
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 48, 48, 3), np.uint8))
+    with torch.inference_mode():
+        expected = network(normalised(images))
+        answers = head_of(network)(pooled_features(network, images))
+    assert expected.std() > 0.01
+    torch.testing.assert_close(answers, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_blocks_hold_every_parameter_of_the_body_once(name: str) -> None:
+    with torch.device("meta"):
+        network = build(name, 5)
+    blocks = blocks_of(network)
+    assert len(blocks) == BLOCKS[name]
+    assert all(list(block.parameters()) for block in blocks)
+    held = [parameter for block in blocks for parameter in block.parameters()]
+    of_head = {id(parameter) for parameter in head_of(network).parameters()}
+    expected = [parameter for parameter in network.parameters() if id(parameter) not in of_head]
+    assert sorted(map(id, held)) == sorted(map(id, expected))
+    assert list(map(id, body_of(network).parameters())) == list(map(id, held))
+
+
+def test_a_frozen_prefix_and_a_trained_tail_answer_as_the_whole(
+    network: torch.nn.Module, pixels: torch.Tensor
+) -> None:
+    with torch.no_grad():
+        expected = network(pixels)
+    count = len(blocks_of(network))
+    for trained in (0, 2, count, count + 1):
+        prefix, tail = frozen_and_trained(network, trained)
+        with torch.no_grad():
+            between = prefix(pixels)
+            before = between.clone()
+            assert torch.equal(tail(between), expected)
+        assert torch.equal(between, before), "the tail has changed what the prefix gave it"
+        assert isinstance(prefix, torch.nn.Identity) == (trained >= count)
+        assert not any(parameter.requires_grad for parameter in prefix.parameters())
+        assert all(parameter.requires_grad for parameter in tail.parameters())
+        shared = [*prefix.parameters(), *tail.parameters()]
+        assert sorted(map(id, shared)) == sorted(map(id, network.parameters()))
+
+
+def test_gradients_reach_the_trained_blocks_alone(network: torch.nn.Module, pixels: torch.Tensor) -> None:
+    _, tail = frozen_and_trained(network, 2)
+    network.zero_grad()
+    network(pixels).square().sum().backward()
+    reached = {id(parameter) for parameter in network.parameters() if parameter.grad is not None}
+    assert reached == {id(parameter) for parameter in tail.parameters()}
+
+
+def test_a_negative_number_of_trained_blocks_is_refused() -> None:
+    with pytest.raises(BadInputError, match="-1"):
+        frozen_and_trained(build("mobilenet_v3_small", 2), -1)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg16"])
+def test_body_and_names_are_torchvisions(name: str, tmp_path: Path, pixels: torch.Tensor) -> None:
+    theirs = getattr(torchvision.models, name)(num_classes=11).eval()
+    path = tmp_path / "weights.safetensors"
+    hidden = ("classifier.0.", "classifier.3.")  # 480 MB, which nothing reads
+    save_file({key: value for key, value in theirs.state_dict().items() if not key.startswith(hidden)}, path)
+    ours = build(name, 3).eval()
+    pretrained = load_pretrained(ours, name, str(path))
+    with torch.inference_mode():
+        maps = body_of(ours)(pixels)
+        layers = list(theirs.children())
+        body = layers[:1] if name == "vgg16" else layers[:-2]
+        assert torch.equal(maps, torch.nn.Sequential(*body)(pixels))
+    if name == "vgg16":
+        assert pretrained.head is None
+    else:
+        assert pretrained.head is not None
+        assert torch.equal(pretrained.head[0], theirs.fc.weight)
+        assert torch.equal(pretrained.head[1], theirs.fc.bias)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet18"])
+def test_the_head_of_an_earlier_run_is_remembered(name: str, tmp_path: Path) -> None:
+    earlier = build(name, 4)
+    torch.nn.init.normal_(head_of(earlier).weight)
+    save_file(earlier.state_dict(), tmp_path / "model.safetensors")
+    head = load_pretrained(build(name, 3), name, str(tmp_path / "model.safetensors")).head
+    assert head is not None
+    assert torch.equal(head[0], head_of(earlier).weight)
 
 
 def test_torchvisions_own_mobilenet_v2_reads_our_state() -> None:
@@ -78,6 +203,13 @@ def test_weights_of_another_network_are_refused_by_tensor_name(tmp_path: Path) -
     save_file(build("mobilenet_v3_small", 2).state_dict(), path)
     with pytest.raises(BadInputError, match=r"features\.0\.0\.weight \[16, 3, 3, 3\], not \[32, 3, 3, 3\]"):
         load_pretrained(build("mobilenet_v2", 2), "mobilenet_v2", str(path))
+
+
+def test_a_deeper_network_is_not_cut_short(tmp_path: Path) -> None:
+    path = tmp_path / "resnet34.safetensors"
+    save_file(torchvision.models.resnet34().state_dict(), path)
+    with pytest.raises(BadInputError, match=r"layer1\.2\..* is not part of it"):
+        load_pretrained(build("resnet18", 2), "resnet18", str(path))
 
 
 class _Malice:

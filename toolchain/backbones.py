@@ -13,12 +13,14 @@ import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision.models import VGG, ResNet
 
 from toolchain import files
 from toolchain.errors import BadInputError, MissingError
 from toolchain.preprocess import MEAN, STD
 
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms apply to its use"
+FILE_LICENCE = f"that of the file; for torchvision's weights: {TORCHVISION_LICENCE}"
 
 
 @dataclass(frozen=True)
@@ -32,29 +34,25 @@ class Backbone:
     dropout: float = 0.2
 
 
-BACKBONES = {
-    backbone.name: backbone
-    for backbone in (
+def _table() -> dict[str, Backbone]:
+    models = torchvision.models
+    backbones = (
+        Backbone("mobilenet_v2", models.mobilenet_v2, models.MobileNet_V2_Weights.IMAGENET1K_V1, 1280),
         Backbone(
-            "mobilenet_v2",
-            torchvision.models.mobilenet_v2,
-            torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1,
-            1280,
+            "mobilenet_v3_small", models.mobilenet_v3_small, models.MobileNet_V3_Small_Weights.IMAGENET1K_V1, 576
         ),
         Backbone(
-            "mobilenet_v3_small",
-            torchvision.models.mobilenet_v3_small,
-            torchvision.models.MobileNet_V3_Small_Weights.IMAGENET1K_V1,
-            576,
+            "mobilenet_v3_large", models.mobilenet_v3_large, models.MobileNet_V3_Large_Weights.IMAGENET1K_V1, 960
         ),
-        Backbone(
-            "mobilenet_v3_large",
-            torchvision.models.mobilenet_v3_large,
-            torchvision.models.MobileNet_V3_Large_Weights.IMAGENET1K_V1,
-            960,
-        ),
+        Backbone("resnet18", models.resnet18, models.ResNet18_Weights.IMAGENET1K_V1, 512),
+        Backbone("resnet50", models.resnet50, models.ResNet50_Weights.IMAGENET1K_V1, 2048),
+        Backbone("vgg16", models.vgg16, models.VGG16_Weights.IMAGENET1K_V1, 512),
+        Backbone("vgg19", models.vgg19, models.VGG19_Weights.IMAGENET1K_V1, 512),
     )
-}
+    return {backbone.name: backbone for backbone in backbones}
+
+
+BACKBONES = _table()
 
 
 @dataclass(frozen=True)
@@ -69,10 +67,13 @@ class Pretrained:
 
 
 def build(name: str, classes: int) -> nn.Module:
-    """Build a network with random weights and a new head of one linear layer on the pooled features.
+    """Build a network with random weights and a new head, dropout and one linear layer on the pooled features.
 
+    State dict names are torchvision's; the head stands at torchvision's place, `fc` or `classifier`, as `.1`.
     MobileNetV3 loses torchvision's hidden layer between features and classes: on a few thousand photographs it
-    buys nothing, and it is a fifth to a third of the parameters.
+    buys nothing, and it is a fifth to a third of the parameters. VGG loses both hidden layers of 4096, and its
+    pooling to 7 x 7 becomes a global one: they are 119.5 of the 138 million parameters of vgg16, too many to teach
+    with a few thousand photographs and 478 MB to carry to a device.
     Raises BadInputError for an unknown name.
     """
     if name not in BACKBONES:
@@ -82,20 +83,74 @@ def build(name: str, classes: int) -> nn.Module:
     head = nn.Linear(backbone.features, classes)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
-    network.classifier = nn.Sequential(nn.Dropout(backbone.dropout), head)
+    setattr(network, _place_of_head(network), nn.Sequential(nn.Dropout(backbone.dropout), head))
+    if isinstance(network, VGG):
+        network.avgpool = nn.AdaptiveAvgPool2d(1)
     return network
+
+
+def _place_of_head(network: nn.Module) -> str:
+    return "fc" if isinstance(network, ResNet) else "classifier"
 
 
 def head_of(network: nn.Module) -> nn.Linear:
     """The linear layer from pooled features to classes."""
-    head = network.get_submodule("classifier.1")
+    head = network.get_submodule(f"{_place_of_head(network)}.1")
     assert isinstance(head, nn.Linear)
     return head
 
 
-def body_of(network: nn.Module) -> nn.Module:
-    """All layers before the pooling: float32 [batch, 3, height, width] to maps [batch, features, ...]."""
-    return network.get_submodule("features")
+def dropout_of(network: nn.Module) -> nn.Dropout:
+    """The dropout before the head: fine-tuning switches it on alone, while BatchNorm keeps its statistics."""
+    dropout = network.get_submodule(f"{_place_of_head(network)}.0")
+    assert isinstance(dropout, nn.Dropout)
+    return dropout
+
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """The blocks from input to maps, in order: the units that fine-tuning freezes or trains.
+
+    One after the other they compute what `body_of` computes, and together they hold its parameters exactly once:
+    the children of a MobileNet's `features`; a ResNet's stem, then each of its residual blocks; each convolution
+    of a VGG with the activation and the pooling that follow it. They are the network's own layers, not copies.
+    """
+    if isinstance(network, ResNet):
+        stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+        stages = (network.layer1, network.layer2, network.layer3, network.layer4)
+        return [stem, *(block for stage in stages for block in stage)]
+    layers = list(network.get_submodule("features").children())
+    if isinstance(network, VGG):
+        # An activation works in place: apart from its convolution, it would overwrite what enters the block.
+        starts = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
+        ends = [*starts[1:], len(layers)]
+        return [nn.Sequential(*layers[start:end]) for start, end in zip(starts, ends, strict=True)]
+    return layers
+
+
+def body_of(network: nn.Module) -> nn.Sequential:
+    """All layers before the pooling: float32 [batch, 3, height, width] to maps [batch, features, ...].
+
+    Its children are `blocks_of(network)`.
+    """
+    return nn.Sequential(*blocks_of(network))
+
+
+def frozen_and_trained(network: nn.Module, trained_blocks: int) -> tuple[nn.Module, nn.Module]:
+    """Freeze all but the last `trained_blocks` blocks and the head, in place; return (prefix, tail).
+
+    `prefix` takes float32 [batch, 3, height, width] to the maps that enter the first trained block; it is an
+    identity where all blocks are trained. `tail` takes those to logits [batch, classes]. In eval mode
+    `tail(prefix(x))` equals `network(x)` bit for bit. Both share the layers of `network`, their train or eval mode
+    included. Raises BadInputError for a negative number.
+    """
+    if trained_blocks < 0:
+        raise BadInputError(f"the number of trained blocks must be at least 0, not {trained_blocks}")
+    blocks = blocks_of(network)
+    first = max(len(blocks) - trained_blocks, 0)
+    prefix = nn.Sequential(*blocks[:first]) if first else nn.Identity()
+    head = network.get_submodule(_place_of_head(network))
+    tail = nn.Sequential(*blocks[first:], nn.AdaptiveAvgPool2d(1), nn.Flatten(1), head)
+    return prefix.requires_grad_(False), tail.requires_grad_(True)
 
 
 def pooled_features(network: nn.Module, images: Tensor) -> Tensor:
@@ -164,19 +219,34 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str | None) -> Pretrained:
     own = network.state_dict()
-    body = {key: value for key, value in own.items() if not key.startswith("classifier.")}
+    place = _place_of_head(network)
+    body = {key: value for key, value in own.items() if not key.startswith(f"{place}.")}
     # A counter that only training reads; files made from other formats lack it.
     missing = [key for key in body if key not in state and not key.endswith("num_batches_tracked")]
     wrong = [key for key in body if key in state and state[key].shape != body[key].shape]
-    if missing or wrong:
+    # A resnet34 holds all that a resnet18 needs, and more: it would be cut short in silence.
+    parts = {key.partition(".")[0] for key in body}
+    unknown = [key for key in state if key not in body and key.partition(".")[0] in parts]
+    if missing or wrong or unknown:
         problems = [f"{key} {list(state[key].shape)}, not {list(body[key].shape)}" for key in wrong]
         problems += [f"{key} is missing" for key in missing]
+        problems += [f"{key} is not part of it" for key in unknown]
         shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
         raise BadInputError(
             f"{source} does not fit the network: {shown}", "Are these the weights of another --model?"
         )
     network.load_state_dict({**own, **{key: state[key].to(body[key].dtype) for key in body if key in state}})
-    weight, bias = state.get("classifier.1.weight"), state.get("classifier.1.bias")
-    fits = weight is not None and bias is not None and weight.shape[1:] == head_of(network).weight.shape[1:]
-    head = (weight.float(), bias.float()) if fits and weight is not None and bias is not None else None
-    return Pretrained(source, sha256, TORCHVISION_LICENCE, head)
+    licence = FILE_LICENCE if sha256 else TORCHVISION_LICENCE
+    old = _old_head(state, place, head_of(network).in_features)
+    return Pretrained(source, sha256, licence, old)
+
+
+def _old_head(state: dict[str, Tensor], place: str, features: int) -> tuple[Tensor, Tensor] | None:
+    """A linear layer on `features` at `place`, named as edgetl and MobileNetV2 do or as ResNet does."""
+    for name in (f"{place}.1", place):
+        weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
+        if weight is None or bias is None or weight.ndim != 2 or weight.shape[1] != features:
+            continue
+        if bias.shape == weight.shape[:1]:
+            return weight.float(), bias.float()
+    return None
