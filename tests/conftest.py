@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +50,14 @@ def lively(name: str, classes: int, seed: int) -> nn.Module:
         for _ in range(5):
             network(torch.randn(8, 3, 64, 64))
     return network.eval()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded photographs of tests do not go into the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGETL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
