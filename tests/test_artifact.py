@@ -277,7 +277,7 @@ WRONG: list[tuple[tuple[str | int, ...], Any]] = [
     (("preprocess", "colour"), "BGR"),
     (("temperature",), 0),
     (("temperature",), "1"),
-    (("reject",), {"score": "energy", "threshold": 0.5}),
+    (("reject",), {"score": "entropy", "threshold": 0.5}),
     (("reject",), {"score": "max_probability", "threshold": 1.5}),
     (("precision",), "int4"),
     (("precision",), "int8"),

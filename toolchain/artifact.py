@@ -7,6 +7,7 @@ rejection threshold, how it was quantised, what was measured, on which photograp
 from __future__ import annotations
 
 import hashlib
+import math
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from msgspec import Meta
 from toolchain import files
 from toolchain.errors import ArtifactError
 from toolchain.preprocess import Preprocess
+from toolchain.rejection import Score
 
 CARD_KEY = "edgetl.card"
 CARD_SCHEMA: Literal["edgetl.card/1"] = "edgetl.card/1"
@@ -37,13 +39,16 @@ Name = Annotated[str, Meta(min_length=1, max_length=256)]
 
 @dataclass(frozen=True)
 class Reject:
-    """When the answer is "none of these": the score is below the threshold.
+    """When the answer is "none of these": the score (`toolchain.rejection`) is below the threshold."""
 
-    `max_probability` is the largest probability after the temperature.
-    """
+    score: Score
+    threshold: float
 
-    score: Literal["max_probability"]
-    threshold: Fraction
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.threshold):
+            raise ValueError("`threshold` must be a finite number")
+        if self.score == "max_probability" and not 0 <= self.threshold <= 1:
+            raise ValueError("`threshold` of max_probability must lie between 0 and 1")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from toolchain.artifact import Artifact, Card, read_artifact
 from toolchain.errors import BadInputError
 from toolchain.preprocess import Image, check_frame, decode, read
+from toolchain.rejection import scores
 from toolchain.runtimes import Answer, Runtime, open_runtime
 
 DEFAULT_DEVICE = "ort:cpu"
@@ -70,15 +71,22 @@ class Classifier:
         """Put names to a runtime's answer, a Prediction for each of the batch."""
         if top < 1:
             raise BadInputError(f"top must be at least 1, not {top}")
-        reject = self.card.reject
         predictions = []
-        for logits, probabilities in zip(answer.logits, answer.probabilities, strict=True):
+        for logits, probabilities, rejected in zip(
+            answer.logits, answer.probabilities, self._rejected(answer), strict=True
+        ):
             order = np.argsort(-probabilities, kind="stable")[:top]
             ranked = tuple((self.card.labels[i], float(probabilities[i])) for i in order)
             label, probability = ranked[0]
-            rejected = reject is not None and probability < reject.threshold
             predictions.append(Prediction(label, probability, rejected, ranked, logits))
         return predictions
+
+    def _rejected(self, answer: Answer) -> list[bool]:
+        reject = self.card.reject
+        if reject is None:
+            return [False] * len(answer.logits)
+        below = scores(reject.score, answer.logits, self.card.temperature) < reject.threshold
+        return [bool(one) for one in below]
 
 
 def load(artifact: str | os.PathLike[str] | Artifact, device: str = DEFAULT_DEVICE, threads: int = 0) -> Classifier:
