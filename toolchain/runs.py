@@ -17,6 +17,9 @@ RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
 METRICS_FILE = "metrics.jsonl"
 SPLITS_FILE = "splits.json"
+METRICS_CSV_FILE = "metrics.csv"
+PREDICTIONS_FILE = "predictions.csv"
+REPORT_FILE = "report.html"
 CHECKPOINT_FOLDER = "checkpoint"
 
 
@@ -67,6 +70,17 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class Rejection:
+    """How "none of these" was chosen. Shares are fractions; these `outliers` were not part of the choice."""
+
+    reject: Reject
+    accepted: dict[str, float]
+    """By split (`val`, `test`): share of photographs of the classes that are not rejected."""
+    outliers: int = 0
+    outliers_rejected: float | None = None
+
+
+@dataclass(frozen=True)
 class Run:
     """`run.json`."""
 
@@ -85,6 +99,7 @@ class Run:
     """By split (`val`, `test`): the network that was kept."""
     probe_metrics: dict[str, Metrics]
     """The same for the linear probe that fine-tuning started from."""
+    rejection: Rejection | None = None
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from toolchain.backbones import build
 from toolchain.errors import BadInputError, MissingError
 from toolchain.progress import Silent
 from toolchain.runs import Run, read_run, read_splits
-from toolchain.training import finetune as finetuning
 from toolchain.training.finetune import finetune, resume
+from toolchain.training.judging import Workshop
 from toolchain.training.settings import GENTLE_RATE, Settings
 
 
@@ -41,7 +41,16 @@ def _settings(data: Path, weights: Path | str = "none", **more: object) -> Setti
 
 def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: Path) -> None:
     names = {path.name for path in run_folder.iterdir()}
-    assert names == {"run.json", "model.safetensors", "metrics.jsonl", "splits.json", "checkpoint"}
+    assert names == {
+        "run.json",
+        "model.safetensors",
+        "metrics.jsonl",
+        "metrics.csv",
+        "predictions.csv",
+        "splits.json",
+        "report.html",
+        "checkpoint",
+    }
     run = read_run(run_folder)
     assert run.data.classes == ("cat", "dog", "fish")
     assert run.data.counts == {"train": 15, "val": 3, "calibration": 3, "test": 3}
@@ -88,7 +97,7 @@ def test_resumed_run_equals_an_unbroken_one(
 ) -> None:
     folder = tmp_path / "broken"
     judged: list[str] = []
-    original = finetuning._Workshop.on_validation
+    original = Workshop.on_validation
 
     def interrupted(self: object, network: torch.nn.Module, what: str) -> object:
         judged.append(what)
@@ -97,7 +106,7 @@ def test_resumed_run_equals_an_unbroken_one(
         return original(self, network, what)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(finetuning._Workshop, "on_validation", interrupted)
+        patch.setattr(Workshop, "on_validation", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(_settings(drawn_folder, weights), folder)
     assert not (folder / "run.json").exists()
@@ -165,7 +174,11 @@ def test_class_with_nothing_readable_is_an_error(tmp_path: Path, drawn_folder: P
         ({"weights": "absent.safetensors"}, BadInputError, "do not exist"),
         ({"device": "gpu"}, BadInputError, "unknown device"),
         ({"device": "cuda:99"}, MissingError, "CUDA"),
-        ({"epochs": 0}, BadInputError, "--epochs"),
+        ({"epochs": -1}, BadInputError, "--epochs"),
+        ({"patience": -1}, BadInputError, "--patience"),
+        ({"max_minutes": 0.0}, BadInputError, "--max-minutes"),
+        ({"smallest_crop": 0.0}, BadInputError, "smallest_crop"),
+        ({"outliers": "absent"}, BadInputError, "0 usable pictures"),
         ({"batch_size": 0}, BadInputError, "--batch-size"),
         ({"learning_rate": 7.0}, BadInputError, "--learning-rate"),
     ],

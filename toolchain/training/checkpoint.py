@@ -21,11 +21,13 @@ SETTINGS_FILE = "settings.json"
 
 @dataclass(frozen=True)
 class Progress:
-    """What has been decided so far: epochs done, and the best of them with its score on validation."""
+    """What has been decided so far: epochs done and planned, the best one with its score, and the time taken."""
 
     epochs_done: int
     best_epoch: int
     best_score: tuple[float, float]
+    epochs_planned: int
+    seconds: float
 
 
 def save_settings(folder: Path, settings: Any, data_sha256: str) -> None:

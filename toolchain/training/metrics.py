@@ -1,17 +1,14 @@
-"""Accuracy and calibration of logits."""
+"""Accuracy of logits, and how well their probabilities can be believed."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from toolchain.artifact import Reject
 from toolchain.runs import Metrics
 
 ECE_BINS = 15
-ACCEPTED_SHARE = 0.95
 
 
 def measure(logits: NDArray[np.float32], labels: NDArray[np.int64], temperature: float) -> Metrics:
@@ -47,19 +44,3 @@ def expected_calibration_error(logits: NDArray[np.float32], labels: NDArray[np.i
         if inside.any():
             error += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
     return float(error)
-
-
-def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """The temperature that makes the probabilities of held-out photographs most likely (Guo et al., ICML 2017)."""
-    index = np.arange(len(labels))
-
-    def loss(log_temperature: float) -> float:
-        return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[index, labels].mean())
-
-    return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded").x))
-
-
-def fit_rejection(logits: NDArray[np.float32], temperature: float) -> Reject:
-    """The threshold of the largest probability above which 95 % of held-out photographs lie."""
-    confidence = np.exp(log_softmax(logits / temperature, axis=1)).max(1)
-    return Reject("max_probability", float(np.quantile(confidence, 1 - ACCEPTED_SHARE)))

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
+from toolchain import recipes
 from toolchain.errors import BadInputError
 from toolchain.preprocess import Preprocess
 
 GENTLE_RATE = 6e-5
 SCRATCH_RATE = 1e-3
 
+Balance = Literal["logit-adjustment", "weights", "none"]
+
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of a run, defaults included; all of them are written into `run.json`.
 
-    `learning_rate` is that of AdamW at its highest; None chooses one for pretrained or for random weights.
-    `trained_blocks` is how many of a pretrained backbone's last blocks fine-tuning changes; random weights are
-    trained whole. `average_decay` is that of the exponential average of the weights. `smallest_crop` is the share
-    of a photograph's area that a training crop shows at least.
+    `epochs` 0 means `auto`: as many as the number of photographs asks for, ended early by `patience`.
+    `patience` is how many epochs may pass without a better one on validation; 0 never stops early.
+    `max_minutes` is the time that fine-tuning may take. `learning_rate` is that of AdamW at its highest; None
+    chooses one for pretrained or for random weights. `trained_blocks` is how many of a pretrained backbone's last
+    blocks fine-tuning changes; random weights are trained whole. `average_decay` is that of the exponential average
+    of the weights. `smallest_crop` is the share of a photograph's area that a training crop shows at least.
+    `balance` says what is done for classes with few photographs. `outliers` is a folder of pictures of other
+    things, by which the rejection threshold is chosen. `cache` is whether decoded photographs are kept.
     """
 
     data: str
@@ -26,6 +34,8 @@ class Settings:
     weights: str = "imagenet"
     probe_only: bool = False
     epochs: int = 6
+    patience: int = 0
+    max_minutes: float | None = None
     seed: int = 0
     device: str = "auto"
     batch_size: int = 32
@@ -34,21 +44,50 @@ class Settings:
     trained_blocks: int = 5
     average_decay: float = 0.98
     smallest_crop: float = 0.5
+    label_smoothing: float = 0.0
+    balance: Balance = "logit-adjustment"
+    outliers: str | None = None
+    cache: bool = True
     preprocess: Preprocess = field(default_factory=Preprocess)
 
     def __post_init__(self) -> None:
-        if self.epochs < 1:
+        if self.epochs < 0:
             raise BadInputError(
                 f"--epochs must be at least 1, not {self.epochs}", "For no fine-tuning: --probe-only."
             )
         if self.batch_size < 1:
             raise BadInputError(f"--batch-size must be at least 1, not {self.batch_size}")
+        if self.patience < 0:
+            raise BadInputError(f"--patience must not be negative: {self.patience}")
+        if self.max_minutes is not None and not self.max_minutes > 0:
+            raise BadInputError(f"--max-minutes must be more than 0, not {self.max_minutes:g}")
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", SCRATCH_RATE if self.from_scratch else GENTLE_RATE)
         elif not 0 < self.learning_rate < 1:
             raise BadInputError(f"--learning-rate must lie between 0 and 1, not {self.learning_rate}")
+        for name in ("average_decay", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise BadInputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
+        if not 0 < self.smallest_crop <= 1:
+            raise BadInputError(f"smallest_crop must be above 0 and at most 1, not {self.smallest_crop}")
+        if self.trained_blocks < 0:
+            raise BadInputError(f"trained_blocks must not be negative: {self.trained_blocks}")
 
     @property
     def from_scratch(self) -> bool:
         """Whether the network starts from random weights."""
         return self.weights == "none"
+
+
+def settings_for(data: str, model: str, recipe: recipes.Recipe, **given: Any) -> Settings:
+    """Settings of a run from a recipe; what is `given` and not None goes before it.
+
+    Raises BadInputError for values that make no sense.
+    """
+    own = {one.name for one in fields(Settings)}
+    chosen: dict[str, Any] = {key: value for key, value in recipe.finetune.items() if key in own}
+    if given.get("weights") == "none":
+        # A recipe is made for pretrained weights; random ones need a larger learning rate.
+        chosen.pop("learning_rate", None)
+    chosen |= {key: value for key, value in given.items() if value is not None}
+    return Settings(data=data, model=model, **chosen)

@@ -1,0 +1,83 @@
+"""Several processes train as one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from toolchain.training.settings import Settings
+from toolchain.training.shown import steps_of
+from toolchain.training.team import Team
+
+ROOT = Path(__file__).parents[2]
+
+
+def _finetune(processes: int, data: Path, weights: Path, out: Path, cache: Path) -> dict[str, object]:
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
+    arguments = [
+        *(str(data), "--model", "mobilenet_v3_small", "--weights", str(weights), "--size", "64"),
+        *("--epochs", "2", "--batch-size", "7", "--device", "cpu", "--out", str(out), "--json", "--quiet"),
+    ]
+    finished = subprocess.run(
+        [*launch, "-m", "toolchain", "finetune", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "EDGETL_CACHE": str(cache)},
+    )
+    assert finished.returncode == 0, finished.stderr
+    document: dict[str, object] = json.loads(finished.stdout)
+    return document
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_result_of_one(tmp_path: Path, drawn_folder: Path, weights: Path) -> None:
+    one = _finetune(1, drawn_folder, weights, tmp_path / "one", tmp_path / "cache")
+    # 15 photographs in batches of 7 leave a last batch of one, which only one of two processes has.
+    two = _finetune(2, drawn_folder, weights, tmp_path / "two", tmp_path / "cache")
+    first = load_file(tmp_path / "one" / "checkpoint" / "state.safetensors")
+    second = load_file(tmp_path / "two" / "checkpoint" / "state.safetensors")
+    start = load_file(weights)
+    # Rounding to bfloat16 depends on the size of a batch; what is learned does not.
+    moved = [name for name in start if not torch.equal(first[f"network/{name}"], start[name])]
+    assert "features.12.0.weight" in moved
+    for group in ("network", "average"):
+        change = sum(float((first[f"{group}/{name}"] - start[name]).square().sum()) for name in moved)
+        apart = sum(float((first[f"{group}/{name}"] - second[f"{group}/{name}"]).square().sum()) for name in moved)
+        assert apart < 0.05**2 * change
+    assert one["model"]["kept"] == two["model"]["kept"]  # type: ignore[index]
+    assert one["metrics"]["test"]["confusion"] == two["metrics"]["test"]["confusion"]  # type: ignore[index]
+    assert two["environment"]["processes"] == 2  # type: ignore[index]
+    lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    alone = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in alone], rel=0.02)
+
+
+@pytest.mark.parametrize(("photos", "batch", "size"), [(15, 7, 2), (9, 4, 3), (5, 8, 4), (8, 4, 2)])
+def test_processes_share_every_batch(photos: int, batch: int, size: int) -> None:
+    settings = Settings("unused", batch_size=batch)
+    shares = [steps_of(photos, settings, 3, Team(rank, size)) for rank in range(size)]
+    (whole,) = [steps_of(photos, settings, 3, Team())]
+    for number, step in enumerate(whole):
+        mine = [share[number] for share in shares]
+        together = np.concatenate([part.mine for part in mine if part.weight])
+        assert sorted(together) == sorted(step.mine)
+        assert {part.size for part in mine} == {len(step.mine)}
+        assert all(len(part.mine) for part in mine)
+
+
+def test_every_epoch_has_its_own_order() -> None:
+    settings = Settings("unused", batch_size=100)
+    orders = [steps_of(20, settings, epoch, Team())[0].mine.tolist() for epoch in (1, 2, 1)]
+    assert orders[0] == orders[2] != orders[1]

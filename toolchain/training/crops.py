@@ -1,0 +1,64 @@
+"""What training shows instead of a photograph: a crop, perhaps mirrored, in another light.
+
+A view is drawn first and made afterwards, so that the same views can be made by OpenCV on the CPU (here) and by
+torch on a GPU (`on_device`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.preprocess import Image
+
+
+@dataclass(frozen=True)
+class View:
+    """A box in pixels of the photograph, whether it is mirrored, and gain [3] and shift of its light.
+
+    A pixel value v becomes (v - 128) * gain + 128 + shift, within 0 to 255.
+    """
+
+    top: int
+    left: int
+    height: int
+    width: int
+    mirrored: bool
+    gain: NDArray[np.float64]
+    shift: float
+
+
+def draw_view(height: int, width: int, rng: np.random.Generator, smallest: float) -> View:
+    """Draw a view of a photograph of `height` x `width` that shows at least the share `smallest` of its area.
+
+    Gentle on purpose: with a few dozen photographs a class, strong crops teach the network that a breed is a nose.
+    """
+    area = height * width * rng.uniform(smallest, 1.0)
+    ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+    crop_width = max(1, min(width, round(np.sqrt(area * ratio))))
+    crop_height = max(1, min(height, round(np.sqrt(area / ratio))))
+    return View(
+        top=int(rng.integers(0, height - crop_height + 1)),
+        left=int(rng.integers(0, width - crop_width + 1)),
+        height=crop_height,
+        width=crop_width,
+        mirrored=bool(rng.random() < 0.5),
+        gain=rng.uniform(0.75, 1.25) * rng.uniform(0.93, 1.07, 3),
+        shift=float(rng.uniform(-25, 25)),
+    )
+
+
+def make_view(image: Image, view: View, height: int, width: int) -> Image:
+    """Cut `view` out of `image` and scale it to uint8 [height, width, 3]."""
+    crop = image[view.top : view.top + view.height, view.left : view.left + view.width]
+    interpolation = cv2.INTER_AREA if view.width > width else cv2.INTER_LINEAR
+    scaled = cv2.resize(crop, (width, height), interpolation=interpolation)
+    if view.mirrored:
+        scaled = scaled[:, ::-1]
+    # Brightness, contrast and colour balance in one look-up table for each channel.
+    levels = np.arange(256)[:, None]
+    table = np.clip((levels - 128) * view.gain + 128 + view.shift, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(cv2.LUT(np.ascontiguousarray(scaled), table[None]))

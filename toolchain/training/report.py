@@ -1,0 +1,259 @@
+"""`report.html`: what a run came to, on one page that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from toolchain import files
+from toolchain.bench.statistics import wilson_ci95
+from toolchain.datasets import Photograph
+from toolchain.errors import UnreadableImageError
+from toolchain.preprocess import read
+from toolchain.runs import REPORT_FILE, Metrics, Run
+from toolchain.training.report_plots import NAMED_CLASSES, Bins, confusion_matrix, curves, reliability
+
+RELIABILITY_BINS = 15
+MOST_PAIRS = 20
+MOST_PHOTOGRAPHS = 24
+THUMBNAIL_PIXELS = 160
+NO_BREAK = "\u00a0"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the kept network answered on one split."""
+
+    photos: tuple[Photograph, ...]
+    probabilities: NDArray[np.float32]
+    """[photographs, classes], after the temperature."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """`count` of the `total` photographs of class number `true` were called `called`."""
+
+    true: int
+    called: int
+    count: int
+    total: int
+
+
+@dataclass(frozen=True)
+class ClassRow:
+    """How one class fared. `called` counts what was called so; shares are fractions, null where nothing counts.
+
+    `commonly` is the class that its photographs were most often mistaken for, `mistaken` how often.
+    """
+
+    label: int
+    n: int
+    top1: float | None
+    top1_ci95: tuple[float, float] | None
+    called: int
+    precision: float | None
+    commonly: int | None
+    mistaken: int
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A photograph in the page; `source` is a data URL, null when the file cannot be read any more."""
+
+    name: str
+    label: int
+    label_probability: float
+    ranked: tuple[tuple[int, float], ...]
+    source: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table of results: one network on one split."""
+
+    split: str
+    network: str
+    metrics: Metrics
+    top1_ci95: tuple[float, float]
+
+
+def write_report(
+    folder: Path, run: Run, epochs: Sequence[Mapping[str, float]], answers: Mapping[str, Answers]
+) -> Path:
+    """Write `report.html` into the run folder; return its path.
+
+    `epochs` are the lines of `metrics.jsonl`, none for a probe alone; `answers` are those on `val` and `test`. The
+    page holds small copies of photographs of `test`; one that cannot be read any more is only named.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "number": number, "duration": duration, "json": _as_json}
+    page = environment.get_template("report.html.jinja").render(_content(run, epochs, answers))
+    path = folder / REPORT_FILE
+    # File names need not be valid Unicode.
+    files.write_bytes(path, page.encode("utf-8", "replace"))
+    return path
+
+
+def confused_pairs(confusion: NDArray[np.int64]) -> list[Pair]:
+    """Mistakes of `confusion` [true, called] by kind, most frequent first; of equals, the rarer class."""
+    totals = confusion.sum(1)
+    found = [
+        Pair(int(true), int(called), int(confusion[true, called]), int(totals[true]))
+        for true, called in np.argwhere(confusion)
+        if true != called
+    ]
+    return sorted(found, key=lambda pair: (-pair.count, pair.total, pair.true, pair.called))
+
+
+def per_class(confusion: NDArray[np.int64]) -> list[ClassRow]:
+    """A row for each class of `confusion` [true, called], the worst top-1 first; those without photographs last."""
+    rows = []
+    for label, line in enumerate(confusion):
+        n, right, called = int(line.sum()), int(line[label]), int(confusion[:, label].sum())
+        wrong = line.copy()
+        wrong[label] = 0
+        mistaken = int(wrong.max())
+        rows.append(
+            ClassRow(
+                label=label,
+                n=n,
+                top1=right / n if n else None,
+                top1_ci95=wilson_ci95(right, n) if n else None,
+                called=called,
+                precision=right / called if called else None,
+                commonly=int(wrong.argmax()) if mistaken else None,
+                mistaken=mistaken,
+            )
+        )
+    return sorted(rows, key=lambda row: math.inf if row.top1 is None else row.top1)
+
+
+def worst(answers: Answers) -> list[int]:
+    """Places of the photographs with the smallest probability of their own label, smallest first; at most 24."""
+    own = answers.probabilities[np.arange(len(answers.photos)), _labels(answers)]
+    return [int(place) for place in np.argsort(own, kind="stable")[:MOST_PHOTOGRAPHS]]
+
+
+def bins_of(answers: Answers) -> Bins:
+    """Photographs in 15 bins by the probability of their answer (Guo et al., ICML 2017)."""
+    confidence = answers.probabilities.max(1).astype(np.float64)
+    right = answers.probabilities.argmax(1) == _labels(answers)
+    places = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
+    counts = np.bincount(places, minlength=RELIABILITY_BINS)
+    filled = np.where(counts, counts, np.nan)
+    return Bins(
+        counts=counts,
+        confidence=np.bincount(places, confidence, RELIABILITY_BINS) / filled,
+        accuracy=np.bincount(places, right, RELIABILITY_BINS) / filled,
+    )
+
+
+def thumbnail(path: Path) -> str | None:
+    """A photograph as a data URL of a JPEG of at most 160 x 160 pixels, or None when it cannot be read."""
+    try:
+        image = read(path)
+    except UnreadableImageError:
+        return None
+    height, width = image.shape[:2]
+    scale = min(1.0, THUMBNAIL_PIXELS / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    bgr = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
+    return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A fraction in percent, as "90.8 %"; a dash for None."""
+    return "–" if share is None else f"{100 * share:.{digits}f}{NO_BREAK}%"
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number with so many digits after the point."""
+    return f"{value:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: "48 s", "5 min 56 s", "2 h 3 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f}{NO_BREAK}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    if hours:
+        return f"{hours}{NO_BREAK}h {left}{NO_BREAK}min"
+    return f"{minutes}{NO_BREAK}min {rest}{NO_BREAK}s" if minutes else f"{rest}{NO_BREAK}s"
+
+
+def _content(run: Run, epochs: Sequence[Mapping[str, float]], answers: Mapping[str, Answers]) -> dict[str, object]:
+    """What the template is filled with."""
+    test = run.metrics["test"]
+    confusion = np.asarray(test.confusion, np.int64)
+    pairs = confused_pairs(confusion)
+    return {
+        "run": run,
+        "classes": run.data.classes,
+        "test": test,
+        "top1_ci95": _interval(test),
+        "epochs": len(epochs),
+        "rows": _rows(run),
+        "curves": [Markup(svg) for svg in curves(epochs, run.probe_metrics["val"], run.model.best_epoch)],
+        "confusion": Markup(confusion_matrix(confusion, run.data.classes)),
+        "numbered": len(run.data.classes) > NAMED_CLASSES,
+        "mistakes": sum(pair.count for pair in pairs),
+        "kinds": len(pairs),
+        "pairs": pairs[:MOST_PAIRS],
+        "per_class": per_class(confusion),
+        "reliability": Markup(reliability(bins_of(answers["test"]))),
+        "bins": RELIABILITY_BINS,
+        "photographs": _photographs(answers["test"]),
+        "total_s": run.timings_s.get("total", sum(run.timings_s.values())),
+    }
+
+
+def _rows(run: Run) -> list[Row]:
+    networks = {"linear probe": run.probe_metrics}
+    if run.model.kept == "finetune":
+        networks["fine-tuned"] = run.metrics
+    return [
+        Row(split, network, metrics[split], _interval(metrics[split]))
+        for split in ("val", "test")
+        for network, metrics in networks.items()
+    ]
+
+
+def _interval(metrics: Metrics) -> tuple[float, float]:
+    return wilson_ci95(round(metrics.top1 * metrics.n), metrics.n)
+
+
+def _photographs(answers: Answers) -> list[Shown]:
+    shown = []
+    for place in worst(answers):
+        photo, row = answers.photos[place], answers.probabilities[place]
+        ranked = tuple((int(label), float(row[label])) for label in np.argsort(-row, kind="stable")[:3])
+        shown.append(Shown(photo.name, photo.label, float(row[photo.label]), ranked, thumbnail(photo.path)))
+    return shown
+
+
+def _labels(answers: Answers) -> NDArray[np.int64]:
+    return np.array([photo.label for photo in answers.photos], np.int64)
+
+
+def _as_json(value: Any) -> str:
+    """A setting as the reader would write it: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
