@@ -48,7 +48,7 @@ class Preprocess:
     height: Side = 224
     width: Side = 224
     resize: Literal["shortest-edge", "squash"] = "shortest-edge"
-    shortest_edge: Side = 232
+    shortest_edge: Side = 224
     interpolation: Literal["area", "linear"] = "area"
     crop: Literal["center"] = "center"
     colour: Literal["RGB"] = "RGB"
@@ -61,8 +61,8 @@ class Preprocess:
 
     @classmethod
     def for_size(cls, size: int) -> Preprocess:
-        """The default way to an input of `size` x `size` pixels: as 224 is cut from 232."""
-        return cls(height=size, width=size, shortest_edge=round(size * 232 / 224))
+        """The default way to an input of `size` x `size` pixels: the whole short side of the photograph."""
+        return cls(height=size, width=size, shortest_edge=size)
 
     def __call__(self, image: Image) -> Image:
         """Turn an RGB picture of any size into the network's input, uint8 [height, width, 3]."""

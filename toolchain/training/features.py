@@ -5,7 +5,8 @@ On a CPU they are computed by OpenVINO, which takes a third of torch's time; els
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -13,8 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
-from toolchain.backbones import head_of, pooled_features
+from toolchain.backbones import body_of, head_of, normalised, pooled_features
 from toolchain.datasets import Photograph
 from toolchain.datasets.decoded import Decoded
 from toolchain.preprocess import Preprocess
@@ -23,14 +25,15 @@ from toolchain.runtimes.devices import cores
 from toolchain.training.batches import batches
 from toolchain.training.environment import has_fast_bfloat16
 
-BATCH = 16
+BATCH = 4
+"""Photographs at a time. More of them no longer fit into the caches of a small CPU."""
 
-WORTH_COMPILING = 1000
+WORTH_COMPILING = 400
 """Photographs after which OpenVINO has made good the seconds that its compilation takes."""
 
 Floats = NDArray[np.float32]
-Extractor = Callable[[NDArray[np.uint8]], Floats]
-"""From uint8 images [batch, height, width, 3] to features float32 [batch, width]."""
+Extractor = Callable[[Iterable[NDArray[np.uint8]]], Floats]
+"""From batches of uint8 images [batch, height, width, 3], at most `BATCH` each, to features float32 [n, width]."""
 
 
 def labels_of(photos: Sequence[Photograph]) -> NDArray[np.int64]:
@@ -53,29 +56,43 @@ class Body:
     def extractor(self, *, many: int, exact: bool) -> Extractor:
         """What computes the features of `many` photographs; `exact` forbids bfloat16."""
         if self._device.type == "cpu" and many > WORTH_COMPILING and find_spec("openvino"):
-            return self._openvino(exact)
-        return self._torch(exact)
+            self._converted = self._converted or self._convert()
+        return self._openvino(exact) if self._converted else self._torch(exact)
+
+    def _convert(self) -> Any:
+        import openvino
+
+        example = torch.zeros(BATCH, self._spec.height, self._spec.width, 3, dtype=torch.uint8)
+        pooled = _Pooled(self._network)
+        with torch.inference_mode():
+            program = torch.export.export(pooled, (example,))
+        return openvino.convert_model(program)
 
     def _openvino(self, exact: bool) -> Extractor:
         import openvino
 
-        if self._converted is None:
-            example = torch.zeros(BATCH, self._spec.height, self._spec.width, 3, dtype=torch.uint8)
-            with torch.inference_mode():
-                program = torch.export.export(_Pooled(self._network), (example,))
-            self._converted = openvino.convert_model(program)
         config = {
-            "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": "bf16" if not exact and has_fast_bfloat16(self._device) else "f32",
             "INFERENCE_NUM_THREADS": cores(),
+            "NUM_STREAMS": cores(),
         }
-        request = openvino.Core().compile_model(self._converted, "CPU", config).create_infer_request()
+        compiled = openvino.Core().compile_model(self._converted, "CPU", config)
 
-        def extract(images: NDArray[np.uint8]) -> Floats:
-            n = len(images)
-            padding = np.zeros((BATCH - n, *images.shape[1:]), np.uint8)
-            request.infer([np.concatenate([images, padding]) if n < BATCH else images], share_inputs=True)
-            return np.array(request.get_output_tensor(0).data[:n])
+        def extract(batches: Iterable[NDArray[np.uint8]]) -> Floats:
+            found: dict[int, Floats] = {}
+
+            def keep(request: Any, place: tuple[int, int]) -> None:
+                number, size = place
+                found[number] = np.array(request.get_output_tensor(0).data[:size])
+
+            queue = openvino.AsyncInferQueue(compiled, cores())
+            queue.set_callback(keep)
+            for number, images in enumerate(batches):
+                padding = np.zeros((BATCH - len(images), *images.shape[1:]), np.uint8)
+                whole = np.concatenate([images, padding]) if len(padding) else images
+                queue.start_async([whole], (number, len(images)))
+            queue.wait_all()
+            return np.concatenate([found[number] for number in range(len(found))])
 
         return extract
 
@@ -83,29 +100,30 @@ class Body:
         low_precision = not exact and has_fast_bfloat16(self._device)
 
         @torch.inference_mode()
-        def extract(images: NDArray[np.uint8]) -> Floats:
-            with torch.autocast(self._device.type, torch.bfloat16, enabled=low_precision):
-                features = pooled_features(self._network, torch.from_numpy(images).to(self._device))
-            return features.float().cpu().numpy()
+        def extract(batches: Iterable[NDArray[np.uint8]]) -> Floats:
+            found = []
+            for images in batches:
+                with torch.autocast(self._device.type, torch.bfloat16, enabled=low_precision):
+                    features = pooled_features(self._network, torch.from_numpy(images).to(self._device))
+                found.append(features.float().cpu().numpy())
+            return np.concatenate(found)
 
         return extract
 
 
-def apply_to(
-    photos: Sequence[Photograph],
-    function: Extractor,
-    decoded: Decoded,
-    reporter: Reporter,
-    description: str,
+def features_of(
+    photos: Sequence[Photograph], extract: Extractor, decoded: Decoded, reporter: Reporter, description: str
 ) -> Floats:
-    """Stack `function` of the network's inputs over `photos`, in their order; [photographs, ...]."""
-    results = []
-    with reporter.task(description, len(photos)) as task:
+    """Features of `photos`, in their order: float32 [photographs, width]."""
+
+    def inputs() -> Iterator[NDArray[np.uint8]]:
         groups = [range(start, min(start + BATCH, len(photos))) for start in range(0, len(photos), BATCH)]
         for images in batches(groups, lambda index: decoded.input(photos[index])):
-            results.append(function(images.numpy()))
+            yield images.numpy()
             task.advance(len(images))
-    return np.concatenate(results)
+
+    with reporter.task(description, len(photos)) as task:
+        return extract(inputs())
 
 
 def logits_of(network: nn.Module, features: Floats) -> Floats:
@@ -116,9 +134,12 @@ def logits_of(network: nn.Module, features: Floats) -> Floats:
 
 
 class _Pooled(nn.Module):
+    """As `pooled_features`, with BatchNorm folded into the convolutions: half the operators to convert."""
+
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.body = fuse(copy.deepcopy(body_of(network)))
 
     def forward(self, images: Tensor) -> Tensor:
-        return pooled_features(self.network, images)
+        maps: Tensor = self.body(normalised(images))
+        return maps.mean((2, 3))

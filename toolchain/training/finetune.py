@@ -40,7 +40,7 @@ from toolchain.training.features import Body, labels_of
 from toolchain.training.history import read_lines
 from toolchain.training.judging import Judged, Workshop
 from toolchain.training.loop import Best, Job, fine_tune
-from toolchain.training.photographs import find_outliers, readable
+from toolchain.training.photographs import find_outliers, opened, readable
 from toolchain.training.predictions import write_predictions
 from toolchain.training.probe import fit_head, start_from
 from toolchain.training.report import write_report
@@ -94,10 +94,14 @@ def _run(
     reporter: Reporter,
 ) -> Run:
     started = time.perf_counter()
-    # A wrong model or wrong weights should not wait for the photographs.
-    load_pretrained(build(settings.model, 2), settings.model, settings.weights)
+    dataset = opened(settings, reporter)
+    torch.manual_seed(settings.seed)
+    network = build(settings.model, len(dataset.classes))
+    pretrained = load_pretrained(network, settings.model, settings.weights)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    body = Body(network, settings.preprocess, device)
     decoded = Decoded(cache_folder() if settings.cache else None, settings.preprocess, reporter)
-    dataset, skipped = readable(settings, decoded, team, reporter)
+    dataset, skipped = readable(dataset, settings, decoded, team, reporter)
     if data_sha256 not in (None, dataset.sha256):
         raise BadInputError(
             f"the photographs of {settings.data} are not those that the run began with",
@@ -111,11 +115,6 @@ def _run(
         _write_splits(out, dataset)
     shop.seconds["data"] = round(time.perf_counter() - started, 3)
 
-    torch.manual_seed(settings.seed)
-    network = build(settings.model, len(dataset.classes))
-    pretrained = load_pretrained(network, settings.model, settings.weights)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    body = shop.body(network)
     with shop.timed("probe"):
         _probe(shop, network, body, pretrained)
     with shop.timed("evaluate"):
@@ -128,12 +127,12 @@ def _run(
             best = fine_tune(network, _job(shop, out), probe.metrics["val"])
         network.load_state_dict(best.state)
         if best.epoch:
-            reporter.say(f"kept epoch {best.epoch}: validation top-1 {best.score[0]:.3f}")
             with shop.timed("evaluate"):
-                judged = shop.judged(network, shop.body(network), f"epoch {best.epoch}")
+                body = Body(network, settings.preprocess, device)
+                judged = shop.judged(network, body, f"epoch {best.epoch}")
+            reporter.say(f"kept epoch {best.epoch}: validation top-1 {judged.metrics['val'].top1:.3f}")
         else:
-            top1 = best.score[0]
-            reporter.say(f"kept the linear probe: no epoch was better than its validation top-1 of {top1:.3f}")
+            reporter.say("kept the linear probe: no epoch was better on validation")
     shop.seconds["total"] = round(time.perf_counter() - started, 3)
     return team.told(
         lambda: _write(
@@ -152,11 +151,10 @@ def _job(shop: Workshop, out: Path) -> Job:
 
 
 def _probe(shop: Workshop, network: nn.Module, body: Body, pretrained: Pretrained) -> None:
-    """Solve the head on frozen features of the training photographs and their mirror images."""
+    """Solve the head on frozen features of the training photographs."""
     photos = shop.dataset.splits["train"]
-    pairs = shop.both_ways(body, photos)
-    features = pairs.reshape(-1, pairs.shape[2])
-    labels = labels_of(photos).repeat(2)
+    features = shop.features(body, photos)
+    labels = labels_of(photos)
     classes = len(shop.dataset.classes)
     start = start_from(pretrained.head, features, labels, classes) if pretrained.head else None
     weight, bias = shop.team.told(lambda: fit_head(features, labels, classes, start))

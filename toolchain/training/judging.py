@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
@@ -18,7 +17,7 @@ from toolchain.datasets.decoded import Decoded
 from toolchain.progress import Reporter
 from toolchain.runs import Metrics, Rejection
 from toolchain.training.calibration import fit_rejection, fit_temperature
-from toolchain.training.features import Body, Extractor, Floats, apply_to, labels_of, logits_of
+from toolchain.training.features import Body, Extractor, Floats, features_of, labels_of, logits_of
 from toolchain.training.metrics import measure
 from toolchain.training.report import Answers
 from toolchain.training.settings import Settings
@@ -62,21 +61,12 @@ class Workshop:
         yield
         self.seconds[step] = round(self.seconds.get(step, 0.0) + time.perf_counter() - started, 3)
 
-    def body(self, network: nn.Module) -> Body:
-        """What computes the features of `network` as it is now."""
-        return Body(network, self.settings.preprocess, self.device)
-
-    def both_ways(self, body: Body, photos: Sequence[Photograph]) -> Floats:
-        """Features of photographs and of their mirror images, float32 [photographs, 2, width].
+    def features(self, body: Body, photos: Sequence[Photograph]) -> Floats:
+        """Features of photographs, float32 [photographs, width].
 
         In bfloat16 where the machine is fast at it: a head fitted on them is worth the same.
         """
-        extract = body.extractor(many=2 * self._share(photos), exact=False)
-
-        def pair(images: NDArray[np.uint8]) -> Floats:
-            return np.stack([extract(images), extract(np.ascontiguousarray(images[:, :, ::-1]))], axis=1)
-
-        return self._apply(photos, pair, "features")
+        return self._apply(photos, body.extractor(many=self._share(photos), exact=False), "features")
 
     def judged(self, network: nn.Module, body: Body, what: str) -> Judged:
         """Judge `network` on val and test, in full precision."""
@@ -99,7 +89,9 @@ class Workshop:
     def on_validation(self, network: nn.Module, what: str) -> Metrics:
         """Metrics on val with the temperature that fits it best, to compare epochs by."""
         photos = self.dataset.splits["val"]
-        extract = self.body(network).extractor(many=self._share(photos), exact=True)
+        extract = Body(network, self.settings.preprocess, self.device).extractor(
+            many=self._share(photos), exact=True
+        )
         logits = logits_of(network, self._apply(photos, extract, f"{what} on val"))
         labels = labels_of(photos)
         return measure(logits, labels, fit_temperature(logits, labels))
@@ -108,5 +100,5 @@ class Workshop:
         return len(self.team.share(photos))
 
     def _apply(self, photos: Sequence[Photograph], extract: Extractor, description: str) -> Floats:
-        mine = apply_to(self.team.share(photos), extract, self.decoded, self.reporter, description)
+        mine = features_of(self.team.share(photos), extract, self.decoded, self.reporter, description)
         return np.stack(self.team.gathered(list(mine))) if self.team.size > 1 else mine

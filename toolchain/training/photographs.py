@@ -24,14 +24,21 @@ NOT_PETS = "not-pets"
 """Beside the named data sets: pictures of anything but pets, by which rejection is chosen where it is there."""
 
 
-def readable(settings: Settings, decoded: Decoded, team: Team, reporter: Reporter) -> tuple[Dataset, int]:
-    """Open the data set without photographs that cannot be decoded, naming each; return how many those are.
-
-    Raises BadInputError when a class or a split that training needs has nothing left.
-    """
+def opened(settings: Settings, reporter: Reporter) -> Dataset:
+    """Open the data set and pass on its warnings; nothing is decoded yet."""
     dataset = open_dataset(settings.data, reporter=reporter)
     for warning in dataset.warnings:
         reporter.warn(warning)
+    return dataset
+
+
+def readable(
+    dataset: Dataset, settings: Settings, decoded: Decoded, team: Team, reporter: Reporter
+) -> tuple[Dataset, int]:
+    """Leave out photographs that cannot be decoded, naming each; return how many those are.
+
+    Raises BadInputError when a class or a split that training needs has nothing left.
+    """
     photos = [photo for split in SPLITS for photo in dataset.splits[split]]
     reasons = _problems(
         photos, set(dataset.splits["train"]) if not settings.probe_only else set(), decoded, team, reporter

@@ -1,0 +1,98 @@
+"""`edgetl finetune` as it is typed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from toolchain import recipes
+from toolchain.cli import run
+
+
+def _typed(*words: object) -> int:
+    return run(["finetune", *map(str, words)])
+
+
+def test_a_run_from_the_command_line(
+    tmp_path: Path, drawn_folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[finetune]\nepochs = 3\nbatch_size = 8\ntrained_blocks = 2\n")
+    out = tmp_path / "run"
+    arguments = ("--model", "mobilenet_v3_small", "--weights", weights, "--recipe", recipe, "--size", 64)
+    assert _typed(drawn_folder, *arguments, "--epochs", 1, "--device", "cpu", "--out", out, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["settings"]["epochs"] == 1
+    assert document["settings"]["batch_size"] == 8
+    assert document["preprocess"]["height"] == document["preprocess"]["shortest_edge"] == 64
+    assert document == json.loads((out / "run.json").read_text())
+    with (out / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    test = [row for row in rows if row["split"] == "test"]
+    right = sum(row["label"] == row["answer"] for row in test)
+    assert right / len(test) == pytest.approx(document["metrics"]["test"]["top1"])
+    assert "<html" in (out / "report.html").read_text()
+
+
+def test_list_models_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _typed("--list-models") == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in recipes.names())
+    assert _typed("--list-models", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["models"]["resnet50"]["network"]["features"] == 2048
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "no photographs were named"),
+        (("DATA", "--model", "alexnet"), "unknown model"),
+        (("DATA", "--epochs", "many"), "neither a number nor auto"),
+        (("DATA", "--epochs", "0"), "at least 1"),
+        (("DATA", "--recipe", "absent.toml"), "absent.toml"),
+        (("DATA", "--max-minutes", "0"), "--max-minutes"),
+        (("DATA", "--balance", "oversampling"), "oversampling"),
+        (("DATA", "--size", "7"), "--size"),
+        (("DATA", "--weights", "absent.pth"), "do not exist"),
+        (("DATA", "--outliers", "absent"), "0 usable pictures"),
+        (("--resume", "RUN", "--epochs", "3"), "--epochs cannot be given"),
+        (("nowhere/at/all",), "does not exist"),
+    ],
+)
+def test_wrong_words_are_refused(
+    tmp_path: Path,
+    drawn_folder: Path,
+    words: tuple[str, ...],
+    says: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [str(drawn_folder) if word == "DATA" else word for word in words]
+    weights = [] if {"--weights", "--resume"} & set(given) else ["--weights", "none"]
+    assert _typed(*given, *weights) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_other_things_are_rejected(
+    tmp_path: Path, drawn_folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--model", "mobilenet_v3_small", "--weights", weights, "--size", 64, "--probe-only")
+    outliers = drawn_folder / "fish"
+    two = tmp_path / "two"
+    for label in ("cat", "dog"):
+        (two / label).mkdir(parents=True)
+        for path in (drawn_folder / label).iterdir():
+            (two / label / path.name).write_bytes(path.read_bytes())
+    assert _typed(two, *arguments, "--outliers", outliers, "--out", tmp_path / "run", "--json") == 0
+    rejection = json.loads(capsys.readouterr().out)["rejection"]
+    assert rejection["outliers"] == 4
+    assert 0 <= rejection["outliers_rejected"] <= 1
+    # Pictures of the classes themselves are no other things.
+    assert _typed(two, *arguments, "--outliers", two / "cat", "--out", tmp_path / "other") == 2
+    assert "one of the photographs of the classes" in capsys.readouterr().err

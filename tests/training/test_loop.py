@@ -1,0 +1,108 @@
+"""When training stops, and what it is balanced by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import QUICK
+from toolchain import recipes
+from toolchain.datasets import Photograph
+from toolchain.errors import BadInputError
+from toolchain.progress import Silent
+from toolchain.runs import Metrics, read_run
+from toolchain.training import loop
+from toolchain.training.checkpoint import Progress
+from toolchain.training.finetune import finetune
+from toolchain.training.history import read_lines
+from toolchain.training.loop import Job, score_of
+from toolchain.training.settings import Settings, settings_for
+from toolchain.training.shown import from_cache
+from toolchain.training.team import Team
+
+
+def _job(photos: int = 100, **settings: object) -> Job:
+    listed = tuple(Photograph(str(i), Path(str(i)), i % 2, f"{i:064}") for i in range(photos))
+    chosen = Settings("unused", **settings)  # type: ignore[arg-type]
+    show = from_cache(listed, None, chosen)  # type: ignore[arg-type]
+    return Job(listed, chosen, torch.device("cpu"), Path(), show, lambda *_: None, Team(), Silent())  # type: ignore[arg-type,return-value]
+
+
+def _metrics(top1: float, nll: float) -> Metrics:
+    return Metrics(100, top1, 1.0, top1, nll, 0.0, 0.0, [])
+
+
+@pytest.mark.parametrize(
+    ("settings", "done", "best", "seconds", "expected"),
+    [
+        ({"epochs": 10}, 5, 1, 50, 10),
+        ({"epochs": 10, "patience": 3}, 5, 3, 50, 10),
+        ({"epochs": 10, "patience": 3}, 5, 2, 50, 5),
+        ({"epochs": 10, "max_minutes": 1.0}, 1, 1, 10, 6),
+        ({"epochs": 10, "max_minutes": 1.0}, 1, 1, 5, 10),
+        ({"epochs": 10, "max_minutes": 1.0}, 1, 1, 100, 1),
+        ({"epochs": 10, "max_minutes": 1.0}, 3, 3, 59, 3),
+    ],
+)
+def test_how_many_epochs_there_will_be(
+    settings: dict[str, object], done: int, best: int, seconds: float, expected: int
+) -> None:
+    assert loop._planned(Progress(done, best, (1, 0), 10, seconds), _job(**settings)) == expected
+
+
+@pytest.mark.parametrize(("photos", "expected"), [(50, 30), (2000, 10), (100_000, 4)])
+def test_auto_epochs_follow_the_number_of_photographs(photos: int, expected: int) -> None:
+    job = _job(photos, epochs=0)
+    assert job.epochs == expected
+    assert job.patience == loop.AUTO_PATIENCE
+
+
+def test_an_epoch_below_the_probe_is_never_better() -> None:
+    probe = _metrics(0.8, 0.5)
+    assert score_of(_metrics(0.79, 0.1), probe) < score_of(probe, probe)
+    assert score_of(_metrics(0.80, 0.4), probe) > score_of(probe, probe)
+    assert score_of(_metrics(0.81, 0.6), probe) < score_of(probe, probe)
+
+
+def test_a_time_budget_ends_a_run(tmp_path: Path, drawn_folder: Path) -> None:
+    settings = Settings(str(drawn_folder), weights="none", max_minutes=1e-6, **{**QUICK, "epochs": 5})  # type: ignore[arg-type]
+    finetune(settings, tmp_path / "run")
+    assert [line["epoch"] for line in read_lines(tmp_path / "run")] == [1]
+    assert read_run(tmp_path / "run").settings["epochs"] == 5
+
+
+@pytest.mark.parametrize("balance", ["logit-adjustment", "weights", "none"])
+def test_rare_classes_weigh_more_where_asked(balance: str) -> None:
+    labels = np.array([0] * 90 + [1] * 10)
+    settings = Settings("unused", balance=balance)  # type: ignore[arg-type]
+    adjustment, weights = loop._balance(labels, 3, settings, torch.device("cpu"))
+    assert bool(adjustment[0] > adjustment[1]) == (balance == "logit-adjustment")
+    if balance == "weights":
+        assert weights is not None
+        assert weights[1] == pytest.approx(9 * weights[0])
+        assert weights[torch.from_numpy(labels)].mean() == pytest.approx(100 / 100 * 2 / 3)
+    else:
+        assert weights is None
+
+
+def test_options_go_before_the_recipe() -> None:
+    recipe = recipes.load("mobilenet_v2")
+    settings = settings_for("photos", "mobilenet_v2", recipe, epochs=3, batch_size=None)
+    assert settings.epochs == 3
+    assert settings.batch_size == 32
+    assert settings.learning_rate == recipe.finetune.learning_rate
+    scratch = settings_for("photos", "mobilenet_v2", recipe, weights="none")
+    assert scratch.learning_rate == 1e-3
+
+
+def test_settings_of_an_unknown_version_cannot_be_resumed(tmp_path: Path, drawn_folder: Path) -> None:
+    from toolchain import files
+    from toolchain.training.finetune import resume
+
+    document = {"settings": {"data": str(drawn_folder), "epochs": "many"}, "data_sha256": "0" * 64}
+    files.write_json(tmp_path / "checkpoint" / "settings.json", document)
+    with pytest.raises(BadInputError, match="another version"):
+        resume(tmp_path)
