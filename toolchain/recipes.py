@@ -59,6 +59,7 @@ class FinetuneDefaults:
     trained_blocks: Natural | None = None
     average_decay: BelowOne | None = None
     smallest_crop: PositiveShare | None = None
+    crop_size: Count | None = None
     label_smoothing: BelowOne | None = None
     balance: Literal["logit-adjustment", "weights", "none"] | None = None
 

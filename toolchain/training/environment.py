@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import shutil
 from importlib.metadata import version
 from typing import Any
 
@@ -23,7 +25,15 @@ def choose_device(name: str, reporter: Reporter) -> torch.device:
         raise BadInputError(f"unknown device {name!r}", "Choose auto, cpu, cuda, cuda:N or mps.")
     has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if kind == "auto":
-        return torch.device("cuda" if has_cuda else "mps" if has_mps else "cpu")
+        if not has_cuda and shutil.which("nvidia-smi"):
+            reporter.warn(
+                f"this machine has an NVIDIA driver, but torch {torch.__version__} finds no CUDA device; "
+                "training on the CPU"
+            )
+        if has_cuda:
+            # Each process of `torchrun` takes a GPU of its own.
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("mps" if has_mps else "cpu")
     if kind == "cuda" and (not has_cuda or int(index or 0) >= torch.cuda.device_count()):
         found = f"{torch.cuda.device_count()} CUDA devices" if has_cuda else "no CUDA device"
         raise MissingError(f"{name}: torch {torch.__version__} finds {found}", "Use --device auto.")

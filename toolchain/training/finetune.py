@@ -36,7 +36,8 @@ from toolchain.runs import (
 )
 from toolchain.training import checkpoint, on_device, shown
 from toolchain.training.environment import choose_device, describe_environment
-from toolchain.training.features import Body, labels_of
+from toolchain.training.features import labels_of
+from toolchain.training.frozen import Frozen
 from toolchain.training.history import read_lines
 from toolchain.training.judging import Judged, Workshop
 from toolchain.training.loop import Best, Job, fine_tune
@@ -99,7 +100,6 @@ def _run(
     network = build(settings.model, len(dataset.classes))
     pretrained = load_pretrained(network, settings.model, settings.weights)
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    body = Body(network, settings.preprocess, device)
     decoded = Decoded(cache_folder() if settings.cache else None, settings.preprocess, reporter)
     dataset, skipped = readable(dataset, settings, decoded, team, reporter)
     if data_sha256 not in (None, dataset.sha256):
@@ -115,6 +115,7 @@ def _run(
         _write_splits(out, dataset)
     shop.seconds["data"] = round(time.perf_counter() - started, 3)
 
+    body = shop.body(network)
     with shop.timed("probe"):
         _probe(shop, network, body, pretrained)
     with shop.timed("evaluate"):
@@ -128,8 +129,7 @@ def _run(
         network.load_state_dict(best.state)
         if best.epoch:
             with shop.timed("evaluate"):
-                body = Body(network, settings.preprocess, device)
-                judged = shop.judged(network, body, f"epoch {best.epoch}")
+                judged = shop.judged(network, shop.body(network), f"epoch {best.epoch}")
             reporter.say(f"kept epoch {best.epoch}: validation top-1 {judged.metrics['val'].top1:.3f}")
         else:
             reporter.say("kept the linear probe: no epoch was better on validation")
@@ -150,7 +150,7 @@ def _job(shop: Workshop, out: Path) -> Job:
     return Job(photos, shop.settings, shop.device, out, show, shop.on_validation, shop.team, shop.reporter)
 
 
-def _probe(shop: Workshop, network: nn.Module, body: Body, pretrained: Pretrained) -> None:
+def _probe(shop: Workshop, network: nn.Module, body: Frozen, pretrained: Pretrained) -> None:
     """Solve the head on frozen features of the training photographs."""
     photos = shop.dataset.splits["train"]
     features = shop.features(body, photos)

@@ -12,12 +12,14 @@ import torch
 from scipy.special import softmax
 from torch import nn
 
+from toolchain.backbones import body_of
 from toolchain.datasets import Dataset, Photograph
 from toolchain.datasets.decoded import Decoded
 from toolchain.progress import Reporter
 from toolchain.runs import Metrics, Rejection
 from toolchain.training.calibration import fit_rejection, fit_temperature
-from toolchain.training.features import Body, Extractor, Floats, features_of, labels_of, logits_of
+from toolchain.training.features import features_of, labels_of, logits_of
+from toolchain.training.frozen import Extractor, Floats, Frozen
 from toolchain.training.metrics import measure
 from toolchain.training.report import Answers
 from toolchain.training.settings import Settings
@@ -61,14 +63,19 @@ class Workshop:
         yield
         self.seconds[step] = round(self.seconds.get(step, 0.0) + time.perf_counter() - started, 3)
 
-    def features(self, body: Body, photos: Sequence[Photograph]) -> Floats:
+    def body(self, network: nn.Module) -> Frozen:
+        """What computes the features of `network` as it is now."""
+        spec = self.settings.preprocess
+        return Frozen(body_of(network), (spec.height, spec.width), self.device, pooled=True)
+
+    def features(self, body: Frozen, photos: Sequence[Photograph]) -> Floats:
         """Features of photographs, float32 [photographs, width].
 
         In bfloat16 where the machine is fast at it: a head fitted on them is worth the same.
         """
         return self._apply(photos, body.extractor(many=self._share(photos), exact=False), "features")
 
-    def judged(self, network: nn.Module, body: Body, what: str) -> Judged:
+    def judged(self, network: nn.Module, body: Frozen, what: str) -> Judged:
         """Judge `network` on val and test, in full precision."""
         splits = self.dataset.splits
         many = sum(self._share(photos) for photos in (splits["val"], splits["test"], self.outliers))
@@ -89,9 +96,7 @@ class Workshop:
     def on_validation(self, network: nn.Module, what: str) -> Metrics:
         """Metrics on val with the temperature that fits it best, to compare epochs by."""
         photos = self.dataset.splits["val"]
-        extract = Body(network, self.settings.preprocess, self.device).extractor(
-            many=self._share(photos), exact=True
-        )
+        extract = self.body(network).extractor(many=self._share(photos), exact=True)
         logits = logits_of(network, self._apply(photos, extract, f"{what} on val"))
         labels = labels_of(photos)
         return measure(logits, labels, fit_temperature(logits, labels))

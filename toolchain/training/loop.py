@@ -27,6 +27,7 @@ from toolchain.runs import METRICS_FILE, Metrics
 from toolchain.training.checkpoint import Progress, load_state, save_state
 from toolchain.training.environment import has_fast_bfloat16
 from toolchain.training.features import labels_of
+from toolchain.training.frozen import BATCH, Frozen
 from toolchain.training.history import keep_lines, write_csv
 from toolchain.training.probe import logit_adjustment
 from toolchain.training.settings import Settings
@@ -176,7 +177,11 @@ class _Trainer:
         count = everything if settings.from_scratch else min(settings.trained_blocks, everything)
         self._job = job
         self._network = network
-        self._prefix, _ = frozen_and_trained(network, count)
+        prefix, _ = frozen_and_trained(network, count)
+        frozen = Frozen(prefix, settings.crop_shape, job.device, pooled=False)
+        many = len(job.photos) * job.epochs if count < everything else 0
+        self._extract = frozen.extractor(many=many, exact=False) if job.device.type == "cpu" and many else None
+        self._prefix = prefix
         tail = _Tail(blocks_of(network)[everything - count :], head_of(network))
         self._tail = job.team.parallel(tail, job.device)
         self._dropout = dropout_of(network).p
@@ -220,9 +225,7 @@ class _Trainer:
         labels = self._labels[torch.from_numpy(step.mine).to(job.device)]
         mask = self._mask(step, seed)
         with torch.autocast(job.device.type, torch.bfloat16, enabled=self._low_precision):
-            with torch.no_grad():
-                maps = self._prefix(normalised(images.to(job.device)))
-            logits = self._tail(maps, mask)
+            logits = self._tail(self._maps(images), mask)
         each = cross_entropy(
             logits.float() + self._adjustment,
             labels,
@@ -238,6 +241,16 @@ class _Trainer:
         self._optimizer.step()
         self._follow()
         return loss.detach()
+
+    @torch.no_grad()
+    def _maps(self, images: Tensor) -> Tensor:
+        """What enters the trained blocks, for uint8 images [batch, height, width, 3]."""
+        if self._extract is None:
+            maps: Tensor = self._prefix(normalised(images.to(self._job.device)))
+            return maps
+        parts = images.numpy()
+        maps = torch.from_numpy(self._extract(parts[at : at + BATCH] for at in range(0, len(parts), BATCH)))
+        return maps.to(memory_format=torch.channels_last)
 
     def _mask(self, step: Step, seed: list[int]) -> Tensor:
         """Dropout, drawn for the whole batch, so that it does not depend on how many processes share it."""

@@ -35,7 +35,6 @@ def from_device(photos: Sequence[Photograph], decoded: Decoded, settings: Settin
             torch.from_numpy(np.array(image)).to(device).permute(2, 0, 1)
             for image in pool.map(decoded.larger, photos)
         ]
-    spec = settings.preprocess
 
     def show(steps: Sequence[Step], epoch: int) -> Iterator[Tensor]:
         for step in steps:
@@ -44,7 +43,7 @@ def from_device(photos: Sequence[Photograph], decoded: Decoded, settings: Settin
                 view_of(int(place), image.shape[1], image.shape[2], settings, epoch)
                 for place, image in zip(step.mine, mine, strict=True)
             ]
-            yield make_views(mine, views, spec.height, spec.width)
+            yield make_views(mine, views, *settings.crop_shape)
 
     return show
 

@@ -24,7 +24,9 @@ class Settings:
     `max_minutes` is the time that fine-tuning may take. `learning_rate` is that of AdamW at its highest; None
     chooses one for pretrained or for random weights. `trained_blocks` is how many of a pretrained backbone's last
     blocks fine-tuning changes; random weights are trained whole. `average_decay` is that of the exponential average
-    of the weights. `smallest_crop` is the share of a photograph's area that a training crop shows at least.
+    of the weights. `smallest_crop` is the share of a photograph's area that a training crop shows at least,
+    `crop_size` its side in pixels (None: that of the network's input). Crops show things larger than whole
+    photographs do; in smaller pictures they have their size again (Touvron et al., NeurIPS 2019), and cost less.
     `balance` says what is done for classes with few photographs. `outliers` is a folder of pictures of other
     things, by which the rejection threshold is chosen. `cache` is whether decoded photographs are kept.
     """
@@ -44,6 +46,7 @@ class Settings:
     trained_blocks: int = 5
     average_decay: float = 0.98
     smallest_crop: float = 0.5
+    crop_size: int | None = None
     label_smoothing: float = 0.0
     balance: Balance = "logit-adjustment"
     outliers: str | None = None
@@ -70,8 +73,16 @@ class Settings:
                 raise BadInputError(f"{name} must be at least 0 and below 1, not {getattr(self, name)}")
         if not 0 < self.smallest_crop <= 1:
             raise BadInputError(f"smallest_crop must be above 0 and at most 1, not {self.smallest_crop}")
+        if self.crop_size is not None and not 32 <= self.crop_size <= 1024:
+            raise BadInputError(f"crop_size must lie between 32 and 1024, not {self.crop_size}")
         if self.trained_blocks < 0:
             raise BadInputError(f"trained_blocks must not be negative: {self.trained_blocks}")
+
+    @property
+    def crop_shape(self) -> tuple[int, int]:
+        """Height and width of training crops in pixels."""
+        spec = self.preprocess
+        return (self.crop_size or spec.height, self.crop_size or spec.width)
 
     @property
     def from_scratch(self) -> bool:

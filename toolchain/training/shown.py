@@ -54,13 +54,12 @@ Show = Callable[[Sequence[Step], int], Iterator[Tensor]]
 
 def from_cache(photos: Sequence[Photograph], decoded: Decoded, settings: Settings) -> Show:
     """Pictures made by OpenCV in threads, from the decoded photographs on disk."""
-    spec = settings.preprocess
 
     def show(steps: Sequence[Step], epoch: int) -> Iterator[Tensor]:
         def load(place: int) -> Image:
             image = decoded.larger(photos[place])
             view = view_of(place, image.shape[0], image.shape[1], settings, epoch)
-            return make_view(image, view, spec.height, spec.width)
+            return make_view(image, view, *settings.crop_shape)
 
         return batches([step.mine.tolist() for step in steps], load)
 

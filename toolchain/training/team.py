@@ -71,11 +71,6 @@ class Team:
         )
 
 
-def local_rank() -> int:
-    """This process's number on its machine, by which it chooses a GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 def is_leader() -> bool:
     """Whether this process is the one that speaks, before and after the team is joined."""
     return int(os.environ.get("RANK", "0")) == 0

@@ -1,0 +1,116 @@
+"""Folders as people have them: whatever a photograph is stored as, a run trains on it or says why not."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.conftest import QUICK
+from toolchain.errors import BadInputError
+from toolchain.progress import Silent
+from toolchain.runs import read_splits
+from toolchain.training.finetune import finetune
+from toolchain.training.settings import Settings
+
+EXIF_UPSIDE_DOWN = (
+    b"\xff\xe1\x00\x22Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x03\x00\x00\x00"
+    b"\x00\x00\x00\x00"
+)
+
+
+class Listener(Silent):
+    """Remembers warnings."""
+
+    def __init__(self) -> None:
+        self.warned: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
+
+
+def _probe(data: Path, out: Path, listener: Silent | None = None) -> object:
+    settings = Settings(str(data), weights="none", probe_only=True, **QUICK)  # type: ignore[arg-type]
+    return finetune(settings, out, reporter=listener or Silent())
+
+
+def test_every_way_to_store_a_photograph_is_trained_on(tmp_path: Path, drawn_folder: Path) -> None:
+    data = tmp_path / "data with spaces"
+    shutil.copytree(drawn_folder, data)
+    (data / "cat").rename(data / "Кошка 猫")
+    (data / "dog").rename(data / "chien très gentil")
+    folder = data / "Кошка 猫"
+    bgr = cv2.imread(str(min((drawn_folder / "cat").iterdir())))
+    assert bgr is not None
+    deep = bgr.astype(np.uint16) * 257
+    ok, jpeg = cv2.imencode(".jpg", cv2.flip(bgr, 1))
+    assert ok
+    stored = {
+        "sixteen bits.png": cv2.imencode(".png", deep)[1].tobytes(),
+        "grey.png": cv2.imencode(".png", bgr[..., 0])[1].tobytes(),
+        "alpha.png": cv2.imencode(".png", np.dstack([bgr, bgr[..., :1]]))[1].tobytes(),
+        "web.webp": cv2.imencode(".webp", bgr)[1].tobytes(),
+        "tiff.tiff": cv2.imencode(".tiff", bgr)[1].tobytes(),
+        "turned.JPG": jpeg.tobytes()[:2] + EXIF_UPSIDE_DOWN + jpeg.tobytes()[2:],
+    }
+    for name, content in stored.items():
+        (folder / name).write_bytes(content)
+    listener = Listener()
+    run = _probe(data, tmp_path / "run", listener)
+    assert run.data.skipped == 0  # type: ignore[attr-defined]
+    assert run.data.classes == ("chien très gentil", "fish", "Кошка 猫")  # type: ignore[attr-defined]
+    used = {Path(file.name).name for files in read_splits(tmp_path / "run").values() for file in files}
+    assert set(stored) <= used
+    assert not [line for line in listener.warned if "skipped" in line]
+
+
+def _copy(drawn_folder: Path, to: Path, *classes: str) -> None:
+    for name in classes:
+        shutil.copytree(drawn_folder / name, to / name)
+
+
+def test_one_class_is_not_enough(tmp_path: Path, drawn_folder: Path) -> None:
+    _copy(drawn_folder, tmp_path / "data", "cat")
+    with pytest.raises(BadInputError, match="only the class 'cat'"):
+        _probe(tmp_path / "data", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_class_is_named(tmp_path: Path, drawn_folder: Path) -> None:
+    _copy(drawn_folder, tmp_path / "data", "cat", "dog")
+    (tmp_path / "data" / "unicorn").mkdir()
+    with pytest.raises(BadInputError, match="unicorn"):
+        _probe(tmp_path / "data", tmp_path / "run")
+
+
+def test_a_class_that_only_test_has_is_named(tmp_path: Path, drawn_folder: Path) -> None:
+    _copy(drawn_folder, tmp_path / "data" / "train", "cat", "dog")
+    _copy(drawn_folder, tmp_path / "data" / "test", "fish")
+    with pytest.raises(BadInputError, match="fish"):
+        _probe(tmp_path / "data", tmp_path / "run")
+
+
+def test_a_cache_that_cannot_be_used_does_not_stop_a_run(
+    tmp_path: Path, drawn_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "file"))
+    listener = Listener()
+    _probe(drawn_folder, tmp_path / "run", listener)
+    assert len([line for line in listener.warned if "cannot be used" in line]) == 1
+
+
+def test_a_cache_gives_the_same_run_as_none(tmp_path: Path, drawn_folder: Path) -> None:
+    settings = Settings(str(drawn_folder), weights="none", **QUICK)  # type: ignore[arg-type]
+    without = Settings(str(drawn_folder), weights="none", cache=False, **QUICK)  # type: ignore[arg-type]
+    runs = [finetune(one, tmp_path / str(number)) for number, one in enumerate((settings, settings, without))]
+    assert len({run.model.sha256 for run in runs}) == 1
+
+
+def test_few_validation_photographs_are_warned_of(tmp_path: Path, drawn_folder: Path) -> None:
+    listener = Listener()
+    _probe(drawn_folder, tmp_path / "run", listener)
+    assert any("only 3 validation photographs" in line for line in listener.warned)
