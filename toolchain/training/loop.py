@@ -12,6 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from toolchain.training.environment import has_fast_bfloat16
 from toolchain.training.features import labels_of
 from toolchain.training.frozen import BATCH, Frozen
 from toolchain.training.history import keep_lines, write_csv
+from toolchain.training.precision import strided_depthwise_in_float32
 from toolchain.training.probe import logit_adjustment
 from toolchain.training.settings import Settings
 from toolchain.training.shown import Show, Step, steps_of
@@ -84,8 +86,8 @@ class Best:
 def score_of(metrics: Metrics, probe: Metrics) -> tuple[float, float]:
     """What is compared between epochs: whether top-1 is as good as that of the probe, then the likelihood.
 
-    Among a few hundred photographs the likelihood tells networks apart long before top-1 does, of which one standard
-    error is forgiven: 2 points on 230 photographs, 0.3 on 10,000.
+    Among a few hundred photographs the likelihood tells networks apart long before top-1 does, so of top-1 one
+    standard error is forgiven: 2 points on 230 photographs, 0.3 on 10,000.
     """
     error = math.sqrt(probe.top1 * (1 - probe.top1) / probe.n)
     return float(metrics.top1 >= probe.top1 - error), -metrics.nll
@@ -210,7 +212,7 @@ class _Trainer:
         steps = steps_of(len(job.photos), settings, epoch, job.team)
         losses: list[Tensor] = []
         rate = 0.0
-        with job.reporter.task(f"epoch {epoch}/{epochs}", len(job.photos)) as task:
+        with self._numbers(), job.reporter.task(f"epoch {epoch}/{epochs}", len(job.photos)) as task:
             for number, (step, images) in enumerate(zip(steps, job.show(steps, epoch), strict=True)):
                 rate = settings.learning_rate * _schedule((epoch - 1 + number / len(steps)) / epochs)
                 for group in self._optimizer.param_groups:
@@ -220,6 +222,11 @@ class _Trainer:
         sums = job.team.gathered([torch.stack(losses).sum().item()] if losses else [0.0])
         self.seconds = time.perf_counter() - started
         return float(np.sum(sums)) / len(steps), rate
+
+    def _numbers(self) -> AbstractContextManager[None]:
+        if self._low_precision and self._job.device.type == "cpu":
+            return strided_depthwise_in_float32(self._tail)
+        return nullcontext()
 
     def _step(self, step: Step, images: Tensor, seed: list[int]) -> Tensor:
         """One optimiser step; return this process's part of the loss."""
