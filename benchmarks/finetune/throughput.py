@@ -69,7 +69,8 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
     from toolchain.datasets.decoded import Decoded
     from toolchain.progress import Silent
     from toolchain.runs import Metrics
-    from toolchain.training.loop import Job, fine_tune
+    from toolchain.training.job import Job
+    from toolchain.training.loop import fine_tune
     from toolchain.training.settings import Settings
     from toolchain.training.shown import Step, from_cache
     from toolchain.training.team import Team

@@ -16,6 +16,7 @@ from toolchain.backbones import build
 from toolchain.errors import BadInputError, MissingError
 from toolchain.progress import Silent
 from toolchain.runs import Run, read_run, read_splits
+from toolchain.training import frozen, loop
 from toolchain.training.finetune import finetune, resume
 from toolchain.training.judging import Workshop
 from toolchain.training.settings import GENTLE_RATE, Settings
@@ -118,6 +119,28 @@ def test_resumed_run_equals_an_unbroken_one(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert run.metrics == read_run(run_folder).metrics
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_run_on_openvino_resumes_to_the_same_bytes(
+    tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen, "WORTH_COMPILING", 0)
+    settings = _settings(drawn_folder, weights)
+    whole = finetune(settings, tmp_path / "whole")
+    original = loop.save_state
+
+    def killed(*arguments: object) -> None:
+        original(*arguments)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "save_state", killed)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(settings, tmp_path / "broken")
+    resumed = resume(tmp_path / "broken")
+    assert resumed.model.kept == whole.model.kept
+    assert resumed.model.sha256 == whole.model.sha256
+    assert resumed.metrics == whole.metrics
 
 
 def test_resuming_a_finished_run_returns_it(run_folder: Path) -> None:

@@ -14,11 +14,12 @@ from toolchain.datasets import Photograph
 from toolchain.errors import BadInputError
 from toolchain.progress import Silent
 from toolchain.runs import Metrics, read_run
-from toolchain.training import loop
+from toolchain.training import loop, trainer
 from toolchain.training.checkpoint import Progress
 from toolchain.training.finetune import finetune
 from toolchain.training.history import read_lines
-from toolchain.training.loop import Job, score_of
+from toolchain.training.job import AUTO_PATIENCE, Job
+from toolchain.training.loop import score_of
 from toolchain.training.settings import Settings, settings_for
 from toolchain.training.shown import from_cache
 from toolchain.training.team import Team
@@ -57,7 +58,7 @@ def test_how_many_epochs_there_will_be(
 def test_auto_epochs_follow_the_number_of_photographs(photos: int, expected: int) -> None:
     job = _job(photos, epochs=0)
     assert job.epochs == expected
-    assert job.patience == loop.AUTO_PATIENCE
+    assert job.patience == AUTO_PATIENCE
 
 
 def test_an_epoch_far_below_the_probe_is_never_better() -> None:
@@ -78,7 +79,7 @@ def test_a_time_budget_ends_a_run(tmp_path: Path, drawn_folder: Path) -> None:
 def test_rare_classes_weigh_more_where_asked(balance: str) -> None:
     labels = np.array([0] * 90 + [1] * 10)
     settings = Settings("unused", balance=balance)  # type: ignore[arg-type]
-    adjustment, weights = loop._balance(labels, 3, settings, torch.device("cpu"))
+    adjustment, weights = trainer._balance(labels, 3, settings, torch.device("cpu"))
     assert bool(adjustment[0] > adjustment[1]) == (balance == "logit-adjustment")
     if balance == "weights":
         assert weights is not None

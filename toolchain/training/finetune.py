@@ -39,8 +39,9 @@ from toolchain.training.environment import choose_device, describe_environment
 from toolchain.training.features import labels_of
 from toolchain.training.frozen import Frozen
 from toolchain.training.history import read_lines
+from toolchain.training.job import Job
 from toolchain.training.judging import Judged, Workshop
-from toolchain.training.loop import Best, Job, fine_tune
+from toolchain.training.loop import Best, fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
 from toolchain.training.predictions import write_predictions
 from toolchain.training.probe import fit_head, start_from

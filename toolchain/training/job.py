@@ -1,0 +1,51 @@
+"""What fine-tuning is given to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from toolchain.datasets import Photograph
+from toolchain.progress import Reporter
+from toolchain.runs import Metrics
+from toolchain.training.settings import Settings
+from toolchain.training.shown import Show
+from toolchain.training.team import Team
+
+AUTO_PICTURES = 20_000
+AUTO_EPOCHS = (4, 30)
+"""`--epochs auto`: as many epochs as show this many pictures, between these."""
+
+AUTO_PATIENCE = 4
+
+Judge = Callable[[nn.Module, str], Metrics]
+"""Measures a network on validation; the text says what is being measured."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained on what, and where: `show` makes the pictures of `photos` on `device`."""
+
+    photos: tuple[Photograph, ...]
+    settings: Settings
+    device: torch.device
+    folder: Path
+    show: Show
+    judge: Judge
+    team: Team
+    reporter: Reporter
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs are planned."""
+        least, most = AUTO_EPOCHS
+        return self.settings.epochs or min(max(round(AUTO_PICTURES / len(self.photos)), least), most)
+
+    @property
+    def patience(self) -> int:
+        """How many epochs may pass without a better one; 0 for all of them."""
+        return self.settings.patience or (0 if self.settings.epochs else AUTO_PATIENCE)
