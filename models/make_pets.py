@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 import torch
 from safetensors.torch import load_file, save_file
 
-from toolchain import files
+from toolchain import files, recipes
 from toolchain.artifact import Card, read_artifact
 from toolchain.bench import report as reports
 from toolchain.bench.runner import Plan, bench
@@ -22,7 +22,7 @@ from toolchain.cli.console import Console
 from toolchain.export.exporting import export
 from toolchain.runs import RUN_FILE, WEIGHTS_FILE, Run, read_run
 from toolchain.training.finetune import finetune
-from toolchain.training.settings import Settings
+from toolchain.training.settings import settings_for
 
 TARGET = Path(__file__).resolve().parent / "pets"
 DEVICES = ("ort:cpu", "openvino:CPU", "torch:cpu")
@@ -39,7 +39,9 @@ def main() -> None:
         if (folder / RUN_FILE).exists():
             run = read_run(folder)
         else:
-            settings = Settings("pets", weights=str(options.weights.resolve()))
+            settings = settings_for(
+                "pets", "mobilenet_v2", recipes.load("mobilenet_v2"), weights=str(options.weights.resolve())
+            )
             run = finetune(settings, folder, command="edgetl finetune pets", reporter=console)
         done = export(folder, int8=True, reporter=console)
         if done.broken:

@@ -15,6 +15,7 @@ import pytest
 from toolchain.datasets.drawn import draw
 from toolchain.datasets.splits import decide
 from toolchain.preprocess import Preprocess
+from toolchain.progress import Silent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -30,6 +31,20 @@ QUICK = {
     "preprocess": Preprocess(height=64, width=64, shortest_edge=64),
 }
 """Settings of a run that takes two seconds."""
+
+
+class Recorder(Silent):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.said.append(message)
+
+    def warn(self, message: str) -> None:
+        self.warned.append(message)
 
 
 def lively(name: str, classes: int, seed: int) -> nn.Module:

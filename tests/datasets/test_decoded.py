@@ -12,22 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.conftest import Recorder
 from toolchain.datasets import Photograph, decoded
 from toolchain.datasets.decoded import FILE, Decoded, problem_of
 from toolchain.preprocess import Preprocess, read
 from toolchain.progress import Silent
 
 SPEC = Preprocess(height=64, width=64, shortest_edge=64)
-
-
-class Listener(Silent):
-    """Remembers warnings."""
-
-    def __init__(self) -> None:
-        self.warned: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
 
 
 def _photo(folder: Path, seed: int, height: int = 300, width: int = 400) -> Photograph:
@@ -71,7 +62,7 @@ def test_a_damaged_picture_is_noticed_and_decoded_again(tmp_path: Path, photo: P
         (pixels,) = connection.execute("SELECT pixels FROM pictures").fetchone()
         connection.execute("UPDATE pictures SET pixels = ?", (b"\0" * len(pixels),))
     connection.close()
-    listener = Listener()
+    listener = Recorder()
     cache = Decoded(tmp_path, SPEC, listener)
     np.testing.assert_array_equal(cache.input(photo), SPEC(read(photo.path)))
     assert len(listener.warned) == 1
@@ -98,7 +89,7 @@ def test_a_damaged_file_costs_time_only(tmp_path: Path, damage: str) -> None:
         "middle": content[:third] + bytes(third) + content[2 * third :],
     }
     file.write_bytes(broken[damage])
-    listener = Listener()
+    listener = Recorder()
     cache = Decoded(tmp_path / "cache", SPEC, listener)
     for one in photos:
         assert problem_of(one, cache, larger=True) == ""
@@ -113,7 +104,7 @@ def test_a_damaged_file_costs_time_only(tmp_path: Path, damage: str) -> None:
 
 def test_a_folder_that_cannot_be_used_costs_time_only(tmp_path: Path, photo: Photograph) -> None:
     (tmp_path / "file").write_text("no folder")
-    listener = Listener()
+    listener = Recorder()
     cache = Decoded(tmp_path / "file" / "below", SPEC, listener)
     cache.prepare(photo, larger=True)
     assert cache.input(photo).shape == (64, 64, 3)
@@ -128,7 +119,7 @@ def test_a_folder_that_cannot_be_used_costs_time_only(tmp_path: Path, photo: Pho
 def test_a_full_or_readonly_disk_is_said_once(
     tmp_path: Path, photo: Photograph, reason: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listener = Listener()
+    listener = Recorder()
     cache = Decoded(tmp_path, SPEC, listener)
     # SQLite's own limit on pages makes it fail as a full disk does.
     cache._connection(tmp_path / FILE).execute("PRAGMA max_page_count = 4")
@@ -144,7 +135,7 @@ def test_a_full_or_readonly_disk_is_said_once(
 
 def test_little_space_is_left_alone(tmp_path: Path, photo: Photograph, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoded, "SPARE_BYTES", 1 << 62)
-    listener = Listener()
+    listener = Recorder()
     cache = Decoded(tmp_path, SPEC, listener)
     cache.prepare(photo, larger=True)
     assert "not kept" in listener.warned[0]
@@ -177,7 +168,7 @@ def test_processes_and_threads_share_it(tmp_path: Path) -> None:
     for process in processes:
         process.join(60)
         assert process.exitcode == 0
-    listener = Listener()
+    listener = Recorder()
     cache = Decoded(tmp_path / "cache", SPEC, listener)
     for one in photos:
         expected = SPEC(read(one.path))

@@ -7,24 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.conftest import Recorder
 from toolchain.errors import BadInputError, MissingError
 from toolchain.progress import Silent
 from toolchain.training.environment import choose_device, describe_environment
 
 
-class Listener(Silent):
-    """Remembers warnings."""
-
-    def __init__(self) -> None:
-        self.warned: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_torch_does_not_find_is_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    listener = Listener()
+    listener = Recorder()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert choose_device("auto", listener).type in {"cpu", "mps"}
     assert not listener.warned

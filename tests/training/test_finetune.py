@@ -11,29 +11,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import QUICK
+from tests.conftest import QUICK, Recorder
 from toolchain.backbones import build
 from toolchain.errors import BadInputError, MissingError
-from toolchain.progress import Silent
 from toolchain.runs import Run, read_run, read_splits
 from toolchain.training import frozen, loop
 from toolchain.training.finetune import finetune, resume
 from toolchain.training.judging import Workshop
 from toolchain.training.settings import GENTLE_RATE, Settings
-
-
-class Recorder(Silent):
-    """Remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, message: str) -> None:
-        self.said.append(message)
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
 
 
 def _settings(data: Path, weights: Path | str = "none", **more: object) -> Settings:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.conftest import QUICK
+from tests.conftest import QUICK, Recorder
 from toolchain.errors import BadInputError
 from toolchain.progress import Silent
 from toolchain.runs import read_splits
@@ -20,16 +20,6 @@ EXIF_UPSIDE_DOWN = (
     b"\xff\xe1\x00\x22Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x03\x00\x00\x00"
     b"\x00\x00\x00\x00"
 )
-
-
-class Listener(Silent):
-    """Remembers warnings."""
-
-    def __init__(self) -> None:
-        self.warned: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warned.append(message)
 
 
 def _probe(data: Path, out: Path, listener: Silent | None = None) -> object:
@@ -58,7 +48,7 @@ def test_every_way_to_store_a_photograph_is_trained_on(tmp_path: Path, drawn_fol
     }
     for name, content in stored.items():
         (folder / name).write_bytes(content)
-    listener = Listener()
+    listener = Recorder()
     run = _probe(data, tmp_path / "run", listener)
     assert run.data.skipped == 0  # type: ignore[attr-defined]
     assert run.data.classes == ("chien très gentil", "fish", "Кошка 猫")  # type: ignore[attr-defined]
@@ -98,7 +88,7 @@ def test_a_cache_that_cannot_be_used_does_not_stop_a_run(
 ) -> None:
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "file"))
-    listener = Listener()
+    listener = Recorder()
     _probe(drawn_folder, tmp_path / "run", listener)
     assert len([line for line in listener.warned if "cannot be used" in line]) == 1
 
@@ -111,6 +101,6 @@ def test_a_cache_gives_the_same_run_as_none(tmp_path: Path, drawn_folder: Path) 
 
 
 def test_few_validation_photographs_are_warned_of(tmp_path: Path, drawn_folder: Path) -> None:
-    listener = Listener()
+    listener = Recorder()
     _probe(drawn_folder, tmp_path / "run", listener)
     assert any("only 3 validation photographs" in line for line in listener.warned)
