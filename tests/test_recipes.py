@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from toolchain import recipes
 from toolchain.backbones import BACKBONES, blocks_of, build, head_of
 from toolchain.errors import BadInputError
-from toolchain.training.settings import Settings
+from toolchain.training.settings import Settings, settings_for
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -65,10 +65,12 @@ def test_defaults_are_settings_that_make_sense(name: str) -> None:
         assert 0 < settings.trained_blocks < len(blocks_of(build(name, 2)))
 
 
-def test_defaults_of_mobilenet_v2_are_those_of_the_settings() -> None:
-    settings = Settings(data="pets")
-    given = dict(recipes.load("mobilenet_v2").finetune.items())
-    assert given == {key: getattr(settings, key) for key in given}
+def test_settings_of_mobilenet_v2_are_those_of_its_recipe() -> None:
+    recipe = recipes.load("mobilenet_v2")
+    settings = settings_for("pets", "mobilenet_v2", recipe)
+    set_by_recipe = dict(recipe.finetune.items())
+    assert set_by_recipe
+    assert {name: getattr(settings, name) for name in set_by_recipe} == set_by_recipe
 
 
 def test_what_a_recipe_may_set_are_fields_of_the_settings() -> None:
