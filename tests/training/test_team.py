@@ -27,6 +27,8 @@ def _finetune(processes: int, data: Path, weights: Path, out: Path, cache: Path)
     arguments = [
         *(str(data), "--model", "mobilenet_v3_small", "--weights", str(weights), "--size", "64"),
         *("--epochs", "2", "--batch-size", "7", "--device", "cpu", "--out", str(out), "--json", "--quiet"),
+        # Rounding to bfloat16 depends on the size of a batch.
+        *("--precision", "float32"),
     ]
     finished = subprocess.run(
         [*launch, "-m", "toolchain", "finetune", *arguments],
@@ -49,19 +51,18 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, drawn_folder: Path
     first = load_file(tmp_path / "one" / "checkpoint" / "state.safetensors")
     second = load_file(tmp_path / "two" / "checkpoint" / "state.safetensors")
     start = load_file(weights)
-    # Rounding to bfloat16 depends on the size of a batch; what is learned does not.
     moved = [name for name in start if not torch.equal(first[f"network/{name}"], start[name])]
     assert "features.12.0.weight" in moved
     for group in ("network", "average"):
         change = sum(float((first[f"{group}/{name}"] - start[name]).square().sum()) for name in moved)
         apart = sum(float((first[f"{group}/{name}"] - second[f"{group}/{name}"]).square().sum()) for name in moved)
-        assert apart < 0.05**2 * change
+        assert apart < 0.005**2 * change
     assert one["model"]["kept"] == two["model"]["kept"]  # type: ignore[index]
     assert one["metrics"]["test"]["confusion"] == two["metrics"]["test"]["confusion"]  # type: ignore[index]
     assert two["environment"]["processes"] == 2  # type: ignore[index]
     lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
     alone = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in alone], rel=0.02)
+    assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in alone], rel=1e-3)
 
 
 @pytest.mark.parametrize(("photos", "batch", "size"), [(15, 7, 2), (9, 4, 3), (5, 8, 4), (8, 4, 2)])

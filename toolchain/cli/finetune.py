@@ -86,6 +86,11 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
     type=click.Choice(["logit-adjustment", "weights", "none"]),
     help="What to do for classes with few photographs. Default: logit-adjustment.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32"]),
+    help="Numbers to train with. Default: auto, bfloat16 where the machine is fast at it.",
+)
 @click.option("--size", type=click.IntRange(32, 1024), help="Side of the network's input in pixels. Default: 224.")
 @click.option(
     "--outliers",

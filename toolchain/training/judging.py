@@ -71,9 +71,10 @@ class Workshop:
     def features(self, body: Frozen, photos: Sequence[Photograph]) -> Floats:
         """Features of photographs, float32 [photographs, width].
 
-        In bfloat16 where the machine is fast at it: a head fitted on them is worth the same.
+        In bfloat16, unless the machine is slow at it or the settings forbid it: a head fitted on them is as good.
         """
-        return self._apply(photos, body.extractor(many=self._share(photos), exact=False), "features")
+        exact = self.settings.precision == "float32"
+        return self._apply(photos, body.extractor(many=self._share(photos), exact=exact), "features")
 
     def judged(self, network: nn.Module, body: Frozen, what: str) -> Judged:
         """Judge `network` on val and test, in full precision."""

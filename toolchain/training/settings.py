@@ -13,6 +13,7 @@ GENTLE_RATE = 6e-5
 SCRATCH_RATE = 1e-3
 
 Balance = Literal["logit-adjustment", "weights", "none"]
+Precision = Literal["auto", "float32"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Settings:
     `crop_size` its side in pixels (None: that of the network's input). Crops show things larger than whole
     photographs do; in smaller pictures they have their size again (Touvron et al., NeurIPS 2019), and cost less.
     `balance` says what is done for classes with few photographs. `outliers` is a folder of pictures of other
-    things, by which the rejection threshold is chosen. `cache` is whether decoded photographs are kept.
+    things, by which the rejection threshold is chosen. `cache` is whether decoded photographs are kept. `precision`
+    `auto` trains in bfloat16 where the machine is fast at it; metrics are always those of float32.
     """
 
     data: str
@@ -51,6 +53,7 @@ class Settings:
     balance: Balance = "logit-adjustment"
     outliers: str | None = None
     cache: bool = True
+    precision: Precision = "auto"
     preprocess: Preprocess = field(default_factory=Preprocess)
 
     def __post_init__(self) -> None:

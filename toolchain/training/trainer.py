@@ -52,11 +52,13 @@ class Trainer:
         everything = len(blocks_of(network))
         count = everything if settings.from_scratch else min(settings.trained_blocks, everything)
         self._job = job
+        self._low_precision = settings.precision == "auto" and has_fast_bfloat16(job.device)
         self._network = network
         prefix, _ = frozen_and_trained(network, count)
         frozen = Frozen(prefix, settings.crop_shape, job.device, pooled=False)
         many = len(job.photos) * job.epochs if count < everything else 0
-        self._extract = frozen.extractor(many=many, exact=False) if job.device.type == "cpu" and many else None
+        on_cpu = job.device.type == "cpu"
+        self._extract = frozen.extractor(many=many, exact=not self._low_precision) if on_cpu and many else None
         self._prefix = prefix
         tail = _Tail(blocks_of(network)[everything - count :], head_of(network))
         self._tail = job.team.parallel(tail, job.device)
@@ -72,7 +74,6 @@ class Trainer:
         self._labels = torch.from_numpy(labels).to(job.device)
         classes = head_of(network).out_features
         self._adjustment, self._weights = _balance(labels, classes, settings, job.device)
-        self._low_precision = has_fast_bfloat16(job.device)
 
     def epoch(self, epoch: int, epochs: int) -> tuple[float, float]:
         """Train for one epoch of `epochs`; return the mean loss and the last learning rate."""
