@@ -40,10 +40,21 @@ def tiny_artifact(
     return write_artifact(model, tiny_card(labels, **(fields | card)), path)
 
 
+def tiny_ir(path: Path, **fields: Any) -> Artifact:
+    """The same as OpenVINO's pair of files, `path` (a `.xml`) and its `.bin`; `fields` are those of the card."""
+    from toolchain.export.openvino_ir import make_ir, write_ir
+
+    artifact = make_ir(tiny_model().SerializeToString(), tiny_card(**fields), path)
+    write_ir(artifact)
+    return artifact
+
+
 def tiny_card(labels: Sequence[str] = COLOURS, **fields: Any) -> Card:
     """A valid card; `fields` replace its own."""
     zeros = "0" * 64
-    recipe = Recipe(quantiser="none", settings={}, calibration_sha256=zeros, calibration_n=1)
+    precision = fields.get("precision", "float32")
+    calibrated = {"calibration_sha256": zeros, "calibration_n": 1} if precision == "int8" else {}
+    recipe = Recipe(quantiser="none", settings={}, **calibrated)
     known: dict[str, Any] = {
         "schema": CARD_SCHEMA,
         "labels": tuple(labels),
@@ -51,7 +62,7 @@ def tiny_card(labels: Sequence[str] = COLOURS, **fields: Any) -> Card:
         "temperature": 1.0,
         "reject": None,
         "precision": "float32",
-        "recipe": recipe if fields.get("precision") == "int8" else None,
+        "recipe": None if precision == "float32" else recipe,
         "accuracy": (),
         "splits": {"test": zeros},
         "source": Source(

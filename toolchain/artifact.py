@@ -1,4 +1,4 @@
-"""The deployable file: one ONNX file that carries its card. Written here, read strictly here.
+"""The deployable file: one ONNX file that carries its card (or OpenVINO's pair of files). Read strictly here.
 
 A card says all that is needed to run the network and to trust it: class names, preprocessing, temperature,
 rejection threshold, how it was quantised, what was measured, on which photographs, and whose they are.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import shlex
-from collections.abc import Iterable, Iterator
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -18,12 +19,13 @@ import msgspec
 import onnx
 from msgspec import Meta
 
-from toolchain import files
+from toolchain import files, ir
 from toolchain.errors import ArtifactError
+from toolchain.external_data import external_weights
 from toolchain.preprocess import Preprocess
 from toolchain.rejection import Score
 
-CARD_KEY = "edgetl.card"
+CARD_KEY = ir.CARD
 CARD_SCHEMA: Literal["edgetl.card/1"] = "edgetl.card/1"
 MAX_CARD_BYTES = 4 << 20
 MAX_ARTIFACT_BYTES = 1 << 30
@@ -35,6 +37,8 @@ INT8_FILE = "model.int8.onnx"
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Precision = Literal["float32", "float16", "int8", "int8-weights"]
+"""`int8-weights`: stored as int8, computed in float32."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Accuracy:
     """What was measured at one hop of the way from training to device."""
 
     device: str
-    precision: Literal["float32", "int8"]
+    precision: Precision
     split: str
     split_sha256: Sha256
     n: Annotated[int, Meta(ge=1)]
@@ -68,12 +72,12 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the float network became int8."""
+    """How the float network became what it is. Only int8 was calibrated on photographs."""
 
     quantiser: str
     settings: dict[str, Any]
-    calibration_sha256: Sha256
-    calibration_n: Annotated[int, Meta(ge=1)]
+    calibration_sha256: Sha256 | None = None
+    calibration_n: Annotated[int, Meta(ge=0)] = 0
 
 
 @dataclass(frozen=True)
@@ -99,23 +103,25 @@ class Card:
     preprocess: Preprocess
     temperature: Annotated[float, Meta(gt=0, le=1000)]
     reject: Reject | None
-    precision: Literal["float32", "int8"]
+    precision: Precision
     recipe: Recipe | None
     accuracy: tuple[Accuracy, ...]
     splits: dict[str, Sha256]
     source: Source
     edgetl_version: str
     runtimes: tuple[str, ...] = ()
-    """Devices on which the answers were checked. An int8 file runs on these runtimes only."""
+    """Devices on which the answers were checked. All but float32 files run on these runtimes only."""
 
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("`labels` holds the same name twice")
-        if (self.precision == "int8") != (self.recipe is not None):
-            raise ValueError("`recipe` must be there for int8, and only for int8")
+        if (self.precision == "float32") != (self.recipe is None):
+            raise ValueError(f"`recipe` must be there unless `precision` is float32; it is {self.precision}")
+        if self.recipe and (self.precision == "int8") != bool(self.recipe.calibration_sha256):
+            raise ValueError("`recipe` must name its calibration photographs for int8, and only for int8")
 
     def proven_on(self, device: str) -> bool:
-        """Whether this file may run on `device`: float files anywhere, int8 files where they were measured."""
+        """Whether this file may run on `device`: float32 files anywhere, others where they were measured."""
         family = device.partition(":")[0]
         return self.precision == "float32" or any(name.partition(":")[0] == family for name in self.runtimes)
 
@@ -126,17 +132,23 @@ class Card:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model file that was read and found whole. `model` is the very content that was checked."""
+    """A model file that was read and found whole. `model` is the very content that was checked.
+
+    `weights` are the content of the `.bin` beside OpenVINO's `.xml`, and empty for ONNX, which holds its own.
+    `sha256` is that of `model` and `weights`, one after the other.
+    """
 
     path: Path
     sha256: str
     card: Card
     model: bytes
+    weights: bytes = b""
+    format: Literal["onnx", "openvino"] = "onnx"
 
     @property
     def size_mb(self) -> float:
-        """File size in MB (10^6 bytes)."""
-        return len(self.model) / 1e6
+        """Size of the file, or of both, in MB (10^6 bytes)."""
+        return (len(self.model) + len(self.weights)) / 1e6
 
 
 def make_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
@@ -177,22 +189,47 @@ def find_artifact(path: Path) -> Path:
 def read_artifact(path: Path) -> Artifact:
     """Read and check a model file.
 
-    Raises ArtifactError, naming the field, for a file that is missing, truncated, not ONNX, without a card, with
-    a card that is malformed or does not fit the graph, or with weights that lie in other files.
+    A `.xml` is read as OpenVINO's, with the `.bin` beside it. Raises ArtifactError, naming the field, for a file
+    that is missing, truncated, not a network, without a card, with a card that is malformed or does not fit the
+    graph, or with weights that are not its own or lie in other files.
     """
+    if path.suffix == ".xml":
+        return parse_ir(_read(path, ir.MAX_XML_BYTES), _read(path.with_suffix(".bin")), path)
+    if path.suffix == ".bin" and path.with_suffix(".xml").is_file():
+        raise ArtifactError(f"{path} holds weights only", f"Name the network, {path.with_suffix('.xml').name}.")
+    return _parse(_read(path), path)
+
+
+def parse_ir(xml: bytes, weights: bytes, path: Path) -> Artifact:
+    """An artifact of OpenVINO's two files, by their content. Raises ArtifactError as `read_artifact` does."""
+    found = ir.describe(xml, weights, path)
+    card = _read_card(found.cards, path)
+    _check_graph(found.signature, card, path)
+    digest = hashlib.sha256(xml)
+    digest.update(weights)
+    return Artifact(path, digest.hexdigest(), card, xml, weights, "openvino")
+
+
+def _read(path: Path, limit: int = MAX_ARTIFACT_BYTES) -> bytes:
+    """The content of a file that is not larger than `limit`, which is looked at before it is read."""
     try:
         if path.is_dir():
             hint = "Pass the model.onnx that `edgetl export` wrote into it."
             raise ArtifactError(f"{path} is a folder, not a model file", hint)
-        size = path.stat().st_size
-        if size > MAX_ARTIFACT_BYTES:
-            raise ArtifactError(f"{path} has {size / 1e9:.1f} GB; an artifact has at most 1 GiB")
-        data = path.read_bytes()
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ArtifactError(f"{path} is a pipe or a device, not a model file")
+        if found.st_size > limit:
+            most = f"{limit >> 30} GiB" if limit >= 1 << 30 else f"{limit >> 20} MiB"
+            raise ArtifactError(f"{path} has {found.st_size / 1e9:.1f} GB; an artifact has at most {most}")
+        return path.read_bytes()
     except FileNotFoundError:
-        raise ArtifactError(f"{path} does not exist", "Write one with `edgetl export RUN_DIR`.") from None
+        hint = "Write one with `edgetl export RUN_DIR`."
+        if path.suffix == ".bin":
+            hint = "It holds the weights of the .xml file: copy both."
+        raise ArtifactError(f"{path} does not exist", hint) from None
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from None
-    return _parse(data, path)
 
 
 def _parse(data: bytes, path: Path) -> Artifact:
@@ -202,18 +239,14 @@ def _parse(data: bytes, path: Path) -> Artifact:
         raise ArtifactError(f"{path} is not a whole ONNX file", "Copy or export it again.") from None
     if not model.graph.node:
         raise ArtifactError(f"{path} is not a whole ONNX file: it holds no network", "Copy or export it again.")
-    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    for tensor in (*_weights(model.graph), *_tensors(nodes)):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            hint = "Export it again, into one file."
-            raise ArtifactError(f"{path}: the weights `{tensor.name}` lie in another file", hint)
-    card = _read_card(model, path)
+    for name in external_weights(model):
+        raise ArtifactError(f"{path}: the weights `{name}` lie in another file", "Export it again, into one file.")
+    card = _read_card([entry.value for entry in model.metadata_props if entry.key == CARD_KEY], path)
     _check_graph(model.graph, card, path)
     return Artifact(path=path, sha256=hashlib.sha256(data).hexdigest(), card=card, model=data)
 
 
-def _read_card(model: onnx.ModelProto, path: Path) -> Card:
-    entries = [entry.value for entry in model.metadata_props if entry.key == CARD_KEY]
+def _read_card(entries: Sequence[str], path: Path) -> Card:
     if len(entries) != 1:
         count = "no card" if not entries else f"{len(entries)} cards"
         raise ArtifactError(
@@ -255,21 +288,3 @@ def _check_graph(graph: onnx.GraphProto, card: Card, path: Path) -> None:
             raise ArtifactError(
                 f"{path}: `{name}` is {type_name} {list(found)}, and the card says {['batch', *shape]}"
             )
-
-
-def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-
-
-def _tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    """Constants in the attributes of nodes, and all that lies in their branches."""
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _weights(subgraph)
-                yield from _tensors(subgraph.node)

@@ -14,9 +14,7 @@ from toolchain.artifact import Artifact, Card, read_artifact
 from toolchain.errors import BadInputError
 from toolchain.preprocess import Image, check_frame, decode, read
 from toolchain.rejection import scores
-from toolchain.runtimes import Answer, Runtime, open_runtime
-
-DEFAULT_DEVICE = "ort:cpu"
+from toolchain.runtimes import Answer, Runtime, default_device, open_runtime
 
 
 @dataclass(frozen=True)
@@ -89,10 +87,10 @@ class Classifier:
         return [bool(one) for one in below]
 
 
-def load(artifact: str | os.PathLike[str] | Artifact, device: str = DEFAULT_DEVICE, threads: int = 0) -> Classifier:
-    """Open a model file on a device, ready to predict.
+def load(artifact: str | os.PathLike[str] | Artifact, device: str | None = None, threads: int = 0) -> Classifier:
+    """Open a model file on a device, ready to predict: `ort:cpu`, or `openvino:CPU` for a `.xml`, if none is named.
 
     Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.
     """
     whole = artifact if isinstance(artifact, Artifact) else read_artifact(Path(artifact))
-    return Classifier(whole.card, open_runtime(whole, device, threads=threads))
+    return Classifier(whole.card, open_runtime(whole, device or default_device(whole), threads=threads))

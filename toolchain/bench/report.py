@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from toolchain import files
+from toolchain.artifact import Precision
 from toolchain.bench.machine import Environment
 from toolchain.bench.statistics import Latency
 
@@ -45,7 +46,7 @@ class ArmResult:
 
     artifact: str
     sha256: str
-    precision: Literal["float32", "int8"]
+    precision: Precision
     device: str
     provider_effective: str | None
     threads: int
@@ -219,7 +220,8 @@ def to_markdown(report: Report) -> str:
 def _is_pair(arm: ArmResult, base: ArmResult) -> bool:
     same_place = (arm.device, arm.threads, arm.batch) == (base.device, base.threads, base.batch)
     same_run = Path(arm.artifact).parent == Path(base.artifact).parent
-    return same_place and same_run and (arm.precision, base.precision) == ("int8", "float32")
+    same_format = Path(arm.artifact).suffix == Path(base.artifact).suffix
+    return same_place and same_run and same_format and (arm.precision, base.precision) == ("int8", "float32")
 
 
 def _gain(arm: ArmResult, base: ArmResult) -> str:

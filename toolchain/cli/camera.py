@@ -43,7 +43,7 @@ line of its own, and a last line holds the summary."""
     metavar="0|FILE|URL|FOLDER",
     help="A camera's number, a video file, a stream (rtsp://, http://), an image or a folder of images.",
 )
-@click.option("--device", default="ort:cpu", show_default=True, metavar="DEVICE")
+@click.option("--device", metavar="DEVICE", help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).")
 @click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
 @click.option("--record", type=click.Path(path_type=Path), metavar="FILE.mp4", help="Record what is shown.")
 @click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
@@ -80,7 +80,7 @@ line of its own, and a last line holds the summary."""
 def command(
     artifact: Path | None,
     source: str,
-    device: str,
+    device: str | None,
     headless: bool,
     record: Path | None,
     duration: float | None,

@@ -33,6 +33,7 @@ def command(artifact: Path, console: Console) -> None:
     document = {
         "artifact": str(whole.path),
         "sha256": whole.sha256,
+        "format": whole.format,
         "size_mb": round(whole.size_mb, 3),
         "card": whole.card,
     }
@@ -60,7 +61,7 @@ def _facts(whole: Artifact) -> list[tuple[str, str]]:
     card = whole.card
     source = card.source
     facts = [
-        ("file", f"{whole.path}, {whole.size_mb:.2f} MB"),
+        ("file", f"{whole.path}{_beside(whole)}, {whole.size_mb:.2f} MB"),
         ("sha256", whole.sha256),
         ("network", f"{source.model}, {card.precision}"),
         ("photograph", _preprocess(card)),
@@ -69,14 +70,27 @@ def _facts(whole: Artifact) -> list[tuple[str, str]]:
     ]
     if card.recipe:
         settings = ", ".join(f"{name} {value}" for name, value in card.recipe.settings.items())
-        calibrated = f"calibrated on {card.recipe.calibration_n} photographs"
-        facts.append(("int8", "; ".join(part for part in (card.recipe.quantiser, settings, calibrated) if part)))
-    facts.append(("runs on", ", ".join(card.runtimes) if card.precision == "int8" else "every runtime"))
+        n = card.recipe.calibration_n
+        calibrated = f"calibrated on {n} photographs" if n else ""
+        facts.append(
+            (card.precision, "; ".join(part for part in (card.recipe.quantiser, settings, calibrated) if part))
+        )
+    facts.append(("runs on", _runtimes(whole)))
     facts += [("weights", source.weights), ("data", source.data), ("run", source.run)]
     facts += [("licence" if not index else "", f"{what}: {terms}")
               for index, (what, terms) in enumerate(source.licences.items())]  # fmt: skip
     facts.append(("made by", f"edgetl {card.edgetl_version}"))
     return facts
+
+
+def _beside(whole: Artifact) -> str:
+    return f" and {whole.path.with_suffix('.bin').name}" if whole.format == "openvino" else ""
+
+
+def _runtimes(whole: Artifact) -> str:
+    if whole.card.precision != "float32":
+        return ", ".join(whole.card.runtimes)
+    return "OpenVINO" if whole.format == "openvino" else "every runtime"
 
 
 def _preprocess(card: Card) -> str:

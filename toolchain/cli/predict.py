@@ -41,11 +41,11 @@ patterns such as 'photos/**/*.jpg' are understood. Files that cannot be read are
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="Classes to tell.")
-@click.option("--device", default="ort:cpu", show_default=True, metavar="DEVICE")
+@click.option("--device", metavar="DEVICE", help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
 @output_options
 def command(
-    artifact: Path, images: tuple[str, ...], top: int, device: str, threads: int | None, console: Console
+    artifact: Path, images: tuple[str, ...], top: int, device: str | None, threads: int | None, console: Console
 ) -> None:
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.classifier import load

@@ -6,13 +6,12 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolchain import files
-from toolchain.artifact import Accuracy, Artifact
+from toolchain.artifact import Accuracy, Artifact, Precision
 from toolchain.errors import MissingError
 from toolchain.preprocess import Preprocess, read
 from toolchain.runs import SplitFile
@@ -79,7 +78,7 @@ def accuracy_of(
     reference: NDArray[np.float32],
     sample: Sample,
     device: str,
-    precision: Literal["float32", "int8"],
+    precision: Precision,
 ) -> Accuracy:
     """Accuracy of `logits` on `sample`, and how often their top-1 is that of the trained network's `reference`.
 

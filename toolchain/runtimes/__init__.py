@@ -16,7 +16,7 @@ from toolchain.artifact import Artifact
 from toolchain.errors import BadInputError
 from toolchain.runtimes.devices import parse_device
 
-__all__ = ["Answer", "Runtime", "open_runtime"]
+__all__ = ["Answer", "Runtime", "default_device", "open_runtime"]
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,30 @@ class Runtime(Protocol):
 _MODULES = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 
+def default_device(artifact: Artifact) -> str:
+    """Where `artifact` runs when nobody says: a device that every machine has."""
+    return "openvino:CPU" if artifact.format == "openvino" else "ort:cpu"
+
+
 def open_runtime(artifact: Artifact, device: str, *, threads: int = 0, unproven: bool = False) -> Runtime:
     """Load `artifact` on `device` (see `toolchain.runtimes.devices`).
 
-    `threads` 0 means one for each core. An int8 artifact is refused on a runtime that its card does not name,
-    unless `unproven`: one runtime can read another's int8 file and answer nonsense.
+    `threads` 0 means one for each core. An artifact that is not float32 is refused on a runtime that its card does
+    not name, unless `unproven`: one runtime can read another's int8 file and answer nonsense.
 
     Raises MissingError when the device or its package is not on this machine, BadInputError when the device's
     name is wrong or the artifact cannot run there.
     """
     family, target = parse_device(device)
+    if artifact.format == "openvino" and family != "openvino":
+        raise BadInputError(
+            f"{artifact.path.name} is an OpenVINO file, which runs on openvino devices only",
+            "Run it on openvino:CPU, or name the .onnx file.",
+        )
     if family != "torch" and not unproven and not artifact.card.proven_on(device):
         raise BadInputError(
             f"{artifact.path} was proven on {', '.join(artifact.card.runtimes) or 'no runtime'}, not on {device}",
-            "Run it there, or use the float file, which answers the same on every runtime.",
+            "Run it there, or use the float32 file, which answers the same on every runtime.",
         )
     module = import_module(f"toolchain.runtimes.{_MODULES[family]}")
     runtime: Runtime = module.load(artifact, target, threads)

@@ -26,7 +26,9 @@ class OpenVinoRuntime:
             config["DEVICE_PROPERTIES"] = {"CPU": cpu}
         try:
             core = openvino.Core()
-            model = core.read_model(artifact.model)
+            # The bytes that were checked, not the files again.
+            model = core.read_model(artifact.model, artifact.weights)
+            _check_outputs(model, artifact)
             self._compiled = core.compile_model(model, target, config)
         except RuntimeError as error:
             reason = next(
@@ -42,6 +44,19 @@ class OpenVinoRuntime:
     def infer(self, images: NDArray[np.uint8]) -> Answer:
         results = self._request.infer({"image": images}, share_inputs=True)
         return Answer(np.array(results[self._logits]), np.array(results[self._probabilities]))
+
+
+def _check_outputs(model: openvino.Model, artifact: Artifact) -> None:
+    """Raise ArtifactError unless the outputs are the card's.
+
+    Shapes that an IR states are not binding: OpenVINO computes its own from the layers.
+    """
+    for name in ("logits", "probabilities"):
+        shape = model.output(name).get_partial_shape()
+        if len(shape) != 2 or shape[1] != len(artifact.card.labels):
+            raise ArtifactError(
+                f"{artifact.path}: `{name}` is {shape}, and the card has {len(artifact.card.labels)} labels"
+            )
 
 
 def load(artifact: Artifact, target: str, threads: int) -> OpenVinoRuntime:

@@ -26,7 +26,9 @@ class TorchRuntime:
         folder = artifact.path.parent
         weights = folder / WEIGHTS_FILE
         if artifact.card.precision != "float32":
-            raise BadInputError("PyTorch runs the float32 run, not an int8 file", "Name the float artifact.")
+            raise BadInputError(
+                f"PyTorch runs the float32 run, not a file of {artifact.card.precision}", "Name the float artifact."
+            )
         if not weights.is_file() or files.sha256_of(weights) != artifact.card.source.run_sha256:
             raise MissingError(
                 f"{folder} does not hold the run that {artifact.path.name} was exported from",

@@ -1,0 +1,45 @@
+"""ONNX files as OpenVINO's own format (IR), a `.xml` with its weights in a `.bin`, with the same card.
+
+OpenVINO reads ONNX too. The IR is for programs that were built without its ONNX reader, and it loads faster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+import onnx
+import openvino
+
+from toolchain import files, ir
+from toolchain.artifact import Artifact, Card, parse_ir
+
+
+def make_ir(onnx_file: bytes, card: Card, path: Path, *, half: bool = False) -> Artifact:
+    """Convert the content of an ONNX file and check the whole, without writing it to `path` (a `.xml`) yet.
+
+    With `half`, weights are stored as float16; OpenVINO computes in whatever its device prefers.
+    Raises ArtifactError when what would be written could not be read back.
+    """
+    source = onnx.load_model_from_string(onnx_file)
+    del source.metadata_props[:]  # OpenVINO would keep them, and the card be there twice
+    model = openvino.Core().read_model(source.SerializeToString())
+    model.set_rt_info(msgspec.json.encode(card).decode(), [ir.CARD])
+    _, weights = _saved(model, half)
+    model.set_rt_info(hashlib.sha256(weights).hexdigest(), [ir.WEIGHTS_SHA256])
+    return parse_ir(*_saved(model, half), path)
+
+
+def write_ir(artifact: Artifact) -> None:
+    """Rename both files into place, the weights first: an old `.xml` refuses new weights, and so does a new one."""
+    files.write_bytes(artifact.path.with_suffix(".bin"), artifact.weights)
+    files.write_bytes(artifact.path, artifact.model)
+
+
+def _saved(model: openvino.Model, half: bool) -> tuple[bytes, bytes]:
+    with TemporaryDirectory(prefix="edgetl-ir-") as folder:
+        path = Path(folder) / "model.xml"
+        openvino.save_model(model, path, compress_to_fp16=half)
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
