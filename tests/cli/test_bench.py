@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from artifacts import tiny_ir
 from bench_support import colour_artifact, write_photographs
 
 from toolchain.bench import runner
@@ -115,3 +116,17 @@ def test_truncated_artifact(folder: Path, tmp_path: Path, capsys: pytest.Capture
     broken.write_bytes((folder / "run" / "model.onnx").read_bytes()[:200])
     assert run(["bench", str(broken)]) == ExitCode.BAD_INPUT
     assert "not a whole ONNX file" in capsys.readouterr().err
+
+
+def test_openvino_file_is_measured_on_openvino_and_unavailable_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_ir(tmp_path / "model.xml")
+    assert run(["bench", str(tmp_path / "model.xml"), "--json", "--quiet", *QUICK]) == ExitCode.DONE
+    arms = {arm["device"]: arm for arm in document(capsys)["arms"]}
+    assert arms["openvino:CPU"]["status"] == "ok"
+    assert arms["openvino:CPU"]["provider_effective"] == "CPU"
+    for device in ("ort:cpu", "torch:cpu"):
+        assert arms[device]["status"] == "unavailable"
+        assert "OpenVINO file" in arms[device]["reason"]
+    assert {arm["status"] for arm in arms.values()} == {"ok", "unavailable"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.artifacts import tiny_artifact
+from tests.artifacts import tiny_artifact, tiny_ir
 from toolchain import files
 from toolchain.artifact import Accuracy, Recipe, Reject, Source
 from toolchain.cli import run
@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 def test_json_is_the_card(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["card", str(path), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert list(document) == ["artifact", "sha256", "size_mb", "card"]
+    assert list(document) == ["artifact", "sha256", "format", "size_mb", "card"]
     assert document["sha256"] == files.sha256_of(path)
     assert document["card"]["labels"] == ["Siamese", "[bold]odd[/bold]", "american_bulldog"]
     assert document["card"]["accuracy"][0]["top1"] == 0.891
@@ -78,3 +78,33 @@ def test_what_is_no_artifact_is_refused(tmp_path: Path, capsys: pytest.CaptureFi
     for path, said in ((tmp_path / "text.onnx", "not a whole ONNX file"), (tmp_path, "holds no model.onnx")):
         assert run(["card", str(path)]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_both_files_of_openvino_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.xml"
+    tiny_ir(path)
+    assert run(["card", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "model.xml and model.bin" in "".join(out.split("\n")).replace("  ", "")
+    assert "runs on      OpenVINO" in out
+    assert run(["card", str(path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["format"] == "openvino"
+    assert document["size_mb"] == pytest.approx(
+        (path.stat().st_size + path.with_suffix(".bin").stat().st_size) / 1e6, abs=1e-3
+    )
+    path.with_suffix(".bin").unlink()
+    assert run(["card", str(path)]) == 2
+    assert "model.bin does not exist" in capsys.readouterr().err
+
+
+def test_float16_and_int8_weights_tell_how_they_were_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for precision, settings in (("float16", {"weights": "float16"}), ("int8-weights", {"weights": "int8"})):
+        tiny_artifact(tmp_path / "model.onnx", precision=precision, recipe=Recipe("edgetl", settings))
+        assert run(["card", str(tmp_path / "model.onnx")]) == 0
+        out = capsys.readouterr().out
+        assert f"edgetl; weights {settings['weights']}" in out
+        assert f"colours, {precision}" in out
+        assert "calibrated" not in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.artifacts import tiny_artifact
+from tests.artifacts import tiny_artifact, tiny_ir
 from tests.clips import write_clip
+from toolchain.cli import run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes and file size limits as POSIX has them")
 
@@ -62,3 +64,15 @@ def test_recording_that_a_full_disk_cuts_off_is_an_error_and_leaves_no_file(tmp_
     assert "could not be written to its end" in done.stderr
     assert "disk full" in done.stderr
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([*before, "tiny.onnx"])
+
+
+def test_openvino_file_runs_on_openvino_by_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = write_clip(tmp_path / "clip.mp4", ["red"] * 3)
+    tiny_ir(tmp_path / "tiny.xml")
+    words = ["camera", str(tmp_path / "tiny.xml"), "--source", str(clip), "--as-fast-as-possible", "--json"]
+    assert run(words) == 0
+    *answers, last = capsys.readouterr().out.splitlines()
+    assert {json.loads(answer)["label"] for answer in answers} == {"red"}
+    assert json.loads(last)["summary"]["device"] == "openvino:CPU"
+    assert run([*words, "--device", "ort:cpu"]) == 2
+    assert "tiny.xml is an OpenVINO file" in capsys.readouterr().out

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from tests.artifacts import tiny_artifact
+from tests.artifacts import tiny_artifact, tiny_ir
 from tests.clips import BGR, plain
 from toolchain import files
 from toolchain.cli import run
@@ -110,3 +110,17 @@ def test_run_folder_stands_for_its_model_file(place: Path, capsys: pytest.Captur
     assert json.loads(capsys.readouterr().out)["artifact"].endswith("model.onnx")
     assert run(["predict", "photos", "photos/00-red.png", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["exit_code"] == 2
+
+
+def test_openvino_file_runs_on_openvino_only(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_ir(place / "tiny.xml")
+    assert run(["predict", "tiny.xml", "photos/00-red.png", "--json", "--quiet"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["device"] == "openvino:CPU"
+    assert document["predictions"][0]["label"] == "red"
+    for device in ("ort:cpu", "torch:cpu"):
+        assert run(["predict", "tiny.xml", "photos/00-red.png", "--device", device]) == 2
+        assert capsys.readouterr().err.splitlines() == [
+            "error: tiny.xml is an OpenVINO file, which runs on openvino devices only",
+            "hint: Run it on openvino:CPU, or name the .onnx file.",
+        ]
