@@ -19,7 +19,12 @@ class OpenVinoRuntime:
         self.device = f"openvino:{target}"
         config: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY"}
         # OpenVINO would run a float32 file in bfloat16 where the CPU has it, and answer a little differently.
-        cpu = {"INFERENCE_NUM_THREADS": threads or cores(), "INFERENCE_PRECISION_HINT": "f32"}
+        # And it would round to int8 what goes into fully connected layers whose weights are stored as int8.
+        cpu = {
+            "INFERENCE_NUM_THREADS": threads or cores(),
+            "INFERENCE_PRECISION_HINT": "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        }
         if target == "CPU":
             config |= cpu
         elif target.partition(":")[0] in {"AUTO", "HETERO", "MULTI"}:
