@@ -18,6 +18,7 @@ from toolchain.artifact import (
     CARD_SCHEMA,
     FLOAT_FILE,
     Accuracy,
+    Artifact,
     Card,
     Recipe,
     Source,
@@ -26,6 +27,7 @@ from toolchain.artifact import (
 )
 from toolchain.backbones import build, normalised
 from toolchain.errors import ArtifactError, BadInputError, MissingError, PromiseBrokenError
+from toolchain.export.further import Further, Written, write_further
 from toolchain.export.measure import Sample, accuracy_of, logits_on, lost, read_sample, relative_difference
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.quantise import QUANTISERS, quantise
@@ -99,6 +101,7 @@ class Exported:
     max_drop_pp: float | None = None
     attempts: tuple[Attempt, ...] = ()
     broken: str | None = None
+    further: tuple[Written, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,12 @@ class _Job:
         self, model: onnx.ModelProto, card: Card, path: Path, device: str, base: Logits | None
     ) -> tuple[Hop, Logits]:
         """Measure a file that is not written yet; `base` are the float file's logits on the same device."""
-        logits = logits_on(make_artifact(model, card, path), device, self.sample.views)
-        accuracy = accuracy_of(logits, self.reference, self.sample, device, card.precision)
+        return self.hop_of(make_artifact(model, card, path), device, base)
+
+    def hop_of(self, artifact: Artifact, device: str, base: Logits | None) -> tuple[Hop, Logits]:
+        """Measure an artifact; `base` are the float file's logits on the same device."""
+        logits = logits_on(artifact, device, self.sample.views)
+        accuracy = accuracy_of(logits, self.reference, self.sample, device, artifact.card.precision)
         difference = relative_difference(logits, self.reference)
         drop, upper = (None, None) if base is None else lost(base, logits, self.sample.labels)
         return Hop(device, difference, accuracy, drop, upper), logits
@@ -130,6 +137,7 @@ def export(
     max_drop_pp: float = DEFAULT_MAX_DROP_PP,
     target: str = "any",
     out: Path | None = None,
+    further: Further = Further(),  # noqa: B008 (frozen)
     reporter: Reporter | None = None,
 ) -> Exported:
     """Write the run in `folder` as `model.onnx` (or `out`), and with `int8` as `model.int8.onnx` beside it.
@@ -138,6 +146,8 @@ def export(
     on which int8 must keep its promise, or `any` for ONNX Runtime and OpenVINO both. The promise: at most
     `max_drop_pp` points of top-1 lost. Where no recipe keeps it, the best is left as `model.int8.rejected.onnx`.
 
+    `further` files (float16, int8 weights, OpenVINO's format) are written beside these.
+
     Raises BadInputError for a folder that holds no run, MissingError when its photographs are gone,
     PromiseBrokenError when the float file does not answer as the trained network does.
     """
@@ -145,6 +155,10 @@ def export(
     run = read_run(folder)
     devices = _devices(target, reporter)
     float_path = out or folder / FLOAT_FILE
+    if float_path.suffix in {".xml", ".bin"}:
+        raise BadInputError(
+            f"--out names the ONNX file, and {float_path.name} is OpenVINO's", "Name it model.onnx."
+        )
     splits = read_splits(folder)
     root = Path(run.data.path)
     sample, calibration = (
@@ -166,10 +180,10 @@ def export(
     card = replace(card.with_accuracy(*(hop.accuracy for hop in hops)), runtimes=devices)
     artifact = write_artifact(model, card, float_path)
     done = Exported(str(folder), sample.split, len(sample.labels), str(float_path), artifact.size_mb, hops)
-    if not int8:
-        return done
     bases = dict(zip(devices, (logits for _, logits in measured), strict=True))
-    return _export_int8(done, job, card, calibration, bases, max_drop_pp)
+    if int8:
+        done = _export_int8(done, job, card, calibration, bases, max_drop_pp)
+    return replace(done, further=write_further(further, job, done, bases, max_drop_pp))
 
 
 def _export_int8(

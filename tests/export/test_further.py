@@ -1,0 +1,104 @@
+"""`export --fp16 --int8-weights --openvino`: measured, told, and written only if the answers hold."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.artifacts import tiny_artifact
+from toolchain.artifact import Accuracy, Recipe, read_artifact
+from toolchain.cli import run
+from toolchain.errors import BadInputError, MissingError
+from toolchain.export import further
+from toolchain.export.exporting import Hop, export
+from toolchain.export.further import Further
+
+FILES = {
+    "model.onnx": "float32",
+    "model.xml": "float32",
+    "model.fp16.onnx": "float16",
+    "model.fp16.xml": "float16",
+    "model.w8.onnx": "int8-weights",
+    "model.w8.xml": "int8-weights",
+}
+
+
+@pytest.fixture
+def folder(run_folder: Path, tmp_path: Path) -> Path:
+    shutil.copytree(run_folder, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_each_file_is_measured_and_its_card_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["export", str(folder), "--fp16", "--int8-weights", "--openvino", "--max-drop", "100"]
+    assert run([*words, "--json", "--quiet"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    told = {Path(one["file"]).name: one for one in document["further"]}
+    assert told.keys() == FILES.keys() - {"model.onnx"}
+    for name, precision in FILES.items():
+        artifact = read_artifact(folder / name)
+        card = artifact.card
+        assert card.precision == precision
+        assert (card.recipe is None) == (precision == "float32")
+        devices = {"openvino:CPU"} if name.endswith(".xml") else {"ort:cpu", "openvino:CPU"}
+        assert set(card.runtimes) == devices
+        own = {entry.device for entry in card.accuracy if entry.precision == precision}
+        assert own == (devices if precision != "float32" else {"torch:cpu", "ort:cpu", "openvino:CPU"})
+        assert len({(entry.device, entry.precision) for entry in card.accuracy}) == len(card.accuracy)
+        if name in told:
+            assert {hop["device"] for hop in told[name]["hops"]} == devices
+            assert told[name]["size_mb"] == pytest.approx(artifact.size_mb, abs=1e-3)
+            assert told[name]["broken"] is None
+    sizes = {name: read_artifact(folder / name).size_mb for name in FILES}
+    assert sizes["model.fp16.onnx"] < 0.55 * sizes["model.onnx"]
+    assert sizes["model.w8.onnx"] < 0.35 * sizes["model.onnx"]
+
+
+def test_int8_is_converted_too_and_people_read_of_it(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toolchain.export import exporting
+
+    monkeypatch.setattr(exporting, "QUANTISERS", exporting.QUANTISERS[:1])
+    assert run(["export", str(folder), "--int8", "--openvino", "--max-drop", "100"]) == 0
+    out = capsys.readouterr().out
+    for name in ("model.xml", "model.int8.xml"):
+        assert f"{name}: " in out.replace("\n", "")
+    artifact = read_artifact(folder / "model.int8.xml")
+    assert artifact.card.precision == "int8"
+    assert artifact.card.runtimes == ("openvino:CPU",)
+    assert artifact.card.recipe == read_artifact(folder / "model.int8.onnx").card.recipe
+
+
+def test_a_file_that_answers_otherwise_is_not_written(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(further, "MIN_AGREEMENT", {"float32": 0.999, "float16": 1.1})
+    assert run(["export", str(folder), "--fp16"]) == 1
+    told = capsys.readouterr()
+    assert "model.fp16.onnx was not written: agreement" in told.err.replace("\n", " ")
+    assert "not written" in told.out
+    assert (folder / "model.onnx").exists()
+    assert not (folder / "model.fp16.onnx").exists()
+
+
+def test_drop_of_int8_weights_is_promised_as_that_of_int8(tmp_path: Path) -> None:
+    recipe = Recipe("edgetl", {})
+    artifact = tiny_artifact(tmp_path / "model.w8.onnx", precision="int8-weights", recipe=recipe)
+    accuracy = Accuracy("ort:cpu", "int8-weights", "val", "0" * 64, 1, 1.0, 1.0, 0.5)
+    hop = Hop("ort:cpu", 0.1, accuracy, drop_pp=1.2)
+    assert further._broken(artifact, (hop,), 1.5) is None
+    said = further._broken(artifact, (hop,), 1.0)
+    assert said == "model.w8.onnx was not written: it loses 1.20 pp of top-1 on ort:cpu, more than --max-drop 1"
+
+
+def test_what_is_missing_or_wrong_is_told_before_any_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BadInputError, match="--out names the ONNX file"):
+        export(folder, out=folder / "model.xml")
+    monkeypatch.setattr(further, "find_spec", lambda name: None)
+    with pytest.raises(MissingError, match="OpenVINO is not installed"):
+        Further(openvino=True)
+    assert Further(fp16=True, int8_weights=True) != Further()
