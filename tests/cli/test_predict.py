@@ -121,6 +121,6 @@ def test_openvino_file_runs_on_openvino_only(place: Path, capsys: pytest.Capture
     for device in ("ort:cpu", "torch:cpu"):
         assert run(["predict", "tiny.xml", "photos/00-red.png", "--device", device]) == 2
         assert capsys.readouterr().err.splitlines() == [
-            "error: tiny.xml is an OpenVINO file, which runs on openvino devices only",
+            "error: an OpenVINO file (.xml) runs on openvino devices only",
             "hint: Run it on openvino:CPU, or name the .onnx file.",
         ]

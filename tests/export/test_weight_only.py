@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import openvino
 import pytest
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.artifacts import tiny_card, tiny_model
 from tests.conftest import lively
@@ -33,7 +33,7 @@ def models(request: pytest.FixtureRequest) -> tuple[onnx.ModelProto, onnx.ModelP
 
 def test_file_is_about_a_quarter_and_the_contract_stands(models: tuple[onnx.ModelProto, onnx.ModelProto]) -> None:
     model, small = models
-    assert small.ByteSize() < 0.29 * model.ByteSize()
+    assert small.ByteSize() < 0.34 * model.ByteSize()
     assert small.graph.input == model.graph.input
     assert small.graph.output == model.graph.output
     assert not {tensor.data_type for tensor in model.graph.initializer} & {TensorProto.INT8}, (
@@ -48,7 +48,7 @@ def test_each_weight_is_within_half_a_step_of_its_channel(models: tuple[onnx.Mod
     for tensor in model.graph.initializer:
         values = numpy_helper.to_array(tensor)
         if f"{tensor.name}_int8" not in stored:
-            assert values.size < 256 or values.ndim < 2
+            assert values.ndim < 2 or values.size // len(values) < 32, "depthwise, or no weights"
             continue
         compared += 1
         scale = stored[f"{tensor.name}_scale"]
@@ -103,15 +103,23 @@ def test_openvino_computes_the_weights_once_when_it_loads(models: tuple[onnx.Mod
     assert kinds[1].count("Convert") <= kinds[0].count("Convert"), "that of the pixels, and none of weights"
 
 
-def test_zero_channels_and_small_layers() -> None:
-    model = tiny_model(classes=100)
-    [weights] = [tensor for tensor in model.graph.initializer if tensor.name == "weights"]
-    values = numpy_helper.to_array(weights).copy()
+def test_zero_channels_and_weights_that_are_not_transposed() -> None:
+    values = np.random.default_rng(0).normal(size=(64, 100)).astype(np.float32)
     values[:, 7] = 0
-    weights.CopyFrom(numpy_helper.from_array(values, "weights"))
+    graph = helper.make_graph(
+        [helper.make_node("Gemm", ["x", "weights"], ["y"])],
+        "gemm",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 100])],
+        [numpy_helper.from_array(values, "weights")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in int8_weights(model).graph.initializer}
-    assert stored["weights_scale"].shape == (1, 100), "Gemm without transB: the second axis is that of the classes"
+    assert stored["weights_scale"].shape == (1, 100), "the second axis is that of the outputs"
     assert not stored["weights_int8"][:, 7].any()
     assert np.abs(stored["weights_int8"]).max() == 127
-    untouched = int8_weights(tiny_model(classes=3))
-    assert untouched.graph.initializer == tiny_model(classes=3).graph.initializer
+
+
+def test_layers_of_few_weights_stay_as_they_are() -> None:
+    untouched = int8_weights(tiny_model(classes=100))
+    assert untouched.graph.initializer == tiny_model(classes=100).graph.initializer

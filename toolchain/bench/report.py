@@ -229,7 +229,8 @@ def _gain(arm: ArmResult, base: ArmResult) -> str:
     assert base.latency_ms is not None
     (low, high), (base_low, base_high) = arm.latency_ms.p50_ci95, base.latency_ms.p50_ci95
     ratio = base.latency_ms.p50 / arm.latency_ms.p50
-    text = f"{ratio:.2f} times as fast on {arm.device}"
+    which = " (.xml)" if Path(arm.artifact).suffix == ".xml" else ""
+    text = f"{ratio:.2f} times as fast on {arm.device}{which}"
     return text if high < base_low or base_high < low else f"{text} (within the intervals)"
 
 

@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-SETTINGS = {"weights": "int8 per-channel, symmetric", "arithmetic": "float32"}
-MIN_VALUES = 256
-"""Smaller tensors stay float32: they would save nothing."""
+SETTINGS = {"weights": "int8 per-channel, symmetric; depthwise float32", "arithmetic": "float32"}
+MIN_PER_CHANNEL = 32
+"""Layers with fewer weights for each output channel stay float32: depthwise and first convolutions. They are 3 % of
+MobileNetV2's weights and make half of the error (docs/design.md)."""
 
 
 def int8_weights(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -30,9 +31,11 @@ def int8_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     stored: set[str] = set()
     for node in graph.node:
         name = node.input[1] if node.op_type in {"Conv", "Gemm"} else ""
-        if name in constants and name not in stored and np.prod(constants[name].dims) >= MIN_VALUES:
-            stored.add(name)
-            nodes += _decompressed(graph, constants[name], _output_axis(node))
+        if name in constants and name not in stored:
+            axis, dims = _output_axis(node), constants[name].dims
+            if np.prod(dims) // dims[axis] >= MIN_PER_CHANNEL:
+                stored.add(name)
+                nodes += _decompressed(graph, constants[name], axis)
         nodes.append(copy.deepcopy(node))
     del graph.node[:]
     graph.node.extend(nodes)

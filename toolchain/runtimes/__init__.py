@@ -61,7 +61,7 @@ def open_runtime(artifact: Artifact, device: str, *, threads: int = 0, unproven:
     family, target = parse_device(device)
     if artifact.format == "openvino" and family != "openvino":
         raise BadInputError(
-            f"{artifact.path.name} is an OpenVINO file, which runs on openvino devices only",
+            f"an OpenVINO file ({artifact.path.suffix}) runs on openvino devices only",
             "Run it on openvino:CPU, or name the .onnx file.",
         )
     if family != "torch" and not unproven and not artifact.card.proven_on(device):
