@@ -30,11 +30,7 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     model = copy.deepcopy(model)
     graph = model.graph
-    first = next(node for node in graph.node if node.op_type in {"Conv", "Gemm"})
-    before = _upstream(graph.node, first.input[0])
-    after = _downstream(graph.node, "logits")
-    inside = [index for index in range(len(graph.node)) if index not in before | after]
-    pixels = first.input[0]
+    pixels, before, inside, after = _parts(graph)
     _convert_weights(graph, inside)
     for index in inside:
         node = graph.node[index]
@@ -45,11 +41,11 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     into = helper.make_node("Cast", [pixels], [_PIXELS], to=TensorProto.FLOAT16, name="to_float16")
     out_of = helper.make_node("Cast", [_LOGITS], ["logits"], to=TensorProto.FLOAT, name="to_float32")
     ordered = [
-        *(graph.node[index] for index in sorted(before)),
+        *(graph.node[index] for index in before),
         into,
         *(graph.node[index] for index in inside),
         out_of,
-        *(graph.node[index] for index in sorted(after)),
+        *(graph.node[index] for index in after),
     ]
     ordered = [copy.deepcopy(node) for node in ordered]
     del graph.node[:]
@@ -60,15 +56,17 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def largest_activation(model: onnx.ModelProto, images: NDArray[np.uint8]) -> float:
-    """The largest magnitude that any tensor of the float `model` takes on `images`, uint8 [n, height, width, 3].
+    """The largest magnitude of what float16 will hold of `model` on `images`, uint8 [n, height, width, 3].
 
     Raises PromiseBrokenError when float16 does not reach so far (65,504).
     """
     probe = onnx.shape_inference.infer_shapes(model)
+    pixels, _, inside, _ = _parts(probe.graph)
+    held = {pixels, *(name for index in inside for name in probe.graph.node[index].output)}
     floats = [
         value.name
         for value in (*probe.graph.value_info, *probe.graph.output)
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT and value.name in held
     ]
     del probe.graph.output[:]
     for name in floats:
@@ -111,6 +109,15 @@ def _convert_weights(graph: onnx.GraphProto, inside: Iterable[int]) -> None:
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def _parts(graph: onnx.GraphProto) -> tuple[str, list[int], list[int], list[int]]:
+    """The tensor that the first layer with weights takes, and the indices of the nodes that lead to it, of the
+    network's own, and of those after its logits."""
+    pixels = next(node.input[0] for node in graph.node if node.op_type in {"Conv", "Gemm"})
+    before, after = _upstream(graph.node, pixels), _downstream(graph.node, "logits")
+    inside = [index for index in range(len(graph.node)) if index not in before | after]
+    return pixels, sorted(before), inside, sorted(after)
 
 
 def _upstream(nodes: Iterable[onnx.NodeProto], tensor: str) -> set[int]:
