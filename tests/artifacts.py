@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from toolchain.artifact import CARD_SCHEMA, Artifact, Card, Recipe, Source, write_artifact
+from toolchain.artifact import Artifact, write_artifact
+from toolchain.card import CARD_SCHEMA, Card, Recipe, Source
 from toolchain.preprocess import Preprocess
 
 COLOURS = ("red", "green", "blue")

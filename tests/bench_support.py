@@ -10,7 +10,8 @@ import numpy as np
 from artifacts import COLOURS, tiny_artifact, tiny_card, tiny_model
 from onnx import helper, numpy_helper
 
-from toolchain.artifact import Artifact, Source, write_artifact
+from toolchain.artifact import Artifact, write_artifact
+from toolchain.card import Source
 
 SIDE = 32
 

@@ -139,8 +139,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path
     import shutil
 
     from toolchain.export.exporting import export
+    from toolchain.export.promises import Settings as Int8
 
     folder = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(run_folder, folder)
-    export(folder, int8=True, max_drop_pp=100)
+    export(folder, int8=Int8(max_drop_pp=100, min_speed_up=0))
     return folder

@@ -16,19 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.artifacts import tiny_artifact, tiny_card, tiny_model
 from toolchain import files
-from toolchain.artifact import (
-    CARD_KEY,
-    MAX_CARD_BYTES,
-    Accuracy,
-    Card,
-    Recipe,
-    Reject,
-    Source,
-    find_artifact,
-    make_artifact,
-    read_artifact,
-    write_artifact,
-)
+from toolchain.artifact import CARD_KEY, MAX_CARD_BYTES, find_artifact, make_artifact, read_artifact, write_artifact
+from toolchain.card import Accuracy, Card, Recipe, Reject, Source
 from toolchain.errors import ArtifactError
 from toolchain.preprocess import Preprocess
 

@@ -11,7 +11,7 @@ import pytest
 import toolchain
 from tests.artifacts import tiny_artifact
 from tests.clips import plain
-from toolchain.artifact import Reject
+from toolchain.card import Reject
 from toolchain.errors import ArtifactError, BadInputError, UnreadableImageError
 from toolchain.runtimes import open_runtime
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.artifact import Artifact, Card, read_artifact
+from toolchain.artifact import Artifact, read_artifact
+from toolchain.card import Card
 from toolchain.errors import BadInputError
 from toolchain.preprocess import Image, check_frame, decode, read
 from toolchain.rejection import scores
@@ -52,18 +53,30 @@ class Classifier:
         """Name several photographs in one inference; see `predict`."""
         if not sources:
             return []
-        images = np.stack([self.preprocess(source) for source in sources])
-        return self.interpret(self.runtime.infer(images), top)
+        return self.interpret(self.infer([self.preprocess(source) for source in sources]), top)
 
     def preprocess(self, source: str | os.PathLike[str] | bytes | Image) -> Image:
-        """Turn a photograph into the network's input, uint8 [height, width, 3], as the card says."""
+        """Turn a photograph into the network's input, uint8 [height, width, 3], as the card says.
+
+        That is the photograph itself where the graph resizes.
+        """
         if isinstance(source, bytes):
             image = decode(source)
         elif isinstance(source, str | os.PathLike):
             image = read(Path(source))
         else:
             image = check_frame(source)
-        return self.card.preprocess(image)
+        return self.card.preprocess(image) if self.card.input == "image" else image
+
+    def infer(self, pictures: Sequence[Image]) -> Answer:
+        """Answer for pictures that `preprocess` gave: at once, or each alone where their sizes are free."""
+        if self.card.input == "image":
+            return self.runtime.infer(np.stack(pictures))
+        answers = [self.runtime.infer(picture[None]) for picture in pictures]
+        logits, probabilities = (
+            np.concatenate([getattr(answer, name) for answer in answers]) for name in ("logits", "probabilities")
+        )
+        return Answer(logits, probabilities)
 
     def interpret(self, answer: Answer, top: int = 5) -> list[Prediction]:
         """Put names to a runtime's answer, a Prediction for each of the batch."""

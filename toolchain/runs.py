@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from toolchain.artifact import Reject
+from toolchain.card import Reject
 from toolchain.errors import BadInputError
 from toolchain.preprocess import Preprocess
 

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from tests.artifacts import tiny_artifact
 from tests.clips import HeldClock, plain
-from toolchain.artifact import Reject
 from toolchain.camera.capture import Capture
 from toolchain.camera.figures import KEPT, Rate, Series
 from toolchain.camera.frames import Frame, SourceLostError
 from toolchain.camera.loop import Answered, Control, Limits, Summary, run
 from toolchain.camera.smoothing import Smoother
+from toolchain.card import Reject
 from toolchain.classifier import Classifier, load
 from toolchain.runtimes import Answer
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.artifacts import tiny_artifact, tiny_ir
 from toolchain import files
-from toolchain.artifact import Accuracy, Recipe, Reject, Source
+from toolchain.card import Accuracy, Recipe, Reject, Source
 from toolchain.cli import run
 from toolchain.preprocess import Preprocess
 

@@ -64,7 +64,7 @@ def test_people_get_a_table(place: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_rejected_answers_are_marked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from toolchain.artifact import Reject
+    from toolchain.card import Reject
 
     tiny_artifact(place / "tiny.onnx", scale=0.001, reject=Reject("max_probability", 0.9))
     _, out, _ = _predict(capsys, "photos/00-red.png")

@@ -25,7 +25,6 @@ from toolchain.export import exporting
 from toolchain.export.exporting import export
 from toolchain.export.measure import lost
 from toolchain.export.onnx_writer import to_onnx
-from toolchain.export.quantise import Quantiser, quantise
 from toolchain.preprocess import Preprocess
 from toolchain.runs import read_run
 from toolchain.runtimes import open_runtime
@@ -151,34 +150,6 @@ def test_int8_is_smaller_and_quantised_on_both_runtimes(exported: Path, images: 
         answer = open_runtime(artifact, device).infer(images)
         assert np.isfinite(answer.logits).all()
         np.testing.assert_allclose(answer.probabilities.sum(1), 1, atol=1e-5)
-
-
-def test_broken_promise_is_told_and_the_file_set_aside(run_folder: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(run_folder, folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exporting, "QUANTISERS", exporting.QUANTISERS[-1:])
-        patch.setattr(exporting, "quantise", _quantise_backwards)
-        # The network was not trained: float is taken to be right, whatever it answers.
-        patch.setattr(exporting, "lost", lambda base, logits, labels: lost(base, logits, base[:3].argmax(1)))
-        done = export(folder, int8=True, max_drop_pp=5.0)
-    assert done.broken is not None
-    assert "more than --max-drop 5" in done.broken
-    assert not (folder / "model.int8.onnx").exists()
-    rejected = read_artifact(folder / "model.int8.rejected.onnx")
-    assert rejected.card.runtimes == ()
-    with pytest.raises(BadInputError, match="no runtime"):
-        open_runtime(rejected, "ort:cpu")
-
-
-def _quantise_backwards(model: onnx.ModelProto, images: np.ndarray, way: Quantiser) -> onnx.ModelProto:
-    """An int8 file that really is quantised, and answers the least likely class."""
-    quantised = quantise(model, images, way)
-    nodes = quantised.graph.node
-    place = next(index for index, node in enumerate(nodes) if "logits" in node.output)
-    nodes[place].output[0] = "forwards"
-    nodes.insert(place + 1, onnx.helper.make_node("Neg", ["forwards"], ["logits"]))
-    return quantised
 
 
 def test_drop_is_paired_and_in_percentage_points() -> None:

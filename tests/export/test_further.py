@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.artifacts import tiny_artifact
-from toolchain.artifact import Accuracy, Recipe, read_artifact
+from toolchain.artifact import read_artifact
+from toolchain.card import Accuracy, Recipe
 from toolchain.cli import run
 from toolchain.errors import BadInputError, MissingError
-from toolchain.export import further
-from toolchain.export.exporting import Hop, export
+from toolchain.export import further, int8
+from toolchain.export.candidates import candidates
+from toolchain.export.exporting import export
 from toolchain.export.further import Further
+from toolchain.export.job import Hop
 
 FILES = {
     "model.onnx": "float32",
@@ -60,10 +63,9 @@ def test_each_file_is_measured_and_its_card_says_so(folder: Path, capsys: pytest
 def test_int8_is_converted_too_and_people_read_of_it(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toolchain.export import exporting
-
-    monkeypatch.setattr(exporting, "QUANTISERS", exporting.QUANTISERS[:1])
-    assert run(["export", str(folder), "--int8", "--openvino", "--max-drop", "100"]) == 0
+    monkeypatch.setattr(int8, "candidates", lambda *given, **named: list(candidates(*given, **named))[:1])
+    words = ["export", str(folder), "--int8", "--openvino", "--max-drop", "100", "--min-speed-up", "0"]
+    assert run(words) == 0
     out = capsys.readouterr().out
     for name in ("model.xml", "model.int8.xml"):
         assert f"{name}: " in out.replace("\n", "")
@@ -89,7 +91,7 @@ def test_drop_of_int8_weights_is_promised_as_that_of_int8(tmp_path: Path) -> Non
     recipe = Recipe("edgetl", {})
     artifact = tiny_artifact(tmp_path / "model.w8.onnx", precision="int8-weights", recipe=recipe)
     accuracy = Accuracy("ort:cpu", "int8-weights", "val", "0" * 64, 1, 1.0, 1.0, 0.5)
-    hop = Hop("ort:cpu", 0.1, accuracy, drop_pp=1.2)
+    hop = Hop("ort:cpu", accuracy, drop_pp=1.2)
     assert further._broken(artifact, (hop,), 1.5) is None
     said = further._broken(artifact, (hop,), 1.0)
     assert said == "model.w8.onnx was not written: it loses 1.20 pp of top-1 on ort:cpu, more than --max-drop 1"

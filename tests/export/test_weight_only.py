@@ -10,9 +10,9 @@ import onnx
 import onnxruntime
 import openvino
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
 
-from tests.artifacts import tiny_card, tiny_model
+from tests.artifacts import tiny_card
 from tests.conftest import lively
 from toolchain.artifact import make_artifact
 from toolchain.export.onnx_writer import to_onnx
@@ -101,25 +101,3 @@ def test_openvino_computes_the_weights_once_when_it_loads(models: tuple[onnx.Mod
         done = [info for info in request.profiling_info if info.status == openvino.ProfilingInfo.Status.EXECUTED]
         kinds.append([info.node_type for info in done])
     assert kinds[1].count("Convert") <= kinds[0].count("Convert"), "that of the pixels, and none of weights"
-
-
-def test_zero_channels_and_weights_that_are_not_transposed() -> None:
-    values = np.random.default_rng(0).normal(size=(64, 100)).astype(np.float32)
-    values[:, 7] = 0
-    graph = helper.make_graph(
-        [helper.make_node("Gemm", ["x", "weights"], ["y"])],
-        "gemm",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 64])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 100])],
-        [numpy_helper.from_array(values, "weights")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in int8_weights(model).graph.initializer}
-    assert stored["weights_scale"].shape == (1, 100), "the second axis is that of the outputs"
-    assert not stored["weights_int8"][:, 7].any()
-    assert np.abs(stored["weights_int8"]).max() == 127
-
-
-def test_layers_of_few_weights_stay_as_they_are() -> None:
-    untouched = int8_weights(tiny_model(classes=100))
-    assert untouched.graph.initializer == tiny_model(classes=100).graph.initializer

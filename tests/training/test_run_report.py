@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from toolchain.artifact import Reject
+from toolchain.card import Reject
 from toolchain.datasets import Photograph
 from toolchain.preprocess import Preprocess
 from toolchain.runs import DataRecord, ModelRecord, Rejection, Run

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from toolchain import files
-from toolchain.artifact import Precision
 from toolchain.bench.machine import Environment
 from toolchain.bench.statistics import Latency
+from toolchain.card import Precision
 
 BENCH_SCHEMA: Literal["edgetl.bench/1"] = "edgetl.bench/1"
 JSON_FILE = "bench.json"

@@ -67,7 +67,8 @@ def find_artifacts(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    found = [path / name for name in (FLOAT_FILE, INT8_FILE) if (path / name).is_file()]
+    by_runtime = [INT8_FILE.replace(".onnx", f".{family}.onnx") for family in ("ort", "openvino")]
+    found = [path / name for name in (FLOAT_FILE, INT8_FILE, *by_runtime) if (path / name).is_file()]
     if not found:
         raise BadInputError(f"{path} holds no {FLOAT_FILE}", f"Write it with `edgetl export {path}`.")
     return found
@@ -103,12 +104,19 @@ def bench(
         if chosen is not None:
             for remark in filter(None, (compare_split(chosen, artifact) for artifact in plan.artifacts)):
                 remembering.warn(remark)
+        for artifact in plan.artifacts:
+            if artifact.card.input == "frame":
+                spec = artifact.card.preprocess
+                remembering.warn(
+                    f"{artifact.path.name} was timed on pictures of {spec.width} x {spec.height}; resizing larger "
+                    "frames, which it does itself, comes on top (end to end has it)"
+                )
         found = probe_devices(plan.devices, remembering, launch)
         devices = {device.name: device for device in (_without_twins(found) if plan.distinct else found)}
         arms = _arms(plan, devices)
         try:
-            _load(arms, prepared, [photographs[i] for i in prepared.readable], remembering, limits, launch)
-            _take_turns(arms, plan.rounds, remembering, limits)
+            load_arms(arms, prepared, [photographs[i] for i in prepared.readable], remembering, limits, launch)
+            take_turns(arms, plan.rounds, remembering, limits)
             _finish(arms, len(prepared.readable) if chosen else 0, remembering, limits)
         finally:
             for arm in arms:
@@ -149,7 +157,7 @@ def _arms(plan: Plan, devices: dict[str, Device]) -> list[Arm]:
     return arms
 
 
-def _load(
+def load_arms(
     arms: Sequence[Arm],
     prepared: Prepared,
     photographs: Sequence[Path],
@@ -180,7 +188,7 @@ def _load(
             task.advance()
 
 
-def _take_turns(arms: Sequence[Arm], rounds: int, reporter: Reporter, limits: Limits) -> None:
+def take_turns(arms: Sequence[Arm], rounds: int, reporter: Reporter, limits: Limits) -> None:
     running = [arm for arm in arms if not arm.reason]
     with reporter.task("measuring", len(running) * rounds) as task:
         for order in turns(len(running), rounds):

@@ -15,7 +15,8 @@ from toolchain.cli.console import Console, output_options
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from toolchain.artifact import Artifact, Card
+    from toolchain.artifact import Artifact
+    from toolchain.card import Card
 
 
 @click.command(
@@ -95,6 +96,8 @@ def _runtimes(whole: Artifact) -> str:
 
 def _preprocess(card: Card) -> str:
     spec = card.preprocess
+    if card.input == "frame":
+        return f"any size, RGB; the graph scales and cuts to {spec.width} x {spec.height}"
     if spec.resize == "squash":
         return f"scaled to {spec.width} x {spec.height} ({spec.interpolation}), RGB"
     scaled = f"shortest edge scaled to {spec.shortest_edge} ({spec.interpolation})"

@@ -38,6 +38,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     from toolchain.bench import report as reports
     from toolchain.bench.runner import Plan, bench
     from toolchain.export.exporting import export
+    from toolchain.export.promises import Settings as Int8
     from toolchain.ready_made import ready_made_weights
     from toolchain.training.finetune import finetune
     from toolchain.training.settings import Settings
@@ -53,10 +54,10 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     run = finetune(settings, run_folder, command="edgetl demo", reporter=console)
 
     console.say("2/5 exporting, float32 and int8")
-    done = export(run_folder, int8=True, reporter=console)
+    done = export(run_folder, int8=Int8(max_drop_pp=1.0), reporter=console)
 
     console.say("3/5 measuring on this machine")
-    files = [path for path in (done.float_file, done.int8_file) if path]
+    files = [done.float_file, *dict.fromkeys(done.int8_files.values())]
     plan = Plan(tuple(read_artifact(Path(path)) for path in files), DEVICES, rounds=4, data="drawn-pets")
     report = bench(plan, console)
     reports.write(report, folder / "bench")
@@ -65,15 +66,16 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     seen = _watch(find_artifact(run_folder), folder / "clip.mp4", seed)
 
     console.say("5/5 done")
+    chosen = [attempt for attempt in done.attempts if attempt.chosen_for]
     document: dict[str, Any] = {
         "out": str(folder),
         "seconds": round(time.perf_counter() - started, 1),
         "finetune": {"kept": run.model.kept, "test_top1": run.metrics["test"].top1, "n": run.metrics["test"].n},
         "export": {
-            "drop_pp": next((attempt.drop_pp for attempt in done.attempts if attempt.chosen), None),
+            "drop_pp": {hop.device: hop.drop_pp for attempt in chosen for hop in attempt.hops},
             "broken": done.broken,
             "float_mb": done.float_mb,
-            "int8_mb": next((attempt.size_mb for attempt in done.attempts if attempt.chosen), None),
+            "int8_mb": next((attempt.size_mb for attempt in chosen), None),
         },
         "bench": [
             {
@@ -111,14 +113,17 @@ def _summary(document: dict[str, Any]) -> tuple[RenderableType, ...]:
     trained, exported, seen = document["finetune"], document["export"], document["camera"]
     lines = [
         f"Trained ({trained['kept']} kept): top-1 {trained['test_top1']:.3f} on {trained['n']} drawn pictures.",
-        f"int8: {exported['drop_pp']:.2f} pp of top-1 lost on validation, "
-        f"{exported['int8_mb']:.1f} MB instead of {exported['float_mb']:.1f} MB.",
+        *(
+            f"int8 on {device}: {drop_pp:.2f} pp of top-1 lost on validation, "
+            f"{exported['int8_mb']:.1f} MB instead of {exported['float_mb']:.1f} MB."
+            for device, drop_pp in exported["drop_pp"].items()
+        ),
         f"Camera: {seen['frames_answered']} of {seen['frames_in']} frames answered, "
         f"p95 frame age {seen['age_ms']['p95']:.0f} ms, {seen['right']:.0%} of answers right.",
         f"All of it, in {document['seconds']:.0f} s: {document['out']}",
     ]
     if exported["broken"]:
-        lines.insert(0, f"Promise broken: {exported['broken']}")
+        lines.insert(0, f"Promise broken: {'; '.join(exported['broken'].values())}")
     return table, *lines
 
 

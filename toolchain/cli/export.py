@@ -15,31 +15,62 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.export.exporting import Exported
+    from toolchain.export.job import Hop
+    from toolchain.export.promises import Attempt
 
 
 @click.command(
     help="""Write a run as one ONNX file, and quantise it.
 
 RUN_DIR is what `edgetl finetune` wrote. The file holds weights, class names and preprocessing; what was measured
-goes in too."""
+goes in too.
+
+int8 makes two promises: it loses at most --max-drop, and it is faster than float. Recipes are tried and timed on
+this machine; where none keeps both promises on a target, that is said, with exit code 1."""
 )
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--int8", is_flag=True, help="Write model.int8.onnx too; exit 1 if it loses more than --max-drop.")
+@click.option("--int8", is_flag=True, help="Write model.int8.onnx too; exit 1 if a promise is broken.")
 @click.option(
     "--max-drop",
     "max_drop_pp",
     type=click.FloatRange(0, 100),
-    default=1.0,
+    default=0.5,
     show_default=True,
     metavar="PP",
     help="Percentage points of validation top-1 that int8 (and --int8-weights) may lose.",
+)
+@click.option(
+    "--min-speed-up",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    metavar="R",
+    help="int8 must be more than R times as fast as float on this machine; 0: do not measure it.",
 )
 @click.option(
     "--target",
     default="any",
     show_default=True,
     metavar="DEVICE",
-    help="Where int8 must keep its promise: a device, or any (ort:cpu and openvino:CPU).",
+    help="Where int8 must keep its promises: a device, or any (ort:cpu and openvino:CPU).",
+)
+@click.option("--qat", is_flag=True, help="Train the int8 network too, with the float one as its teacher.")
+@click.option(
+    "--qat-epochs", type=click.IntRange(1, 100), default=1, show_default=True, metavar="N", help="With --qat."
+)
+@click.option("--symmetric", is_flag=True, help="int8 around 0 and float biases, as TensorRT reads it.")
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=3.0,
+    show_default=True,
+    metavar="M",
+    help="Try no further int8 recipes after this time; --qat comes on top.",
+)
+@click.option(
+    "--raw-frame",
+    is_flag=True,
+    help="Write model.frame.onnx too: frames of any size go in, and the graph resizes.",
 )
 @click.option("--fp16", is_flag=True, help="Write model.fp16.onnx too: half the size, for GPUs and NPUs.")
 @click.option(
@@ -52,7 +83,13 @@ def command(
     run_dir: Path,
     int8: bool,
     max_drop_pp: float,
+    min_speed_up: float,
     target: str,
+    qat: bool,
+    qat_epochs: int,
+    symmetric: bool,
+    max_minutes: float,
+    raw_frame: bool,
     fp16: bool,
     int8_weights: bool,
     openvino: bool,
@@ -61,18 +98,21 @@ def command(
 ) -> int | None:
     from toolchain.export.exporting import export
     from toolchain.export.further import Further
+    from toolchain.export.promises import Settings
 
-    further = Further(openvino, fp16, int8_weights)
+    settings = Settings(max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes)
     done = export(
-        run_dir, int8=int8, max_drop_pp=max_drop_pp, target=target, out=out, further=further, reporter=console
+        run_dir,
+        int8=settings if int8 or qat or symmetric else None,
+        target=target,
+        out=out,
+        further=Further(openvino, fp16, int8_weights, raw_frame),
+        reporter=console,
     )
     console.result(done, *_summary(done))
-    broken = [one.broken for one in done.further if one.broken]
-    for sentence in broken:
-        console.warn(sentence)
-    if done.broken:
-        console.warn(f"{done.broken}; the file is left as {done.int8_file}")
-        return ExitCode.PROMISE_BROKEN
+    broken = [*done.broken.values(), *(one.broken for one in done.further if one.broken)]
+    for reason in broken:
+        console.warn(reason)
     return ExitCode.PROMISE_BROKEN if broken else None
 
 
@@ -80,34 +120,50 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
     from rich.table import Table
 
     table = Table(
-        "file", "device", "top-1", "per-class top-1", "agreement", "drop (95 % at most)", "logits differ by",
+        *("file", "device", "top-1", "per-class", "agreement", "logits differ", "drop (95 % at most)", "speed-up"),
         title=f"On {done.n} validation photographs",
-    )  # fmt: skip
-    rows = [(Path(done.float_file).name, hop) for hop in done.float_hops]
+    )
+    for hop in done.float_hops:
+        table.add_row(Path(done.float_file).name, *_cells(hop), "", "")
     for attempt in done.attempts:
-        name = Path(done.int8_file or "").name if attempt.chosen else "tried"
-        label = f"{name}: {attempt.label}"
-        rows += [(label, hop) for hop in attempt.hops]
-    rows += [(Path(one.file).name, hop) for one in done.further for hop in one.hops]
-    for label, hop in rows:
-        accuracy = hop.accuracy
-        drop = "" if hop.drop_pp is None else f"{hop.drop_pp:.2f} pp ({hop.drop_upper_pp:.2f})"
-        table.add_row(
-            label,
-            hop.device,
-            f"{accuracy.top1:.3f}",
-            f"{accuracy.per_class_top1:.3f}",
-            f"{accuracy.agreement:.3f}",
-            drop,
-            f"{hop.relative_difference:.1e}",
-        )
+        for hop in attempt.hops:
+            chosen = hop.device in attempt.chosen_for
+            name = Path(done.int8_files[hop.device]).name + ": " if chosen else ""
+            style = "bold" if chosen else ""
+            table.add_row(
+                name + attempt.label, *_cells(hop), _drop(hop), _speed_up(attempt, hop.device), style=style
+            )
+    for one in done.further:
+        for hop in one.hops:
+            table.add_row(Path(one.file).name, *_cells(hop), _drop(hop), "")
     lines = [f"{done.float_file}: {done.float_mb:.2f} MB"]
-    chosen = next((attempt for attempt in done.attempts if attempt.chosen), None)
-    if chosen:
-        lines.append(f"{done.int8_file}: {chosen.size_mb:.2f} MB, {chosen.size_mb / done.float_mb:.2f} of float")
+    for file in dict.fromkeys(done.int8_files.values()):
+        size_mb = Path(file).stat().st_size / 1e6
+        lines.append(f"{file}: {size_mb:.2f} MB, {size_mb / done.float_mb:.2f} of float")
     for one in done.further:
         size = f"{one.size_mb:.2f} MB, {one.size_mb / done.float_mb:.2f} of float"
         lines.append(f"{one.file}: {'not written' if one.broken else size}")
     if not done.broken:
         lines.append(f"Next: edgetl bench {shlex.quote(done.run)}")
     return table, *lines
+
+
+def _cells(hop: Hop) -> tuple[str, ...]:
+    accuracy = hop.accuracy
+    return (
+        hop.device,
+        f"{accuracy.top1:.3f}",
+        f"{accuracy.per_class_top1:.3f}",
+        f"{accuracy.agreement:.3f}",
+        f"{accuracy.relative_difference:.1e}",
+    )
+
+
+def _drop(hop: Hop) -> str:
+    return f"{hop.drop_pp:.2f} pp ({hop.drop_upper_pp:.2f})"
+
+
+def _speed_up(attempt: Attempt, device: str) -> str:
+    """By number of threads."""
+    found = [f"{speed.ratio:.2f}x ({speed.threads}t)" for speed in attempt.speeds if speed.device == device]
+    return " ".join(found) or "not timed"

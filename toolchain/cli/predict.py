@@ -105,9 +105,7 @@ def _answers(
 
 
 def _infer(classifier: Classifier, pictures: Sequence[Image], top: int) -> list[Prediction]:
-    import numpy as np
-
-    return classifier.interpret(classifier.runtime.infer(np.stack(pictures)), top) if pictures else []
+    return classifier.interpret(classifier.infer(pictures), top) if pictures else []
 
 
 def _batches(paths: Iterable[Path]) -> Iterator[list[Path]]:

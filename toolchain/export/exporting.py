@@ -1,94 +1,47 @@
-"""From a run to its deployable files: the float artifact, and the int8 one if its accuracy holds."""
+"""From a run to its deployable files: the float artifact, and int8 ones if they keep their promises."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
 from toolchain._version import __version__
-from toolchain.artifact import (
-    CARD_SCHEMA,
-    FLOAT_FILE,
-    Accuracy,
-    Artifact,
-    Card,
-    Recipe,
-    Source,
-    make_artifact,
-    write_artifact,
-)
+from toolchain.artifact import FLOAT_FILE, make_artifact, write_artifact
 from toolchain.backbones import build, normalised
+from toolchain.card import CARD_SCHEMA, Card, Source
 from toolchain.errors import ArtifactError, BadInputError, MissingError, PromiseBrokenError
+from toolchain.export.frame_files import write_frame_files
 from toolchain.export.further import Further, Written, write_further
-from toolchain.export.measure import Sample, accuracy_of, logits_on, lost, read_sample, relative_difference
+from toolchain.export.int8 import make_int8
+from toolchain.export.job import Hop, Job
+from toolchain.export.measure import Sample, accuracy_of, logits_on, read_sample
 from toolchain.export.onnx_writer import to_onnx
-from toolchain.export.quantise import QUANTISERS, quantise
+from toolchain.export.promises import Attempt, Settings
 from toolchain.progress import Reporter, Silent
 from toolchain.runs import WEIGHTS_FILE, Run, read_run, read_splits
 from toolchain.runtimes.devices import parse_device, probe
 
 TARGETS = ("ort:cpu", "openvino:CPU")
-"""What `--target any` stands for: the file must keep its promise on all of these that are installed."""
+"""What `--target any` stands for: the file must keep its promises on all of these that are installed."""
 
 MAX_RELATIVE_DIFFERENCE = 1e-4
 MIN_AGREEMENT = 0.999
-MAX_CALIBRATION = 300
-DEFAULT_MAX_DROP_PP = 1.0
 
 Logits = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Hop:
-    """One file on one device.
-
-    `relative_difference` is the largest difference of logits from the trained network's, relative to its largest
-    logit. `drop_pp` is the top-1 lost against float on the same device, over the photographs and their mirror
-    images; at most `drop_upper_pp` with 95 % confidence.
-    """
-
-    device: str
-    relative_difference: float
-    accuracy: Accuracy
-    drop_pp: float | None = None
-    drop_upper_pp: float | None = None
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One int8 recipe that was tried, and what it lost on each target."""
-
-    label: str
-    quantiser: str
-    settings: dict[str, Any]
-    hops: tuple[Hop, ...]
-    size_mb: float
-    chosen: bool = False
-
-    @property
-    def drop_pp(self) -> float:
-        """The largest drop on any target."""
-        return max(hop.drop_pp or 0.0 for hop in self.hops)
-
-    @property
-    def agreement(self) -> float:
-        """The smallest agreement with the trained network on any target."""
-        return min(hop.accuracy.agreement or 0.0 for hop in self.hops)
 
 
 @dataclass(frozen=True)
 class Exported:
     """What `export` wrote and measured on the run's validation split of `n` photographs.
 
-    `broken` says which promise int8 did not keep; `int8_file` is then the rejected file.
+    `int8_files` are int8 files by device. `broken` says, by device, which promise no int8 file kept; what lies in
+    `int8_files` for it then is the rejected file, if anything.
     """
 
     run: str
@@ -97,54 +50,28 @@ class Exported:
     float_file: str
     float_mb: float
     float_hops: tuple[Hop, ...]
-    int8_file: str | None = None
     max_drop_pp: float | None = None
     attempts: tuple[Attempt, ...] = ()
-    broken: str | None = None
+    int8_files: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
     further: tuple[Written, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What all steps of one export share. `reference` are the trained network's logits on `sample` in PyTorch."""
-
-    run: Run
-    model: onnx.ModelProto
-    sample: Sample
-    reference: Logits
-    devices: tuple[str, ...]
-    reporter: Reporter
-
-    def hop(
-        self, model: onnx.ModelProto, card: Card, path: Path, device: str, base: Logits | None
-    ) -> tuple[Hop, Logits]:
-        """Measure a file that is not written yet; `base` are the float file's logits on the same device."""
-        return self.hop_of(make_artifact(model, card, path), device, base)
-
-    def hop_of(self, artifact: Artifact, device: str, base: Logits | None) -> tuple[Hop, Logits]:
-        """Measure an artifact; `base` are the float file's logits on the same device."""
-        logits = logits_on(artifact, device, self.sample.views)
-        accuracy = accuracy_of(logits, self.reference, self.sample, device, artifact.card.precision)
-        difference = relative_difference(logits, self.reference)
-        drop, upper = (None, None) if base is None else lost(base, logits, self.sample.labels)
-        return Hop(device, difference, accuracy, drop, upper), logits
 
 
 def export(
     folder: Path,
     *,
-    int8: bool = False,
-    max_drop_pp: float = DEFAULT_MAX_DROP_PP,
+    int8: Settings | None = None,
     target: str = "any",
     out: Path | None = None,
     further: Further = Further(),  # noqa: B008 (frozen)
     reporter: Reporter | None = None,
 ) -> Exported:
-    """Write the run in `folder` as `model.onnx` (or `out`), and with `int8` as `model.int8.onnx` beside it.
+    """Write the run in `folder` as `model.onnx` (or `out`), and with `int8` as int8 beside it.
 
     Everything is measured on the run's validation split before a file is renamed into place. `target` is the device
-    on which int8 must keep its promise, or `any` for ONNX Runtime and OpenVINO both. The promise: at most
-    `max_drop_pp` points of top-1 lost. Where no recipe keeps it, the best is left as `model.int8.rejected.onnx`.
+    on which int8 must keep its promises, or `any` for ONNX Runtime and OpenVINO both: at most `max_drop_pp` points
+    of top-1 lost, and faster than float. `toolchain.export.int8` says what is written. `further` files (float16,
+    int8 weights, OpenVINO's format) are written beside these.
 
     `further` files (float16, int8 weights, OpenVINO's format) are written beside these.
 
@@ -160,88 +87,49 @@ def export(
             f"--out names the ONNX file, and {float_path.name} is OpenVINO's", "Name it model.onnx."
         )
     splits = read_splits(folder)
-    root = Path(run.data.path)
-    sample, calibration = (
-        read_sample(root, split, run.data.split_sha256[split], splits[split], run.data.classes, run.preprocess)
-        for split in ("val", "calibration" if splits["calibration"] else "train")
-    )
+
+    def read(split: str) -> Sample:
+        sha256 = run.data.split_sha256[split]
+        return read_sample(Path(run.data.path), split, sha256, splits[split], run.data.classes, run.preprocess)
+
+    sample = read("val")
     with reporter.task("writing ONNX", 2) as task:
         network = _load_network(folder, run)
-        reference = _torch_logits(network, sample.views)
+        # PyTorch is slow: photographs and mirror images are enough to know that the files are the network.
+        reference = _torch_logits(network, sample.views[: 2 * len(sample.labels)])
         task.advance()
         model = to_onnx(network, run.preprocess, run.temperature)
         task.advance()
-    job = _Job(run, model, sample, reference, devices, reporter)
-
     card = _card(run, folder).with_accuracy(accuracy_of(reference, reference, sample, "torch:cpu", "float32"))
-    measured = [job.hop(model, card, float_path, device, None) for device in devices]
-    hops = tuple(hop for hop, _ in measured)
+    whole = make_artifact(model, card, float_path)
+    bases = {device: logits_on(whole, device, sample.views) for device in devices}
+    hops = tuple(
+        Hop(device, accuracy_of(logits[: len(reference)], reference, sample, device, "float32"))
+        for device, logits in bases.items()
+    )
     _check_parity(hops)
     card = replace(card.with_accuracy(*(hop.accuracy for hop in hops)), runtimes=devices)
     artifact = write_artifact(model, card, float_path)
+    reference = np.concatenate([reference, bases[devices[0]][len(reference) :]])
+    seed = int(run.settings.get("seed", 0))
+    photographs = tuple(Path(run.data.path) / file.name for file in splits["val"])
+    job = Job(model, card, float_path, sample, reference, bases, photographs, read, seed, reporter)
     done = Exported(str(folder), sample.split, len(sample.labels), str(float_path), artifact.size_mb, hops)
-    bases = dict(zip(devices, (logits for _, logits in measured), strict=True))
-    if int8:
-        done = _export_int8(done, job, card, calibration, bases, max_drop_pp)
-    return replace(done, further=write_further(further, job, done, bases, max_drop_pp))
-
-
-def _export_int8(
-    done: Exported, job: _Job, card: Card, calibration: Sample, bases: dict[str, Logits], max_drop_pp: float
-) -> Exported:
-    if not len(calibration.pixels):
-        raise BadInputError(
-            "the run has no calibration photographs", "Add photographs and run `edgetl finetune` again."
+    if int8 is not None:
+        found = make_int8(job, int8)
+        done = replace(
+            done,
+            max_drop_pp=int8.max_drop_pp,
+            attempts=found.attempts,
+            int8_files=found.files,
+            broken=found.broken,
         )
-    images = calibration.pixels[:MAX_CALIBRATION]
-    path = Path(done.float_file).with_suffix(".int8.onnx")
-    tried: list[tuple[Attempt, onnx.ModelProto, Card]] = []
-    with job.reporter.task("int8 recipes", len(QUANTISERS)) as task:
-        for quantiser in QUANTISERS:
-            recipe = Recipe(quantiser.name, quantiser.settings, calibration.split_sha256, len(images))
-            card_int8 = replace(card, precision="int8", recipe=recipe)
-            try:
-                model = quantise(job.model, images, quantiser)
-                hops = tuple(job.hop(model, card_int8, path, device, bases[device])[0] for device in job.devices)
-            except Exception as error:  # quantisers fail in many ways on networks they were not made for
-                job.reporter.warn(f"{quantiser.label} failed: {str(error).strip().splitlines()[0]}")
-                continue
-            finally:
-                task.advance()
-            attempt = Attempt(
-                quantiser.label, quantiser.name, quantiser.settings, hops, round(model.ByteSize() / 1e6, 3)
-            )
-            tried.append((attempt, model, card_int8))
-            drops = ", ".join(f"{hop.device} {hop.drop_pp:+.2f} pp" for hop in hops)
-            job.reporter.say(f"int8 by {quantiser.label}: top-1 lost {drops}; agreement {attempt.agreement:.3f}")
-    if not tried:
-        raise PromiseBrokenError("no quantiser could make an int8 file of this network", "Use the float file.")
-    # Agreement with the float network says more than accuracy: on a few hundred photographs, one or two that
-    # happen to turn right would decide.
-    keeping = [entry for entry in tried if entry[0].drop_pp <= max_drop_pp]
-    best, model, card_int8 = (
-        max(keeping, key=lambda entry: entry[0].agreement)
-        if keeping
-        else min(tried, key=lambda entry: entry[0].drop_pp)
-    )
-    broken = None
-    if not keeping:
-        path = path.with_suffix(".rejected.onnx")
-        broken = (
-            f"int8 loses {best.drop_pp:.2f} pp of top-1 on {len(job.sample.labels)} validation photographs, "
-            f"{best.drop_pp - max_drop_pp:.2f} pp more than --max-drop {max_drop_pp:g}"
-        )
-    measured = tuple(hop.accuracy for hop in best.hops)
-    write_artifact(
-        model, replace(card_int8.with_accuracy(*measured), runtimes=job.devices if keeping else ()), path
-    )
-    return replace(
-        done,
-        int8_file=str(path),
-        max_drop_pp=max_drop_pp,
-        attempts=tuple(replace(attempt, chosen=attempt is best) for attempt, _, _ in tried),
-        broken=broken,
-    )
+    kept = [Path(file) for file in dict.fromkeys(done.int8_files.values()) if len(done.broken) < len(devices)]
+    max_drop_pp = (int8 or Settings()).max_drop_pp
+    written = write_further(further, job, kept, max_drop_pp)
+    if further.raw_frame:
+        written += write_frame_files(job, [float_path, *kept])
+    return replace(done, further=written)
 
 
 def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
@@ -264,11 +152,11 @@ def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
 
 def _check_parity(hops: tuple[Hop, ...]) -> None:
     for hop in hops:
-        agreement = hop.accuracy.agreement or 0.0
-        if hop.relative_difference > MAX_RELATIVE_DIFFERENCE or agreement < MIN_AGREEMENT:
+        agreement, difference = hop.accuracy.agreement or 0.0, hop.accuracy.relative_difference or 0.0
+        if difference > MAX_RELATIVE_DIFFERENCE or agreement < MIN_AGREEMENT:
             raise PromiseBrokenError(
                 f"the exported network answers differently on {hop.device}: logits differ by "
-                f"{hop.relative_difference:.1e} of the largest (at most {MAX_RELATIVE_DIFFERENCE:.0e}), "
+                f"{difference:.1e} of the largest (at most {MAX_RELATIVE_DIFFERENCE:.0e}), "
                 f"agreement {agreement:.4f} (at least {MIN_AGREEMENT})",
                 "Nothing was written. Report it with the versions that `edgetl doctor` shows.",
             )

@@ -5,24 +5,21 @@ Each is measured on the validation split like the others, and is written only if
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from toolchain import files
-from toolchain.artifact import Artifact, Card, Precision, Recipe, make_artifact, read_artifact
+from toolchain.artifact import Artifact, make_artifact, read_artifact
+from toolchain.card import Card, Precision, Recipe
 from toolchain.errors import MissingError
 from toolchain.export.half import largest_activation, to_float16
+from toolchain.export.job import Hop, Job
 from toolchain.export.weight_only import SETTINGS, int8_weights
-
-if TYPE_CHECKING:
-    from toolchain.export.exporting import Exported, Hop, _Job
 
 MIN_AGREEMENT = {"float32": 0.999, "float16": 0.995}
 """Share of photographs and their mirror images with the trained network's top-1. The others promise a drop."""
@@ -33,7 +30,7 @@ PROBED = 64
 
 @dataclass(frozen=True)
 class Further:
-    """What else is wanted. `openvino` is for each ONNX file that is written.
+    """What else is wanted. `openvino` is for each ONNX file that is written, `raw_frame` for float32 and int8.
 
     Raises MissingError when OpenVINO is not installed.
     """
@@ -41,6 +38,7 @@ class Further:
     openvino: bool = False
     fp16: bool = False
     int8_weights: bool = False
+    raw_frame: bool = False
 
     def __post_init__(self) -> None:
         if self.openvino and find_spec("openvino") is None:
@@ -69,30 +67,27 @@ class _Draft:
     make: Callable[[Card], Artifact]
 
 
-def write_further(
-    wanted: Further, job: _Job, done: Exported, bases: Mapping[str, NDArray[np.float32]], max_drop_pp: float
-) -> tuple[Written, ...]:
-    """Write what is `wanted` beside the files of `done`; `bases` are the float file's logits on each device."""
-    base_files = 2 if done.int8_file and not done.broken else 1
+def write_further(wanted: Further, job: Job, int8_files: Sequence[Path], max_drop_pp: float) -> tuple[Written, ...]:
+    """Write what is `wanted` beside the float file, and beside `int8_files`, which are written already."""
+    base_files = 1 + len(int8_files)
     total = wanted.openvino * base_files + (wanted.fp16 + wanted.int8_weights) * (1 + wanted.openvino)
     written: list[Written] = []
     if not total:
         return ()
     with job.reporter.task("further files", total) as task:
-        for draft in _drafts(wanted, job, done):
-            written.append(_measure_and_write(draft, job, bases, max_drop_pp))
+        for draft in _drafts(wanted, job, int8_files):
+            written.append(_measure_and_write(draft, job, max_drop_pp))
             task.advance()
     return tuple(written)
 
 
-def _drafts(wanted: Further, job: _Job, done: Exported) -> Iterator[_Draft]:
-    path = Path(done.float_file)
+def _drafts(wanted: Further, job: Job, int8_files: Sequence[Path]) -> Iterator[_Draft]:
+    path = job.path
     plain = read_artifact(path)
     if wanted.openvino:
         yield _openvino(plain, path, job)
-        if done.int8_file and not done.broken:
-            int8 = Path(done.int8_file)
-            yield _openvino(read_artifact(int8), int8, job)
+        for file in int8_files:
+            yield _openvino(read_artifact(file), file, job)
     if wanted.fp16:
         largest = largest_activation(job.model, job.sample.pixels[:PROBED])
         settings = {"arithmetic": "float16; pixels and softmax float32", "largest_activation": round(largest, 1)}
@@ -113,14 +108,12 @@ def _drafts(wanted: Further, job: _Job, done: Exported) -> Iterator[_Draft]:
             yield _openvino(made, made.path, job)
 
 
-def _onnx(
-    model: onnx.ModelProto, precision: Precision, recipe: Recipe, card: Card, path: Path, job: _Job
-) -> _Draft:
+def _onnx(model: onnx.ModelProto, precision: Precision, recipe: Recipe, card: Card, path: Path, job: Job) -> _Draft:
     card = replace(card, precision=precision, recipe=recipe)
     return _Draft(card, job.devices, lambda card: make_artifact(model, card, path))
 
 
-def _openvino(source: Artifact, path: Path, job: _Job, *, half: bool = False) -> _Draft:
+def _openvino(source: Artifact, path: Path, job: Job, *, half: bool = False) -> _Draft:
     """The finished ONNX content of `source` in OpenVINO's format; `path` is that of the ONNX file beside it."""
     from toolchain.export.openvino_ir import make_ir
 
@@ -130,11 +123,9 @@ def _openvino(source: Artifact, path: Path, job: _Job, *, half: bool = False) ->
     )
 
 
-def _measure_and_write(
-    draft: _Draft, job: _Job, bases: Mapping[str, NDArray[np.float32]], max_drop_pp: float
-) -> Written:
+def _measure_and_write(draft: _Draft, job: Job, max_drop_pp: float) -> Written:
     artifact = draft.make(draft.card)
-    hops = tuple(job.hop_of(artifact, device, bases.get(device, job.reference))[0] for device in draft.devices)
+    hops = tuple(job.hop(artifact, device) for device in draft.devices)
     broken = _broken(artifact, hops, max_drop_pp)
     if not broken:
         own = tuple(hop.accuracy for hop in hops)

@@ -14,7 +14,8 @@ import onnx
 import openvino
 
 from toolchain import files, ir
-from toolchain.artifact import Artifact, Card, parse_ir
+from toolchain.artifact import Artifact, parse_ir
+from toolchain.card import Card
 
 
 def make_ir(onnx_file: bytes, card: Card, path: Path, *, half: bool = False) -> Artifact:

@@ -23,6 +23,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from toolchain.export.qdq import BIAS_BITS
+
 # NNCF sends usage statistics unless it believes that it runs in its makers' own CI.
 os.environ.setdefault("NNCF_CI", "1")
 
@@ -101,17 +103,18 @@ def _for_integer_kernels(model: onnx.ModelProto) -> onnx.ModelProto:
                 scale = np.broadcast_to(value(image.input[1]) * value(weight.input[1]), bias.shape).astype(
                     np.float32
                 )
-                limits = np.iinfo(np.int32)
-                rounded = np.clip(np.round(bias.astype(np.float64) / scale), limits.min, limits.max).astype(
-                    np.int32
-                )
-                inputs = [
-                    add(f"{name}_int32", rounded),
-                    add(f"{name}_scale", scale),
-                    add(f"{name}_zero", np.zeros(bias.shape, np.int32)),
-                ]
-                nodes.append(onnx.helper.make_node("DequantizeLinear", inputs, [name], name=f"{name}_dq", axis=0))
-                node.input[2] = name
+                rounded = np.round(bias.astype(np.float64) / scale)
+                # Inputs that were always 0 have next to no scale: such a bias does not fit, and stays float.
+                if np.abs(rounded).max() < 2**BIAS_BITS:
+                    inputs = [
+                        add(f"{name}_int32", rounded.astype(np.int32)),
+                        add(f"{name}_scale", scale),
+                        add(f"{name}_zero", np.zeros(bias.shape, np.int32)),
+                    ]
+                    nodes.append(
+                        onnx.helper.make_node("DequantizeLinear", inputs, [name], name=f"{name}_dq", axis=0)
+                    )
+                    node.input[2] = name
         nodes.append(node)
     nodes = [copy.deepcopy(node) for node in nodes]
     del graph.node[:]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from toolchain.artifact import Reject
+from toolchain.card import Reject
 from toolchain.rejection import Score, scores
 from toolchain.runs import Rejection
 

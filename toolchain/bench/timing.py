@@ -1,0 +1,66 @@
+"""Latencies of a few artifacts side by side, each on each device in a process of its own, taking turns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.artifact import Artifact
+from toolchain.bench.arm import Arm
+from toolchain.bench.inputs import Prepared
+from toolchain.bench.process import WorkerProcess
+from toolchain.bench.runner import Limits, load_arms, take_turns
+from toolchain.progress import Reporter
+
+ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Median latency of one photograph in milliseconds, None with the `reason` where it could not be measured."""
+
+    artifact: Artifact
+    device: str
+    threads: int
+    p50_ms: float | None
+    reason: str = ""
+
+
+def time_artifacts(
+    artifacts: Sequence[Artifact],
+    devices: Sequence[str],
+    threads: Sequence[int],
+    pixels: NDArray[np.uint8],
+    reporter: Reporter,
+) -> list[Timed]:
+    """Measure every artifact on every device with every number of threads, in rounds.
+
+    `pixels` are preprocessed photographs, uint8 [n, height, width, 3], which all artifacts take. The artifacts must
+    be files: each process reads its own.
+    """
+    arms = [Arm(artifact, device, count, 1) for artifact in artifacts for device in devices for count in threads]
+    with TemporaryDirectory(prefix="edgetl-timing-") as name:
+        path = Path(name) / "pictures"
+        path.write_bytes(pixels.tobytes())
+        prepared = Prepared({artifact.card.preprocess: path for artifact in artifacts}, tuple(range(len(pixels))))
+        try:
+            load_arms(arms, prepared, [], reporter, Limits(), WorkerProcess)
+            take_turns(arms, ROUNDS, reporter, Limits())
+        finally:
+            for arm in arms:
+                arm.close()
+    return [
+        Timed(
+            arm.artifact,
+            arm.device,
+            arm.threads,
+            float(np.median(np.concatenate(arm.rounds))) if arm.rounds and not arm.reason else None,
+            arm.reason,
+        )
+        for arm in arms
+    ]

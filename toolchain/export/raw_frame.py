@@ -1,0 +1,216 @@
+"""Resizing and cropping inside the graph: a frame of any size goes in, as the camera gives it.
+
+It is what `Preprocess` does with OpenCV, in operators that every runtime has. Area scaling is separable: each
+output row is a weighted mean of source rows, each output column of source columns, so two matrices of weights, made
+for the size of the frame, do it exactly. ONNX's own Resize with antialiasing weights by triangles instead.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import helper, parser
+
+from toolchain.preprocess import Preprocess
+
+FRAME = ("batch", "height", "width", 3)
+
+
+def with_raw_frame(model: onnx.ModelProto, spec: Preprocess) -> onnx.ModelProto:
+    """A copy of `model` whose input `image` is uint8 [batch, height, width, 3] of any height and width.
+
+    Frames are RGB and turned the right way up; all frames of a batch have one size. `model` takes pictures that
+    were preprocessed by `spec`.
+    """
+    resize = parser.parse_model(_text(spec, model))
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    graph = whole.graph
+    for node in graph.node:
+        node.input[:] = ["frame_resized" if name == "image" else name for name in node.input]
+    rest = list(graph.node)
+    del graph.node[:], graph.input[:]
+    graph.node.extend([*resize.graph.node, *rest])
+    graph.input.append(helper.make_tensor_value_info("image", onnx.TensorProto.UINT8, FRAME))
+    return whole
+
+
+def _text(spec: Preprocess, model: onnx.ModelProto) -> str:
+    opset = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    sizes = _squashed(spec) if spec.resize == "squash" else _shortest_edge(spec)
+    return f"""<ir_version: {model.ir_version}, opset_import: ["": {opset}]>
+resize (uint8[batch, height, width, 3] image) => (uint8[batch, {spec.height}, {spec.width}, 3] frame_resized) {{
+  frame_shape = Shape(image)
+  frame_zero = Constant<value_int = 0>()
+  frame_one = Constant<value_int = 1>()
+  frame_two = Constant<value_int = 2>()
+  frame_axes = Constant<value_ints = [1, 2]>()
+  frame_h = Gather(frame_shape, frame_one)
+  frame_w = Gather(frame_shape, frame_two)
+  {sizes}
+  {_axis("y", "frame_h", spec.height)}
+  {_axis("x", "frame_w", spec.width)}
+  {_choice(spec)}
+  frame_starts = Concat<axis = 0>(frame_y_first_list, frame_x_first_list)
+  frame_ends = Concat<axis = 0>(frame_y_last_list, frame_x_last_list)
+  frame_part = Slice(image, frame_starts, frame_ends, frame_axes)
+  frame_bytes = Transpose<perm = [0, 3, 1, 2]>(frame_part)
+  frame_float = Cast<to = 1>(frame_bytes)
+  frame_rows = MatMul(frame_y_weights, frame_float)
+  frame_x_turned = Transpose<perm = [1, 0]>(frame_x_weights)
+  frame_both = MatMul(frame_rows, frame_x_turned)
+  frame_round = Round(frame_both)
+  frame_low = Constant<value_float = 0.0>()
+  frame_high = Constant<value_float = 255.0>()
+  frame_clipped = Clip(frame_round, frame_low, frame_high)
+  frame_integers = Cast<to = 2>(frame_clipped)
+  frame_resized = Transpose<perm = [0, 2, 3, 1]>(frame_integers)
+}}"""
+
+
+def _squashed(spec: Preprocess) -> str:
+    return f"""
+  frame_y_new = Constant<value_int = {spec.height}>()
+  frame_x_new = Constant<value_int = {spec.width}>()
+  frame_y_start = Identity(frame_zero)
+  frame_x_start = Identity(frame_zero)"""
+
+
+def _shortest_edge(spec: Preprocess) -> str:
+    """Sides after scaling, rounded half to even as Python does, and where the centre begins."""
+    lines = f"""
+  frame_short = Min(frame_h, frame_w)
+  frame_short2 = Mul(frame_short, frame_two)
+  frame_edge = Constant<value_int = {spec.shortest_edge}>()"""
+    for axis, source, size in (("y", "frame_h", spec.height), ("x", "frame_w", spec.width)):
+        p = f"frame_{axis}"
+        lines += f"""
+  {p}_times = Mul({source}, frame_edge)
+  {p}_times2 = Mul({p}_times, frame_two)
+  {p}_sum = Add({p}_times2, frame_short)
+  {p}_up = Div({p}_sum, frame_short2)
+  {p}_rest = Mod({p}_sum, frame_short2)
+  {p}_odd = Mod({p}_up, frame_two)
+  {p}_is_half = Equal({p}_rest, frame_zero)
+  {p}_is_odd = Equal({p}_odd, frame_one)
+  {p}_down = And({p}_is_half, {p}_is_odd)
+  {p}_less = Cast<to = 7>({p}_down)
+  {p}_even = Sub({p}_up, {p}_less)
+  {p}_new = Max({p}_even, frame_edge)
+  {p}_size = Constant<value_int = {size}>()
+  {p}_spare = Sub({p}_new, {p}_size)
+  {p}_start = Div({p}_spare, frame_two)"""
+    return lines
+
+
+def _axis(axis: str, source: str, size: int) -> str:
+    """Which source pixels are needed, and both kinds of weights for them, float32 [size, pixels].
+
+    `far`: the share of each output pixel that lies in a source pixel. `near`: two neighbours, for enlarging.
+    """
+    p = f"frame_{axis}"
+    return f"""
+  {p}_source = Cast<to = 1>({source})
+  {p}_new_float = Cast<to = 1>({p}_new)
+  {p}_scale = Div({p}_source, {p}_new_float)
+  {p}_start_float = Cast<to = 1>({p}_start)
+  {p}_count = Constant<value_int = {size}>()
+  {p}_range = Range(frame_zero, {p}_count, frame_one)
+  {p}_range_float = Cast<to = 1>({p}_range)
+  {p}_out = Add({p}_range_float, {p}_start_float)
+  {p}_size_float = Constant<value_float = {float(size)}>()
+  {p}_end = Add({p}_start_float, {p}_size_float)
+  {p}_from = Mul({p}_start_float, {p}_scale)
+  {p}_to = Mul({p}_end, {p}_scale)
+  {p}_from_floor = Floor({p}_from)
+  {p}_from_integer = Cast<to = 7>({p}_from_floor)
+  {p}_from_before = Sub({p}_from_integer, frame_one)
+  {p}_first = Max({p}_from_before, frame_zero)
+  {p}_to_ceil = Ceil({p}_to)
+  {p}_to_integer = Cast<to = 7>({p}_to_ceil)
+  {p}_to_after = Add({p}_to_integer, frame_two)
+  {p}_last = Min({p}_to_after, {source})
+  {p}_list = Constant<value_ints = [0]>()
+  {p}_first_list = Unsqueeze({p}_first, {p}_list)
+  {p}_last_list = Unsqueeze({p}_last, {p}_list)
+  {p}_pixels_integer = Range({p}_first, {p}_last, frame_one)
+  {p}_pixels_float = Cast<to = 1>({p}_pixels_integer)
+  {p}_pixels = Unsqueeze({p}_pixels_float, {p}_list)
+  {p}_second = Constant<value_ints = [1]>()
+  {p}_rows = Unsqueeze({p}_out, {p}_second)
+  {p}_unit = Constant<value_float = 1.0>()
+  {p}_pixel_end = Add({p}_pixels, {p}_unit)
+  {p}_low = Mul({p}_rows, {p}_scale)
+  {p}_high = Add({p}_low, {p}_scale)
+  {p}_right = Min({p}_pixel_end, {p}_high)
+  {p}_left = Max({p}_pixels, {p}_low)
+  {p}_width = Sub({p}_right, {p}_left)
+  {p}_overlap = Relu({p}_width)
+  {p}_total = ReduceSum<keepdims = 1>({p}_overlap, {p}_second)
+  {p}_far = Div({p}_overlap, {p}_total)
+  {p}_zero = Constant<value_float = 0.0>()
+  {p}_most = Sub({p}_source, {p}_unit)"""
+
+
+def _choice(spec: Preprocess) -> str:
+    """Weights for two neighbours as OpenCV has them for this interpolation, and which of both kinds is used."""
+    lines = ""
+    for axis in ("y", "x"):
+        p = f"frame_{axis}"
+        if spec.interpolation == "area":
+            # In integers: a float that is a little less than 50 would take another pixel.
+            source = f"frame_{'h' if axis == 'y' else 'w'}"
+            lines += f"""
+  {p}_index_list = Add({p}_range, {p}_start)
+  {p}_index = Unsqueeze({p}_index_list, {p}_second)
+  {p}_index_scaled = Mul({p}_index, {source})
+  {p}_at_integer = Div({p}_index_scaled, {p}_new)
+  {p}_at = Cast<to = 1>({p}_at_integer)
+  {p}_at_next = Add({p}_at, {p}_unit)
+  {p}_index_next = Add({p}_index, frame_one)
+  {p}_at_integer_next = Add({p}_at_integer, frame_one)
+  {p}_next_scaled = Mul({p}_index_next, {source})
+  {p}_reached = Mul({p}_at_integer_next, {p}_new)
+  {p}_beyond_integer = Sub({p}_next_scaled, {p}_reached)
+  {p}_beyond_float = Cast<to = 1>({p}_beyond_integer)
+  {p}_beyond = Div({p}_beyond_float, {p}_source)
+  {p}_beyond_floor = Floor({p}_beyond)
+  {p}_fraction = Sub({p}_beyond, {p}_beyond_floor)
+  {p}_is_beyond = Greater({p}_beyond, {p}_zero)
+  {p}_share = Where({p}_is_beyond, {p}_fraction, {p}_zero)"""
+        else:
+            lines += f"""
+  {p}_half = Constant<value_float = 0.5>()
+  {p}_middle = Add({p}_rows, {p}_half)
+  {p}_scaled = Mul({p}_middle, {p}_scale)
+  {p}_place_any = Sub({p}_scaled, {p}_half)
+  {p}_place_low = Max({p}_place_any, {p}_zero)
+  {p}_place = Min({p}_place_low, {p}_most)
+  {p}_at = Floor({p}_place)
+  {p}_at_next = Add({p}_at, {p}_unit)
+  {p}_share = Sub({p}_place, {p}_at)"""
+        lines += f"""
+  {p}_neighbour = Min({p}_at_next, {p}_most)
+  {p}_is_at = Equal({p}_pixels, {p}_at)
+  {p}_is_neighbour = Equal({p}_pixels, {p}_neighbour)
+  {p}_at_float = Cast<to = 1>({p}_is_at)
+  {p}_neighbour_float = Cast<to = 1>({p}_is_neighbour)
+  {p}_rest_share = Sub({p}_unit, {p}_share)
+  {p}_at_weight = Mul({p}_at_float, {p}_rest_share)
+  {p}_neighbour_weight = Mul({p}_neighbour_float, {p}_share)
+  {p}_near = Add({p}_at_weight, {p}_neighbour_weight)"""
+    if spec.interpolation == "linear":
+        return (
+            lines
+            + """
+  frame_y_weights = Identity(frame_y_near)
+  frame_x_weights = Identity(frame_x_near)"""
+        )
+    return (
+        lines
+        + """
+  frame_y_shrinks = GreaterOrEqual(frame_y_scale, frame_y_unit)
+  frame_x_shrinks = GreaterOrEqual(frame_x_scale, frame_x_unit)
+  frame_shrinks = And(frame_y_shrinks, frame_x_shrinks)
+  frame_y_weights = Where(frame_shrinks, frame_y_far, frame_y_near)
+  frame_x_weights = Where(frame_shrinks, frame_x_far, frame_x_near)"""
+    )
