@@ -2,7 +2,8 @@
 
     edgetl export RUN && python benchmarks/int8/compare.py RUN --out benchmarks/int8/results
 
-Beside the recipes that `edgetl export --int8` tries stand the plain defaults of both quantisers. Accuracy is that
+Beside the recipes that `edgetl export --int8` tries stand the plain defaults of both quantisers, and
+operators with weights alone, as Ultralytics does it. Accuracy is that
 of the test split through the deployed pipeline; latencies are measured as `edgetl bench` does, arms taking turns.
 """
 
@@ -11,16 +12,19 @@ from __future__ import annotations
 import argparse
 import csv
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
 
-from toolchain.artifact import Recipe, read_artifact, write_artifact
+from toolchain.artifact import read_artifact, write_artifact
 from toolchain.bench.runner import Plan, bench
+from toolchain.card import Recipe
 from toolchain.cli.console import Console
+from toolchain.export.candidates import Candidate, candidates
 from toolchain.export.measure import read_sample
-from toolchain.export.quantise import QUANTISERS, Pixels, Quantiser, quantise
+from toolchain.export.quantise import Pixels, Quantiser, quantise
 from toolchain.runs import read_run, read_splits
 
 COLUMNS = (
@@ -53,8 +57,22 @@ def plain_nncf(model: onnx.ModelProto, images: Pixels) -> onnx.ModelProto:
     return quantised
 
 
+def weighted_onnxruntime(model: onnx.ModelProto, images: Pixels) -> onnx.ModelProto:
+    """Operators with weights only, as Ultralytics quantises its ONNX files; otherwise no options."""
+    from onnxruntime.quantization import quantize_static
+
+    from toolchain.export.quantise import _Reader
+
+    with TemporaryDirectory() as folder:
+        source, target = str(Path(folder) / "float.onnx"), str(Path(folder) / "int8.onnx")
+        onnx.save(model, source)
+        quantize_static(source, target, _Reader(images), op_types_to_quantize=["Conv", "Gemm", "MatMul"])
+        return onnx.load(target)
+
+
 PLAIN = (
     Quantiser("onnxruntime", "plain quantize_static", {}, plain_onnxruntime),
+    Quantiser("onnxruntime", "quantize_static, weighted operators", {}, weighted_onnxruntime),
     Quantiser("nncf", "plain nncf.quantize", {}, plain_nncf),
 )
 
@@ -79,12 +97,15 @@ def main() -> None:
     del model.metadata_props[:]
     with TemporaryDirectory() as name:
         artifacts = [base]
-        for number, quantiser in enumerate((*QUANTISERS, *PLAIN)):
-            console.say(f"quantising: {quantiser.label}")
-            recipe = Recipe(quantiser.label, quantiser.settings, calibration.split_sha256, len(calibration.pixels))
+        ways = list(candidates(model, calibration.pixels))
+        plain = [(way.label, partial(quantise, model, calibration.pixels, way)) for way in PLAIN]
+        for number, (label, make) in enumerate((*ways, *plain)):
+            console.say(f"quantising: {label}")
+            made = make()
+            int8 = made.model if isinstance(made, Candidate) else made
+            recipe = Recipe(label, {}, calibration.split_sha256, len(calibration.pixels))
             card = replace(base.card, precision="int8", recipe=recipe, runtimes=TARGETS)
-            made = quantise(model, calibration.pixels, quantiser)
-            artifacts.append(write_artifact(made, card, Path(name) / f"{number}.int8.onnx"))
+            artifacts.append(write_artifact(int8, card, Path(name) / f"{number}.int8.onnx"))
         plan = Plan(tuple(artifacts), TARGETS, threads=(1,), data=run.data.name, limit=0)
         report = bench(plan, console)
         labels = {str(a.path): a.card.recipe.quantiser if a.card.recipe else "float32" for a in artifacts}
