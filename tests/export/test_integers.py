@@ -89,8 +89,10 @@ def test_file_says_what_was_simulated(model: onnx.ModelProto, scheme: Scheme) ->
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(written.SerializeToString(), options, providers=["CPUExecutionProvider"])
     step_by_step = session.run(["logits"], {"image": IMAGES})[0]
-    # A sum that falls on the other side of a half in one layer becomes a few steps in the last.
-    assert np.linalg.norm(step_by_step - simulated) < 0.1 * np.linalg.norm(exact)
+    # Where no sum falls on the other side of a half the two are one; where one does, it is a few steps in the end.
+    apart = np.linalg.norm(step_by_step - simulated, axis=1) / np.linalg.norm(exact, axis=1)
+    assert apart.min() < 1e-5
+    assert apart.max() < 0.5
     # Integer kernels have roundings of their own, and these networks were never trained to bear any.
     for device in ("ort:cpu", "openvino:CPU"):
         logits = _on(device, written, IMAGES)
