@@ -9,7 +9,7 @@ import pytest
 
 from toolchain.bench import report as reports
 from toolchain.bench.machine import Environment, LoadBefore
-from toolchain.bench.report import Accuracy, ArmResult, Data, Report
+from toolchain.bench.results import Accuracy, ArmResult, Data, Report
 from toolchain.bench.statistics import Latency
 
 MACHINE = Environment(

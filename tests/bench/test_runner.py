@@ -14,7 +14,7 @@ from bench_support import artifact_that_breaks, colour_artifact
 from toolchain.artifact import Artifact
 from toolchain.bench.probing import probe_devices
 from toolchain.bench.process import WorkerProcess
-from toolchain.bench.report import ArmResult, Report
+from toolchain.bench.results import ArmResult, Report
 from toolchain.bench.runner import Limits, Plan, bench, find_artifacts, turns
 from toolchain.errors import BadInputError
 from toolchain.files import to_json

@@ -12,7 +12,7 @@ from toolchain.artifact import Artifact
 from toolchain.bench.inputs import Chosen, Prepared
 from toolchain.bench.process import WorkerError, WorkerProcess
 from toolchain.bench.protocol import Loaded, Samples
-from toolchain.bench.report import Accuracy, ArmResult, Data
+from toolchain.bench.results import Accuracy, ArmResult, Data
 from toolchain.bench.statistics import mean_of_classes, summarise, wilson_ci95
 from toolchain.runtimes.devices import cores
 

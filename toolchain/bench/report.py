@@ -1,88 +1,15 @@
-"""What a benchmark found: `bench.json` and `bench.md` (docs/design.md, section 4)."""
+"""What a benchmark found, in words and files: `bench.json` and `bench.md`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from toolchain import files
-from toolchain.bench.machine import Environment
-from toolchain.bench.statistics import Latency
-from toolchain.card import Precision
+from toolchain.bench.results import ArmResult, Report
 
-BENCH_SCHEMA: Literal["edgetl.bench/1"] = "edgetl.bench/1"
 JSON_FILE = "bench.json"
 MARKDOWN_FILE = "bench.md"
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Through the deployed pipeline, on the photographs of `Data`. Fractions, 0 to 1.
-
-    `per_class_top1` is the mean over the classes that are present; `agreement` the share of photographs with the
-    same top-1 as the float32 artifact of the same run on `ort:cpu` (null when that was not measured);
-    `top1_ci95` Wilson's interval.
-    """
-
-    top1: float
-    per_class_top1: float
-    n: int
-    agreement: float | None
-    top1_ci95: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """One artifact on one device. What was not measured is null; `reason` says why when `status` is not `ok`.
-
-    `throughput_ips`: images per second at the best of batch 1, 8 and the arm's own, one request at a time.
-    `load_ms`: from the file's content to a runtime that is ready, without importing its library. `first_ms`: the
-    first inference. `end_to_end_ms`: median from the bytes of an encoded photograph to a named answer.
-    `peak_rss_mb`: the most memory that the process held through all this, before throughput and accuracy.
-    MB are 10^6 bytes.
-    """
-
-    artifact: str
-    sha256: str
-    precision: Precision
-    device: str
-    provider_effective: str | None
-    threads: int
-    batch: int
-    status: Literal["ok", "unavailable", "failed"]
-    reason: str
-    latency_ms: Latency | None
-    throughput_ips: float | None
-    load_ms: float | None
-    first_ms: float | None
-    end_to_end_ms: float | None
-    peak_rss_mb: float | None
-    file_mb: float
-    accuracy: Accuracy | None
-
-
-@dataclass(frozen=True)
-class Data:
-    """The photographs that accuracy was measured on: `n` of the split were read, `skipped` were unreadable."""
-
-    name: str
-    split: str
-    split_sha256: str
-    n: int
-    skipped: int
-
-
-@dataclass(frozen=True)
-class Report:
-    """`bench.json`. `data` is null when only latency was measured; `remarks` are what a reader must know."""
-
-    schema: Literal["edgetl.bench/1"]
-    environment: Environment
-    data: Data | None
-    arms: tuple[ArmResult, ...]
-    remarks: tuple[str, ...]
 
 
 def write(report: Report, folder: Path) -> None:

@@ -16,7 +16,7 @@ from toolchain.bench.inputs import Prepared, choose, compare_split, draw_photogr
 from toolchain.bench.probing import probe_devices
 from toolchain.bench.process import WorkerProcess
 from toolchain.bench.protocol import Load, Loaded, Samples, Span, spread
-from toolchain.bench.report import BENCH_SCHEMA, Report
+from toolchain.bench.results import BENCH_SCHEMA, Report
 from toolchain.errors import BadInputError
 from toolchain.progress import Reporter, Silent
 from toolchain.runtimes.devices import Device

@@ -15,7 +15,7 @@ from toolchain.errors import ExitCode
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from toolchain.bench.report import Report
+    from toolchain.bench.results import Report
 
 
 @click.command(

@@ -5,9 +5,9 @@ Each implementation is a module of its own, imported only when its device is ask
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from toolchain.artifact import Artifact
 from toolchain.errors import BadInputError
 from toolchain.runtimes.devices import parse_device
 
-__all__ = ["Answer", "Runtime", "default_device", "open_runtime"]
+__all__ = ["Answer", "Execution", "Runtime", "default_device", "open_runtime"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,23 @@ class Answer:
 
     logits: NDArray[np.float32]
     probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a runtime really runs an artifact, as it tells itself; null is what it does not tell.
+
+    `mode` is sync (one request at a time); `hint` OpenVINO's performance hint; `streams` how many inferences can
+    run at once; `pinning` whether threads are bound to cores; `inference_precision` what floats are computed in;
+    `nodes` how many nodes of the optimised graph each provider or device runs.
+    """
+
+    mode: Literal["sync", "async"] = "sync"
+    hint: str | None = None
+    streams: int | None = None
+    pinning: bool | None = None
+    inference_precision: str | None = None
+    nodes: dict[str, int] = field(default_factory=dict)
 
 
 class Runtime(Protocol):
@@ -36,6 +53,7 @@ class Runtime(Protocol):
     """What really runs it, as the runtime itself tells, such as `CPUExecutionProvider`."""
     threads: int
     """Threads that one inference uses."""
+    execution: Execution
 
     def infer(self, images: NDArray[np.uint8]) -> Answer:
         """Answer for `images`, uint8 [batch, height, width, 3], RGB, preprocessed as the card says."""

@@ -1,0 +1,121 @@
+"""What a benchmark found, as `bench.json` holds it (docs/design.md, section 4; `bench.schema.json` is made from this)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from toolchain.bench.machine import Environment
+from toolchain.bench.noise import LoadDuring
+from toolchain.bench.statistics import Latency
+from toolchain.card import Precision
+from toolchain.runtimes import Execution
+
+BENCH_SCHEMA: Literal["edgetl.bench/1"] = "edgetl.bench/1"
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Through the deployed pipeline, on the photographs of `Data`. Fractions, 0 to 1.
+
+    `per_class_top1` is the mean over the classes that are present; `agreement` the share of photographs with the
+    same top-1 as the float32 artifact of the same run on `ort:cpu` (null when that was not measured);
+    `top1_ci95` Wilson's interval. `right` is one character for each photograph, in the order of the split: 1 where
+    the first answer was right, 0 where it was not.
+    """
+
+    top1: float
+    per_class_top1: float
+    n: int
+    agreement: float | None
+    top1_ci95: tuple[float, float]
+    right: str = ""
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """The most images a second, and what gave it: `batch` images an inference, `requests` inferences at once."""
+
+    ips: float
+    batch: int
+    requests: int
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One artifact on one device. What was not measured is null; `reason` says why when `status` is not `ok`.
+
+    `execution` is how it really ran. `quantiles_ms` are the 0th, 1st, ... 100th percentile of the latency,
+    `round_p50_ms` its median in each round. `throughput_ips` is that of `throughput`. `load_ms`: from the file's
+    content to a runtime that is ready, without importing its library. `first_ms`: the first inference.
+    `end_to_end_ms`: median from the bytes of an encoded photograph to a named answer; `frame_to_answer_ms`: from a
+    decoded frame. `peak_rss_mb`: the most memory that the process held through all this, before throughput and
+    accuracy. `energy_mj`: what the processor's package used for one inference, where the machine counts it.
+    `noise`: why these figures are to be doubted. MB are 10^6 bytes.
+    """
+
+    artifact: str
+    sha256: str
+    precision: Precision
+    device: str
+    provider_effective: str | None
+    threads: int
+    batch: int
+    status: Literal["ok", "unavailable", "failed"]
+    reason: str
+    latency_ms: Latency | None
+    throughput_ips: float | None
+    load_ms: float | None
+    first_ms: float | None
+    end_to_end_ms: float | None
+    peak_rss_mb: float | None
+    file_mb: float
+    accuracy: Accuracy | None
+    execution: Execution | None = None
+    throughput: Throughput | None = None
+    frame_to_answer_ms: float | None = None
+    energy_mj: float | None = None
+    quantiles_ms: tuple[float, ...] = ()
+    round_p50_ms: tuple[float, ...] = ()
+    noise: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Data:
+    """The photographs that accuracy was measured on: `n` of the split were read, `skipped` were unreadable."""
+
+    name: str
+    split: str
+    split_sha256: str
+    n: int
+    skipped: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long was measured: until the interval of each arm's median was narrower than `precision` (a fraction of
+    it), in at most `rounds` rounds and `budget_s` seconds (null: without such a limit)."""
+
+    rounds: int
+    budget_s: float | None
+    precision: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """`bench.json`. `data` is null when only latency was measured; `remarks` are what a reader must know.
+
+    `noisy`: the machine was not at rest, or arms were restless; the remarks say why. `command` repeats the run,
+    `started` is the time (UTC) at which it began. `during` is what else the machine did meanwhile.
+    """
+
+    schema: Literal["edgetl.bench/1"]
+    environment: Environment
+    data: Data | None
+    arms: tuple[ArmResult, ...]
+    remarks: tuple[str, ...]
+    noisy: bool = False
+    command: str = ""
+    started: str = ""
+    settings: Settings | None = None
+    during: LoadDuring | None = None
