@@ -13,6 +13,11 @@ def test_command_reference_is_fresh() -> None:
     assert (DOCS / "commands.md").read_text(encoding="utf-8") == made["reference"](), "python docs/make_commands.py"
 
 
+def test_schema_of_the_benchmark_is_fresh() -> None:
+    made = runpy.run_path(str(DOCS / "make_schema.py"))
+    assert made["SCHEMA"].read_text(encoding="utf-8") == made["schema"](), "python docs/make_schema.py"
+
+
 def test_figures_of_the_readme_are_the_measured_ones() -> None:
     made = runpy.run_path(str(DOCS / "make_figures.py"))
     assert (DOCS.parent / "README.md").read_text(encoding="utf-8") == made["page"](), "python docs/make_figures.py"

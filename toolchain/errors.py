@@ -45,6 +45,10 @@ class MissingError(EdgetlError):
     exit_code = ExitCode.MISSING
 
 
+class FallbackError(MissingError):
+    """A runtime did start, but on another device than the one asked for. Exit code 3."""
+
+
 class PromiseBrokenError(EdgetlError):
     """A promise was measured and not kept: accuracy drop, parity, regression. Exit code 1."""
 

@@ -8,13 +8,13 @@ import pytest
 from bench_support import colour_artifact, write_photographs
 
 from toolchain.artifact import Artifact
-from toolchain.bench import runner
+from toolchain.bench import turns
 
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network this small needs no long measurement."""
-    monkeypatch.setattr(runner, "THROUGHPUT_S", 0.1)
+    monkeypatch.setattr(turns, "THROUGHPUT_S", 0.05)
 
 
 @pytest.fixture(scope="session")

@@ -8,25 +8,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 from bench_support import artifact_that_breaks, colour_artifact
+from jsonschema import Draft202012Validator
 
 from toolchain.artifact import Artifact
+from toolchain.bench import runner
 from toolchain.bench.probing import probe_devices
 from toolchain.bench.process import WorkerProcess
 from toolchain.bench.results import ArmResult, Report
-from toolchain.bench.runner import Limits, Plan, bench, find_artifacts, turns
+from toolchain.bench.runner import Plan, bench, find_artifacts
+from toolchain.bench.turns import Limits, turns
 from toolchain.errors import BadInputError
 from toolchain.files import to_json
 
 Launch = Callable[[], WorkerProcess]
 
 ARM_KEYS = {
+    "execution", "throughput", "frame_to_answer_ms", "energy_mj", "quantiles_ms", "round_p50_ms", "noise",
     "artifact", "sha256", "precision", "device", "provider_effective", "threads", "batch", "status", "reason",
     "latency_ms", "throughput_ips", "load_ms", "first_ms", "end_to_end_ms", "peak_rss_mb", "file_mb", "accuracy",
 }  # fmt: skip
 LATENCY_KEYS = {"n", "mean", "std", "min", "p50", "p90", "p95", "p99", "max", "p50_ci95"}
-ACCURACY_KEYS = {"top1", "per_class_top1", "n", "agreement", "top1_ci95"}
+ACCURACY_KEYS = {"top1", "per_class_top1", "n", "agreement", "top1_ci95", "right"}
+SCHEMA = Path(runner.__file__).with_name("bench.schema.json")
 
 
 def arm(report: Report, device: str) -> ArmResult:
@@ -66,7 +72,13 @@ def test_every_arm_has_a_turn_in_each_round_and_each_position_in_turn() -> None:
 def test_whole_report(artifact: Artifact, photographs: Path) -> None:
     report = bench(on([artifact], "ort:cpu", "openvino:CPU", "ort:cuda", data=str(photographs)))
     document = json.loads(to_json(report))
-    assert set(document) == {"schema", "environment", "data", "arms", "remarks"}
+    Draft202012Validator(json.loads(SCHEMA.read_bytes())).validate(document)
+    assert (document["settings"], document["comparison"]) == (
+        {"rounds": 2, "budget_s": None, "precision": None},
+        None,
+    )
+    assert document["started"].endswith("+00:00")
+    assert document["during"]["seconds"] > 0
     assert document["schema"] == "edgetl.bench/1"
     assert document["data"] | {"split_sha256": ""} == {
         "name": photographs.name, "split": "test", "split_sha256": "", "n": 12, "skipped": 0,
@@ -85,9 +97,24 @@ def test_whole_report(artifact: Artifact, photographs: Path) -> None:
         assert (found.accuracy.top1, found.accuracy.per_class_top1, found.accuracy.n) == (1.0, 1.0, 12)
         assert found.accuracy.agreement == 1.0
         assert found.accuracy.top1_ci95[0] < 0.8
-        for figure in (found.throughput_ips, found.load_ms, found.first_ms, found.end_to_end_ms):
+        figures = (
+            found.throughput_ips,
+            found.load_ms,
+            found.first_ms,
+            found.end_to_end_ms,
+            found.frame_to_answer_ms,
+        )
+        for figure in figures:
             assert figure is not None
             assert figure > 0
+        assert found.accuracy.right == "1" * 12
+        assert len(found.round_p50_ms) == 2
+        assert len(found.quantiles_ms) == 101
+        assert found.quantiles_ms[50] == pytest.approx(found.latency_ms.p50, abs=1e-4)
+        assert found.throughput
+        assert (found.throughput.ips, found.throughput.requests) == (found.throughput_ips, 1)
+        assert found.execution
+        assert sum(found.execution.nodes.values()) >= 3
         assert found.peak_rss_mb is not None
         assert 20 < found.peak_rss_mb < 4000
         assert found.file_mb == len(artifact.model) / 1e6
@@ -207,6 +234,45 @@ def test_units_are_milliseconds_and_images_per_second(artifact: Artifact) -> Non
     assert 30 <= found.first_ms < 3000
     assert found.throughput_ips is not None
     assert 1 < found.throughput_ips <= 8 / 0.03
+
+
+def test_rounds_end_when_the_medians_are_known_or_the_time_is_over(artifact: Artifact) -> None:
+    """One worker says that every inference took as long as the last, the other that each hundred took longer."""
+    programs = {
+        "steady": "worker.Worker.infer_once = lambda self: (infer(self), 5.0)[1]",
+        "unsteady": "worker.Worker.infer_once = lambda self: (infer(self), 5.0 + self.turn // 100)[1]",
+    }
+    launches = {
+        name: nth(1, lambda program=program: changed(f"infer = worker.Worker.infer_once\n{program}\nworker.main()"))
+        for name, program in programs.items()
+    }
+    steady = bench(on([artifact], "ort:cpu", rounds=None, budget_s=60), launch=launches["steady"]).arms[0]
+    assert (steady.round_p50_ms, steady.noise) == ((5.0,) * 6, ())
+    report = bench(on([artifact], "ort:cpu", rounds=None, budget_s=2), launch=launches["unsteady"])
+    assert len(report.arms[0].round_p50_ms) > 6
+    assert "its median is known to" in report.arms[0].noise[0]
+    assert report.noisy
+    assert any("noisy: model.onnx on ort:cpu: its median" in remark for remark in report.remarks)
+
+
+def test_every_number_of_threads_and_images_is_an_arm(artifact: Artifact) -> None:
+    report = bench(on([artifact], "ort:cpu", rounds=1, threads=(1, 2), batches=(1, 3)))
+    assert [(arm.threads, arm.batch) for arm in report.arms] == [(1, 1), (1, 3), (2, 1), (2, 3)]
+    assert {arm.status for arm in report.arms} == {"ok"}
+
+
+def test_session_that_fell_back_has_failed(artifact: Artifact) -> None:
+    """A provider that is there and runs nothing, as CUDA is without its libraries."""
+    if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no provider that runs nothing")
+    program = (
+        "from toolchain.runtimes import devices\n"
+        "devices.ORT_PROVIDERS['cuda'] = 'AzureExecutionProvider'\n"
+        "worker.main()"
+    )
+    report = bench(on([artifact], "ort:cuda", "ort:cpu", rounds=1), launch=lambda: changed(program))
+    assert [arm.status for arm in report.arms] == ["failed", "ok"]
+    assert "fell back to CPUExecutionProvider" in report.arms[0].reason
 
 
 def test_auto_is_left_out_where_it_is_the_cpu(artifact: Artifact) -> None:

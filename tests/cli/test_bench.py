@@ -8,7 +8,7 @@ import pytest
 from artifacts import tiny_ir
 from bench_support import colour_artifact, write_photographs
 
-from toolchain.bench import runner
+from toolchain.bench import turns
 from toolchain.cli import COMMANDS, run
 from toolchain.cli.bench import command
 from toolchain.errors import ExitCode
@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "THROUGHPUT_S", 0.1)
+    monkeypatch.setattr(turns, "THROUGHPUT_S", 0.05)
 
 
 def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -96,6 +96,12 @@ def test_torch_is_unavailable_without_its_run(folder: Path, capsys: pytest.Captu
         (["{run}/model.onnx", "--split", "exam"], "unknown split 'exam'"),
         (["{run}/model.onnx", "--data", "no-such-data"], "'no-such-data' is neither"),
         (["{run}/model.onnx", "--rounds", "0"], "--rounds"),
+        (["{run}/model.onnx", "--threads", "1,x"], "'1,x' is no list of numbers"),
+        (["{run}/model.onnx", "--batch", "0"], "'0' is no list of numbers"),
+        (["{run}/model.onnx", "--batch", ""], "'' is no list of numbers"),
+        (["{run}/model.onnx", "--device", "torch:cpu+fast"], "in no way called fast"),
+        (["{run}/model.onnx", "--compare", "nowhere.json"], "nowhere.json cannot be read"),
+        (["{run}/model.onnx", "--compare", "{run}/model.onnx"], "is no bench.json"),
         (["{run}/model.onnx", "--out", "{run}/model.onnx"], "is not a folder"),
         (["{run}/.."], "holds no model.onnx"),
     ],

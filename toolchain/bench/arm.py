@@ -12,11 +12,14 @@ from toolchain.artifact import Artifact
 from toolchain.bench.inputs import Chosen, Prepared
 from toolchain.bench.process import WorkerError, WorkerProcess
 from toolchain.bench.protocol import Loaded, Samples
-from toolchain.bench.results import Accuracy, ArmResult, Data
-from toolchain.bench.statistics import mean_of_classes, summarise, wilson_ci95
+from toolchain.bench.results import Accuracy, ArmResult, Data, Throughput
+from toolchain.bench.statistics import mean_of_classes, median_ci95, summarise, wilson_ci95
 from toolchain.runtimes.devices import cores
 
 MIN_SAMPLES = 5
+QUICK_RESAMPLES = 200
+DOUBTFUL = 0.03
+"""Width of the interval of a median, as a fraction of it, from which on another run may well find another."""
 
 
 @dataclass
@@ -35,7 +38,9 @@ class Arm:
     rounds: list[tuple[float, ...]] = field(default_factory=list)
     end_to_end_ms: float | None = None
     peak_rss_mb: float | None = None
-    throughput_ips: float | None = None
+    frame_to_answer_ms: float | None = None
+    throughput: Throughput | None = None
+    joules: list[float | None] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     restless: bool = False
 
@@ -65,6 +70,21 @@ class Arm:
         self.restless |= not samples.quiet
         return samples.ms
 
+    def uncertainty(self) -> float:
+        """Width of the 95 % interval of the median so far, as a fraction of it."""
+        rounds = [np.asarray(samples) for samples in self.rounds]
+        low, high = median_ci95(rounds, seed=0, resamples=QUICK_RESAMPLES)
+        return (high - low) / float(np.median(np.concatenate(rounds)))
+
+    def noise(self) -> list[str]:
+        """Why its figures are to be doubted; empty when they are not."""
+        found = []
+        if (width := self.uncertainty()) > DOUBTFUL:
+            found.append(f"its median is known to {width:.0%} only")
+        if self.restless:
+            found.append("its threads kept running between its turns, which slows other arms")
+        return found
+
 
 def data_of(chosen: Chosen | None, prepared: Prepared) -> Data | None:
     """Which photographs were measured on; None for drawn ones, which have no labels."""
@@ -89,14 +109,34 @@ def result_of(arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Pr
         status="ok" if ok else "unavailable" if arm.unavailable else "failed",
         reason=arm.reason,
         latency_ms=summarise(arm.rounds) if ok else None,
-        throughput_ips=arm.throughput_ips if ok else None,
+        throughput_ips=arm.throughput.ips if ok and arm.throughput else None,
         load_ms=loaded.load_ms if loaded else None,
         first_ms=loaded.first_ms if loaded else None,
         end_to_end_ms=arm.end_to_end_ms if ok else None,
         peak_rss_mb=arm.peak_rss_mb if ok else None,
         file_mb=arm.artifact.size_mb,
         accuracy=_accuracy(arm, arms, chosen, prepared) if ok and chosen else None,
+        execution=loaded.execution if loaded else None,
+        throughput=arm.throughput if ok else None,
+        frame_to_answer_ms=arm.frame_to_answer_ms if ok else None,
+        energy_mj=_energy_mj(arm) if ok else None,
+        quantiles_ms=_quantiles(arm.rounds) if ok else (),
+        round_p50_ms=tuple(round(float(np.median(samples)), 5) for samples in arm.rounds) if ok else (),
+        noise=tuple(arm.noise()) if ok else (),
     )
+
+
+def _quantiles(rounds: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    samples = np.concatenate([np.asarray(samples) for samples in rounds])
+    return tuple(round(float(value), 5) for value in np.percentile(samples, range(101)))
+
+
+def _energy_mj(arm: Arm) -> float | None:
+    """Millijoules for one inference, with what the machine uses anyway in the same time."""
+    counted = [joules for joules in arm.joules if joules is not None]
+    if len(counted) < len(arm.joules) or not counted:
+        return None
+    return sum(counted) / sum(len(samples) for samples in arm.rounds) * 1e3
 
 
 def _accuracy(arm: Arm, arms: Sequence[Arm], chosen: Chosen, prepared: Prepared) -> Accuracy:
@@ -112,6 +152,7 @@ def _accuracy(arm: Arm, arms: Sequence[Arm], chosen: Chosen, prepared: Prepared)
         n=len(right),
         agreement=float((answers == np.array(reference.answers)).mean()) if reference else None,
         top1_ci95=wilson_ci95(int(right.sum()), len(right)),
+        right="".join("01"[int(one)] for one in right),
     )
 
 

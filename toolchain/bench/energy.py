@@ -24,7 +24,7 @@ class Meter:
         self._before = self._read()
 
     def joules(self) -> float | None:
-        """Energy since `start`; None where it is not counted. A counter that began anew meanwhile is made up for once."""
+        """Energy since `start`; None where it is not counted. A counter may have begun anew once meanwhile."""
         now = self._read()
         if not now or now.keys() != self._before.keys():
             return None

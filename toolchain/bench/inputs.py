@@ -20,7 +20,7 @@ from toolchain.datasets.catalogue import ENTRIES, open_dataset
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
 from toolchain.preprocess import Image, Preprocess, read
 from toolchain.progress import Reporter
-from toolchain.runs import read_run
+from toolchain.runs import read_run, read_splits
 from toolchain.runtimes.devices import cores
 
 DRAWN = 24
@@ -32,7 +32,7 @@ _CHUNK = 64
 class Chosen:
     """Photographs to measure with. `labels` are indices into `classes`, one for each; empty for drawn pictures.
 
-    `data`, `split` and `split_sha256` name the whole split that they were taken from.
+    `data`, `split` and `split_sha256` name the whole split that they were taken from; `sha256` are the files'.
     """
 
     photographs: tuple[Path, ...]
@@ -41,6 +41,7 @@ class Chosen:
     data: str = ""
     split: str = ""
     split_sha256: str = ""
+    sha256: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,26 @@ def compare_split(chosen: Chosen, artifact: Artifact) -> str:
     seen = [name for name in names if name != "test"]
     if seen:
         return f"{artifact.path.name} has seen these photographs: they are its {seen[0]} split"
-    if not names:
-        return f"{chosen.data} {chosen.split} is none of the splits that the card of {artifact.path.name} names"
-    return ""
+    if names:
+        return ""
+    if known := _known_to(artifact) & set(chosen.sha256):
+        return (
+            f"{artifact.path.name} has seen {len(known)} of the {len(chosen.sha256)} photographs, in training or "
+            "in choosing what to keep: its accuracy here is not that on new ones"
+        )
+    return f"{chosen.data} {chosen.split} is none of the splits that the card of {artifact.path.name} names"
+
+
+def _known_to(artifact: Artifact) -> set[str]:
+    """SHA-256 of all photographs but the test split's, where the run lies beside the artifact."""
+    folder = artifact.path.parent
+    try:
+        if read_run(folder).model.sha256 != artifact.card.source.run_sha256:
+            return set()
+        splits = read_splits(folder)
+    except BadInputError:
+        return set()
+    return {photo.sha256 for name, photos in splits.items() if name != "test" for photo in photos}
 
 
 def draw_photographs(folder: Path) -> Chosen:
@@ -170,6 +188,7 @@ def _take(dataset: Dataset, artifacts: Sequence[Artifact], split: str, limit: in
         data=dataset.name,
         split=split,
         split_sha256=dataset.split_sha256(split),
+        sha256=tuple(photo.sha256 for photo in taken),
     )
 
 

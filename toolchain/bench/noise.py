@@ -122,10 +122,8 @@ def _temperature() -> float | None:
 
 def _throttle_count(folder: Path = Path("/sys/devices/system/cpu")) -> int | None:
     """How often the processor's cores and packages have been throttled since the start of the system."""
-    counts = []
-    for path in folder.glob("cpu[0-9]*/thermal_throttle/*_throttle_count"):
-        try:
-            counts.append(int(path.read_text()))
-        except (OSError, ValueError):
-            continue
+    try:
+        counts = [int(path.read_text()) for path in folder.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")]
+    except (OSError, ValueError):
+        return None
     return sum(counts) if counts else None

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from toolchain.runtimes import Execution
+
 
 @dataclass(frozen=True)
 class Request:
@@ -57,14 +59,17 @@ class Loaded:
     first_ms: float
     provider_effective: str
     threads: int
+    execution: Execution
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Times in milliseconds, in the order taken. `quiet`: the worker's threads have gone to sleep since."""
+    """Times in milliseconds, in the order taken. `quiet`: the worker's threads have gone to sleep since. `joules`:
+    what the processor used meanwhile, where the machine counts it."""
 
     ms: tuple[float, ...]
     quiet: bool = True
+    joules: float | None = None
 
 
 @dataclass(frozen=True)

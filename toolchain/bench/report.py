@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolchain import files
-from toolchain.bench.results import ArmResult, Report
+from toolchain.bench.results import ArmResult, Change, Comparison, Report
 
 JSON_FILE = "bench.json"
 MARKDOWN_FILE = "bench.md"
@@ -114,6 +114,50 @@ def conclusions(report: Report) -> list[str]:
     return lines
 
 
+CHANGE_COLUMNS = (
+    "artifact",
+    "device",
+    "threads",
+    "batch",
+    "p50 ms before",
+    "now",
+    "change [95 %]",
+    "top-1",
+    "verdict",
+)
+
+
+def change_row(change: Change) -> tuple[str, ...]:
+    """A comparison of one arm, as text under CHANGE_COLUMNS."""
+    low, high = change.ratio_ci95
+    verdicts = {
+        "same": "within the tolerance",
+        "uncertain": "perhaps changed: measure longer (--budget)",
+        "slower": "slower",
+        "faster": "faster",
+    }
+    top1 = "-" if change.drop_pp is None else f"{-change.drop_pp:+.2f} pp"
+    return (
+        change.artifact,
+        change.device,
+        str(change.threads),
+        str(change.batch),
+        f"{change.old_p50_ms:.2f}",
+        f"{change.new_p50_ms:.2f}",
+        f"{change.ratio - 1:+.1%} [{low - 1:+.1%}, {high - 1:+.1%}]",
+        top1,
+        verdicts[change.latency] + (", less accurate" if change.accuracy_lost else ""),
+    )
+
+
+def verdict(comparison: Comparison) -> list[str]:
+    """What a comparison came to, in sentences."""
+    limits = f"{comparison.tolerance_percent:g} % of latency, {comparison.tolerance_pp:g} pp of top-1"
+    if comparison.regressions:
+        return [f"Worse than {comparison.old}: {line}" for line in comparison.regressions]
+    return [f"Nothing is worse than in {comparison.old} beyond the tolerance ({limits})."]
+
+
 def to_markdown(report: Report) -> str:
     """The report as a page of Markdown."""
     machine = report.environment
@@ -123,6 +167,11 @@ def to_markdown(report: Report) -> str:
     lines += ["", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(row(arm, names[arm.artifact]))} |" for arm in measured(report)]
     lines += ["", *(f"- {_oneline(line)}" for line in (*absences(report), *report.remarks)), ""]
+    if report.comparison:
+        lines += [f"- {_oneline(sentence)}" for sentence in verdict(report.comparison)]
+        lines += ["", f"| {' | '.join(CHANGE_COLUMNS)} |", f"|{'---|' * len(CHANGE_COLUMNS)}"]
+        lines += [f"| {' | '.join(change_row(change))} |" for change in report.comparison.changes]
+        lines.append("")
     if report.data:
         data = report.data
         lines.append(

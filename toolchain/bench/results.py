@@ -1,4 +1,7 @@
-"""What a benchmark found, as `bench.json` holds it (docs/design.md, section 4; `bench.schema.json` is made from this)."""
+"""What a benchmark found, as `bench.json` holds it (docs/design.md, section 4).
+
+`bench.schema.json` beside this module is the same as a JSON Schema, made by docs/make_schema.py.
+"""
 
 from __future__ import annotations
 
@@ -101,6 +104,46 @@ class Settings:
     precision: float | None
 
 
+Verdict = Literal["slower", "faster", "same", "uncertain"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """An arm beside the same arm of an older run. `ratio`: new median latency by old one, with its 95 % interval.
+
+    `latency`: slower or faster when the whole interval is beyond the tolerance; uncertain when only the ratio is.
+    `drop_pp`: top-1 lost, in percentage points, on the same photographs (null when they were others).
+    """
+
+    artifact: str
+    precision: Precision
+    device: str
+    threads: int
+    batch: int
+    same_file: bool
+    old_p50_ms: float
+    new_p50_ms: float
+    ratio: float
+    ratio_ci95: tuple[float, float]
+    latency: Verdict
+    drop_pp: float | None
+    drop_pp_ci95: tuple[float, float] | None
+    accuracy_lost: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """This run beside the `old` one. `differences`: in what the two were unlike, when that was overruled;
+    `regressions`: in words, what became worse beyond the tolerance."""
+
+    old: str
+    tolerance_percent: float
+    tolerance_pp: float
+    differences: tuple[str, ...]
+    changes: tuple[Change, ...]
+    regressions: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Report:
     """`bench.json`. `data` is null when only latency was measured; `remarks` are what a reader must know.
@@ -119,3 +162,4 @@ class Report:
     started: str = ""
     settings: Settings | None = None
     during: LoadDuring | None = None
+    comparison: Comparison | None = None

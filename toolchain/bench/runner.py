@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
-
 from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact
 from toolchain.bench import machine
-from toolchain.bench.arm import MIN_SAMPLES, Arm, data_of, result_of
-from toolchain.bench.inputs import Prepared, choose, compare_split, draw_photographs, prepare
+from toolchain.bench.arm import Arm, data_of, result_of
+from toolchain.bench.inputs import choose, compare_split, draw_photographs, prepare
+from toolchain.bench.noise import Watch, reasons
 from toolchain.bench.probing import probe_devices
 from toolchain.bench.process import WorkerProcess
-from toolchain.bench.protocol import Load, Loaded, Samples, Span, spread
-from toolchain.bench.results import BENCH_SCHEMA, Report
+from toolchain.bench.results import BENCH_SCHEMA, ArmResult, Report, Settings
+from toolchain.bench.turns import Limits, Pace, finish, load_arms, take_turns
 from toolchain.errors import BadInputError
 from toolchain.progress import Reporter, Silent
 from toolchain.runtimes.devices import Device
 
-DEFAULT_ROUNDS = 6
-ROUND_MS = 250.0
-MAX_SAMPLES = 200
-END_TO_END_SAMPLES = 40
-ENCODED = 16
-"""Photographs that the end-to-end measurement takes turns with."""
-THROUGHPUT_S = 0.5
-SPAN = 128
+MAX_ROUNDS = 200
+BUDGET_S = 20.0
+PRECISION = 0.02
 BUSY = 0.25
 """Share of all cores in use before the run above which the machine is said to be busy."""
 
@@ -38,26 +33,28 @@ class Plan:
     """What to measure: every artifact on every device with every number of threads (0: one for each core) and
     every batch. `limit` is the largest number of photographs for accuracy, 0 for all of `split`.
 
-    `distinct`: leave out `openvino:AUTO` where it could choose nothing but `openvino:CPU`, which is measured too.
+    Measured are so many `rounds`; None: as many as it takes to know each median to PRECISION, for `budget_s`
+    seconds at most. `distinct`: leave out `openvino:AUTO` where it could choose nothing but `openvino:CPU`, which
+    is measured too. `command` is what would repeat it.
     """
 
     artifacts: tuple[Artifact, ...]
     devices: tuple[str, ...]
     threads: tuple[int, ...] = (0,)
     batches: tuple[int, ...] = (1,)
-    rounds: int = DEFAULT_ROUNDS
+    rounds: int | None = None
+    budget_s: float = BUDGET_S
     data: str | None = None
     split: str = "test"
     limit: int = 400
     distinct: bool = False
+    command: str = ""
 
-
-@dataclass(frozen=True)
-class Limits:
-    """How long a worker may take before it is ended, in seconds."""
-
-    load_s: float = 180.0
-    answer_s: float = 60.0
+    @property
+    def pace(self) -> Pace:
+        if self.rounds is not None:
+            return Pace(self.rounds, self.rounds, precision=None, budget_s=None)
+        return Pace(MAX_ROUNDS, precision=PRECISION, budget_s=self.budget_s)
 
 
 def find_artifacts(path: Path) -> list[Path]:
@@ -74,12 +71,6 @@ def find_artifacts(path: Path) -> list[Path]:
     return found
 
 
-def turns(arms: int, rounds: int) -> Iterator[list[int]]:
-    """The order of each round: A B C, B C A, C A B, ... so that no arm always follows the same idle time."""
-    for number in range(rounds):
-        yield [(number + index) % arms for index in range(arms)]
-
-
 def bench(
     plan: Plan,
     reporter: Reporter | None = None,
@@ -92,6 +83,7 @@ def bench(
     """
     limits = limits or Limits()
     remembering = _Remembering(reporter or Silent())
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     environment = machine.describe()
     if environment.load_before.busy > BUSY:
         remembering.warn(f"the machine is busy ({environment.load_before.busy:.0%} before the run): expect noise")
@@ -116,21 +108,41 @@ def bench(
         arms = _arms(plan, devices)
         try:
             load_arms(arms, prepared, [photographs[i] for i in prepared.readable], remembering, limits, launch)
-            take_turns(arms, plan.rounds, remembering, limits)
-            _finish(arms, len(prepared.readable) if chosen else 0, remembering, limits)
+            watch = Watch()
+            take_turns(arms, plan.pace, remembering, limits)
+            during = watch.look()
+            finish(arms, len(prepared.readable) if chosen else 0, remembering, limits)
         finally:
             for arm in arms:
                 arm.close()
-    for arm in arms:
-        if arm.restless:
-            remembering.warn(f"{arm.name}: its threads kept running between its turns, which slows other arms")
+    results = tuple(result_of(arm, arms, chosen, prepared) for arm in arms)
+    doubts = reasons(during)
+    doubts += [f"{arm.name}: {noise}" for arm, result in zip(arms, results, strict=True) for noise in result.noise]
+    for doubt in doubts:
+        remembering.warn(f"noisy: {doubt}")
+    for remark in filter(None, (_shared(result) for result in results)):
+        remembering.warn(remark)
     return Report(
         schema=BENCH_SCHEMA,
         environment=environment,
         data=data_of(chosen, prepared),
-        arms=tuple(result_of(arm, arms, chosen, prepared) for arm in arms),
+        arms=results,
         remarks=tuple(remembering.remarks),
+        noisy=bool(doubts) or environment.load_before.busy > BUSY,
+        command=plan.command,
+        started=started,
+        settings=Settings(plan.pace.rounds, plan.pace.budget_s, plan.pace.precision),
+        during=during,
     )
+
+
+def _shared(arm: ArmResult) -> str:
+    """What a reader must know when a provider left some of the network to another; empty when it did not."""
+    if arm.execution is None or arm.provider_effective not in arm.execution.nodes:
+        return ""
+    others = {name: n for name, n in arm.execution.nodes.items() if name != arm.provider_effective}
+    text = ", ".join(f"{n} nodes to {name}" for name, n in others.items())
+    return f"{Path(arm.artifact).name} on {arm.device}: it left {text}" if others else ""
 
 
 def _without_twins(devices: Sequence[Device]) -> list[Device]:
@@ -155,67 +167,6 @@ def _arms(plan: Plan, devices: dict[str, Device]) -> list[Arm]:
                         arm.stop(device.reason + hint, unavailable=True)
                     arms.append(arm)
     return arms
-
-
-def load_arms(
-    arms: Sequence[Arm],
-    prepared: Prepared,
-    photographs: Sequence[Path],
-    reporter: Reporter,
-    limits: Limits,
-    launch: Callable[[], WorkerProcess],
-) -> None:
-    # Few, so that the order fits into a pipe: nobody waits for a worker that does not read.
-    encoded = tuple(str(photographs[index].absolute()) for index in spread(len(photographs), ENCODED))
-    waiting = [arm for arm in arms if not arm.reason]
-    with reporter.task("loading", len(waiting)) as task:
-        for arm in waiting:
-            task.advance(0, arm.name)
-            arm.worker = launch()
-            with arm.step() as worker:
-                order = Load(
-                    artifact=str(arm.artifact.path.absolute()),
-                    sha256=arm.artifact.sha256,
-                    device=arm.device,
-                    threads=arm.threads,
-                    batch=arm.batch,
-                    pictures=str(prepared.pictures[arm.artifact.card.preprocess]),
-                    photographs=encoded,
-                )
-                arm.loaded = worker.ask("load", order, Loaded, limits.load_s)
-                last = arm.keep(worker.ask("warm_up", None, Samples, limits.answer_s))
-                arm.samples = int(np.clip(ROUND_MS / max(np.median(last), 1e-3), MIN_SAMPLES, MAX_SAMPLES))
-            task.advance()
-
-
-def take_turns(arms: Sequence[Arm], rounds: int, reporter: Reporter, limits: Limits) -> None:
-    running = [arm for arm in arms if not arm.reason]
-    with reporter.task("measuring", len(running) * rounds) as task:
-        for order in turns(len(running), rounds):
-            for arm in (running[index] for index in order):
-                if not arm.reason:
-                    with arm.step() as worker:
-                        taken = worker.ask("round", arm.samples, Samples, limits.answer_s)
-                        arm.rounds.append(arm.keep(taken))
-                task.advance(note=arm.name)
-
-
-def _finish(arms: Sequence[Arm], photographs: int, reporter: Reporter, limits: Limits) -> None:
-    """What is measured once for each arm, while the others rest. Memory comes before the large batches."""
-    running = [arm for arm in arms if not arm.reason]
-    spans = [Span(start, min(start + SPAN, photographs)) for start in range(0, photographs, SPAN)]
-    with reporter.task("accuracy" if spans else "throughput", len(running) * (1 + len(spans))) as task:
-        for arm in running:
-            with arm.step() as worker:
-                taken = arm.keep(worker.ask("end_to_end", END_TO_END_SAMPLES, Samples, limits.answer_s))
-                arm.end_to_end_ms = float(np.median(taken))
-                arm.peak_rss_mb = worker.ask("peak_rss_mb", None, float, limits.answer_s)
-                arm.throughput_ips = worker.ask("throughput", THROUGHPUT_S, float, limits.answer_s)
-                task.advance(note=arm.name)
-                for span in spans:
-                    arm.answers += worker.ask("answers", span, list[int], limits.answer_s)
-                    task.advance(note=arm.name)
-            arm.close()
 
 
 class _Remembering:

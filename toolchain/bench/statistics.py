@@ -54,15 +54,17 @@ def summarise(rounds: Sequence[Sequence[float]], seed: int = 0) -> Latency:
     )
 
 
-def median_ci95(rounds: Sequence[NDArray[np.float64]], seed: int) -> tuple[float, float]:
+def median_ci95(
+    rounds: Sequence[NDArray[np.float64]], seed: int, resamples: int = RESAMPLES
+) -> tuple[float, float]:
     """Bootstrap interval (percentile method, Efron 1979) of the median over all rounds.
 
     Samples of one round share the machine's state, so they are not independent: rounds are drawn first, then the
     samples within each. Drawing samples alone would give an interval that the next run falls out of.
     """
     rng = np.random.default_rng(seed)
-    medians = np.empty(RESAMPLES)
-    for index in range(RESAMPLES):
+    medians = np.empty(resamples)
+    for index in range(resamples):
         chosen = [rounds[number] for number in rng.integers(len(rounds), size=len(rounds))]
         drawn = [samples[rng.integers(len(samples), size=len(samples))] for samples in chosen]
         medians[index] = np.median(np.concatenate(drawn))

@@ -14,7 +14,7 @@ from toolchain.artifact import Artifact
 from toolchain.bench.arm import Arm
 from toolchain.bench.inputs import Prepared
 from toolchain.bench.process import WorkerProcess
-from toolchain.bench.runner import Limits, load_arms, take_turns
+from toolchain.bench.turns import Limits, Pace, load_arms, take_turns
 from toolchain.progress import Reporter
 
 ROUNDS = 4
@@ -50,7 +50,7 @@ def time_artifacts(
         prepared = Prepared({artifact.card.preprocess: path for artifact in artifacts}, tuple(range(len(pixels))))
         try:
             load_arms(arms, prepared, [], reporter, Limits(), WorkerProcess)
-            take_turns(arms, ROUNDS, reporter, Limits())
+            take_turns(arms, Pace(ROUNDS, ROUNDS), reporter, Limits())
         finally:
             for arm in arms:
                 arm.close()

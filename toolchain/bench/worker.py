@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
@@ -19,12 +20,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from toolchain.bench.energy import Meter
 from toolchain.bench.protocol import Failure, Load, Loaded, Reply, Request, Samples, Span, spread
-from toolchain.errors import ArtifactError, BadInputError, EdgetlError, MissingError
+from toolchain.bench.results import Throughput
+from toolchain.errors import ArtifactError, BadInputError, EdgetlError, FallbackError, MissingError
+from toolchain.runtimes import Infer
 from toolchain.runtimes.devices import Device, parse_device, probe
 
 INPUTS = 64
 """Pictures that the timed inferences take turns with."""
+FRAMES = 8
 ANSWER_BATCH = 8
 THROUGHPUT_BATCHES = (1, 8)
 SETTLE_S = 0.05
@@ -38,6 +43,9 @@ QUIET_LIMIT_S = 1.0
 class Worker:
     """One artifact on one device, with its inputs."""
 
+    def __init__(self) -> None:
+        self.meter = Meter()
+
     def load(self, order: Load) -> Loaded:
         """Open the artifact and run it once. Raises as `toolchain.runtimes.open_runtime`."""
         from toolchain import runtimes
@@ -49,7 +57,7 @@ class Worker:
             raise ArtifactError(f"{order.artifact} has changed since the benchmark began")
         if artifact.card.proven_on(order.device):
             # So that `load_ms` is the network's own, and not that of importing a library.
-            import_module(f"toolchain.runtimes.{runtimes._MODULES[parse_device(order.device)[0]]}")
+            import_module(f"toolchain.runtimes.{runtimes.MODULES[parse_device(order.device)[0]]}")
         spec = artifact.card.preprocess
         shape = (-1, spec.height, spec.width, 3)
         self.pictures = np.memmap(order.pictures, np.uint8, "r").reshape(shape)
@@ -58,11 +66,11 @@ class Worker:
         self.batch = order.batch
         self.turn = 0
         start = time.perf_counter()
-        runtime = runtimes.open_runtime(artifact, order.device, threads=order.threads)
+        runtime = runtimes.open_runtime(artifact, order.device, threads=order.threads, batch=order.batch)
         load_ms = _ms_since(start)
         self.classifier = Classifier(artifact.card, runtime)
         first_ms = self.infer_once()
-        return Loaded(load_ms, first_ms, runtime.provider_effective, runtime.threads)
+        return Loaded(load_ms, first_ms, runtime.provider_effective, runtime.threads, runtime.execution)
 
     def warm_up(self, _: None) -> Samples:
         """Run until two blocks of inferences in a row take the same, or two seconds have gone; the last block."""
@@ -81,8 +89,10 @@ class Worker:
         A few that are not timed come first: the arm that had its turn before has emptied the caches.
         """
         self.settle(self.infer_once)
+        self.meter.start()
         taken = tuple(self.infer_once() for _ in range(samples))
-        return Samples(taken, self.wait_until_quiet())
+        joules = self.meter.joules()
+        return Samples(taken, self.wait_until_quiet(), joules)
 
     def end_to_end(self, samples: int) -> Samples:
         """Time the way from the bytes of an encoded photograph to a named answer: decode, resize, infer, name."""
@@ -90,19 +100,44 @@ class Worker:
         taken = tuple(self.answer_once() for _ in range(samples))
         return Samples(taken, self.wait_until_quiet())
 
-    def throughput(self, seconds: float) -> float:
-        """Images per second at the best of batch 1, 8 and the arm's own, each tried for so many seconds."""
-        best = 0.0
-        for batch in sorted({*THROUGHPUT_BATCHES, self.batch}):
-            images = self.next_batch(batch)
-            self.classifier.runtime.infer(images)
-            done, start = 0, time.perf_counter()
-            while (elapsed := time.perf_counter() - start) < seconds:
-                self.classifier.runtime.infer(self.next_batch(batch))
-                done += batch
-            best = max(best, done / elapsed)
+    def from_frame(self, samples: int) -> Samples:
+        """Time the way from a frame, as a camera gives it, to a named answer: resize, infer, name."""
+        from toolchain.preprocess import decode
+
+        self.frames = [decode(data) for data in self.encoded[:FRAMES]]
+        self.settle(self.answer_frame)
+        taken = tuple(self.answer_frame() for _ in range(samples))
+        return Samples(taken, self.wait_until_quiet())
+
+    def throughput(self, seconds: float) -> Throughput:
+        """The most images per second, of some batches and numbers of requests at once, each for so many seconds."""
+        runtime = self.classifier.runtime
+        batches = sorted({*THROUGHPUT_BATCHES, self.batch})
+        ways: list[tuple[int, list[Infer]]] = [(batch, [runtime.infer]) for batch in batches]
+        if runtime.threads > 1:
+            ways += [(batch, streams) for batch in batches if (streams := runtime.streams(runtime.threads, batch))]
+        tried = [Throughput(self.flood(batch, way, seconds), batch, len(way)) for batch, way in ways]
         self.wait_until_quiet()
-        return best
+        return max(tried, key=lambda one: one.ips)
+
+    def flood(self, batch: int, streams: list[Infer], seconds: float) -> float:
+        """Images per second when each stream is given `batch` images as soon as it has answered the last."""
+        images = [self.next_batch(batch) for _ in range(len(streams) + 1)]
+
+        def run(stream: Infer, until: float) -> int:
+            done = 0
+            while time.perf_counter() < until:
+                # A copy, as an application would hand over.
+                stream(images[done % len(images)].copy())
+                done += 1
+            return done
+
+        with ThreadPoolExecutor(len(streams)) as pool:
+            # The first inferences allocate.
+            list(pool.map(lambda stream: stream(images[0]), streams))
+            start = time.perf_counter()
+            done = sum(pool.map(lambda stream: run(stream, start + seconds), streams))
+            return done * batch / (time.perf_counter() - start)
 
     def answers(self, span: Span) -> list[int]:
         """The class that the classifier names for each picture of a span, as an index into the card's labels."""
@@ -138,6 +173,14 @@ class Worker:
         self.classifier.predict(data)
         return _ms_since(start)
 
+    def answer_frame(self) -> float:
+        """One prediction from the next decoded frame; milliseconds."""
+        frame = self.frames[self.turn % len(self.frames)]
+        self.turn += 1
+        start = time.perf_counter()
+        self.classifier.predict(frame)
+        return _ms_since(start)
+
     def next_batch(self, batch: int) -> NDArray[np.uint8]:
         """A fresh copy of the next pictures, as an application would hand them over."""
         chosen = (self.turn * batch + np.arange(batch)) % len(self.inputs)
@@ -168,6 +211,7 @@ _ARGUMENTS: dict[str, Any] = {
     "warm_up": None,
     "round": int,
     "end_to_end": int,
+    "from_frame": int,
     "throughput": float,
     "answers": Span,
     "peak_rss_mb": None,
@@ -192,11 +236,13 @@ def _reply(worker: Worker, request: Request) -> Reply:
     except EdgetlError as error:
         reason = f"{error.message}. {error.hint}" if error.hint else error.message
         # An artifact that this runtime is not for, or a device that is not here; a broken artifact is a failure.
-        unavailable = isinstance(error, MissingError) or type(error) is BadInputError
+        absent = isinstance(error, MissingError) and not isinstance(error, FallbackError)
+        unavailable = absent or type(error) is BadInputError
         return Reply(failure=Failure(reason, unavailable))
     except Exception as error:  # whatever a runtime raises is this arm's failure, and no other's
-        text = str(error).strip()
-        return Reply(failure=Failure(f"{type(error).__name__}: {text.splitlines()[0]}" if text else repr(error)))
+        # OpenVINO's own first line names a line of its source only.
+        said = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from ")]
+        return Reply(failure=Failure(f"{type(error).__name__}: {said[0]}" if said else repr(error)))
 
 
 def peak_rss_mb() -> float:

@@ -5,6 +5,7 @@ Each implementation is a module of its own, imported only when its device is ask
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Literal, Protocol
@@ -16,7 +17,7 @@ from toolchain.artifact import Artifact
 from toolchain.errors import BadInputError
 from toolchain.runtimes.devices import parse_device
 
-__all__ = ["Answer", "Execution", "Runtime", "default_device", "open_runtime"]
+__all__ = ["Answer", "Execution", "Infer", "Runtime", "default_device", "open_runtime"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Execution:
 
     `mode` is sync (one request at a time); `hint` OpenVINO's performance hint; `streams` how many inferences can
     run at once; `pinning` whether threads are bound to cores; `inference_precision` what floats are computed in;
-    `nodes` how many nodes of the optimised graph each provider or device runs.
+    `static`: whether the number of images is fixed in the compiled graph. `nodes`: how many nodes each provider was
+    given (ONNX Runtime), or how many are computed in each type (OpenVINO).
     """
 
     mode: Literal["sync", "async"] = "sync"
@@ -41,7 +43,12 @@ class Execution:
     streams: int | None = None
     pinning: bool | None = None
     inference_precision: str | None = None
+    static: bool = False
     nodes: dict[str, int] = field(default_factory=dict)
+
+
+Infer = Callable[[NDArray[np.uint8]], Answer]
+"""A way to have images answered, as `Runtime.infer` has them."""
 
 
 class Runtime(Protocol):
@@ -58,8 +65,16 @@ class Runtime(Protocol):
     def infer(self, images: NDArray[np.uint8]) -> Answer:
         """Answer for `images`, uint8 [batch, height, width, 3], RGB, preprocessed as the card says."""
 
+    def streams(self, count: int, batch: int) -> list[Infer]:
+        """`count` ways to `infer` on `batch` images, which as many threads may use at once.
 
-_MODULES = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+        Together they compute with as many threads as `infer` does.
+
+        Empty where the runtime has no such thing.
+        """
+
+
+MODULES = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
 
 def default_device(artifact: Artifact) -> str:
@@ -67,10 +82,13 @@ def default_device(artifact: Artifact) -> str:
     return "openvino:CPU" if artifact.format == "openvino" else "ort:cpu"
 
 
-def open_runtime(artifact: Artifact, device: str, *, threads: int = 0, unproven: bool = False) -> Runtime:
+def open_runtime(
+    artifact: Artifact, device: str, *, threads: int = 0, batch: int = 1, unproven: bool = False
+) -> Runtime:
     """Load `artifact` on `device` (see `toolchain.runtimes.devices`).
 
-    `threads` 0 means one for each core. An artifact that is not float32 is refused on a runtime that its card does
+    `threads` 0 means one for each core. `batch` is the number of images that it is made fastest for; it takes any.
+    An artifact that is not float32 is refused on a runtime that its card does
     not name, unless `unproven`: one runtime can read another's int8 file and answer nonsense.
 
     Raises MissingError when the device or its package is not on this machine, BadInputError when the device's
@@ -87,6 +105,6 @@ def open_runtime(artifact: Artifact, device: str, *, threads: int = 0, unproven:
             f"{artifact.path} was proven on {', '.join(artifact.card.runtimes) or 'no runtime'}, not on {device}",
             "Run it there, or use the float32 file, which answers the same on every runtime.",
         )
-    module = import_module(f"toolchain.runtimes.{_MODULES[family]}")
-    runtime: Runtime = module.load(artifact, target, threads)
+    module = import_module(f"toolchain.runtimes.{MODULES[family]}")
+    runtime: Runtime = module.load(artifact, target, threads, batch)
     return runtime

@@ -24,6 +24,9 @@ KNOWN = (
 )
 """Every device that `all` looks for."""
 
+TORCH_WAYS = ("bf16", "fp16", "compile", "graph")
+"""How PyTorch may run a network, added to its device with `+`; see `toolchain.runtimes.torch`."""
+
 ORT_PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -44,13 +47,20 @@ class Device:
 def parse_device(name: str) -> tuple[str, str]:
     """Split `ort:cpu` into runtime and target. Raises BadInputError for a name that no runtime knows.
 
-    OpenVINO's own device strings (`GPU.1`, `HETERO:GPU,CPU`) are passed on as they are.
+    OpenVINO's own device strings (`GPU.1`, `HETERO:GPU,CPU`) are passed on as they are, and so are PyTorch's ways
+    of running (`torch:cpu+bf16+compile`).
     """
     family, _, target = name.partition(":")
     families = {"ort": tuple(ORT_PROVIDERS), "openvino": None, "torch": ("cpu", "cuda", "mps")}
     if family in families and target:
         allowed = families[family]
-        if allowed is None or target.split(":")[0] in allowed:
+        ways = target.split("+")[1:] if family == "torch" else []
+        if allowed is None or target.split("+")[0].split(":")[0] in allowed:
+            if unknown := set(ways) - set(TORCH_WAYS):
+                raise BadInputError(
+                    f"{name}: PyTorch runs in no way called {', '.join(sorted(unknown))}",
+                    f"Choose from: {', '.join(TORCH_WAYS)}; for example torch:cpu+bf16+compile.",
+                )
             return family, target
     raise BadInputError(f"unknown device {name!r}", f"Choose one of: {', '.join(KNOWN)}.")
 
@@ -131,7 +141,10 @@ def _probe_torch(name: str, target: str) -> Device:
         return Device(name, False, "PyTorch is not installed", "pip install 'edgetl[train]'")
     import torch
 
+    target, *ways = target.split("+")
     kind = target.split(":")[0]
+    if "graph" in ways and kind != "cuda":
+        return Device(name, False, "only CUDA has graphs", "leave out +graph")
     if kind == "cpu":
         return Device(name, True)
     if kind == "cuda" and torch.cuda.is_available():

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_report import FAILED, FLOAT, INT8, MACHINE, latency, report
+
+from toolchain import files
+from toolchain.bench.compare import Tolerance, compare, drop_ci95, ratio_ci95, read_report, version_changes
+from toolchain.bench.report import verdict
+from toolchain.bench.results import Accuracy, ArmResult, Report
+from toolchain.bench.statistics import summarise
+from toolchain.cli import run
+from toolchain.errors import BadInputError, ExitCode
+
+
+def answers(right: str) -> Accuracy:
+    return Accuracy(right.count("1") / len(right), 0.9, len(right), None, (0.8, 1.0), right)
+
+
+def timed(arm: ArmResult, p50: float, half: float = 0.05) -> ArmResult:
+    return replace(arm, latency_ms=latency(p50, half))
+
+
+def test_a_slower_arm_is_a_regression_and_a_faster_one_is_not() -> None:
+    old = report(timed(FLOAT, 8), timed(INT8, 4))
+    found = compare(old, report(timed(FLOAT, 8.8), timed(INT8, 3)), "old.json", Tolerance())
+    assert [change.latency for change in found.changes] == ["slower", "faster"]
+    assert found.changes[0].ratio == pytest.approx(1.1)
+    assert found.changes[0].ratio_ci95[0] < 1.1 < found.changes[0].ratio_ci95[1]
+    assert found.regressions == ("model.onnx on ort:cpu, 2 threads, batch 1: 8.00 → 8.80 ms, +10.0%",)
+    assert verdict(found) == [f"Worse than old.json: {found.regressions[0]}"]
+
+
+def test_what_is_within_the_tolerance_or_not_certain_is_no_regression() -> None:
+    old = report(timed(FLOAT, 8), timed(INT8, 4))
+    found = compare(old, report(timed(FLOAT, 8.3), timed(INT8, 4.4, half=1)), "old.json", Tolerance())
+    assert [change.latency for change in found.changes] == ["same", "uncertain"]
+    assert found.regressions == ()
+    assert compare(old, report(timed(FLOAT, 8.3), timed(INT8, 4)), "old.json", Tolerance(2)).regressions
+
+
+def test_answers_that_became_wrong_are_a_regression() -> None:
+    old = report(replace(FLOAT, accuracy=answers("1" * 90 + "0" * 10)))
+    new = report(replace(FLOAT, accuracy=answers("1" * 80 + "0" * 20)))
+    (change,) = compare(old, new, "old.json", Tolerance()).changes
+    assert change.drop_pp == pytest.approx(10)
+    assert change.drop_pp_ci95
+    assert 0 < change.drop_pp_ci95[0] < 10 < change.drop_pp_ci95[1]
+    assert change.accuracy_lost
+    swapped = report(replace(FLOAT, accuracy=answers("0" * 5 + "1" * 85 + "0" * 5 + "1" * 5)))
+    (change,) = compare(old, swapped, "old.json", Tolerance()).changes
+    assert (change.drop_pp, change.accuracy_lost) == (0, False)
+    assert not compare(old, new, "old.json", Tolerance(top1_pp=20)).regressions
+
+
+def test_an_arm_that_fails_now_is_a_regression() -> None:
+    working = replace(INT8, device="openvino:CPU")
+    found = compare(report(FLOAT, working), report(FLOAT, FAILED), "old.json", Tolerance())
+    assert found.regressions == ("model.int8.onnx (int8) on openvino:CPU, 2 threads, batch 1 failed: it\ndied",)
+
+
+@pytest.mark.parametrize(
+    ("new", "told"),
+    [
+        (replace(report(FLOAT), environment=replace(MACHINE, cpu="B CPU")), "cpu: A CPU before, B CPU now"),
+        (replace(report(FLOAT), environment=replace(MACHINE, governor="powersave")), "governor: unknown before"),
+        (report(replace(FLOAT, threads=1)), r"only in the old run: model.onnx \(float32\) on ort:cpu, 2 threads"),
+        (report(replace(FLOAT, batch=8)), "batch 8"),
+        (report(replace(FLOAT, device="openvino:CPU")), "only in the new run: .* on openvino:CPU"),
+        (report(replace(FLOAT, precision="int8")), r"model.onnx \(int8\)"),
+        (replace(report(FLOAT), data=None), "data: pets before, none now"),
+        (report(FLOAT, INT8), "only in the new run: model.int8.onnx"),
+    ],
+)
+def test_unlike_runs_are_refused_with_what_differs(new: Report, told: str) -> None:
+    with pytest.raises(BadInputError, match=told):
+        compare(report(FLOAT), new, "old.json", Tolerance())
+    if (
+        any(arm.device == "ort:cpu" and arm.threads == 2 and arm.batch == 1 for arm in new.arms)
+        and "int8)" not in told
+    ):
+        forced = compare(report(FLOAT), new, "old.json", Tolerance(), force=True)
+        assert forced.differences
+        assert len(forced.changes) == 1
+
+
+def test_other_versions_are_told_and_compared() -> None:
+    newer = replace(MACHINE, versions={"edgetl": "1", "torch": "2"})
+    assert version_changes(MACHINE, newer) == ["edgetl 0 → 1", "torch absent → 2"]
+    assert compare(report(FLOAT), replace(report(FLOAT), environment=newer), "old.json", Tolerance()).changes
+
+
+def test_interval_of_a_ratio_holds_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(4)
+    held = 0
+    for _ in range(60):
+        one, two = (summarise([rng.gamma(4, scale, 40).tolist() for _ in range(8)]) for scale in (1.0, 1.1))
+        low, high = ratio_ci95(one, two)
+        held += low <= 1.1 <= high
+    assert held >= 52
+
+
+def test_interval_of_a_drop_is_that_of_paired_answers() -> None:
+    drop, (low, high) = drop_ci95("1110000000", "0001000000")
+    assert drop == pytest.approx(0.2)
+    # Bonett and Price: (4 - 2) / 12, and the root of (4 / 12 + 2 / 12 - (2 / 12) ** 2) / 12.
+    assert (low, high) == pytest.approx((2 / 12 - 0.388866, 2 / 12 + 0.388866), abs=1e-5)
+    assert drop_ci95("1" * 400, "1" * 400)[0] == 0
+
+
+def test_files_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old, new, unlike = tmp_path / "old.json", tmp_path / "new.json", tmp_path / "unlike.json"
+    files.write_json(old, report(timed(FLOAT, 8)))
+    files.write_json(new, report(timed(FLOAT, 9)))
+    files.write_json(unlike, report(timed(replace(FLOAT, threads=1), 8)))
+    assert read_report(old) == report(timed(FLOAT, 8))
+    assert run(["bench", str(old), "--compare", str(old)]) == ExitCode.DONE
+    assert "Nothing is worse" in capsys.readouterr().out
+    assert run(["bench", str(new), "--compare", str(old), "--json"]) == ExitCode.PROMISE_BROKEN
+    assert json.loads(capsys.readouterr().out)["comparison"]["changes"][0]["latency"] == "slower"
+    assert run(["bench", str(new), "--compare", str(old), "--tolerance", "20"]) == ExitCode.DONE
+    capsys.readouterr()
+    assert run(["bench", str(new), "--compare", str(unlike), "--force"]) == ExitCode.BAD_INPUT
+    assert "no arm in common" in capsys.readouterr().err
+    assert run(["bench", str(new), "--compare", str(unlike)]) == ExitCode.BAD_INPUT
+    assert "cannot be compared" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"schema": "edgetl.bench/2"}', "\x00\xff"])
+def test_files_that_are_no_report_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "old.json").write_text(text, encoding="latin-1")
+    with pytest.raises(BadInputError, match=r"is no bench\.json"):
+        read_report(tmp_path / "old.json")
