@@ -37,7 +37,7 @@ class Watch:
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._cpu = _cpu_seconds()
-        self._own = _own_seconds()
+        self._own = own_seconds()
         self._throttled = _throttle_count()
         self._processes = _by_process()
 
@@ -45,7 +45,7 @@ class Watch:
         """What happened since."""
         seconds = max(time.monotonic() - self._start, 1e-3)
         busy, steal = (now - before for now, before in zip(_cpu_seconds(), self._cpu, strict=True))
-        own = _own_seconds() - self._own
+        own = own_seconds() - self._own
         throttled = _throttle_count()
         return LoadDuring(
             seconds=round(seconds, 3),
@@ -88,7 +88,7 @@ def _cpu_seconds() -> tuple[float, float]:
     return busy, sum(getattr(core, "steal", 0.0) for core in chosen)
 
 
-def _own_seconds() -> float:
+def own_seconds() -> float:
     """What this process and all its children have used, those that have ended too."""
     total = 0.0
     me = psutil.Process()
