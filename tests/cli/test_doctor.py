@@ -34,6 +34,7 @@ def test_this_machine_runs_edgetl(
     assert found["disk_free_mb"] > 0
     assert found["torch_pairing"]["status"] in {"works", "not installed"}
     assert "int8" in found["int8"]
+    assert devices[found["fastest"]["device"]]["available"]
 
 
 def test_text_for_people(

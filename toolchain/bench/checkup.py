@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from toolchain.bench import machine
+from toolchain.bench.outlook import Outlook, fastest
 from toolchain.bench.packages import Missing
 from toolchain.bench.probing import probe_devices
 from toolchain.datasets.catalogue import ENTRIES, Entry, data_root, locate
@@ -78,6 +79,7 @@ class Findings:
     works: bool
     environment: machine.Environment
     int8: str
+    fastest: Outlook
     devices: tuple[Device, ...]
     torch_pairing: Pairing
     cameras: tuple[Camera, ...]
@@ -108,6 +110,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> Findings:
         works=not any(gap.necessary for gap in missing),
         environment=environment,
         int8=machine.int8_outlook(environment.flags),
+        fastest=fastest(environment.flags, [device.name for device in devices if device.available]),
         devices=tuple(devices),
         torch_pairing=pairing,
         cameras=cameras,

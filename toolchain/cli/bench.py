@@ -78,7 +78,7 @@ slows another. With --compare, ARTIFACT may also be a bench.json, which is then 
     show_default=True,
     help="Photographs for accuracy at most; 0 for all.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for bench.json and bench.md.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for bench.json, bench.md and bench.html.")
 @click.option(
     "--compare",
     type=click.Path(path_type=Path),
@@ -120,7 +120,6 @@ def command(
     force: bool,
     console: Console,
 ) -> int:
-    from toolchain.bench import report as reports
     from toolchain.bench.compare import Tolerance, read_report
     from toolchain.bench.runner import Plan, bench
     from toolchain.datasets import SPLITS
@@ -156,12 +155,24 @@ def command(
         report = bench(plan, console)
     if old is not None:
         report = _compared(old, report, str(compare), Tolerance(tolerance, tolerance_top1), force, out, console)
-    if out is not None:
-        reports.write(report, out)
     console.result(report, *_tables(report))
     if out is not None:
-        console.say(f"written: {out / reports.JSON_FILE} and {out / reports.MARKDOWN_FILE}")
+        _write(report, out, console)
     return _exit_code(report)
+
+
+def _write(report: Report, out: Path, console: Console) -> None:
+    from toolchain.bench import report as reports
+
+    reports.write(report, out)
+    names = [reports.JSON_FILE, reports.MARKDOWN_FILE]
+    try:
+        from toolchain.bench import page
+
+        names.append(page.write(report, out).name)
+    except ModuleNotFoundError as error:
+        console.say(f"no bench.html: {error.name} is not installed (pip install 'edgetl[report]')")
+    console.say(f"written: {', '.join(str(out / name) for name in names)}")
 
 
 def _read(paths: tuple[Path, ...]) -> tuple[Artifact, ...]:
@@ -187,7 +198,6 @@ def _compared(
     """`new` with its comparison. What was measured is stored even when it turns out to be of another kind."""
     from dataclasses import replace
 
-    from toolchain.bench import report as reports
     from toolchain.bench.compare import compare, version_changes
     from toolchain.errors import BadInputError
 
@@ -195,8 +205,7 @@ def _compared(
         comparison = compare(old, new, old_path, tolerance, force=force)
     except BadInputError:
         if out is not None:
-            reports.write(new, out)
-            console.say(f"written: {out / reports.JSON_FILE} and {out / reports.MARKDOWN_FILE}")
+            _write(new, out, console)
         raise
     for name, report in ((old_path, old), ("this run", new)):
         if report.noisy:

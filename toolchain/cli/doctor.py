@@ -64,6 +64,11 @@ def _gap_lines(missing: Sequence[Missing]) -> list[str]:
     return [escape(f"{'missing' if gap.necessary else 'not here'}: {gap.what}. {gap.fix}") for gap in missing]
 
 
+def _outlook(findings: Findings) -> str:
+    guess = findings.fastest
+    return f"{guess.precision} on {guess.device}, to judge by the machine: {guess.why}; `edgetl bench` measures it"
+
+
 def _facts(findings: Findings) -> list[tuple[str, str]]:
     machine = findings.environment
     load = machine.load_before
@@ -72,6 +77,7 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
         ("processor", f"{machine.cpu}: {machine.cores} cores, {machine.threads} threads, {memory}"),
         ("flags", ", ".join(machine.flags) or "none known"),
         ("int8", findings.int8),
+        ("fastest", _outlook(findings)),
         ("load", f"{load.busy:.0%} busy, governor {machine.governor or 'unknown'}"),
         ("system", machine.os),
         ("versions", ", ".join(f"{name} {version}" for name, version in machine.versions.items())),

@@ -33,7 +33,7 @@ class OpenVinoRuntime:
         # Frames come in any size, and so does what they are computed with.
         self._batch = batch if artifact.card.input == "image" else 0
         compiled = self._compile(self._batch, {"PERFORMANCE_HINT": "LATENCY"})
-        self._requests = {self._batch: compiled.create_infer_request()}
+        self._requests = {self._batch: _Request(compiled, self._batch > 0)}
         self.provider_effective = ",".join(compiled.get_property("EXECUTION_DEVICES"))
         self.execution = _execution(compiled, static=self._batch > 0)
 
@@ -41,19 +41,15 @@ class OpenVinoRuntime:
         size = self._batch if len(images) == self._batch else 0
         if size not in self._requests:
             compiled = self._compile(size, {"PERFORMANCE_HINT": "LATENCY"})
-            self._requests[size] = compiled.create_infer_request()
-        return _infer(self._requests[size], images)
+            self._requests[size] = _Request(compiled, static=False)
+        return self._requests[size](images)
 
     def streams(self, count: int, batch: int) -> list[Infer]:
         config: dict[str, object] = {"PERFORMANCE_HINT": "THROUGHPUT"}
         if self._target == "CPU":
             config["NUM_STREAMS"] = count
         compiled = self._compile(batch if self._batch else 0, config)
-
-        def way(request: openvino.InferRequest) -> Infer:
-            return lambda images: _infer(request, images)
-
-        return [way(compiled.create_infer_request()) for _ in range(count)]
+        return [_Request(compiled, self._batch > 0) for _ in range(count)]
 
     def _compile(self, batch: int, config: dict[str, object]) -> openvino.CompiledModel:
         """Compile for `batch` images, 0 for any number. Raises ArtifactError when OpenVINO cannot."""
@@ -88,9 +84,28 @@ class OpenVinoRuntime:
             ) from None
 
 
-def _infer(request: openvino.InferRequest, images: NDArray[np.uint8]) -> Answer:
-    results = request.infer({"image": images}, share_inputs=True)
-    return Answer(np.array(results["logits"]), np.array(results["probabilities"]))
+class _Request:
+    """One inference at a time. Where the shape is fixed, pixels are copied to where OpenVINO reads them, and no
+    more: to hand over and take back dictionaries costs 0.07 ms, which is 3 % of MobileNetV2 in int8."""
+
+    def __init__(self, compiled: openvino.CompiledModel, static: bool) -> None:
+        self._request = compiled.create_infer_request()
+        self._pixels: NDArray[np.uint8] | None = None
+        if static:
+            self._pixels = np.empty(tuple(compiled.input("image").shape), np.uint8)
+            self._request.set_tensor("image", openvino.Tensor(self._pixels, shared_memory=True))
+
+    def __call__(self, images: NDArray[np.uint8]) -> Answer:
+        if self._pixels is None:
+            self._request.infer({"image": images}, share_inputs=True, share_outputs=True)
+        elif images.shape != self._pixels.shape or images.dtype != np.uint8:
+            raise ValueError(f"images are {images.dtype} {images.shape}, not uint8 {self._pixels.shape}")
+        else:
+            np.copyto(self._pixels, images)
+            self._request.infer(share_outputs=True)
+        # Copies: the next inference writes where these are.
+        logits, probabilities = (self._request.get_tensor(name).data for name in ("logits", "probabilities"))
+        return Answer(np.array(logits), np.array(probabilities))
 
 
 def _execution(compiled: openvino.CompiledModel, static: bool) -> Execution:

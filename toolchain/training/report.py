@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from toolchain import files
 from toolchain.bench.statistics import wilson_ci95
 from toolchain.datasets import Photograph
 from toolchain.errors import UnreadableImageError
+from toolchain.page import write_page
 from toolchain.preprocess import read
 from toolchain.runs import REPORT_FILE, Metrics, Run
 from toolchain.training.report_plots import NAMED_CLASSES, Bins, confusion_matrix, curves, reliability
@@ -96,18 +93,9 @@ def write_report(
     `epochs` are the lines of `metrics.jsonl`, none for a probe alone; `answers` are those on `val` and `test`. The
     page holds small copies of photographs of `test`; one that cannot be read any more is only named.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "number": number, "duration": duration, "json": _as_json}
-    page = environment.get_template("report.html.jinja").render(_content(run, epochs, answers))
     path = folder / REPORT_FILE
-    # File names need not be valid Unicode.
-    files.write_bytes(path, page.encode("utf-8", "replace"))
+    filters: dict[str, Callable[..., str]] = {"percent": percent, "number": number, "duration": duration}
+    write_page(path, Path(__file__).with_name("report.html.jinja"), _content(run, epochs, answers), filters)
     return path
 
 
@@ -252,8 +240,3 @@ def _photographs(answers: Answers) -> list[Shown]:
 
 def _labels(answers: Answers) -> NDArray[np.int64]:
     return np.array([photo.label for photo in answers.photos], np.int64)
-
-
-def _as_json(value: Any) -> str:
-    """A setting as the reader would write it: text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

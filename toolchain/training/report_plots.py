@@ -1,34 +1,19 @@
-"""The plots of a run's report, as SVG that stands inside the page and takes its colours and letters from it."""
+"""The plots of a run's report (see `toolchain.page.svg`)."""
 
 from __future__ import annotations
 
-import io
-import re
 import unicodedata
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from xml.etree import ElementTree
 
 import numpy as np
 from matplotlib import style
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from toolchain.page.svg import FIRST, INK, SECOND, STYLE, make_figure, to_svg
 from toolchain.runs import Metrics
-
-# Matplotlib draws in these colours, which nothing else has; `_svg` puts the page's own in their place.
-INK, MUTED, LINE, FIRST, SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
-PAGE_COLOURS = {
-    INK: "currentColor",
-    MUTED: "var(--muted)",
-    LINE: "var(--line)",
-    FIRST: "var(--first)",
-    SECOND: "var(--second)",
-}
 
 NAMED_CLASSES = 60
 """Up to so many classes the confusion matrix names them; above, its axes are numbered."""
@@ -38,27 +23,6 @@ NAME_LENGTH = 28
 
 # A picture inside an SVG knows no colours of the page: these can be read on white and on black.
 RIGHT_RGB, WRONG_RGB = (46, 120, 200), (222, 96, 38)
-
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "edgetl",
-    "image.composite_image": False,
-    "font.size": 12,
-    "text.color": INK,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "grid.color": LINE,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 11,
-}
 
 
 @dataclass(frozen=True)
@@ -99,7 +63,7 @@ def curves(epochs: Sequence[Mapping[str, float]], probe: Metrics, best_epoch: in
             "rate": "Learning rate, by epoch",
         }
         figures = {"loss": loss, "accuracy": accuracy, "rate": rate}
-        return [_svg(figure, name, titles[name]) for name, figure in figures.items() if figure]
+        return [to_svg(figure, name, titles[name]) for name, figure in figures.items() if figure]
 
 
 def confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
@@ -119,7 +83,7 @@ def confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> st
     faintest, strongest = (0, 180) if n <= COUNTED_CLASSES else (90, 255)
     cells[..., 3] = np.where(confusion, np.maximum(np.rint(shares * strongest), faintest), 0)
     with style.context(["default", STYLE, {"axes.grid": False}]):
-        figure, axes = _figure(width, height, margin, margin + 4, 16, 8)
+        figure, axes = make_figure(width, height, margin, margin + 4, 16, 8)
         axes.imshow(cells, interpolation="none", aspect="auto")
         axes.set_xlabel("called")
         axes.set_ylabel("true class")
@@ -140,7 +104,7 @@ def confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> st
             for row, column in np.argwhere(confusion):
                 count = str(confusion[row, column])
                 axes.text(column, row, count, ha="center", va="center_baseline", fontsize=min(14.0, side / n * 0.5))
-        return _svg(figure, "confusion", f"Confusion matrix of {n} classes")
+        return to_svg(figure, "confusion", f"Confusion matrix of {n} classes")
 
 
 def reliability(bins: Bins) -> str:
@@ -148,7 +112,7 @@ def reliability(bins: Bins) -> str:
     n = len(bins.counts)
     edges = np.arange(n) / n
     with style.context(["default", STYLE]):
-        figure, above = _figure(400, 420, 72, 142, 16, 12)
+        figure, above = make_figure(400, 420, 72, 142, 16, 12)
         below = figure.add_axes((72 / 400, 44 / 420, 312 / 400, 76 / 420), sharex=above)
         below.patch.set_visible(False)
         filled = bins.counts > 0
@@ -166,7 +130,7 @@ def reliability(bins: Bins) -> str:
         for axis in (above.yaxis, below.xaxis):
             axis.set_major_formatter(PercentFormatter(1, symbol="\u00a0%"))
         below.xaxis.get_ticklabels()[-1].set_horizontalalignment("right")
-        return _svg(figure, "reliability", f"Reliability diagram in {n} bins")
+        return to_svg(figure, "reliability", f"Reliability diagram in {n} bins")
 
 
 def _curve(
@@ -175,7 +139,7 @@ def _curve(
     known = {key: label for key, label in lines.items() if any(key in epoch for epoch in epochs)}
     if not known:
         return None
-    figure, axes = _figure(360, 270, 58, 44, 12, 50)
+    figure, axes = make_figure(360, 270, 58, 44, 12, 50)
     looks = zip((FIRST, SECOND), "os", strict=True)
     for (key, label), (colour, marker) in zip(known.items(), looks, strict=False):
         points = [(epoch["epoch"], epoch[key]) for epoch in epochs if key in epoch]
@@ -192,18 +156,6 @@ def _curve(
     return figure
 
 
-def _figure(
-    width: float, height: float, left: float, bottom: float, right: float, top: float
-) -> tuple[Figure, Axes]:
-    """A figure of `width` x `height` pixels of the page, with one set of axes inside these margins."""
-    figure = Figure(figsize=(width / 72, height / 72))
-    place = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
-    axes = figure.add_axes(place)
-    figure.patch.set_visible(False)
-    axes.patch.set_visible(False)
-    return figure, axes
-
-
 def _shown(name: str) -> str:
     """A class name fit for an axis: short, and nothing that XML forbids."""
     clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
@@ -213,49 +165,3 @@ def _shown(name: str) -> str:
 def _ems(text: str) -> float:
     """About how wide `text` is, in heights of its font; letters of East Asia are as wide as high."""
     return sum(1.0 if unicodedata.east_asian_width(letter) in "WF" else 0.6 for letter in text)
-
-
-def _svg(figure: Figure, name: str, title: str) -> str:
-    """`figure` as an `<svg>` element. Its ids begin with `name`, so several can stand in one page."""
-    text = io.StringIO()
-    with warnings.catch_warnings():
-        # The browser has the letters that Matplotlib's own font lacks.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from|Matplotlib currently does not support")
-        FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})  # type: ignore[no-untyped-call]
-    root = ElementTree.fromstring(text.getvalue())
-    for parent in list(root.iter()):
-        for child in list(parent):
-            if child.tag.rpartition("}")[2] in {"metadata", "style"}:
-                parent.remove(child)
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        for key, value in list(element.attrib.items()):
-            del element.attrib[key]
-            element.attrib[key.rpartition("}")[2]] = _attribute(key.rpartition("}")[2], value, name)
-    _, _, width, height = root.attrib["viewBox"].split()
-    label = ElementTree.Element("title", {"id": f"{name}-title"})
-    label.text = title
-    root.insert(0, label)
-    root.attrib = {
-        "viewBox": root.attrib["viewBox"],
-        "width": width,
-        "height": height,
-        "role": "img",
-        "aria-labelledby": f"{name}-title",
-    }
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _attribute(key: str, value: str, name: str) -> str:
-    if key == "id":
-        return f"{name}-{value}"
-    if key == "href" and value.startswith("#"):
-        return f"#{name}-{value[1:]}"
-    if value.startswith("url(#"):
-        return f"url(#{name}-{value[5:]}"
-    if key == "style":
-        # Matplotlib before 3.10 gives the size and the family in one.
-        value = re.sub(r"font: (?:[^;]*? )?([\d.]+px)[^;]*", r"font-size: \1", value)
-        value = re.sub(r"font-family: [^;]*;? ?", "", value)
-        return re.sub("#0102[0-9]{2}", lambda match: PAGE_COLOURS.get(match[0], match[0]), value)
-    return value

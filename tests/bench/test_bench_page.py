@@ -1,0 +1,140 @@
+"""bench.html: whole, safe, in need of nothing else, and its table sorts (in a real browser, where there is one)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from test_report import ABSENT, FAILED, FLOAT, INT8, report
+
+from toolchain.bench import page
+from toolchain.bench.compare import Tolerance, compare
+from toolchain.bench.plots import Point, front
+from toolchain.bench.results import Report
+
+QUANTILES = tuple(4 + number / 50 for number in range(101))
+ARMS = (
+    replace(FLOAT, quantiles_ms=QUANTILES),
+    replace(INT8, quantiles_ms=QUANTILES),
+    replace(FLOAT, device="openvino:CPU", quantiles_ms=QUANTILES),
+)
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+
+
+def written(found: Report, folder: Path) -> str:
+    return page.write(found, folder).read_text(encoding="utf-8")
+
+
+def browse(html: str, folder: Path, script: str, *options: str) -> str:
+    """What is in the page's <body> once `script` has run in it, behind everything that the page does itself."""
+    assert BROWSER
+    path = folder / "browsed.html"
+    # The page forbids what is not inline, and so is this.
+    path.write_text(html.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    done = subprocess.run(
+        [*command, *options, "--virtual-time-budget=2000", "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout
+
+
+class References(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in {"src", "href", "action", "srcset"}]
+
+
+def test_the_page_has_every_arm_and_reason_and_refers_to_nothing_outside(tmp_path: Path) -> None:
+    html = written(replace(report(*ARMS, ABSENT, FAILED), command="edgetl bench run", noisy=True), tmp_path)
+    for text in ("model.int8.onnx · ort:cpu", "no such provider", "it\ndied", "the machine is busy", "A CPU",
+                 "edgetl bench run", "Noisy:", "Fastest: model.int8.onnx"):  # fmt: skip
+        assert text in html
+    assert html.count("<svg") == 2
+    assert all(link.startswith("#") for link in References(html).found)
+    assert "http" not in re.sub(r'"http://www.w3.org/[^"]*"', "", html).replace("http-equiv", "")
+
+
+def test_what_comes_from_outside_is_only_text(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>$x$.onnx"
+    html = written(report(replace(ARMS[0], artifact=evil), replace(FAILED, reason=evil)), tmp_path)
+    assert "<script>alert" not in html
+    assert html.count("<script") == 1
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        report(FLOAT),
+        report(ABSENT),
+        replace(report(replace(ARMS[0], accuracy=None)), data=None),
+        report(*(replace(ARMS[0], threads=count, artifact=f"run/{'long' * 30}.onnx") for count in range(1, 21))),
+    ],
+    ids=["old file", "nothing measured", "no accuracy", "twenty arms with long names"],
+)
+def test_other_reports_make_pages_too(found: Report, tmp_path: Path) -> None:
+    html = written(found, tmp_path)
+    assert html.count("<svg") == bool(found.arms[0].accuracy) + bool(found.arms[0].quantiles_ms)
+
+
+def test_a_comparison_is_shown(tmp_path: Path) -> None:
+    found = compare(report(FLOAT), report(FLOAT), "old.json", Tolerance())
+    html = written(replace(report(FLOAT), comparison=found), tmp_path)
+    assert "Beside an older run" in html
+    assert "Nothing is worse than in old.json" in html
+
+
+def test_front_is_what_nothing_beats_in_both() -> None:
+    points = [Point(name, True, ms, (ms, ms), (), top1) for name, ms, top1 in
+              (("a", 1, 0.8), ("b", 2, 0.9), ("c", 3, 0.85), ("d", 4, 0.95), ("e", 2, 0.7))]  # fmt: skip
+    assert [point.name for point in front(points)] == ["a", "b", "d"]
+
+
+@in_browser
+def test_the_table_sorts_on_click(tmp_path: Path) -> None:
+    script = """
+    const heading = [...document.querySelectorAll("th button")].find(one => one.textContent === "p50 ms");
+    const order = () => [...document.querySelectorAll("tbody tr")].filter(row => row.cells.length > 20)
+        .map(row => row.cells[4].dataset.value);
+    heading.click(); const up = order(); heading.click();
+    const told = {up, down: order(), sort: heading.closest("th").getAttribute("aria-sort"),
+        requests: performance.getEntriesByType("resource").map(one => one.name)};
+    document.body.textContent = "told:" + JSON.stringify(told) + ":end";
+    """
+    shown = browse(written(report(*ARMS), tmp_path), tmp_path, script)
+    told = json.loads(re.search("told:(.*?):end", shown)[1])  # type: ignore[index]
+    assert [float(value) for value in told["up"]] == [4, 8, 8]
+    assert [float(value) for value in told["down"]] == [8, 8, 4]
+    assert (told["sort"], told["requests"]) == ("descending", [])
+
+
+@in_browser
+def test_nothing_is_requested_and_a_phone_need_not_scroll_sideways(tmp_path: Path) -> None:
+    log = tmp_path / "net.json"
+    script = """
+    document.title = "";
+    document.body.dataset.told = [document.documentElement.scrollWidth, innerWidth].join(" ");
+    """
+    html = written(report(*ARMS, ABSENT, FAILED), tmp_path)
+    shown = browse(html, tmp_path, script, "--window-size=390,800", f"--log-net-log={log}", "--no-first-run",
+                   "--disable-background-networking", "--disable-component-update")  # fmt: skip
+    width, screen = map(int, re.search(r'data-told="(\d+) (\d+)"', shown).groups())  # type: ignore[union-attr]
+    assert width <= screen
+    asked = set(re.findall(r'"url":"([^"]+)"', log.read_text(encoding="utf-8", errors="replace")))
+    # Chromium itself looks for its dictionaries and updates.
+    own = re.compile(r"https?://[^/]*(google|gvt1)")
+    assert {url for url in asked if url.startswith(("http", "ws")) and not own.match(url)} == set()

@@ -1,0 +1,84 @@
+"""`bench.html`: a benchmark on one page that needs nothing else. Its libraries are those of the extra `report`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from toolchain._version import __version__
+from toolchain.bench import report as reports
+from toolchain.bench.plots import Point, distributions, pareto
+from toolchain.bench.results import ArmResult, Report
+from toolchain.page import write_page
+
+PAGE_FILE = "bench.html"
+
+
+def write(report: Report, folder: Path) -> Path:
+    """Write `bench.html` into `folder`; return its path."""
+    path = folder / PAGE_FILE
+    filters = {"ms": _milliseconds, "percent": _percent, "rounded": _rounded}
+    write_page(path, Path(__file__).with_name("bench.html.jinja"), _content(report), filters)
+    return path
+
+
+def _content(report: Report) -> dict[str, Any]:
+    arms = reports.measured(report)
+    names = arm_names(arms)
+    points = [_point(arm, name) for arm, name in zip(arms, names, strict=True)]
+    judged = [point for point in points if point.top1 is not None]
+    return {
+        "report": report,
+        "version": __version__,
+        "conclusions": reports.conclusions(report),
+        "arms": list(zip(names, arms, strict=True)),
+        "pareto": Markup(pareto(judged)) if judged else None,
+        "distributions": Markup(distributions(points)) if any(arm.quantiles_ms for arm in arms) else None,
+        "absences": reports.absences(report),
+        "verdict": reports.verdict(report.comparison) if report.comparison else [],
+        "changes": [reports.change_row(one) for one in report.comparison.changes] if report.comparison else [],
+        "change_columns": reports.CHANGE_COLUMNS,
+        "hashes": {arm.artifact: arm.sha256 for arm in report.arms},
+    }
+
+
+def arm_names(arms: Sequence[ArmResult]) -> list[str]:
+    """The shortest names that tell arms apart: file and device, with threads and batch where those differ."""
+    files = reports.names_of(arms)
+    many_threads = len({arm.threads for arm in arms}) > 1
+    many_batches = len({arm.batch for arm in arms}) > 1
+    return [
+        f"{files[arm.artifact]} · {arm.device}"
+        + (f" · {arm.threads} threads" if many_threads else "")
+        + (f" · batch {arm.batch}" if many_batches else "")
+        for arm in arms
+    ]
+
+
+def _point(arm: ArmResult, name: str) -> Point:
+    assert arm.latency_ms is not None
+    low, high = arm.latency_ms.p50_ci95
+    return Point(
+        name=name,
+        is_float=arm.precision == "float32",
+        ms=arm.latency_ms.p50 / arm.batch,
+        ms_ci95=(low / arm.batch, high / arm.batch),
+        quantiles_ms=arm.quantiles_ms,
+        top1=arm.accuracy.top1 if arm.accuracy else None,
+        top1_ci95=arm.accuracy.top1_ci95 if arm.accuracy else (0.0, 0.0),
+    )
+
+
+def _milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}\u00a0%"
+
+
+def _rounded(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"

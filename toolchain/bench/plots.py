@@ -1,0 +1,127 @@
+"""The plots of a benchmark's page (see `toolchain.page.svg`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+
+from toolchain.page.svg import FIRST, INK, MUTED, SECOND, STYLE, make_figure, to_svg
+
+LABELLED = 10
+"""Up to so many arms all are named in the plot of accuracy; above, only those on the front."""
+LOGARITHMIC = 6.0
+"""From this ratio of largest to smallest on, an axis is logarithmic."""
+ROW = 30.0
+NAME_LENGTH = 44
+
+
+@dataclass(frozen=True)
+class Point:
+    """One arm in the plots: milliseconds an image and fractions. `top1` is null where it was not measured."""
+
+    name: str
+    is_float: bool
+    ms: float
+    ms_ci95: tuple[float, float]
+    quantiles_ms: tuple[float, ...]
+    top1: float | None = None
+    top1_ci95: tuple[float, float] = (0.0, 0.0)
+
+
+def front(points: Sequence[Point]) -> list[Point]:
+    """Those that no other beats in both latency and accuracy, the fastest first."""
+    found: list[Point] = []
+    for point in sorted(points, key=lambda one: (one.ms, -(one.top1 or 0))):
+        if not found or (point.top1 or 0) > (found[-1].top1 or 0):
+            found.append(point)
+    return found
+
+
+def pareto(points: Sequence[Point]) -> str:
+    """Top-1 against latency with both 95 % intervals, and the front drawn through the best, as an SVG."""
+    best = front(points)
+    with style.context(["default", STYLE]):
+        figure, axes = make_figure(640, 400, 66, 52, 16, 14)
+        heights = [point.top1 or 0.0 for point in best]
+        axes.step([point.ms for point in best], heights, where="post", color=MUTED, lw=1)
+        for point in points:
+            assert point.top1 is not None
+            colour = FIRST if point.is_float else SECOND
+            axes.errorbar(
+                point.ms,
+                point.top1,
+                xerr=[[max(point.ms - point.ms_ci95[0], 0)], [max(point.ms_ci95[1] - point.ms, 0)]],
+                yerr=[[max(point.top1 - point.top1_ci95[0], 0)], [max(point.top1_ci95[1] - point.top1, 0)]],
+                fmt="o" if point.is_float else "s",
+                color=colour,
+                markersize=7,
+                elinewidth=1,
+                alpha=0.9,
+            )
+        named = points if len(points) <= LABELLED else best
+        _name(axes, named)
+        _latency_axis(axes, [point.ms for point in points])
+        axes.margins(x=0.12)
+        axes.set_ylabel("top-1")
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="\u00a0%"))
+        return to_svg(figure, "pareto", f"Top-1 against latency of {len(points)} arms")
+
+
+def distributions(points: Sequence[Point]) -> str:
+    """How latencies of single inferences spread, an arm each line: 1 to 99 %, 5 to 95 %, 25 to 75 %, median."""
+    shown = [point for point in points if point.quantiles_ms]
+    margin = 24 + max(len(_short(point.name)) for point in shown) * 6.6
+    height = ROW * len(shown) + 64
+    with style.context(["default", STYLE]):
+        figure, axes = make_figure(margin + 480, height, margin, 52, 16, 8)
+        for row, point in enumerate(reversed(shown)):
+            quantiles = point.quantiles_ms
+            colour = FIRST if point.is_float else SECOND
+            for low, high, thickness, alpha in ((1, 99, 1.5, 0.9), (5, 95, 6, 0.35), (25, 75, 14, 0.55)):
+                ends = [quantiles[low], quantiles[high]]
+                axes.plot(ends, [row, row], color=colour, lw=thickness, alpha=alpha, solid_capstyle="butt")
+            axes.plot([quantiles[50]] * 2, [row - 0.3, row + 0.3], color=INK, lw=1.5)
+        axes.set_yticks(range(len(shown)), [_short(point.name) for point in reversed(shown)], fontsize=11)
+        for label in axes.get_yticklabels():
+            label.set_parse_math(False)
+        axes.set_ylim(-0.7, len(shown) - 0.3)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        _latency_axis(axes, [point.quantiles_ms[end] for point in shown for end in (1, 99)])
+        return to_svg(figure, "distributions", f"Latency distributions of {len(shown)} arms")
+
+
+def _latency_axis(axes: Axes, values: Sequence[float]) -> None:
+    low, high = min(values), max(values)
+    axes.set_xlabel("milliseconds an image" if axes.get_ylabel() else "milliseconds")
+    if low > 0 and high / low > LOGARITHMIC:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _name(axes: Axes, points: Sequence[Point]) -> None:
+    """Names beside their points, above and below in turns, so that neighbours stay apart."""
+    middle = float(np.median([point.ms for point in points]))
+    for number, point in enumerate(sorted(points, key=lambda one: one.ms)):
+        above = number % 2 == 0
+        text = axes.annotate(
+            _short(point.name),
+            (point.ms, point.top1 or 0),
+            xytext=(8 if point.ms <= middle else -8, 9 if above else -16),
+            textcoords="offset points",
+            ha="left" if point.ms <= middle else "right",
+            fontsize=10,
+        )
+        text.set_parse_math(False)
+
+
+def _short(name: str) -> str:
+    clean = "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
+    return clean if len(clean) <= NAME_LENGTH else f"…{clean[-NAME_LENGTH + 1 :]}"
