@@ -4,8 +4,8 @@
 
 RUN holds model.onnx and model.int8.onnx (one that serves both runtimes). Each measurement is a process of its own,
 one after the other, in turns; what is compared are medians over the repetitions. `benchmark_app` runs with
-`-api sync`, `-hint latency` where all cores compute, in float32 as edgetl does (`-infer_precision f32`), with a batch
-of 1.
+`-api sync`, `-hint latency` where all cores compute, in float32 as edgetl does (`-infer_precision f32`), with one
+image.
 """
 
 from __future__ import annotations

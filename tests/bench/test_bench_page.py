@@ -39,14 +39,8 @@ def browse(html: str, folder: Path, script: str, *options: str) -> str:
     # The page forbids what is not inline, and so is this.
     path.write_text(html.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    done = subprocess.run(
-        [*command, *options, "--virtual-time-budget=2000", "--dump-dom", path.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    return done.stdout
+    words = [*command, *options, "--virtual-time-budget=2000", "--dump-dom", path.as_uri()]
+    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 class References(HTMLParser):
@@ -99,7 +93,7 @@ def test_a_comparison_is_shown(tmp_path: Path) -> None:
 
 
 def test_front_is_what_nothing_beats_in_both() -> None:
-    points = [Point(name, True, ms, (ms, ms), (), top1) for name, ms, top1 in
+    points = [Point(0, name, True, ms, (ms, ms), (), top1) for name, ms, top1 in
               (("a", 1, 0.8), ("b", 2, 0.9), ("c", 3, 0.85), ("d", 4, 0.95), ("e", 2, 0.7))]  # fmt: skip
     assert [point.name for point in front(points)] == ["a", "b", "d"]
 

@@ -140,6 +140,16 @@ def test_deployed_pipeline_answers_as_the_run_does(exported: Path, drawn_folder:
         np.testing.assert_allclose(prediction.logits, expected, rtol=1e-3, atol=1e-4)
 
 
+def test_pytorch_in_bfloat16_answers_nearly_as_in_float32(exported: Path, images: np.ndarray) -> None:
+    artifact = read_artifact(exported / "model.onnx")
+    exact = open_runtime(artifact, "torch:cpu").infer(images).logits
+    runtime = open_runtime(artifact, "torch:cpu+bf16")
+    logits = runtime.infer(images).logits
+    assert runtime.execution.inference_precision == "bfloat16"
+    assert logits.dtype == np.float32
+    assert 0 < np.abs(logits - exact).max() < 0.1 * np.abs(exact).max()
+
+
 def test_int8_is_smaller_and_quantised_on_both_runtimes(exported: Path, images: np.ndarray) -> None:
     sizes = {name: (exported / name).stat().st_size for name in ("model.onnx", "model.int8.onnx")}
     assert sizes["model.int8.onnx"] < 0.4 * sizes["model.onnx"]

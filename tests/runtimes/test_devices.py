@@ -14,6 +14,7 @@ from toolchain.runtimes.devices import KNOWN, cores, cpu_name, discover, expand,
         ("openvino:GPU.1", ("openvino", "GPU.1")),
         ("openvino:HETERO:GPU,CPU", ("openvino", "HETERO:GPU,CPU")),
         ("torch:cuda:1", ("torch", "cuda:1")),
+        ("torch:cpu+bf16+compile", ("torch", "cpu+bf16+compile")),
     ],
 )
 def test_names_are_split_into_runtime_and_target(name: str, parts: tuple[str, str]) -> None:
@@ -27,6 +28,12 @@ def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(BadInputError, match="unknown device") as caught:
         parse_device(name)
     assert "ort:cpu" in caught.value.hint
+
+
+def test_ways_of_running_that_pytorch_has_not() -> None:
+    with pytest.raises(BadInputError, match="no way called fast, int4"):
+        parse_device("torch:cpu+int4+fast")
+    assert "only CUDA has graphs" in probe("torch:cpu+graph").reason
 
 
 def test_all_stands_for_every_known_device_once() -> None:

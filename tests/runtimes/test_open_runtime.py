@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,16 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.errors import BadInputError, MissingError
-from toolchain.runtimes import open_runtime
+from toolchain.runtimes import Infer, open_runtime
 
-DEVICES = ("ort:cpu", "openvino:CPU", "openvino:AUTO")
+DEVICES = (
+    "ort:cpu",
+    "openvino:CPU",
+    "openvino:AUTO",
+    "openvino:HETERO:CPU",
+    "openvino:BATCH:CPU",
+    "openvino:MULTI:CPU",
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +76,34 @@ def test_devices_that_are_not_here(artifact: Artifact) -> None:
         open_runtime(artifact, "ort:gpu")
     with pytest.raises(MissingError, match="NOTHING"):
         open_runtime(artifact, "openvino:HETERO:NOTHING")
+
+
+def test_a_runtime_tells_what_it_really_runs(artifact: Artifact) -> None:
+    ort = open_runtime(artifact, "ort:cpu", threads=1).execution
+    assert set(ort.nodes) <= {"CPUExecutionProvider"}
+    openvino = open_runtime(artifact, "openvino:CPU", threads=1, batch=3).execution
+    assert (openvino.hint, openvino.inference_precision, openvino.static) == ("LATENCY", "f32", True)
+    assert openvino.nodes["f32"] >= 1
+
+
+@pytest.mark.parametrize("device", ["ort:cpu", "openvino:CPU", "openvino:AUTO"])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_streams_answer_at_once_and_as_one_does(artifact: Artifact, device: str, batch: int) -> None:
+    runtime = open_runtime(artifact, device, threads=2)
+    images = [np.roll(pictures(batch), shift, axis=3) for shift in range(3)]
+    expected = [runtime.infer(each).logits for each in images]
+    streams = runtime.streams(2, batch)
+    assert len(streams) == 2
+
+    def run(stream: Infer) -> list[np.ndarray]:
+        return [stream(each).logits for _ in range(20) for each in images]
+
+    with ThreadPoolExecutor(2) as pool:
+        for logits in pool.map(run, streams):
+            np.testing.assert_allclose(logits, expected * 20, atol=1e-5)
+
+
+def test_pictures_of_another_size_are_refused(artifact: Artifact) -> None:
+    runtime = open_runtime(artifact, "openvino:CPU", threads=1)
+    with pytest.raises(ValueError, match="images are"):
+        runtime.infer(np.zeros((1, SIDE + 1, SIDE, 3), np.uint8))

@@ -28,13 +28,13 @@ def write(report: Report, folder: Path) -> Path:
 def _content(report: Report) -> dict[str, Any]:
     arms = reports.measured(report)
     names = arm_names(arms)
-    points = [_point(arm, name) for arm, name in zip(arms, names, strict=True)]
+    points = [_point(number, arm, name) for number, (arm, name) in enumerate(zip(arms, names, strict=True), 1)]
     judged = [point for point in points if point.top1 is not None]
     return {
         "report": report,
         "version": __version__,
         "conclusions": reports.conclusions(report),
-        "arms": list(zip(names, arms, strict=True)),
+        "arms": [(point, arm) for point, arm in zip(points, arms, strict=True)],
         "pareto": Markup(pareto(judged)) if judged else None,
         "distributions": Markup(distributions(points)) if any(arm.quantiles_ms for arm in arms) else None,
         "absences": reports.absences(report),
@@ -58,10 +58,11 @@ def arm_names(arms: Sequence[ArmResult]) -> list[str]:
     ]
 
 
-def _point(arm: ArmResult, name: str) -> Point:
+def _point(number: int, arm: ArmResult, name: str) -> Point:
     assert arm.latency_ms is not None
     low, high = arm.latency_ms.p50_ci95
     return Point(
+        number=number,
         name=name,
         is_float=arm.precision == "float32",
         ms=arm.latency_ms.p50 / arm.batch,

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from toolchain.page.svg import FIRST, INK, MUTED, SECOND, STYLE, make_figure, to_svg
 
-LABELLED = 10
-"""Up to so many arms all are named in the plot of accuracy; above, only those on the front."""
 LOGARITHMIC = 6.0
 """From this ratio of largest to smallest on, an axis is logarithmic."""
 ROW = 30.0
@@ -22,8 +19,12 @@ NAME_LENGTH = 44
 
 @dataclass(frozen=True)
 class Point:
-    """One arm in the plots: milliseconds an image and fractions. `top1` is null where it was not measured."""
+    """One arm in the plots: milliseconds an image and fractions. `top1` is null where it was not measured.
 
+    `number` stands for it where there is no room for its `name`.
+    """
+
+    number: int
     name: str
     is_float: bool
     ms: float
@@ -46,7 +47,7 @@ def pareto(points: Sequence[Point]) -> str:
     """Top-1 against latency with both 95 % intervals, and the front drawn through the best, as an SVG."""
     best = front(points)
     with style.context(["default", STYLE]):
-        figure, axes = make_figure(640, 400, 66, 52, 16, 14)
+        figure, axes = make_figure(640, 400, 78, 52, 16, 14)
         heights = [point.top1 or 0.0 for point in best]
         axes.step([point.ms for point in best], heights, where="post", color=MUTED, lw=1)
         for point in points:
@@ -63,9 +64,9 @@ def pareto(points: Sequence[Point]) -> str:
                 elinewidth=1,
                 alpha=0.9,
             )
-        named = points if len(points) <= LABELLED else best
-        _name(axes, named)
-        _latency_axis(axes, [point.ms for point in points])
+            where = (point.ms, point.top1)
+            axes.annotate(str(point.number), where, xytext=(7, 7), textcoords="offset points", fontsize=13)
+        _latency_axis(axes, [point.ms for point in points], "milliseconds an image")
         axes.margins(x=0.12)
         axes.set_ylabel("top-1")
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="\u00a0%"))
@@ -75,7 +76,8 @@ def pareto(points: Sequence[Point]) -> str:
 def distributions(points: Sequence[Point]) -> str:
     """How latencies of single inferences spread, an arm each line: 1 to 99 %, 5 to 95 %, 25 to 75 %, median."""
     shown = [point for point in points if point.quantiles_ms]
-    margin = 24 + max(len(_short(point.name)) for point in shown) * 6.6
+    names = [f"{_short(point.name)}  {point.number}" for point in reversed(shown)]
+    margin = 24 + max(map(len, names)) * 6.6
     height = ROW * len(shown) + 64
     with style.context(["default", STYLE]):
         figure, axes = make_figure(margin + 480, height, margin, 52, 16, 8)
@@ -86,40 +88,24 @@ def distributions(points: Sequence[Point]) -> str:
                 ends = [quantiles[low], quantiles[high]]
                 axes.plot(ends, [row, row], color=colour, lw=thickness, alpha=alpha, solid_capstyle="butt")
             axes.plot([quantiles[50]] * 2, [row - 0.3, row + 0.3], color=INK, lw=1.5)
-        axes.set_yticks(range(len(shown)), [_short(point.name) for point in reversed(shown)], fontsize=11)
+        axes.set_yticks(range(len(shown)), names, fontsize=11)
         for label in axes.get_yticklabels():
             label.set_parse_math(False)
         axes.set_ylim(-0.7, len(shown) - 0.3)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        _latency_axis(axes, [point.quantiles_ms[end] for point in shown for end in (1, 99)])
+        _latency_axis(axes, [point.quantiles_ms[end] for point in shown for end in (1, 99)], "milliseconds")
         return to_svg(figure, "distributions", f"Latency distributions of {len(shown)} arms")
 
 
-def _latency_axis(axes: Axes, values: Sequence[float]) -> None:
+def _latency_axis(axes: Axes, values: Sequence[float], label: str) -> None:
     low, high = min(values), max(values)
-    axes.set_xlabel("milliseconds an image" if axes.get_ylabel() else "milliseconds")
+    axes.set_xlabel(label)
     if low > 0 and high / low > LOGARITHMIC:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-
-
-def _name(axes: Axes, points: Sequence[Point]) -> None:
-    """Names beside their points, above and below in turns, so that neighbours stay apart."""
-    middle = float(np.median([point.ms for point in points]))
-    for number, point in enumerate(sorted(points, key=lambda one: one.ms)):
-        above = number % 2 == 0
-        text = axes.annotate(
-            _short(point.name),
-            (point.ms, point.top1 or 0),
-            xytext=(8 if point.ms <= middle else -8, 9 if above else -16),
-            textcoords="offset points",
-            ha="left" if point.ms <= middle else "right",
-            fontsize=10,
-        )
-        text.set_parse_math(False)
 
 
 def _short(name: str) -> str:

@@ -164,6 +164,8 @@ def to_markdown(report: Report) -> str:
     names = names_of(report.arms)
     lines = ["# Benchmark", ""]
     lines += [f"- {sentence}" for sentence in conclusions(report)]
+    if report.noisy:
+        lines.append("- **Noisy**: the machine was not at rest; the remarks say why.")
     lines += ["", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
     lines += [f"| {' | '.join(row(arm, names[arm.artifact]))} |" for arm in measured(report)]
     lines += ["", *(f"- {_oneline(line)}" for line in (*absences(report), *report.remarks)), ""]
@@ -178,6 +180,8 @@ def to_markdown(report: Report) -> str:
             f"Accuracy: {data.n} photographs of {data.name}, split {data.split} ({data.split_sha256[:16]}), "
             f"{data.skipped} skipped."
         )
+    if report.command:
+        lines.append(f"Measured by: `{report.command}`")
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     lines += [
         f"Machine: {machine.cpu}, {machine.cores} cores, {machine.threads} threads, "
@@ -186,8 +190,8 @@ def to_markdown(report: Report) -> str:
         f"Versions: {versions}; {machine.os}.",
         "",
         "Latency is that of single inferences in milliseconds, the interval a bootstrap over rounds; images/s is "
-        "the best of batch 1 and 8, one request at a time; end to end goes from the bytes of an encoded photograph "
-        "to a named answer (median); MB are 10^6 bytes.",
+        "the best of several batches and numbers of requests at once; end to end goes from the bytes of an encoded "
+        "photograph to a named answer (median); MB are 10^6 bytes.",
         "",
     ]
     return "\n".join(lines)
