@@ -66,20 +66,52 @@ class Preprocess:
 
     def __call__(self, image: Image) -> Image:
         """Turn an RGB picture of any size into the network's input, uint8 [height, width, 3]."""
-        if self.resize == "squash":
-            return self._scaled(image, self.width, self.height)
-        height, width = image.shape[:2]
-        scale = self.shortest_edge / min(height, width)
-        new_height = max(self.shortest_edge, round(height * scale))
-        new_width = max(self.shortest_edge, round(width * scale))
-        scaled = self._scaled(image, new_width, new_height)
-        top, left = (new_height - self.height) // 2, (new_width - self.width) // 2
-        return np.ascontiguousarray(scaled[top : top + self.height, left : left + self.width])
+        height, width = self.scaled_size(*image.shape[:2])
+        if image.shape[:2] != (height, width):
+            image = cv2.resize(image, (width, height), interpolation=INTERPOLATIONS[self.interpolation])  # type: ignore[assignment]
+        return np.ascontiguousarray(image[self._centre(height, width)])
 
-    def _scaled(self, image: Image, width: int, height: int) -> Image:
-        if image.shape[:2] == (height, width):
-            return image
-        return cv2.resize(image, (width, height), interpolation=INTERPOLATIONS[self.interpolation])  # type: ignore[return-value]
+    def scaled_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width to which a picture of `height` x `width` is scaled before its centre is cut out."""
+        if self.resize == "squash":
+            return self.height, self.width
+        scale = self.shortest_edge / min(height, width)
+        return max(self.shortest_edge, round(height * scale)), max(self.shortest_edge, round(width * scale))
+
+    def _centre(self, height: int, width: int) -> tuple[slice, slice]:
+        top, left = (height - self.height) // 2, (width - self.width) // 2
+        return slice(top, top + self.height), slice(left, left + self.width)
+
+
+class FramePreprocess:
+    """`Preprocess` for one BGR frame after the other: the same pixels, into buffers that are used again.
+
+    Colours are swapped after scaling, which leaves the pixels as they are and has fewer of them to swap. With
+    `whole`, for graphs that resize by themselves, the frame keeps its size.
+    """
+
+    def __init__(self, spec: Preprocess, *, whole: bool = False) -> None:
+        self._spec = spec
+        self._whole = whole
+        self._scaled: NDArray[np.uint8] = np.empty((0, 0, 3), np.uint8)
+        self._pixels: NDArray[np.uint8] = np.empty((1, spec.height, spec.width, 3), np.uint8)
+
+    def __call__(self, bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The network's input, uint8 RGB [1, height, width, 3], for a uint8 BGR frame. Good until the next call."""
+        if self._whole:
+            if self._pixels.shape[1:] != bgr.shape:
+                self._pixels = np.empty((1, *bgr.shape), np.uint8)
+            cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=self._pixels[0])
+            return self._pixels
+        height, width = self._spec.scaled_size(*bgr.shape[:2])
+        if bgr.shape[:2] != (height, width):
+            if self._scaled.shape[:2] != (height, width):
+                self._scaled = np.empty((height, width, 3), np.uint8)
+            bgr = cv2.resize(
+                bgr, (width, height), dst=self._scaled, interpolation=INTERPOLATIONS[self._spec.interpolation]
+            )  # type: ignore[assignment]
+        cv2.cvtColor(bgr[self._spec._centre(height, width)], cv2.COLOR_BGR2RGB, dst=self._pixels[0])
+        return self._pixels
 
 
 def check_frame(frame: object) -> Image:
