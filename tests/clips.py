@@ -29,8 +29,10 @@ class HeldClock:
 
 
 def plain(colour: str, height: int = 48, width: int = 64) -> BgrImage:
-    """A picture of one colour."""
-    return np.full((height, width, 3), BGR[colour], np.uint8)
+    """A picture of one colour, darker in a corner: something is to be seen on it."""
+    picture = np.full((height, width, 3), BGR[colour], np.uint8)
+    picture[: height // 4, : width // 4] //= 2
+    return picture
 
 
 def write_clip(path: Path, colours: Sequence[str], fps: float = 30, height: int = 48, width: int = 64) -> Path:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable
 from threading import Event
 
 from tests.clips import plain
+from tests.datasets.datasets_support import Remembering
 from toolchain.camera.capture import Capture
-from toolchain.camera.frames import Frame
+from toolchain.camera.frames import Frame, SourceLostError
+from toolchain.errors import MissingError
 
 
 class Scripted:
     """A source that gives a frame whenever the test lets it."""
 
-    name = "scripted"
+    name = given = "scripted"
     fps = 30.0
+    live = False
 
     def __init__(self, count: int, error: Exception | None = None) -> None:
         self._left = count
@@ -40,6 +46,14 @@ class Scripted:
         self.closed.set()
 
 
+def _comes_true(condition: Callable[[], bool], limit_s: float = 10.0) -> bool:
+    """Wait for what another thread does."""
+    end = time.monotonic() + limit_s
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    return condition()
+
+
 def test_only_the_newest_frame_is_kept() -> None:
     source = Scripted(100)
     with Capture(source) as capture:
@@ -49,7 +63,7 @@ def test_only_the_newest_frame_is_kept() -> None:
         assert frame.number == 99, "the last frame is there, those before it are gone"
         assert capture.frames_in == 100
         assert capture.take(0) is None
-        assert capture.ended
+        assert _comes_true(lambda: capture.ended)
 
 
 def test_last_frame_comes_before_the_end() -> None:
@@ -57,7 +71,7 @@ def test_last_frame_comes_before_the_end() -> None:
         assert source.closed.wait(10)
         assert not capture.ended
         assert capture.take(1) is not None
-        assert capture.ended
+        assert _comes_true(lambda: capture.ended)
 
 
 def test_every_frame_is_waited_for_when_asked() -> None:
@@ -82,7 +96,7 @@ def test_error_in_the_thread_is_kept_for_the_loop() -> None:
     with Capture(source := Scripted(1, fault)) as capture:
         assert source.closed.wait(10)
         capture.take(1)
-        assert capture.ended
+        assert _comes_true(lambda: capture.ended)
         assert capture.error is fault
 
 
@@ -95,3 +109,91 @@ def test_nothing_within_the_limit_is_none_and_not_the_end() -> None:
     with Capture(Silent(1)) as capture:
         assert capture.take(0.01) is None
         assert not capture.ended
+
+
+class Live(Scripted):
+    """Frames without end but for the `count` it is made with; then it is lost, or hangs."""
+
+    live = True
+
+    def __init__(self, count: int, *, hangs: bool = False) -> None:
+        super().__init__(count, SourceLostError("the cable is out"))
+        self.hangs = hangs
+        self._start: float | None = None
+
+    def read(self) -> Frame | None:
+        if self.hangs and not self._left:
+            threading.Event().wait(20)  # and does not hear `stop`, like a broken driver
+        frame = super().read()
+        now = time.monotonic()
+        self._start = self._start or now
+        return frame and Frame(frame.number, frame.bgr, now, now - self._start)
+
+
+def test_lost_source_is_opened_again_and_its_frames_are_counted_on() -> None:
+    sources = [Live(3), Live(1), Live(2)]
+    reporter = Remembering()
+    opened = iter(sources[1:])
+
+    def reopen() -> Live:
+        try:
+            return next(opened)
+        except StopIteration:
+            raise MissingError("still out") from None
+
+    numbers, times = [], []
+    with Capture(sources[0], every=True, reopen=reopen, reporter=reporter) as capture:
+        while len(numbers) < 6:
+            frame = capture.take(5)
+            assert frame is not None
+            numbers.append(frame.number)
+            times.append(frame.time_s)
+        assert _comes_true(lambda: capture.outage is not None)
+        assert capture.outage is not None
+        assert capture.outage.reason == "the cable is out"
+        assert not capture.ended, "it goes on trying"
+    assert numbers == [0, 1, 2, 3, 4, 5]
+    assert times == sorted(times)
+    assert times[3] - times[2] >= 0.1, "time went on while it was lost"
+    assert capture.reconnects == 2
+    assert all(source.closed.is_set() for source in sources)
+    assert [line for line in reporter.warned if "trying again" in line] == reporter.warned
+    assert len(reporter.said) == 2
+
+
+def test_without_reopen_a_lost_source_is_the_end() -> None:
+    with Capture(Live(1)) as capture:
+        assert capture.take(5) is not None
+        assert _comes_true(lambda: capture.ended)
+        assert isinstance(capture.error, SourceLostError)
+
+
+def test_a_read_that_hangs_is_left_behind() -> None:
+    """And what it gives when it comes back after all is not taken for the present."""
+    hanging, fresh = Live(1, hangs=True), Live(1000)
+    with Capture(hanging, reopen=lambda: fresh, stall_s=0.2) as capture:
+        assert capture.take(5) is not None
+        before = time.monotonic()
+        frame = None
+        while frame is None and time.monotonic() - before < 10:
+            frame = capture.take(0.1)
+        assert frame is not None
+        assert frame.number >= 1
+        assert time.monotonic() - before < 5
+        assert hanging.stopped.is_set()
+    assert time.monotonic() - before < 8, "leaving does not wait for it"
+
+
+def test_a_source_that_stalls_for_good_ends_with_a_reason() -> None:
+    with Capture(Live(1, hangs=True), stall_s=0.2) as capture:
+        assert capture.take(5) is not None
+        assert _comes_true(lambda: capture.ended)
+    assert "gave no frame for" in str(capture.error)
+
+
+def test_waiting_for_a_taker_is_no_stall() -> None:
+    with Capture(Scripted(3), every=True, stall_s=0.1) as capture:
+        time.sleep(0.5)
+        assert [capture.take(5), capture.take(5), capture.take(5)].count(None) == 0
+        assert _comes_true(lambda: capture.ended)
+        assert capture.error is None

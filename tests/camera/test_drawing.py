@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from toolchain.camera import drawing
+from toolchain.camera.answering import Answered, Beside
 from toolchain.camera.drawing import draw, fit, pretty
 from toolchain.camera.frames import BgrImage, Frame
-from toolchain.camera.loop import Answered
 from toolchain.camera.screen import LARGEST, Screen, size_for
 from toolchain.classifier import Prediction
 
@@ -95,18 +97,44 @@ def test_all_pictures_on_the_screen_have_the_size_of_the_first() -> None:
     class Keep:
         def __init__(self) -> None:
             self.shapes: list[tuple[int, ...]] = []
-            self.idled = 0
+            self.idled: list[BgrImage | None] = []
 
         def show(self, picture: BgrImage, time_s: float) -> None:
             self.shapes.append(picture.shape)
 
-        def idle(self) -> None:
-            self.idled += 1
+        def idle(self, picture: BgrImage | None) -> None:
+            self.idled.append(picture)
 
     keep = Keep()
-    screen = Screen([keep])
+    screen = Screen(keep, None)
     for height, width in ((240, 320), (500, 100), (241, 321)):
         screen.show(answered(np.zeros((height, width, 3), np.uint8)))
-    screen.idle()
+    screen.idle("")
+    screen.idle("camera 0 gives no frames any more (3 s)")
     assert keep.shapes == [(240, 320, 3)] * 3
-    assert keep.idled == 1
+    assert keep.idled[0] is None, "nothing new is nothing to draw"
+    assert keep.idled[1] is not None
+    assert keep.idled[1].any(), "what is the matter is written over the last picture"
+
+
+def test_the_frame_itself_is_not_drawn_on() -> None:
+    """The recording, the page and the next comparison have it too."""
+    bgr = np.zeros((480, 640, 3), np.uint8)
+    shown: list[BgrImage] = []
+
+    class Keep:
+        def show(self, picture: BgrImage, time_s: float) -> None:
+            shown.append(picture)
+
+    Screen(None, Keep()).show(answered(bgr))
+    assert not bgr.any()
+    assert shown[0].any()
+
+
+def test_another_networks_answer_stands_at_the_upper_edge() -> None:
+    bgr = np.zeros((480, 640, 3), np.uint8)
+    one = answered(bgr)
+    draw(bgr, one)
+    assert not bgr[:100].any()
+    draw(bgr, replace(one, beside=Beside("float32 on ort:cpu", one.prediction, 3.1)))
+    assert bgr[:100].any()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -12,11 +15,13 @@ from numpy.typing import NDArray
 
 from tests.artifacts import tiny_artifact
 from tests.clips import HeldClock, plain
+from tests.datasets.datasets_support import Remembering
+from toolchain.artifact import Artifact
 from toolchain.camera.capture import Capture
+from toolchain.camera.engine import Engine
 from toolchain.camera.figures import KEPT, Rate, Series
 from toolchain.camera.frames import Frame, SourceLostError
 from toolchain.camera.loop import Answered, Control, Limits, Summary, run
-from toolchain.camera.smoothing import Smoother
 from toolchain.card import Reject
 from toolchain.classifier import Classifier, load
 from toolchain.runtimes import Answer
@@ -37,14 +42,15 @@ class Collect:
         if self._at_each:
             self._at_each(answered)
 
-    def idle(self) -> None:
+    def idle(self, state: str) -> None:
         self.idled += 1
 
 
 class Colours:
     """A source: one frame for each colour, captured `interval_s` apart; then its end, an error, or silence."""
 
-    name = "colours"
+    name = given = "colours"
+    live = False
 
     def __init__(self, colours: list[str], interval_s: float = 1 / 30, then: str | Exception = "end") -> None:
         self.fps = 1 / interval_s
@@ -82,7 +88,7 @@ def _run(
     classifier: Classifier, source: Colours, sink: Collect | None = None, limits: Limits | None = None, **keywords
 ) -> tuple[Summary, Keep]:  # fmt: skip
     sink = sink or Collect()
-    summary = run(classifier, Capture(source, every=True), [sink], limits=limits, **keywords)
+    summary = run(Engine(classifier), Capture(source, every=True), [sink], limits=limits, **keywords)
     return summary, sink.answers
 
 
@@ -108,9 +114,7 @@ def test_age_is_from_capture_to_answer(classifier: Classifier) -> None:
 
     summary, answers = _run(Classifier(classifier.card, Slow()), Colours(["red"]), clock=clock)
     assert answers[0].infer_ms == pytest.approx(40)
-    assert answers[0].age_ms == pytest.approx(80), (
-        "the first inference, before the loop, delays the first frame here"
-    )
+    assert answers[0].age_ms == pytest.approx(80), "the rehearsal before the loop delays the first frame here"
     assert summary.infer_ms.p50 == pytest.approx(40)
     assert summary.age_ms.p99 == pytest.approx(80)
 
@@ -142,7 +146,7 @@ def test_slow_network_drops_frames_and_answers_the_newest(classifier: Classifier
                     Event().wait(0.001)
             return classifier.runtime.infer(images)
 
-    summary = run(Classifier(classifier.card, Slow()), capture, [sink])
+    summary = run(Engine(Classifier(classifier.card, Slow())), capture, [sink])
     assert [answered.frame.number for answered in sink.answers] == [0, 10]
     assert (summary.frames_in, summary.frames_answered, summary.frames_dropped) == (11, 2, 9)
 
@@ -161,11 +165,12 @@ def test_frames_and_duration_end_the_loop(classifier: Classifier) -> None:
     assert summary.fps == pytest.approx(1)
 
 
-def test_source_that_stalls_ends_the_loop(classifier: Classifier) -> None:
+def test_source_that_stalls_for_good_is_lost(classifier: Classifier) -> None:
     sink = Collect()
-    summary, answers = _run(classifier, Colours(["red"], then="silence"), sink, Limits(stall_s=0.15))
-    assert (summary.ended, len(answers)) == ("stalled", 1)
-    assert sink.idled, "keys are looked at while nothing comes"
+    capture = Capture(Colours(["red"], then="silence"), stall_s=0.15)
+    summary = run(Engine(classifier), capture, [sink])
+    assert (summary.ended, summary.lost, len(sink.answers)) == ("lost", True, 1)
+    assert sink.idled, "sinks are told while nothing comes"
 
 
 def test_lost_source_is_told_and_other_errors_are_raised(classifier: Classifier) -> None:
@@ -175,23 +180,122 @@ def test_lost_source_is_told_and_other_errors_are_raised(classifier: Classifier)
         _run(classifier, Colours(["red"], then=ZeroDivisionError()))
 
 
-def test_quit_and_pause(classifier: Classifier) -> None:
+def test_pause_and_quit(classifier: Classifier) -> None:
     control = Control()
 
     class Keys(Collect):
+        """A screen: a person pauses at the first picture, and ends after a while."""
+
         def show(self, answered: Answered) -> None:
             super().show(answered)
             control.paused = True
 
-        def idle(self) -> None:
-            super().idle()
-            if self.idled == 3:
+        def idle(self, state: str) -> None:
+            super().idle(state)
+            if control.paused and self.idled > 5:
                 control.ending = "quit"
 
-    sink = Keys()
-    summary, answers = _run(classifier, Colours(["red"] * 50), sink, control=control)
+    screen = Keys()
+    summary = run(Engine(classifier), Capture(Colours(["red"] * 50), every=True), [], screen, control=control)
     assert summary.ended == "quit"
-    assert len(answers) == 1, "no frame is answered while it is paused"
+    assert len(screen.answers) <= 2, "one answer was on its way; none is begun while it is paused"
+
+
+def test_drawing_does_not_hold_back_answers(classifier: Classifier) -> None:
+    """A screen that takes 100 ms for a picture gets the newest answer each time; all frames are answered."""
+
+    class Sluggish(Collect):
+        def show(self, answered: Answered) -> None:
+            super().show(answered)
+            time.sleep(0.1)
+
+    class Timed(Colours):
+        def read(self) -> Frame | None:
+            time.sleep(0.01)
+            frame = super().read()
+            return frame and replace(frame, captured_s=time.monotonic())
+
+    sink, screen = Collect(), Sluggish()
+    summary = run(Engine(classifier), Capture(Timed(["red"] * 60)), [sink], screen)
+    assert summary.frames_answered > 40
+    assert len(screen.answers) < 20
+    assert screen.answers[-1].frame.number == 59, "the last one is shown in the end"
+    assert summary.age_ms.p50 is not None
+    assert summary.age_ms.p50 < 50
+
+
+def test_every_frame_is_shown_where_each_counts(classifier: Classifier) -> None:
+    screen = Collect()
+    run(Engine(classifier), Capture(Colours(["red"] * 40), every=True), [], screen)
+    assert [answered.frame.number for answered in screen.answers] == list(range(40))
+
+
+def test_what_the_screen_raises_ends_the_loop(classifier: Classifier) -> None:
+    class Broken(Collect):
+        def show(self, answered: Answered) -> None:
+            raise ZeroDivisionError
+
+    before = threading.active_count()
+    with pytest.raises(ZeroDivisionError):
+        run(Engine(classifier), Capture(Colours(["red"] * 40), every=True), [], Broken())
+    time.sleep(0.2)
+    assert threading.active_count() <= before, "and no thread is left behind"
+
+
+class Failing:
+    """A device that answers `good` times; then it raises, or hangs."""
+
+    device, provider_effective, threads = "ort:cuda", "failing", 1
+
+    def __init__(self, classifier: Classifier, good: int, hang: Event | None = None) -> None:
+        self._classifier, self._good, self._hang = classifier, good, hang
+
+    def infer(self, images: NDArray[np.uint8]) -> Answer:
+        if not self._good:
+            if self._hang is None:
+                raise RuntimeError("CUDA error: device lost\nand much more")
+            self._hang.wait(20)
+        self._good -= 1
+        return self._classifier.runtime.infer(images)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    return tiny_artifact(tmp_path_factory.mktemp("failing") / "tiny.onnx")
+
+
+def test_a_device_that_fails_is_replaced_by_the_cpu(classifier: Classifier, artifact: Artifact) -> None:
+    failing = Classifier(classifier.card, Failing(classifier, good=5))
+    reporter = Remembering()
+    sink = Collect()
+    engine = Engine(failing, artifact, reporter=reporter)
+    summary = run(engine, Capture(Colours(["red"] * 20), every=True), [sink])
+    assert [answered.frame.number for answered in sink.answers] == list(range(20)), "no frame goes unanswered"
+    assert (summary.ended, summary.device) == ("end", "ort:cpu")
+    assert len(summary.failures) == 1
+    assert "ort:cuda failed (CUDA error: device lost)" in summary.failures[0]
+    assert len(reporter.warned) == 1
+    assert "going on with float32 on ort:cpu" in reporter.warned[0]
+
+
+def test_a_device_that_hangs_is_left_behind(classifier: Classifier, artifact: Artifact) -> None:
+    released = Event()
+    failing = Classifier(classifier.card, Failing(classifier, good=5, hang=released))
+    sink = Collect()
+    engine = Engine(failing, artifact)
+    limits = Limits(inference_s=0.3)
+    summary = run(engine, Capture(Colours(["red"] * 20), every=True), [sink], limits=limits)
+    released.set()
+    assert (summary.ended, summary.device) == ("end", "ort:cpu")
+    numbers = [answered.frame.number for answered in sink.answers]
+    assert numbers == [*range(4), *range(5, 20)], "the frame that it hung on is given up"
+    assert "gave no answer for 0.3 s" in summary.failures[0]
+
+
+def test_a_cpu_that_fails_too_ends_with_its_error(classifier: Classifier) -> None:
+    failing = Classifier(classifier.card, Failing(classifier, good=3))
+    with pytest.raises(RuntimeError, match="no other device"):
+        run(Engine(failing), Capture(Colours(["red"] * 20), every=True), [])
 
 
 def test_answers_below_the_thresholds_are_rejected(classifier: Classifier, tmp_path: Path) -> None:
@@ -203,43 +307,25 @@ def test_answers_below_the_thresholds_are_rejected(classifier: Classifier, tmp_p
     assert answered.prediction.label == "red", "what it would have been is told all the same"
 
 
+def test_a_frame_on_which_nothing_is_to_be_seen_is_rejected(classifier: Classifier) -> None:
+    """One colour all over: a lens cap, a broken cable. The tiny network would be sure of its colour."""
+
+    class Pictured(Colours):
+        def read(self) -> Frame | None:
+            frame = super().read()
+            if frame is not None and not frame.number % 2:
+                frame.bgr[:] = (0, 0, 255)
+            return frame
+
+    *_, covered, seen = _run(classifier, Pictured(["red"] * 60, interval_s=1.0))[1]
+    assert (covered.plain, covered.prediction.rejected) == (True, True)
+    assert (seen.plain, seen.prediction.rejected) == (False, False)
+
+
 def test_lines_have_exactly_the_documented_fields(classifier: Classifier) -> None:
     [answered] = _run(classifier, Colours(["red"]))[1]
     line = answered.line()
     assert list(line) == ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms"]
-
-
-def test_smoothed_answer_follows_a_lasting_change_and_not_a_single_frame() -> None:
-    smooth = Smoother(temperature=1, time_constant_s=0.2)
-    red, green = np.array([5, 0], np.float32), np.array([0, 5], np.float32)
-    for number in range(30):
-        steady = smooth(red, number / 30)
-    assert steady.logits[0] == pytest.approx(red)
-    flicker = smooth(green, 1.0)
-    assert flicker.logits[0].argmax() == 0
-    for number in range(31, 60):
-        answer = smooth(green, number / 30)
-    assert answer.logits[0].argmax() == 1
-    assert answer.probabilities.sum() == pytest.approx(1)
-
-
-def test_smoothing_depends_on_time_and_not_on_the_number_of_frames() -> None:
-    """Where half the frames are dropped, the answer after half a second is nearly the same."""
-    ends = []
-    for step in (1, 2):
-        smooth = Smoother(temperature=1, time_constant_s=0.2)
-        smooth(np.array([1, 0], np.float32), 0.0)
-        for number in range(step, 31, step):
-            answer = smooth(np.array([0, 1], np.float32), number / 60)
-        ends.append(answer.logits[0])
-    assert ends[0] == pytest.approx(ends[1], abs=1e-5)
-
-
-def test_smoothing_uses_the_cards_temperature() -> None:
-    logits = np.array([2, 0], np.float32)
-    answer = Smoother(temperature=2, time_constant_s=0)(logits, 0)
-    assert answer.probabilities[0, 0] == pytest.approx(1 / (1 + np.exp(-1)))
-    assert answer.logits.dtype == answer.probabilities.dtype == np.float32
 
 
 def test_percentiles_are_of_the_latest_values() -> None:

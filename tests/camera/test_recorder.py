@@ -13,7 +13,7 @@ from toolchain.errors import BadInputError
 
 
 def _record(path: Path, shown: list[tuple[str, float]], fps: float) -> list[str]:
-    with recording(path) as recorder:
+    with recording(path, every=True) as recorder:
         recorder.begin(fps)
         for colour, time_s in shown:
             recorder.show(plain(colour), time_s)
@@ -52,7 +52,7 @@ def test_recording_is_kept_when_the_block_fails(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
 
     def interrupted() -> None:
-        with recording(path) as recorder:
+        with recording(path, every=True) as recorder:
             recorder.begin(10)
             for number in range(10):
                 recorder.show(plain("red"), number / 10)

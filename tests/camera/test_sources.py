@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import cv2
@@ -13,10 +12,19 @@ import pytest
 
 from tests.clips import HeldClock, colour_of, plain, write_clip
 from tests.datasets.datasets_support import Remembering
+from tests.streams import Stream
 from toolchain.camera import opening
-from toolchain.camera.frames import Frame, FrameSource, SourceLostError
-from toolchain.camera.opening import Manner, camera_paths, open_source, without_password
-from toolchain.camera.sources import plausible_fps
+from toolchain.camera.frames import BgrImage, Frame, FrameSource, SourceLostError
+from toolchain.camera.opening import (
+    Manner,
+    Wish,
+    camera_index,
+    camera_paths,
+    camera_settings,
+    open_source,
+    without_password,
+)
+from toolchain.camera.sources import LiveSource, plausible_fps
 from toolchain.errors import BadInputError, EdgetlError, MissingError
 
 COLOURS = ["red"] * 4 + ["green"] * 4 + ["blue"] * 4
@@ -189,39 +197,114 @@ def test_passwords_are_not_shown() -> None:
     assert "secret" not in raised.value.message + raised.value.hint
 
 
-class _Mjpeg(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-        self.end_headers()
-        for colour in COLOURS:
-            data = cv2.imencode(".jpg", plain(colour))[1].tobytes()
-            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
-            self.wfile.write(head.encode() + data + b"\r\n")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
-def stream() -> Iterator[str]:
-    """A stream of twelve frames that then breaks off."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Mjpeg)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/live"
-    server.shutdown()
-    server.server_close()
+def stream() -> Iterator[Stream]:
+    with Stream(lambda number: plain(COLOURS[number % 12]), fps=100) as served:
+        yield served
 
 
-def test_stream_that_breaks_off_is_lost_not_ended(stream: str) -> None:
-    source = open_source(stream, Manner())
+def test_stream_that_breaks_off_is_lost_not_ended(stream: Stream) -> None:
+    source = open_source(stream.url, Manner())
     frames = [source.read() for _ in COLOURS]
-    assert [frame and colour_of(frame.bgr) for frame in frames] == COLOURS
+    colours = [colour_of(frame.bgr) for frame in frames if frame]
+    assert colours in [(COLOURS * 2)[first : first + 12] for first in range(12)], "each of them, in order"
+    assert source.live
+    assert source.given.startswith("64 x 48")
+    stream.cut()
     with pytest.raises(SourceLostError):
-        source.read()
+        _all(source)
     source.close()
 
 
-def test_live_stream_cannot_be_read_as_fast_as_possible(stream: str) -> None:
+def test_frames_that_cannot_be_decoded_are_passed_over() -> None:
+    def picture(number: int) -> object:
+        return b"\xff\xd8 no picture \xff\xd9" if number % 4 == 3 else plain("red")
+
+    with Stream(picture, fps=100) as stream:
+        source = open_source(stream.url, Manner())
+        frames = [source.read() for _ in range(20)]
+        assert all(frame is not None and colour_of(frame.bgr) == "red" for frame in frames)
+        source.close()
+
+
+def test_stream_that_changes_its_size_goes_on() -> None:
+    with Stream(lambda number: plain("blue", *((48, 64) if number < 10 else (120, 90))), fps=100) as stream:
+        source = open_source(stream.url, Manner())
+        frames = [source.read() for _ in range(30)]
+        source.close()
+    assert all(frame is not None and colour_of(frame.bgr) == "blue" for frame in frames)
+
+
+def test_live_stream_cannot_be_read_as_fast_as_possible(stream: Stream) -> None:
     with pytest.raises(BadInputError, match="as fast as possible"):
-        open_source(stream, EVERY)
+        open_source(stream.url, EVERY)
+
+
+class _Driver:
+    """A capture of OpenCV whose driver notes when frames were taken, by a clock of its own."""
+
+    def __init__(self, noted_ms: float) -> None:
+        self._noted_ms = noted_ms
+
+    def grab(self) -> bool:
+        return True
+
+    def retrieve(self) -> tuple[bool, BgrImage]:
+        return True, plain("red")
+
+    def get(self, code: int) -> float:
+        return {cv2.CAP_PROP_POS_MSEC: self._noted_ms, cv2.CAP_PROP_FPS: 30.0}.get(code, 0.0)
+
+
+@pytest.mark.parametrize(("noted_s", "captured_s"), [(99.98, 99.98), (100.5, 100), (0, 100), (1.7e9, 100)])
+def test_the_drivers_time_stamp_is_taken_where_it_can_be_true(noted_s: float, captured_s: float) -> None:
+    source = LiveSource("camera 0", _Driver(1000 * noted_s), HeldClock(), driver_times=True)
+    frame = source.read()
+    assert frame is not None
+    assert frame.captured_s == pytest.approx(captured_s)
+
+
+def test_cameras_are_asked_for_compressed_frames_where_others_do_not_fit() -> None:
+    def asked(wish: Wish) -> dict[int, int]:
+        settings = camera_settings(wish)
+        return dict(zip(settings[::2], settings[1::2], strict=True))
+
+    mjpg = cv2.VideoWriter.fourcc(*"MJPG")
+    assert cv2.CAP_PROP_FOURCC not in asked(Wish((640, 480)))
+    large = asked(Wish((1280, 720), 30))
+    assert (large[cv2.CAP_PROP_FRAME_WIDTH], large[cv2.CAP_PROP_FRAME_HEIGHT]) == (1280, 720)
+    assert (large[cv2.CAP_PROP_FPS], large[cv2.CAP_PROP_FOURCC]) == (30, mjpg)
+    assert list(large).index(cv2.CAP_PROP_FOURCC) < list(large).index(cv2.CAP_PROP_FRAME_WIDTH), "V4L2 wants it so"
+    assert asked(Wish(fps=60))[cv2.CAP_PROP_FOURCC] == mjpg
+    assert asked(Wish((1280, 720), pixel_format="YUYV"))[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter.fourcc(*"YUYV")
+
+
+def test_a_path_that_leads_to_a_camera_is_that_camera(tmp_path: Path) -> None:
+    assert camera_index("3") == 3
+    assert camera_index("/dev/video12") == 12
+    assert camera_index("/dev/null") is None
+    assert camera_index(str(tmp_path)) is None
+
+
+def test_a_pipeline_needs_an_opencv_with_gstreamer() -> None:
+    if "GStreamer:                   YES" in cv2.getBuildInformation():
+        source = open_source("videotestsrc ! videoconvert ! video/x-raw,format=BGR ! appsink", Manner())
+        assert source.read() is not None
+    else:
+        with pytest.raises(MissingError, match="without GStreamer"):
+            open_source("videotestsrc ! videoconvert ! appsink", Manner())
+
+
+def test_an_attempt_that_hangs_is_waited_for_and_not_doubled() -> None:
+    released, calls = threading.Event(), []
+
+    def attempt() -> str:
+        calls.append(1)
+        released.wait(10)
+        return "opened"
+
+    with pytest.raises(MissingError):
+        opening._within(0.05, attempt, "camera 1")
+    released.set()
+    assert opening._within(5, attempt, "camera 1") == "opened"
+    assert len(calls) == 1

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tests.artifacts import tiny_artifact
 from tests.clips import colour_of, plain
 from tests.datasets.datasets_support import Remembering
+from toolchain.camera.engine import Engine
 from toolchain.camera.loop import Control
 from toolchain.camera.window import Window
+from toolchain.classifier import load
 from toolchain.errors import MissingError
 
 pygame = pytest.importorskip("pygame")
@@ -116,3 +120,33 @@ def test_without_a_display_headless_is_suggested(
     with pytest.raises(MissingError) as raised:
         Window(control, reporter)
     assert "--headless" in raised.value.hint
+
+
+def test_d_p_and_b_choose_what_answers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, control: Control, reporter: Remembering
+) -> None:
+    """Two files of one run lie side by side; each change is loaded while the camera goes on."""
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    artifact = tiny_artifact(tmp_path / "model.int8.onnx", precision="int8")
+    tiny_artifact(tmp_path / "model.onnx")
+    (tmp_path / "broken.onnx").write_bytes(b"no network")
+    engine = Engine(load(artifact), artifact, reporter=reporter)
+
+    def press(key: int, changed: Callable[[], bool]) -> None:
+        _press(key)
+        window.idle()
+        end = time.monotonic() + 20
+        while not changed() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert changed()
+
+    with Window(control, reporter, tmp_path, engine) as window:
+        window.show(plain("red"), 0)
+        press(pygame.K_d, lambda: engine.network.name == "int8 on openvino:CPU")
+        press(pygame.K_p, lambda: engine.network.name == "float32 on openvino:CPU")
+        press(pygame.K_b, lambda: engine.beside is not None)
+        assert engine.beside is not None
+        assert engine.beside.name == "int8 on openvino:CPU"
+        press(pygame.K_b, lambda: engine.beside is None)
+    assert len(reporter.said) == 2
+    assert not reporter.warned

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.artifacts import tiny_artifact, tiny_ir
-from tests.clips import write_clip
+from tests.clips import read_clip, write_clip
 from toolchain.cli import run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="pipes and file size limits as POSIX has them")
@@ -36,14 +36,14 @@ def test_a_reader_that_has_seen_enough_is_no_broken_promise(tmp_path: Path) -> N
         assert process.stdout.readline().startswith("{")
         process.stdout.close()
         assert process.wait(60) == 0
-        assert not process.stderr.read()
+        assert process.stderr.read().splitlines() == [f"{clip}: 64 x 48, 30 fps, FMP4"]
 
 
-def test_recording_that_a_full_disk_cuts_off_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+def test_recording_that_a_full_disk_cuts_off_is_an_error_and_what_was_recorded_is_kept(tmp_path: Path) -> None:
     import resource
 
     clip, out = tmp_path / "noise.mp4", tmp_path / "out.mp4"
-    noise = np.random.default_rng(0).integers(0, 256, (60, 240, 320, 3), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (120, 240, 320, 3), np.uint8)
     writer = cv2.VideoWriter(str(clip), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 30, (320, 240))
     for picture in noise:
         writer.write(picture)
@@ -51,7 +51,7 @@ def test_recording_that_a_full_disk_cuts_off_is_an_error_and_leaves_no_file(tmp_
     before = sorted(entry.name for entry in tmp_path.iterdir())
 
     def nearly_full() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
 
     done = subprocess.run(
         _words(tmp_path, clip, "--record", str(out)),
@@ -61,9 +61,12 @@ def test_recording_that_a_full_disk_cuts_off_is_an_error_and_leaves_no_file(tmp_
         timeout=60,
     )
     assert done.returncode == 2
-    assert "could not be written to its end" in done.stderr
-    assert "disk full" in done.stderr
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([*before, "tiny.onnx"])
+    assert "not written to its end" in done.stderr
+    *lines, last = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == 120, "the camera goes on without it"
+    assert "out.mp4" in last["summary"]["unwritten"][0]
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted([*before, "out.mp4", "tiny.onnx"])
+    assert 30 < len(read_clip(out)[1]) < 120
 
 
 def test_openvino_file_runs_on_openvino_by_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,84 +1,190 @@
-"""The thread that reads a source, and the one place where the newest frame lies. Never a queue."""
+"""The threads that read a source. They keep the newest frame only, and bring back a source that was lost."""
 
 from __future__ import annotations
 
-from threading import Condition, Thread
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from threading import Event, Thread
 
-from toolchain.camera.frames import Frame, FrameSource
+from toolchain.camera.frames import Frame, FrameSource, SourceLostError
+from toolchain.camera.handover import Handover
+from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
+from toolchain.errors import MissingError
+from toolchain.progress import Reporter, Silent
 
 CLOSE_LIMIT_S = 2.0
+LOOK_S = 0.05
+"""How often the reading thread is looked at."""
+STALL_S = 3.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.8
+"""Pauses between attempts to open a lost source again double from the first to the longest."""
+
+
+@dataclass(frozen=True)
+class Outage:
+    """Why there are no frames at the moment, and since when by the clock."""
+
+    reason: str
+    since_s: float
 
 
 class Capture:
     """Reads `source` in a thread of its own and keeps the newest frame only.
 
-    Entering it starts the thread, leaving it ends the thread and closes the source. With `every`, the thread waits
-    until each frame was taken; that is for files, which can wait.
+    Entering it starts the reading, leaving it ends it and closes the source. With `every`, the reading waits until
+    each frame was taken; that is for files, which can wait.
+
+    A live source that is lost, or gives nothing for `stall_s`, is opened again by `reopen` until it is there;
+    without `reopen` that is its end. A read that hangs is left behind: a driver may never come back from it.
     """
 
-    def __init__(self, source: FrameSource, *, every: bool = False) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        *,
+        every: bool = False,
+        reopen: Callable[[], FrameSource] | None = None,
+        stall_s: float = STALL_S,
+        clock: Clock = SYSTEM_CLOCK,
+        reporter: Reporter | None = None,
+    ) -> None:
         self.source = source
-        self._every = every
-        self._changed = Condition()
-        self._newest: Frame | None = None
-        self._frames_in = 0
-        self._ended = False
-        self._stopping = False
-        self._error: Exception | None = None
-        self._thread = Thread(target=self._read_all, name=f"capture {source.name}", daemon=True)
+        self.every = every
+        self.error: Exception | None = None
+        """What ended the source, where it was not its own end."""
+        self.outage: Outage | None = None
+        """Set while the source is lost."""
+        self.reconnects = 0
+        self.frames_in = 0
+        """Frames that the source gave so far, those that nobody looked at included."""
+        self._reopen = reopen
+        self._stall_s = stall_s
+        self._clock = clock
+        self._reporter = reporter or Silent()
+        self._frames: Handover[Frame] = Handover(every=every)
+        self._stopping = Event()
+        self._reader: _Reader | None = None
+        self._start_s: float | None = None
+        self._thread = Thread(target=self._supervise, name=f"capture {source.name}", daemon=True)
 
     def __enter__(self) -> Capture:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._stopping = True
-            self._changed.notify_all()
-        self.source.stop()
-        # A driver may hang for good. The thread is a daemon, so that it does not keep the process from ending.
+        self._stopping.set()
+        self._frames.close()
+        if self._reader:
+            self._reader.stop()
+        # Whatever hangs is a daemon, so that it does not keep the process from ending.
         self._thread.join(CLOSE_LIMIT_S)
-
-    @property
-    def frames_in(self) -> int:
-        """Frames that the source gave so far, those that nobody looked at included."""
-        return self._frames_in
 
     @property
     def ended(self) -> bool:
         """Whether no frame is left and none will come."""
-        with self._changed:
-            return self._ended and self._newest is None
-
-    @property
-    def error(self) -> Exception | None:
-        """What ended the source, where it was not its own end."""
-        return self._error
+        return self._frames.ended
 
     def take(self, limit_s: float) -> Frame | None:
         """The newest frame, once; waits for one `limit_s` at most. None: nothing came, or it ended."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._newest is not None or self._ended, timeout=limit_s)
-            frame, self._newest = self._newest, None
-            self._changed.notify_all()
-        return frame
+        return self._frames.take(limit_s)
+
+    def _supervise(self) -> None:
+        source: FrameSource | None = self.source
+        try:
+            while source is not None:
+                self._reader = _Reader(source, self._publish, self._clock)
+                self._reader.start()
+                self.error = self._watch(self._reader)
+                if self._stopping.is_set() or not isinstance(self.error, SourceLostError) or self._reopen is None:
+                    return
+                source = self._opened_again(self.error, self._reopen)
+        finally:
+            self._frames.close()
+
+    def _watch(self, reader: _Reader) -> Exception | None:
+        """Let `reader` read to its end; why it ended."""
+        patience_s = self._stall_s + 1 / reader.source.fps
+        while not reader.done.wait(LOOK_S):
+            if self._stopping.is_set():
+                reader.done.wait(CLOSE_LIMIT_S)
+                return None
+            waited_s = reader.waited_s()
+            if waited_s > patience_s:
+                reader.stop()
+                reason = f"{reader.source.name} gave no frame for {waited_s:.1f} s"
+                return SourceLostError(reason, "Check cable, power and network.")
+        return reader.error
+
+    def _publish(self, reader: _Reader, frame: Frame) -> None:
+        if reader is not self._reader:
+            return  # it hung, was left behind, and came back
+        if self._start_s is None:
+            self._start_s = frame.captured_s - frame.time_s
+        if reader.shift is None:
+            # After an outage, numbers and times go on.
+            time_s = frame.captured_s - frame.time_s - self._start_s if self.reconnects or self.outage else 0.0
+            reader.shift = (self.frames_in, time_s)
+        if self.outage is not None:
+            lost_s = self._clock.now() - self.outage.since_s
+            self.outage = None
+            self.reconnects += 1
+            self._reporter.say(f"{self.source.name} is back after {lost_s:.1f} s")
+        number, time_s = reader.shift
+        if number:
+            frame = replace(frame, number=number + frame.number, time_s=time_s + frame.time_s)
+        self.frames_in = frame.number + 1
+        self._frames.put(frame)
+
+    def _opened_again(self, lost: SourceLostError, reopen: Callable[[], FrameSource]) -> FrameSource | None:
+        """Try until the source is there; None when nobody waits for it any more."""
+        if self.outage is None:  # else it was opened and lost again before it gave a frame
+            self.outage = Outage(lost.message, self._clock.now())
+            self._reporter.warn(f"{lost.message}; trying again until it is back")
+        pause_s = FIRST_PAUSE_S
+        while not self._clock.wait(self._stopping, pause_s):
+            with suppress(MissingError):
+                return reopen()
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        return None
+
+
+class _Reader:
+    """One opened source, read in a thread of its own."""
+
+    def __init__(self, source: FrameSource, publish: Callable[[_Reader, Frame], None], clock: Clock) -> None:
+        self.source = source
+        self.error: Exception | None = None
+        self.done = Event()
+        self.shift: tuple[int, float] | None = None
+        """What is added to the numbers and times of its frames."""
+        self._publish = publish
+        self._clock = clock
+        self._reading_since_s: float | None = clock.now()
+        self._stopping = False
+        self._thread = Thread(target=self._read_all, name=f"read {source.name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def waited_s(self) -> float:
+        """Seconds for which the source has been asked for its next frame."""
+        since_s = self._reading_since_s
+        return 0.0 if since_s is None else self._clock.now() - since_s
+
+    def stop(self) -> None:
+        self._stopping = True
+        self.source.stop()
 
     def _read_all(self) -> None:
         try:
-            while not self._stopping:
-                frame = self.source.read()
-                if frame is None:
-                    break
-                with self._changed:
-                    self._newest = frame
-                    self._frames_in = frame.number + 1
-                    self._changed.notify_all()
-                    if self._every:
-                        self._changed.wait_for(lambda: self._newest is None or self._stopping)
+            while not self._stopping and (frame := self.source.read()) is not None:
+                self._reading_since_s = None
+                self._publish(self, frame)
+                self._reading_since_s = self._clock.now()
         except Exception as error:  # whatever it is, it is told where the answers are read
-            self._error = error
+            self.error = error
         finally:
+            self._reading_since_s = None
             self.source.close()
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
+            self.done.set()

@@ -42,6 +42,10 @@ class FrameSource(Protocol):
     """As a person knows it; without the password of a stream."""
     fps: float
     """Frames in a second when all is well."""
+    given: str
+    """What it gives, in a few words: size, rate, format."""
+    live: bool
+    """Whether it shows the present and should never end: a camera or a stream."""
 
     def read(self) -> Frame | None:
         """Wait for the next frame; None at the end. Raises SourceLostError when it should have gone on."""

@@ -1,59 +1,44 @@
-"""The loop: take the newest frame, answer, hand the answer on."""
+"""The loop: a thread answers the newest frame again and again; the calling thread shows the answers.
+
+Showing never holds back answering: what cannot be shown in time is not shown.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from threading import Event
+from dataclasses import dataclass
+from threading import Event, Thread
 from typing import Literal, Protocol
 
-import cv2
-import numpy as np
-
+from toolchain.camera.answering import AbandonedError, Answered, Answering
 from toolchain.camera.capture import Capture
-from toolchain.camera.figures import Percentiles, Rate, Series
-from toolchain.camera.frames import Frame, SourceLostError
+from toolchain.camera.engine import Engine
+from toolchain.camera.figures import Percentiles
+from toolchain.camera.frames import SourceLostError
+from toolchain.camera.handover import Handover
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
-from toolchain.camera.smoothing import Smoother
-from toolchain.classifier import Classifier, Prediction
 
-SLICE_S = 0.05
-"""The longest that the loop waits before it looks at keys and signals again."""
-STALL_S = 10.0
+__all__ = ["Answered", "Control", "Ending", "Limits", "Sink", "Summary", "run"]
 
-Ending = Literal["end", "duration", "frames", "quit", "interrupted", "stalled", "lost"]
+SLICE_S = 0.02
+"""The longest that anybody waits before he looks at keys and signals again."""
+INFERENCE_LIMIT_S = 10.0
+"""A device that takes longer than this for one frame hangs."""
 
-
-@dataclass(frozen=True)
-class Answered:
-    """A frame with its answer, smoothed. `age_ms` is from its capture to this answer; `fps` counts answers."""
-
-    frame: Frame
-    prediction: Prediction
-    age_ms: float
-    infer_ms: float
-    fps: float
-
-    def line(self) -> dict[str, object]:
-        """What `edgetl camera --json` prints for it."""
-        return {
-            "frame": self.frame.number,
-            "time_s": round(self.frame.time_s, 4),
-            "label": self.prediction.label,
-            "probability": round(self.prediction.probability, 6),
-            "rejected": self.prediction.rejected,
-            "age_ms": round(self.age_ms, 3),
-            "infer_ms": round(self.infer_ms, 3),
-        }
+Ending = Literal["end", "duration", "frames", "quit", "interrupted", "lost"]
 
 
 class Sink(Protocol):
-    """What is done with an answer: print it, show it, record it. The frame's pixels may be drawn on."""
+    """What is done with an answer: print it, show it, record it, send it on. The frame's pixels stay as they are.
+
+    Called by the thread that answers, so it must come back at once (`toolchain.camera.aside` gives slow ones a
+    thread); only the one that is run's `screen` is called by the thread that called `run`, as windows want it.
+    """
 
     def show(self, answered: Answered) -> None: ...
 
-    def idle(self) -> None:
-        """Called often while there is nothing to show."""
+    def idle(self, state: str) -> None:
+        """Called often while there is nothing to show; `state` says what is the matter, if anything is."""
 
 
 class Control:
@@ -68,35 +53,49 @@ class Control:
 
 @dataclass(frozen=True)
 class Limits:
-    """When to stop; None is never. `stall_s` is how late a frame may be before the source counts as stalled."""
+    """When to stop; None is never. Answers below `min_probability` are rejected."""
 
     duration_s: float | None = None
     frames: int | None = None
-    stall_s: float = STALL_S
     min_probability: float = 0.0
+    inference_s: float = INFERENCE_LIMIT_S
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the loop did. `frames_dropped` were captured and never answered, since a newer one was there."""
+    """What the loop did. `frames_dropped` were captured and never answered, since a newer one was there.
+
+    `own_ms` is what the loop takes for a frame besides inference: resizing, smoothing, handing on.
+    """
 
     source: str
+    given: str
     device: str
     provider_effective: str
     ended: Ending
+    lost: bool
+    """Whether the source was lost when it ended."""
     seconds: float
     frames_in: int
     frames_answered: int
     frames_dropped: int
     fps: float
+    label_changes: int
+    reconnects: int
+    failures: tuple[str, ...]
+    """Devices that failed and were replaced."""
     age_ms: Percentiles
+    wait_ms: Percentiles
+    resize_ms: Percentiles
     infer_ms: Percentiles
+    own_ms: Percentiles
 
 
 def run(
-    classifier: Classifier,
+    engine: Engine,
     capture: Capture,
     sinks: Sequence[Sink],
+    screen: Sink | None = None,
     *,
     limits: Limits | None = None,
     control: Control | None = None,
@@ -104,106 +103,152 @@ def run(
 ) -> Summary:
     """Answer the newest frame of `capture`, not yet started, until it, a limit or `control` ends the loop.
 
-    A source that stalls or is lost ends the loop and is told in `ended`; what else the source raised is raised, and
-    so is what the runtime raises.
+    A source that is lost for good ends the loop and is told in the summary; what else the source raised is raised,
+    and so is what the runtime raises when no other device can go on.
     """
     limits, control = limits or Limits(), control or Control()
-    answering = _Answering(classifier, limits.min_probability, clock)
-    start = clock.now()
+    loop = _Loop(engine, capture, sinks, screen, limits, control, clock)
     control.running = True
     try:
         with capture:
-            ending = _answer_until_end(answering, capture, sinks, limits, control, clock)
-            seconds = clock.now() - start
+            return loop.run()
     finally:
         control.running = False
-    frames_in = capture.frames_in
-    return Summary(
-        source=capture.source.name,
-        device=classifier.runtime.device,
-        provider_effective=classifier.runtime.provider_effective,
-        ended=ending,
-        seconds=round(seconds, 3),
-        frames_in=frames_in,
-        frames_answered=answering.count,
-        frames_dropped=frames_in - answering.count,
-        fps=round(answering.count / seconds, 2) if seconds > 0 else 0.0,
-        age_ms=answering.ages.percentiles(),
-        infer_ms=answering.inferences.percentiles(),
-    )
 
 
-def _answer_until_end(
-    answering: _Answering,
-    capture: Capture,
-    sinks: Sequence[Sink],
-    limits: Limits,
-    control: Control,
-    clock: Clock,
-) -> Ending:
-    never = Event()
-    patience_s = limits.stall_s + 1 / capture.source.fps
-    start = alive = clock.now()
-    while True:
-        frame = None if control.paused else capture.take(SLICE_S)
-        if frame is not None:
-            answered = answering.answer(frame)
-            for sink in sinks:
-                sink.show(answered)
+class _Loop:
+    def __init__(
+        self,
+        engine: Engine,
+        capture: Capture,
+        sinks: Sequence[Sink],
+        screen: Sink | None,
+        limits: Limits,
+        control: Control,
+        clock: Clock,
+    ) -> None:
+        self._engine, self._capture, self._sinks, self._screen = engine, capture, sinks, screen
+        self._limits, self._control, self._clock = limits, control, clock
+        self._answering = Answering(engine, limits.min_probability, clock)
+        self._to_show: Handover[Answered] = Handover(every=capture.every)
+        self._start_s = clock.now()
+        self._error: Exception | None = None
+
+    def run(self) -> Summary:
+        """Show answers until there are no more."""
+        worker = self._start()
+        try:
+            while worker.is_alive() or not self._to_show.ended:
+                self._show_next()
+                self._look_at_limits()
+                if self._hangs():
+                    worker = self._replaced()
+        finally:
+            self._to_show.close()
+            self._answering.abandon()
+            worker.join(SLICE_S)
+        if self._error is not None:
+            raise self._error
+        return self._summary()
+
+    def _show_next(self) -> None:
+        answered = self._to_show.take(SLICE_S)
+        if self._screen is None:
+            return
+        if answered is not None:
+            self._screen.show(answered)
         else:
-            for sink in sinks:
-                sink.idle()
-        if control.paused:
-            clock.wait(never, SLICE_S)
-        now = clock.now()
-        if frame is not None or control.paused:
-            alive = now
+            self._screen.idle(self._state())
+
+    def _state(self) -> str:
+        outage = self._capture.outage
+        return f"{outage.reason} ({self._clock.now() - outage.since_s:.0f} s)" if outage else ""
+
+    def _look_at_limits(self) -> None:
+        limits, control = self._limits, self._control
         if control.ending is not None:
-            return control.ending
-        if limits.frames is not None and answering.count >= limits.frames:
-            return "frames"
-        if limits.duration_s is not None and now - start >= limits.duration_s:
-            return "duration"
-        if capture.ended:
-            return _source_ending(capture)
-        if now - alive > patience_s:
-            return "stalled"
+            return
+        if limits.frames is not None and self._answering.count >= limits.frames:
+            control.ending = "frames"
+        elif limits.duration_s is not None and self._clock.now() - self._start_s >= limits.duration_s:
+            control.ending = "duration"
 
+    def _start(self) -> Thread:
+        worker = Thread(target=self._answer_all, name="answer", daemon=True)
+        worker.start()
+        return worker
 
-class _Answering:
-    def __init__(self, classifier: Classifier, min_probability: float, clock: Clock) -> None:
-        self._classifier = classifier
-        self._min_probability = min_probability
-        self._clock = clock
-        self._smooth = Smoother(classifier.card.temperature)
-        self._rate = Rate()
-        self.count = 0
-        self.ages = Series()
-        self.inferences = Series()
-        # Runtimes prepare themselves at the first inference; no frame should grow old over that.
-        side = classifier.card.preprocess
-        classifier.runtime.infer(np.zeros((1, side.height, side.width, 3), np.uint8))
+    def _answer_all(self) -> None:
+        """Answer until something ends the loop; runs in a thread of its own."""
+        never = Event()
+        try:
+            while self._control.ending is None and not self._capture.ended:
+                if self._control.paused:
+                    self._clock.wait(never, SLICE_S)
+                    continue
+                frame = self._capture.take(SLICE_S)
+                if frame is None:
+                    for sink in self._sinks:
+                        sink.idle(self._state())
+                    continue
+                answered = self._answering.answer(frame)
+                for sink in self._sinks:
+                    sink.show(answered)
+                if self._screen is not None:
+                    self._to_show.put(answered)
+                self._look_at_limits()
+        except AbandonedError:
+            return  # another thread answers now
+        except Exception as error:
+            self._error = error
+        self._to_show.close()
 
-    def answer(self, frame: Frame) -> Answered:
-        rgb = cv2.cvtColor(frame.bgr, cv2.COLOR_BGR2RGB)
-        pixels = self._classifier.preprocess(rgb)  # type: ignore[arg-type]
-        before = self._clock.now()
-        answer = self._classifier.runtime.infer(pixels[None])
-        infer_ms = 1000 * (self._clock.now() - before)
-        [prediction] = self._classifier.interpret(self._smooth(answer.logits[0], frame.time_s))
-        if prediction.probability < self._min_probability:
-            prediction = replace(prediction, rejected=True)
-        now = self._clock.now()
-        age_ms = 1000 * (now - frame.captured_s)
-        self.count += 1
-        self.ages.add(age_ms)
-        self.inferences.add(infer_ms)
-        return Answered(frame, prediction, age_ms, infer_ms, self._rate.event(now))
+    def _hangs(self) -> bool:
+        busy = self._answering.busy
+        if busy is None:
+            return False
+        busy_s = self._clock.now() - busy[1]
+        return busy_s > self._limits.inference_s
 
+    def _replaced(self) -> Thread:
+        """Leave the thread behind that waits for a device, which cannot be ended, and go on with another device."""
+        network = self._answering.abandon()
+        if network is not None:
+            self._engine.fall_back(network, f"gave no answer for {self._limits.inference_s:g} s")
+        return self._start()
 
-def _source_ending(capture: Capture) -> Ending:
-    if capture.error is None:
-        return "end"
-    if isinstance(capture.error, SourceLostError):
-        return "lost"
-    raise capture.error
+    def _summary(self) -> Summary:
+        seconds = self._clock.now() - self._start_s
+        runtime = self._engine.network.classifier.runtime
+        shares = self._answering.shares()
+        count, frames_in = self._answering.count, self._capture.frames_in
+        ended = self._control.ending or self._source_ending()
+        return Summary(
+            source=self._capture.source.name,
+            given=self._capture.source.given,
+            device=runtime.device,
+            provider_effective=runtime.provider_effective,
+            ended=ended,
+            lost=ended == "lost" or self._capture.outage is not None,
+            seconds=round(seconds, 3),
+            frames_in=frames_in,
+            frames_answered=count,
+            frames_dropped=frames_in - count,
+            fps=round(count / seconds, 2) if seconds > 0 else 0.0,
+            label_changes=self._answering.changes,
+            reconnects=self._capture.reconnects,
+            failures=tuple(self._engine.failures),
+            age_ms=shares.age,
+            wait_ms=shares.wait,
+            resize_ms=shares.resize,
+            infer_ms=shares.infer,
+            own_ms=shares.own,
+        )
+
+    def _source_ending(self) -> Ending:
+        error = self._capture.error
+        if error is None:
+            return "end"
+        if isinstance(error, SourceLostError):
+            return "lost"
+        raise error

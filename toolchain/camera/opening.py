@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 
@@ -27,7 +27,26 @@ OPEN_LIMIT_S = 20.0
 STREAM_LIMIT_MS = 10_000
 """How long FFmpeg waits for a stream to open, and for each piece of it."""
 
+PIPE = " ! "
+"""What joins the elements of a GStreamer pipeline."""
+
+CAMERA_BACKENDS = {
+    "linux": (cv2.CAP_V4L2,),
+    "darwin": (cv2.CAP_AVFOUNDATION,),
+    "win32": (cv2.CAP_MSMF, cv2.CAP_DSHOW),
+}
+
 _Opened = TypeVar("_Opened")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a camera is asked for; it gives what it can. `size` is width and height in pixels, `pixel_format` a code
+    of four letters, such as MJPG."""
+
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+    pixel_format: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,7 @@ class Manner:
 
     every_frame: bool = False
     seconds_per_image: float = 2.0
+    wish: Wish = field(default_factory=Wish)
 
 
 def open_source(
@@ -46,18 +66,33 @@ def open_source(
     reporter: Reporter | None = None,
     open_limit_s: float = OPEN_LIMIT_S,
 ) -> FrameSource:
-    """Open a camera by number or device path, a video file, an image, a folder of images, or a stream by URL.
+    """Open a camera by number or device path, a video file, an image, a folder of images, a stream by URL, or a
+    pipeline of GStreamer (`v4l2src ! videoconvert ! appsink`).
 
     Raises BadInputError for what does not exist or holds no pictures, MissingError for a camera or stream that does
     not answer within `open_limit_s`.
     """
-    if text.isdecimal():
-        return _open_camera(int(text), manner, clock, open_limit_s)
-    if match := re.fullmatch(r"/dev/video(\d+)", text):
-        return _open_camera(int(match[1]), manner, clock, open_limit_s)
+    if (index := camera_index(text)) is not None:
+        return _open_camera(index, manner, clock, open_limit_s)
+    if PIPE in text:
+        return _open_pipeline(text, manner, clock, open_limit_s)
     if "://" in text:
         return _open_stream(text, manner, clock, open_limit_s)
     return _open_path(Path(text), manner, clock, reporter or Silent())
+
+
+def is_live(text: str) -> bool:
+    """Whether `text` names a camera, a stream or a pipeline rather than files."""
+    return camera_index(text) is not None or PIPE in text or "://" in text
+
+
+def camera_index(text: str) -> int | None:
+    """The number of the camera that `text` names, itself or by a path (`/dev/v4l/by-id/...` leads to one)."""
+    if text.isdecimal():
+        return int(text)
+    if text.startswith("/dev/") and (match := re.fullmatch(r"/dev/video(\d+)", os.path.realpath(text))):
+        return int(match[1])
+    return None
 
 
 def camera_paths(devices: Path = Path("/dev")) -> list[str]:
@@ -73,8 +108,7 @@ def without_password(url: str) -> str:
 
 def _open_camera(index: int, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
     name = f"camera {index}"
-    if manner.every_frame:
-        raise BadInputError(f"{name} cannot be read as fast as possible", "A camera gives frames at its own rate.")
+    _refuse_every_frame(name, manner)
     device = f"/dev/video{index}"
     if sys.platform == "linux":
         if not Path(device).exists():
@@ -86,15 +120,45 @@ def _open_camera(index: int, manner: Manner, clock: Clock, limit_s: float) -> Fr
             )
 
     def attempt() -> cv2.VideoCapture | None:
-        capture = cv2.VideoCapture(index, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
-        # A longer buffer would hand out the past whenever inference is slower than the camera.
-        capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        return capture if capture.isOpened() and capture.grab() else None
+        for backend in CAMERA_BACKENDS.get(sys.platform, (cv2.CAP_ANY,)):
+            capture = cv2.VideoCapture(index, backend, camera_settings(manner.wish))
+            # What the camera cannot do must not keep it from being used; then it is opened as it comes.
+            if not capture.isOpened():
+                capture = cv2.VideoCapture(index, backend)
+            if capture.isOpened() and capture.grab():
+                return capture
+            capture.release()
+        return None
 
     capture = _within(limit_s, attempt, name)
     if capture is None:
         raise MissingError(f"{name} gives no picture; another program may be using it", _camera_hint())
-    return LiveSource(name, capture, clock)
+    return LiveSource(name, capture, clock, driver_times=sys.platform == "linux")
+
+
+def camera_settings(wish: Wish) -> list[int]:
+    """OpenCV's parameters, codes and values in turn, in the order in which drivers want them.
+
+    Frames of more than 640 x 480 pixels at 30 per second do not fit through USB 2 unless compressed: MJPG.
+    """
+    code = wish.pixel_format
+    width, height = wish.size or (None, None)
+    if code is None and ((width or 0) > 640 or (height or 0) > 480 or (wish.fps or 0) > 30):
+        code = "MJPG"
+    # One frame in the driver's hands and one in ours. More would hand out the past whenever reading is late; with
+    # a single one the driver has nowhere to put the next frame while this one is decoded.
+    settings = [cv2.CAP_PROP_BUFFERSIZE, 2]
+    if code is not None:
+        settings += [cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*code)]
+    wanted = {
+        cv2.CAP_PROP_FRAME_WIDTH: width,
+        cv2.CAP_PROP_FRAME_HEIGHT: height,
+        cv2.CAP_PROP_FPS: wish.fps,
+    }
+    for parameter, value in wanted.items():
+        if value is not None:
+            settings += [parameter, round(value)]
+    return settings
 
 
 def _camera_hint() -> str:
@@ -103,19 +167,40 @@ def _camera_hint() -> str:
     return f"{listed} Without one: --source FILE|URL|FOLDER."
 
 
+def _open_pipeline(text: str, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
+    name = f"pipeline {text.split()[0]}"
+    _refuse_every_frame(name, manner)
+    if "GStreamer:                   YES" not in cv2.getBuildInformation():
+        raise MissingError(
+            f"this OpenCV {cv2.__version__} was built without GStreamer",
+            "Debian's python3-opencv has it, and so has OpenCV built from source; pip's has not.",
+        )
+    capture = _within(limit_s, lambda: cv2.VideoCapture(text, cv2.CAP_GSTREAMER), name)
+    if not capture.isOpened():
+        raise MissingError(f"{name} gives no video", "Try it with gst-launch-1.0; it must end in appsink.")
+    return LiveSource(name, capture, clock)
+
+
 def _open_stream(url: str, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
     name = without_password(url)
     if url.partition("://")[0].lower() not in SCHEMES:
         raise BadInputError(f"{name}: unknown kind of stream", f"Known are: {', '.join(SCHEMES)}.")
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, STREAM_LIMIT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_LIMIT_MS]
+    limit_ms = min(STREAM_LIMIT_MS, round(1000 * limit_s))
+    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_LIMIT_MS]
+    # FFmpeg decodes a frame on each core at once, and would hand each out as many frames late.
+    limits += [cv2.CAP_PROP_N_THREADS, 1]
     capture = _within(limit_s, lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), name)
     if not capture.isOpened():
         raise MissingError(f"{name} gives no video", "Check the address, and that the sender is running.")
     if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # a file on a server, not a live stream
         return ClipSource(name, capture, clock, paced=not manner.every_frame)
-    if manner.every_frame:
-        raise BadInputError(f"{name} cannot be read as fast as possible", "A stream gives frames at its own rate.")
+    _refuse_every_frame(name, manner)
     return LiveSource(name, capture, clock)
+
+
+def _refuse_every_frame(name: str, manner: Manner) -> None:
+    if manner.every_frame:
+        raise BadInputError(f"{name} cannot be read as fast as possible", "Live sources have a rate of their own.")
 
 
 def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> FrameSource:
@@ -149,8 +234,25 @@ def _images_in(folder: Path) -> list[Path]:
     return images
 
 
+_hanging: dict[str, Future[Any]] = {}
+"""Attempts to open something that have not come back yet, by its name."""
+
+
 def _within(limit_s: float, attempt: Callable[[], _Opened], name: str) -> _Opened:
-    """Run `attempt` in a thread of its own: a broken camera or a silent server may hang whoever opens it."""
+    """Run `attempt` in a thread of its own: a broken camera or a silent server may hang whoever opens it.
+
+    While one hangs, the next call waits for it instead of starting another.
+    """
+    opened = _hanging.pop(name) if name in _hanging else _started(attempt, name)
+    try:
+        result: _Opened = opened.result(limit_s)
+    except FutureTimeoutError:
+        _hanging[name] = opened
+        raise MissingError(f"{name} gave no sign within {limit_s:g} s", "Check cable, power and network.") from None
+    return result
+
+
+def _started(attempt: Callable[[], _Opened], name: str) -> Future[_Opened]:
     opened: Future[_Opened] = Future()
 
     def open_it() -> None:
@@ -160,7 +262,4 @@ def _within(limit_s: float, attempt: Callable[[], _Opened], name: str) -> _Opene
             opened.set_exception(error)
 
     Thread(target=open_it, name=f"open {name}", daemon=True).start()
-    try:
-        return opened.result(limit_s)
-    except FutureTimeoutError:
-        raise MissingError(f"{name} gave no sign within {limit_s:g} s", "Check cable, power and network.") from None
+    return opened

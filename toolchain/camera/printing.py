@@ -1,13 +1,17 @@
-"""Answers as lines: JSON for programs, one line for each change of label for people."""
+"""Answers as lines: JSON for programs and logs, one line for each change of label for people."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
 
 import msgspec
 
-from toolchain.camera.drawing import pretty
-from toolchain.camera.loop import Answered
+from toolchain.camera.answering import Answered
+from toolchain.camera.drawing import shown_name
+from toolchain.errors import BadInputError
 
 Print = Callable[[str], None]
 """Prints one line at once, without waiting for a full buffer."""
@@ -22,7 +26,7 @@ class JsonLines:
     def show(self, answered: Answered) -> None:
         self._print(msgspec.json.encode(answered.line()).decode())
 
-    def idle(self) -> None:
+    def idle(self, state: str) -> None:
         pass
 
 
@@ -35,11 +39,36 @@ class Changes:
 
     def show(self, answered: Answered) -> None:
         prediction = answered.prediction
-        name = "not sure" if prediction.rejected else pretty(prediction.label)
+        name = shown_name(prediction)
         if name != self._last:
             figures = f"{prediction.probability:6.1%}  age {answered.age_ms:4.0f} ms"
             self._print(f"{answered.frame.time_s:8.2f} s  {figures}  {name}")
             self._last = name
 
-    def idle(self) -> None:
+    def idle(self, state: str) -> None:
         pass
+
+
+class Log:
+    """A new file for JSON lines; each is in it as soon as it is written.
+
+    Raises BadInputError if it cannot be made. An older log of the same name is kept, not written over.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file: TextIO = path.open("x", encoding="utf-8", buffering=1)
+        except FileExistsError:
+            raise BadInputError(f"{path} exists already", "Name another file, or move it away.") from None
+        except OSError as error:
+            raise BadInputError(f"{path} cannot be written: {error.strerror}", "Name another place.") from None
+
+    def __enter__(self) -> Log:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # the disk is full, which was told when it was found
+            self._file.close()
+
+    def write(self, line: str) -> None:
+        self._file.write(f"{line}\n")

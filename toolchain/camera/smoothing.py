@@ -1,9 +1,10 @@
-"""Answers that do not flicker: logits averaged over the last moments."""
+"""Answers that do not flicker, and still follow a new scene at once."""
 
 from __future__ import annotations
 
 import math
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,10 +12,30 @@ from toolchain.runtimes import Answer
 
 TIME_CONSTANT_S = 0.2
 """After this time, a new picture has 63 % of the say."""
+HOLD_S = 0.1
+"""How long another answer must have led before it is shown."""
+CUT = 12.0
+"""Two looks that differ by more (mean over pixels and colours, of 255) are of different scenes."""
+LOOK_SIDE = 16
+PLAIN = 6
+"""A look that varies by less than this, in each colour, shows nothing: a lens cap, a broken frame."""
+
+Look = NDArray[np.uint8]
+"""A picture at a glance, uint8 [16, 16, 3]."""
+
+
+def look(pixels: NDArray[np.uint8]) -> Look:
+    """What is left of a picture, uint8 [height, width, 3], at a glance."""
+    return cv2.resize(pixels, (LOOK_SIDE, LOOK_SIDE), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def is_plain(seen: Look) -> bool:
+    """Whether there is nothing to be seen."""
+    return bool(np.ptp(seen, axis=(0, 1)).max() < PLAIN)
 
 
 class Smoother:
-    """An exponential average of logits over time, however unevenly the frames come.
+    """An exponential average of logits over time, however unevenly the frames come; it begins anew at each cut.
 
     `temperature` is the card's. A `time_constant_s` of 0 leaves every answer as it is.
     """
@@ -24,17 +45,53 @@ class Smoother:
         self._time_constant_s = time_constant_s
         self._logits: NDArray[np.float32] | None = None
         self._time_s = 0.0
+        self._seen: Look | None = None
 
-    def __call__(self, logits: NDArray[np.float32], time_s: float) -> Answer:
-        """Average in the logits, float32 [classes], of the frame at `time_s`; the answer is a batch of one."""
-        if self._logits is None or self._time_constant_s <= 0:
+    def __call__(self, logits: NDArray[np.float32], time_s: float, seen: Look | None = None) -> Answer:
+        """Average in the logits, float32 [classes], of the frame at `time_s`; the answer is a batch of one.
+
+        `seen` is what the frame looks like: across a cut, an average would be of two scenes and of neither.
+        """
+        if self._logits is None or self._time_constant_s <= 0 or self._is_cut(seen):
             self._logits = logits
         else:
             elapsed = max(0.0, time_s - self._time_s)
             share = 1 - math.exp(-elapsed / self._time_constant_s)
             self._logits = (self._logits + share * (logits - self._logits)).astype(np.float32)
         self._time_s = time_s
+        self._seen = seen
         scaled = self._logits / self._temperature
         exponentials = np.exp(scaled - scaled.max())
         probabilities = (exponentials / exponentials.sum()).astype(np.float32)
         return Answer(self._logits[None], probabilities[None])
+
+    def _is_cut(self, seen: Look | None) -> bool:
+        if seen is None or self._seen is None:
+            return False
+        return bool(cv2.norm(seen, self._seen, cv2.NORM_L1) > CUT * seen.size)
+
+
+class Holder:
+    """Holds what is shown until something else has led for `hold_s`: a label, and whether it is rejected."""
+
+    def __init__(self, hold_s: float = HOLD_S) -> None:
+        self._hold_s = hold_s
+        self._shown: tuple[str, bool] | None = None
+        self._rival: tuple[str, bool] | None = None
+        self._rival_since_s = 0.0
+        self._time_s = -math.inf
+        self.changes = 0
+        """How often what is shown became something else."""
+
+    def __call__(self, label: str, rejected: bool, time_s: float) -> tuple[str, bool]:
+        """What is to be shown for a frame at `time_s` whose own answer is `label` and `rejected`."""
+        leading = (label, rejected)
+        if leading != self._rival:
+            self._rival, self._rival_since_s = leading, time_s
+        # Where answers are further apart than that, the first one that differs is all there is to go by.
+        led_s = max(time_s - self._rival_since_s, time_s - self._time_s)
+        if self._shown is None or led_s >= self._hold_s:
+            self.changes += self._shown is not None and leading != self._shown
+            self._shown = leading
+        self._time_s = time_s
+        return self._shown

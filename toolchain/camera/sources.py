@@ -9,8 +9,12 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-# FFmpeg would write its own lines between ours. OpenCV reads this when it opens the first video.
+# FFmpeg would write its own lines between ours. OpenCV reads these when it opens a video.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+# Seconds that Linux's driver is waited for. With the default of 10, a camera that hangs stays open that long.
+os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")
+# Windows' Media Foundation takes up to half a minute to open a camera with its hardware transforms.
+os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")
 
 import cv2
 
@@ -23,6 +27,10 @@ from toolchain.progress import Reporter
 PLAUSIBLE_FPS = (1.0, 240.0)
 MOST_SKIPPED_S = 0.5
 """Seconds of a clip that are skipped at once to catch up."""
+MOST_CORRUPT = 10
+"""Frames in a row that cannot be had or decoded before the source counts as lost."""
+OLDEST_S = 1.0
+"""A driver that says a new frame is older than this counts on another clock."""
 
 
 def plausible_fps(claimed: float) -> float:
@@ -32,33 +40,52 @@ def plausible_fps(claimed: float) -> float:
 
 
 class LiveSource:
-    """A camera or a stream: frames come when they come, and should not end."""
+    """A camera or a stream: frames come when they come, and should not end.
 
-    def __init__(self, name: str, capture: cv2.VideoCapture, clock: Clock) -> None:
+    Frames that cannot be decoded are passed over. With `driver_times`, the moment of capture is what the driver
+    noted, where that can be (Linux counts it on the clock that Python calls monotonic).
+    """
+
+    live = True
+
+    def __init__(
+        self, name: str, capture: cv2.VideoCapture, clock: Clock, *, given: str = "", driver_times: bool = False
+    ) -> None:
         self.name = name
         self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS))
+        self.given = given or _given(capture)
         self._capture = capture
         self._clock = clock
+        self._driver_times = driver_times
         self._number = 0
         self._start: float | None = None
         self._stopped = Event()
 
     def read(self) -> Frame | None:
-        if self._stopped.is_set():
-            return None
-        # The moment of capture is when the driver hands the frame over, before it is decoded.
-        grabbed = self._capture.grab()
-        captured_s = self._clock.now()
-        whole, bgr = self._capture.retrieve() if grabbed else (False, None)
-        if not whole or bgr is None:
+        for _ in range(MOST_CORRUPT):
+            grabbed = self._capture.grab()
+            captured_s = self._captured_s()
+            whole, bgr = self._capture.retrieve() if grabbed else (False, None)
             if self._stopped.is_set():
                 return None
-            raise SourceLostError(f"{self.name} gives no frames any more", "Check cable, power and network.")
+            if whole and bgr is not None:
+                return self._frame(_three_channels(bgr), captured_s)
+        raise SourceLostError(f"{self.name} gives no frames any more", "Check cable, power and network.")
+
+    def _frame(self, bgr: BgrImage, captured_s: float) -> Frame:
         if self._start is None:
             self._start = captured_s
-        frame = Frame(self._number, _three_channels(bgr), captured_s, captured_s - self._start)
         self._number += 1
-        return frame
+        return Frame(self._number - 1, bgr, captured_s, captured_s - self._start)
+
+    def _captured_s(self) -> float:
+        """When the frame that was just grabbed was taken; at the latest, when it was handed over."""
+        now = self._clock.now()
+        if self._driver_times:
+            noted = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            if 0 <= now - noted < OLDEST_S:
+                return noted
+        return now
 
     def stop(self) -> None:
         self._stopped.set()
@@ -72,9 +99,12 @@ class ClipSource:
     passed are skipped. Otherwise each comes as soon as it is asked for.
     """
 
+    live = False
+
     def __init__(self, name: str, capture: cv2.VideoCapture, clock: Clock, *, paced: bool) -> None:
         self.name = name
         self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS))
+        self.given = _given(capture)
         self._capture = capture
         self._clock = clock
         self._pacer = Pacer(clock) if paced else None
@@ -137,6 +167,8 @@ class ClipSource:
 class ImagesSource:
     """Image files, one after the other, each shown for some seconds. Unreadable ones are named and skipped."""
 
+    live = False
+
     def __init__(
         self,
         name: str,
@@ -149,6 +181,7 @@ class ImagesSource:
     ) -> None:
         self.name = name
         self.fps = 1 / seconds_per_image
+        self.given = f"{len(paths)} images, {seconds_per_image:g} s each"
         self._paths = iter(paths)
         self._seconds = seconds_per_image
         self._clock = clock
@@ -193,6 +226,25 @@ class ImagesSource:
         except UnreadableImageError as error:
             self._reporter.warn(f"skipped: {error.message}")
             return None
+
+
+def _given(capture: cv2.VideoCapture) -> str:
+    """Size, rate and format as the opened source tells them; what it does not tell is left out."""
+    width, height = (int(capture.get(code)) for code in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    parts = [f"{width} x {height}"] if width > 0 and height > 0 else []
+    if plausible_fps(fps) == fps:
+        parts.append(f"{fps:.4g} fps")
+    if code := fourcc(capture):
+        parts.append(code)
+    return ", ".join(parts)
+
+
+def fourcc(capture: cv2.VideoCapture) -> str:
+    """The format of the pixels as it was opened, such as MJPG or YUYV; empty if it does not tell."""
+    code = int(capture.get(cv2.CAP_PROP_FOURCC))
+    letters = code.to_bytes(4, "little", signed=code < 0).decode("latin-1").strip("\0 ")
+    return letters if letters.isascii() and letters.isprintable() else ""
 
 
 def _three_channels(picture: object) -> BgrImage:

@@ -13,12 +13,13 @@ import cv2
 
 from toolchain import files
 from toolchain.camera.drawing import fit
+from toolchain.camera.engine import Engine
 from toolchain.camera.frames import BgrImage
 from toolchain.camera.loop import Control
 from toolchain.errors import MissingError
 from toolchain.progress import Reporter
 
-KEYS = "q or Escape: end, space: pause, s: save a picture"
+KEYS = "q or Escape: end, space: pause, s: save a picture, d: next device, p: next precision, b: both side by side"
 TITLE = "edgetl camera"
 HINT = "Run it with --headless: the answers are printed."
 INVISIBLE = {"offscreen", "dummy"}
@@ -31,8 +32,11 @@ class Window:
     Raises MissingError where there is no display.
     """
 
-    def __init__(self, control: Control, reporter: Reporter, folder: Path | None = None) -> None:
+    def __init__(
+        self, control: Control, reporter: Reporter, folder: Path | None = None, engine: Engine | None = None
+    ) -> None:
         self._control = control
+        self._engine = engine
         self._reporter = reporter
         self._folder = folder or Path()
         self._pygame = _with_display()
@@ -55,11 +59,16 @@ class Window:
             pygame.display.set_mode((width, height), pygame.RESIZABLE)
             pygame.display.set_caption(TITLE)
         self._picture = picture
-        self._paint()
-        self.idle()
+        self._paint(picture)
+        self._obey()
 
-    def idle(self) -> None:
-        """Obey the keys."""
+    def idle(self, picture: BgrImage | None = None) -> None:
+        """Show `picture` meanwhile, if there is one, and obey the keys."""
+        if picture is not None and self._pygame.display.get_surface() is not None:
+            self._paint(picture)
+        self._obey()
+
+    def _obey(self) -> None:
         pygame = self._pygame
         actions: dict[int, Callable[[], None]] = {
             pygame.K_q: self._quit,
@@ -67,20 +76,26 @@ class Window:
             pygame.K_SPACE: self._pause,
             pygame.K_s: self._save,
         }
+        if self._engine is not None:
+            actions |= {
+                pygame.K_d: self._engine.next_device,
+                pygame.K_p: self._engine.next_precision,
+                pygame.K_b: self._engine.toggle_beside,
+            }
         for event in pygame.event.get():
             if event.type == pygame.QUIT:
                 self._quit()
             elif event.type == pygame.KEYDOWN and event.key in actions:
                 actions[event.key]()
             elif event.type in (pygame.VIDEORESIZE, pygame.WINDOWEXPOSED):
-                self._paint()
+                self._paint(self._picture)
 
-    def _paint(self) -> None:
+    def _paint(self, picture: BgrImage | None) -> None:
         surface = self._pygame.display.get_surface()
-        if surface is None or self._picture is None:
+        if surface is None or picture is None:
             return
         width, height = surface.get_size()
-        shown = fit(self._picture, width, height)
+        shown = fit(picture, width, height)
         surface.blit(self._pygame.image.frombuffer(shown.tobytes(), (width, height), "BGR"), (0, 0))
         self._pygame.display.flip()
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from toolchain.cli.console import Console, output_options
-from toolchain.errors import BadInputError, ExitCode
+from toolchain.errors import ExitCode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from toolchain.camera.loop import Summary
+    from toolchain.camera.figures import Percentiles
+    from toolchain.camera.session import Report, Settings
 
 
 class Finite(click.FloatRange):
@@ -28,12 +30,39 @@ class Finite(click.FloatRange):
         return number
 
 
+class Size(click.ParamType[tuple[int, int]]):
+    """Width and height, as in `1280x720`."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        match = re.fullmatch(r"(\d{2,5})x(\d{2,5})", str(value))
+        if not match:
+            self.fail(f"{value!r} is no size such as 1280x720", param, ctx)
+        return int(match[1]), int(match[2])
+
+
+class PixelFormat(click.ParamType[str]):
+    """Four letters, as in `MJPG` or `YUYV`."""
+
+    name = "CODE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        code = str(value).upper()
+        if not re.fullmatch(r"[A-Z0-9 ]{4}", code):
+            self.fail(f"{value!r} is no code of four letters such as MJPG", param, ctx)
+        return code
+
+
 @click.command(
     help="""Name what a camera sees, as it sees it.
 
 ARTIFACT is a model file that `edgetl export` wrote, or a run folder; without it, the ready-made pets model answers.
-In the window, q or Escape ends, space pauses, s saves a picture. With --json, each answer is one JSON object on a
-line of its own, and a last line holds the summary."""
+A camera or stream that is lost is opened again as soon as it is back.
+
+In the window, q or Escape ends, space pauses, s saves a picture, d and p change to the next device and precision,
+b shows the answers of both precisions side by side. With --json, each answer is one JSON object on a line of its
+own, and a last line holds the summary."""
 )
 @click.argument("artifact", required=False, type=click.Path(path_type=Path))
 @click.option(
@@ -41,13 +70,30 @@ line of its own, and a last line holds the summary."""
     default="0",
     show_default=True,
     metavar="0|FILE|URL|FOLDER",
-    help="A camera's number, a video file, a stream (rtsp://, http://), an image or a folder of images.",
+    help="A camera's number or device path, a video file, a stream (rtsp://, http://), an image, a folder of "
+    "images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink').",
 )
 @click.option("--device", metavar="DEVICE", help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).")
 @click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
 @click.option("--record", type=click.Path(path_type=Path), metavar="FILE.mp4", help="Record what is shown.")
+@click.option(
+    "--log", type=click.Path(path_type=Path), metavar="FILE.jsonl", help="Write each answer to a new file."
+)
+@click.option(
+    "--on-change",
+    metavar="COMMAND",
+    help="A shell command for each change of label: it finds EDGETL_LABEL, EDGETL_PROBABILITY and EDGETL_REJECTED "
+    "in its environment, and the answer as JSON on standard input.",
+)
 @click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="End after N answers.")
+@click.option("--size", type=Size(), help="Ask a camera for frames of W x H pixels.")
+@click.option("--fps", type=Finite(0, min_open=True), metavar="N", help="Ask a camera for N frames per second.")
+@click.option(
+    "--pixel-format",
+    type=PixelFormat(),
+    help="Ask a camera for MJPG, YUYV, ... Default: MJPG for more than 640x480 or 30 fps, else as it comes.",
+)
 @click.option(
     "--as-fast-as-possible", "every_frame", is_flag=True, help="Answer every frame of a file, without pacing."
 )
@@ -70,10 +116,16 @@ line of its own, and a last line holds the summary."""
     "--stall-limit",
     "stall_s",
     type=Finite(0, min_open=True),
-    default=10.0,
+    default=3.0,
     show_default=True,
     metavar="S",
-    help="End when the source gives no frame for so long.",
+    help="A live source that gives no frame for so long is lost.",
+)
+@click.option("--no-reconnect", is_flag=True, help="End when the source is lost, with exit code 3.")
+@click.option(
+    "--measure-latency",
+    is_flag=True,
+    help="Measure from glass to glass: hold the camera before the window. Without a window: the frame's age.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
 @output_options
@@ -83,90 +135,100 @@ def command(
     device: str | None,
     headless: bool,
     record: Path | None,
+    log: Path | None,
+    on_change: str | None,
     duration: float | None,
     frames: int | None,
+    size: tuple[int, int] | None,
+    fps: float | None,
+    pixel_format: str | None,
     every_frame: bool,
     seconds_per_image: float,
     min_probability: float,
     stall_s: float,
+    no_reconnect: bool,
+    measure_latency: bool,
     threads: int | None,
     console: Console,
 ) -> int:
-    from toolchain.artifact import find_artifact
-    from toolchain.camera.capture import Capture
-    from toolchain.camera.interruption import ended_by_signals
-    from toolchain.camera.loop import Control, Limits, Sink, run
-    from toolchain.camera.opening import Manner, open_source
-    from toolchain.camera.printing import Changes, JsonLines
-    from toolchain.camera.recorder import recording
-    from toolchain.camera.screen import Display, Screen
-    from toolchain.classifier import load
-    from toolchain.ready_made import ready_made_artifact
+    from toolchain.camera.loop import Limits
+    from toolchain.camera.opening import Manner, Wish
+    from toolchain.camera.session import Settings, watch
 
-    if record and record.exists() and Path(source).exists() and record.samefile(source):
-        raise BadInputError(f"{record} is the source itself", "Record into another file.")
-    limits = Limits(duration, frames, stall_s, min_probability)
-    control = Control()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(ended_by_signals(control))
-        recorder = stack.enter_context(recording(record)) if record else None
-        path = find_artifact(artifact) if artifact else ready_made_artifact()
-        classifier = load(path, device, threads or 0)
-        frames_from = open_source(source, Manner(every_frame, seconds_per_image), reporter=console)
-        displays: list[Display] = [recorder] if recorder else []
-        if not headless and not console.json:
-            from toolchain.camera.window import KEYS, Window
-
-            displays.append(stack.enter_context(Window(control, console)))
-            console.say(KEYS)
-        if recorder:
-            recorder.begin(frames_from.fps)
-        sinks: list[Sink] = []
-        if console.json:
-            sinks.append(JsonLines(click.echo))
-        elif headless:
-            sinks.append(Changes(click.echo))
-        if displays:
-            sinks.append(Screen(displays))
-        capture = Capture(frames_from, every=every_frame)
-        summary = run(classifier, capture, sinks, limits=limits, control=control)
-    return _conclude(summary, path, recorder.frames if recorder else None, record, console)
+    settings = Settings(
+        source=source,
+        artifact=artifact,
+        device=device,
+        threads=threads or 0,
+        answers="json" if console.json else "changes" if headless else "window",
+        record=record,
+        log=log,
+        on_change=on_change,
+        measure_latency=measure_latency,
+        reconnect=not no_reconnect,
+        stall_s=stall_s,
+        manner=Manner(every_frame, seconds_per_image, Wish(size, fps, pixel_format)),
+        limits=Limits(duration, frames, min_probability),
+    )
+    return _conclude(watch(settings, console, click.echo), settings, console)
 
 
-def _conclude(
-    summary: Summary, artifact: Path, recorded_frames: int | None, record: Path | None, console: Console
-) -> int:
+def _conclude(report: Report, settings: Settings, console: Console) -> int:
     import msgspec
 
-    if summary.ended in {"stalled", "lost"}:
-        gone = "gave no frame in time" if summary.ended == "stalled" else "gives no frames any more"
-        console.warn(f"{summary.source} {gone}; check cable, power and network")
-    if recorded_frames == 0:
-        console.warn(f"{record} was not written: there was nothing to record")
+    summary = report.summary
+    if summary.lost:
+        console.warn(f"{summary.source} was lost; check cable, power and network")
+    if settings.record and not report.recorded:
+        console.warn(f"{settings.record} was not written: there was nothing to record")
+    for what in report.unwritten:
+        console.warn(f"not written to its end: {what}")
     if console.json:
-        document = msgspec.to_builtins(summary) | {"artifact": str(artifact)}
-        if record:
-            document["recorded"] = str(record) if recorded_frames else None
+        document = msgspec.to_builtins(summary) | {"artifact": str(report.artifact)}
+        if settings.record:
+            document["recorded"] = str(report.recorded) if report.recorded else None
+        if report.unwritten:
+            document["unwritten"] = list(report.unwritten)
         click.echo(msgspec.json.encode({"summary": document}))
     else:
-        console.result(None, *_summary_lines(summary, record if recorded_frames else None))
-    endings = {"interrupted": ExitCode.INTERRUPTED, "stalled": ExitCode.MISSING, "lost": ExitCode.MISSING}
-    return endings.get(summary.ended, ExitCode.DONE)
+        console.result(None, *_summary_lines(report, settings.measure_latency))
+    if summary.ended == "interrupted":
+        return ExitCode.INTERRUPTED
+    if report.unwritten:
+        return ExitCode.BAD_INPUT
+    return ExitCode.MISSING if summary.lost and summary.ended != "quit" else ExitCode.DONE
 
 
-def _summary_lines(summary: Summary, recorded: Path | None) -> list[RenderableType]:
+def _summary_lines(report: Report, shares: bool) -> list[RenderableType]:
     from rich.markup import escape
 
-    def text(value: float | None) -> str:
-        return "-" if value is None else f"{value:.1f}"
-
+    summary, latency = report.summary, report.latency
     age, infer = summary.age_ms, summary.infer_ms
     lines = [
         f"{summary.source} on {summary.device}: {summary.frames_answered} of {summary.frames_in} frames answered "
         f"in {summary.seconds:.1f} s, {summary.fps:.1f} per second",
-        f"frame age p50 {text(age.p50)} ms, p95 {text(age.p95)} ms, p99 {text(age.p99)} ms; "
-        f"inference p50 {text(infer.p50)} ms, p95 {text(infer.p95)} ms",
+        f"frame age p50 {_ms(age.p50)}, p95 {_ms(age.p95)}, p99 {_ms(age.p99)}; "
+        f"inference p50 {_ms(infer.p50)}, p95 {_ms(infer.p95)}",
     ]
-    if recorded:
-        lines.append(f"recorded: {recorded}")
+    if shares and latency is None:
+        parts = {"waiting": summary.wait_ms, "resizing": summary.resize_ms, "inference": infer}
+        lines.append("of the age (p50, p95): " + _parts(parts))
+    if latency is not None:
+        total = latency.total
+        lines.append(f"glass to glass p50 {_ms(total.p50)}, p95 {_ms(total.p95)}, from {latency.frames} markers")
+        parts = {"screen and capture": latency.capture, "waiting": latency.wait, "resizing": latency.resize}
+        lines.append("of it (p50, p95): " + _parts(parts | {"inference": latency.infer, "drawing": latency.draw}))
+    if summary.reconnects:
+        lines.append(f"the source was lost and came back: {summary.reconnects} times")
+    lines += [f"device: {failure}" for failure in summary.failures]
+    if report.recorded:
+        lines.append(f"recorded: {report.recorded}")
     return [escape(line) for line in lines]
+
+
+def _parts(parts: Mapping[str, Percentiles]) -> str:
+    return ", ".join(f"{name} {_ms(one.p50)}, {_ms(one.p95)}" for name, one in parts.items())
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms"

@@ -146,19 +146,19 @@ class _Marker:
         if answered.frame.time_s - start >= self.SETTLED_S:
             self._right.append(answered.prediction.label == label)
 
-    def idle(self) -> None:
+    def idle(self, state: str) -> None:
         """Nothing to show in between."""
 
 
 def _watch(artifact: Path, clip: Path, seed: int) -> dict[str, Any]:
     """Draw a clip, let the camera loop watch it in real time, and say how that went."""
     from toolchain.camera.capture import Capture
+    from toolchain.camera.engine import Engine
     from toolchain.camera.loop import run
     from toolchain.camera.opening import Manner, open_source
     from toolchain.classifier import load
     from toolchain.datasets.drawn import draw_clip
 
     marker = _Marker(draw_clip(clip, CLIP_S, CLIP_FPS, seed))
-    classifier = load(artifact)
-    summary = run(classifier, Capture(open_source(str(clip), Manner())), [marker])
+    summary = run(Engine(load(artifact)), Capture(open_source(str(clip), Manner())), [marker])
     return {**asdict(summary), "right": round(marker.right, 4)}

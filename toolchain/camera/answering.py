@@ -1,0 +1,187 @@
+"""From a frame to its answer: resize, infer, smooth, name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.camera.engine import Engine, Network
+from toolchain.camera.figures import Percentiles, Rate, Series
+from toolchain.camera.frames import Frame
+from toolchain.camera.pacing import Clock
+from toolchain.camera.smoothing import Holder, Smoother, is_plain, look
+from toolchain.classifier import Classifier, Prediction
+from toolchain.runtimes import Answer
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What another network says about the same frame, as it is: not smoothed."""
+
+    name: str
+    prediction: Prediction
+    infer_ms: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A frame with its answer, smoothed. `age_ms` is from its capture to this answer; `fps` counts answers.
+
+    Of the age, `wait_ms` passed before the loop took the frame, `resize_ms` and `infer_ms` with it. `network` names
+    what answered. `plain`: there is nothing to be seen on it. `probability` of the label that is shown.
+    """
+
+    frame: Frame
+    prediction: Prediction
+    age_ms: float
+    infer_ms: float
+    fps: float
+    wait_ms: float = 0.0
+    resize_ms: float = 0.0
+    network: str = ""
+    plain: bool = False
+    beside: Beside | None = None
+
+    def line(self) -> dict[str, object]:
+        """What `edgetl camera --json` prints for it."""
+        return {
+            "frame": self.frame.number,
+            "time_s": round(self.frame.time_s, 4),
+            "label": self.prediction.label,
+            "probability": round(self.prediction.probability, 6),
+            "rejected": self.prediction.rejected,
+            "age_ms": round(self.age_ms, 3),
+            "infer_ms": round(self.infer_ms, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Where the time of a frame goes, in milliseconds. `own`: all that the loop does besides inference."""
+
+    age: Percentiles
+    wait: Percentiles
+    resize: Percentiles
+    infer: Percentiles
+    own: Percentiles
+
+
+class AbandonedError(Exception):
+    """An inference took so long that somebody else went on."""
+
+
+class Answering:
+    """Answers one frame after the other. Used by one thread at a time."""
+
+    def __init__(self, engine: Engine, min_probability: float, clock: Clock) -> None:
+        self.count = 0
+        self.busy: tuple[Network, float] | None = None
+        """The network that is computing now, and since when by the clock."""
+        self._engine = engine
+        self._min_probability = min_probability
+        self._clock = clock
+        self._smooth = Smoother(engine.network.classifier.card.temperature)
+        self._hold = Holder()
+        self._rate = Rate()
+        self._times = {name: Series() for name in ("age", "wait", "resize", "infer", "own")}
+
+    @property
+    def changes(self) -> int:
+        """How often the label or its rejection changed."""
+        return self._hold.changes
+
+    def shares(self) -> Shares:
+        return Shares(**{name: series.percentiles() for name, series in self._times.items()})
+
+    def abandon(self) -> Network | None:
+        """Let an inference that is running count for nothing; what was computing."""
+        busy, self.busy = self.busy, None
+        return busy[0] if busy else None
+
+    def answer(self, frame: Frame) -> Answered:
+        """The answer to `frame`. When the device fails, another one answers.
+
+        Raises AbandonedError when nobody waits for it any more, RuntimeError when no device can answer.
+        """
+        taken_s = self._clock.now()
+        while True:
+            network = self._engine.network
+            pixels = network.preprocess(frame.bgr)
+            resized_s = self._clock.now()
+            try:
+                answer, infer_ms = self._timed(network, pixels)
+            except AbandonedError:
+                raise
+            except Exception as error:  # runtimes raise what they like
+                self._engine.fall_back(network, f"failed ({_first_line(error)})")
+            else:
+                break
+        seen = look(pixels[0])
+        plain = is_plain(seen)
+        classifier = network.classifier
+        smoothed = self._smooth(answer.logits[0], frame.time_s, seen)
+        prediction = self._shown(classifier, smoothed, plain, frame.time_s)
+        beside = self._compared(frame)
+        now = self._clock.now()
+        self.count += 1
+        times_ms = {
+            "age": 1000 * (now - frame.captured_s),
+            "wait": 1000 * (taken_s - frame.captured_s),
+            "resize": 1000 * (resized_s - taken_s),
+            "infer": infer_ms,
+            "own": 1000 * (now - taken_s) - infer_ms - (beside.infer_ms if beside else 0.0),
+        }
+        for name, value in times_ms.items():
+            self._times[name].add(value)
+        return Answered(
+            frame,
+            prediction,
+            age_ms=times_ms["age"],
+            infer_ms=infer_ms,
+            fps=self._rate.event(now),
+            wait_ms=times_ms["wait"],
+            resize_ms=times_ms["resize"],
+            network=network.name,
+            plain=plain,
+            beside=beside,
+        )
+
+    def _timed(self, network: Network, pixels: NDArray[np.uint8]) -> tuple[Answer, float]:
+        before = self._clock.now()
+        mine = self.busy = (network, before)
+        try:
+            answer = network.infer(pixels)
+        finally:
+            if self.busy is not mine:
+                raise AbandonedError
+            self.busy = None
+        return answer, 1000 * (self._clock.now() - before)
+
+    def _shown(self, classifier: Classifier, smoothed: Answer, plain: bool, time_s: float) -> Prediction:
+        [prediction] = classifier.interpret(smoothed)
+        unsure = plain or prediction.rejected or prediction.probability < self._min_probability
+        label, rejected = self._hold(prediction.label, unsure, time_s)
+        probability = prediction.probability
+        if label != prediction.label:
+            probability = float(smoothed.probabilities[0, classifier.card.labels.index(label)])
+        return replace(prediction, label=label, probability=probability, rejected=rejected)
+
+    def _compared(self, frame: Frame) -> Beside | None:
+        network = self._engine.beside
+        if network is None:
+            return None
+        try:
+            answer, infer_ms = self._timed(network, network.preprocess(frame.bgr))
+        except AbandonedError:
+            raise
+        except Exception as error:
+            self._engine.fall_back(network, f"failed ({_first_line(error)})")
+            return None
+        [prediction] = network.classifier.interpret(answer)
+        return Beside(network.name, prediction, infer_ms)
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

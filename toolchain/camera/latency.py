@@ -1,0 +1,103 @@
+"""From glass to glass: how long after something happens before the lens the screen shows an answer to it.
+
+The screen shows a marker that changes with every answer, the camera is held before the screen, and the marker that
+is read back in a frame tells when that light left the screen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from toolchain.camera.answering import Answered
+from toolchain.camera.drawing import FONT
+from toolchain.camera.figures import Percentiles, Series
+from toolchain.camera.frames import BgrImage
+from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
+from toolchain.camera.screen import Watched
+
+MARKERS = 1000
+WIDTH, HEIGHT, SIDE = 640, 480, 360
+WORDS = "Hold the camera before this screen; q ends."
+
+
+@dataclass(frozen=True)
+class GlassToGlass:
+    """Milliseconds from the moment a marker was put on the screen to the moment when the picture that answers to it
+    was. `capture`: screen, light, sensor and driver; `wait`, `resize`, `infer`: the loop; `draw`: the rest.
+    """
+
+    frames: int
+    total: Percentiles
+    capture: Percentiles
+    wait: Percentiles
+    resize: Percentiles
+    infer: Percentiles
+    draw: Percentiles
+
+
+class LatencyScreen:
+    """Shows one marker after the other in `window`, and finds them again in the frames that were answered."""
+
+    def __init__(self, window: Watched, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._window = window
+        self._clock = clock
+        self._dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_1000)
+        self._detector = cv2.aruco.ArucoDetector(self._dictionary)
+        self._number = 0
+        self._shown_s: dict[int, float] = {}
+        self._last_seen: int | None = None
+        self._frames = 0
+        self._times = {name: Series() for name in ("total", "capture", "wait", "resize", "infer", "draw")}
+
+    def result(self) -> GlassToGlass:
+        """What was measured so far; `frames` are those in which a new marker was read."""
+        return GlassToGlass(self._frames, **{name: times.percentiles() for name, times in self._times.items()})
+
+    def show(self, answered: Answered) -> None:
+        seen = self._newest_marker(answered.frame.bgr)
+        self._number = (self._number + 1) % MARKERS
+        self._window.show(self._page(self._number), answered.frame.time_s)
+        now = self._clock.now()
+        self._shown_s[self._number] = now
+        if seen is None or seen == self._last_seen:
+            return  # the same marker once more: the screen has not changed since
+        self._last_seen = seen
+        total_ms = 1000 * (now - self._shown_s[seen])
+        capture_ms = 1000 * (answered.frame.captured_s - self._shown_s[seen])
+        loop_ms = answered.wait_ms + answered.resize_ms + answered.infer_ms
+        parts = {
+            "total": total_ms,
+            "capture": capture_ms,
+            "wait": answered.wait_ms,
+            "resize": answered.resize_ms,
+            "infer": answered.infer_ms,
+            "draw": total_ms - capture_ms - loop_ms,
+        }
+        self._frames += 1
+        for name, value in parts.items():
+            self._times[name].add(value)
+
+    def idle(self, state: str) -> None:
+        if not self._shown_s:
+            self._window.show(self._page(self._number), 0.0)
+            self._shown_s[self._number] = self._clock.now()
+        self._window.idle(None)
+
+    def _newest_marker(self, bgr: BgrImage) -> int | None:
+        """The marker in a frame that was shown last; half-faded ones of earlier pictures are passed over."""
+        _, ids, _ = self._detector.detectMarkers(bgr)
+        found = [int(number) for number in np.ravel(ids)] if ids is not None else []
+        return max(
+            (number for number in found if number in self._shown_s), key=self._shown_s.__getitem__, default=None
+        )
+
+    def _page(self, number: int) -> BgrImage:
+        page = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)
+        marker = cv2.aruco.generateImageMarker(self._dictionary, number, SIDE)
+        top, left = (HEIGHT - SIDE) // 3, (WIDTH - SIDE) // 2
+        page[top : top + SIDE, left : left + SIDE] = marker[:, :, None]
+        cv2.putText(page, WORDS, (40, HEIGHT - 24), FONT, 0.6, (90, 90, 90), 1, cv2.LINE_AA)
+        return page

@@ -1,0 +1,74 @@
+"""A command that is run whenever the answer becomes another one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import msgspec
+
+from toolchain.camera.answering import Answered
+from toolchain.progress import Reporter
+
+LIMIT_S = 30.0
+"""A command that takes longer is ended."""
+
+
+class OnChange:
+    """Runs a shell command for each change of label or rejection, and waits for it.
+
+    The command finds the answer in its environment (`EDGETL_LABEL`, `EDGETL_PROBABILITY`, `EDGETL_REJECTED` 0 or 1,
+    `EDGETL_FRAME`, `EDGETL_TIME_S`) and as a line of JSON on standard input, never in its own words: a label is not
+    to be executed. What it prints goes to standard error.
+    """
+
+    def __init__(self, command: str, reporter: Reporter, limit_s: float = LIMIT_S) -> None:
+        self._command = command
+        self._reporter = reporter
+        self._limit_s = limit_s
+        self._last: tuple[str, bool] | None = None
+        self._told = False
+
+    def show(self, answered: Answered) -> None:
+        prediction = answered.prediction
+        if (prediction.label, prediction.rejected) == self._last:
+            return
+        self._last = (prediction.label, prediction.rejected)
+        line = answered.line()
+        values = {name: int(value) if isinstance(value, bool) else value for name, value in line.items()}
+        told = {f"EDGETL_{name.upper()}": str(value) for name, value in values.items()}
+        with subprocess.Popen(
+            self._command,
+            shell=True,
+            env=os.environ | told,
+            stdin=subprocess.PIPE,
+            stdout=sys.stderr.fileno(),
+            start_new_session=True,
+        ) as process:
+            try:
+                process.communicate(msgspec.json.encode(line) + b"\n", timeout=self._limit_s)
+            except subprocess.TimeoutExpired:
+                _end(process)
+                self._complain(f"took longer than {self._limit_s:g} s and was ended")
+                return
+        if process.returncode:
+            self._complain(f"ended with exit code {process.returncode}")
+
+    def idle(self, state: str) -> None:
+        pass
+
+    def _complain(self, what: str) -> None:
+        if not self._told:
+            self._reporter.warn(f"--on-change: the command {what} (said once)")
+            self._told = True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a shell with all that it started."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.communicate()

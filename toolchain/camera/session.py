@@ -1,0 +1,178 @@
+"""One run of the camera: a source, a network, and all that is done with the answers, put together."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from toolchain.artifact import find_artifact, read_artifact
+from toolchain.camera.aside import Aside
+from toolchain.camera.capture import STALL_S, Capture
+from toolchain.camera.engine import Engine
+from toolchain.camera.frames import FrameSource
+from toolchain.camera.interruption import ended_by_signals
+from toolchain.camera.latency import GlassToGlass, LatencyScreen
+from toolchain.camera.loop import Control, Limits, Sink, Summary, run
+from toolchain.camera.on_change import OnChange
+from toolchain.camera.opening import Manner, Wish, open_source
+from toolchain.camera.printing import Changes, JsonLines, Log, Print
+from toolchain.camera.recorder import Recorder, recording
+from toolchain.camera.screen import Screen
+from toolchain.classifier import load
+from toolchain.errors import BadInputError
+from toolchain.progress import Reporter
+from toolchain.ready_made import ready_made_artifact
+
+MOST_LINES = 4096
+"""Lines that wait for a slow reader. Older ones are lost then, and the camera goes on."""
+REOPEN_LIMIT_S = 2.5
+"""How long one attempt to open a lost source again may take."""
+FILE_STALL_S = 30.0
+"""Files may lie on a disk that has to wake up."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a person asked for. `answers`: seen in a window, or printed as changes of label or as JSON lines."""
+
+    source: str = "0"
+    artifact: Path | None = None
+    device: str | None = None
+    threads: int = 0
+    answers: Literal["window", "changes", "json"] = "window"
+    record: Path | None = None
+    log: Path | None = None
+    on_change: str | None = None
+    measure_latency: bool = False
+    reconnect: bool = True
+    stall_s: float = STALL_S
+    manner: Manner = field(default_factory=Manner)
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if (
+            self.record
+            and self.record.exists()
+            and Path(self.source).exists()
+            and self.record.samefile(self.source)
+        ):
+            raise BadInputError(f"{self.record} is the source itself", "Record into another file.")
+        if self.record and self.measure_latency:
+            raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of it. `unwritten` says what was asked for and could not be written to its end."""
+
+    summary: Summary
+    artifact: Path
+    recorded: Path | None
+    unwritten: tuple[str, ...]
+    latency: GlassToGlass | None
+
+
+def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
+    """Open what `settings` name, answer until it ends, and close all of it.
+
+    Raises BadInputError and MissingError for what cannot be opened.
+    """
+    control = Control()
+    with ExitStack() as stack:
+        stack.enter_context(ended_by_signals(control))
+        every = settings.manner.every_frame
+        recorder = stack.enter_context(recording(settings.record, every=every)) if settings.record else None
+        log = stack.enter_context(Log(settings.log)) if settings.log else None
+        artifact = read_artifact(find_artifact(settings.artifact) if settings.artifact else ready_made_artifact())
+        classifier = load(artifact, settings.device, settings.threads)
+        engine = Engine(classifier, artifact, threads=settings.threads, reporter=reporter)
+        source = open_source(settings.source, settings.manner, reporter=reporter)
+        reporter.say(_told(source, settings.manner.wish))
+
+        outputs = _Outputs(settings, stack, control, reporter)
+        if settings.answers == "json":
+            outputs.add(JsonLines(print_line), "printing", ends_loop=True)
+        elif settings.answers == "changes":
+            outputs.add(Changes(print_line), "printing", ends_loop=True)
+        if log is not None:
+            outputs.add(JsonLines(log.write), f"writing {settings.log}")
+        if settings.on_change:
+            outputs.add(OnChange(settings.on_change, reporter), "--on-change", capacity=1)
+        screen = outputs.screen(engine, recorder)
+        if recorder is not None:
+            recorder.begin(source.fps)
+        capture = _capture(source, settings, reporter)
+        summary = run(engine, capture, outputs.asides, screen, limits=settings.limits, control=control)
+    unwritten = outputs.failures()
+    if recorder is not None and recorder.failure is not None:
+        unwritten = (*unwritten, f"{settings.record}: {recorder.failure}")
+    recorded = settings.record if recorder is not None and recorder.frames else None
+    latency = screen.result() if isinstance(screen, LatencyScreen) else None
+    return Report(summary, artifact.path, recorded, unwritten, latency)
+
+
+class _Outputs:
+    """What is done with answers, each in a thread of its own but for the screen."""
+
+    def __init__(self, settings: Settings, stack: ExitStack, control: Control, reporter: Reporter) -> None:
+        self.asides: list[Aside] = []
+        self._settings, self._stack, self._control, self._reporter = settings, stack, control, reporter
+        self._error: Exception | None = None
+
+    def add(self, sink: Sink, name: str, *, capacity: int = MOST_LINES, ends_loop: bool = False) -> None:
+        """Give `sink` the answers. With `ends_loop`, there is nothing to go on for without it."""
+        aside = Aside(
+            sink,
+            name,
+            self._reporter,
+            capacity=capacity,
+            every=self._settings.manner.every_frame,
+            at_failure=self._end if ends_loop else None,
+        )
+        self.asides.append(self._stack.enter_context(aside))
+
+    def screen(self, engine: Engine, recorder: Recorder | None) -> Sink | None:
+        """What draws for a person, in a window or for the recording; None if nobody asked for either."""
+        if self._settings.answers != "window":
+            return Screen(None, recorder) if recorder else None
+        from toolchain.camera.window import KEYS, Window
+
+        window = self._stack.enter_context(Window(self._control, self._reporter, engine=engine))
+        self._reporter.say(KEYS)
+        return LatencyScreen(window) if self._settings.measure_latency else Screen(window, recorder)
+
+    def failures(self) -> tuple[str, ...]:
+        """What failed on the way, in words. Raises what ended the loop."""
+        if self._error is not None:
+            raise self._error
+        for aside in self.asides:
+            if aside.dropped and aside.name != "--on-change":
+                self._reporter.warn(
+                    f"{aside.name} was too slow for {aside.dropped} answers, which are missing there"
+                )
+        return tuple(f"{aside.name}: {aside.failure}" for aside in self.asides if aside.failure is not None)
+
+    def _end(self, error: Exception) -> None:
+        self._error = error
+        self._control.ending = "quit"
+
+
+def _capture(source: FrameSource, settings: Settings, reporter: Reporter) -> Capture:
+    reopen = partial(open_source, settings.source, settings.manner, open_limit_s=REOPEN_LIMIT_S)
+    return Capture(
+        source,
+        every=settings.manner.every_frame,
+        reopen=reopen if source.live and settings.reconnect else None,
+        stall_s=settings.stall_s if source.live else max(settings.stall_s, FILE_STALL_S),
+        reporter=reporter,
+    )
+
+
+def _told(source: FrameSource, wish: Wish) -> str:
+    asked = ["{} x {}".format(*wish.size)] if wish.size else []
+    asked += [f"{wish.fps:g} fps"] if wish.fps else []
+    asked += [wish.pixel_format] if wish.pixel_format else []
+    return f"{source.name}: {source.given}" + (f" (asked for: {', '.join(asked)})" if asked else "")
