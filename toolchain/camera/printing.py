@@ -50,16 +50,16 @@ class Changes:
 
 
 class Log:
-    """A new file for JSON lines; each is in it as soon as it is written.
+    """A new file for JSON lines, or a pipe; each is in it as soon as it is written.
 
     Raises BadInputError if it cannot be made. An older log of the same name is kept, not written over.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.is_file() or path.is_dir():
+            raise BadInputError(f"{path} exists already", "Name another file, or move it away.")
         try:
-            self._file: TextIO = path.open("x", encoding="utf-8", buffering=1)
-        except FileExistsError:
-            raise BadInputError(f"{path} exists already", "Name another file, or move it away.") from None
+            self._file: TextIO = path.open("w", encoding="utf-8", buffering=1)
         except OSError as error:
             raise BadInputError(f"{path} cannot be written: {error.strerror}", "Name another place.") from None
 
