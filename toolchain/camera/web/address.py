@@ -14,6 +14,8 @@ HOST = "127.0.0.1"
 PORT = 8765
 HINT = "Write HOST:PORT, such as 127.0.0.1:8765, 0.0.0.0:8765, [::1]:8765 or 8765."
 
+FORM = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>(?:[A-Za-z0-9][A-Za-z0-9._-]*)?))(?::(?P<port>[0-9]{1,5}))?")
+
 WAITING = 64
 """Connections that the system keeps until they are accepted."""
 SEND_BUFFER = 128 * 1024
@@ -41,7 +43,7 @@ def parse_address(text: str) -> Address:
     text = text.strip()
     if text.isdecimal():
         text = f":{text}"
-    found = re.fullmatch(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>[A-Za-z0-9._-]*))(?::(?P<port>[0-9]{1,5}))?", text)
+    found = FORM.fullmatch(text)
     if not found:
         raise wrong
     port = int(found["port"]) if found["port"] else PORT

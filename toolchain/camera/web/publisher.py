@@ -24,7 +24,7 @@ NOTHING = -1
 
 @dataclass(frozen=True)
 class Published:
-    """What is handed on: an event, and a part of the stream of pictures, if somebody looks and there is a new one."""
+    """What is handed on: an event, and a part of the stream of pictures if that is wanted and new."""
 
     event: bytes
     part: bytes | None
@@ -49,7 +49,7 @@ class Publisher:
         self._state = ""
         self._hand_on = hand_on
         self._reporter = reporter
-        # `put` never waits; an Event's `set` does, for the GIL, while the other thread is at its lock (4 ms, measured).
+        # Putting never waits for the other thread, as setting an Event may: that takes a lock which both use.
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._stopping = Event()
         self._watched = False
