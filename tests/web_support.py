@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import cv2
 import numpy as np
 
 from tests.clips import plain
@@ -28,6 +29,8 @@ from toolchain.progress import Reporter, Silent
 HERE = Address("127.0.0.1", 0)
 ABOUT = {"artifact": "model.int8.onnx", "device": "ort:cpu", "source": "camera 0"}
 LIMIT_S = 10.0
+BITS = 16
+END_OF_PICTURE = b"\r\n--edgetl-picture\r\n"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
@@ -36,7 +39,8 @@ def answer(
 ) -> Answered:
     top = ((label, 0.75), ("green_dog", 0.2), ("fish", 0.05))
     prediction = Prediction(label, 0.75, rejected, top, np.zeros(3, np.float32))
-    frame = Frame(number, plain("red") if bgr is None else bgr, 100.0, number / 30)
+    bgr = plain("red") if bgr is None else bgr
+    frame = Frame(number, numbered(bgr, number) if bgr.size else bgr, 100.0, number / 30)
     return Answered(frame, prediction, age_ms=31.4, infer_ms=5.25, fps=29.9)
 
 
@@ -74,6 +78,22 @@ def wait_until(true: Callable[[], Any], limit_s: float = LIMIT_S) -> Any:
     return found
 
 
+def numbered(bgr: BgrImage, number: int) -> BgrImage:
+    """A copy of a picture with a number in its first rows: 16 squares, white for each bit that is set."""
+    marked = bgr.copy()
+    side = bgr.shape[1] // BITS
+    for bit in range(BITS):
+        marked[:side, bit * side : (bit + 1) * side] = 255 * (number >> bit & 1)
+    return marked
+
+
+def number_of(bgr: BgrImage) -> int:
+    """The number that `numbered` wrote."""
+    side = bgr.shape[1] // BITS
+    squares = (bgr[:side, bit * side : (bit + 1) * side] for bit in range(BITS))
+    return sum(int(square.mean() > 127) << bit for bit, square in enumerate(squares))
+
+
 class Viewer:
     """Follows one of the two streams, when it is told to read."""
 
@@ -96,12 +116,22 @@ class Viewer:
             found[name.lower()] = value
         return found
 
-    def picture(self) -> tuple[int, bytes]:
-        """Number and JPEG of the next picture in the stream."""
-        while not (line := self._file.readline()).startswith(b"--"):
+    def jpeg(self) -> bytes:
+        """The next picture in the stream, as it was sent."""
+        while self._file.readline().strip():
+            pass  # the boundary and the head of the part
+        found = bytearray()
+        while not found.endswith(END_OF_PICTURE):
+            line = self._file.readline()
             assert line, "the stream has ended"
-        headers = self._headers()
-        return int(headers["frame-number"]), self._file.read(int(headers["content-length"]))
+            found += line
+        # What was read of the next part is its boundary; its head is next.
+        return bytes(found.removesuffix(END_OF_PICTURE))
+
+    def picture(self) -> tuple[int, BgrImage]:
+        """The next picture in the stream, with the number that `numbered` wrote into it."""
+        bgr = np.asarray(cv2.imdecode(np.frombuffer(self.jpeg(), np.uint8), cv2.IMREAD_COLOR), np.uint8)
+        return number_of(bgr), bgr
 
     def event(self) -> dict[str, Any]:
         """The next event in the stream."""

@@ -17,6 +17,7 @@ LONGEST_SIDE = 960
 """Pixels of a picture as viewers get it, at most."""
 QUALITY = 80
 BOUNDARY = "edgetl-picture"
+STREAM_START = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,10 @@ def encode(bgr: BgrImage) -> bytes:
     return data.tobytes()
 
 
-def as_part(jpeg: bytes, frame: int) -> bytes:
-    """One part of multipart/x-mixed-replace, with the boundary behind it: browsers show a picture when they see
-    where it ends, and would be one behind if that came with the next.
+def as_part(jpeg: bytes) -> bytes:
+    """A picture in a stream that begins with `STREAM_START`.
+
+    Behind it stands the head of the next: browsers show a picture once another begins, so they would be one behind
+    if that came with the next.
     """
-    head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\nFrame-Number: {frame}\r\n\r\n"
-    return head.encode() + jpeg + FIRST_BOUNDARY
-
-
-FIRST_BOUNDARY = f"\r\n--{BOUNDARY}\r\n".encode()
+    return jpeg + b"\r\n" + STREAM_START

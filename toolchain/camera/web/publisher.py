@@ -120,7 +120,7 @@ class Publisher:
 
     def _part(self, answered: Answered) -> bytes | None:
         try:
-            return messages.as_part(messages.encode(answered.frame.bgr), answered.frame.number)
+            return messages.as_part(messages.encode(answered.frame.bgr))
         except Exception as error:  # a picture that cannot be shown is no reason to stop showing answers
             if not self._told:
                 self._told = True

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from toolchain.camera.web.messages import BOUNDARY, FIRST_BOUNDARY
+from toolchain.camera.web.messages import BOUNDARY, STREAM_START
 from toolchain.camera.web.newest import Newest
 
 LARGEST_AUDIENCE = 16
@@ -65,7 +65,7 @@ class Channel:
 
 def pictures(changed: Callable[[], None]) -> Channel:
     """Pictures that take each other's place (MJPEG)."""
-    return Channel(f"multipart/x-mixed-replace; boundary={BOUNDARY}", FIRST_BOUNDARY, changed)
+    return Channel(f"multipart/x-mixed-replace; boundary={BOUNDARY}", STREAM_START, changed)
 
 
 def answers(changed: Callable[[], None]) -> Channel:
