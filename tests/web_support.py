@@ -165,7 +165,8 @@ class Chromium:
         self.net_log = folder / "net.json"
         words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
                  "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
-                 f"--user-data-dir={folder / 'profile'}", f"--log-net-log={self.net_log}"]  # fmt: skip
+                 f"--user-data-dir={folder / 'profile'}", f"--log-net-log={self.net_log}",
+                 "about:blank"]  # fmt: skip
         self._process = subprocess.Popen(
             words, preexec_fn=place_pipes, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
