@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.conftest import Recorder
 from tests.web_support import HERE, Viewer, answer, ask, place, view, wait_until
 from toolchain.camera.web import Address, WebView
 from toolchain.camera.web.guard import MOST_WRONG, SECURITY_HEADERS, WRONG_TOKEN_S
@@ -99,6 +100,15 @@ def test_nothing_else_is_served_and_nothing_reflected(path: str) -> None:
         response, body = ask(shown, path)
         assert (response.status, body) == (404, b"Not Found")
         assert response.headers["location"] is None
+
+
+def test_the_address_is_told() -> None:
+    here, elsewhere = Recorder(), Recorder()
+    with view(reporter=here) as shown:
+        assert (here.said, here.warned) == ([f"watch at {shown.url}"], [])
+    with view(EVERYWHERE, reporter=elsewhere) as shown:
+        assert elsewhere.said == []
+        assert [line for line in elsewhere.warned if shown.url in line and "other machines" in line]
 
 
 def test_from_elsewhere_a_token_is_needed_and_made() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -109,3 +110,17 @@ def test_without_the_server(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         WebView(HERE, ABOUT, reporter=Silent())
     assert name in caught.value.message
     assert caught.value.hint == "pip install starlette uvicorn"
+
+
+def test_what_only_the_workshop_has_is_not_needed() -> None:
+    code = """
+import sys, urllib.request
+for name in ("torch", "jinja2", "matplotlib"):
+    sys.modules[name] = None
+from toolchain.camera.web import Address, WebView
+from toolchain.progress import Silent
+with WebView(Address("127.0.0.1", 0), {}, reporter=Silent()) as view:
+    print(urllib.request.urlopen(view.url + "page.css").status)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("200\n", "")

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-import toolchain.page
+import toolchain
 from toolchain.camera.web.streams import Channel
 
 STATIC = Path(__file__).with_name("static")
@@ -19,7 +19,8 @@ FILES = {
     "/app.js": (STATIC / "app.js", "text/javascript"),
     "/style.css": (STATIC / "style.css", "text/css"),
     "/icon.svg": (STATIC / "icon.svg", "image/svg+xml"),
-    "/page.css": (Path(toolchain.page.__file__).with_name("page.css"), "text/css"),
+    # Found without importing `toolchain.page`, which needs Jinja: a device does not have that.
+    "/page.css": (Path(toolchain.__file__).parent / "page" / "page.css", "text/css"),
 }
 """Every file that can be asked for, by its place in the URL. They are read once: nothing that a viewer sends
 becomes the path of a file."""

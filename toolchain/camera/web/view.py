@@ -29,7 +29,7 @@ class WebView:
         self, address: Address, about: Mapping[str, str], *, token: str | None = None, reporter: Reporter
     ) -> None:
         try:
-            from toolchain.camera.web import guard, publisher, server, streams
+            from toolchain.camera.web import app, guard, publisher, server, streams
         except ImportError as error:
             if error.name is None or error.name.partition(".")[0] not in {"starlette", "uvicorn", "h11", "anyio"}:
                 raise
@@ -43,26 +43,28 @@ class WebView:
         self._pictures: Channel = streams.pictures(self._audience_changed)
         self._answers: Channel = streams.answers(self._audience_changed)
         self._server: Server | None = None
+        self._app = app.make_app(self._pictures, self._answers, lambda: self._publisher.now().json())
         self._make_server = server.Server
         self.url = ""
         """What to open, with the token where there is one; empty until the view is entered."""
 
     def __enter__(self) -> WebView:
-        from toolchain.camera.web.app import make_app
         from toolchain.camera.web.guard import LOCAL_NAMES, Guard, make_token
 
-        app = make_app(self._pictures, self._answers, lambda: self._publisher.now().json())
         listening = listen(self._address)
         host, port = listening.getsockname()[:2]
         local = is_loopback(host)
         token = self._token or (None if local else make_token())
-        self.url = f"http://{in_url(reachable(host))}:{port}/" + (
-            f"?token={quote(token, safe='')}" if token else ""
-        )
-        guarded = Guard(app, token=token, names={*LOCAL_NAMES, host} if local else (), port=port)
+        query = f"?token={quote(token, safe='')}" if token else ""
+        self.url = f"http://{in_url(reachable(host))}:{port}/{query}"
+        guarded = Guard(self._app, token=token, names={*LOCAL_NAMES, host} if local else (), port=port)
         self._server = self._make_server(guarded, listening, self._end_streams, self._reporter)
         self._publisher.start()
         self._server.start()
+        if local:
+            self._reporter.say(f"watch at {self.url}")
+        else:
+            self._reporter.warn(f"other machines can watch, unencrypted, if they know this address: {self.url}")
         return self
 
     def __exit__(self, *_: object) -> None:
