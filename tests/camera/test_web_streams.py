@@ -27,6 +27,9 @@ rng = np.random.default_rng(6)
 BUSY: BgrImage = rng.integers(0, 256, (540, 960, 3), dtype=np.uint8)
 """Noise: its JPEG has several hundred kilobytes."""
 
+MOST_OLD = 4
+"""Pictures of the past that a slow viewer still gets: what its own system holds, and what was half sent."""
+
 
 def feed(shown, stop: threading.Event, bgr: BgrImage = BUSY, fps: float = 30) -> list[float]:  # type: ignore[no-untyped-def]
     """Show frames until `stop`; the seconds that each took."""
@@ -141,6 +144,25 @@ def test_a_slow_viewer_gets_the_newest_and_slows_nobody() -> None:
     took = feeding.took
     assert statistics.median(took) < 1e-4
     assert np.percentile(took, 95) < 2e-3, "no more than the system's own pauses"
+
+
+def test_little_of_the_past_lies_on_the_way_to_a_slow_viewer() -> None:
+    """Pictures of ordinary size, many of which would fit into what the system keeps for a connection."""
+    small = BUSY[:160, :256]
+    assert len(encode(small)) < 50_000
+    with view() as shown, Feeding(shown, small):
+        slow = Viewer(shown, "/picture", receive_buffer=16 * 1024)
+        quick = Viewer(shown, "/picture")
+        slow.picture()
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            newest = quick.picture()[0]
+        old = 0
+        while slow.picture()[0] < newest - 3:
+            old += 1
+        assert old <= MOST_OLD
+        slow.close()
+        quick.close()
 
 
 def test_a_slow_reader_of_answers_gets_the_newest() -> None:
