@@ -1,0 +1,149 @@
+"""Who may look: the Host header, the token, and what is told to browsers so that other sites cannot look along."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections import Counter
+from collections.abc import Collection
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from toolchain.errors import BadInputError
+
+SHORTEST_TOKEN = 16
+LONGEST_TOKEN = 256
+WRONG_TOKEN_S = 0.5
+"""How long the answer to a wrong token takes."""
+MOST_WRONG = 4
+"""Wrong tokens from one address that may be waiting for their answer; more are refused without being looked at."""
+MOST_WRONG_OF_ALL = 64
+
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+SECURITY_HEADERS = (
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cache-Control", "no-store"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+    ("Permissions-Policy", "camera=(), microphone=(), geolocation=()"),
+)
+
+_PAGE = (
+    '<!doctype html><html lang="en"><meta charset="utf-8">'
+    '<meta name="viewport" content="width=device-width"><title>edgetl camera</title><p>{}</p></html>'
+)
+_ASK = 'Open the address that edgetl printed, with its token. If you just did, <a href="/">go on</a>.'
+
+
+def make_token() -> str:
+    """A token nobody guesses: 256 bits."""
+    return secrets.token_urlsafe(32)
+
+
+def check_token(token: str) -> str:
+    """`token` itself. Raises BadInputError where it would be guessed, or cannot stand in a header."""
+    if not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN or not all("!" <= letter <= "~" for letter in token):
+        raise BadInputError(
+            f"a token has {SHORTEST_TOKEN} to {LONGEST_TOKEN} letters, digits or signs, and no spaces",
+            "Leave it out to have one made.",
+        )
+    return token
+
+
+class Guard:
+    """Lets requests through to `app` that may see the camera: those that know `token`, where there is one, and
+    those that ask by one of `names`, where there are any. `port` is the server's.
+    """
+
+    def __init__(self, app: ASGIApp, *, token: str | None, names: Collection[str], port: int) -> None:
+        self._app = app
+        self._token = token.encode() if token else None
+        # Cookies are for a host, whatever the port. Not the token itself: servers of other ports get to see it.
+        self._cookie_name = f"edgetl-{port}"
+        self._cookie = hmac.new(self._token or b"", b"edgetl camera, cookie", hashlib.sha256).hexdigest()
+        self._names = names
+        self._wrong: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        refusal = await self._refusal(scope)
+        await (refusal or self._app)(scope, receive, send)
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        # Another site whose name was made to point to this machine (DNS rebinding) says its own name here.
+        if self._names and _host_name(headers) not in self._names:
+            return _page("This camera is shown at localhost only.", 403)
+        if _from_another_site(headers):
+            return _page("Other sites may not show this camera.", 403)
+        return await self._refusal_by_token(scope, headers) if self._token else None
+
+    async def _refusal_by_token(self, scope: Scope, headers: Headers) -> Response | None:
+        assert self._token
+        address = scope["client"][0] if scope.get("client") else ""
+        if self._wrong[address] >= MOST_WRONG or self._wrong.total() >= MOST_WRONG_OF_ALL:
+            return _page("Too many wrong tokens.", 429, {"Retry-After": "1"})
+        if _same(Request(scope).cookies.get(self._cookie_name), self._cookie.encode()):
+            return None
+        kind, _, bearer = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer":
+            if _same(bearer.strip(), self._token):
+                return None
+            return await self._slowly(address, 401)
+        asked = parse_qs(scope["query_string"].decode("latin-1"), encoding="latin-1").get("token")
+        if asked is None:
+            return _page(_ASK, 401, {"WWW-Authenticate": "Bearer"})
+        if not _same(asked[0], self._token):
+            return await self._slowly(address, 403)
+        clean = RedirectResponse("/", 303)
+        clean.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="strict", path="/")
+        return clean
+
+    async def _slowly(self, address: str, status: int) -> Response:
+        self._wrong[address] += 1
+        try:
+            await asyncio.sleep(WRONG_TOKEN_S)
+        finally:
+            self._wrong[address] -= 1
+            self._wrong += Counter()  # forgets addresses with none
+        headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+        return _page("This token is wrong. " + _ASK, status, headers)
+
+
+def _same(given: str | None, wanted: bytes) -> bool:
+    return given is not None and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted)
+
+
+def _host_name(headers: Headers) -> str | None:
+    hosts = headers.getlist("host")
+    if len(hosts) != 1:
+        return None
+    try:
+        return urlsplit(f"//{hosts[0]}").hostname
+    except ValueError:
+        return None
+
+
+def _from_another_site(headers: Headers) -> bool:
+    """Whether a page of another origin asks. It could not read the answer, but take a viewer's place."""
+    site = headers.get("sec-fetch-site", "none")
+    return site not in {"none", "same-origin"} and headers.get("sec-fetch-mode") != "navigate"
+
+
+def _page(text: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    return HTMLResponse(_PAGE.format(text), status, headers)

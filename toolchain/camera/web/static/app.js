@@ -1,0 +1,226 @@
+// Follows the answers (server-sent events) and the picture (MJPEG) of `edgetl camera --web`.
+"use strict";
+
+const DEAF_MS = 5000; // the server says something every second; after so long it or the network is gone
+const AGAIN_MS = 2000;
+const SILENT_S = 3;
+const SPARK_S = 60;
+const SPARK_BINS = 120;
+const SPOKEN_MS = 1000; // a label is read out once it has stayed this long
+
+const $ = (id) => document.getElementById(id);
+const picture = $("picture");
+const bars = [];
+
+let source = null;
+let heard = 0;
+let trouble = ""; // why nothing is heard
+let paused = false;
+let retry = 0;
+let pictureRetry = 0;
+let latest = null;
+let spoken = { label: "", since: 0, said: "" };
+let ages = []; // [moment in ms, age in ms]
+
+function follow() {
+  stop();
+  heard = Date.now();
+  source = new EventSource("answers");
+  source.onopen = showPicture;
+  source.onmessage = (event) => {
+    heard = Date.now();
+    trouble = "";
+    latest = JSON.parse(event.data);
+    show(latest);
+  };
+  source.onerror = () => {
+    // The browser tries again by itself after a lost connection, but not after a refusal.
+    if (source && source.readyState === EventSource.CLOSED) explain();
+    else lose("The connection to edgetl is lost. Trying again.");
+  };
+}
+
+function stop() {
+  clearTimeout(retry);
+  clearTimeout(pictureRetry);
+  if (source) source.close();
+  source = null;
+}
+
+async function explain() {
+  stop();
+  let reason = "edgetl is not there any more. Trying again.";
+  try {
+    const answer = await fetch("answer", { cache: "no-store" });
+    reason = answer.ok
+      ? "Too many viewers are looking already. Trying again."
+      : "This page may not look any more. Open the address that edgetl printed.";
+  } catch { /* the reason stands */ }
+  if (watching()) {
+    lose(reason);
+    retry = setTimeout(follow, AGAIN_MS);
+  }
+}
+
+function lose(reason) {
+  trouble = reason;
+  tell();
+}
+
+function showPicture() {
+  clearTimeout(pictureRetry);
+  picture.src = "picture?" + Date.now(); // another address each time: a browser would keep the broken one
+}
+
+function hidePicture(text) {
+  picture.hidden = true;
+  $("no-picture").textContent = text;
+  $("no-picture").hidden = false;
+}
+
+picture.onload = () => {
+  picture.hidden = false;
+  $("no-picture").hidden = true;
+};
+picture.onerror = () => {
+  if (!watching()) return;
+  hidePicture("No picture. Trying again.");
+  clearTimeout(pictureRetry);
+  pictureRetry = setTimeout(showPicture, AGAIN_MS);
+};
+
+function show(now) {
+  const answer = now.answer;
+  tell();
+  describe(now.about);
+  $("answers").textContent = now.answers.toLocaleString("en");
+  if (!answer || answer.frame === show.frame) return;
+  show.frame = answer.frame;
+  const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+  document.body.classList.toggle("unsure", answer.rejected);
+  const name = answer.rejected ? "not sure" : answer.label;
+  $("label").textContent = name;
+  $("sure").textContent = answer.rejected
+    ? `most like ${answer.label}, ${percent(answer.probability)}`
+    : `${percent(answer.probability)} sure`;
+  answer.top.forEach(([label, share], index) => {
+    const bar = bars[index] || (bars[index] = addBar());
+    bar.name.textContent = label;
+    bar.share.textContent = percent(share);
+    bar.fill.style.width = `${100 * share}%`;
+  });
+  bars.splice(answer.top.length).forEach((bar) => bar.item.remove());
+  $("age").textContent = answer.age_ms.toFixed(0);
+  $("infer").textContent = answer.infer_ms.toFixed(1);
+  $("fps").textContent = answer.fps ? answer.fps.toFixed(1) : "–";
+  ages.push([Date.now(), answer.age_ms]);
+  speak(name);
+}
+
+function addBar() {
+  const item = document.createElement("li");
+  const [name, share, track, fill] = ["span", "span", "i", "b"].map((tag) => document.createElement(tag));
+  track.append(fill);
+  track.setAttribute("aria-hidden", "true");
+  item.append(name, share, track);
+  $("bars").append(item);
+  return { item, name, share, fill };
+}
+
+function speak(label) {
+  const now = Date.now();
+  if (label !== spoken.label) spoken = { ...spoken, label, since: now };
+  if (label !== spoken.said && now - spoken.since >= SPOKEN_MS) {
+    spoken.said = label;
+    $("spoken").textContent = label;
+  }
+}
+
+function describe(about) {
+  const text = JSON.stringify(about);
+  if (text === describe.text) return;
+  describe.text = text;
+  $("about").replaceChildren(...Object.entries(about).map(([key, value]) => {
+    const pair = document.createElement("div");
+    const [name, what] = ["dt", "dd"].map((tag) => document.createElement(tag));
+    name.textContent = key[0].toUpperCase() + key.slice(1);
+    what.textContent = value;
+    pair.append(name, what);
+    return pair;
+  }));
+}
+
+// The banner says one thing: what is nearest to the viewer.
+function tell() {
+  let text = trouble;
+  if (paused) text = "Paused. What you see is not live.";
+  else if (!text && latest) {
+    const silent = latest.silent_s >= SILENT_S;
+    text = latest.state;
+    if (!text && !latest.answer) text = silent ? "Waiting for the first picture." : "";
+    else if (!text && silent) text = `No new picture for ${latest.silent_s.toFixed(0)} s.`;
+  }
+  const banner = $("banner");
+  if (banner.textContent !== text) banner.textContent = text;
+  banner.hidden = !text;
+  document.body.classList.toggle("old", Boolean(text));
+}
+
+function drawAges() {
+  const now = Date.now();
+  ages = ages.filter(([moment]) => now - moment < 1000 * SPARK_S);
+  const bins = new Array(SPARK_BINS).fill(null);
+  for (const [moment, age] of ages) {
+    const bin = SPARK_BINS - 1 - Math.floor(((now - moment) / 1000) * (SPARK_BINS / SPARK_S));
+    bins[bin] = Math.max(bins[bin] ?? 0, age);
+  }
+  const most = Math.max(...ages.map(([, age]) => age));
+  const points = bins.flatMap((age, index) => (age === null ? [] : [`${index},${(29 - (27 * age) / most).toFixed(1)}`]));
+  $("spark").firstElementChild.setAttribute("points", points.join(" "));
+  $("ages").textContent = ages.length ? `at most ${most.toFixed(0)} in the last minute` : "";
+}
+
+const watching = () => !paused && !document.hidden;
+
+// Nobody sees a page in the background: the device need not work for it, and browsers keep few connections.
+function look() {
+  if (watching()) {
+    trouble = "";
+    follow();
+  } else {
+    stop();
+    freeze();
+  }
+  tell();
+}
+
+// The last picture stays, as a copy; its stream is closed.
+function freeze() {
+  if (picture.naturalWidth && !picture.hidden) {
+    const copy = document.createElement("canvas");
+    copy.width = picture.naturalWidth;
+    copy.height = picture.naturalHeight;
+    copy.getContext("2d").drawImage(picture, 0, 0);
+    copy.toBlob((blob) => {
+      if (!watching() && blob) picture.src = URL.createObjectURL(blob);
+    });
+  } else {
+    picture.removeAttribute("src");
+  }
+}
+
+$("pause").onclick = () => {
+  paused = !paused;
+  $("pause").setAttribute("aria-pressed", String(paused));
+  look();
+};
+document.addEventListener("visibilitychange", look);
+window.addEventListener("pagehide", stop);
+setInterval(() => {
+  if (watching() && source && Date.now() - heard > DEAF_MS) {
+    follow();
+    lose("Nothing is heard from edgetl. Trying again.");
+  }
+}, 1000);
+setInterval(drawAges, 500);
+look();
