@@ -33,6 +33,8 @@ def test_text_stands_out_from_any_background(height: int, width: int, background
         bgr = np.full((height, width, 3), background, np.uint8)
     before = bgr.copy()
     draw(bgr, answered(bgr))
+    # The bars of probabilities lie in the other half.
+    bgr, before = bgr[:, : width // 2], before[:, : width // 2]
     changed = (bgr != before).any(axis=2)
     top = int(np.flatnonzero(changed.any(axis=1))[0])
     assert top > height * 0.55, "the picture itself stays visible"
@@ -138,3 +140,17 @@ def test_another_networks_answer_stands_at_the_upper_edge() -> None:
     assert not bgr[:100].any()
     draw(bgr, replace(one, beside=Beside("float32 on ort:cpu", one.prediction, 3.1)))
     assert bgr[:100].any()
+
+
+def test_bars_are_as_long_as_their_classes_are_probable() -> None:
+    lengths = []
+    for share in (0.3, 0.6, 0.9):
+        bgr = np.zeros((480, 640, 3), np.uint8)
+        one = answered(bgr)
+        draw(bgr, replace(one, prediction=replace(one.prediction, top=(("pug", share), ("beagle", 1 - share)))))
+        blue = (bgr == drawing.BLUE).all(axis=2)
+        rows = np.flatnonzero(blue.any(axis=1))
+        first = blue[rows[0] : rows[0] + 5].any(axis=0)
+        lengths.append(int(np.flatnonzero(first).max() - np.flatnonzero(first).min()))
+    assert lengths[1] == pytest.approx(2 * lengths[0], rel=0.03)
+    assert lengths[2] == pytest.approx(3 * lengths[0], rel=0.03)

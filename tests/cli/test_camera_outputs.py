@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -203,6 +204,9 @@ def test_latency_without_a_window_is_the_frames_age(place: Path, capsys: pytest.
         (["--record", "x.mp4", "--measure-latency"], "--record"),
         (["--source", "/dev/null"], "neither a file nor a folder"),
         (["--log", "{place}"], "exists already"),
+        (["--web", "{place}/tiny.onnx"], "ARTIFACT goes before --web"),
+        (["--web", "host:99999"], "no address to serve a page at"),
+        (["--web", "0.0.0.0:0", "--web-token", "short"], "token"),
     ],
 )
 def test_mistakes_are_told(place: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
@@ -211,3 +215,38 @@ def test_mistakes_are_told(place: Path, capsys: pytest.CaptureFixture[str], word
     told = capsys.readouterr()
     assert said in told.err
     assert not told.out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_a_page_shows_the_answers_and_why_there_are_none(place: Path) -> None:
+    with Stream(lambda number: plain("red")) as stream:
+        with _camera(place, stream.url, "--web", "127.0.0.1:0") as process:
+            assert process.stderr is not None
+            told = [process.stderr.readline(), process.stderr.readline()]
+            [address] = [
+                word for line in told for word in line.split() if word.startswith("http") and "live" not in word
+            ]
+            answers = [_answer(process) for _ in range(5)]
+            assert answers[-1]["label"] == "red"
+
+            def now() -> dict[str, Any]:
+                with urllib.request.urlopen(f"{address}answer", timeout=5) as response:
+                    found: dict[str, Any] = json.loads(response.read())
+                return found
+
+            shown = now()
+            assert shown["answer"]["label"] == "red"
+            assert shown["about"]["device"] == "float32 on ort:cpu"
+            assert not shown["state"]
+            stream.cut()
+            end = time.monotonic() + 10
+            while not (shown := now())["state"] and time.monotonic() < end:
+                time.sleep(0.05)
+            assert "gives no frames any more" in shown["state"]
+            stream.back()
+            end = time.monotonic() + 10
+            while (shown := now())["state"] and time.monotonic() < end:
+                time.sleep(0.05)
+            assert not shown["state"]
+            _end(process)
+        assert process.returncode == 130

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -19,13 +18,17 @@ DRAWS_UNICODE = int(cv2.__version__.split(".")[0]) >= 5
 WHITE = (255, 255, 255)
 GREY = (200, 200, 200)
 AMBER = (80, 200, 255)
+BLUE = (150, 90, 30)
 BAR_DARKNESS = 0.28
 """What is left of the picture's light behind the text."""
 
 NOT_SURE = "not sure"
-MOST_OTHERS = 3
-SMALLEST_SHARE = 0.02
+MOST_SHARES = 3
+SMALLEST_SHARE = 0.01
 """Classes that are less probable are not worth the room."""
+PANEL = 0.36
+"""Share of the picture's width that the bars of probabilities take."""
+SMALLEST_FOR_SHARES = 480
 
 SMALLEST_TEXT = 0.5
 """Scale of the font below which letters cannot be told apart."""
@@ -58,22 +61,22 @@ def fit(bgr: BgrImage, width: int, height: int) -> BgrImage:
 
 
 def draw(bgr: BgrImage, answered: Answered) -> None:
-    """Draw label, probability, the next best, frame age and rate into a dark bar at the lower edge of `bgr`, in
-    place; another network's answer at the upper edge.
+    """Draw label, probability, frame age and rate into a dark bar at the lower edge of `bgr`, in place, the most
+    probable classes as bars above it, and another network's answer at the upper edge.
     """
     prediction = answered.prediction
-    _draw_bar(bgr, _headline(prediction), [_next_best(prediction), _figures(answered)], at_top=False)
+    top = _draw_bar(bgr, _headline(prediction), _figures(answered), at_top=False)
+    _draw_shares(bgr, prediction, top)
     if answered.beside is not None:
         other = answered.beside
-        _draw_bar(
-            bgr, _headline(other.prediction), [f"{other.name}   {other.infer_ms:.1f} ms, not smoothed"], at_top=True
-        )
+        figures = f"{other.name}   {other.infer_ms:.1f} ms, not smoothed"
+        _draw_bar(bgr, _headline(other.prediction), figures, at_top=True)
 
 
 def draw_state(bgr: BgrImage, state: str) -> None:
     """Darken a picture that is of the past, in place, and say why there is no newer one."""
-    _darken(bgr, slice(None))
-    _draw_bar(bgr, _Line("no picture", "", True), [state], at_top=True)
+    _darken(bgr)
+    _draw_bar(bgr, _Line("no picture", "", True), state, at_top=True)
 
 
 @dataclass(frozen=True)
@@ -87,16 +90,10 @@ def _headline(prediction: Prediction) -> _Line:
     return _Line(shown_name(prediction), f"{100 * prediction.probability:.0f} %", prediction.rejected)
 
 
-def _next_best(prediction: Prediction) -> str:
-    others = [(label, share) for label, share in prediction.top if label != prediction.label or prediction.rejected]
-    named = [
-        f"{pretty(label)} {100 * share:.0f} %" for label, share in others[:MOST_OTHERS] if share >= SMALLEST_SHARE
-    ]
-    return ("perhaps " if prediction.rejected and named else "") + ", ".join(named)
-
-
 def _figures(answered: Answered) -> str:
-    parts = [f"age {answered.age_ms:.0f} ms"]
+    prediction = answered.prediction
+    parts = [f"{pretty(prediction.label)}?"] if prediction.rejected else []
+    parts.append(f"age {answered.age_ms:.0f} ms")
     if answered.fps:
         parts.append(f"{answered.fps:.{0 if answered.fps >= 10 else 1}f} fps")
     if answered.network:
@@ -106,19 +103,17 @@ def _figures(answered: Answered) -> str:
     return "   ".join(parts)
 
 
-def _draw_bar(bgr: BgrImage, line: _Line, details: Sequence[str], *, at_top: bool) -> None:
-    """A large line of text, and small ones below it, on a darkened bar across the picture."""
+def _draw_bar(bgr: BgrImage, line: _Line, detail: str, *, at_top: bool) -> int:
+    """A large line of text and a small one below it, on a darkened bar across the picture; the bar's first row."""
     height, width = bgr.shape[:2]
-    unit = min(width / 640, height / 400)
-    label_scale = max(1.2 * SMALLEST_TEXT, 0.9 * unit)
-    detail_scale = max(SMALLEST_TEXT, 0.5 * unit)
+    unit = _unit(bgr)
+    label_scale, detail_scale = max(1.2 * SMALLEST_TEXT, 0.9 * unit), max(SMALLEST_TEXT, 0.5 * unit)
     thickness = max(1, round(1.6 * label_scale))
     line_height, detail_height = _size("Ag", label_scale, thickness)[1], _size("Ag", detail_scale, 1)[1]
     margin = max(4, round(0.45 * line_height))
-    shown = [detail for detail in details if detail]
-    bar = min(height, 2 * margin + line_height + len(shown) * (detail_height + margin))
+    bar = min(height, 3 * margin + line_height + detail_height)
     top = 0 if at_top else height - bar
-    _darken(bgr, slice(top, top + bar))
+    _darken(bgr[top : top + bar])
     room = width - 2 * margin
     baseline = top + margin + line_height
     colour = AMBER if line.doubtful else WHITE
@@ -126,14 +121,43 @@ def _draw_bar(bgr: BgrImage, line: _Line, details: Sequence[str], *, at_top: boo
     text, scale = _fitted(line.text, room - figure_width - margin, label_scale, thickness)
     _put(bgr, text, (margin, baseline), scale, colour, thickness)
     _put(bgr, line.figure, (width - margin - figure_width, baseline), label_scale, colour, thickness)
-    for detail in shown:
-        baseline += margin + detail_height
-        text, scale = _fitted(detail, room, detail_scale, 1)
-        _put(bgr, text, (margin, baseline), scale, GREY, 1)
+    text, scale = _fitted(detail, room, detail_scale, 1)
+    _put(bgr, text, (margin, baseline + margin + detail_height), scale, GREY, 1)
+    return top
 
 
-def _darken(bgr: BgrImage, rows: slice) -> None:
-    bgr[rows] = cv2.convertScaleAbs(bgr[rows], alpha=BAR_DARKNESS)
+def _draw_shares(bgr: BgrImage, prediction: Prediction, bottom: int) -> None:
+    """The most probable classes as bars, in the right corner above the row `bottom`; not on small pictures."""
+    width = bgr.shape[1]
+    scale = max(SMALLEST_TEXT, 0.45 * _unit(bgr))
+    letter_height = _size("Ag", scale, 1)[1]
+    row, margin = round(1.6 * letter_height), round(0.4 * letter_height)
+    shares = [(label, share) for label, share in prediction.top[:MOST_SHARES] if share >= SMALLEST_SHARE]
+    top = bottom - row * len(shares) - margin
+    if width < SMALLEST_FOR_SHARES or top < bottom // 2 or not shares:
+        return
+    panel = bgr[top:bottom, round((1 - PANEL) * width) :]
+    _darken(panel)
+    room = panel.shape[1] - 2 * margin
+    for index, (label, share) in enumerate(shares):
+        y = margin + index * row
+        cv2.rectangle(panel, (margin, y), (margin + round(share * room), y + row - 3), BLUE, cv2.FILLED)
+        figure = f"{100 * share:.0f} %"
+        figure_width = _size(figure, scale, 1)[0]
+        text, fitted = _fitted(pretty(label), room - figure_width - 2 * margin, scale, 1)
+        baseline = y + (row - 3 + letter_height) // 2 - 1
+        _put(panel, text, (2 * margin, baseline), fitted, WHITE, 1)
+        _put(panel, figure, (margin + room - figure_width, baseline), scale, WHITE, 1)
+
+
+def _unit(bgr: BgrImage) -> float:
+    """How much larger letters are than on a picture of 640 x 400."""
+    height, width = bgr.shape[:2]
+    return min(width / 640, height / 400)
+
+
+def _darken(part: BgrImage) -> None:
+    part[:] = cv2.convertScaleAbs(part, alpha=BAR_DARKNESS)
 
 
 def _fitted(text: str, room: int, scale: float, thickness: int) -> tuple[str, float]:

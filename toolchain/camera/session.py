@@ -21,6 +21,7 @@ from toolchain.camera.opening import Manner, Wish, open_source
 from toolchain.camera.printing import Changes, JsonLines, Log, Print
 from toolchain.camera.recorder import Recorder, recording
 from toolchain.camera.screen import Screen
+from toolchain.camera.web import Address, WebView
 from toolchain.classifier import load
 from toolchain.errors import BadInputError
 from toolchain.progress import Reporter
@@ -46,6 +47,8 @@ class Settings:
     record: Path | None = None
     log: Path | None = None
     on_change: str | None = None
+    web: Address | None = None
+    web_token: str | None = None
     measure_latency: bool = False
     reconnect: bool = True
     stall_s: float = STALL_S
@@ -101,11 +104,15 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
             outputs.add(JsonLines(log.write), f"writing {settings.log}")
         if settings.on_change:
             outputs.add(OnChange(settings.on_change, reporter), "--on-change", capacity=1)
+        if settings.web is not None:
+            about = {"artifact": artifact.path.name, "device": engine.network.name, "source": source.name}
+            page = WebView(settings.web, about, token=settings.web_token, reporter=reporter)
+            outputs.sinks.append(stack.enter_context(page))
         screen = outputs.screen(engine, recorder)
         if recorder is not None:
             recorder.begin(source.fps)
         capture = _capture(source, settings, reporter)
-        summary = run(engine, capture, outputs.asides, screen, limits=settings.limits, control=control)
+        summary = run(engine, capture, outputs.sinks, screen, limits=settings.limits, control=control)
     unwritten = outputs.failures()
     if recorder is not None and recorder.failure is not None:
         unwritten = (*unwritten, f"{settings.record}: {recorder.failure}")
@@ -115,10 +122,11 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
 
 
 class _Outputs:
-    """What is done with answers, each in a thread of its own but for the screen."""
+    """What is done with answers. What takes time has a thread of its own."""
 
     def __init__(self, settings: Settings, stack: ExitStack, control: Control, reporter: Reporter) -> None:
-        self.asides: list[Aside] = []
+        self.sinks: list[Sink] = []
+        self._asides: list[Aside] = []
         self._settings, self._stack, self._control, self._reporter = settings, stack, control, reporter
         self._error: Exception | None = None
 
@@ -132,7 +140,8 @@ class _Outputs:
             every=self._settings.manner.every_frame,
             at_failure=self._end if ends_loop else None,
         )
-        self.asides.append(self._stack.enter_context(aside))
+        self._asides.append(self._stack.enter_context(aside))
+        self.sinks.append(aside)
 
     def screen(self, engine: Engine, recorder: Recorder | None) -> Sink | None:
         """What draws for a person, in a window or for the recording; None if nobody asked for either."""
@@ -148,12 +157,12 @@ class _Outputs:
         """What failed on the way, in words. Raises what ended the loop."""
         if self._error is not None:
             raise self._error
-        for aside in self.asides:
+        for aside in self._asides:
             if aside.dropped and aside.name != "--on-change":
                 self._reporter.warn(
                     f"{aside.name} was too slow for {aside.dropped} answers, which are missing there"
                 )
-        return tuple(f"{aside.name}: {aside.failure}" for aside in self.asides if aside.failure is not None)
+        return tuple(f"{aside.name}: {aside.failure}" for aside in self._asides if aside.failure is not None)
 
     def _end(self, error: Exception) -> None:
         self._error = error

@@ -54,6 +54,13 @@ class PixelFormat(click.ParamType[str]):
         return code
 
 
+def _no_artifact(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """`--web model.onnx` would take the model for a host."""
+    if value and Path(value).exists():
+        raise click.BadParameter(f"{value} is a file or folder; ARTIFACT goes before --web", ctx, param)
+    return value
+
+
 @click.command(
     help="""Name what a camera sees, as it sees it.
 
@@ -84,6 +91,21 @@ own, and a last line holds the summary."""
     metavar="COMMAND",
     help="A shell command for each change of label: it finds EDGETL_LABEL, EDGETL_PROBABILITY and EDGETL_REJECTED "
     "in its environment, and the answer as JSON on standard input.",
+)
+@click.option(
+    "--web",
+    is_flag=False,
+    flag_value="",
+    metavar="[HOST:PORT]",
+    callback=_no_artifact,
+    help="Show it on a page instead of in a window; 127.0.0.1:8765 if nothing is said. Other addresses need a "
+    "token. ARTIFACT goes before it.",
+)
+@click.option(
+    "--web-token",
+    envvar="EDGETL_WEB_TOKEN",
+    metavar="TOKEN",
+    help="What viewers from other machines must know. Default: one is made and printed.",
 )
 @click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="End after N answers.")
@@ -137,6 +159,8 @@ def command(
     record: Path | None,
     log: Path | None,
     on_change: str | None,
+    web: str | None,
+    web_token: str | None,
     duration: float | None,
     frames: int | None,
     size: tuple[int, int] | None,
@@ -154,16 +178,19 @@ def command(
     from toolchain.camera.loop import Limits
     from toolchain.camera.opening import Manner, Wish
     from toolchain.camera.session import Settings, watch
+    from toolchain.camera.web import parse_address
 
     settings = Settings(
         source=source,
         artifact=artifact,
         device=device,
         threads=threads or 0,
-        answers="json" if console.json else "changes" if headless else "window",
+        answers="json" if console.json else "changes" if headless or web is not None else "window",
         record=record,
         log=log,
         on_change=on_change,
+        web=None if web is None else parse_address(web),
+        web_token=web_token,
         measure_latency=measure_latency,
         reconnect=not no_reconnect,
         stall_s=stall_s,

@@ -9,9 +9,9 @@ import cv2
 import msgspec
 import numpy as np
 
+from toolchain.camera.answering import Answered
 from toolchain.camera.drawing import pretty
 from toolchain.camera.frames import BgrImage
-from toolchain.camera.loop import Answered
 
 LONGEST_SIDE = 960
 """Pixels of a picture as viewers get it, at most."""

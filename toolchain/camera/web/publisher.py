@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
-from toolchain.camera.loop import Answered
+from toolchain.camera.answering import Answered
 from toolchain.camera.web import messages
 from toolchain.camera.web.messages import Now
 from toolchain.progress import Reporter

@@ -11,7 +11,7 @@ from toolchain.errors import MissingError
 from toolchain.progress import Reporter
 
 if TYPE_CHECKING:
-    from toolchain.camera.loop import Answered
+    from toolchain.camera.answering import Answered
     from toolchain.camera.web.publisher import Published
     from toolchain.camera.web.server import Server
     from toolchain.camera.web.streams import Channel
@@ -39,6 +39,9 @@ class WebView:
         self._address = address
         self._token = guard.check_token(token) if token is not None else None
         self._reporter = reporter
+        self._about = dict(about)
+        self._network = ""
+        self._state = ""
         self._publisher = publisher.Publisher(about, self._hand_on, reporter)
         self._pictures: Channel = streams.pictures(self._audience_changed)
         self._answers: Channel = streams.answers(self._audience_changed)
@@ -82,6 +85,10 @@ class WebView:
 
         The frame's pixels are not copied: they must stay as they are.
         """
+        if answered.network != self._network:
+            self._network = answered.network
+            self.describe(self._about | {"device": answered.network})
+        self._tell("")
         self._publisher.show(answered)
 
     def say(self, state: str) -> None:
@@ -92,8 +99,14 @@ class WebView:
         """Replace what is said of artifact, device and source."""
         self._publisher.describe(about)
 
-    def idle(self) -> None:
-        """There is nothing to do between answers: threads of its own do the sending."""
+    def idle(self, state: str) -> None:
+        """Tell viewers why there is no answer, if there is a reason."""
+        self._tell(state)
+
+    def _tell(self, state: str) -> None:
+        if state != self._state:
+            self._state = state
+            self.say(state)
 
     def _hand_on(self, published: Published) -> None:
         if self._server:
