@@ -27,6 +27,8 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from counter import FPS, HEIGHT, WIDTH, counter_of, picture, scenes
+
 from tests.streams import Stream
 from toolchain.camera.answering import Answered
 from toolchain.camera.capture import Capture
@@ -34,47 +36,18 @@ from toolchain.camera.engine import Engine
 from toolchain.camera.loop import Limits, run
 from toolchain.camera.opening import Manner, open_source
 from toolchain.classifier import Classifier, load
-from toolchain.datasets.drawn import draw_clip
 from toolchain.runtimes import Answer, Runtime
 from toolchain.runtimes.devices import cpu_name
 
-WIDTH, HEIGHT, FPS = 640, 480, 30
-BITS, BLOCK = 20, 32
 RESULTS = Path(__file__).parent / "results" / "present.csv"
 ARTIFACT = Path(__file__).parents[2] / "models" / "pets" / "model.int8.onnx"
-
-
-def with_counter(bgr: np.ndarray, number: int) -> np.ndarray:
-    """`bgr` with `number` as a row of black and white blocks along its upper edge."""
-    marked = bgr.copy()
-    for bit in range(BITS):
-        marked[:BLOCK, bit * BLOCK : (bit + 1) * BLOCK] = 255 if number >> bit & 1 else 0
-    return marked
-
-
-def counter_of(bgr: np.ndarray) -> int:
-    """The number in a frame."""
-    middles = bgr[BLOCK // 2, BLOCK // 2 : BITS * BLOCK : BLOCK].mean(axis=1)
-    return sum(1 << bit for bit, light in enumerate(middles) if light > 127)
-
-
-def scenes() -> list[np.ndarray]:
-    """Twenty pictures of drawn pets, BGR."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "scenes.mp4"
-        draw_clip(path, 20, 1, seed=0)
-        capture = cv2.VideoCapture(str(path))
-        found = []
-        while (read := capture.read())[0]:
-            found.append(cv2.resize(read[1], (WIDTH, HEIGHT)))
-    return found
 
 
 def write_clip(path: Path, seconds: float) -> None:
     pictures = scenes()
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
     for number in range(round(seconds * FPS)):
-        writer.write(with_counter(pictures[number // 60 % len(pictures)], number))
+        writer.write(picture(pictures, number))
     writer.release()
 
 
@@ -181,7 +154,7 @@ def clip_run(minutes: float, times: int) -> dict[str, object]:
 def pulled_run(cuts: int = 3, away_s: float = 10.0) -> dict[str, object]:
     """Cut a stream and bring it back; how long until the next answer."""
     pictures = scenes()
-    with Stream(lambda number: with_counter(pictures[number // 60 % len(pictures)], number), FPS) as stream:
+    with Stream(lambda number: picture(pictures, number), FPS) as stream:
         source = open_source(stream.url, Manner())
         capture = Capture(source, reopen=lambda: open_source(stream.url, Manner(), open_limit_s=2.5))
         sink = ReadBack()

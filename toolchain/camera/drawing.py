@@ -153,7 +153,7 @@ def _draw_shares(bgr: BgrImage, prediction: Prediction, bottom: int) -> None:
 def _unit(bgr: BgrImage) -> float:
     """How much larger letters are than on a picture of 640 x 400."""
     height, width = bgr.shape[:2]
-    return min(width / 640, height / 400)
+    return float(min(width / 640, height / 400))
 
 
 def _darken(part: BgrImage) -> None:
