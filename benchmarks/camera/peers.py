@@ -2,11 +2,11 @@
 
     python benchmarks/camera/peers.py RUN [--seconds 20] [--peer FOLDER]
 
-A server sends 30 frames a second as motion JPEG; each tells its number, and the server notes when it left. Each loop
-runs in a process of its own, one after the other, three rounds: `edgetl` (int8 as deployed), `plain` (the loop of
-most tutorials: `cap.read()`, torchvision's transform, ONNX Runtime in float32), `ultralytics` (the prediction loop
-of YOLO's classifier, in PyTorch, of about the same arithmetic). Each as it is, and with every inference computed ten
-times over, as on a machine that is ten times slower. FOLDER is where `pip install --target FOLDER --no-deps -r
+A server sends 30 frames a second as motion JPEG; each tells its number, and the server notes when it left. Each
+loop runs in a process of its own, one after the other, three rounds: `edgetl` (int8 as deployed), `plain` (the loop
+of most tutorials: `cap.read()`, torchvision's transform, ONNX Runtime in float32), `ultralytics` (the prediction
+loop of YOLO's classifier, in PyTorch, of about the same arithmetic). Each as it is, and with every inference
+computed ten times over, as on a machine that is ten times slower. FOLDER is where `pip install --target FOLDER --no-deps -r
 benchmarks/camera/requirements.txt` put Ultralytics. Results: results/peers.csv.
 """
 
@@ -32,7 +32,7 @@ import psutil
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parents[1])]
 
-from counter import FPS, counter_of, picture, scenes
+from counter import FPS, counter_of, picture, scenes  # noqa: E402
 
 RESULTS = HERE / "results" / "peers.csv"
 LOOPS = ("edgetl", "plain", "ultralytics")
@@ -58,7 +58,8 @@ def edgetl_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], Non
 
     from toolchain.camera.capture import Capture
     from toolchain.camera.engine import Engine
-    from toolchain.camera.loop import Limits, run as answer_all
+    from toolchain.camera.loop import Limits
+    from toolchain.camera.loop import run as answer_all
     from toolchain.camera.opening import Manner, open_source
     from toolchain.classifier import Classifier, load
 
@@ -80,9 +81,8 @@ def plain_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], None
     import onnxruntime
     import torch
     from PIL import Image
-    from torchvision import transforms
-
     from toolchain.explain.subject import open_run
+    from torchvision import transforms
 
     subject = open_run(run)
     with tempfile.TemporaryDirectory() as folder:

@@ -63,7 +63,7 @@ def test_the_score_that_rejects_more_is_chosen_and_reported_on_others() -> None:
 
 @pytest.mark.parametrize(("distance", "accepted"), [(40.0, 0.98), (0.0, 0.95)])
 def test_more_is_accepted_where_other_things_are_rejected_all_the_same(distance: float, accepted: float) -> None:
-    """Two real clouds of energies: far apart, few photographs need be turned away; mixed, no fewer than promised."""
+    """Where the two lie far apart, few photographs need be turned away; where they mix, one in twenty."""
     val, others = 20 + _logits(1000, 4, 7), 20 - distance + _logits(600, 4, 8)
     rejection = fit_rejection(val, val, others, 1.0)
     assert rejection.accepted["val"] == pytest.approx(accepted, abs=0.002)
