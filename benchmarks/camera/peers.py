@@ -6,8 +6,9 @@ A server sends 30 frames a second as motion JPEG; each tells its number, and the
 loop runs in a process of its own, one after the other, three rounds: `edgetl` (int8 as deployed), `plain` (the loop
 of most tutorials: `cap.read()`, torchvision's transform, ONNX Runtime in float32), `ultralytics` (the prediction
 loop of YOLO's classifier, in PyTorch, of about the same arithmetic). Each as it is, and with every inference
-computed ten times over, as on a machine that is ten times slower. FOLDER is where `pip install --target FOLDER --no-deps -r
-benchmarks/camera/requirements.txt` put Ultralytics. Results: results/peers.csv.
+computed ten times over, as on a machine that is ten times slower. FOLDER is where
+`pip install --target FOLDER --no-deps -r benchmarks/camera/requirements.txt` put Ultralytics. Results:
+results/peers.csv.
 """
 
 from __future__ import annotations
