@@ -66,10 +66,20 @@ class Preprocess:
 
     def __call__(self, image: Image) -> Image:
         """Turn an RGB picture of any size into the network's input, uint8 [height, width, 3]."""
+        return np.ascontiguousarray(self.centre(self.scale(image)))
+
+    def scale(self, image: NDArray[np.uint8], into: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """`image` at the size of which the centre is cut out; in `into`, if that has this size."""
         height, width = self.scaled_size(*image.shape[:2])
-        if image.shape[:2] != (height, width):
-            image = cv2.resize(image, (width, height), interpolation=INTERPOLATIONS[self.interpolation])  # type: ignore[assignment]
-        return np.ascontiguousarray(image[self._centre(height, width)])
+        if image.shape[:2] == (height, width):
+            return image
+        dst = into if into is not None and into.shape[:2] == (height, width) else None
+        return cv2.resize(image, (width, height), dst=dst, interpolation=INTERPOLATIONS[self.interpolation])  # type: ignore[return-value]
+
+    def centre(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The middle of a scaled picture, [height, width, 3], as a view."""
+        top, left = (image.shape[0] - self.height) // 2, (image.shape[1] - self.width) // 2
+        return image[top : top + self.height, left : left + self.width]
 
     def scaled_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width to which a picture of `height` x `width` is scaled before its centre is cut out."""
@@ -77,10 +87,6 @@ class Preprocess:
             return self.height, self.width
         scale = self.shortest_edge / min(height, width)
         return max(self.shortest_edge, round(height * scale)), max(self.shortest_edge, round(width * scale))
-
-    def _centre(self, height: int, width: int) -> tuple[slice, slice]:
-        top, left = (height - self.height) // 2, (width - self.width) // 2
-        return slice(top, top + self.height), slice(left, left + self.width)
 
 
 class FramePreprocess:
@@ -103,14 +109,10 @@ class FramePreprocess:
                 self._pixels = np.empty((1, *bgr.shape), np.uint8)
             cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=self._pixels[0])
             return self._pixels
-        height, width = self._spec.scaled_size(*bgr.shape[:2])
-        if bgr.shape[:2] != (height, width):
-            if self._scaled.shape[:2] != (height, width):
-                self._scaled = np.empty((height, width, 3), np.uint8)
-            bgr = cv2.resize(
-                bgr, (width, height), dst=self._scaled, interpolation=INTERPOLATIONS[self._spec.interpolation]
-            )  # type: ignore[assignment]
-        cv2.cvtColor(bgr[self._spec._centre(height, width)], cv2.COLOR_BGR2RGB, dst=self._pixels[0])
+        scaled = self._spec.scale(bgr, self._scaled)
+        if scaled is not bgr:
+            self._scaled = scaled
+        cv2.cvtColor(self._spec.centre(scaled), cv2.COLOR_BGR2RGB, dst=self._pixels[0])
         return self._pixels
 
 

@@ -4,14 +4,13 @@
 
 Photographs of the official test split, which neither trained nor calibrated the network, are shown for two seconds
 each, held by an unsteady hand, one straight after the other, as H.264 at a web camera's rate; then photographs of
-other things. `edgetl camera` answers in the clip's own time, every frame. Prints a line of CSV, and appends it to
-results/cuts.csv.
+other things. `edgetl camera` answers in the clip's own time, every frame. Prints a JSON document, and
+appends a line to results/cuts.csv.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import json
 import platform
@@ -25,6 +24,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+from results_file import append_row
 
 from toolchain.datasets.catalogue import data_root, open_dataset
 from toolchain.preprocess import read
@@ -144,13 +144,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     result = asdict(measure(given.artifact, given.device, given.pets, given.others, given.seed))
-    new = not RESULTS.exists()
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(result))
-        if new:
-            writer.writeheader()
-        writer.writerow(result)
+    append_row(RESULTS, result, list(result))
     print(json.dumps(result, indent=2))
 
 

@@ -10,7 +10,6 @@ Each prints a JSON document and appends a line to results/present.csv. Runs alon
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import platform
 import sys
@@ -28,6 +27,7 @@ import psutil
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from counter import FPS, HEIGHT, WIDTH, counter_of, picture, scenes
+from results_file import append_row
 
 from tests.streams import Stream
 from toolchain.camera.answering import Answered
@@ -205,13 +205,7 @@ def main() -> None:
     else:
         result = clip_run(given.minutes or 10, times=1)
     result["machine"] = f"{cpu_name()}, {psutil.cpu_count()} cores; Python {platform.python_version()}"
-    new = not RESULTS.exists()
-    RESULTS.parent.mkdir(exist_ok=True)
-    with RESULTS.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if new:
-            writer.writeheader()
-        writer.writerow(result)
+    append_row(RESULTS, result, FIELDS)
     print(json.dumps(result, indent=2))
 
 

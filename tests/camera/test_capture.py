@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from tests.clips import plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.capture import Capture
 from toolchain.camera.frames import Frame, SourceLostError
-from toolchain.errors import MissingError
+from toolchain.errors import BadInputError, MissingError
 
 
 class Scripted:
@@ -197,3 +198,68 @@ def test_waiting_for_a_taker_is_no_stall() -> None:
         assert [capture.take(5), capture.take(5), capture.take(5)].count(None) == 0
         assert _comes_true(lambda: capture.ended)
         assert capture.error is None
+
+
+def test_a_source_that_comes_back_while_the_loop_is_left_is_closed() -> None:
+    """The camera is opened again at the very moment when nobody wants it any more."""
+    opening, go_on = Event(), Event()
+    fresh = Live(1000)
+
+    def reopen() -> Live:
+        opening.set()
+        go_on.wait(10)
+        return fresh
+
+    with Capture(Live(1), reopen=reopen) as capture:
+        assert opening.wait(10)
+        threading.Timer(0.1, go_on.set).start()
+    assert _comes_true(fresh.closed.is_set)
+    assert capture.frames_in == 1
+
+
+def test_a_source_that_opens_and_is_lost_again_is_not_hammered() -> None:
+    opened: list[float] = []
+
+    def reopen() -> Live:
+        opened.append(time.monotonic())
+        return Live(0)
+
+    with Capture(Live(1), reopen=reopen):
+        time.sleep(2.0)
+    assert 2 <= len(opened) <= 6
+    gaps = [later - earlier for earlier, later in itertools.pairwise(opened)]
+    assert gaps[-1] > gaps[0]
+
+
+def test_what_is_not_there_yet_is_tried_again_whatever_it_is_called() -> None:
+    """A path by id, which goes with the camera, was first taken for a file: a mistake, not an absence."""
+    errors = iter([BadInputError("no such file"), MissingError("nothing there")])
+
+    def reopen() -> Live:
+        for error in errors:
+            raise error
+        return Live(1000)
+
+    with Capture(Live(1), reopen=reopen) as capture:
+        assert _comes_true(lambda: capture.reconnects == 1)
+
+
+def test_a_thread_that_breaks_says_why() -> None:
+    def reopen() -> Live:
+        raise ZeroDivisionError
+
+    with Capture(Live(1), reopen=reopen) as capture:
+        assert capture.take(5) is not None
+        assert _comes_true(lambda: capture.ended)
+    assert isinstance(capture.error, ZeroDivisionError)
+
+
+def test_a_stream_may_take_longer_for_its_first_frame() -> None:
+    class Late(Live):
+        def read(self) -> Frame | None:
+            if not self._number:
+                time.sleep(0.6)
+            return super().read()
+
+    with Capture(Late(1), stall_s=0.2) as capture:
+        assert capture.take(5) is not None

@@ -17,6 +17,7 @@ from tests.artifacts import tiny_artifact
 from tests.clips import HeldClock, plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.artifact import Artifact
+from toolchain.camera.answering import Answering, Busy
 from toolchain.camera.capture import Capture
 from toolchain.camera.engine import Engine
 from toolchain.camera.figures import KEPT, Rate, Series
@@ -24,6 +25,7 @@ from toolchain.camera.frames import Frame, SourceLostError
 from toolchain.camera.loop import Answered, Control, Limits, Summary, run
 from toolchain.card import Reject
 from toolchain.classifier import Classifier, load
+from toolchain.errors import MissingError
 from toolchain.runtimes import Answer
 
 Keep = list[Answered]
@@ -183,22 +185,23 @@ def test_lost_source_is_told_and_other_errors_are_raised(classifier: Classifier)
 def test_pause_and_quit(classifier: Classifier) -> None:
     control = Control()
 
-    class Keys(Collect):
-        """A screen: a person pauses at the first picture, and ends after a while."""
+    class Paused(Collect):
+        """Somebody pauses at the first answer, and ends a while later."""
 
         def show(self, answered: Answered) -> None:
             super().show(answered)
             control.paused = True
 
+    class Screen(Collect):
         def idle(self, state: str) -> None:
             super().idle(state)
-            if control.paused and self.idled > 5:
-                control.ending = "quit"
+            if self.idled == 5:
+                control.end("quit")
 
-    screen = Keys()
-    summary = run(Engine(classifier), Capture(Colours(["red"] * 50), every=True), [], screen, control=control)
+    sink = Paused()
+    summary = run(Engine(classifier), Capture(Colours(["red"] * 50), every=True), [sink], Screen(), control=control)
     assert summary.ended == "quit"
-    assert len(screen.answers) <= 2, "one answer was on its way; none is begun while it is paused"
+    assert len(sink.answers) == 1, "no frame is answered while it is paused"
 
 
 def test_drawing_does_not_hold_back_answers(classifier: Classifier) -> None:
@@ -235,11 +238,17 @@ def test_what_the_screen_raises_ends_the_loop(classifier: Classifier) -> None:
         def show(self, answered: Answered) -> None:
             raise ZeroDivisionError
 
-    before = threading.active_count()
     with pytest.raises(ZeroDivisionError):
         run(Engine(classifier), Capture(Colours(["red"] * 40), every=True), [], Broken())
-    time.sleep(0.2)
-    assert threading.active_count() <= before, "and no thread is left behind"
+    end = time.monotonic() + 10
+    while (left := _threads_of_the_loop()) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not left
+
+
+def _threads_of_the_loop() -> list[str]:
+    names = {"answer", "capture colours", "read colours"}
+    return [thread.name for thread in threading.enumerate() if thread.name in names]
 
 
 class Failing:
@@ -292,9 +301,56 @@ def test_a_device_that_hangs_is_left_behind(classifier: Classifier, artifact: Ar
     assert "gave no answer for 0.3 s" in summary.failures[0]
 
 
+def test_a_device_that_is_only_slow_to_look_at_is_not_given_up(classifier: Classifier, artifact: Artifact) -> None:
+    """The process was stopped (Ctrl-Z) or the machine slept: the clock went on, and nobody could answer."""
+    clock = HeldClock()
+
+    class Slept(Failing):
+        def infer(self, images: NDArray[np.uint8]) -> Answer:
+            self._good -= 1
+            if self._good == 5:
+                clock.time_s += 3600
+                time.sleep(0.2)
+            return self._classifier.runtime.infer(images)
+
+    sleeping = Classifier(classifier.card, Slept(classifier, good=100))
+    engine = Engine(sleeping, artifact)
+    summary = run(engine, Capture(Colours(["red"] * 100), every=True), [], clock=clock)
+    assert summary.failures == ()
+    assert summary.frames_answered == 100
+
+
+def test_an_inference_is_given_up_once_and_only_while_it_runs(classifier: Classifier) -> None:
+    answering = Answering(Engine(classifier), 0.0, HeldClock())
+    running = Busy(Engine(classifier).network, 0.0)
+    assert not answering.abandon(running)
+    answering.busy = running
+    assert not answering.abandon(Busy(running.network, 0.0)), "another one than was looked at"
+    assert answering.abandon(running)
+    assert not answering.abandon(running)
+
+
+def test_ending_does_not_wait_for_a_device_that_hangs(classifier: Classifier, artifact: Artifact) -> None:
+    control, released = Control(), Event()
+    hanging = Classifier(classifier.card, Failing(classifier, good=2, hang=released))
+    threading.Timer(0.3, control.end, ["interrupted"]).start()
+    before = time.monotonic()
+    summary = run(Engine(hanging, artifact), Capture(Colours(["red"] * 20), every=True), [], control=control)
+    released.set()
+    assert summary.ended == "interrupted"
+    assert time.monotonic() - before < 8
+
+
+def test_the_first_reason_to_end_is_kept() -> None:
+    control = Control()
+    control.end("interrupted")
+    control.end("quit")
+    assert control.ending == "interrupted"
+
+
 def test_a_cpu_that_fails_too_ends_with_its_error(classifier: Classifier) -> None:
     failing = Classifier(classifier.card, Failing(classifier, good=3))
-    with pytest.raises(RuntimeError, match="no other device"):
+    with pytest.raises(MissingError, match="no other device"):
         run(Engine(failing), Capture(Colours(["red"] * 20), every=True), [])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.clips import colour_of, plain, read_clip
-from toolchain.camera.recorder import LONGEST_GAP_S, recording
+from toolchain.camera.recorder import LONGEST_GAP_S, Recorder, recording
 from toolchain.errors import BadInputError
 
 
@@ -92,3 +92,19 @@ def test_read_only_folder_is_said_at_once(tmp_path: Path) -> None:
     (folder := tmp_path / "locked").mkdir(mode=0o500)
     with pytest.raises(BadInputError, match="cannot be written"), recording(folder / "out.mp4"):
         pytest.fail("the block must not be entered")
+
+
+def test_pressing_ctrl_c_again_while_it_is_closed_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out.mp4"
+    close = Recorder.close
+
+    def closed_in_a_hurry(recorder: Recorder) -> None:
+        close(recorder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recorder, "close", closed_in_a_hurry)
+    with pytest.raises(KeyboardInterrupt):
+        _record(path, [("red", number / 10) for number in range(10)], 10)
+    assert len(read_clip(path)[1]) == 10

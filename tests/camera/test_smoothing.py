@@ -10,15 +10,15 @@ from toolchain.camera.smoothing import HOLD_S, Holder, Smoother, is_plain, look
 
 
 def test_smoothed_answer_follows_a_lasting_change_and_not_a_single_frame() -> None:
-    smooth = Smoother(temperature=1, time_constant_s=0.2)
+    smooth = Smoother(time_constant_s=0.2)
     red, green = np.array([5, 0], np.float32), np.array([0, 5], np.float32)
     for number in range(30):
-        steady = smooth(red, number / 30)
+        steady = smooth(red, 1, number / 30)
     assert steady.logits[0] == pytest.approx(red)
-    flicker = smooth(green, 1.0)
+    flicker = smooth(green, 1, 1.0)
     assert flicker.logits[0].argmax() == 0
     for number in range(31, 60):
-        answer = smooth(green, number / 30)
+        answer = smooth(green, 1, number / 30)
     assert answer.logits[0].argmax() == 1
     assert answer.probabilities.sum() == pytest.approx(1)
 
@@ -27,39 +27,39 @@ def test_smoothing_depends_on_time_and_not_on_the_number_of_frames() -> None:
     """Where half the frames are dropped, the answer after half a second is nearly the same."""
     ends = []
     for step in (1, 2):
-        smooth = Smoother(temperature=1, time_constant_s=0.2)
-        smooth(np.array([1, 0], np.float32), 0.0)
+        smooth = Smoother(time_constant_s=0.2)
+        smooth(np.array([1, 0], np.float32), 1, 0.0)
         for number in range(step, 31, step):
-            answer = smooth(np.array([0, 1], np.float32), number / 60)
+            answer = smooth(np.array([0, 1], np.float32), 1, number / 60)
         ends.append(answer.logits[0])
     assert ends[0] == pytest.approx(ends[1], abs=1e-5)
 
 
 def test_smoothing_uses_the_cards_temperature() -> None:
     logits = np.array([2, 0], np.float32)
-    answer = Smoother(temperature=2, time_constant_s=0)(logits, 0)
+    answer = Smoother(time_constant_s=0)(logits, 2.0, 0)
     assert answer.probabilities[0, 0] == pytest.approx(1 / (1 + np.exp(-1)))
     assert answer.logits.dtype == answer.probabilities.dtype == np.float32
 
 
 def test_an_average_does_not_reach_over_a_cut() -> None:
-    smooth = Smoother(temperature=1, time_constant_s=0.2)
+    smooth = Smoother(time_constant_s=0.2)
     red, green = np.array([5, 0], np.float32), np.array([0, 5], np.float32)
     for number in range(30):
-        smooth(red, number / 30, look(plain("red")))
-    assert smooth(green, 1.0, look(plain("red"))).logits[0].argmax() == 0, "the same scene: a single odd answer"
-    assert smooth(green, 31 / 30, look(plain("green"))).logits[0] == pytest.approx(green)
+        smooth(red, 1, number / 30, look(plain("red")))
+    assert smooth(green, 1, 1.0, look(plain("red"))).logits[0].argmax() == 0, "the same scene: a single odd answer"
+    assert smooth(green, 1, 31 / 30, look(plain("green"))).logits[0] == pytest.approx(green)
 
 
 def test_noise_and_a_slow_pan_are_no_cuts() -> None:
-    smooth = Smoother(temperature=1, time_constant_s=0.2)
+    smooth = Smoother(time_constant_s=0.2)
     generator = np.random.default_rng(0)
     scene = generator.integers(0, 256, (48, 640, 3), np.uint8)
     scene = np.repeat(np.repeat(scene[::8, ::16], 8, axis=0), 16, axis=1)
     for number in range(60):
         noisy = np.clip(scene[:, number : number + 480] + generator.normal(0, 8, (48, 480, 3)), 0, 255)
-        answer = smooth(np.array([5, 0], np.float32), number / 30, look(noisy.astype(np.uint8)))
-    assert smooth(np.array([0, 5], np.float32), 2.0, look(scene[:, 60:540])).logits[0].argmax() == 0
+        answer = smooth(np.array([5, 0], np.float32), 1, number / 30, look(noisy.astype(np.uint8)))
+    assert smooth(np.array([0, 5], np.float32), 1, 2.0, look(scene[:, 60:540])).logits[0].argmax() == 0
     assert answer.logits[0].argmax() == 0
 
 

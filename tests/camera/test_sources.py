@@ -189,6 +189,10 @@ def test_a_device_that_hangs_while_it_is_opened_does_not_hang_us() -> None:
 
 def test_passwords_are_not_shown() -> None:
     assert without_password("rtsp://me:secret@host:554/x@y") == "rtsp://host:554/x@y"
+    assert without_password("rtsp://me:se@cret@host/x") == "rtsp://host/x"
+    assert without_password("rtsp://me:se/cret@host/x") == "rtsp://host/x"
+    assert without_password("http://host:80/video.cgi?user=me&pwd=secret") == "http://host:80/video.cgi"
+    assert without_password("http://[::1]:80/x") == "http://[::1]:80/x"
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers there
         port = unused.getsockname()[1]
@@ -287,7 +291,7 @@ def test_a_path_that_leads_to_a_camera_is_that_camera(tmp_path: Path) -> None:
 
 
 def test_a_pipeline_needs_an_opencv_with_gstreamer() -> None:
-    if "GStreamer:                   YES" in cv2.getBuildInformation():
+    if cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         source = open_source("videotestsrc ! videoconvert ! video/x-raw,format=BGR ! appsink", Manner())
         assert source.read() is not None
     else:
@@ -308,3 +312,30 @@ def test_an_attempt_that_hangs_is_waited_for_and_not_doubled() -> None:
     released.set()
     assert opening._within(5, attempt, "camera 1") == "opened"
     assert len(calls) == 1
+
+
+def test_a_camera_by_its_id_that_was_pulled_out_is_missing_not_a_mistake() -> None:
+    with pytest.raises(MissingError, match="is not there"):
+        open_source("/dev/v4l/by-id/usb-Somebody_Camera-video-index0", Manner())
+
+
+def test_a_clip_that_is_cut_off_plays_to_its_cut_and_says_so(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "whole.mp4"
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(300):
+            picture = plain("red" if number % 2 else "blue")
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        container.mux(stream.encode(None))
+    cut = tmp_path / "cut.mp4"
+    data = path.read_bytes()
+    cut.write_bytes(data[: len(data) * 3 // 4])
+    for clip, warnings in ((path, 0), (cut, 1)):
+        reporter = Remembering()
+        frames = _all(open_source(str(clip), EVERY, reporter=reporter))
+        assert len(reporter.warned) == warnings
+        assert (len(frames) == 300) is (clip == path)
+    assert "of 300 frames" in reporter.warned[0]

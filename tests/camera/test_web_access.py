@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
@@ -138,7 +140,9 @@ def test_the_token_becomes_a_cookie_and_leaves_the_address() -> None:
         assert ask(shown, "/", Cookie=pair[:-1] + ("0" if pair[-1] != "0" else "1"))[0].status == 401
         assert ask(shown, "/", Cookie=f"{pair.split('=')[0]}={TOKEN}")[0].status == 401
     with view(Address("0.0.0.0", place(shown)[1]), token=TOKEN) as again:
-        assert ask(again, "/", Cookie=pair)[0].status == 200, "the same token again: pages go on by themselves"
+        assert ask(again, "/", Cookie=pair)[0].status == 401, (
+            "a cookie is good for one run: nothing is derived from it"
+        )
     with view(Address("0.0.0.0", place(shown)[1])) as again:
         assert ask(again, "/", Cookie=pair)[0].status == 401
 
@@ -190,3 +194,17 @@ def test_who_looks_already_goes_on_while_others_guess() -> None:
         wait_until(lambda: (viewer.event()["answer"] or {}).get("frame") == 7)
         assert {each.result()[0].status for each in asked} <= {403, 429}
         viewer.close()
+
+
+def test_cookies_are_no_way_to_guess_tokens_and_wrong_tokens_lock_no_viewer_out() -> None:
+    with view(EVERYWHERE, token="passwordpassword") as shown:
+        response, _ = ask(shown, "/?token=passwordpassword")
+        pair = (response.headers["set-cookie"] or "").split(";")[0]
+        name = pair.partition("=")[0]
+        guess = hmac.new(b"passwordpassword", b"edgetl camera, cookie", hashlib.sha256).hexdigest()
+        assert ask(shown, "/", Cookie=f"{name}={guess}")[0].status == 401
+        with ThreadPoolExecutor(6) as pool:
+            wrong = [pool.submit(ask, shown, "/?token=wrongwrongwrongwrong") for _ in range(6)]
+            time.sleep(0.2)
+            assert ask(shown, "/answer", Cookie=pair)[0].status == 200
+            assert {one.result()[0].status for one in wrong} <= {403, 429}

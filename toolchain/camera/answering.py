@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,14 @@ class Shares:
     own: Percentiles
 
 
+@dataclass(frozen=True, eq=False)
+class Busy:
+    """An inference that is running, since a moment of the clock."""
+
+    network: Network
+    since_s: float
+
+
 class AbandonedError(Exception):
     """An inference took so long that somebody else went on."""
 
@@ -77,12 +86,13 @@ class Answering:
 
     def __init__(self, engine: Engine, min_probability: float, clock: Clock) -> None:
         self.count = 0
-        self.busy: tuple[Network, float] | None = None
-        """The network that is computing now, and since when by the clock."""
+        self.busy: Busy | None = None
+        """What is computing now."""
+        self._lock = Lock()
         self._engine = engine
         self._min_probability = min_probability
         self._clock = clock
-        self._smooth = Smoother(engine.network.classifier.card.temperature)
+        self._smooth = Smoother()
         self._hold = Holder()
         self._rate = Rate()
         self._times = {name: Series() for name in ("age", "wait", "resize", "infer", "own")}
@@ -95,15 +105,18 @@ class Answering:
     def shares(self) -> Shares:
         return Shares(**{name: series.percentiles() for name, series in self._times.items()})
 
-    def abandon(self) -> Network | None:
-        """Let an inference that is running count for nothing; what was computing."""
-        busy, self.busy = self.busy, None
-        return busy[0] if busy else None
+    def abandon(self, busy: Busy | None) -> bool:
+        """Let an inference count for nothing, if it still is the one that is running; tell whether it was."""
+        with self._lock:
+            if busy is None or self.busy is not busy:
+                return False
+            self.busy = None
+            return True
 
     def answer(self, frame: Frame) -> Answered:
         """The answer to `frame`. When the device fails, another one answers.
 
-        Raises AbandonedError when nobody waits for it any more, RuntimeError when no device can answer.
+        Raises AbandonedError when nobody waits for it any more, MissingError when no device can answer.
         """
         taken_s = self._clock.now()
         while True:
@@ -121,7 +134,7 @@ class Answering:
         seen = look(pixels[0])
         plain = is_plain(seen)
         classifier = network.classifier
-        smoothed = self._smooth(answer.logits[0], frame.time_s, seen)
+        smoothed = self._smooth(answer.logits[0], classifier.card.temperature, frame.time_s, seen)
         prediction = self._shown(classifier, smoothed, plain, frame.time_s)
         beside = self._compared(frame)
         now = self._clock.now()
@@ -150,13 +163,12 @@ class Answering:
 
     def _timed(self, network: Network, pixels: NDArray[np.uint8]) -> tuple[Answer, float]:
         before = self._clock.now()
-        mine = self.busy = (network, before)
+        mine = self.busy = Busy(network, before)
         try:
             answer = network.infer(pixels)
         finally:
-            if self.busy is not mine:
+            if not self.abandon(mine):
                 raise AbandonedError
-            self.busy = None
         return answer, 1000 * (self._clock.now() - before)
 
     def _shown(self, classifier: Classifier, smoothed: Answer, plain: bool, time_s: float) -> Prediction:

@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Thread
+from typing import Protocol
+
+import numpy as np
 
 from toolchain.camera.answering import Answered
 from toolchain.camera.handover import Handover
-from toolchain.camera.loop import Sink
 from toolchain.progress import Reporter
 
 LOOK_S = 0.1
 CLOSE_LIMIT_S = 5.0
+NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+
+
+class Line(Protocol):
+    """What is done with one answer after another. It may take its time; it gets no pixels."""
+
+    def show(self, answered: Answered) -> None: ...
+
+    def close(self) -> None:
+        """There are no more answers, or nobody waits any longer: end what is still going on."""
 
 
 class Aside:
-    """A sink that hands answers on to another one in a thread of its own.
+    """A sink of the loop that hands answers on to `line`, in a thread of its own and without their pixels.
 
-    The other gets the last `capacity` answers it has not seen yet, or with `every` all of them. If it fails, it is
-    told so once and gets nothing any more; `failure` says why, and `at_failure` is called.
+    `line` gets the last `capacity` answers it has not seen yet; the others are lost, and counted in `dropped`.
+    With `every` the loop waits for it instead, until `given_up` says that it is to end. If `line` fails, it gets
+    nothing more; `failure` says why, and `at_failure` is called.
     """
 
     def __init__(
         self,
-        sink: Sink,
+        line: Line,
         name: str,
         reporter: Reporter,
         *,
         capacity: int = 1,
         every: bool = False,
+        given_up: Callable[[], bool] = lambda: False,
         at_failure: Callable[[Exception], None] | None = None,
     ) -> None:
         self.name = name
         self.failure: Exception | None = None
-        self._sink = sink
+        self._line = line
         self._reporter = reporter
         self._at_failure = at_failure
-        self._state = ""
-        self._answers: Handover[Answered] = Handover(capacity, every=every)
+        self._answers: Handover[Answered] = Handover(capacity, every=every, given_up=given_up)
         self._thread = Thread(target=self._run, name=name, daemon=True)
 
     def __enter__(self) -> Aside:
@@ -47,26 +61,25 @@ class Aside:
     def __exit__(self, *_: object) -> None:
         self._answers.close()
         self._thread.join(CLOSE_LIMIT_S)
+        self._line.close()
 
     @property
     def dropped(self) -> int:
-        """Answers that the other never got, since it was too slow."""
+        """Answers that `line` never got, since it was too slow."""
         return self._answers.dropped
 
     def show(self, answered: Answered) -> None:
-        self._answers.put(answered)
+        self._answers.put(replace(answered, frame=replace(answered.frame, bgr=NO_PIXELS)))
 
     def idle(self, state: str) -> None:
-        self._state = state
+        pass
 
     def _run(self) -> None:
         try:
             while not self._answers.ended:
                 answered = self._answers.take(LOOK_S)
-                if answered is None:
-                    self._sink.idle(self._state)
-                else:
-                    self._sink.show(answered)
+                if answered is not None:
+                    self._line.show(answered)
         except Exception as error:
             self.failure = error
             self._answers.close()

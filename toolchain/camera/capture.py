@@ -10,13 +10,14 @@ from threading import Event, Thread
 from toolchain.camera.frames import Frame, FrameSource, SourceLostError
 from toolchain.camera.handover import Handover
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
-from toolchain.errors import MissingError
+from toolchain.errors import EdgetlError
 from toolchain.progress import Reporter, Silent
 
 CLOSE_LIMIT_S = 2.0
 LOOK_S = 0.05
 """How often the reading thread is looked at."""
 STALL_S = 3.0
+FIRST_FRAME_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.8
 """Pauses between attempts to open a lost source again double from the first to the longest."""
 
@@ -66,6 +67,7 @@ class Capture:
         self._stopping = Event()
         self._reader: _Reader | None = None
         self._start_s: float | None = None
+        self._pause_s = FIRST_PAUSE_S
         self._thread = Thread(target=self._supervise, name=f"capture {source.name}", daemon=True)
 
     def __enter__(self) -> Capture:
@@ -75,8 +77,9 @@ class Capture:
     def __exit__(self, *_: object) -> None:
         self._stopping.set()
         self._frames.close()
-        if self._reader:
-            self._reader.stop()
+        reader = self._reader
+        if reader is not None:
+            reader.stop()
         # Whatever hangs is a daemon, so that it does not keep the process from ending.
         self._thread.join(CLOSE_LIMIT_S)
 
@@ -96,21 +99,26 @@ class Capture:
                 self._reader = _Reader(source, self._publish, self._clock)
                 self._reader.start()
                 self.error = self._watch(self._reader)
+                self._reader = None
                 if self._stopping.is_set() or not isinstance(self.error, SourceLostError) or self._reopen is None:
                     return
                 source = self._opened_again(self.error, self._reopen)
+        except Exception as error:  # no thread ends without saying why
+            self.error = error
         finally:
             self._frames.close()
 
     def _watch(self, reader: _Reader) -> Exception | None:
         """Let `reader` read to its end; why it ended."""
-        patience_s = self._stall_s + 1 / reader.source.fps
         while not reader.done.wait(LOOK_S):
             if self._stopping.is_set():
+                reader.stop()
                 reader.done.wait(CLOSE_LIMIT_S)
                 return None
             waited_s = reader.waited_s()
-            if waited_s > patience_s:
+            # A stream gives nothing before its next key frame, which may take longer than any frame after it.
+            stall_s = self._stall_s if reader.shift else max(self._stall_s, FIRST_FRAME_S)
+            if waited_s > stall_s + 1 / reader.source.fps:
                 reader.stop()
                 reason = f"{reader.source.name} gave no frame for {waited_s:.1f} s"
                 return SourceLostError(reason, "Check cable, power and network.")
@@ -130,6 +138,7 @@ class Capture:
             self.outage = None
             self.reconnects += 1
             self._reporter.say(f"{self.source.name} is back after {lost_s:.1f} s")
+        self._pause_s = FIRST_PAUSE_S
         number, time_s = reader.shift
         if number:
             frame = replace(frame, number=number + frame.number, time_s=time_s + frame.time_s)
@@ -141,11 +150,13 @@ class Capture:
         if self.outage is None:  # else it was opened and lost again before it gave a frame
             self.outage = Outage(lost.message, self._clock.now())
             self._reporter.warn(f"{lost.message}; trying again until it is back")
-        pause_s = FIRST_PAUSE_S
-        while not self._clock.wait(self._stopping, pause_s):
-            with suppress(MissingError):
-                return reopen()
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        while not self._clock.wait(self._stopping, self._pause_s):
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            with suppress(EdgetlError):
+                source = reopen()
+                if not self._stopping.is_set():
+                    return source
+                source.close()
         return None
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact, read_artifact
 from toolchain.classifier import Classifier, load
-from toolchain.errors import ArtifactError, EdgetlError
+from toolchain.errors import ArtifactError, MissingError
 from toolchain.preprocess import FramePreprocess
 from toolchain.progress import Reporter, Silent
 from toolchain.runtimes import Answer
@@ -65,7 +65,7 @@ class Engine:
         self._changing = Lock()
 
     def fall_back(self, failed: Network, why: str) -> None:
-        """Go on with a CPU instead of `failed`. Raises RuntimeError if there is none to go on with."""
+        """Go on with a CPU instead of `failed`. Raises MissingError if there is none to go on with."""
         if failed is self.beside:
             self.beside = None
             self._reporter.warn(f"{failed.name} {why}; it is compared with no longer")
@@ -78,20 +78,26 @@ class Engine:
                 continue
             try:
                 self.network = self._loaded(failed.artifact, device)
-            except EdgetlError:
+            except Exception:  # it may fail in its own way; runtimes raise what they like
                 continue
             self.failures.append(told)
             self._reporter.warn(f"{told}; going on with {self.network.name}")
             return
-        raise RuntimeError(f"{told}, and no other device can run it")
+        raise MissingError(f"{told}, and no other device can run it", "Look at its driver: edgetl doctor.")
 
     def next_device(self) -> None:
         """Answer with the same file on the next device of this machine that may run it."""
-        self._change(lambda artifact: self._put(self._first_loaded(_devices_after(artifact, self.network.device))))
+        self._change(lambda artifact: self._put(_devices_after(artifact, self.network.device)))
 
     def next_precision(self) -> None:
-        """Answer with the next of the model files that lie beside this one: float, int8."""
-        self._change(lambda artifact: self._put(self._first_loaded(self._others(artifact))))
+        """Answer with the next of the model files that lie beside this one: float, int8.
+
+        While two are compared, they change places.
+        """
+        if self.beside is not None:
+            self.network, self.beside = self.beside, self.network
+            return
+        self._change(lambda artifact: self._put(self._others(artifact)))
 
     def toggle_beside(self) -> None:
         """Compare with the next precision, or stop it."""
@@ -106,7 +112,10 @@ class Engine:
 
     def _change(self, change: Callable[[Artifact], None]) -> None:
         artifact = self.network.artifact
-        if artifact is None or not self._changing.acquire(blocking=False):
+        if artifact is None:
+            return
+        if not self._changing.acquire(blocking=False):
+            self._reporter.say("the last change is still being loaded")
             return
 
         def run() -> None:
@@ -119,15 +128,18 @@ class Engine:
 
         Thread(target=run, name="change network", daemon=True).start()
 
-    def _put(self, network: Network) -> None:
-        self.network = network
-        self._reporter.say(f"now {network.name}")
+    def _put(self, ways: Iterator[tuple[Artifact, str]]) -> None:
+        before = self.network
+        network = self._first_loaded(ways)
+        if self.network is before:  # else it failed meanwhile, and a CPU took its place
+            self.network = network
+            self._reporter.say(f"now {network.name}")
 
     def _first_loaded(self, ways: Iterator[tuple[Artifact, str]]) -> Network:
         for artifact, device in ways:
-            with suppress(EdgetlError):
+            with suppress(Exception):  # the next one may work
                 return self._loaded(artifact, device)
-        raise EdgetlError("there is nothing else here to choose")
+        raise MissingError("there is nothing else here to choose")
 
     def _others(self, artifact: Artifact) -> Iterator[tuple[Artifact, str]]:
         """The other model files of the same classes in the folder of `artifact`, those after it in name first."""

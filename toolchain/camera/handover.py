@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from threading import Condition
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+LOOK_S = 0.2
+"""How often who waits for room looks whether anybody still wants it."""
+
 
 class Handover(Generic[T]):
     """Holds `capacity` values at most. Who puts one into a full handover pushes out the oldest.
 
-    With `every`, it waits for room instead: for files, which can wait, and of which each frame counts.
+    With `every`, it waits for room instead: for files, which can wait, and of which each frame counts; until
+    `given_up` says that nobody waits for the end any longer.
     """
 
-    def __init__(self, capacity: int = 1, *, every: bool = False) -> None:
+    def __init__(
+        self, capacity: int = 1, *, every: bool = False, given_up: Callable[[], bool] = lambda: False
+    ) -> None:
         self._values: deque[T] = deque()
         self._capacity = capacity
         self._every = every
+        self._given_up = given_up
         self._changed = Condition()
         self._closed = False
         self.dropped = 0
@@ -34,7 +42,8 @@ class Handover(Generic[T]):
         """Leave `value`; a closed handover forgets it."""
         with self._changed:
             if self._every:
-                self._changed.wait_for(lambda: self._closed or len(self._values) < self._capacity)
+                while not (self._closed or len(self._values) < self._capacity or self._given_up()):
+                    self._changed.wait(LOOK_S)
             if self._closed:
                 return
             if len(self._values) == self._capacity:
@@ -52,11 +61,6 @@ class Handover(Generic[T]):
             value = self._values.popleft()
             self._changed.notify_all()
             return value
-
-    def drained(self, limit_s: float) -> bool:
-        """Wait until everything was taken, `limit_s` at most; tell whether it was."""
-        with self._changed:
-            return self._changed.wait_for(lambda: not self._values, timeout=limit_s)
 
     def close(self) -> None:
         """Nothing more will be put; nobody waits any longer. What is there can still be taken."""

@@ -20,10 +20,14 @@ def ended_by_signals(control: Control) -> Iterator[None]:
         yield  # Python hands signals to the main thread only
         return
 
+    once = False
+
     def asked(number: int, frame: FrameType | None) -> None:
-        if not control.running or control.ending == "interrupted":
+        nonlocal once
+        if not control.running or once:
             raise KeyboardInterrupt
-        control.ending = "interrupted"
+        once = True
+        control.end("interrupted")
 
     before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

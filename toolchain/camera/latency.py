@@ -18,7 +18,8 @@ from toolchain.camera.frames import BgrImage
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.screen import Watched
 
-MARKERS = 1000
+MARKERS = 100
+"""Enough for three seconds at 30 pictures per second."""
 WIDTH, HEIGHT, SIDE = 640, 480, 360
 WORDS = "Hold the camera before this screen; q ends."
 
@@ -44,11 +45,11 @@ class LatencyScreen:
     def __init__(self, window: Watched, clock: Clock = SYSTEM_CLOCK) -> None:
         self._window = window
         self._clock = clock
-        self._dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_1000)
+        self._dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_5X5_100)
         self._detector = cv2.aruco.ArucoDetector(self._dictionary)
         self._number = 0
         self._shown_s: dict[int, float] = {}
-        self._last_seen: int | None = None
+        self._last_seen: tuple[int, float] | None = None
         self._frames = 0
         self._times = {name: Series() for name in ("total", "capture", "wait", "resize", "infer", "draw")}
 
@@ -57,24 +58,22 @@ class LatencyScreen:
         return GlassToGlass(self._frames, **{name: times.percentiles() for name, times in self._times.items()})
 
     def show(self, answered: Answered) -> None:
-        seen = self._newest_marker(answered.frame.bgr)
         self._number = (self._number + 1) % MARKERS
         self._window.show(self._page(self._number), answered.frame.time_s)
         now = self._clock.now()
         self._shown_s[self._number] = now
+        frame = answered.frame
+        seen = self._newest_marker(frame.bgr, frame.captured_s)
         if seen is None or seen == self._last_seen:
             return  # the same marker once more: the screen has not changed since
         self._last_seen = seen
-        total_ms = 1000 * (now - self._shown_s[seen])
-        capture_ms = 1000 * (answered.frame.captured_s - self._shown_s[seen])
-        loop_ms = answered.wait_ms + answered.resize_ms + answered.infer_ms
         parts = {
-            "total": total_ms,
-            "capture": capture_ms,
+            "total": 1000 * (now - seen[1]),
+            "capture": 1000 * (frame.captured_s - seen[1]),
             "wait": answered.wait_ms,
             "resize": answered.resize_ms,
             "infer": answered.infer_ms,
-            "draw": total_ms - capture_ms - loop_ms,
+            "draw": 1000 * (now - frame.captured_s) - answered.wait_ms - answered.resize_ms - answered.infer_ms,
         }
         self._frames += 1
         for name, value in parts.items():
@@ -86,13 +85,15 @@ class LatencyScreen:
             self._shown_s[self._number] = self._clock.now()
         self._window.idle(None)
 
-    def _newest_marker(self, bgr: BgrImage) -> int | None:
-        """The marker in a frame that was shown last; half-faded ones of earlier pictures are passed over."""
+    def _newest_marker(self, bgr: BgrImage, captured_s: float) -> tuple[int, float] | None:
+        """The marker in a frame that was shown last before it was captured, and when.
+
+        Half-faded ones of earlier pictures are passed over, and misread ones that were not there yet.
+        """
         _, ids, _ = self._detector.detectMarkers(bgr)
         found = [int(number) for number in np.ravel(ids)] if ids is not None else []
-        return max(
-            (number for number in found if number in self._shown_s), key=self._shown_s.__getitem__, default=None
-        )
+        shown = [(number, self._shown_s[number]) for number in found if number in self._shown_s]
+        return max((one for one in shown if one[1] <= captured_s), key=lambda one: one[1], default=None)
 
     def _page(self, number: int) -> BgrImage:
         page = np.full((HEIGHT, WIDTH, 3), 255, np.uint8)

@@ -24,6 +24,10 @@ SLICE_S = 0.02
 """The longest that anybody waits before he looks at keys and signals again."""
 INFERENCE_LIMIT_S = 10.0
 """A device that takes longer than this for one frame hangs."""
+LEAVE_S = 3.0
+"""The longest that the end waits for the last answer."""
+ASLEEP_S = 1.0
+"""Who looks every 20 ms and has not looked for so long was asleep."""
 
 Ending = Literal["end", "duration", "frames", "quit", "interrupted", "lost"]
 
@@ -46,9 +50,14 @@ class Control:
 
     def __init__(self) -> None:
         self.ending: Ending | None = None
+        """Why the loop is to end, if it is: the first reason that came."""
         self.paused = False
         self.running = False
         """Whether the loop is there to obey."""
+
+    def end(self, why: Ending) -> None:
+        if self.ending is None:
+            self.ending = why
 
 
 @dataclass(frozen=True)
@@ -63,9 +72,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the loop did. `frames_dropped` were captured and never answered, since a newer one was there.
+    """What the loop did. `frames_dropped` were captured and never answered, mostly since a newer one was there.
 
-    `own_ms` is what the loop takes for a frame besides inference: resizing, smoothing, handing on.
+    `changes` counts how often the label or its rejection became another. `own_ms` is what the loop takes for a
+    frame besides inference: resizing, smoothing, handing on.
     """
 
     source: str
@@ -80,7 +90,7 @@ class Summary:
     frames_answered: int
     frames_dropped: int
     fps: float
-    label_changes: int
+    changes: int
     reconnects: int
     failures: tuple[str, ...]
     """Devices that failed and were replaced."""
@@ -130,9 +140,13 @@ class _Loop:
         self._engine, self._capture, self._sinks, self._screen = engine, capture, sinks, screen
         self._limits, self._control, self._clock = limits, control, clock
         self._answering = Answering(engine, limits.min_probability, clock)
-        self._to_show: Handover[Answered] = Handover(every=capture.every)
+        self._to_show: Handover[Answered] = Handover(
+            every=capture.every, given_up=lambda: control.ending is not None
+        )
         self._start_s = clock.now()
         self._error: Exception | None = None
+        self._ending_since_s: float | None = None
+        self._looked_s = self._awake_since_s = self._start_s
 
     def run(self) -> Summary:
         """Show answers until there are no more."""
@@ -141,11 +155,13 @@ class _Loop:
             while worker.is_alive() or not self._to_show.ended:
                 self._show_next()
                 self._look_at_limits()
-                if self._hangs():
-                    worker = self._replaced()
+                if self._late():
+                    break
+                if self._left_behind():
+                    worker = self._start()
         finally:
             self._to_show.close()
-            self._answering.abandon()
+            self._answering.abandon(self._answering.busy)
             worker.join(SLICE_S)
         if self._error is not None:
             raise self._error
@@ -165,13 +181,11 @@ class _Loop:
         return f"{outage.reason} ({self._clock.now() - outage.since_s:.0f} s)" if outage else ""
 
     def _look_at_limits(self) -> None:
-        limits, control = self._limits, self._control
-        if control.ending is not None:
-            return
+        limits = self._limits
         if limits.frames is not None and self._answering.count >= limits.frames:
-            control.ending = "frames"
+            self._control.end("frames")
         elif limits.duration_s is not None and self._clock.now() - self._start_s >= limits.duration_s:
-            control.ending = "duration"
+            self._control.end("duration")
 
     def _start(self) -> Thread:
         worker = Thread(target=self._answer_all, name="answer", daemon=True)
@@ -203,19 +217,28 @@ class _Loop:
             self._error = error
         self._to_show.close()
 
-    def _hangs(self) -> bool:
-        busy = self._answering.busy
-        if busy is None:
+    def _late(self) -> bool:
+        """Whether the end was asked for and does not come, since a device hangs."""
+        if self._control.ending is None:
             return False
-        busy_s = self._clock.now() - busy[1]
-        return busy_s > self._limits.inference_s
+        if self._ending_since_s is None:
+            self._ending_since_s = self._clock.now()
+        return self._clock.now() - self._ending_since_s > LEAVE_S
 
-    def _replaced(self) -> Thread:
-        """Leave the thread behind that waits for a device, which cannot be ended, and go on with another device."""
-        network = self._answering.abandon()
-        if network is not None:
-            self._engine.fall_back(network, f"gave no answer for {self._limits.inference_s:g} s")
-        return self._start()
+    def _left_behind(self) -> bool:
+        """Whether the device hung, and was given up: its thread cannot be ended, and another one has to answer."""
+        now = self._clock.now()
+        if now - self._looked_s > ASLEEP_S:
+            self._awake_since_s = now  # this process was stopped, or the machine slept: nobody could answer
+        self._looked_s = now
+        busy = self._answering.busy
+        limit_s = self._limits.inference_s
+        if busy is None or now - max(busy.since_s, self._awake_since_s) <= limit_s:
+            return False
+        if not self._answering.abandon(busy):
+            return False  # the answer came after all
+        self._engine.fall_back(busy.network, f"gave no answer for {limit_s:g} s")
+        return True
 
     def _summary(self) -> Summary:
         seconds = self._clock.now() - self._start_s
@@ -235,7 +258,7 @@ class _Loop:
             frames_answered=count,
             frames_dropped=frames_in - count,
             fps=round(count / seconds, 2) if seconds > 0 else 0.0,
-            label_changes=self._answering.changes,
+            changes=self._answering.changes,
             reconnects=self._capture.reconnects,
             failures=tuple(self._engine.failures),
             age_ms=shares.age,

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import msgspec
 
@@ -30,6 +31,7 @@ class OnChange:
         self._limit_s = limit_s
         self._last: tuple[str, bool] | None = None
         self._told = False
+        self._running: subprocess.Popen[bytes] | None = None
 
     def show(self, answered: Answered) -> None:
         prediction = answered.prediction
@@ -47,17 +49,22 @@ class OnChange:
             stdout=sys.stderr.fileno(),
             start_new_session=True,
         ) as process:
+            self._running = process
             try:
                 process.communicate(msgspec.json.encode(line) + b"\n", timeout=self._limit_s)
             except subprocess.TimeoutExpired:
-                _end(process)
+                _kill(process)
                 self._complain(f"took longer than {self._limit_s:g} s and was ended")
                 return
+            finally:
+                self._running = None
         if process.returncode:
             self._complain(f"ended with exit code {process.returncode}")
 
-    def idle(self, state: str) -> None:
-        pass
+    def close(self) -> None:
+        """End the command that is still running, if one is."""
+        if self._running is not None:
+            _kill(self._running)
 
     def _complain(self, what: str) -> None:
         if not self._told:
@@ -65,10 +72,10 @@ class OnChange:
             self._told = True
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a shell with all that it started."""
-    if hasattr(os, "killpg"):
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.communicate()
+    with suppress(OSError):  # it ended by itself
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()

@@ -74,16 +74,14 @@ def open_source(
     """
     if (index := camera_index(text)) is not None:
         return _open_camera(index, manner, clock, open_limit_s)
+    if text.startswith("/dev/") and not Path(text).exists():
+        raise MissingError(f"{text} is not there", _camera_hint())  # a camera by its id, which was pulled out
+    reporter = reporter or Silent()
     if PIPE in text:
         return _open_pipeline(text, manner, clock, open_limit_s)
     if "://" in text:
-        return _open_stream(text, manner, clock, open_limit_s)
-    return _open_path(Path(text), manner, clock, reporter or Silent())
-
-
-def is_live(text: str) -> bool:
-    """Whether `text` names a camera, a stream or a pipeline rather than files."""
-    return camera_index(text) is not None or PIPE in text or "://" in text
+        return _open_stream(text, manner, clock, open_limit_s, reporter)
+    return _open_path(Path(text), manner, clock, reporter)
 
 
 def camera_index(text: str) -> int | None:
@@ -102,8 +100,18 @@ def camera_paths(devices: Path = Path("/dev")) -> list[str]:
 
 
 def without_password(url: str) -> str:
-    """`rtsp://user:secret@host/path` as `rtsp://host/path`: names of sources end in logs."""
-    return re.sub(r"(?<=://)[^/@]*@", "", url)
+    """`rtsp://user:secret@host/path?pwd=secret` as `rtsp://host/path`: names of sources end in logs and on pages.
+    What is no URL stays as it is.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    authority, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    host = authority.rpartition("@")[2]
+    if "@" in path and not re.fullmatch(r"[^:]*(:\d*)?", host):
+        # A password with a slash in it, which should have been written %2F.
+        return f"{scheme}://{path.rpartition('@')[2]}"
+    return f"{scheme}://{host}{slash}{path}"
 
 
 def _open_camera(index: int, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
@@ -170,7 +178,7 @@ def _camera_hint() -> str:
 def _open_pipeline(text: str, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
     name = f"pipeline {text.split()[0]}"
     _refuse_every_frame(name, manner)
-    if "GStreamer:                   YES" not in cv2.getBuildInformation():
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         raise MissingError(
             f"this OpenCV {cv2.__version__} was built without GStreamer",
             "Debian's python3-opencv has it, and so has OpenCV built from source; pip's has not.",
@@ -181,7 +189,7 @@ def _open_pipeline(text: str, manner: Manner, clock: Clock, limit_s: float) -> F
     return LiveSource(name, capture, clock)
 
 
-def _open_stream(url: str, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
+def _open_stream(url: str, manner: Manner, clock: Clock, limit_s: float, reporter: Reporter) -> FrameSource:
     name = without_password(url)
     if url.partition("://")[0].lower() not in SCHEMES:
         raise BadInputError(f"{name}: unknown kind of stream", f"Known are: {', '.join(SCHEMES)}.")
@@ -193,7 +201,7 @@ def _open_stream(url: str, manner: Manner, clock: Clock, limit_s: float) -> Fram
     if not capture.isOpened():
         raise MissingError(f"{name} gives no video", "Check the address, and that the sender is running.")
     if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # a file on a server, not a live stream
-        return ClipSource(name, capture, clock, paced=not manner.every_frame)
+        return ClipSource(name, capture, clock, paced=not manner.every_frame, reporter=reporter)
     _refuse_every_frame(name, manner)
     return LiveSource(name, capture, clock)
 
@@ -224,7 +232,7 @@ def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> 
     capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise BadInputError(f"{path} is not a video that can be read", "Convert it to MP4 (H.264).")
-    return ClipSource(str(path), capture, clock, paced=not manner.every_frame)
+    return ClipSource(str(path), capture, clock, paced=not manner.every_frame, reporter=reporter)
 
 
 def _images_in(folder: Path) -> list[Path]:

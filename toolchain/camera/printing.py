@@ -26,7 +26,7 @@ class JsonLines:
     def show(self, answered: Answered) -> None:
         self._print(msgspec.json.encode(answered.line()).decode())
 
-    def idle(self, state: str) -> None:
+    def close(self) -> None:
         pass
 
 
@@ -45,7 +45,7 @@ class Changes:
             self._print(f"{answered.frame.time_s:8.2f} s  {figures}  {name}")
             self._last = name
 
-    def idle(self, state: str) -> None:
+    def close(self) -> None:
         pass
 
 

@@ -13,6 +13,7 @@ from toolchain import files
 from toolchain.camera.frames import USUAL_FPS, BgrImage
 from toolchain.camera.handover import Handover
 from toolchain.errors import BadInputError, MissingError
+from toolchain.progress import Reporter, Silent
 
 if TYPE_CHECKING:
     from av.container import OutputContainer
@@ -41,8 +42,9 @@ class Recorder:
     `show` comes back at once; what that thread has no time for is left out, unless `every` picture counts.
     """
 
-    def __init__(self, path: Path, *, every: bool = False) -> None:
+    def __init__(self, path: Path, reporter: Reporter | None = None, *, every: bool = False) -> None:
         self._path = path
+        self._reporter = reporter or Silent()
         self._fps = self._source_fps = USUAL_FPS
         self._pictures: Handover[tuple[BgrImage, float]] = Handover(MOST_WAITING, every=every)
         self._thread = Thread(target=self._run, name="record", daemon=True)
@@ -73,6 +75,8 @@ class Recorder:
         self._pictures.close()
         if self._thread.is_alive():
             self._thread.join(CLOSE_LIMIT_S)
+            if self._thread.is_alive():
+                self._fail(TimeoutError(f"its end was not written within {CLOSE_LIMIT_S:g} s"))
 
     def _run(self) -> None:
         try:
@@ -84,10 +88,14 @@ class Recorder:
                 self._repeat_until(self._video, self._time_s + 1 / self._source_fps)
                 self._video.close()
         except Exception as error:  # the camera goes on without it
-            self.failure = error
-            self._pictures.close()
+            self._fail(error)
             if self._video is not None:
                 self._video.give_up()
+
+    def _fail(self, error: Exception) -> None:
+        self.failure = error
+        self._pictures.close()
+        self._reporter.warn(f"recording failed: {error}; the camera goes on without it")
 
     def _write(self, picture: BgrImage, time_s: float) -> None:
         if self._video is None:
@@ -143,7 +151,7 @@ class _Video:
 
 
 @contextmanager
-def recording(path: Path, *, every: bool = False) -> Iterator[Recorder]:
+def recording(path: Path, reporter: Reporter | None = None, *, every: bool = False) -> Iterator[Recorder]:
     """A recorder whose file appears as `path` when the block ends, however it ends; no file if there is no picture.
 
     Raises BadInputError at once when `path` cannot be written, and MissingError without PyAV. What fails later is
@@ -163,12 +171,15 @@ def recording(path: Path, *, every: bool = False) -> Iterator[Recorder]:
             beside = stack.enter_context(files.replaced(path))
         except OSError as error:
             raise BadInputError(f"{path} cannot be written: {error.strerror}", "Name another place.") from None
-        recorder = Recorder(beside, every=every)
+        recorder = Recorder(beside, reporter, every=every)
         try:
             yield recorder
         except BaseException as error:  # what was recorded up to here is worth keeping
             failure = error
-        recorder.close()
+        try:
+            recorder.close()
+        except BaseException as error:  # somebody pressed Ctrl-C once more
+            failure = failure or error
         if not recorder.frames:
             raise _NothingRecorded
     if failure is not None:

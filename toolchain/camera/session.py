@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from toolchain.artifact import find_artifact, read_artifact
-from toolchain.camera.aside import Aside
+from toolchain.camera.aside import Aside, Line
 from toolchain.camera.capture import STALL_S, Capture
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import FrameSource
@@ -17,7 +17,7 @@ from toolchain.camera.interruption import ended_by_signals
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
 from toolchain.camera.loop import Control, Limits, Sink, Summary, run
 from toolchain.camera.on_change import OnChange
-from toolchain.camera.opening import Manner, Wish, open_source
+from toolchain.camera.opening import Manner, Wish, open_source, without_password
 from toolchain.camera.printing import Changes, JsonLines, Log, Print
 from toolchain.camera.recorder import Recorder, recording
 from toolchain.camera.screen import Screen
@@ -87,32 +87,40 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
     with ExitStack() as stack:
         stack.enter_context(ended_by_signals(control))
         every = settings.manner.every_frame
-        recorder = stack.enter_context(recording(settings.record, every=every)) if settings.record else None
+        recorder = None
+        if settings.record:
+            recorder = stack.enter_context(recording(settings.record, reporter, every=every))
         log = stack.enter_context(Log(settings.log)) if settings.log else None
         artifact = read_artifact(find_artifact(settings.artifact) if settings.artifact else ready_made_artifact())
         classifier = load(artifact, settings.device, settings.threads)
         engine = Engine(classifier, artifact, threads=settings.threads, reporter=reporter)
-        source = open_source(settings.source, settings.manner, reporter=reporter)
-        reporter.say(_told(source, settings.manner.wish))
 
         outputs = _Outputs(settings, stack, control, reporter)
-        if settings.answers == "json":
-            outputs.add(JsonLines(print_line), "printing", ends_loop=True)
-        elif settings.answers == "changes":
-            outputs.add(Changes(print_line), "printing", ends_loop=True)
+        if settings.answers != "window":
+            lines = JsonLines(print_line) if settings.answers == "json" else Changes(print_line)
+            outputs.add(lines, "printing", ends_loop=True)
         if log is not None:
             outputs.add(JsonLines(log.write), f"writing {settings.log}")
         if settings.on_change:
-            outputs.add(OnChange(settings.on_change, reporter), "--on-change", capacity=1)
+            outputs.add(OnChange(settings.on_change, reporter), "--on-change", newest_only=True)
         if settings.web is not None:
-            about = {"artifact": artifact.path.name, "device": engine.network.name, "source": source.name}
+            about = {
+                "artifact": artifact.path.name,
+                "device": engine.network.name,
+                "source": without_password(settings.source),
+            }
             page = WebView(settings.web, about, token=settings.web_token, reporter=reporter)
             outputs.sinks.append(stack.enter_context(page))
         screen = outputs.screen(engine, recorder)
+
+        # Last of all, so that nothing waits for a camera, and none is opened in vain.
+        source = open_source(settings.source, settings.manner, reporter=reporter)
+        reporter.say(_told(source, settings.manner.wish))
         if recorder is not None:
             recorder.begin(source.fps)
         capture = _capture(source, settings, reporter)
         summary = run(engine, capture, outputs.sinks, screen, limits=settings.limits, control=control)
+    outputs.raise_what_ended_it()
     unwritten = outputs.failures()
     if recorder is not None and recorder.failure is not None:
         unwritten = (*unwritten, f"{settings.record}: {recorder.failure}")
@@ -126,22 +134,25 @@ class _Outputs:
 
     def __init__(self, settings: Settings, stack: ExitStack, control: Control, reporter: Reporter) -> None:
         self.sinks: list[Sink] = []
-        self._asides: list[Aside] = []
+        self._complete: list[Aside] = []
         self._settings, self._stack, self._control, self._reporter = settings, stack, control, reporter
         self._error: Exception | None = None
 
-    def add(self, sink: Sink, name: str, *, capacity: int = MOST_LINES, ends_loop: bool = False) -> None:
-        """Give `sink` the answers. With `ends_loop`, there is nothing to go on for without it."""
+    def add(self, line: Line, name: str, *, newest_only: bool = False, ends_loop: bool = False) -> None:
+        """Give `line` the answers: all of them, unless `newest_only`. With `ends_loop`, there is nothing to go on
+        for without it."""
         aside = Aside(
-            sink,
+            line,
             name,
             self._reporter,
-            capacity=capacity,
+            capacity=1 if newest_only else MOST_LINES,
             every=self._settings.manner.every_frame,
+            given_up=lambda: self._control.ending is not None,
             at_failure=self._end if ends_loop else None,
         )
-        self._asides.append(self._stack.enter_context(aside))
-        self.sinks.append(aside)
+        self.sinks.append(self._stack.enter_context(aside))
+        if not newest_only:
+            self._complete.append(aside)
 
     def screen(self, engine: Engine, recorder: Recorder | None) -> Sink | None:
         """What draws for a person, in a window or for the recording; None if nobody asked for either."""
@@ -153,20 +164,24 @@ class _Outputs:
         self._reporter.say(KEYS)
         return LatencyScreen(window) if self._settings.measure_latency else Screen(window, recorder)
 
-    def failures(self) -> tuple[str, ...]:
-        """What failed on the way, in words. Raises what ended the loop."""
+    def raise_what_ended_it(self) -> None:
+        """Raise the error of a line that ended the loop, if one did."""
         if self._error is not None:
             raise self._error
-        for aside in self._asides:
-            if aside.dropped and aside.name != "--on-change":
-                self._reporter.warn(
-                    f"{aside.name} was too slow for {aside.dropped} answers, which are missing there"
-                )
-        return tuple(f"{aside.name}: {aside.failure}" for aside in self._asides if aside.failure is not None)
+
+    def failures(self) -> tuple[str, ...]:
+        """What is not complete, in words."""
+        told = []
+        for aside in self._complete:
+            if aside.failure is not None:
+                told.append(f"{aside.name}: {aside.failure}")
+            elif aside.dropped:
+                told.append(f"{aside.name} was too slow for {aside.dropped} answers")
+        return tuple(told)
 
     def _end(self, error: Exception) -> None:
         self._error = error
-        self._control.ending = "quit"
+        self._control.end("quit")
 
 
 def _capture(source: FrameSource, settings: Settings, reporter: Reporter) -> Capture:

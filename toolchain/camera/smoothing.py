@@ -37,20 +37,22 @@ def is_plain(seen: Look) -> bool:
 class Smoother:
     """An exponential average of logits over time, however unevenly the frames come; it begins anew at each cut.
 
-    `temperature` is the card's. A `time_constant_s` of 0 leaves every answer as it is.
+    A `time_constant_s` of 0 leaves every answer as it is.
     """
 
-    def __init__(self, temperature: float, time_constant_s: float = TIME_CONSTANT_S) -> None:
-        self._temperature = temperature
+    def __init__(self, time_constant_s: float = TIME_CONSTANT_S) -> None:
         self._time_constant_s = time_constant_s
         self._logits: NDArray[np.float32] | None = None
         self._time_s = 0.0
         self._seen: Look | None = None
 
-    def __call__(self, logits: NDArray[np.float32], time_s: float, seen: Look | None = None) -> Answer:
+    def __call__(
+        self, logits: NDArray[np.float32], temperature: float, time_s: float, seen: Look | None = None
+    ) -> Answer:
         """Average in the logits, float32 [classes], of the frame at `time_s`; the answer is a batch of one.
 
-        `seen` is what the frame looks like: across a cut, an average would be of two scenes and of neither.
+        `temperature` is the card's. `seen` is what the frame looks like: across a cut, an average would be of two
+        scenes and of neither.
         """
         if self._logits is None or self._time_constant_s <= 0 or self._is_cut(seen):
             self._logits = logits
@@ -60,7 +62,7 @@ class Smoother:
             self._logits = (self._logits + share * (logits - self._logits)).astype(np.float32)
         self._time_s = time_s
         self._seen = seen
-        scaled = self._logits / self._temperature
+        scaled = self._logits / temperature
         exponentials = np.exp(scaled - scaled.max())
         probabilities = (exponentials / exponentials.sum()).astype(np.float32)
         return Answer(self._logits[None], probabilities[None])

@@ -22,11 +22,13 @@ from toolchain.camera.frames import USUAL_FPS, BgrImage, Frame, SourceLostError
 from toolchain.camera.pacing import Clock, Pacer
 from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.preprocess import read as read_image
-from toolchain.progress import Reporter
+from toolchain.progress import Reporter, Silent
 
 PLAUSIBLE_FPS = (1.0, 240.0)
 MOST_SKIPPED_S = 0.5
 """Seconds of a clip that are skipped at once to catch up."""
+MOST_SHORT = 0.95
+"""Share of the frames that a clip says it has which it must have to count as whole."""
 MOST_CORRUPT = 10
 """Frames in a row that cannot be had or decoded before the source counts as lost."""
 OLDEST_S = 1.0
@@ -101,7 +103,9 @@ class ClipSource:
 
     live = False
 
-    def __init__(self, name: str, capture: cv2.VideoCapture, clock: Clock, *, paced: bool) -> None:
+    def __init__(
+        self, name: str, capture: cv2.VideoCapture, clock: Clock, *, paced: bool, reporter: Reporter | None = None
+    ) -> None:
         self.name = name
         self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS))
         self.given = _given(capture)
@@ -110,6 +114,8 @@ class ClipSource:
         self._pacer = Pacer(clock) if paced else None
         self._stopped = Event()
         self._number = 0
+        self._reporter = reporter or Silent()
+        self._expected = capture.get(cv2.CAP_PROP_FRAME_COUNT)
         whole, first = capture.read()
         self._ahead: Any = first
         if not whole:
@@ -144,6 +150,10 @@ class ClipSource:
             return bgr
         whole, bgr = self._capture.read()
         if not whole:
+            # Formats may be wrong about their length by some frames.
+            if self._number < MOST_SHORT * self._expected - self.fps:
+                cut = f"after {self._number} of {self._expected:.0f} frames"
+                self._reporter.warn(f"{self.name} ends {cut}; the file may be cut off")
             return None
         if self._pacer:
             bgr = self._caught_up(self._pacer, bgr)

@@ -100,7 +100,7 @@ class Window:
         self._pygame.display.flip()
 
     def _quit(self) -> None:
-        self._control.ending = "quit"
+        self._control.end("quit")
 
     def _pause(self) -> None:
         self._control.paused = not self._control.paused

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import hmac
 import secrets
 from collections import Counter
@@ -72,9 +71,10 @@ class Guard:
     def __init__(self, app: ASGIApp, *, token: str | None, names: Collection[str], port: int) -> None:
         self._app = app
         self._token = token.encode() if token else None
-        # Cookies are for a host, whatever the port. Not the token itself: servers of other ports get to see it.
+        # Cookies are for a host, whatever the port. Nothing of the token is in it: servers of other ports get to
+        # see it, and a short token could be guessed by way of it.
         self._cookie_name = f"edgetl-{port}"
-        self._cookie = hmac.new(self._token or b"", b"edgetl camera, cookie", hashlib.sha256).hexdigest()
+        self._cookie = make_token()
         self._names = names
         self._wrong: Counter[str] = Counter()
 
@@ -96,10 +96,10 @@ class Guard:
     async def _refusal_by_token(self, scope: Scope, headers: Headers) -> Response | None:
         assert self._token
         address = scope["client"][0] if scope.get("client") else ""
-        if self._wrong[address] >= MOST_WRONG or self._wrong.total() >= MOST_WRONG_OF_ALL:
-            return _page("Too many wrong tokens.", 429, {"Retry-After": "1"})
         if _same(Request(scope).cookies.get(self._cookie_name), self._cookie.encode()):
             return None
+        if self._wrong[address] >= MOST_WRONG or self._wrong.total() >= MOST_WRONG_OF_ALL:
+            return _page("Too many wrong tokens.", 429, {"Retry-After": "1"})
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             if _same(bearer.strip(), self._token):
