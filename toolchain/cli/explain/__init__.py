@@ -1,0 +1,10 @@
+"""`edgetl explain`: what a network looks for, where it looks, and what fools it."""
+
+from __future__ import annotations
+
+from toolchain.cli import COMMANDS, LazyGroup
+
+SUMMARIES: dict[str, str] = {}
+"""Name and one-line help; the help stands here so that `edgetl explain --help` imports no command."""
+
+command = LazyGroup(name="explain", package="toolchain.cli.explain", summaries=SUMMARIES, help=COMMANDS["explain"])
