@@ -29,7 +29,7 @@ NEEDS = ("jinja2", "matplotlib")
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the page. `name` is that of its file, to which `.png` is added; `image` is uint8 RGB.
+    """A picture of the page. `name` is that of its file, to which `.png` is added (see `stems`); `image` is uint8 RGB.
 
     It is shown `zoom` times as large as it is, without smoothing. `facts` stand below it.
     """
@@ -120,20 +120,14 @@ def write(folder: Path, page: Page) -> list[str]:
 
     A picture shown in two sections is written once. Without the extra `report` there is no page (see `has_page`).
     """
-    names: dict[int, str] = {}
-    shown: dict[int, str] = {}
-    for section in page.sections:
-        for picture in section.pictures:
-            if id(picture) in names:
-                continue
-            data, suffix = (
-                (picture.data, ".gif") if isinstance(picture, Animation) else (as_png(picture.image), ".png")
-            )
-            name = _free_name(picture.name, suffix, names.values())
-            files.write_bytes(folder / name, data)
-            names[id(picture)] = name
-            kind = suffix.removeprefix(".")
-            shown[id(picture)] = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    pictures = list({id(one): one for section in page.sections for one in section.pictures}.values())
+    names, sources = {}, {}
+    for picture, stem in zip(pictures, stems([one.name for one in pictures]), strict=True):
+        kind = "gif" if isinstance(picture, Animation) else "png"
+        data = picture.data if isinstance(picture, Animation) else as_png(picture.image)
+        names[id(picture)] = f"{stem}.{kind}"
+        sources[id(picture)] = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        files.write_bytes(folder / names[id(picture)], data)
     if not has_page():
         return list(names.values())
     from toolchain.page import write_page
@@ -141,7 +135,7 @@ def write(folder: Path, page: Page) -> list[str]:
     content = {
         "page": page,
         "version": __version__,
-        "source": lambda picture: shown[id(picture)],
+        "source": lambda picture: sources[id(picture)],
         "file": lambda picture: names[id(picture)],
         "is_picture": lambda picture: isinstance(picture, Picture),
         "number": _number,
@@ -169,15 +163,19 @@ def _free_folder(kind: str) -> Path:
     return folder
 
 
-def _free_name(wanted: str, suffix: str, taken: Any) -> str:
-    """A name that every file system takes: classes may be called anything."""
-    stem = re.sub(r"[^\w.-]+", "_", wanted).strip("._")[:80] or "picture"
-    folded = {name.casefold() for name in taken}
-    number, name = 1, f"{stem}{suffix}"
-    while name.casefold() in folded:
-        number += 1
-        name = f"{stem}-{number}{suffix}"
-    return name
+def stems(names: Sequence[str]) -> list[str]:
+    """Names of files, without suffix, for classes or photographs called anything: each another, whatever the letters'
+    case, and such as every file system takes.
+    """
+    found: list[str] = []
+    for wanted in names:
+        plain = re.sub(r"[^\w.-]+", "_", wanted).strip("._")[:80] or "picture"
+        number, stem = 1, plain
+        while stem.casefold() in {one.casefold() for one in found}:
+            number += 1
+            stem = f"{plain}-{number}"
+        found.append(stem)
+    return found
 
 
 def _number(cell: str) -> float | None:
