@@ -29,7 +29,7 @@ NEEDS = ("jinja2", "matplotlib")
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the page. `name` is that of its file, to which `.png` is added (see `stems`); `image` is uint8 RGB.
+    """A picture of the page, `image` uint8 RGB. Its file is called `name` (see `stems`) with `.png` added.
 
     It is shown `zoom` times as large as it is, without smoothing. `facts` stand below it.
     """
@@ -164,8 +164,9 @@ def _free_folder(kind: str) -> Path:
 
 
 def stems(names: Sequence[str]) -> list[str]:
-    """Names of files, without suffix, for classes or photographs called anything: each another, whatever the letters'
-    case, and such as every file system takes.
+    """Names of files, without suffix, for classes or photographs that are called anything.
+
+    Each is another, even where the case of letters does not count, and a name that file systems take.
     """
     found: list[str] = []
     for wanted in names:

@@ -11,16 +11,28 @@ from toolchain.preprocess import Image
 Heat = NDArray[np.float32]
 """float32 [height, width], none negative; sums to 1, or to 0 where nothing speaks for the class."""
 
+EMPHASIS = 2
 FLOOR = 0.25
 """How bright the picture is under no heat at all."""
 
 
 def as_heat(values: NDArray[np.floating]) -> Heat:
-    """What of `values` [height, width] speaks for the class, its positive part, as weights that sum to 1."""
-    positive = np.maximum(values, 0).astype(np.float64)
+    """What of `values` [height, width] speaks for the class, its positive part, as weights that sum to 1.
+
+    Values count squared: faint ones, all over a large background, would otherwise add up to as much as the animal.
+    """
+    positive = np.maximum(values, 0).astype(np.float64) ** EMPHASIS
     total = float(positive.sum())
     heat: Heat = (positive / total if total > 0 else positive).astype(np.float32)
     return heat
+
+
+def as_sixteen_bits(heat: Heat) -> bytes:
+    """The heat itself as a grey PNG of 16 bits: 65535 is the hottest, 0 none."""
+    strength = heat / heat.max() if heat.max() > 0 else heat
+    done, data = cv2.imencode(".png", np.rint(65535 * strength).astype(np.uint16))
+    assert done
+    return data.tobytes()
 
 
 def overlay(picture: Image, heat: Heat) -> Image:

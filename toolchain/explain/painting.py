@@ -12,7 +12,7 @@ Parametrisation = Literal["fourier", "pixels"]
 
 COLOURS = ((0.568, 0.180, 0.047), (0.581, -0.005, -0.099), (0.582, -0.170, 0.053))
 """Rows R, G, B; columns light, warm against cold, green against magenta. The square root of the covariance of
-colours in 436 photographs of the pets, scaled: a step of the optimiser changes lightness most, as photographs do."""
+colours in 436 photographs of the pets, scaled: a step of the optimiser changes lightness most, as in photographs."""
 
 START = 0.01
 
@@ -21,8 +21,8 @@ class Waves(nn.Module):
     """A picture as the strength of its waves, long ones counting more: broad shapes move first, as in photographs.
 
     Olah, Mordvintsev, Schubert: *Feature Visualization*, Distill 2017. The call gives float32 RGB
-    [1, 3, height, width], 0 to 1. Waves count as their length to the power of `decay`; in photographs their strength
-    grows with the length, which is `decay` 1.
+    [1, 3, height, width], 0 to 1. Waves count as their length to the power of `decay`; in photographs they are as
+    strong as they are long, which is `decay` 1.
     """
 
     scale: Tensor
