@@ -52,8 +52,8 @@ def ideal_page(name: str, ideals: Sequence[Ideal], gifs: Sequence[bytes], settin
             f"Noise, changed step by step until the network takes it for {_listed([one.label for one in ideals])}: "
             f"with probability {share(min(sure))}{' or more' if len(sure) > 1 else ''}, and {share(min(after))} "
             "after a move by 5 pixels and JPEG.",
-            "Shapes, colours and textures that appear here are those that the network knows the class by. What is not "
-            "part of the animal, such as grass or a hand, is what it learned beside it from its photographs.",
+            "Shapes, colours and textures that appear here are those that the network knows the class by. What does "
+            "not belong to the thing itself, such as grass or a hand, was in its photographs, and was learned too.",
         ],
         sections,
         settings,
@@ -90,12 +90,11 @@ def _curves(ideals: Sequence[Ideal]) -> Section:
     from toolchain.explain.plots import curves
 
     steps = list(range(1, len(ideals[0].loss) + 1))
+    losses = {one.label: (steps, one.loss) for one in ideals}
+    logits = {one.label: (steps, one.logit) for one in ideals}
     plots = [
-        curves(name, title, {one.label: (steps, values(one)) for one in ideals}, "step", label)
-        for name, title, label, values in (
-            ("loss", "Loss, by step", "loss", lambda one: one.loss),
-            ("logit", "Logit of the class, by step", "logit of the class", lambda one: one.logit),
-        )
+        curves("loss", "Loss, by step", losses, "step", "loss"),
+        curves("logit", "Logit of the class, by step", logits, "step", "logit of the class"),
     ]
     text = "Of the view that the network saw in each step. The loss jumps where the view becomes larger."
     return Section("Course of the descent", text, plots=plots)
@@ -110,16 +109,16 @@ def features_page(
         layer = maps.layer
         channels = ", ".join(str(one.channel) for one in maps.strongest)
         text = (
-            f"{layer.kind}, {layer.channels} maps of {layer.height} x {layer.width}, of which {maps.silent} see nothing "
-            f"here. Shown, the strongest first: {channels}."
+            f"{layer.kind}, {layer.channels} maps of {layer.height} x {layer.width}, of which {maps.silent} see "
+            f"nothing here. Shown, the strongest first: {channels}."
         )
         sections.append(Section(layer.name, text, [Picture(layer.name, sheet)]))
     return Page(
         f"What {name} sees in a picture",
         [
-            "Early layers answer to edges and colours where they are; late ones to parts of things, more coarsely, and "
-            "hardly care where.",
-            "Each map is as bright as its own largest value; black is 0 or less, which goes no further in the network.",
+            "Early layers answer to edges and colours, exactly where they are; late ones to parts of things, and only "
+            "roughly where.",
+            "Each map is drawn up to its own largest value, the brightest; black is 0 or less.",
         ],
         sections,
         settings,
@@ -146,8 +145,8 @@ def why_page(name: str, answers: Mapping[str, Why], settings: Mapping[str, Any])
         f"Where {name} looked",
         [
             "Bright is what spoke for the class.",
-            f"The probability of the class with the hottest {share(HOTTEST)} of the picture covered, or all but that, says "
-            "whether the map is to be believed: the first should fall, the second stay.",
+            f"Whether a map is to be believed: with the hottest {share(HOTTEST)} of the picture covered, the probability "
+            "of the class should fall; with all else covered, it should stay.",
         ],
         sections,
         settings,

@@ -12,7 +12,7 @@ Parametrisation = Literal["fourier", "pixels"]
 
 COLOURS = ((0.568, 0.180, 0.047), (0.581, -0.005, -0.099), (0.582, -0.170, 0.053))
 """Rows R, G, B; columns light, warm against cold, green against magenta. The square root of the covariance of
-colours in 436 photographs of the pets, scaled: a step of the optimiser changes lightness most, as in photographs."""
+colours in 436 photographs of the pets, scaled: a step of the optimiser changes lightness most, as in them."""
 
 START = 0.01
 

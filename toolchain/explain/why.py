@@ -1,4 +1,4 @@
-"""Where a network looked when it named a photograph, and whether that is what its answer hangs on. No torch in here."""
+"""Where a network looked when it named a photograph, and whether its answer hangs on that. No torch in here."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from toolchain.explain.ideal import Ideal
+    from toolchain.progress import Task
 
 SURE = 0.99
 HOLDS = 0.5
@@ -39,8 +41,8 @@ def _octaves(context: click.Context, parameter: click.Parameter, value: str | No
 @click.command(
     help="""Draw what a network takes for the ideal picture of a class.
 
-RUN is the folder of a run; without it, the breeds that come with edgetl are drawn. Noise is changed step by step until
-the network is sure to see the class; what it knows the class by becomes visible."""
+RUN is the folder of a run; without it, the breeds that come with edgetl are drawn. Noise is changed step by step
+until the network is sure to see the class; what it knows the class by becomes visible."""
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
 @click.option("--class", "names", metavar="NAME", multiple=True, required=True, help="May be given several times.")
@@ -79,11 +81,8 @@ def command(
             for index in indices:
                 label = subject.labels[index]
                 start = time.perf_counter()
-                ideals.append(
-                    ideal(
-                        subject, index, settings, lambda logit, name=label: task.advance(1, f"{name} {logit:.0f}")
-                    )
-                )
+                told = partial(_tell, task, label)
+                ideals.append(ideal(subject, index, settings, told))
                 seconds.append(time.perf_counter() - start)
         gifs = [as_gif(one.frames) for one in ideals] if gif else []
         how = {"command": shlex.join(["edgetl", *sys.argv[1:]]), "model": subject.model, **asdict(settings)}
@@ -112,6 +111,10 @@ def command(
         ],
     }
     console.result(document, _table(ideals), escape(f"{target}: {', '.join(written)}"))
+
+
+def _tell(task: Task, label: str, logit: float) -> None:
+    task.advance(1, f"{label}, logit {logit:.0f}")
 
 
 def _table(ideals: Sequence[Ideal]) -> Table:

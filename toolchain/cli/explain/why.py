@@ -26,8 +26,8 @@ READY_MADE = "ready-made"
     help="""Show where a network looked when it named a photograph.
 
 MODEL is the folder of a run, a model file that `edgetl export` wrote, or the word ready-made: the breeds that come
-with edgetl. A run is asked by its gradients (Grad-CAM) and by covering parts of the picture (occlusion); a model file
-by covering alone, as it is deployed: int8, OpenVINO. IMAGE may be a folder or a pattern such as 'photos/*.jpg'."""
+with edgetl. A run is asked by its gradients (Grad-CAM) and by covering parts of the picture (occlusion); a model
+file by covering alone, as it is deployed: int8, OpenVINO. IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
