@@ -38,16 +38,18 @@ class _LogOdds(nn.Module):
         return (chosen - others.logsumexp(1))[:, None]
 
 
-def grad_cam(subject: Subject, picture: Image, class_index: int) -> Heat:
-    """How much the last maps speak for a class, weighted by the gradient of its log-odds, enlarged to the picture.
+def grad_cam(
+    subject: Subject, picture: Image, class_index: int, *, block: int = -1, enlarged: int = ENLARGED
+) -> Heat:
+    """How much the maps after a block speak for a class, weighted by the gradient of its log-odds.
 
-    `picture` is uint8 RGB of the network's size.
+    `picture` is uint8 RGB of the network's size; `block` counts as `toolchain.backbones.blocks_of` does.
     """
-    layer = blocks_of(subject.network)[-1]
+    layer = blocks_of(subject.network)[block]
     cam = LayerGradCam(_LogOdds(subject.network, class_index), layer)
     # The weights are frozen; the graph hangs on the picture.
     images = nn.functional.interpolate(
-        normalised(torch.from_numpy(picture)[None]), scale_factor=ENLARGED, mode="bilinear", align_corners=False
+        normalised(torch.from_numpy(picture)[None]), scale_factor=enlarged, mode="bilinear", align_corners=False
     ).requires_grad_()
     maps: Tensor = cam.attribute(images, target=0)
     sized = nn.functional.interpolate(maps.detach(), picture.shape[:2], mode="bilinear", align_corners=False)

@@ -52,8 +52,8 @@ def ideal_page(name: str, ideals: Sequence[Ideal], gifs: Sequence[bytes], settin
             f"Noise, changed step by step until the network takes it for {_listed([one.label for one in ideals])}: "
             f"with probability {share(min(sure))}{' or more' if len(sure) > 1 else ''}, and {share(min(after))} "
             "after a move by 5 pixels and JPEG.",
-            "Shapes, colours and textures that appear here are those that the network knows the class by. What does "
-            "not belong to the thing itself, such as grass or a hand, was in its photographs, and was learned too.",
+            "Shapes, colours and textures that appear here are those that the network knows the class by. What "
+            "does not belong to the thing itself, such as grass or a hand, was in its photographs, and was learned too.",
         ],
         sections,
         settings,
@@ -116,8 +116,8 @@ def features_page(
     return Page(
         f"What {name} sees in a picture",
         [
-            "Early layers answer to edges and colours, exactly where they are; late ones to parts of things, and only "
-            "roughly where.",
+            "Early layers answer to edges and colours, exactly where they are; late ones to parts of things, and "
+            "only roughly where.",
             "Each map is drawn up to its own largest value, the brightest; black is 0 or less.",
         ],
         sections,
@@ -145,8 +145,8 @@ def why_page(name: str, answers: Mapping[str, Why], settings: Mapping[str, Any])
         f"Where {name} looked",
         [
             "Bright is what spoke for the class.",
-            f"Whether a map is to be believed: with the hottest {share(HOTTEST)} of the picture covered, the probability "
-            "of the class should fall; with all else covered, it should stay.",
+            f"Whether a map is to be believed: with the hottest {share(HOTTEST)} of the picture covered, the "
+            "probability of the class should fall; with all else covered, it should stay.",
         ],
         sections,
         settings,
