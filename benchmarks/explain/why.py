@@ -2,10 +2,10 @@
 
     EDGETL_DATA=FOLDER python benchmarks/explain/why.py --out benchmarks/explain/results/why.csv
 
-The pets' trimaps say which pixels are animal, border or background. For test photographs that have one, drawn by the
-seed, a row says which share of a map's weight lies on the animal: strictly (border counts as outside) and with the
-border. `chance` is the animal's share of the picture: what a map that knows nothing would have. `plain` is the share
-before weights are squared (see `toolchain.explain.heat`). The class asked about is the one that the network answers.
+The pets' trimaps say which pixels are animal, border or background. For test photographs that have one, drawn by
+the seed, a row says which share of a map's weight lies on the animal: strictly (border counts as outside) and with
+the border. `chance` is the animal's share of the picture: what a map that knows nothing would have. `plain` is the
+share before weights are squared (see `toolchain.explain.heat`). The class asked about is the network's answer.
 
     --grid    also tries what was chosen: patch and stride of occlusion; block and enlargement of Grad-CAM
 """

@@ -94,8 +94,13 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
     made = [parent for parent in target.parents if not parent.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise BadInputError(
+            f"{target} cannot be written: {error.strerror}", "Name a folder that can, with --out."
+        ) from None
     done = False
     try:
         yield beside, target

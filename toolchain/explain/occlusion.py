@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -62,7 +63,8 @@ def occlusion(
     for square, value in zip(squares, covered, strict=True):
         falls[square] += whole - value
         counts[square] += 1
-    return as_heat(falls / np.maximum(counts, 1))
+    smooth = cv2.GaussianBlur(falls / np.maximum(counts, 1), (0, 0), stride / 2)  # squares leave stairs
+    return as_heat(smooth)
 
 
 def log_odds(logits: Logits, class_index: int) -> NDArray[np.float64]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from toolchain.explain.gallery import Animation, Page, Picture, Section, Table, has_page, stems
 from toolchain.explain.heat import overlay
-from toolchain.explain.why import HOTTEST, Why
+from toolchain.explain.why import Why
 from toolchain.preprocess import Image
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def ideal_page(name: str, ideals: Sequence[Ideal], gifs: Sequence[bytes], settin
             f"with probability {share(min(sure))}{' or more' if len(sure) > 1 else ''}, and {share(min(after))} "
             "after a move by 5 pixels and JPEG.",
             "Shapes, colours and textures that appear here are those that the network knows the class by. What "
-            "does not belong to the thing itself, such as grass or a hand, was in its photographs, and was learned too.",
+            "does not belong to the thing itself, such as grass or a hand, was in its photographs and was learned.",
         ],
         sections,
         settings,
@@ -132,9 +132,9 @@ def why_page(name: str, answers: Mapping[str, Why], settings: Mapping[str, Any])
         pictures = [Picture(file, one.picture, "what the network saw")]
         for look in one.looks:
             facts = {
-                "half of the heat in": f"{share(look.area_of_half)} of the picture",
-                "hottest fifth covered": share(look.without_hottest),
-                "only hottest fifth left": share(look.only_hottest),
+                "half the heat in": share(look.area_of_half),
+                "fifth covered": share(look.without_hottest),
+                "fifth alone": share(look.only_hottest),
             }
             pictures.append(Picture(f"{file}-{look.method}", overlay(one.picture, look.heat), look.method, facts))
         text = f"Named {one.label}, with probability {share(one.probability)}."
@@ -145,8 +145,9 @@ def why_page(name: str, answers: Mapping[str, Why], settings: Mapping[str, Any])
         f"Where {name} looked",
         [
             "Bright is what spoke for the class.",
-            f"Whether a map is to be believed: with the hottest {share(HOTTEST)} of the picture covered, the "
-            "probability of the class should fall; with all else covered, it should stay.",
+            "Whether a map is to be believed: once the hottest fifth of the picture is covered, the probability of "
+            "the class should fall; with that fifth alone and all else covered, it should stay. Below each map, "
+            "too: the share of the picture that holds half of the heat.",
         ],
         sections,
         settings,
