@@ -29,7 +29,7 @@ NEEDS = ("jinja2", "matplotlib")
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of the page. `name` is that of its file, to which `.png` is added; `image` is uint8 RGB.
+    """A picture of the page, `image` uint8 RGB. Its file is called `name` (see `stems`) with `.png` added.
 
     It is shown `zoom` times as large as it is, without smoothing. `facts` stand below it.
     """
@@ -94,8 +94,13 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
     made = [parent for parent in target.parents if not parent.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise BadInputError(
+            f"{target} cannot be written: {error.strerror}", "Name a folder that can, with --out."
+        ) from None
     done = False
     try:
         yield beside, target
@@ -120,20 +125,14 @@ def write(folder: Path, page: Page) -> list[str]:
 
     A picture shown in two sections is written once. Without the extra `report` there is no page (see `has_page`).
     """
-    names: dict[int, str] = {}
-    shown: dict[int, str] = {}
-    for section in page.sections:
-        for picture in section.pictures:
-            if id(picture) in names:
-                continue
-            data, suffix = (
-                (picture.data, ".gif") if isinstance(picture, Animation) else (as_png(picture.image), ".png")
-            )
-            name = _free_name(picture.name, suffix, names.values())
-            files.write_bytes(folder / name, data)
-            names[id(picture)] = name
-            kind = suffix.removeprefix(".")
-            shown[id(picture)] = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    pictures = list({id(one): one for section in page.sections for one in section.pictures}.values())
+    names, sources = {}, {}
+    for picture, stem in zip(pictures, stems([one.name for one in pictures]), strict=True):
+        kind = "gif" if isinstance(picture, Animation) else "png"
+        data = picture.data if isinstance(picture, Animation) else as_png(picture.image)
+        names[id(picture)] = f"{stem}.{kind}"
+        sources[id(picture)] = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        files.write_bytes(folder / names[id(picture)], data)
     if not has_page():
         return list(names.values())
     from toolchain.page import write_page
@@ -141,7 +140,7 @@ def write(folder: Path, page: Page) -> list[str]:
     content = {
         "page": page,
         "version": __version__,
-        "source": lambda picture: shown[id(picture)],
+        "source": lambda picture: sources[id(picture)],
         "file": lambda picture: names[id(picture)],
         "is_picture": lambda picture: isinstance(picture, Picture),
         "number": _number,
@@ -169,15 +168,20 @@ def _free_folder(kind: str) -> Path:
     return folder
 
 
-def _free_name(wanted: str, suffix: str, taken: Any) -> str:
-    """A name that every file system takes: classes may be called anything."""
-    stem = re.sub(r"[^\w.-]+", "_", wanted).strip("._")[:80] or "picture"
-    folded = {name.casefold() for name in taken}
-    number, name = 1, f"{stem}{suffix}"
-    while name.casefold() in folded:
-        number += 1
-        name = f"{stem}-{number}{suffix}"
-    return name
+def stems(names: Sequence[str]) -> list[str]:
+    """Names of files, without suffix, for classes or photographs that are called anything.
+
+    Each is another, even where the case of letters does not count, and a name that file systems take.
+    """
+    found: list[str] = []
+    for wanted in names:
+        plain = re.sub(r"[^\w.-]+", "_", wanted).strip("._")[:80] or "picture"
+        number, stem = 1, plain
+        while stem.casefold() in {one.casefold() for one in found}:
+            number += 1
+            stem = f"{plain}-{number}"
+        found.append(stem)
+    return found
 
 
 def _number(cell: str) -> float | None:
