@@ -70,9 +70,9 @@ class Preprocess:
         return np.ascontiguousarray(scaled[top : top + self.height, left : left + self.width])
 
     def scaled(self, image: Image) -> tuple[Image, int, int]:
-        """The whole picture at the network's scale, and the row and column at which the network's input begins in it.
+        """The whole picture at the network's scale, and the row and column where the network's input begins in it.
 
-        It stays what it is when it goes through here again.
+        It stays as it is when it goes through here again.
         """
         if self.resize == "squash":
             return self._scaled(image, self.width, self.height), 0, 0

@@ -1,10 +1,10 @@
 """Pictures that fool a network, by its own gradients.
 
 FGSM is one step along the gradient's signs (Goodfellow, Shlens, Szegedy: *Explaining and Harnessing Adversarial
-Examples*, 2015); PGD takes several smaller ones from a random start and comes back within the budget after each (Madry
-et al.: *Towards Deep Learning Models Resistant to Adversarial Attacks*, 2018). Both climb the cross-entropy. Here the
-steps add up without rounding, while every gradient is that of a picture of bytes (`toolchain.explain.whole_pixels`):
-the best picture that the network was asked about is the one that is saved.
+Examples*, 2015); PGD takes several smaller ones from a random start and comes back within the budget after each
+(Madry et al.: *Towards Deep Learning Models Resistant to Adversarial Attacks*, 2018). Both climb the cross-entropy.
+Here the steps add up without rounding, while every gradient is that of a picture of bytes
+(`toolchain.explain.whole_pixels`): the best picture that the network was asked about is the one that is saved.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Attacked:
     """What an attack made of pictures, in their order.
 
     `original` and `pixels` are uint8 [n, height, width, 3], `before` and `after` float32 [n, classes] probabilities
-    of them, in that network. `leave` int64 [n] are the classes that the answer should not be, `target` int64 [n] those
-    that it should be, or None. `margin` float32 [n] is by how many logits that is so (or not, below 0).
+    of them, in that network. `leave` int64 [n] are the classes that the answer should not be, `target` int64 [n]
+    those that it should be, or None. `margin` float32 [n] is by how many logits that is so (or not, below 0).
     """
 
     original: NDArray[np.uint8]
@@ -73,17 +73,20 @@ class Attacked:
     @property
     def change(self) -> NDArray[np.int16]:
         """What was added to `original`, int16 [n, height, width, 3]."""
-        return self.pixels.astype(np.int16) - self.original.astype(np.int16)
+        change: NDArray[np.int16] = self.pixels.astype(np.int16) - self.original.astype(np.int16)
+        return change
 
     @property
     def largest(self) -> NDArray[np.int64]:
         """[n]: the most that a value changed, in 1/255."""
-        return np.abs(self.change).max((1, 2, 3)).astype(np.int64)
+        largest: NDArray[np.int64] = np.abs(self.change).max((1, 2, 3)).astype(np.int64)
+        return largest
 
     @property
     def length(self) -> NDArray[np.float64]:
         """[n]: the length of the change in L2, in 1/255."""
-        return np.sqrt(np.square(self.change.astype(np.float64)).sum((1, 2, 3)))
+        lengths: NDArray[np.float64] = np.sqrt(np.square(self.change.astype(np.float64)).sum((1, 2, 3)))
+        return lengths
 
 
 def largest_budget(norm: Norm, height: int, width: int) -> int:
@@ -103,9 +106,9 @@ def attack(
 ) -> Attacked:
     """Change pictures within a budget so that the answer is `target`, or without one, not what it is now.
 
-    `pixels` is uint8 [n, height, width, 3], what the network's preprocessing gives. `budget` is in steps of 1/255, one
-    for all or one for each, and so is the class `target`. `leave` are the classes that the answer should not be any
-    more, when those are not the present answers. Raises BadInputError for a budget or a manner that cannot be.
+    `pixels` is uint8 [n, height, width, 3], what the network's preprocessing gives. `budget` is in steps of 1/255,
+    one for all or one for each, and so is the class `target`. `leave` are the classes that the answer should not be
+    any more, when those are not the present answers. Raises BadInputError for a budget or a manner that cannot be.
     """
     manner = manner or Manner()
     count, height, width = pixels.shape[:3]

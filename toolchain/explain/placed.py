@@ -1,8 +1,8 @@
 """Pixels of the network's input, put back into their photograph so that preprocessing finds them again.
 
-Where `shortest_edge` is larger than the crop, a saved picture of the crop's size would be scaled up before the crop is
-cut out of it, and what was changed in it would be blurred. So what is saved is the whole photograph at the network's
-scale: preprocessing leaves it as large as it is, and cuts out the very pixels.
+Where `shortest_edge` is larger than the crop, a saved picture of the crop's size would be scaled up before the crop
+is cut out of it, and what was changed in it would be blurred. So what is saved is the whole photograph at the
+network's scale: preprocessing leaves it as large as it is, and cuts out the very pixels.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ class Placed:
     @property
     def pixels(self) -> Image:
         """What the network sees, uint8 [height, width, 3]."""
-        return self.whole[self.top : self.top + self.height, self.left : self.left + self.width]
+        pixels: Image = self.whole[self.top : self.top + self.height, self.left : self.left + self.width]
+        return pixels
 
     def with_pixels(self, pixels: Image) -> Image:
         """The photograph in which the network sees `pixels`."""
-        changed = self.whole.copy()
+        changed: Image = self.whole.copy()
         changed[self.top : self.top + self.height, self.left : self.left + self.width] = pixels
         return changed
 

@@ -1,7 +1,7 @@
 """Changes of pictures that a file can hold: whole steps of 1/255, no larger than a budget.
 
-A picture is stored as bytes. A change that lies between them is rounded away when it is saved, and with it, often, all
-that it did to the network. So what is asked of the network here is always a picture of bytes.
+A picture is stored as bytes. A change that lies between them is rounded away when it is saved, and with it, often,
+all that it did to the network. So what is asked of the network here is always a picture of bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 Norm = Literal["linf", "l2"]
-"""How large a change is: the most that any value changes, or the length of all changes together; in steps of 1/255."""
+"""How large a change is, in steps of 1/255: the most that any value changes, or the length of all together."""
 
 BISECTIONS = 18
 
