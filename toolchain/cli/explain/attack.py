@@ -88,7 +88,7 @@ accuracy is left, float and int8."""
     "--budgets",
     callback=_budgets,
     metavar="N,...",
-    help="For DATA. Default: 0,1,2,4,8; with --norm l2 32 times these.",
+    help="For DATA. Default: 0,1,2,4,8; 32 times these in l2.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/attack-1, -2, ...")
 @output_options
