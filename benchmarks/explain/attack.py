@@ -2,9 +2,9 @@
 
     python benchmarks/explain/attack.py RUN [--data pets] [--target Persian] [--limit 120] [--out FOLDER]
 
-RUN holds model.onnx and model.int8.onnx. Dogs of the test split that the run answers right are attacked with PGD at
-4/255 (L-infinity) and saved as PNG, whole photographs at the network's scale. Then nothing of edgetl is used any
-more: Pillow reads the files back, NumPy cuts out the centre, and ONNX Runtime runs both files. One CSV has a line for
+RUN holds model.onnx and model.int8.onnx. Dogs of the test split that the run answers right are attacked with PGD
+(L-infinity) and saved as PNG, whole photographs at the network's scale. Then nothing of edgetl is used any more:
+Pillow reads the files back, NumPy cuts out the centre, and ONNX Runtime runs both files. One CSV has a line for
 each photograph, the other what came of it, with the machine and the versions.
 """
 

@@ -221,12 +221,11 @@ def _first(start: Tensor, budget: Tensor, manner: Manner) -> Tensor:
     drawn = []
     for picture in start:
         content = zlib.crc32(picture.numpy().astype(np.uint8).tobytes())
-        generator = torch.Generator().manual_seed(manner.seed << 32 | content)
+        rng = np.random.default_rng([manner.seed, content])
         if manner.norm == "linf":
-            drawn.append(torch.rand(picture.shape, generator=generator) * 2 - 1)
+            noise = rng.uniform(-1, 1, picture.shape)
         else:
-            drawn.append(torch.randn(picture.shape, generator=generator))
-    noise = torch.stack(drawn)
-    if manner.norm == "l2":
-        noise = noise / length(noise) * 0.5
-    return project(noise * budget, start, budget, manner.norm)
+            noise = rng.standard_normal(picture.shape)
+            noise *= 0.5 / np.linalg.norm(noise)
+        drawn.append(torch.from_numpy(noise.astype(np.float32)))
+    return project(torch.stack(drawn) * budget, start, budget, manner.norm)

@@ -16,7 +16,10 @@ from toolchain.explain.subject import Subject
 from toolchain.explain.whole_pixels import Norm
 from toolchain.preprocess import Image
 
-UNITS: Mapping[Norm, str] = {"linf": "1/255 in each value", "l2": "1/255 in length (L2)"}
+AXES: Mapping[Norm, str] = {
+    "linf": "budget, 1/255 in each value",
+    "l2": "budget, 1/255 in length",
+}
 SHOWN = 3
 """Classes before, and after, whose probabilities are drawn."""
 
@@ -67,19 +70,25 @@ def one_page(subject: Subject, done: OneAttack, settings: Mapping[str, Any]) -> 
 def sentence(done: OneAttack) -> str:
     """What the attack came to, in the attacked run."""
     own = done.verdicts[0]
-    within = f"{done.budget} times {UNITS[done.manner.norm]}"
+    within = _within(done.budget, done.manner.norm)
     if bool(done.attacked.turned[0]):
         return (
             f"{own.before.label} ({own.before.probability:.3f}) became {own.after.label} "
-            f"({own.after.probability:.3f}) within {within}."
+            f"({own.after.probability:.3f}) {within}."
         )
-    return f"{own.before.label} could not be turned into {done.target or 'something else'} within {within}."
+    return f"{own.before.label} could not be turned into {done.target or 'something else'} {within}."
 
 
 def _smallest_sentence(done: OneAttack) -> str:
     if done.least is None:
         return "No budget did it."
-    return f"The smallest budget that did it is {done.least.budget} times {UNITS[done.manner.norm]}."
+    return f"The smallest budget that did it is {done.least.budget}/255."
+
+
+def _within(budget: int, norm: Norm) -> str:
+    if norm == "linf":
+        return f"while no value changed by more than {budget}/255"
+    return f"by a change no longer than {budget}/255 (L2, over all values)"
 
 
 def verdict_row(verdict: Verdict) -> tuple[str, ...]:
@@ -112,7 +121,7 @@ def many_page(
     if has_page():
         from toolchain.explain.plots import curves
 
-        budget = f"budget, times {UNITS[norm]}"
+        budget = AXES[norm]
         lines = lines_of(answering, curve, "top1")
         if lines:
             plots.append(curves("accuracy", "Accuracy against budget", lines, budget, "top-1", shares=True))

@@ -189,7 +189,7 @@ def _one(
     table = _table(("network", "before", "after", "turned", "at the smallest budget"), 5)
     for verdict in done.verdicts:
         table.add_row(*(escape(cell) for cell in verdict_row(verdict)))
-    smallest = f"smallest budget: {done.least.budget}" if done.least else "no budget turned it"
+    smallest = f"smallest budget: {done.least.budget}/255" if done.least else "no budget turned it"
     lines = (f"[bold]{escape(sentence(done))}[/bold]", smallest, escape(f"{place}: {', '.join(written)}"))
     console.result(document, table, *lines)
 
