@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -17,8 +18,11 @@ from toolchain.explain.whole_pixels import length, project, whole
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
-    return small_subject()
+def subject() -> Iterator[Subject]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more only get into each other's way on a network this small
+    yield small_subject()
+    torch.set_num_threads(threads)
 
 
 def _answers(subject: Subject, pixels: np.ndarray) -> np.ndarray:

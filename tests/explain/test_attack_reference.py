@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -25,8 +27,11 @@ class _Channels(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
-    return small_subject()
+def subject() -> Iterator[Subject]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more only get into each other's way on a network this small
+    yield small_subject()
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
