@@ -18,7 +18,7 @@ from toolchain.explain.statistics import Statistics
 from toolchain.explain.subject import Subject
 from toolchain.preprocess import Image, Preprocess
 
-QUICK = Settings(steps=80, octaves=(1.0,), natural=0, variation=1, jitter=0.02, turn=0, zoom=0)
+QUICK = Settings(steps=80, octaves=(1.0,), natural=0, variation=1, window=0, jitter=0.02, turn=0, zoom=0)
 
 
 def _redness(picture: Image) -> tuple[float, float]:
@@ -116,6 +116,14 @@ def test_waves_are_broad_at_first_and_pixels_are_blurred_as_a_gaussian() -> None
     assert float(pixels.pixels.sum()) == pytest.approx(1, abs=1e-4)
     offsets = torch.arange(21.0) - 10
     assert float((pixels.pixels[0, 0].sum(0) * offsets**2).sum()) == pytest.approx(4, rel=0.05)
+
+
+def test_outside_of_the_window_the_picture_is_grey(spot: Subject) -> None:
+    for parametrisation in ("fourier", "pixels"):
+        settings = replace(QUICK, window=0.6, parametrisation=parametrisation)  # type: ignore[arg-type]
+        picture = ideal(spot, 2, settings).picture.astype(int)
+        assert np.abs(picture[:3, :3] - 128).max() <= 2, "a corner"
+        assert picture[22:42, 22:42].std() > 10
 
 
 def test_shifts_repeat_the_edge_and_the_least_probable_counts(spot: Subject) -> None:
