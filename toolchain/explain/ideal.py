@@ -35,8 +35,8 @@ class Settings:
     `octaves` are the sizes at which the network looks at it, one after the other, as shares of its own input. Each
     step it looks at another view: moved by up to `jitter` of the side, turned by up to `turn` degrees, zoomed by up
     to `zoom`. `variation` weighs the differences of neighbouring pixels, `natural` how far the statistics of the
-    network's maps are from those of photographs. Beyond `window` halves of its side the picture fades to grey; 0: nowhere.
-    `blur` is in pixels, for `pixels` alone: waves are smooth.
+    network's maps are from those of photographs. Beyond `window` halves of its side the picture fades to grey
+    (0: nowhere). `blur` is in pixels, for `pixels` alone: waves are smooth.
     """
 
     steps: int = 240
