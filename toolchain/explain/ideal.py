@@ -25,7 +25,7 @@ STEADY = 0.6
 """The share of the steps after which the steps become smaller, until they are nothing."""
 BLUR_EVERY = 4
 NOISE = 0.02
-FRAMES = 40
+FRAMES = 24
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Settings:
     `octaves` are the sizes at which the network looks at it, one after the other, as shares of its own input. Each
     step it looks at another view: moved by up to `jitter` of the side, turned by up to `turn` degrees, zoomed by up
     to `zoom`. `variation` weighs the differences of neighbouring pixels, `natural` how far the statistics of the
-    network's maps are from those of photographs. Beyond `window` halves of its side the picture fades to grey.
-    `blur` is in pixels, for `pixels` alone: waves are smooth.
+    network's maps are from those of photographs. Beyond `window` halves of its side the picture fades to grey
+    (0: nowhere). `blur` is in pixels, for `pixels` alone: waves are smooth.
     """
 
     steps: int = 240
@@ -44,12 +44,12 @@ class Settings:
     parametrisation: Parametrisation = "fourier"
     octaves: tuple[float, ...] = (0.5, 0.72, 1.0)
     variation: float = 40.0
-    natural: float = 5.0
+    natural: float = 15.0
     blur: float = 0.5
-    window: float = 0.9
-    jitter: float = 0.06
+    window: float = 0.0
+    jitter: float = 0.1
     turn: float = 10.0
-    zoom: float = 0.1
+    zoom: float = 0.15
 
 
 @dataclass(frozen=True)
