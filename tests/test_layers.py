@@ -15,7 +15,7 @@ PACKAGE = Path(toolchain.__file__).parent
 
 RANK = {
     "cli": 5,
-    "training": 4, "export": 4, "bench": 4, "camera": 4, "demo": 5,
+    "training": 4, "export": 4, "bench": 4, "camera": 4, "explain": 4, "demo": 5,
     "classifier": 3, "backbones": 3,
     "runtimes": 2, "datasets": 2, "ready_made": 2, "recipes": 2, "runs": 2,
     "artifact": 1.5, "card": 1.5,
@@ -38,7 +38,11 @@ DEVICE_HALF = (
     "toolchain.cli.data",
     "toolchain.cli.doctor",
     "toolchain.cli.predict",
+    "toolchain.cli.explain.why",
     "toolchain.datasets.catalogue",
+    "toolchain.explain.occlusion",
+    "toolchain.explain.pages",
+    "toolchain.explain.why",
     "toolchain.ir",
     "toolchain.preprocess",
     "toolchain.recipes",

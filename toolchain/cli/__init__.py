@@ -6,7 +6,8 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import click
 
@@ -20,6 +21,7 @@ COMMANDS = {
     "camera": "Name what a camera sees, as it sees it.",
     "predict": "Name what is on photographs.",
     "card": "Show what a model file says about itself.",
+    "explain": "Show what a network looks for, where it looks, and what fools it.",
     "data": "List, inspect, check and download photographs.",
     "doctor": "Show what this machine can run, and what is missing.",
     "demo": "Walk the whole road on drawn pets, offline.",
@@ -32,23 +34,33 @@ WORKSHOP = {"torch", "torchvision", "onnxscript", "safetensors", "scipy", "nncf"
 
 
 class LazyGroup(click.Group):
-    """A group whose commands live in `toolchain.cli.<name>` as `command`."""
+    """A group whose commands are `command` in the modules `package.<name>`, listed as `summaries` has them."""
+
+    def __init__(self, *, package: str, summaries: Mapping[str, str], **options: Any) -> None:
+        super().__init__(**options)
+        self._package = package
+        self._summaries = summaries
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return list(self._summaries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self._summaries:
             return None
-        command: click.Command = importlib.import_module(f"toolchain.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"{self._package}.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(self._summaries.items()))
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=LazyGroup,
+    package="toolchain.cli",
+    summaries=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="edgetl")
 def root() -> None:
     """Take a folder of photographs to an image classifier on an edge device.

@@ -1,0 +1,1 @@
+"""What a network looks for, where it looks, and what fools it."""

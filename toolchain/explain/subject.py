@@ -1,0 +1,75 @@
+"""The network that is explained: a run with its gradients, and the names of its classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from toolchain.artifact import read_artifact
+from toolchain.backbones import build, normalised
+from toolchain.errors import BadInputError
+from toolchain.explain.classes import class_index
+from toolchain.preprocess import Preprocess
+from toolchain.ready_made import ready_made_artifact, ready_made_weights
+from toolchain.runs import WEIGHTS_FILE, read_run
+
+__all__ = ["Subject", "class_index", "open_run", "ready_made"]
+
+MODEL_FILES = {".onnx", ".xml", ".bin"}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network in evaluation mode, float32, its weights frozen: gradients are those of pictures.
+
+    `name` is the run folder as it was given, `model` the backbone, `temperature` that of its probabilities.
+    """
+
+    name: str
+    model: str
+    network: nn.Module
+    labels: tuple[str, ...]
+    preprocess: Preprocess
+    temperature: float
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """float32 [batch, classes] for RGB `pixels` [batch, height, width, 3], 0 to 255, any dtype."""
+        logits: Tensor = self.network(normalised(pixels)).float()
+        return logits
+
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """float32 [batch, classes] after the temperature, as the deployed graph has them."""
+        return (self.logits(pixels) / self.temperature).softmax(1)
+
+
+def open_run(folder: Path) -> Subject:
+    """Load the network of a finished run, to take gradients of.
+
+    Raises BadInputError for anything else; an artifact alone holds no gradients.
+    """
+    if folder.suffix in MODEL_FILES and folder.is_file():
+        raise BadInputError(
+            f"{folder} is a deployed file, which has no gradients", "Name the run folder that it was exported from."
+        )
+    run = read_run(folder)
+    network = build(run.model.name, len(run.data.classes))
+    network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    labels = tuple(run.data.classes)
+    return Subject(str(folder), run.model.name, _frozen(network), labels, run.preprocess, run.temperature)
+
+
+def ready_made() -> Subject:
+    """The classifier of breeds that comes with edgetl. Raises MissingError where edgetl came without it."""
+    card = read_artifact(ready_made_artifact()).card
+    network = build(card.source.model, len(card.labels))
+    network.load_state_dict({name: tensor.float() for name, tensor in load_file(ready_made_weights()).items()})
+    return Subject(
+        "ready-made pets", card.source.model, _frozen(network), card.labels, card.preprocess, card.temperature
+    )
+
+
+def _frozen(network: nn.Module) -> nn.Module:
+    return network.eval().requires_grad_(False)
