@@ -129,10 +129,10 @@ def _open_camera(index: int, manner: Manner, clock: Clock, limit_s: float) -> Fr
 
     def attempt() -> cv2.VideoCapture | None:
         for backend in CAMERA_BACKENDS.get(sys.platform, (cv2.CAP_ANY,)):
-            capture = cv2.VideoCapture(index, backend, camera_settings(manner.wish))
-            # What the camera cannot do must not keep it from being used; then it is opened as it comes.
-            if not capture.isOpened():
-                capture = cv2.VideoCapture(index, backend)
+            capture = cv2.VideoCapture(index, backend)
+            # One after the other: what the camera cannot do must not keep it from doing the rest.
+            for parameter, value in camera_settings(manner.wish).items():
+                capture.set(parameter, value)
             if capture.isOpened() and capture.grab():
                 return capture
             capture.release()
@@ -144,8 +144,8 @@ def _open_camera(index: int, manner: Manner, clock: Clock, limit_s: float) -> Fr
     return LiveSource(name, capture, clock, driver_times=sys.platform == "linux")
 
 
-def camera_settings(wish: Wish) -> list[int]:
-    """OpenCV's parameters, codes and values in turn, in the order in which drivers want them.
+def camera_settings(wish: Wish) -> dict[int, float]:
+    """OpenCV's parameters and their values, in the order in which drivers want them.
 
     Frames of more than 640 x 480 pixels at 30 per second do not fit through USB 2 unless compressed: MJPG.
     """
@@ -155,18 +155,15 @@ def camera_settings(wish: Wish) -> list[int]:
         code = "MJPG"
     # One frame in the driver's hands and one in ours. More would hand out the past whenever reading is late; with
     # a single one the driver has nowhere to put the next frame while this one is decoded.
-    settings = [cv2.CAP_PROP_BUFFERSIZE, 2]
+    settings: dict[int, float] = {cv2.CAP_PROP_BUFFERSIZE: 2}
     if code is not None:
-        settings += [cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*code)]
+        settings[cv2.CAP_PROP_FOURCC] = cv2.VideoWriter.fourcc(*code)
     wanted = {
         cv2.CAP_PROP_FRAME_WIDTH: width,
         cv2.CAP_PROP_FRAME_HEIGHT: height,
         cv2.CAP_PROP_FPS: wish.fps,
     }
-    for parameter, value in wanted.items():
-        if value is not None:
-            settings += [parameter, round(value)]
-    return settings
+    return settings | {parameter: value for parameter, value in wanted.items() if value is not None}
 
 
 def _camera_hint() -> str:
