@@ -62,6 +62,14 @@ class FinetuneDefaults:
     crop_size: Count | None = None
     label_smoothing: BelowOne | None = None
     balance: Literal["logit-adjustment", "weights", "none"] | None = None
+    optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] | None = None
+    schedule: Literal["cosine", "linear", "step", "constant"] | None = None
+    warm_up: BelowOne | None = None
+    clip_norm: Annotated[float, Meta(ge=0)] | None = None
+    head_init: Literal["probe", "random", "zeros"] | None = None
+    batch_norm: Literal["auto", "frozen", "trained"] | None = None
+    dropout: BelowOne | None = None
+    augmentation: Annotated[float, Meta(ge=0, le=2)] | None = None
 
     def items(self) -> ItemsView[str, int | float | str]:
         """What the recipe sets, and nothing else, as a dict's items."""

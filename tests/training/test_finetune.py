@@ -18,7 +18,7 @@ from toolchain.runs import Run, read_run, read_splits
 from toolchain.training import frozen, loop
 from toolchain.training.finetune import finetune, resume
 from toolchain.training.judging import Workshop
-from toolchain.training.settings import GENTLE_RATE, Settings
+from toolchain.training.settings import GENTLE_RATES, Settings
 
 
 def _settings(data: Path, weights: Path | str = "none", **more: object) -> Settings:
@@ -41,7 +41,7 @@ def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: P
     assert run.data.classes == ("cat", "dog", "fish")
     assert run.data.counts == {"train": 15, "val": 3, "calibration": 3, "test": 3}
     assert run.settings["epochs"] == 2
-    assert run.settings["learning_rate"] == GENTLE_RATE
+    assert run.settings["learning_rate"] == GENTLE_RATES["adamw"]
     assert set(run.timings_s) == {"data", "probe", "finetune", "evaluate", "total"}
     for metrics in run.metrics.values():
         assert 0 <= metrics.top1 <= 1
