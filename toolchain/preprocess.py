@@ -66,15 +66,22 @@ class Preprocess:
 
     def __call__(self, image: Image) -> Image:
         """Turn an RGB picture of any size into the network's input, uint8 [height, width, 3]."""
+        scaled, top, left = self.scaled(image)
+        return np.ascontiguousarray(scaled[top : top + self.height, left : left + self.width])
+
+    def scaled(self, image: Image) -> tuple[Image, int, int]:
+        """The whole picture at the network's scale, and the row and column where the network's input begins in it.
+
+        It stays as it is when it goes through here again.
+        """
         if self.resize == "squash":
-            return self._scaled(image, self.width, self.height)
+            return self._scaled(image, self.width, self.height), 0, 0
         height, width = image.shape[:2]
         scale = self.shortest_edge / min(height, width)
         new_height = max(self.shortest_edge, round(height * scale))
         new_width = max(self.shortest_edge, round(width * scale))
-        scaled = self._scaled(image, new_width, new_height)
         top, left = (new_height - self.height) // 2, (new_width - self.width) // 2
-        return np.ascontiguousarray(scaled[top : top + self.height, left : left + self.width])
+        return self._scaled(image, new_width, new_height), top, left
 
     def _scaled(self, image: Image, width: int, height: int) -> Image:
         if image.shape[:2] == (height, width):

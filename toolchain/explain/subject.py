@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +11,12 @@ from torch import Tensor, nn
 from toolchain.artifact import read_artifact
 from toolchain.backbones import build, normalised
 from toolchain.errors import BadInputError
+from toolchain.explain.classes import class_index
 from toolchain.preprocess import Preprocess
 from toolchain.ready_made import ready_made_artifact, ready_made_weights
 from toolchain.runs import WEIGHTS_FILE, read_run
+
+__all__ = ["Subject", "class_index", "open_run", "ready_made"]
 
 MODEL_FILES = {".onnx", ".xml", ".bin"}
 
@@ -68,28 +69,6 @@ def ready_made() -> Subject:
     return Subject(
         "ready-made pets", card.source.model, _frozen(network), card.labels, card.preprocess, card.temperature
     )
-
-
-def class_index(labels: Sequence[str], name: str) -> int:
-    """The place of the class that a person calls `name`; letters' case, spaces, `-` and `_` do not matter.
-
-    Raises BadInputError that suggests the nearest name.
-    """
-    folded = [_folded(label) for label in labels]
-    wanted = _folded(name)
-    exact = [index for index, label in enumerate(labels) if label == name]
-    found = exact or [index for index, label in enumerate(folded) if label == wanted]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise BadInputError(f"{name!r} is the name of {len(found)} classes", "Write it exactly as one of them.")
-    near = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.5)
-    hint = f"Do you mean {labels[folded.index(near[0])]!r}?" if near else f"Classes: {', '.join(labels)}."
-    raise BadInputError(f"there is no class {name!r}", hint)
-
-
-def _folded(name: str) -> str:
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
 def _frozen(network: nn.Module) -> nn.Module:

@@ -1,0 +1,109 @@
+"""The folder of pictures and its page."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from toolchain.errors import BadInputError
+from toolchain.explain.gallery import Animation, Page, Picture, Section, Table, new_folder, stems, write
+from toolchain.preprocess import Image, read
+
+
+def _noise(seed: int = 0) -> Image:
+    return np.random.default_rng(seed).integers(0, 256, (20, 30, 3), np.uint8)
+
+
+def _page(**section: object) -> Page:
+    return Page("Title", ["What was found."], [Section("Part", **section)], {"seed": 3})  # type: ignore[arg-type]
+
+
+def test_the_pictures_are_written_losslessly_and_stand_in_the_page_too(tmp_path: Path) -> None:
+    image = _noise()
+    names = write(tmp_path, _page(pictures=[Picture("cat", image), Animation("film", b"GIF89a-bytes")]))
+    assert names == ["cat.png", "film.gif", "index.html"]
+    assert np.array_equal(read(tmp_path / "cat.png"), image)
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    sources = re.findall(r'<img src="data:image/(\w+);base64,([^"]+)"', html)
+    assert [kind for kind, _ in sources] == ["png", "gif"]
+    assert base64.b64decode(sources[0][1]) == (tmp_path / "cat.png").read_bytes()
+    assert base64.b64decode(sources[1][1]) == b"GIF89a-bytes"
+
+
+def test_the_page_asks_nothing_of_the_network_and_escapes_what_classes_are_called(tmp_path: Path) -> None:
+    wicked = '<script src="http://x">'
+    table = Table(("class", "share"), [(wicked, "99.0\u00a0%")])
+    write(tmp_path, _page(pictures=[Picture(wicked, _noise(), wicked, {wicked: wicked})], table=table))
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert wicked not in html
+    assert html.count("&lt;script src=") >= 4
+    assert not re.search(r"(src|href)=[\"'](?!data:)", html)
+    assert "default-src 'none'" in html
+    assert 'data-value="99.0"' in html, "columns of shares can be sorted"
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["Siamese", "siamese"], ["Siamese", "siamese-2"]),
+        (["a/b", "a b", "a_b"], ["a_b", "a_b-2", "a_b-3"]),
+        (["../../etc", "", "..."], ["etc", "picture", "picture-2"]),
+        (["Schäferhund", "x" * 300], ["Schäferhund", "x" * 80]),
+    ],
+)
+def test_files_have_names_that_no_class_can_break(names: list[str], expected: list[str]) -> None:
+    assert stems(names) == expected
+
+
+def test_the_default_folder_is_a_new_one_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in (1, 2):
+        with new_folder(None, "ideal") as (folder, target):
+            assert not target.exists(), "nothing is there until all is"
+            (folder / "a.txt").write_text("a")
+        assert Path(f"explain/ideal-{number}/a.txt").read_text() == "a"
+    assert sorted(path.name for path in Path("explain").iterdir()) == ["ideal-1", "ideal-2"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_nothing_is_left_of_what_was_interrupted(tmp_path: Path, error: type[BaseException]) -> None:
+    def work() -> None:
+        with new_folder(tmp_path / "new" / "deep", "ideal") as (folder, _):
+            (folder / "half.png").write_bytes(b"half")
+            raise error
+
+    with pytest.raises(error):
+        work()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_there_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(BadInputError, match="there already"), new_folder(tmp_path, "ideal"):
+        pass
+    with pytest.raises(BadInputError, match="there already"), new_folder(tmp_path / "mine", "ideal"):
+        pass
+    assert (tmp_path / "mine").read_text() == "mine"
+    (tmp_path / "empty").mkdir()
+    with new_folder(tmp_path / "empty", "ideal") as (folder, _):
+        (folder / "a").touch()
+    assert (tmp_path / "empty" / "a").exists(), "an empty folder may be filled"
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match="cannot be written"), new_folder(tmp_path / "file" / "x", "ideal"):
+        raise AssertionError("never reached")
+
+
+def test_without_the_extra_report_the_pictures_are_written_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolchain.explain.gallery.NEEDS", ("no_such_library",))
+    assert write(tmp_path, _page(pictures=[Picture("cat", _noise())])) == ["cat.png"]
+    assert cv2.imread(str(tmp_path / "cat.png")) is not None

@@ -1,0 +1,126 @@
+"""`edgetl explain ideal`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from toolchain.cli.console import Console, output_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from toolchain.explain.ideal import Ideal
+    from toolchain.progress import Task
+
+SURE = 0.99
+HOLDS = 0.5
+
+
+def _octaves(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    try:
+        octaves = tuple(float(word) for word in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of numbers such as 0.5,1") from None
+    if not all(0.1 <= octave <= 2 for octave in octaves):
+        raise click.BadParameter("octaves are shares of the network's input, from 0.1 to 2")
+    return octaves
+
+
+@click.command(
+    help="""Draw what a network takes for the ideal picture of a class.
+
+RUN is the folder of a run; without it, the breeds that come with edgetl are drawn. Noise is changed step by step
+until the network is sure to see the class; what it knows the class by becomes visible."""
+)
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--class", "names", metavar="NAME", multiple=True, required=True, help="May be given several times.")
+@click.option("--steps", type=click.IntRange(1, 100_000), help="Default: 240.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another one, another picture.")
+@click.option(
+    "--parametrisation",
+    type=click.Choice(["fourier", "pixels"]),
+    help="What is changed: waves, broad shapes first, or single pixels. Default: fourier.",
+)
+@click.option(
+    "--octaves", metavar="SHARE,...", callback=_octaves, help="Sizes to look at it, of the network's input."
+)
+@click.option("--variation", type=click.FloatRange(0), help="How much neighbours that differ cost.")
+@click.option("--natural", type=click.FloatRange(0), help="How much maps cost that photographs do not make.")
+@click.option("--jitter", type=click.FloatRange(0, 0.5), help="How far the picture moves from step to step.")
+@click.option("--blur", type=click.FloatRange(0, 20), help="Pixels, for --parametrisation pixels.")
+@click.option("--gif", is_flag=True, help="Also the way from noise to picture as an animated GIF.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/ideal-1, -2, ...")
+@output_options
+def command(
+    run: Path | None, names: tuple[str, ...], gif: bool, out: Path | None, console: Console, **options: Any
+) -> None:
+    from toolchain.explain import gallery
+    from toolchain.explain.gif import as_gif
+    from toolchain.explain.ideal import Settings, ideal
+    from toolchain.explain.pages import ideal_page
+    from toolchain.explain.subject import class_index, open_run, ready_made
+
+    settings = Settings(**{name: value for name, value in options.items() if value is not None})
+    subject = ready_made() if run is None else open_run(run)
+    indices = list(dict.fromkeys(class_index(subject.labels, name) for name in names))
+    with gallery.new_folder(out, "ideal") as (folder, target):
+        ideals, seconds = [], []
+        with console.task("drawing", len(indices) * settings.steps) as task:
+            for index in indices:
+                label = subject.labels[index]
+                start = time.perf_counter()
+                told = partial(_tell, task, label)
+                ideals.append(ideal(subject, index, settings, told))
+                seconds.append(time.perf_counter() - start)
+        gifs = [as_gif(one.frames) for one in ideals] if gif else []
+        how = {"command": shlex.join(["edgetl", *sys.argv[1:]]), "model": subject.model, **asdict(settings)}
+        written = gallery.write(folder, ideal_page(subject.name, ideals, gifs, how))
+    for one in ideals:
+        if one.robustness.probability < SURE or one.robustness.shifted_jpeg90 < HOLDS:
+            console.warn(f"{one.label}: the network is not sure of its own picture; more --steps may help")
+    if not gallery.has_page():
+        console.warn("no page was written: pip install 'edgetl[report]'")
+    document = {
+        "subject": subject.name,
+        "model": subject.model,
+        "settings": settings,
+        "folder": str(target),
+        "files": written,
+        "classes": [
+            {
+                "label": one.label,
+                "file": f"{stem}.png",
+                **asdict(one.robustness),
+                "seconds": round(taken, 2),
+                "loss": one.loss,
+                "logit": one.logit,
+            }
+            for one, stem, taken in zip(ideals, gallery.stems([one.label for one in ideals]), seconds, strict=True)
+        ],
+    }
+    console.result(document, _table(ideals), escape(f"{target}: {', '.join(written)}"))
+
+
+def _tell(task: Task, label: str, logit: float) -> None:
+    task.advance(1, f"{label}, logit {logit:.0f}")
+
+
+def _table(ideals: Sequence[Ideal]) -> Table:
+    table = Table("class", box=None, pad_edge=False)
+    for column in ("probability", "JPEG 90", "JPEG 75", "moved", "moved, JPEG 90", "moved, JPEG 75"):
+        table.add_column(column, justify="right")
+    for one in ideals:
+        table.add_row(escape(one.label), *(f"{value:.3f}" for value in asdict(one.robustness).values()))
+    return table

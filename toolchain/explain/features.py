@@ -1,0 +1,177 @@
+"""What the layers of a network make of a picture: their maps, the strongest first."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd
+
+from toolchain.backbones import normalised
+from toolchain.errors import BadInputError
+from toolchain.preprocess import Image
+
+TOP = 12
+COLUMNS = 6
+TILE = 112
+"""Maps are shown this many pixels high and wide, in rows of `COLUMNS`."""
+GAP = 4
+
+BEFORE_ACTIVATION = (nn.Conv2d, nn.Linear, _BatchNorm)
+NO_MAPS_OF_THEIR_OWN = (_AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd, nn.Dropout, nn.Identity)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer that has maps, by its name in the network; `kind` is its class."""
+
+    name: str
+    kind: str
+    channels: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Map:
+    """One channel of a layer. `values` is float32 [height, width].
+
+    `strength` is the standard deviation of its positive part over the picture: a map that is as bright everywhere
+    shows nothing of it.
+    """
+
+    channel: int
+    strength: float
+    values: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The strongest maps of a layer, strongest first; `silent` of its channels are nowhere above 0."""
+
+    layer: Layer
+    strongest: tuple[Map, ...]
+    silent: int
+
+
+def layers_of(network: nn.Module, picture: Image) -> list[Layer]:
+    """The layers whose output is maps, larger than a single pixel, in the order in which they are computed."""
+    found: dict[str, Layer] = {}
+
+    def see(name: str, module: nn.Module, output: Tensor) -> None:
+        channels, height, width = output.shape[1:]
+        found.pop(name, None)  # one that is used several times has the place and the shape of the last
+        found[name] = Layer(name, type(module).__name__, channels, height, width)
+
+    _run(network, picture, dict(network.named_modules()), see)
+    return list(found.values())
+
+
+def default_layers(network: nn.Module, layers: Sequence[Layer]) -> list[str]:
+    """One layer of each size from early to late: the last that is computed before the maps become smaller.
+
+    Those after an activation are preferred to those before: what is below 0 there goes no further.
+    """
+    modules = dict(network.named_modules())
+    last: dict[tuple[int, int], str] = {}
+    for layer in layers:
+        if layer.name == "features" or isinstance(modules[layer.name], BEFORE_ACTIVATION + NO_MAPS_OF_THEIR_OWN):
+            continue
+        last[layer.height, layer.width] = layer.name
+    return [last[size] for size in sorted(last, reverse=True)]
+
+
+def features(
+    network: nn.Module,
+    picture: Image,
+    names: Sequence[str] = (),
+    top: int = TOP,
+) -> list[Maps]:
+    """The `top` strongest maps of the layers called `names`, or of `default_layers`.
+
+    `picture` is uint8 RGB of the network's size. Raises BadInputError, with the nearest name, for a layer that is
+    not there or has no maps.
+    """
+    layers = {layer.name: layer for layer in layers_of(network, picture)}
+    chosen = [_known(name, layers) for name in names] or default_layers(network, list(layers.values()))
+    modules = dict(network.named_modules())
+    outputs: dict[str, NDArray[np.float32]] = {}
+
+    def keep(name: str, module: nn.Module, output: Tensor) -> None:
+        # An activation that works in place would overwrite it.
+        outputs[name] = output[0].float().clone().numpy()
+
+    _run(network, picture, {name: modules[name] for name in chosen}, keep)
+    return [_strongest(layers[name], outputs[name], top) for name in chosen]
+
+
+def sheet(maps: Maps) -> Image:
+    """The maps as one picture, uint8 RGB: black is 0 and less, the brightest the largest value of each map."""
+    rows = -(-len(maps.strongest) // COLUMNS)
+    columns = min(len(maps.strongest), COLUMNS)
+    paper = np.full((rows * (TILE + GAP) - GAP, columns * (TILE + GAP) - GAP, 3), 255, np.uint8)
+    for place, one in enumerate(maps.strongest):
+        top, left = (place // COLUMNS) * (TILE + GAP), (place % COLUMNS) * (TILE + GAP)
+        paper[top : top + TILE, left : left + TILE] = tile(one)
+    return paper
+
+
+def tile(one: Map) -> Image:
+    """One map as a picture of `TILE` x `TILE` pixels, uint8 RGB."""
+    positive = np.maximum(one.values, 0)
+    levels = np.rint(255 * positive / max(float(positive.max()), 1e-12)).astype(np.uint8)
+    shrinks = min(levels.shape) > TILE
+    sized = cv2.resize(levels, (TILE, TILE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
+    return cv2.cvtColor(cv2.applyColorMap(sized, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def _strongest(layer: Layer, values: NDArray[np.float32], top: int) -> Maps:
+    positive = np.maximum(values, 0)
+    strengths = positive.std((1, 2), dtype=np.float64)
+    order = np.argsort(-strengths, kind="stable")[:top]
+    strongest = tuple(Map(int(channel), float(strengths[channel]), values[channel]) for channel in order)
+    return Maps(layer, strongest, int((positive.max((1, 2)) == 0).sum()))
+
+
+def _known(name: str, layers: dict[str, Layer]) -> str:
+    if name in layers:
+        return name
+    near = difflib.get_close_matches(name, layers, n=1, cutoff=0.4)
+    hint = f"Do you mean {near[0]!r}? See --list-layers." if near else "See --list-layers."
+    raise BadInputError(f"there is no layer {name!r} that has maps", hint)
+
+
+def _run(
+    network: nn.Module,
+    picture: Image,
+    modules: dict[str, nn.Module],
+    see: Callable[[str, nn.Module, Tensor], None],
+) -> None:
+    """Show `picture` to the network, and `see` the outputs of `modules` that are maps."""
+    with _hooked(modules, see), torch.inference_mode():
+        network(normalised(torch.from_numpy(picture)[None]))
+
+
+@contextmanager
+def _hooked(modules: dict[str, nn.Module], see: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
+    def hook_for(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+        def hook(module: nn.Module, _inputs: object, output: Tensor) -> None:
+            if output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+                see(name, module, output)
+
+        return hook
+
+    handles = [module.register_forward_hook(hook_for(name)) for name, module in modules.items() if name]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,192 @@
+"""A folder of pictures and one page that shows them: what every `edgetl explain` command leaves behind."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import cv2
+
+from toolchain import files
+from toolchain._version import __version__
+from toolchain.errors import BadInputError
+from toolchain.preprocess import Image
+
+PAGE_FILE = "index.html"
+DEFAULT_FOLDER = Path("explain")
+NEEDS = ("jinja2", "matplotlib")
+"""What the page needs: the extra `report`. Pictures are written without it."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page, `image` uint8 RGB. Its file is called `name` (see `stems`) with `.png` added.
+
+    It is shown `zoom` times as large as it is, without smoothing. `facts` stand below it.
+    """
+
+    name: str
+    image: Image
+    caption: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    zoom: int = 1
+
+
+@dataclass(frozen=True)
+class Animation:
+    """The same for an encoded GIF, `data`, as it is."""
+
+    name: str
+    data: bytes
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows` of cells under `columns`; the first cell names the row. Numbers are formatted by who made them."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under a heading; of what it has, in this order: text, pictures, plots, table.
+
+    `plots` are SVG (`toolchain.page.svg.to_svg`).
+    """
+
+    title: str
+    text: str = ""
+    pictures: Sequence[Picture | Animation] = ()
+    plots: Sequence[str] = ()
+    table: Table | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page says: a heading, `sentences` that say what was found, sections, and how it was made."""
+
+    title: str
+    sentences: Sequence[str]
+    sections: Sequence[Section]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
+    """Yield (folder to write to, where it will be): `out`, or the first free `explain/<kind>-<n>`.
+
+    What was written gets its name when the block succeeds, all at once; when it fails or is interrupted, nothing
+    is left. So a folder that cannot be written to is found before anything is computed.
+    Raises BadInputError where `out` holds something already.
+    """
+    target = out or _free_folder(kind)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
+    made = [parent for parent in target.parents if not parent.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise BadInputError(
+            f"{target} cannot be written: {error.strerror}", "Name a folder that can, with --out."
+        ) from None
+    done = False
+    try:
+        yield beside, target
+        # mkdtemp makes folders that only the owner reads; a result is as readable as any other new folder.
+        umask = os.umask(0)
+        os.umask(umask)
+        beside.chmod(0o777 & ~umask)
+        if target.exists():
+            target.rmdir()
+        beside.rename(target)
+        done = True
+    finally:
+        if not done:
+            shutil.rmtree(beside, ignore_errors=True)
+            for parent in made:
+                if not any(parent.iterdir()):
+                    parent.rmdir()
+
+
+def write(folder: Path, page: Page) -> list[str]:
+    """Write the page's pictures as PNG and GIF and the page itself into `folder`; return the names of the files.
+
+    A picture shown in two sections is written once. Without the extra `report` there is no page (see `has_page`).
+    """
+    pictures = list({id(one): one for section in page.sections for one in section.pictures}.values())
+    names, sources = {}, {}
+    for picture, stem in zip(pictures, stems([one.name for one in pictures]), strict=True):
+        kind = "gif" if isinstance(picture, Animation) else "png"
+        data = picture.data if isinstance(picture, Animation) else as_png(picture.image)
+        names[id(picture)] = f"{stem}.{kind}"
+        sources[id(picture)] = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        files.write_bytes(folder / names[id(picture)], data)
+    if not has_page():
+        return list(names.values())
+    from toolchain.page import write_page
+
+    content = {
+        "page": page,
+        "version": __version__,
+        "source": lambda picture: sources[id(picture)],
+        "file": lambda picture: names[id(picture)],
+        "is_picture": lambda picture: isinstance(picture, Picture),
+        "number": _number,
+    }
+    write_page(folder / PAGE_FILE, Path(__file__).with_name("gallery.html.jinja"), content, {})
+    return [*names.values(), PAGE_FILE]
+
+
+def has_page() -> bool:
+    """Whether the page can be made here; `pip install 'edgetl[report]'` brings what it needs."""
+    return all(find_spec(name) for name in NEEDS)
+
+
+def as_png(image: Image) -> bytes:
+    """`image`, uint8 RGB, as the bytes of a PNG: read back, it is the same to the bit."""
+    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    assert done
+    return data.tobytes()
+
+
+def _free_folder(kind: str) -> Path:
+    number = 1
+    while (folder := DEFAULT_FOLDER / f"{kind}-{number}").exists():
+        number += 1
+    return folder
+
+
+def stems(names: Sequence[str]) -> list[str]:
+    """Names of files, without suffix, for classes or photographs that are called anything.
+
+    Each is another, even where the case of letters does not count, and a name that file systems take.
+    """
+    found: list[str] = []
+    for wanted in names:
+        plain = re.sub(r"[^\w.-]+", "_", wanted).strip("._")[:80] or "picture"
+        number, stem = 1, plain
+        while stem.casefold() in {one.casefold() for one in found}:
+            number += 1
+            stem = f"{plain}-{number}"
+        found.append(stem)
+    return found
+
+
+def _number(cell: str) -> float | None:
+    """The value to sort a cell by; None where it is not a number."""
+    try:
+        return float(cell.replace("\u00a0", "").replace(",", "").rstrip("%"))
+    except ValueError:
+        return None

@@ -1,0 +1,94 @@
+"""Where a network looked, found by covering parts of the picture: for any network that answers. No torch in here.
+
+Zeiler and Fergus: *Visualizing and Understanding Convolutional Networks*, ECCV 2014. Nothing but answers is needed,
+so an int8 file is explained as it runs, on the runtime that it runs on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.classifier import Classifier
+from toolchain.explain.canvas import framed
+from toolchain.explain.heat import Heat, as_heat
+from toolchain.preprocess import MEAN, Image
+
+Logits = NDArray[np.float32]
+"""float32 [batch, classes]."""
+
+Answer = Callable[[NDArray[np.uint8]], Logits]
+"""Logits for pictures of the network's size, uint8 RGB [batch, height, width, 3]."""
+
+PATCH = 48
+STRIDE = 16
+"""Pixels of a picture of 224; `benchmarks/explain/why.py` measured them."""
+BATCH = 16
+
+
+def answer_of(classifier: Classifier) -> Answer:
+    """The logits of a deployed network, whether it resizes by itself or not."""
+    preprocess, resizes = classifier.card.preprocess, classifier.card.input == "frame"
+
+    def answer(pictures: NDArray[np.uint8]) -> Logits:
+        given = [framed(picture, preprocess) for picture in pictures] if resizes else list(pictures)
+        return classifier.infer(given).logits
+
+    return answer
+
+
+def occlusion(
+    answer: Answer, picture: Image, class_index: int, *, patch: int | None = None, stride: int | None = None
+) -> Heat:
+    """How much the log-odds of a class fall when a square is covered, averaged over the squares that hold a pixel.
+
+    `picture` is uint8 RGB of the network's size. Squares of `patch` pixels, `stride` apart, are filled with the
+    mean colour of ImageNet, which is 0 to the network; without `patch` and `stride` they grow with the picture.
+    """
+    height, width = picture.shape[:2]
+    scale = min(height, width) / 224
+    patch = patch or max(1, round(PATCH * scale))
+    stride = stride or max(1, round(STRIDE * scale))
+    squares = [
+        (slice(max(top, 0), top + patch), slice(max(left, 0), left + patch))
+        for top in _starts(height, patch, stride)
+        for left in _starts(width, patch, stride)
+    ]
+    whole = log_odds(answer(picture[None]), class_index)[0]
+    covered = np.concatenate([log_odds(answer(batch), class_index) for batch in _batches(picture, squares)])
+    falls, counts = np.zeros((height, width)), np.zeros((height, width))
+    for square, value in zip(squares, covered, strict=True):
+        falls[square] += whole - value
+        counts[square] += 1
+    smooth = cv2.GaussianBlur(falls / np.maximum(counts, 1), (0, 0), stride / 2)  # squares leave stairs
+    return as_heat(smooth)
+
+
+def log_odds(logits: Logits, class_index: int) -> NDArray[np.float64]:
+    """float64 [batch]: how much the class's logit is above those of all others together.
+
+    Unlike a probability it does not saturate where a network is sure.
+    """
+    others = np.delete(logits.astype(np.float64), class_index, axis=1)
+    largest = others.max(1)
+    together = np.log(np.exp(others - largest[:, None]).sum(1)) + largest
+    result: NDArray[np.float64] = logits[:, class_index] - together
+    return result
+
+
+def _starts(length: int, patch: int, stride: int) -> range:
+    """Where squares begin, the first half outside, so that pixels at the edge are covered as often as others."""
+    return range(-(patch // 2), length - patch // 2 + 1, stride)
+
+
+def _batches(picture: Image, squares: list[tuple[slice, slice]]) -> Iterator[NDArray[np.uint8]]:
+    colour = np.rint(MEAN).astype(np.uint8)
+    for start in range(0, len(squares), BATCH):
+        chosen = squares[start : start + BATCH]
+        pictures = np.repeat(picture[None], len(chosen), axis=0)
+        for covered, square in zip(pictures, chosen, strict=True):
+            covered[square] = colour
+        yield pictures

@@ -1,0 +1,41 @@
+"""Pixels of the network's input, put back into their photograph so that preprocessing finds them again.
+
+Where `shortest_edge` is larger than the crop, a saved picture of the crop's size would be scaled up before the crop
+is cut out of it, and what was changed in it would be blurred. So what is saved is the whole photograph at the
+network's scale: preprocessing leaves it as large as it is, and cuts out the very pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolchain.preprocess import Image, Preprocess
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A photograph at the network's scale, uint8 RGB, and where the network's input lies in it."""
+
+    whole: Image
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @property
+    def pixels(self) -> Image:
+        """What the network sees, uint8 [height, width, 3]."""
+        pixels: Image = self.whole[self.top : self.top + self.height, self.left : self.left + self.width]
+        return pixels
+
+    def with_pixels(self, pixels: Image) -> Image:
+        """The photograph in which the network sees `pixels`."""
+        changed: Image = self.whole.copy()
+        changed[self.top : self.top + self.height, self.left : self.left + self.width] = pixels
+        return changed
+
+
+def place(photograph: Image, preprocess: Preprocess) -> Placed:
+    """Scale a photograph as `preprocess` does, without cutting anything off."""
+    whole, top, left = preprocess.scaled(photograph)
+    return Placed(whole, top, left, preprocess.height, preprocess.width)

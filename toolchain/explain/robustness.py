@@ -1,0 +1,63 @@
+"""Whether a network still knows a picture after what happens to pictures: JPEG, and being moved a little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from toolchain.explain.subject import Subject
+from toolchain.preprocess import Image, decode
+
+SHIFT_PIXELS = 5
+SHIFTS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0))
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Probabilities of the class: for the picture itself, after JPEG of quality 90 and 75, moved by 5 pixels, and
+    after both. Where it is moved, the least probable of eight directions counts.
+    """
+
+    probability: float
+    jpeg90: float
+    jpeg75: float
+    shifted: float
+    shifted_jpeg90: float
+    shifted_jpeg75: float
+
+
+@torch.inference_mode()
+def robustness(subject: Subject, picture: Image, class_index: int) -> Robustness:
+    """Measure it for `picture`, uint8 RGB of the network's size."""
+    moved = [shifted(picture, SHIFT_PIXELS * down, SHIFT_PIXELS * right) for down, right in SHIFTS]
+
+    def least(pictures: list[Image]) -> float:
+        return float(subject.probabilities(torch.from_numpy(np.stack(pictures)))[:, class_index].min())
+
+    return Robustness(
+        probability=least([picture]),
+        jpeg90=least([as_jpeg(picture, 90)]),
+        jpeg75=least([as_jpeg(picture, 75)]),
+        shifted=least(moved),
+        shifted_jpeg90=least([as_jpeg(one, 90) for one in moved]),
+        shifted_jpeg75=least([as_jpeg(one, 75) for one in moved]),
+    )
+
+
+def shifted(picture: Image, down: int, right: int) -> Image:
+    """`picture` moved by so many pixels; the row or column at the edge is repeated."""
+    height, width = picture.shape[:2]
+    rows = np.clip(np.arange(height) - down, 0, height - 1)
+    columns = np.clip(np.arange(width) - right, 0, width - 1)
+    return np.ascontiguousarray(picture[rows][:, columns])
+
+
+def as_jpeg(picture: Image, quality: int) -> Image:
+    """`picture` after it was saved as JPEG and read again."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return decode(data.tobytes())
