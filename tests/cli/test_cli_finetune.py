@@ -23,11 +23,13 @@ def test_a_run_from_the_command_line(
     recipe.write_text("[finetune]\nepochs = 3\nbatch_size = 8\ntrained_blocks = 2\n")
     out = tmp_path / "run"
     arguments = ("--model", "mobilenet_v3_small", "--weights", weights, "--recipe", recipe, "--size", 64)
+    arguments += ("--resize", "squash")
     assert _typed(drawn_folder, *arguments, "--epochs", 1, "--device", "cpu", "--out", out, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["settings"]["epochs"] == 1
     assert document["settings"]["batch_size"] == 8
     assert document["preprocess"]["height"] == document["preprocess"]["shortest_edge"] == 64
+    assert document["preprocess"]["resize"] == "squash"
     assert document == json.loads((out / "run.json").read_text())
     with (out / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -18,6 +18,7 @@ from toolchain.errors import BadInputError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from toolchain.preprocess import Resize
     from toolchain.runs import Run
 
 
@@ -140,6 +141,11 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
 )
 @click.option("--size", type=click.IntRange(32, 1024), help="Side of the network's input in pixels. Default: 224.")
 @click.option(
+    "--resize",
+    type=click.Choice(["shortest-edge", "squash"]),
+    help="How a photograph becomes square: its centre as it is, or all of it, squashed. Default: shortest-edge.",
+)
+@click.option(
     "--outliers",
     metavar="FOLDER",
     help="Pictures of other things, by which the rejection threshold is chosen. Default for named data sets: "
@@ -155,6 +161,7 @@ def command(
     list_models: bool,
     recipe: Path | None,
     size: int | None,
+    resize: Resize | None,
     no_cache: bool,
     console: Console,
     **options: Any,
@@ -179,8 +186,9 @@ def command(
         from toolchain.training.finetune import finetune
         from toolchain.training.settings import settings_for
 
-        if size is not None:
-            options["preprocess"] = Preprocess.for_size(size)
+        if size is not None or resize is not None:
+            usual = Preprocess()
+            options["preprocess"] = Preprocess.for_size(size or usual.height, resize or usual.resize)
         settings = settings_for(data, model, chosen, cache=not no_cache, **options)
         folder = out or _free_folder(data, model)
         try:

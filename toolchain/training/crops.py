@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.preprocess import Image
+from toolchain.preprocess import Image, Resize
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,22 @@ class View:
     shift: float
 
 
-def draw_view(height: int, width: int, rng: np.random.Generator, smallest: float, strength: float = 1.0) -> View:
+def draw_view(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    smallest: float,
+    strength: float = 1.0,
+    resize: Resize = "shortest-edge",
+) -> View:
     """Draw a view of a photograph of `height` x `width` that shows at least the share `smallest` of its area.
 
     Gentle on purpose: with a few dozen photographs a class, strong crops teach the network that a breed is a nose.
-    `strength` stretches all of it: at 2 a crop may show `smallest` squared, in light twice as different; 0 is the
-    centre of the photograph as it is, which is what the network is judged on.
+    `strength` stretches all of it: at 2 a crop may show `smallest` squared, in light twice as different; 0 is what
+    the network is judged on: the centre of the photograph, or with `squash` all of it.
     """
     if strength == 0:
-        return _plain_view(height, width)
+        return _plain_view(height, width, resize)
     area = height * width * rng.uniform(smallest**strength, 1.0)
     ratio = np.exp(rng.uniform(np.log(3 / 4) * strength, np.log(4 / 3) * strength))
     crop_width = max(1, min(width, round(np.sqrt(area * ratio))))
@@ -62,9 +69,10 @@ def _around_one(
     return rng.uniform(max(1 + (low - 1) * strength, 0.0), 1 + (high - 1) * strength, count)
 
 
-def _plain_view(height: int, width: int) -> View:
+def _plain_view(height: int, width: int, resize: Resize) -> View:
     side = min(height, width)
-    return View((height - side) // 2, (width - side) // 2, side, side, False, np.ones(3), 0.0)
+    high, wide = (height, width) if resize == "squash" else (side, side)
+    return View((height - high) // 2, (width - wide) // 2, high, wide, False, np.ones(3), 0.0)
 
 
 def make_view(image: Image, view: View, height: int, width: int) -> Image:
