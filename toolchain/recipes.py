@@ -37,13 +37,15 @@ class Network:
     """The size of a network with a head of 37 classes.
 
     `macs` are the multiply-accumulates of one photograph of 224 x 224, `size_mb` is that of its float32 ONNX file
-    (10^6 bytes), `features` the width of its pooled features.
+    (10^6 bytes), `features` the width of its pooled features. `imagenet_top1` is what torchvision publishes of its
+    weights, with the head of 1000 classes that they came with.
     """
 
     parameters: Count
     macs: Count
     size_mb: Positive
     features: Count
+    imagenet_top1: Share | None = None
 
 
 @dataclass(frozen=True)

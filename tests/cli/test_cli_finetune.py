@@ -79,6 +79,8 @@ def test_list_models_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> N
     assert _typed("--list-models", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["models"]["resnet50"]["network"]["features"] == 2048
+    assert document["models"]["vgg16"]["network"]["imagenet_top1"] == 0.71592
+    assert all(f"{model['network']['imagenet_top1']:.3f}" in shown for model in document["models"].values())
 
 
 @pytest.mark.parametrize(
