@@ -257,8 +257,8 @@ def _list_models(console: Console) -> None:
             ),
         )
     note = (
-        "With 37 classes and photographs of 224 x 224. ImageNet: top-1 as torchvision publishes it. Pets: top-1 on 973 "
-        "test photographs; blank: not measured."
+        "With 37 classes and photographs of 224 x 224. ImageNet: top-1 as torchvision publishes it. Pets: top-1 on "
+        "973 test photographs; blank: not measured."
     )
     console.result({"models": found}, table, note)
 
