@@ -74,8 +74,8 @@ def main() -> None:
 
     methods: dict[tuple[str, str], Method] = {
         ("float32", "grad-cam"): of_float(partial(grad_cam.grad_cam, subject)),
-        ("float32", "occlusion"): of_float(partial(occlusion, float_answer)),
         ("int8 on ort:cpu", "occlusion"): of_int8(partial(occlusion, int8_answer)),
+        ("float32", "occlusion"): of_float(partial(occlusion, float_answer)),
     }
     if options.grid:
         for block in (-1, -2, -3):
@@ -97,12 +97,17 @@ def main() -> None:
                 task.advance(1, f"{network}, {method}")
             rows.append([network, method, *figures(heats, cases), machine.cpu, torch.__version__])
             rows[-1].append(machine.versions["onnxruntime"])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with options.out.open("w", newline="", encoding="utf-8") as file:
+            write(options.out, rows)
+    console.say(f"written: {options.out}")
+
+
+def write(path: Path, rows: list[list[str]]) -> None:
+    """After each method, so that what was measured is there when the rest is interrupted."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow((*COLUMNS, *MORE_COLUMNS))
         writer.writerows(rows)
-    console.say(f"written: {options.out}")
 
 
 def figures(heats: list[Heat], cases: list[Case]) -> list[str]:

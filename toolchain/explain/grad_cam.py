@@ -45,7 +45,7 @@ def grad_cam(
 
     `picture` is uint8 RGB of the network's size; `block` counts as `toolchain.backbones.blocks_of` does.
     """
-    layer = blocks_of(subject.network)[block]
+    layer = _in_network(blocks_of(subject.network)[block], subject.network)
     cam = LayerGradCam(_LogOdds(subject.network, class_index), layer)
     # The weights are frozen; the graph hangs on the picture.
     images = nn.functional.interpolate(
@@ -54,6 +54,14 @@ def grad_cam(
     maps: Tensor = cam.attribute(images, target=0)
     sized = nn.functional.interpolate(maps.detach(), picture.shape[:2], mode="bilinear", align_corners=False)
     return as_heat(sized[0, 0].numpy())
+
+
+def _in_network(block: nn.Module, network: nn.Module) -> nn.Module:
+    """The layer of the network whose output is that of `block`: some blocks are made up of layers, beside it."""
+    if any(block is module for module in network.modules()):
+        return block
+    assert isinstance(block, nn.Sequential)
+    return block[-1]
 
 
 def explained(subject: Subject) -> Explained:

@@ -35,7 +35,8 @@ class Settings:
     `octaves` are the sizes at which the network looks at it, one after the other, as shares of its own input. Each
     step it looks at another view: moved by up to `jitter` of the side, turned by up to `turn` degrees, zoomed by up
     to `zoom`. `variation` weighs the differences of neighbouring pixels, `natural` how far the statistics of the
-    network's maps are from those of photographs. `blur` is in pixels, for `pixels` alone: waves are smooth.
+    network's maps are from those of photographs. Beyond `window` halves of its side the picture fades to grey
+    (0: nowhere). `blur` is in pixels, for `pixels` alone: waves are smooth.
     """
 
     steps: int = 240
@@ -43,8 +44,9 @@ class Settings:
     parametrisation: Parametrisation = "fourier"
     octaves: tuple[float, ...] = (0.5, 0.72, 1.0)
     variation: float = 40.0
-    natural: float = 10.0
+    natural: float = 15.0
     blur: float = 0.5
+    window: float = 0.0
     jitter: float = 0.1
     turn: float = 10.0
     zoom: float = 0.15
@@ -83,9 +85,9 @@ def ideal(
     height, width = subject.preprocess.height, subject.preprocess.width
     painting: Waves | Pixels
     if settings.parametrisation == "fourier":
-        painting = Waves(height, width, generator)
+        painting = Waves(height, width, generator, settings.window)
     else:
-        painting = Pixels(height, width, generator)
+        painting = Pixels(height, width, generator, settings.window)
     optimiser = torch.optim.Adam(painting.parameters(), RATES[settings.parametrisation])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step / settings.steps))
     shown_at = {round(share * settings.steps) for share in np.linspace(0, 1, FRAMES)}

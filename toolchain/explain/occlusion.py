@@ -64,7 +64,7 @@ def occlusion(
         falls[square] += whole - value
         counts[square] += 1
     smooth = cv2.GaussianBlur(falls / np.maximum(counts, 1), (0, 0), stride / 2)  # squares leave stairs
-    return as_heat(smooth)
+    return as_heat(np.asarray(smooth, np.float64))
 
 
 def log_odds(logits: Logits, class_index: int) -> NDArray[np.float64]:

@@ -26,9 +26,13 @@ class Waves(nn.Module):
     """
 
     scale: Tensor
+    window: Tensor
 
-    def __init__(self, height: int, width: int, generator: torch.Generator, decay: float = 1.0) -> None:
+    def __init__(
+        self, height: int, width: int, generator: torch.Generator, radius: float = 0.0, decay: float = 1.0
+    ) -> None:
         super().__init__()
+        self.register_buffer("window", window(height, width, radius))
         down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
         frequency = (down**2 + across**2).sqrt().clamp(min=1 / max(height, width))
         self.size = (height, width)
@@ -38,18 +42,21 @@ class Waves(nn.Module):
 
     def forward(self) -> Tensor:
         waves = torch.view_as_complex(self.strengths) * self.scale
-        return as_colours(torch.fft.irfft2(waves, s=self.size, norm="ortho"))
+        return as_colours(self.window * torch.fft.irfft2(waves, s=self.size, norm="ortho"))
 
 
 class Pixels(nn.Module):
     """A picture as its pixels, in decorrelated colours. Called, it is float32 RGB [1, 3, height, width], 0 to 1."""
 
-    def __init__(self, height: int, width: int, generator: torch.Generator) -> None:
+    window: Tensor
+
+    def __init__(self, height: int, width: int, generator: torch.Generator, radius: float = 0.0) -> None:
         super().__init__()
+        self.register_buffer("window", window(height, width, radius))
         self.pixels = nn.Parameter(0.5 * torch.randn(1, 3, height, width, generator=generator))
 
     def forward(self) -> Tensor:
-        return as_colours(self.pixels)
+        return as_colours(self.window * self.pixels)
 
     @torch.no_grad()
     def blur(self, sigma: float) -> None:
@@ -61,6 +68,18 @@ class Pixels(nn.Module):
         padded = nn.functional.pad(self.pixels, (radius,) * 4, mode="replicate")
         rows = nn.functional.conv2d(padded, weights[:, None, None], groups=3)
         self.pixels.copy_(nn.functional.conv2d(rows, weights[:, None, :, None], groups=3))
+
+
+def window(height: int, width: int, radius: float) -> Tensor:
+    """Weights [height, width]: 1 in the middle, less than half beyond `radius` (in halves of a side), 0 in corners.
+
+    A picture that fades to grey around the middle has one animal there; without, parts of several are spread all
+    over it. `radius` 0 is no window: 1 everywhere.
+    """
+    if radius == 0:
+        return torch.ones(height, width)
+    down, across = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)[None]
+    return torch.exp(-(((down**2 + across**2).sqrt() / radius) ** 4))
 
 
 def as_colours(values: Tensor) -> Tensor:

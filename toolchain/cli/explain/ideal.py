@@ -58,6 +58,9 @@ until the network is sure to see the class; what it knows the class by becomes v
 )
 @click.option("--variation", type=click.FloatRange(0), help="How much neighbours that differ cost.")
 @click.option("--natural", type=click.FloatRange(0), help="How much maps cost that photographs do not make.")
+@click.option(
+    "--window", type=click.FloatRange(0, 4), help="Where it fades to grey, in halves of its side; 0: nowhere."
+)
 @click.option("--jitter", type=click.FloatRange(0, 0.5), help="How far the picture moves from step to step.")
 @click.option("--blur", type=click.FloatRange(0, 20), help="Pixels, for --parametrisation pixels.")
 @click.option("--gif", is_flag=True, help="Also the way from noise to picture as an animated GIF.")
