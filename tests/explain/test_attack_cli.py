@@ -149,8 +149,10 @@ def test_interrupted_data_set_keeps_what_was_done(
 
     monkeypatch.setattr(many_attacks, "_attack_chunk", second_is_interrupted)
     data, out = read_run(exported).data.path, tmp_path / "attack"
-    code, _, err = _run(capsys, exported, "--data", data, "--budgets", "0,8", "--out", out, "--quiet")
+    words = (exported, "--data", data, "--budgets", "0,8", "--out", out, "--quiet", "--json")
+    code, text, err = _run(capsys, *words)
     assert code == 130
+    assert json.loads(text)["exit_code"] == 130
     assert "interrupted" in err
     left = json.loads((out / "attack.json").read_text())
     assert (left["complete"], left["photographs"]) == (False, 2)

@@ -25,7 +25,7 @@ STEADY = 0.6
 """The share of the steps after which the steps become smaller, until they are nothing."""
 BLUR_EVERY = 4
 NOISE = 0.02
-FRAMES = 40
+FRAMES = 24
 
 
 @dataclass(frozen=True)

@@ -269,7 +269,8 @@ def _many(
     for point in curve:
         table.add_row(*(escape(cell) for cell in point_row(point)))
     lines = (f"[bold]{escape(found)}[/bold]", escape(f"{place}: {', '.join(written)}"))
-    console.result({**document, "files": written}, table, *lines)
+    if not (interrupted and console.json):  # --json prints one document; then it is that of the interruption
+        console.result({**document, "files": written}, table, *lines)
     if interrupted:
         raise KeyboardInterrupt
 
