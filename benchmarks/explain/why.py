@@ -88,7 +88,9 @@ def main() -> None:
             methods["int8 on ort:cpu", name] = of_int8(partial(occlusion, int8_answer, patch=patch, stride=stride))
     cases = read_cases(subject.preprocess, options.photographs, options.seed)
     machine = describe()
-    rows = []
+    rows = measured(options.out)
+    for row in rows:
+        methods.pop((row[0], row[1]), None)
     with console.task("looking", len(methods) * len(cases)) as task:
         for (network, method), look in methods.items():
             heats = []
@@ -99,6 +101,14 @@ def main() -> None:
             rows[-1].append(machine.versions["onnxruntime"])
             write(options.out, rows)
     console.say(f"written: {options.out}")
+
+
+def measured(path: Path) -> list[list[str]]:
+    """The rows that are there already; they are not measured again. Remove the file to begin anew."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))[1:]
 
 
 def write(path: Path, rows: list[list[str]]) -> None:

@@ -30,7 +30,10 @@ def ideal_page(name: str, ideals: Sequence[Ideal], gifs: Sequence[bytes], settin
             file,
             one.picture,
             one.label,
-            {"probability": share(one.robustness.probability), "changed": share(one.robustness.shifted_jpeg75)},
+            {
+                "probability": share(one.robustness.probability),
+                "moved, JPEG 75": share(one.robustness.shifted_jpeg75),
+            },
         )
         for file, one in zip(files, ideals, strict=True)
     ]
@@ -50,7 +53,7 @@ def ideal_page(name: str, ideals: Sequence[Ideal], gifs: Sequence[bytes], settin
         f"What {name} looks for",
         [
             f"Noise, changed step by step until the network takes it for {_listed([one.label for one in ideals])}: "
-            f"with probability {share(min(sure))}{' or more' if len(sure) > 1 else ''}, and {share(min(after))} "
+            f"with probability {share(min(sure))}{' at least' if len(sure) > 1 else ''}, and {share(min(after))} "
             "after a move by 5 pixels and JPEG.",
             "Shapes, colours and textures that appear here are those that the network knows the class by. What "
             "does not belong to the thing itself, such as grass or a hand, was in its photographs and was learned.",
