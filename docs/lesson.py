@@ -369,7 +369,7 @@ show((128 + 20 * attacked.change).clip(0, 255).astype(np.uint8), ["the change, 2
 
 # %%
 fooled = [classifier.predict(picture).label == classes[CAT] for picture in attacked.pixels]
-print(f"{find_artifact(RUN).path.name} is fooled by {sum(fooled)} of {len(fooled)}")
+print(f"{find_artifact(RUN).name} is fooled by {sum(fooled)} of {len(fooled)}")
 
 # %% [markdown]
 # ## 10. Now with your own photographs
