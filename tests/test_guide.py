@@ -23,9 +23,7 @@ def lines_of(page: str) -> Iterator[str]:
     text = (ROOT / page).read_text(encoding="utf-8")
     if page.endswith(".py"):
         text = re.sub(r"^# ?", "", text, flags=re.MULTILINE)
-    for found in re.finditer(
-        r"^(?:    |\$ )*(?:.*&& )?(edgetl [a-z-].*)$|`(edgetl [a-z-][^`]+)`", text, re.MULTILINE
-    ):
+    for found in re.finditer(r"^    (?:.*&& )?(edgetl [a-z-].*)$|`(edgetl [a-z-][^`]+)`", text, re.MULTILINE):
         # What follows two spaces or a hash in a list of commands says what the command does.
         yield re.split(r"\s{2,}|\s#\s", found[1] or found[2])[0].strip()
 
@@ -33,7 +31,8 @@ def lines_of(page: str) -> Iterator[str]:
 def parse(words: list[str]) -> None:
     """Parse as click would before it calls the command; raises click.ClickException for what it does not know."""
     command: click.Command = root
-    context = click.Context(root, info_name=PROGRAM)
+    # With the settings of the program: click keeps what it once made of them, for other tests too.
+    context = click.Context(root, info_name=PROGRAM, **root.context_settings)
     while isinstance(command, click.Group):
         if not words:
             raise click.UsageError(f"{context.command_path} needs a command")
