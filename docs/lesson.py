@@ -354,7 +354,8 @@ show([frames[index] for index in np.linspace(0, len(frames) - 1, 6).astype(int)]
 # %%
 from toolchain.explain.attack import attack
 
-pictures = np.stack([look(read(photo.path)) for photo in test if photo.label != CAT][:6])
+victims = [photo for photo in test if photo.label != CAT]
+pictures = np.stack([look(read(photo.path)) for photo in victims[:: len(victims) // 6][:6]])
 attacked = attack(subject, pictures, 4, target=CAT)
 print(f"{attacked.turned.sum()} of {len(pictures)} are now called {classes[CAT]}")
 before, after = attacked.before.argmax(1), attacked.after.argmax(1)
