@@ -23,6 +23,11 @@ def test_figures_of_the_readme_are_the_measured_ones() -> None:
     assert (DOCS.parent / "README.md").read_text(encoding="utf-8") == made["page"](), "python docs/make_figures.py"
 
 
+def test_figures_of_the_guide_are_the_measured_ones() -> None:
+    made = runpy.run_path(str(DOCS / "make_figures.py"))
+    assert (DOCS / "guide.md").read_text(encoding="utf-8") == made["guide"](), "python docs/make_figures.py"
+
+
 def test_readme_begins_with_its_two_lines() -> None:
     lines = (DOCS.parent / "README.md").read_text(encoding="utf-8").splitlines()
     code = [line.strip() for line in lines if line.startswith("    ")]

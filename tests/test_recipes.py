@@ -49,6 +49,8 @@ def test_sizes_are_those_of_the_network(name: str) -> None:
     assert told.parameters == parameters
     assert told.macs == counter.get_total_flops() / 2
     assert told.features == head_of(network).in_features
+    published = BACKBONES[name].imagenet.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    assert told.imagenet_top1 == pytest.approx(published / 100, abs=1e-6)
     # A BatchNorm's scale goes into the convolution, its shift becomes the convolution's bias.
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     weights_mb = 4 * (parameters - sum(norm.num_features for norm in norms)) / 1e6

@@ -24,6 +24,7 @@ from toolchain.errors import UnreadableImageError
 Image = NDArray[np.uint8]
 """uint8 [height, width, 3], RGB."""
 
+Resize = Literal["shortest-edge", "squash"]
 Side = Annotated[int, Meta(ge=1, le=8192)]
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
@@ -47,7 +48,7 @@ class Preprocess:
 
     height: Side = 224
     width: Side = 224
-    resize: Literal["shortest-edge", "squash"] = "shortest-edge"
+    resize: Resize = "shortest-edge"
     shortest_edge: Side = 224
     interpolation: Literal["area", "linear"] = "area"
     crop: Literal["center"] = "center"
@@ -60,9 +61,9 @@ class Preprocess:
             )
 
     @classmethod
-    def for_size(cls, size: int) -> Preprocess:
+    def for_size(cls, size: int, resize: Resize = "shortest-edge") -> Preprocess:
         """The default way to an input of `size` x `size` pixels: the whole short side of the photograph."""
-        return cls(height=size, width=size, shortest_edge=size)
+        return cls(height=size, width=size, resize=resize, shortest_edge=size)
 
     def __call__(self, image: Image) -> Image:
         """Turn an RGB picture of any size into the network's input, uint8 [height, width, 3]."""

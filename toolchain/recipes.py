@@ -37,13 +37,15 @@ class Network:
     """The size of a network with a head of 37 classes.
 
     `macs` are the multiply-accumulates of one photograph of 224 x 224, `size_mb` is that of its float32 ONNX file
-    (10^6 bytes), `features` the width of its pooled features.
+    (10^6 bytes), `features` the width of its pooled features. `imagenet_top1` is what torchvision publishes of its
+    weights, with the head of 1000 classes that they came with.
     """
 
     parameters: Count
     macs: Count
     size_mb: Positive
     features: Count
+    imagenet_top1: Share | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,14 @@ class FinetuneDefaults:
     crop_size: Count | None = None
     label_smoothing: BelowOne | None = None
     balance: Literal["logit-adjustment", "weights", "none"] | None = None
+    optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] | None = None
+    schedule: Literal["cosine", "linear", "step", "constant"] | None = None
+    warm_up: BelowOne | None = None
+    clip_norm: Annotated[float, Meta(ge=0)] | None = None
+    head_init: Literal["probe", "random", "zeros"] | None = None
+    batch_norm: Literal["auto", "frozen", "trained"] | None = None
+    dropout: BelowOne | None = None
+    augmentation: Annotated[float, Meta(ge=0, le=2)] | None = None
 
     def items(self) -> ItemsView[str, int | float | str]:
         """What the recipe sets, and nothing else, as a dict's items."""

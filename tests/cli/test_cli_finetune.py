@@ -23,11 +23,13 @@ def test_a_run_from_the_command_line(
     recipe.write_text("[finetune]\nepochs = 3\nbatch_size = 8\ntrained_blocks = 2\n")
     out = tmp_path / "run"
     arguments = ("--model", "mobilenet_v3_small", "--weights", weights, "--recipe", recipe, "--size", 64)
+    arguments += ("--resize", "squash")
     assert _typed(drawn_folder, *arguments, "--epochs", 1, "--device", "cpu", "--out", out, "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["settings"]["epochs"] == 1
     assert document["settings"]["batch_size"] == 8
     assert document["preprocess"]["height"] == document["preprocess"]["shortest_edge"] == 64
+    assert document["preprocess"]["resize"] == "squash"
     assert document == json.loads((out / "run.json").read_text())
     with (out / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -37,6 +39,39 @@ def test_a_run_from_the_command_line(
     assert "<html" in (out / "report.html").read_text()
 
 
+def test_tricks_are_recorded_and_stand_under_a_heading(
+    tmp_path: Path, drawn_folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tricks = {
+        "--head-init": "random",
+        "--batch-norm": "trained",
+        "--dropout": 0.5,
+        "--optimizer": "sgd",
+        "--schedule": "step",
+        "--warm-up": 0.2,
+        "--clip-norm": 0.5,
+        "--weight-decay": 0.001,
+        "--average-decay": 0.5,
+        "--label-smoothing": 0.1,
+        "--augmentation": 0.5,
+        "--smallest-crop": 0.4,
+        "--balance": "none",
+        "--trained-blocks": 2,
+        "--batch-size": 8,
+        "--learning-rate": 0.01,
+    }
+    arguments = ("--model", "mobilenet_v3_small", "--weights", weights, "--size", 64, "--epochs", 1)
+    given = [word for pair in tricks.items() for word in pair]
+    assert _typed(drawn_folder, *arguments, *given, "--out", tmp_path / "run", "--json") == 0
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    assert {name: settings[name[2:].replace("-", "_")] for name in tricks} == tricks
+    assert _typed("--help") == 0
+    first, heading, tail = capsys.readouterr().out.partition("Training tricks")
+    assert heading
+    assert all(name in tail and name not in first for name in tricks)
+    assert "--epochs" in first
+
+
 def test_list_models_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert _typed("--list-models") == 0
     shown = capsys.readouterr().out
@@ -44,6 +79,8 @@ def test_list_models_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> N
     assert _typed("--list-models", "--json") == 0
     document = json.loads(capsys.readouterr().out)
     assert document["models"]["resnet50"]["network"]["features"] == 2048
+    assert document["models"]["vgg16"]["network"]["imagenet_top1"] == 0.71592
+    assert all(f"{model['network']['imagenet_top1']:.3f}" in shown for model in document["models"].values())
 
 
 @pytest.mark.parametrize(
@@ -57,6 +94,9 @@ def test_list_models_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> N
         (("DATA", "--max-minutes", "0"), "--max-minutes"),
         (("DATA", "--balance", "oversampling"), "oversampling"),
         (("DATA", "--size", "7"), "--size"),
+        (("DATA", "--dropout", "1"), "--dropout"),
+        (("DATA", "--optimizer", "lion"), "lion"),
+        (("--resume", "RUN", "--schedule", "step"), "--schedule cannot be given"),
         (("DATA", "--weights", "absent.pth"), "do not exist"),
         (("DATA", "--outliers", "absent"), "0 usable pictures"),
         (("--resume", "RUN", "--epochs", "3"), "--epochs cannot be given"),

@@ -79,6 +79,50 @@ def test_check_exits_with_0_or_1(capsys: pytest.CaptureFixture[str], drawn_folde
     assert found["unreadable"] == [{"name": f"dog/{photo.name}", "reason": "the picture is truncated"}]
 
 
+def test_fix_moves_files_aside_and_checks_again(
+    capsys: pytest.CaptureFixture[str], drawn_folder: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(drawn_folder, broken)
+    photo = next((broken / "dog").iterdir())
+    photo.write_bytes(photo.read_bytes()[:-500])
+    assert run(["data", "check", str(broken), "--fix"]) == ExitCode.DONE
+    text = capsys.readouterr().out
+    record = tmp_path / "broken.set-aside" / "1.json"
+    assert f"dog/{photo.name}: the picture is truncated" in text
+    assert f"edgetl data restore {record}" in text
+    assert text.rstrip().endswith("sound")
+    assert not photo.exists()
+    assert document(capsys, "check", str(broken), "--fix")["moved"] == []
+    assert document(capsys, "restore", str(record)) == {"restored": [f"dog/{photo.name}"]}
+    assert photo.exists()
+    # What only a person can judge is still said by the exit code.
+    shutil.copy(next((broken / "cat").iterdir()), broken / "dog" / "a cat.jpg")
+    assert run(["data", "check", str(broken), "--fix", "--json"]) == ExitCode.PROMISE_BROKEN
+    found = json.loads(capsys.readouterr().out)
+    assert [one["name"] for one in found["moved"]] == [f"dog/{photo.name}"]
+    assert len(found["copies_across_classes"]) == 1
+
+
+def test_fix_knows_the_named_data_sets(capsys: pytest.CaptureFixture[str], drawn_folder: Path, root: Path) -> None:
+    images, annotations = root / "oxford-iiit-pet" / "images", root / "oxford-iiit-pet" / "annotations"
+    images.mkdir(parents=True)
+    annotations.mkdir()
+    lines = []
+    for breed, number, source in (("Siamese", 1, "cat"), ("pug", 2, "dog")):
+        for index, path in enumerate(sorted((drawn_folder / source).iterdir())):
+            shutil.copy(path, images / f"{breed}_{index}.jpg")
+            lines.append(f"{breed}_{index} {number} {number} 1")
+    (annotations / "trainval.txt").write_text("\n".join(lines))
+    (annotations / "test.txt").write_text("")
+    (images / "pug_0.jpg").write_bytes(b"")
+    assert run(["data", "check", "pets", "--fix", "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["moved"] == [
+        {"name": "images/pug_0.jpg", "reason": "the file is empty"}
+    ]
+    assert (root / "oxford-iiit-pet.set-aside" / "1" / "images" / "pug_0.jpg").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -88,6 +132,7 @@ def test_check_exits_with_0_or_1(capsys: pytest.CaptureFixture[str], drawn_folde
         (["check", "cats-vs-dogs"], ExitCode.MISSING, "not on this machine"),
         (["fetch", "flowers"], ExitCode.BAD_INPUT, "Choose one of: pets, cats-vs-dogs"),
         (["info"], ExitCode.BAD_INPUT, "Missing argument 'DATA'"),
+        (["restore", "absent.json"], ExitCode.BAD_INPUT, "absent.json cannot be read"),
         (["inspect", "pets"], ExitCode.BAD_INPUT, "No such command 'inspect'"),
     ],
 )

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -15,10 +16,11 @@ from tests.conftest import QUICK, Recorder
 from toolchain.backbones import build
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runs import Run, read_run, read_splits
+from toolchain.training import finetune as finetuning
 from toolchain.training import frozen, loop
 from toolchain.training.finetune import finetune, resume
 from toolchain.training.judging import Workshop
-from toolchain.training.settings import GENTLE_RATE, Settings
+from toolchain.training.settings import GENTLE_RATES, Settings
 
 
 def _settings(data: Path, weights: Path | str = "none", **more: object) -> Settings:
@@ -41,7 +43,7 @@ def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: P
     assert run.data.classes == ("cat", "dog", "fish")
     assert run.data.counts == {"train": 15, "val": 3, "calibration": 3, "test": 3}
     assert run.settings["epochs"] == 2
-    assert run.settings["learning_rate"] == GENTLE_RATE
+    assert run.settings["learning_rate"] == GENTLE_RATES["adamw"]
     assert set(run.timings_s) == {"data", "probe", "finetune", "evaluate", "total"}
     for metrics in run.metrics.values():
         assert 0 <= metrics.top1 <= 1
@@ -58,6 +60,21 @@ def test_the_better_of_probe_and_epochs_is_kept(run_folder: Path) -> None:
     run = read_run(run_folder)
     assert run.metrics["val"].nll <= run.probe_metrics["val"].nll
     assert (run.model.kept == "probe") == (run.model.best_epoch == 0)
+
+
+def test_calibration_photographs_teach_the_probe_and_validation_never_does(
+    tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught: list[list[int]] = []
+    original = finetuning.fit_head
+
+    def seen(features: object, labels: np.ndarray, *rest: object) -> object:
+        taught.append(labels.tolist())
+        return original(features, labels, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(finetuning, "fit_head", seen)
+    run = finetune(_settings(drawn_folder, weights, probe_only=True), tmp_path / "run")
+    assert len(taught[0]) == run.data.counts["train"] + run.data.counts["calibration"] == 18
 
 
 def test_probe_is_kept_when_fine_tuning_wrecks_the_network(
@@ -185,7 +202,7 @@ def test_class_with_nothing_readable_is_an_error(tmp_path: Path, drawn_folder: P
         ({"epochs": -1}, BadInputError, "--epochs"),
         ({"patience": -1}, BadInputError, "--patience"),
         ({"max_minutes": 0.0}, BadInputError, "--max-minutes"),
-        ({"smallest_crop": 0.0}, BadInputError, "smallest_crop"),
+        ({"smallest_crop": 0.0}, BadInputError, "--smallest-crop"),
         ({"outliers": "absent"}, BadInputError, "0 usable pictures"),
         ({"batch_size": 0}, BadInputError, "--batch-size"),
         ({"learning_rate": 7.0}, BadInputError, "--learning-rate"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +17,7 @@ from toolchain.cli.console import Console, output_options
 from toolchain.errors import ExitCode
 
 if TYPE_CHECKING:
+    from toolchain.datasets.aside import Moved
     from toolchain.datasets.check import Findings
     from toolchain.datasets.photographs import Dataset
 
@@ -97,17 +101,34 @@ def fetch(name: str, console: Console) -> None:
 
 @command.command(
     help="Decode every photograph of DATA; look for broken files, copies and tiny pictures. Exits with 1 when "
-    f"files are unreadable, or the same photograph is in two splits or under two classes. {DATA_HELP}",
+    f"files are unreadable, or the same photograph is in two splits or under two classes. {DATA_HELP}\n\n"
+    "--fix moves what training leaves out anyway: unreadable files, and training photographs that are also in val "
+    "or test. Copies under two classes stay, for a person to judge.",
     short_help="Look for broken files, copies and tiny pictures.",
 )
 @click.argument("data")
+@click.option(
+    "--fix",
+    is_flag=True,
+    help="Move what cannot be used into DATA.set-aside, beside the data, and check again. Nothing is deleted.",
+)
 @output_options
-def check(data: str, console: Console) -> int:
+def check(data: str, fix: bool, console: Console) -> int:
     from toolchain.datasets.catalogue import list_data
     from toolchain.datasets.check import check as check_listing
 
     listing = list_data(data, reporter=console)
     findings = check_listing(listing, console)
+    moved: tuple[Moved, ...] = ()
+    record = None
+    if fix:
+        from toolchain.datasets.aside import set_aside, to_move
+
+        moved = to_move(listing, findings)
+        if moved:
+            record = set_aside(listing, moved)
+            listing = list_data(data, reporter=console)
+            findings = check_listing(listing, console)
     if not console.json:
         for warning in listing.warnings:
             console.warn(warning)
@@ -122,9 +143,25 @@ def check(data: str, console: Console) -> int:
         "copies_within": findings.copies_within,
         "tiny": findings.tiny,
         "warnings": listing.warnings,
+        "moved": moved,
+        "record": str(record) if record else None,
     }
-    console.result(document, escape("\n".join(_check_lines(findings))))
+    lines = [*(_moved_lines(moved, record) if fix else ()), *_check_lines(findings)]
+    console.result(document, escape("\n".join(lines)))
     return ExitCode.DONE if findings.is_sound else ExitCode.PROMISE_BROKEN
+
+
+@command.command(
+    help="Put the files that `check --fix` moved back to where they were. RECORD is the JSON file that it named.",
+    short_help="Undo what check --fix moved.",
+)
+@click.argument("record", type=click.Path(path_type=Path))
+@output_options
+def restore(record: Path, console: Console) -> None:
+    from toolchain.datasets.aside import put_back
+
+    names = put_back(record)
+    console.result({"restored": names}, escape("\n".join([f"put back {len(names)} files", *_shortened(names)])))
 
 
 def _info_document(dataset: Dataset) -> dict[str, object]:
@@ -178,9 +215,19 @@ def _check_lines(findings: Findings) -> list[str]:
     }
     lines = [f"{findings.photographs} photographs"]
     for kind, found in kinds.items():
-        lines.append(f"{len(found)} {kind}")
-        lines += [f"  {line}" for line in found[:SHOWN]]
-        if len(found) > SHOWN:
-            lines.append(f"  and {len(found) - SHOWN} more (--json lists all)")
+        lines += [f"{len(found)} {kind}", *_shortened(found)]
     lines.append("sound" if findings.is_sound else "not sound: remove or sort what is listed above")
     return lines
+
+
+def _moved_lines(moved: Sequence[Moved], record: Path | None) -> list[str]:
+    if record is None:
+        return ["nothing to move"]
+    lines = [f"moved {len(moved)} files to {record.with_suffix('')}"]
+    lines += _shortened([f"{one.name}: {one.reason}" for one in moved])
+    return [*lines, f"undo: edgetl data restore {shlex.quote(str(record))}", "", "after that:"]
+
+
+def _shortened(lines: Sequence[str]) -> list[str]:
+    rest = len(lines) - SHOWN
+    return [f"  {line}" for line in lines[:SHOWN]] + ([f"  and {rest} more (--json lists all)"] if rest > 0 else [])

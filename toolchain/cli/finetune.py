@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 from pathlib import Path
@@ -11,11 +12,13 @@ import click
 from click.core import ParameterSource
 
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.sections import SectionedCommand, SectionedOption
 from toolchain.errors import BadInputError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from toolchain.preprocess import Resize
     from toolchain.runs import Run
 
 
@@ -36,7 +39,11 @@ class _Epochs(click.ParamType[int]):
         return number
 
 
+_trick = functools.partial(click.option, cls=SectionedOption, section="Training tricks (none is needed)")
+
+
 @click.command(
+    cls=SectionedCommand,
     help="""Train a network on your photographs.
 
 DATA is pets, cats-vs-dogs, drawn-pets, or a folder with a folder of photographs for each class.
@@ -44,7 +51,7 @@ DATA is pets, cats-vs-dogs, drawn-pets, or a folder with a folder of photographs
 First a linear probe: a new head on frozen features. Then the last blocks are fine-tuned from there, and whichever
 is better on validation is kept. The folder of the run holds the network, its metrics, and report.html to look at.
 
-On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finetune DATA --out RUN ..."""
+On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finetune DATA --out RUN ...""",
 )
 @click.argument("data", required=False)
 @click.option("--model", metavar="NAME", default="mobilenet_v2", show_default=True, help="See --list-models.")
@@ -76,12 +83,53 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
     "--resume", "resumed", type=click.Path(path_type=Path), help="Continue the interrupted run in a folder."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--batch-size", type=int, metavar="N", help="Default: the recipe's.")
-@click.option(
-    "--learning-rate", type=float, metavar="RATE", help="Of AdamW, at its highest. Default: the recipe's."
+@_trick(
+    "--head-init",
+    type=click.Choice(["probe", "random", "zeros"]),
+    help="The head that fine-tuning starts from. Default: probe, the one that the linear probe has found.",
 )
-@click.option("--trained-blocks", type=int, metavar="N", help="Blocks that fine-tuning changes, from the last one.")
-@click.option(
+@_trick("--trained-blocks", type=int, metavar="N", help="Blocks that fine-tuning changes, from the last one.")
+@_trick(
+    "--batch-norm",
+    type=click.Choice(["frozen", "trained"]),
+    help="Statistics of BatchNorm in these blocks: those that came with the weights, or the photographs' own. "
+    "Default: frozen.",
+)
+@_trick("--dropout", type=float, metavar="SHARE", help="Of the features before the head. Default: the network's.")
+@_trick(
+    "--optimizer",
+    type=click.Choice(["adamw", "adam", "rmsprop", "sgd"]),
+    help="Default: adamw. sgd is that of Nesterov with a momentum of 0.9.",
+)
+@_trick(
+    "--learning-rate", type=float, metavar="RATE", help="At its highest. Default: the recipe's, or the optimizer's."
+)
+@_trick(
+    "--schedule",
+    type=click.Choice(["cosine", "linear", "step", "constant"]),
+    help="How the rate falls. Default: cosine. step: to a tenth after a third, and again.",
+)
+@_trick("--warm-up", type=float, metavar="SHARE", help="Of the steps, in which the rate rises. Default: 0.1.")
+@_trick("--clip-norm", type=float, metavar="NORM", help="Longest gradient. Default: 1; 0 does not clip.")
+@_trick("--weight-decay", type=float, metavar="DECAY", help="Default: 0.01.")
+@_trick("--batch-size", type=int, metavar="N", help="Default: the recipe's.")
+@_trick("--average-decay", type=float, metavar="DECAY", help="Of the average of the weights; 0: no average.")
+@_trick(
+    "--label-smoothing", type=float, metavar="SHARE", help="Of the target, spread over all classes. Default: 0."
+)
+@_trick(
+    "--augmentation",
+    type=float,
+    metavar="STRENGTH",
+    help="Of crops, mirroring and light: 0 for none, 1 as usual, up to 2.",
+)
+@_trick(
+    "--smallest-crop",
+    type=float,
+    metavar="SHARE",
+    help="Of a photograph, that a crop shows. Default: the recipe's.",
+)
+@_trick(
     "--balance",
     type=click.Choice(["logit-adjustment", "weights", "none"]),
     help="What to do for classes with few photographs. Default: logit-adjustment.",
@@ -92,6 +140,11 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
     help="Numbers to train with. Default: auto, bfloat16 where the machine is fast at it.",
 )
 @click.option("--size", type=click.IntRange(32, 1024), help="Side of the network's input in pixels. Default: 224.")
+@click.option(
+    "--resize",
+    type=click.Choice(["shortest-edge", "squash"]),
+    help="How a photograph becomes square: its centre as it is, or all of it, squashed. Default: shortest-edge.",
+)
 @click.option(
     "--outliers",
     metavar="FOLDER",
@@ -108,6 +161,7 @@ def command(
     list_models: bool,
     recipe: Path | None,
     size: int | None,
+    resize: Resize | None,
     no_cache: bool,
     console: Console,
     **options: Any,
@@ -132,8 +186,9 @@ def command(
         from toolchain.training.finetune import finetune
         from toolchain.training.settings import settings_for
 
-        if size is not None:
-            options["preprocess"] = Preprocess.for_size(size)
+        if size is not None or resize is not None:
+            usual = Preprocess()
+            options["preprocess"] = Preprocess.for_size(size or usual.height, resize or usual.resize)
         settings = settings_for(data, model, chosen, cache=not no_cache, **options)
         folder = out or _free_folder(data, model)
         try:
@@ -183,6 +238,7 @@ def _list_models(console: Console) -> None:
         "parameters",
         "MACs",
         "ONNX",
+        "ImageNet",
         "pets, linear probe",
         "pets, fine-tuned",
         title="Networks to start from",
@@ -195,9 +251,15 @@ def _list_models(console: Console) -> None:
             f"{network.parameters / 1e6:.1f} M",
             f"{network.macs / 1e6:,.0f} M",
             f"{network.size_mb:.1f} MB",
-            *("" if top1 is None else f"{top1:.3f}" for top1 in (measured.pets_probe_top1, measured.pets_top1)),
+            *(
+                "" if top1 is None else f"{top1:.3f}"
+                for top1 in (network.imagenet_top1, measured.pets_probe_top1, measured.pets_top1)
+            ),
         )
-    note = "With 37 classes and photographs of 224 x 224. Top-1 on 973 test photographs; blank: not measured."
+    note = (
+        "With 37 classes and photographs of 224 x 224. ImageNet: top-1 as torchvision publishes it. Pets: top-1 on "
+        "973 test photographs; blank: not measured."
+    )
     console.result({"models": found}, table, note)
 
 

@@ -23,6 +23,9 @@ SIDES: dict[str, Side] = {
 }
 """Folder names, in any case, that stand for a side of the split."""
 
+ASIDE_SUFFIX = ".set-aside"
+"""Ends the name of a folder that holds what was moved out of the data beside it; never a class."""
+
 LAYOUT_HINT = "Arrange the photographs as FOLDER/<class>/*.jpg, or as FOLDER/{train,val,test}/<class>/*.jpg."
 
 
@@ -118,8 +121,11 @@ def _visible_folders(folder: Path) -> list[Path]:
         entries = [entry for entry in os.scandir(folder) if entry.is_dir()]
     except PermissionError:
         raise BadInputError(f"{folder} may not be read", "Check its permissions.") from None
-    hidden = (".", "__MACOSX")
-    return sorted(Path(entry.path) for entry in entries if not entry.name.startswith(hidden))
+    return sorted(Path(entry.path) for entry in entries if not _is_passed_over(entry.name))
+
+
+def _is_passed_over(folder_name: str) -> bool:
+    return folder_name.startswith((".", "__MACOSX")) or folder_name.endswith(ASIDE_SUFFIX)
 
 
 def _has_photographs(folder: Path) -> bool:
@@ -134,7 +140,9 @@ def _is_in_class_folder(photo: Listed) -> bool:
 def _photographs(root: Path, folder: Path, label: int) -> list[Listed]:
     found = []
     for parent, children, names in os.walk(folder):
-        children[:] = [child for child in children if not child.startswith(".")]
+        children[:] = [
+            child for child in children if not child.startswith(".") and not child.endswith(ASIDE_SUFFIX)
+        ]
         found += [Path(parent, name) for name in names if is_photograph(name)]
     if not found:
         raise BadInputError(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.preprocess import Image
+from toolchain.preprocess import Image, Resize
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,24 @@ class View:
     shift: float
 
 
-def draw_view(height: int, width: int, rng: np.random.Generator, smallest: float) -> View:
+def draw_view(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    smallest: float,
+    strength: float = 1.0,
+    resize: Resize = "shortest-edge",
+) -> View:
     """Draw a view of a photograph of `height` x `width` that shows at least the share `smallest` of its area.
 
     Gentle on purpose: with a few dozen photographs a class, strong crops teach the network that a breed is a nose.
+    `strength` stretches all of it: at 2 a crop may show `smallest` squared, in light twice as different; 0 is what
+    the network is judged on: the centre of the photograph, or with `squash` all of it.
     """
-    area = height * width * rng.uniform(smallest, 1.0)
-    ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+    if strength == 0:
+        return _plain_view(height, width, resize)
+    area = height * width * rng.uniform(smallest**strength, 1.0)
+    ratio = np.exp(rng.uniform(np.log(3 / 4) * strength, np.log(4 / 3) * strength))
     crop_width = max(1, min(width, round(np.sqrt(area * ratio))))
     crop_height = max(1, min(height, round(np.sqrt(area / ratio))))
     return View(
@@ -46,9 +57,22 @@ def draw_view(height: int, width: int, rng: np.random.Generator, smallest: float
         height=crop_height,
         width=crop_width,
         mirrored=bool(rng.random() < 0.5),
-        gain=rng.uniform(0.75, 1.25) * rng.uniform(0.93, 1.07, 3),
-        shift=float(rng.uniform(-25, 25)),
+        gain=_around_one(rng, 0.75, 1.25, strength) * _around_one(rng, 0.93, 1.07, strength, 3),
+        shift=float(rng.uniform(-25 * strength, 25 * strength)),
     )
+
+
+def _around_one(
+    rng: np.random.Generator, low: float, high: float, strength: float, count: int = 1
+) -> NDArray[np.float64]:
+    """float64 [count], uniform between `low` and `high` at strength 1 (to the last bit), 1 at strength 0."""
+    return rng.uniform(max(1 + (low - 1) * strength, 0.0), 1 + (high - 1) * strength, count)
+
+
+def _plain_view(height: int, width: int, resize: Resize) -> View:
+    side = min(height, width)
+    high, wide = (height, width) if resize == "squash" else (side, side)
+    return View((height - high) // 2, (width - wide) // 2, high, wide, False, np.ones(3), 0.0)
 
 
 def make_view(image: Image, view: View, height: int, width: int) -> Image:

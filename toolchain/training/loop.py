@@ -1,8 +1,8 @@
 """The fine-tuning loop: all that happens between the linear probe and the weights that are kept.
 
-What makes it gentle: BatchNorm statistics stay those of the pretrained network, all but the last blocks stay as
-they are, learning rates are small and fall to zero, and the exponential average of the weights is what is judged.
-Random weights have nothing to be gentle with: there everything is trained.
+What makes it gentle, unless the settings say otherwise: BatchNorm statistics stay those of the pretrained network,
+all but the last blocks stay as they are, learning rates are small and fall to zero, and the exponential average of
+the weights is what is judged. Random weights have nothing to be gentle with: there everything is trained.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def fine_tune(network: nn.Module, job: Job, probe: Metrics) -> Best:
     Each finished epoch is a line in `metrics.jsonl` and a checkpoint in the run's folder; where there is one, it
     goes on from there.
     """
-    trainer = Trainer(network, job)
+    # The probe is kept before the trainer may put another head in its place.
     best = Best(0, score_of(probe, probe), _copied(network))
+    trainer = Trainer(network, job)
     progress = Progress(0, 0, best.score, job.epochs, 0.0)
     resumed = job.team.told(lambda: load_state(job.folder))
     if resumed:

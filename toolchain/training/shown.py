@@ -69,4 +69,5 @@ def from_cache(photos: Sequence[Photograph], decoded: Decoded, settings: Setting
 def view_of(place: int, height: int, width: int, settings: Settings, epoch: int) -> View:
     """The view of photograph number `place`, of `height` x `width` pixels, in an epoch."""
     rng = np.random.default_rng([settings.seed, epoch, place])
-    return draw_view(height, width, rng, settings.smallest_crop)
+    strength, resize = settings.augmentation, settings.preprocess.resize
+    return draw_view(height, width, rng, settings.smallest_crop, strength, resize)

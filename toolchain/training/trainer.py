@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from contextlib import AbstractContextManager, nullcontext
 
@@ -18,13 +17,11 @@ from toolchain.training.environment import has_fast_bfloat16
 from toolchain.training.features import labels_of
 from toolchain.training.frozen import BATCH, Frozen
 from toolchain.training.job import Job
+from toolchain.training.optimisers import optimiser_for, share_of_rate
 from toolchain.training.precision import strided_depthwise_in_float32
 from toolchain.training.probe import logit_adjustment
 from toolchain.training.settings import Settings
 from toolchain.training.shown import Step, steps_of
-
-WARM_UP_SHARE = 0.1
-MAX_GRADIENT_NORM = 1.0
 
 
 class _Tail(nn.Module):
@@ -54,6 +51,7 @@ class Trainer:
         self._job = job
         self._low_precision = settings.precision == "auto" and has_fast_bfloat16(job.device)
         self._network = network
+        start_head(head_of(network), settings)
         prefix, _ = frozen_and_trained(network, count)
         frozen = Frozen(prefix, settings.crop_shape, job.device, pooled=False)
         many = len(job.photos) * job.epochs if count < everything else 0
@@ -62,12 +60,9 @@ class Trainer:
         self._prefix = prefix
         tail = _Tail(blocks_of(network)[everything - count :], head_of(network))
         self._tail = job.team.parallel(tail, job.device)
-        self._dropout = dropout_of(network).p
+        self._dropout = dropout_of(network).p if settings.dropout is None else settings.dropout
         self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        assert settings.learning_rate is not None
-        self._optimizer = torch.optim.AdamW(
-            self._trained, settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        self._optimizer = optimiser_for(self._trained, settings)
         self.average = copy.deepcopy(network)
         self.seconds = 0.0
         labels = labels_of(job.photos)
@@ -80,14 +75,16 @@ class Trainer:
         job, settings = self._job, self._job.settings
         assert settings.learning_rate is not None
         started = time.perf_counter()
-        # Frozen statistics of BatchNorm, except where there are none worth keeping.
-        self._network.train(settings.from_scratch)
+        # Blocks that are not trained keep their statistics always: what they compute is compiled.
+        self._network.eval()
+        self._tail.train(settings.trains_statistics)
         steps = steps_of(len(job.photos), settings, epoch, job.team)
         losses: list[Tensor] = []
         rate = 0.0
         with self._numbers(), job.reporter.task(f"epoch {epoch}/{epochs}", len(job.photos)) as task:
             for number, (step, images) in enumerate(zip(steps, job.show(steps, epoch), strict=True)):
-                rate = settings.learning_rate * _schedule((epoch - 1 + number / len(steps)) / epochs)
+                at = (epoch - 1 + number / len(steps)) / epochs
+                rate = settings.learning_rate * share_of_rate(settings.schedule, at, settings.warm_up)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate
                 losses.append(self._step(step, images, [settings.seed, epoch, number]))
@@ -119,7 +116,8 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes, of which each holds its share of the batch.
         torch.autograd.backward(loss * job.team.size)
-        nn.utils.clip_grad_norm_(self._trained, MAX_GRADIENT_NORM)
+        if job.settings.clip_norm:
+            nn.utils.clip_grad_norm_(self._trained, job.settings.clip_norm)
         self._optimizer.step()
         self._follow()
         return loss.detach()
@@ -146,7 +144,7 @@ class Trainer:
         for mine, new in zip(self.average.parameters(), self._network.parameters(), strict=True):
             if new.requires_grad:
                 mine.lerp_(new, 1 - decay)
-        if self._job.settings.from_scratch:
+        if self._job.settings.trains_statistics:
             for statistic, now in zip(self.average.buffers(), self._network.buffers(), strict=True):
                 statistic.copy_(now)
 
@@ -164,6 +162,25 @@ class Trainer:
         self._optimizer.load_state_dict(_nested(self._optimizer, groups["optimizer"]))
 
 
+def start_head(head: nn.Linear, settings: Settings) -> None:
+    """Give `head` the start that the settings ask for, in place; the linear probe is in it already.
+
+    `random` is torch's own start, uniform within 1 / sqrt(features), drawn from the seed.
+    """
+    if settings.head_init == "probe":
+        return
+    with torch.no_grad():
+        if settings.head_init == "zeros":
+            head.weight.zero_()
+            head.bias.zero_()
+            return
+        bound = head.in_features**-0.5
+        rng = np.random.default_rng([settings.seed, 0])
+        for parameter in (head.weight, head.bias):
+            drawn = rng.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
+            parameter.copy_(torch.from_numpy(drawn))
+
+
 def _balance(
     labels: NDArray[np.int64], classes: int, settings: Settings, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
@@ -176,13 +193,6 @@ def _balance(
         counts = np.maximum(np.bincount(labels, minlength=classes), 1)
         weights = torch.from_numpy((len(labels) / (classes * counts)).astype(np.float32)).to(device)
     return adjustment.to(device), weights
-
-
-def _schedule(at: float) -> float:
-    """Share of the learning rate at `at`, 0 to 1 of all steps: a linear rise, then half a cosine to zero."""
-    if at < WARM_UP_SHARE:
-        return at / WARM_UP_SHARE
-    return 0.5 * (1 + math.cos(math.pi * (at - WARM_UP_SHARE) / (1 - WARM_UP_SHARE)))
 
 
 def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -1,0 +1,172 @@
+"""Moving out what spoils a data set: what is moved, what stays, and that it can be put back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import pytest
+from datasets_support import Tree
+
+from toolchain.datasets import aside
+from toolchain.datasets.aside import Moved, put_back, set_aside, to_move
+from toolchain.datasets.catalogue import open_dataset
+from toolchain.datasets.check import check
+from toolchain.datasets.drawn import draw
+from toolchain.datasets.folder import list_folder
+from toolchain.errors import BadInputError
+
+
+def jpeg(label: str, index: int) -> bytes:
+    return cv2.imencode(".jpg", cv2.cvtColor(draw(label, index, size=96), cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+@pytest.fixture
+def spoiled(tree: Tree) -> Path:
+    """Two classes, each with a good photograph on both sides, and everything that can be wrong with the others."""
+    leak, disputed = jpeg("cat", 1), jpeg("cat", 2)
+    return tree(
+        {
+            "train/cat/good.jpg": jpeg("cat", 0),
+            "train/cat/twice.jpg": jpeg("cat", 0),
+            "train/cat/leak.jpg": leak,
+            "train/cat/cut.jpg": jpeg("cat", 3)[:-600],
+            "train/cat/disputed.jpg": disputed,
+            "train/dog/disputed.jpg": disputed,
+            "train/dog/good.jpg": jpeg("dog", 0),
+            "train/dog/empty.jpg": b"",
+            "test/cat/held.jpg": leak,
+            "test/dog/good.jpg": jpeg("dog", 1),
+        }
+    )
+
+
+def _files(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_what_training_leaves_out_is_moved_and_nothing_else(spoiled: Path) -> None:
+    before = _files(spoiled)
+    listing = list_folder(spoiled)
+    moved = to_move(listing, check(listing))
+    assert {one.name: one.reason for one in moved} == {
+        "train/cat/cut.jpg": "the picture is truncated",
+        "train/dog/empty.jpg": "the file is empty",
+        "train/cat/leak.jpg": "also in test: test/cat/held.jpg",
+    }
+    record = set_aside(listing, moved)
+    assert record == spoiled.with_name("photos.set-aside") / "1.json"
+    assert json.loads(record.read_text())["moved"][0] == {"name": moved[0].name, "reason": moved[0].reason}
+    aside_now = _files(record.with_suffix(""))
+    assert aside_now == {one.name: before[one.name] for one in moved}
+    assert {**_files(spoiled), **aside_now} == before
+    findings = check(list_folder(spoiled))
+    assert findings.unreadable == findings.copies_across_splits == ()
+    # Which of the two labels is wrong, no program can know.
+    assert findings.copies_across_classes == (("train/cat/disputed.jpg", "train/dog/disputed.jpg"),)
+    assert findings.copies_within == (("train/cat/good.jpg", "train/cat/twice.jpg"),)
+
+
+def test_a_fixed_data_set_holds_what_training_used_before(spoiled: Path) -> None:
+    unreadable = {"train/cat/cut.jpg", "train/dog/empty.jpg"}
+
+    def used() -> dict[str, set[str]]:
+        dataset = open_dataset(str(spoiled))
+        return {side: {photo.name for photo in photos} - unreadable for side, photos in dataset.splits.items()}
+
+    before = used()
+    listing = list_folder(spoiled)
+    set_aside(listing, to_move(listing, check(listing)))
+    assert used() == before
+
+
+def test_all_can_be_put_back(spoiled: Path) -> None:
+    before = _files(spoiled)
+    listing = list_folder(spoiled)
+    record = set_aside(listing, to_move(listing, check(listing)))
+    assert set(put_back(record)) == {"train/cat/cut.jpg", "train/dog/empty.jpg", "train/cat/leak.jpg"}
+    assert _files(spoiled) == before
+    assert not record.parent.exists()
+
+
+def test_each_fix_has_a_folder_of_its_own(spoiled: Path) -> None:
+    listing = list_folder(spoiled)
+    first = set_aside(listing, [Moved("train/cat/cut.jpg", "cut")])
+    (spoiled / "train/cat/cut.jpg").write_bytes(b"another")
+    second = set_aside(listing, [Moved("train/cat/cut.jpg", "cut again")])
+    assert (first.name, second.name) == ("1.json", "2.json")
+    assert (second.with_suffix("") / "train/cat/cut.jpg").read_bytes() == b"another"
+    assert len((first.with_suffix("") / "train/cat/cut.jpg").read_bytes()) > 7
+    put_back(first)
+    with pytest.raises(BadInputError, match="is there again; nothing was moved"):
+        put_back(second)
+    assert (second.with_suffix("") / "train/cat/cut.jpg").read_bytes() == b"another"
+
+
+def test_an_interrupted_move_can_be_undone(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _files(spoiled)
+    original = aside._move
+    calls: list[Path] = []
+
+    def failing(source: Path, target: Path, record: Path) -> None:
+        calls.append(source)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        original(source, target, record)
+
+    listing = list_folder(spoiled)
+    with monkeypatch.context() as patch:
+        patch.setattr(aside, "_move", failing)
+        with pytest.raises(KeyboardInterrupt):
+            set_aside(listing, to_move(listing, check(listing)))
+    assert len(put_back(spoiled.with_name("photos.set-aside") / "1.json")) == 1
+    assert _files(spoiled) == before
+
+
+def test_a_class_is_never_emptied(tree: Tree) -> None:
+    root = tree({"cat/a.jpg": jpeg("cat", 0), "dog/a.jpg": b"", "dog/b.jpg": b"no picture"})
+    listing = list_folder(root)
+    with pytest.raises(BadInputError, match="no photograph of dog would be left"):
+        to_move(listing, check(listing))
+    assert not root.with_name("photos.set-aside").exists()
+
+
+def test_what_was_set_aside_is_no_class_of_a_folder_around_it(tree: Tree) -> None:
+    root = tree({"cat/a.jpg": jpeg("cat", 0), "dog/a.jpg": jpeg("dog", 0), "dog/b.jpg": b""})
+    inner = list_folder(root)
+    outer = {"cat": root / "cat", "dog": root / "dog"}
+    for name in outer:
+        (root / f"{name}.set-aside" / "1").mkdir(parents=True)
+        (root / name / "kitten.set-aside").mkdir()
+        for folder in (root / f"{name}.set-aside" / "1", root / name / "kitten.set-aside"):
+            (folder / "x.jpg").write_bytes(b"")
+    assert list_folder(root) == inner
+
+
+@pytest.mark.parametrize(
+    ("schema", "moved", "says"),
+    [
+        ("edgetl.set-aside/2", [], "no record"),
+        ("edgetl.set-aside/1", [{"reason": "no name"}], "no record"),
+        ("edgetl.set-aside/1", [{"name": "../../x", "reason": ""}], "not a path"),
+        ("edgetl.set-aside/1", [{"name": "/etc/x", "reason": ""}], "not a path"),
+        ("edgetl.set-aside/1", [], "does not lie beside the data"),
+    ],
+)
+def test_a_record_that_cannot_be_followed(
+    tmp_path: Path, schema: str, moved: list[dict[str, str]], says: str
+) -> None:
+    record = tmp_path / "elsewhere" / "1.json"
+    record.parent.mkdir()
+    record.write_text(json.dumps({"schema": schema, "data": "x", "moved": moved}))
+    with pytest.raises(BadInputError, match=says):
+        put_back(record)
+    assert record.exists()
+
+
+def test_a_folder_that_may_not_be_written_to(spoiled: Path) -> None:
+    spoiled.with_name("photos.set-aside").write_text("a file is in the way")
+    listing = list_folder(spoiled)
+    with pytest.raises(BadInputError, match="cannot be made"):
+        set_aside(listing, to_move(listing, check(listing)))
