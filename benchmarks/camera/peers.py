@@ -82,8 +82,9 @@ def plain_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], None
     import onnxruntime
     import torch
     from PIL import Image
-    from toolchain.explain.subject import open_run
     from torchvision import transforms
+
+    from toolchain.explain.subject import open_run
 
     subject = open_run(run)
     with tempfile.TemporaryDirectory() as folder:
