@@ -129,13 +129,13 @@ def test_fine_tuning_can_start_from_a_head_without_knowledge(kind: str) -> None:
         assert not torch.equal(head.weight, first)
 
 
-def test_the_probe_is_still_kept_where_a_random_head_gets_nowhere(
-    tmp_path: Path, drawn_folder: Path, weights: Path
+def test_what_is_kept_where_no_epoch_is_better_is_the_probe_and_not_the_head_training_began_with(
+    tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop, "score_of", lambda metrics, probe: (1.0, 0.0))
     after = _trained(tmp_path / "run", drawn_folder, weights, head_init="zeros", learning_rate=1e-9)
     assert after["classifier.1.weight"].abs().max() < 1e-6
-    run = read_run(tmp_path / "run")
-    assert run.model.kept == "probe"
+    assert read_run(tmp_path / "run").model.kept == "probe"
     kept = load_file(tmp_path / "run" / "model.safetensors")
     assert kept["classifier.1.weight"].abs().max() > 1e-3
 
@@ -196,7 +196,7 @@ def test_stronger_augmentation_shows_less_in_stranger_light() -> None:
         return min(areas), float(np.std([view.shift for view in views])), float(np.std([v.gain[0] for v in views]))
 
     gentle, usual, strong = drawn(0.5), drawn(1.0), drawn(2.0)
-    assert gentle[0] > 0.65 > usual[0] > 0.45 > strong[0] > 0.2
+    assert gentle[0] > 0.6 > usual[0] > 0.45 > strong[0] > 0.2
     assert gentle[1] < usual[1] < strong[1]
     assert gentle[2] < usual[2] < strong[2]
 
