@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 from toolchain.errors import UnreadableImageError
-from toolchain.preprocess import Preprocess, check_frame, decode, read
+from toolchain.preprocess import FramePreprocess, Preprocess, check_frame, decode, read
 
 Picture = PIL.Image.Image
 
@@ -212,3 +212,24 @@ def test_real_photographs_agree_with_an_independent_computation(real_data: Path)
     for path in paths:
         rgb = cv2.imread(str(path))[..., ::-1]
         np.testing.assert_array_equal(spec(read(path)), _expected(np.ascontiguousarray(rgb), spec))
+
+
+def test_a_line_of_pixels_does_not_become_gigabytes() -> None:
+    """Scaled to 232 rows, 1 x 60,000 pixels would be 9.7 GB."""
+    spec = Preprocess(shortest_edge=232)
+    line = np.zeros((1, 60_000, 3), np.uint8)
+    line[:, 29_990:30_010] = 255
+    assert spec.scale(line).nbytes < 10_000_000
+    assert spec(line).min() == 255, "the centre is all that is seen of it"
+    assert FramePreprocess(spec)(line)[0].min() == 255
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (100, 90), (224, 224), (720, 1280), (50, 1500)])
+@pytest.mark.parametrize("spec", [Preprocess(), Preprocess(shortest_edge=232), Preprocess(resize="squash")])
+def test_frames_become_the_same_pixels_as_photographs(spec: Preprocess, shape: tuple[int, int]) -> None:
+    preprocess = FramePreprocess(spec)
+    for seed in range(2):  # the second time into buffers that are there
+        bgr = np.random.default_rng(seed).integers(0, 256, (*shape, 3), np.uint8)
+        before = bgr.copy()
+        assert (preprocess(bgr)[0] == spec(bgr[..., ::-1].copy())).all()
+        assert (bgr == before).all()

@@ -31,6 +31,9 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 """Mean and standard deviation of ImageNet's pixels, RGB, 0 to 255: what the pretrained networks expect."""
 
+LONGEST = 32
+"""How many times as long as wide a picture may be before its ends are left out."""
+
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
 
 # A picture that cannot be decoded is an UnreadableImageError here; OpenCV's own lines would only repeat it.
@@ -70,7 +73,13 @@ class Preprocess:
         return np.ascontiguousarray(self.centre(self.scale(image)))
 
     def scale(self, image: NDArray[np.uint8], into: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """`image` at the size of which the centre is cut out; in `into`, if that has this size."""
+        """`image` at the size of which the centre is cut out; in `into`, if that has this size.
+
+        What is longer than `LONGEST` times its width is cut to that first: a line of pixels would become gigabytes,
+        of which the centre is all that is wanted.
+        """
+        if self.resize == "shortest-edge":
+            image = _middle(image, LONGEST * min(image.shape[:2]))
         height, width = self.scaled_size(*image.shape[:2])
         if image.shape[:2] == (height, width):
             return image
@@ -88,6 +97,13 @@ class Preprocess:
             return self.height, self.width
         scale = self.shortest_edge / min(height, width)
         return max(self.shortest_edge, round(height * scale)), max(self.shortest_edge, round(width * scale))
+
+
+def _middle(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
+    """The middle of a picture, no side of which is longer than `longest`; a view."""
+    height, width = (min(side, longest) for side in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 class FramePreprocess:
@@ -111,7 +127,7 @@ class FramePreprocess:
             cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB, dst=self._pixels[0])
             return self._pixels
         scaled = self._spec.scale(bgr, self._scaled)
-        if scaled is not bgr:
+        if not np.may_share_memory(scaled, bgr):
             self._scaled = scaled
         cv2.cvtColor(self._spec.centre(scaled), cv2.COLOR_BGR2RGB, dst=self._pixels[0])
         return self._pixels

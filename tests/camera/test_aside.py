@@ -115,3 +115,14 @@ def test_the_oldest_is_pushed_out(capacity: int) -> None:
         handover.put(number)
     assert handover.take(0) == 10 - capacity
     assert handover.dropped == 10 - capacity
+
+
+def test_what_a_line_had_no_time_for_in_the_end_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolchain.camera.aside.CLOSE_LIMIT_S", 0.1)
+    line = Held()
+    with Aside(line, "printing", Remembering(), capacity=100) as aside:
+        for number in range(50):
+            aside.show(_answer(number))
+        time.sleep(0.1)
+    assert aside.dropped == 49
+    line.go.set()

@@ -112,4 +112,4 @@ def test_where_there_is_nothing_else_the_camera_goes_on_with_what_it_has(artifac
     engine.next_precision()
     assert _comes_true(lambda: bool(reporter.warned))
     assert engine.network is before
-    assert "nothing else here" in reporter.warned[0]
+    assert "no other model file" in reporter.warned[0]

@@ -92,3 +92,19 @@ def test_pictures_of_one_colour_show_nothing(colour: tuple[int, int, int]) -> No
     assert is_plain(look(picture))
     assert is_plain(look(picture // 2 + noise)), "a sensor in the dark"
     assert not is_plain(look(plain("green")))
+
+
+def test_at_a_cut_the_new_label_is_shown_at_once_and_held_from_then_on() -> None:
+    hold = Holder(hold_s=0.1)
+    hold("cat", False, 0.0)
+    assert hold("dog", False, 0.03, anew=True) == ("dog", False)
+    assert hold("cat", False, 0.06) == ("dog", False)
+
+
+def test_another_label_beneath_not_sure_is_no_change() -> None:
+    hold = Holder(hold_s=0.01)
+    for number, label in enumerate(("cat", "dog", "cow")):
+        hold(label, True, number)
+    assert hold.changes == 0
+    hold("cow", False, 4)
+    assert hold.changes == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -336,3 +337,36 @@ def test_a_clip_that_is_cut_off_plays_to_its_cut_and_says_so(tmp_path: Path) -> 
         assert len(reporter.warned) == warnings
         assert (len(frames) == 300) is (clip == path)
     assert "of 300 frames" in reporter.warned[0]
+
+
+def _write_at(path: Path, times_s: list[float]) -> None:
+    """A clip whose frames, red and blue in turn, have these times."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=30, options={"bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, time_s in enumerate(times_s):
+            frame = av.VideoFrame.from_ndarray(plain("blue" if number % 2 else "red"), format="bgr24")
+            frame.pts, frame.time_base = round(1000 * time_s), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    "times_s", [[0, 0.1, 0.2, 1.5, 1.6, 3.0], [0.5, 0.6, 0.7], [0, 5.0, 10.0, 15.0]], ids=["gaps", "late", "slow"]
+)
+def test_frames_come_at_the_clips_own_times(tmp_path: Path, times_s: list[float]) -> None:
+    _write_at(tmp_path / "clip.mp4", times_s)
+    clock = HeldClock()
+    frames = _all(open_source(str(tmp_path / "clip.mp4"), Manner(), clock=clock))
+    wanted = [time_s - times_s[0] for time_s in times_s]
+    assert [frame.time_s for frame in frames] == pytest.approx(wanted, abs=0.02)
+    assert [frame.captured_s - 100 for frame in frames] == pytest.approx(wanted, abs=0.02)
+
+
+def test_a_source_without_a_name_is_no_source() -> None:
+    """An unset variable of the shell would mean the folder that one is in."""
+    with pytest.raises(BadInputError, match="is empty"):
+        open_source(" ", Manner())

@@ -174,7 +174,7 @@ class Answering:
     def _shown(self, classifier: Classifier, smoothed: Answer, plain: bool, time_s: float) -> Prediction:
         [prediction] = classifier.interpret(smoothed)
         unsure = plain or prediction.rejected or prediction.probability < self._min_probability
-        label, rejected = self._hold(prediction.label, unsure, time_s)
+        label, rejected = self._hold(prediction.label, unsure, time_s, anew=self._smooth.began_anew)
         probability = prediction.probability
         if label != prediction.label:
             probability = float(smoothed.probabilities[0, classifier.card.labels.index(label)])

@@ -61,6 +61,7 @@ class Aside:
     def __exit__(self, *_: object) -> None:
         self._answers.close()
         self._thread.join(CLOSE_LIMIT_S)
+        self._answers.discard()
         self._line.close()
 
     @property

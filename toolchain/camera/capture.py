@@ -20,6 +20,10 @@ STALL_S = 3.0
 FIRST_FRAME_S = 10.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.8
 """Pauses between attempts to open a lost source again double from the first to the longest."""
+STEADY_S = 2.0
+"""A source that gave frames for so long begins with the first pause again; one that does not is not hammered."""
+TELL_AGAIN_S = 10.0
+"""A source that is lost again and again is told of no more often."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Capture:
         self._reader: _Reader | None = None
         self._start_s: float | None = None
         self._pause_s = FIRST_PAUSE_S
+        self._told_s: float | None = None
+        self._told_of_outage = True
         self._thread = Thread(target=self._supervise, name=f"capture {source.name}", daemon=True)
 
     def __enter__(self) -> Capture:
@@ -137,8 +143,13 @@ class Capture:
             lost_s = self._clock.now() - self.outage.since_s
             self.outage = None
             self.reconnects += 1
-            self._reporter.say(f"{self.source.name} is back after {lost_s:.1f} s")
-        self._pause_s = FIRST_PAUSE_S
+            if self._told_of_outage:
+                self._reporter.say(f"{self.source.name} is back after {lost_s:.1f} s")
+        now = self._clock.now()
+        if reader.first_s is None:
+            reader.first_s = now
+        elif now - reader.first_s > STEADY_S:
+            self._pause_s = FIRST_PAUSE_S
         number, time_s = reader.shift
         if number:
             frame = replace(frame, number=number + frame.number, time_s=time_s + frame.time_s)
@@ -149,7 +160,11 @@ class Capture:
         """Try until the source is there; None when nobody waits for it any more."""
         if self.outage is None:  # else it was opened and lost again before it gave a frame
             self.outage = Outage(lost.message, self._clock.now())
-            self._reporter.warn(f"{lost.message}; trying again until it is back")
+            now = self._clock.now()
+            self._told_of_outage = self._told_s is None or now - self._told_s > TELL_AGAIN_S
+            if self._told_of_outage:
+                self._told_s = now
+                self._reporter.warn(f"{lost.message}; trying again until it is back")
         while not self._clock.wait(self._stopping, self._pause_s):
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             with suppress(EdgetlError):
@@ -169,6 +184,8 @@ class _Reader:
         self.done = Event()
         self.shift: tuple[int, float] | None = None
         """What is added to the numbers and times of its frames."""
+        self.first_s: float | None = None
+        """When it gave its first frame."""
         self._publish = publish
         self._clock = clock
         self._reading_since_s: float | None = clock.now()

@@ -74,9 +74,8 @@ def draw(bgr: BgrImage, answered: Answered) -> None:
 
 
 def draw_state(bgr: BgrImage, state: str) -> None:
-    """Darken a picture that is of the past, in place, and say why there is no newer one."""
-    _darken(bgr)
-    _draw_bar(bgr, _Line("no picture", "", True), state, at_top=True)
+    """Say on a picture that is of the past, in place, why there is no newer one."""
+    _draw_bar(bgr, _Line("not live", "", True), state, at_top=True)
 
 
 @dataclass(frozen=True)

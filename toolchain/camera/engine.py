@@ -139,7 +139,7 @@ class Engine:
         for artifact, device in ways:
             with suppress(Exception):  # the next one may work
                 return self._loaded(artifact, device)
-        raise MissingError("there is nothing else here to choose")
+        raise MissingError("there is no other device here, and no other model file beside this one, to choose")
 
     def _others(self, artifact: Artifact) -> Iterator[tuple[Artifact, str]]:
         """The other model files of the same classes in the folder of `artifact`, those after it in name first."""

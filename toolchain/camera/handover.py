@@ -62,6 +62,13 @@ class Handover(Generic[T]):
             self._changed.notify_all()
             return value
 
+    def discard(self) -> None:
+        """Count what nobody took as dropped, and forget it."""
+        with self._changed:
+            self.dropped += len(self._values)
+            self._values.clear()
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Nothing more will be put; nobody waits any longer. What is there can still be taken."""
         with self._changed:

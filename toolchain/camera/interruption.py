@@ -1,4 +1,4 @@
-"""Ctrl-C and a polite kill end the camera in order: the recording is closed, the summary printed."""
+"""Ctrl-C, a polite kill and a closed terminal end the camera in order: recording closed, summary printed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from types import FrameType
 
 from toolchain.camera.loop import Control
 
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 @contextmanager
 def ended_by_signals(control: Control) -> Iterator[None]:
-    """While the block runs, SIGINT and SIGTERM ask the loop to end. A second one, or one that comes while no loop
-    runs, raises KeyboardInterrupt.
+    """While the block runs, SIGINT, SIGTERM and SIGHUP ask the loop to end. A second one, or one that comes while
+    no loop runs, raises KeyboardInterrupt. What was ignored before (by `nohup`) stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread only
@@ -29,7 +31,8 @@ def ended_by_signals(control: Control) -> Iterator[None]:
         once = True
         control.end("interrupted")
 
-    before = {number: signal.signal(number, asked) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, asked) for number in heard}
     try:
         yield
     finally:

@@ -177,6 +177,8 @@ class _Loop:
             self._screen.idle(self._state())
 
     def _state(self) -> str:
+        if self._control.paused:
+            return "paused"
         outage = self._capture.outage
         return f"{outage.reason} ({self._clock.now() - outage.since_s:.0f} s)" if outage else ""
 

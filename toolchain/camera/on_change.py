@@ -11,6 +11,7 @@ from contextlib import suppress
 import msgspec
 
 from toolchain.camera.answering import Answered
+from toolchain.camera.smoothing import seen_as
 from toolchain.progress import Reporter
 
 LIMIT_S = 30.0
@@ -18,7 +19,7 @@ LIMIT_S = 30.0
 
 
 class OnChange:
-    """Runs a shell command for each change of label or rejection, and waits for it.
+    """Runs a shell command for each change of label, "not sure" being one of them, and waits for it.
 
     The command finds the answer in its environment (`EDGETL_LABEL`, `EDGETL_PROBABILITY`, `EDGETL_REJECTED` 0 or 1,
     `EDGETL_FRAME`, `EDGETL_TIME_S`) and as a line of JSON on standard input, never in its own words: a label is not
@@ -29,15 +30,17 @@ class OnChange:
         self._command = command
         self._reporter = reporter
         self._limit_s = limit_s
-        self._last: tuple[str, bool] | None = None
+        self._begun = False
+        self._last: str | None = None
         self._told = False
         self._running: subprocess.Popen[bytes] | None = None
 
     def show(self, answered: Answered) -> None:
         prediction = answered.prediction
-        if (prediction.label, prediction.rejected) == self._last:
+        seen = seen_as(prediction.label, prediction.rejected)
+        if self._begun and seen == self._last:
             return
-        self._last = (prediction.label, prediction.rejected)
+        self._begun, self._last = True, seen
         line = answered.line()
         values = {name: int(value) if isinstance(value, bool) else value for name, value in line.items()}
         told = {f"EDGETL_{name.upper()}": str(value) for name, value in values.items()}

@@ -77,6 +77,8 @@ def open_source(
     if text.startswith("/dev/") and not Path(text).exists():
         raise MissingError(f"{text} is not there", _camera_hint())  # a camera by its id, which was pulled out
     reporter = reporter or Silent()
+    if not text.strip():
+        raise BadInputError("--source is empty", "It takes a camera's number, FILE, URL or FOLDER.")
     if PIPE in text:
         return _open_pipeline(text, manner, clock, open_limit_s)
     if "://" in text:
@@ -190,13 +192,14 @@ def _open_stream(url: str, manner: Manner, clock: Clock, limit_s: float, reporte
     name = without_password(url)
     if url.partition("://")[0].lower() not in SCHEMES:
         raise BadInputError(f"{name}: unknown kind of stream", f"Known are: {', '.join(SCHEMES)}.")
+    reporter.say(f"opening {name}")
     limit_ms = min(STREAM_LIMIT_MS, round(1000 * limit_s))
     limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_LIMIT_MS]
     # FFmpeg decodes a frame on each core at once, and would hand each out as many frames late.
     limits += [cv2.CAP_PROP_N_THREADS, 1]
     capture = _within(limit_s, lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), name)
     if not capture.isOpened():
-        raise MissingError(f"{name} gives no video", "Check the address, and that the sender is running.")
+        raise MissingError(f"{name} gives no video", "Check address, password, and that the sender is running.")
     if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # a file on a server, not a live stream
         return ClipSource(name, capture, clock, paced=not manner.every_frame, reporter=reporter)
     _refuse_every_frame(name, manner)

@@ -56,9 +56,10 @@ class Log:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.is_file() or path.is_dir():
+        if path.is_dir() or (path.is_file() and path.stat().st_size):
             raise BadInputError(f"{path} exists already", "Name another file, or move it away.")
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._file: TextIO = path.open("w", encoding="utf-8", buffering=1)
         except OSError as error:
             raise BadInputError(f"{path} cannot be written: {error.strerror}", "Name another place.") from None

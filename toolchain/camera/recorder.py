@@ -31,8 +31,8 @@ LOOK_S = 0.2
 MOST_WAITING = 8
 """Pictures that wait for the encoder, which has hiccups."""
 
-ENCODING = {"preset": "superfast", "crf": "23"}
-"""x264: about 3 ms for a frame of 640 x 480 on one thread, which leaves the others to the network."""
+ENCODING = {"preset": "superfast", "crf": "23", "bf": "0"}
+"""x264 on one thread, which leaves the others to the network. Frames that refer to later ones would begin late."""
 
 
 class Recorder:
@@ -54,6 +54,8 @@ class Recorder:
         self._cut_s = 0.0
         self.failure: Exception | None = None
         """What ended the recording before its time, such as a full disk."""
+        self.kept = False
+        """Whether there is a file in the end, with at least one picture in it."""
 
     @property
     def frames(self) -> int:
@@ -180,10 +182,22 @@ def recording(path: Path, reporter: Reporter | None = None, *, every: bool = Fal
             recorder.close()
         except BaseException as error:  # somebody pressed Ctrl-C once more
             failure = failure or error
-        if not recorder.frames:
+        recorder.kept = recorder.frames > 0 and (recorder.failure is None or _plays(beside))
+        if not recorder.kept:
             raise _NothingRecorded
     if failure is not None:
         raise failure
+
+
+def _plays(path: Path) -> bool:
+    """Whether a video that was cut off holds a picture."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            return next(container.decode(video=0), None) is not None
+    except OSError:  # what FFmpeg raises, too
+        return False
 
 
 class _NothingRecorded(Exception):  # noqa: N818 - not an error: it leaves `files.replaced` without a file

@@ -17,7 +17,7 @@ from toolchain.camera.interruption import ended_by_signals
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
 from toolchain.camera.loop import Control, Limits, Sink, Summary, run
 from toolchain.camera.on_change import OnChange
-from toolchain.camera.opening import Manner, Wish, open_source, without_password
+from toolchain.camera.opening import Manner, camera_index, open_source, without_password
 from toolchain.camera.printing import Changes, JsonLines, Log, Print
 from toolchain.camera.recorder import Recorder, recording
 from toolchain.camera.screen import Screen
@@ -63,6 +63,12 @@ class Settings:
             and self.record.samefile(self.source)
         ):
             raise BadInputError(f"{self.record} is the source itself", "Record into another file.")
+        if self.record and self.log and self.record.absolute() == self.log.absolute():
+            raise BadInputError(f"{self.log} cannot be the log and the recording", "Name two files.")
+        if self.web_token is not None and self.web is None:
+            raise BadInputError("--web-token is for --web", "Add --web HOST:PORT.")
+        if self.on_change is not None and not self.on_change.strip():
+            raise BadInputError("--on-change has no command", "Name one, or leave it out.")
         if self.record and self.measure_latency:
             raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
 
@@ -115,7 +121,7 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
 
         # Last of all, so that nothing waits for a camera, and none is opened in vain.
         source = open_source(settings.source, settings.manner, reporter=reporter)
-        reporter.say(_told(source, settings.manner.wish))
+        reporter.say(f"{source.name}: {source.given}{_asked(settings, reporter)}")
         if recorder is not None:
             recorder.begin(source.fps)
         capture = _capture(source, settings, reporter)
@@ -124,7 +130,7 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
     unwritten = outputs.failures()
     if recorder is not None and recorder.failure is not None:
         unwritten = (*unwritten, f"{settings.record}: {recorder.failure}")
-    recorded = settings.record if recorder is not None and recorder.frames else None
+    recorded = settings.record if recorder is not None and recorder.kept else None
     latency = screen.result() if isinstance(screen, LatencyScreen) else None
     return Report(summary, artifact.path, recorded, unwritten, latency)
 
@@ -195,8 +201,13 @@ def _capture(source: FrameSource, settings: Settings, reporter: Reporter) -> Cap
     )
 
 
-def _told(source: FrameSource, wish: Wish) -> str:
+def _asked(settings: Settings, reporter: Reporter) -> str:
+    """What a camera was asked for, to stand beside what it gives."""
+    wish = settings.manner.wish
     asked = ["{} x {}".format(*wish.size)] if wish.size else []
     asked += [f"{wish.fps:g} fps"] if wish.fps else []
     asked += [wish.pixel_format] if wish.pixel_format else []
-    return f"{source.name}: {source.given}" + (f" (asked for: {', '.join(asked)})" if asked else "")
+    if asked and camera_index(settings.source) is None:
+        reporter.warn("--size, --fps and --pixel-format are for cameras; this source gives what it has")
+        return ""
+    return f" (asked for: {', '.join(asked)})" if asked else ""

@@ -45,6 +45,8 @@ class Smoother:
         self._logits: NDArray[np.float32] | None = None
         self._time_s = 0.0
         self._seen: Look | None = None
+        self.began_anew = True
+        """Whether the last frame was the first of its scene."""
 
     def __call__(
         self, logits: NDArray[np.float32], temperature: float, time_s: float, seen: Look | None = None
@@ -54,7 +56,8 @@ class Smoother:
         `temperature` is the card's. `seen` is what the frame looks like: across a cut, an average would be of two
         scenes and of neither.
         """
-        if self._logits is None or self._time_constant_s <= 0 or self._is_cut(seen):
+        self.began_anew = self._logits is None or self._is_cut(seen)
+        if self._logits is None or self._time_constant_s <= 0 or self.began_anew:
             self._logits = logits
         else:
             elapsed = max(0.0, time_s - self._time_s)
@@ -73,8 +76,15 @@ class Smoother:
         return bool(cv2.norm(seen, self._seen, cv2.NORM_L1) > CUT * seen.size)
 
 
+def seen_as(label: str, rejected: bool) -> str | None:
+    """What a person sees change: the label, or None for "not sure"."""
+    return None if rejected else label
+
+
 class Holder:
-    """Holds what is shown until something else has led for `hold_s`: a label, and whether it is rejected."""
+    """Holds what is shown until something else has led for `hold_s`, or another scene begins: a label, and whether
+    it is rejected.
+    """
 
     def __init__(self, hold_s: float = HOLD_S) -> None:
         self._hold_s = hold_s
@@ -83,17 +93,20 @@ class Holder:
         self._rival_since_s = 0.0
         self._time_s = -math.inf
         self.changes = 0
-        """How often what is shown became something else."""
+        """How often what is shown became something else; "not sure" is one thing, whatever the label beneath."""
 
-    def __call__(self, label: str, rejected: bool, time_s: float) -> tuple[str, bool]:
-        """What is to be shown for a frame at `time_s` whose own answer is `label` and `rejected`."""
+    def __call__(self, label: str, rejected: bool, time_s: float, *, anew: bool = False) -> tuple[str, bool]:
+        """What is to be shown for a frame at `time_s` whose own answer is `label` and `rejected`.
+
+        `anew`: it is of another scene, and nothing that was shown has to do with it.
+        """
         leading = (label, rejected)
         if leading != self._rival:
             self._rival, self._rival_since_s = leading, time_s
         # Where answers are further apart than that, the first one that differs is all there is to go by.
         led_s = max(time_s - self._rival_since_s, time_s - self._time_s)
-        if self._shown is None or led_s >= self._hold_s:
-            self.changes += self._shown is not None and leading != self._shown
+        if self._shown is None or anew or led_s >= self._hold_s:
+            self.changes += self._shown is not None and seen_as(*leading) != seen_as(*self._shown)
             self._shown = leading
         self._time_s = time_s
         return self._shown

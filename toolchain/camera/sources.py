@@ -24,7 +24,8 @@ from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.preprocess import read as read_image
 from toolchain.progress import Reporter, Silent
 
-PLAUSIBLE_FPS = (1.0, 240.0)
+SLOWEST_LIVE, SLOWEST_CLIP, FASTEST = 1.0, 0.01, 240.0
+"""Frames per second that can be; a time lapse has few."""
 MOST_SKIPPED_S = 0.5
 """Seconds of a clip that are skipped at once to catch up."""
 MOST_SHORT = 0.95
@@ -35,10 +36,9 @@ OLDEST_S = 1.0
 """A driver that says a new frame is older than this counts on another clock."""
 
 
-def plausible_fps(claimed: float) -> float:
+def plausible_fps(claimed: float, lowest: float = SLOWEST_LIVE) -> float:
     """The rate that a source claims, or the usual one where that cannot be (0, nan, 90000)."""
-    lowest, highest = PLAUSIBLE_FPS
-    return claimed if math.isfinite(claimed) and lowest <= claimed <= highest else USUAL_FPS
+    return claimed if math.isfinite(claimed) and lowest <= claimed <= FASTEST else USUAL_FPS
 
 
 class LiveSource:
@@ -107,34 +107,34 @@ class ClipSource:
         self, name: str, capture: cv2.VideoCapture, clock: Clock, *, paced: bool, reporter: Reporter | None = None
     ) -> None:
         self.name = name
-        self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS))
-        self.given = _given(capture)
+        self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS), SLOWEST_CLIP)
+        self.given = _given(capture, SLOWEST_CLIP)
         self._capture = capture
         self._clock = clock
         self._pacer = Pacer(clock) if paced else None
         self._stopped = Event()
-        self._number = 0
         self._reporter = reporter or Silent()
         self._expected = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        whole, first = capture.read()
-        self._ahead: Any = first
-        if not whole:
+        self._number = -1
+        self._time_s = 0.0
+        self._first_stamp_s: float | None = None
+        self._ahead: Any = self._decoded()
+        if self._ahead is None:
             capture.release()
             raise BadInputError(
-                f"{name} holds no frame that can be decoded", "Copy it again, or convert it to MP4."
+                f"{name} holds no frame that can be decoded",
+                "It may be cut off, or hold no pictures. On a server, it must be a file whose index comes first: "
+                "ffmpeg -i FILE -c copy -movflags +faststart NEW.mp4",
             )
 
     def read(self) -> Frame | None:
-        bgr = self._decode()
+        bgr = self._next()
         if bgr is None or self._stopped.is_set():
             return None
-        time_s = self._number / self.fps
-        captured_s = self._pacer.wait(time_s) if self._pacer else self._clock.now()
+        captured_s = self._pacer.wait(self._time_s) if self._pacer else self._clock.now()
         if captured_s is None:
             return None
-        frame = Frame(self._number, _three_channels(bgr), captured_s, time_s)
-        self._number += 1
-        return frame
+        return Frame(self._number, _three_channels(bgr), captured_s, self._time_s)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -144,33 +144,46 @@ class ClipSource:
     def close(self) -> None:
         self._capture.release()
 
-    def _decode(self) -> Any:
+    def _next(self) -> Any:
         if self._ahead is not None:
             bgr, self._ahead = self._ahead, None
             return bgr
-        whole, bgr = self._capture.read()
-        if not whole:
+        bgr = self._decoded()
+        if bgr is None:
+            got = self._number + 1
             # Formats may be wrong about their length by some frames.
-            if self._number < MOST_SHORT * self._expected - self.fps:
-                cut = f"after {self._number} of {self._expected:.0f} frames"
+            if got < MOST_SHORT * self._expected - self.fps:
+                cut = f"after {got} of {self._expected:.0f} frames"
                 self._reporter.warn(f"{self.name} ends {cut}; the file may be cut off")
             return None
-        if self._pacer:
-            bgr = self._caught_up(self._pacer, bgr)
+        return self._caught_up(self._pacer, bgr) if self._pacer else bgr
+
+    def _decoded(self) -> Any:
+        """The next frame; its number and its time become those of the source."""
+        whole, bgr = self._capture.read()
+        if not whole:
+            return None
+        self._number += 1
+        stamp_s = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        if self._first_stamp_s is None:
+            self._first_stamp_s = stamp_s
+        elif stamp_s - self._first_stamp_s > self._time_s:
+            self._time_s = stamp_s - self._first_stamp_s
+        else:  # a format without time stamps
+            self._time_s += 1 / self.fps
         return bgr
 
     def _caught_up(self, pacer: Pacer, bgr: Any) -> Any:
         """Skip what is late by a frame or more: its moment has passed. A clip's last frame is never skipped."""
-        for _ in range(round(self.fps * MOST_SKIPPED_S)):
-            if pacer.behind(self._number / self.fps) <= 1 / self.fps or self._stopped.is_set():
+        for _ in range(max(1, round(self.fps * MOST_SKIPPED_S))):
+            if pacer.behind(self._time_s) <= 1 / self.fps or self._stopped.is_set():
                 return bgr
-            whole, later = self._capture.read()
-            if not whole:
+            later = self._decoded()
+            if later is None:
                 return bgr
             bgr = later
-            self._number += 1
         # This machine decodes more slowly than the clip plays, or it slept: the clip goes on from here.
-        pacer.restart(self._number / self.fps)
+        pacer.restart(self._time_s)
         return bgr
 
 
@@ -238,12 +251,12 @@ class ImagesSource:
             return None
 
 
-def _given(capture: cv2.VideoCapture) -> str:
+def _given(capture: cv2.VideoCapture, slowest: float = SLOWEST_LIVE) -> str:
     """Size, rate and format as the opened source tells them; what it does not tell is left out."""
     width, height = (int(capture.get(code)) for code in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     fps = capture.get(cv2.CAP_PROP_FPS)
     parts = [f"{width} x {height}"] if width > 0 and height > 0 else []
-    if plausible_fps(fps) == fps:
+    if plausible_fps(fps, slowest) == fps:
         parts.append(f"{fps:.4g} fps")
     if code := fourcc(capture):
         parts.append(code)

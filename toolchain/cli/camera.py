@@ -82,7 +82,12 @@ own, and a last line holds the summary."""
 )
 @click.option("--device", metavar="DEVICE", help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).")
 @click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
-@click.option("--record", type=click.Path(path_type=Path), metavar="FILE.mp4", help="Record what is shown.")
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE.mp4",
+    help="Record what is shown; an older file is replaced.",
+)
 @click.option(
     "--log", type=click.Path(path_type=Path), metavar="FILE.jsonl", help="Write each answer to a new file."
 )
@@ -246,7 +251,7 @@ def _summary_lines(report: Report, shares: bool) -> list[RenderableType]:
         parts = {"screen and capture": latency.capture, "waiting": latency.wait, "resizing": latency.resize}
         lines.append("of it (p50, p95): " + _parts(parts | {"inference": latency.infer, "drawing": latency.draw}))
     if summary.reconnects:
-        lines.append(f"the source was lost and came back: {summary.reconnects} times")
+        lines.append(f"lost and opened again: {summary.reconnects} x")
     lines += [f"device: {failure}" for failure in summary.failures]
     if report.recorded:
         lines.append(f"recorded: {report.recorded}")
