@@ -129,7 +129,7 @@ def test_log_holds_each_answer_and_an_older_one_is_kept(
     assert run(words) == 2
     assert "exists already" in capsys.readouterr().err
     assert log.read_bytes() == content
-    words[-1] = str(tmp_path / "no" / "folder.jsonl")
+    words[-1] = str(log / "below-a-file.jsonl")
     assert run(words) == 2
 
 
