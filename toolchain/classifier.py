@@ -100,10 +100,13 @@ class Classifier:
         return [bool(one) for one in below]
 
 
-def load(artifact: str | os.PathLike[str] | Artifact, device: str | None = None, threads: int = 0) -> Classifier:
+def load(
+    artifact: str | os.PathLike[str] | Artifact, device: str | None = None, threads: int = 0, *, spin: bool = True
+) -> Classifier:
     """Open a model file on a device, ready to predict: `ort:cpu`, or `openvino:CPU` for a `.xml`, if none is named.
 
+    `spin` False leaves the cores alone between predictions that come now and then.
     Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.
     """
     whole = artifact if isinstance(artifact, Artifact) else read_artifact(Path(artifact))
-    return Classifier(whole.card, open_runtime(whole, device or default_device(whole), threads=threads))
+    return Classifier(whole.card, open_runtime(whole, device or default_device(whole), threads=threads, spin=spin))

@@ -83,11 +83,19 @@ def default_device(artifact: Artifact) -> str:
 
 
 def open_runtime(
-    artifact: Artifact, device: str, *, threads: int = 0, batch: int = 1, unproven: bool = False
+    artifact: Artifact,
+    device: str,
+    *,
+    threads: int = 0,
+    batch: int = 1,
+    unproven: bool = False,
+    spin: bool = True,
 ) -> Runtime:
     """Load `artifact` on `device` (see `toolchain.runtimes.devices`).
 
     `threads` 0 means one for each core. `batch` is the number of images that it is made fastest for; it takes any.
+    `spin`: threads of ONNX Runtime stay awake between inferences, which is fastest where one follows the other, and
+    keeps the cores busy where they come now and then.
     An artifact that is not float32 is refused on a runtime that its card does
     not name, unless `unproven`: one runtime can read another's int8 file and answer nonsense.
 
@@ -106,5 +114,6 @@ def open_runtime(
             "Run it there, or use the float32 file, which answers the same on every runtime.",
         )
     module = import_module(f"toolchain.runtimes.{MODULES[family]}")
-    runtime: Runtime = module.load(artifact, target, threads, batch)
+    more = {"spin": spin} if family == "ort" else {}
+    runtime: Runtime = module.load(artifact, target, threads, batch, **more)
     return runtime

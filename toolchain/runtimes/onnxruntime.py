@@ -20,8 +20,9 @@ _RECORD_NODES = "session.record_ep_graph_assignment_info"
 class OrtRuntime:
     """An ONNX Runtime session. `provider_effective` is the provider that the session really has."""
 
-    def __init__(self, artifact: Artifact, target: str, threads: int) -> None:
+    def __init__(self, artifact: Artifact, target: str, threads: int, *, spin: bool = True) -> None:
         self.device = f"ort:{target}"
+        self._spin = spin
         self.threads = threads or cores()
         self._artifact = artifact
         self._provider = ORT_PROVIDERS[target]
@@ -51,6 +52,7 @@ class OrtRuntime:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry(_RECORD_NODES, "1")
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self._spin)))
         try:
             return onnxruntime.InferenceSession(self._artifact.model, options, providers=[self._provider])
         except Exception as error:  # ONNX Runtime's exceptions have no common public base
@@ -73,9 +75,9 @@ def _nodes(session: onnxruntime.InferenceSession) -> dict[str, int]:
     return dict(given)
 
 
-def load(artifact: Artifact, target: str, threads: int, batch: int) -> OrtRuntime:
+def load(artifact: Artifact, target: str, threads: int, batch: int, *, spin: bool = True) -> OrtRuntime:
     """Load `artifact`; `target` is `cpu`, `cuda` or `tensorrt`. A session is the same for every `batch`."""
     device = probe(f"ort:{target}")
     if not device.available:
         raise MissingError(f"{device.name}: {device.reason}", device.install)
-    return OrtRuntime(artifact, target, threads)
+    return OrtRuntime(artifact, target, threads, spin=spin)
