@@ -166,7 +166,7 @@ def measure(name: str, run: Path, slow: int, seconds: float, peer: Path | None) 
     sent_s = ours.recv()
     server.join(10)
     ages_ms = [1000 * (now - sent_s[number]) for now, number in seen["answered"] if number in sent_s]
-    p50, p95 = np.percentile(ages_ms, (50, 95))
+    p50, p95 = (float(value) for value in np.percentile(ages_ms, (50, 95)))
     return {
         "loop": name,
         "slowed": slow,
