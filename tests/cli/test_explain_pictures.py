@@ -170,7 +170,11 @@ def test_what_cannot_be_explained(
 
 def test_ctrl_c_leaves_nothing(place: Path) -> None:
     words = ["explain", "ideal", "run", "--class", "cat", "--steps", "100000"]
-    code = f"from toolchain.cli import main\nmain({words!r})"
+    # A test run in the background of a shell is started with SIGINT ignored, and so would be what it starts.
+    code = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"from toolchain.cli import main\nmain({words!r})"
+    )
     started = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     assert started.stderr is not None
     assert "drawing" in started.stderr.readline()

@@ -10,13 +10,11 @@ from types import FrameType
 
 from toolchain.camera.loop import Control
 
-SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-
 
 @contextmanager
 def ended_by_signals(control: Control) -> Iterator[None]:
     """While the block runs, SIGINT, SIGTERM and SIGHUP ask the loop to end. A second one, or one that comes while
-    no loop runs, raises KeyboardInterrupt. What was ignored before (by `nohup`) stays ignored.
+    no loop runs, raises KeyboardInterrupt. A SIGHUP that was ignored before (by `nohup`) stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread only
@@ -31,7 +29,9 @@ def ended_by_signals(control: Control) -> Iterator[None]:
         once = True
         control.end("interrupted")
 
-    heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
     before = {number: signal.signal(number, asked) for number in heard}
     try:
         yield
