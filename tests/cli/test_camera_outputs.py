@@ -254,3 +254,11 @@ def test_a_page_shows_the_answers_and_why_there_are_none(place: Path) -> None:
             assert not shown["state"]
             _end(process)
         assert process.returncode == 130
+
+
+def test_a_token_in_the_environment_is_there_for_when_it_is_needed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGETL_WEB_TOKEN", "a-token-that-is-long-enough")
+    words = ["camera", str(place / "tiny.onnx"), "--source", str(place / "clip.mp4"), "--headless", "--frames", "1"]
+    assert run(words) == 0

@@ -65,8 +65,6 @@ class Settings:
             raise BadInputError(f"{self.record} is the source itself", "Record into another file.")
         if self.record and self.log and self.record.absolute() == self.log.absolute():
             raise BadInputError(f"{self.log} cannot be the log and the recording", "Name two files.")
-        if self.web_token is not None and self.web is None:
-            raise BadInputError("--web-token is for --web", "Add --web HOST:PORT.")
         if self.on_change is not None and not self.on_change.strip():
             raise BadInputError("--on-change has no command", "Name one, or leave it out.")
         if self.record and self.measure_latency:

@@ -40,7 +40,6 @@ class Window:
         self._reporter = reporter
         self._folder = folder or Path()
         self._pygame = _with_display()
-        self._surface: object = None
         self._picture: BgrImage | None = None
 
     def __enter__(self) -> Window:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from toolchain.cli.console import Console, output_options
-from toolchain.errors import ExitCode
+from toolchain.errors import BadInputError, ExitCode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -180,6 +181,10 @@ def command(
     threads: int | None,
     console: Console,
 ) -> int:
+    # From the environment, where it may always stand, it is only there for when it is needed.
+    given = click.get_current_context().get_parameter_source("web_token")
+    if web is None and given == ParameterSource.COMMANDLINE:
+        raise BadInputError("--web-token is for --web", "Add --web HOST:PORT.")
     from toolchain.camera.loop import Limits
     from toolchain.camera.opening import Manner, Wish
     from toolchain.camera.session import Settings, watch

@@ -88,12 +88,6 @@ def other_answers(path: Path, reporter: Reporter) -> list[Answering]:
     ]
 
 
-def deployed(answering: Sequence[Answering]) -> Answering:
-    """The one that counts: the float file on its first runtime, or else the run in PyTorch, the first of all."""
-    floats = (one for one in answering if one.own and one.device != TORCH and one.precision == "float32")
-    return next(floats, answering[0])
-
-
 def _in_torch(subject: Subject, *, own: bool) -> Answering:
     @torch.no_grad()
     def ask(photographs: Sequence[Photograph]) -> NDArray[np.float32]:
