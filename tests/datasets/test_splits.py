@@ -35,6 +35,16 @@ def picked(split: str, given: tuple[str, ...] = ("train",)) -> bytes:
     raise AssertionError(split)
 
 
+def taken(split: str, count: int) -> list[bytes]:
+    """Contents that fall into `split`."""
+    found = (f"taken {number}".encode() for number in range(100_000))
+    return [content for content in found if decide(hashlib.sha256(content).hexdigest()) == split][:count]
+
+
+def beneath(tree: Tree, folder: str, files: dict[str, bytes]) -> Path:
+    return tree({f"{folder}/{name}": content for name, content in files.items()}) / folder
+
+
 def test_shares_are_as_documented() -> None:
     total = 20_000
     found = [decide(hashlib.sha256(content).hexdigest()) for content in contents(total)]
@@ -56,7 +66,8 @@ DECIDED = "catrtetrtrtrtrtevatetrtrtrtrtrtrvatrvatetrtrvatrtrtrtrtrtrtrtrtrtrtrt
 
 def test_photographs_never_change_sides_when_others_are_added(tree: Tree) -> None:
     before = sides(divide(list_folder(tree(many(100)))))
-    after = sides(divide(list_folder(tree(many(160) | {"emu/0.jpg": picked("train"), "cat/again.jpg": b"cat 3"}))))
+    emus = {f"emu/{i}.jpg": b"emu %d" % i for i in range(3)}
+    after = sides(divide(list_folder(tree(many(160) | emus | {"cat/again.jpg": b"cat 3"}))))
     assert len(before) == 200
     assert before.items() <= after.items()
 
@@ -114,26 +125,105 @@ def test_empty_files_are_not_copies_of_each_other(tree: Tree) -> None:
     assert sum(len(photos) for photos in dataset.splits.values()) == 43
 
 
-def test_a_class_that_chance_leaves_untrained_is_an_error(tree: Tree) -> None:
+@pytest.mark.parametrize(("classes", "each"), [(2, 3), (2, 4), (2, 6), (2, 8), (5, 20), (37, 3)])
+def test_small_classes_have_photographs_in_train_val_and_test(tree: Tree, classes: int, each: int) -> None:
+    for draw in range(5):
+        files = {
+            f"{label}/{i}.jpg": f"{draw} {label} {i}".encode() for label in range(classes) for i in range(each)
+        }
+        dataset = divide(list_folder(beneath(tree, f"{draw}", files)))
+        assert sum(len(photos) for photos in dataset.splits.values()) == classes * each
+        for label in range(classes):
+            have = {split: sum(photo.label == label for photo in dataset.splits[split]) for split in SPLITS}
+            assert have["val"] >= 1
+            assert have["test"] >= (2 if each == 20 else 1)
+            assert have["train"] >= each / 3
+
+
+def test_what_small_classes_force_is_named_and_nothing_else_moves(tree: Tree) -> None:
+    moved = 0
+    for draw in range(20):
+        some = {f"{label}/{i}.jpg": f"{draw} {label} {i}".encode() for label in ("cat", "dog") for i in range(12)}
+        more = some | {f"cat/more{i}.jpg": f"{draw} more {i}".encode() for i in range(40)}
+        before = divide(list_folder(beneath(tree, f"{draw}", some)))
+        after = divide(list_folder(beneath(tree, f"{draw} more", more)))
+        names = {photo.sha256: photo.name for split in SPLITS for photo in before.splits[split]}
+        changed = {names[sha256] for sha256, side in sides(before).items() if sides(after)[sha256] != side}
+        assert all(name.startswith("cat/") for name in changed)
+        forced = {names[sha256] for sha256, side in sides(before).items() if decide(sha256) != side} | {
+            names[sha256] for sha256, side in sides(after).items() if sha256 in names and decide(sha256) != side
+        }
+        assert changed <= forced
+        told = " ".join(
+            w for w in before.warnings + after.warnings if w.startswith("sides that small classes force")
+        )
+        assert bool(told) == bool(forced)
+        moved += len(changed)
+    assert moved
+
+
+def test_copies_within_a_small_class_stay_on_one_side(tree: Tree) -> None:
+    files = {f"{label}/{i}.jpg": b"%s %d" % (label.encode(), i // 2) for label in ("cat", "dog") for i in range(12)}
+    dataset = divide(list_folder(tree(files)))
+    held = [{photo.sha256 for photo in dataset.splits[split]} for split in SPLITS]
+    assert sum(len(hashes) for hashes in held) == len(set.union(*held)) == 12
+
+
+def test_one_photograph_for_each_given_side_is_enough(tree: Tree) -> None:
+    counts = {"train": 2, "val": 1, "test": 1}
+    files = {
+        f"{side}/{label}/{i}.jpg": f"{side} {label} {i}".encode()
+        for side, count in counts.items()
+        for label in ("cat", "dog")
+        for i in range(count)
+    }
+    dataset = divide(list_folder(tree(files)))
+    assert {split: len(photos) for split, photos in dataset.splits.items()} == {
+        "train": 4,
+        "val": 2,
+        "calibration": 0,
+        "test": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "message", "hint"),
+    [
+        (
+            {"cat": 2, "dog": 2},
+            r"too few different photographs to train of cat \(2\), dog \(2\)",
+            "needs 3 at least",
+        ),
+        ({"train/cat": 1, "train/dog": 2, "test/cat": 1, "test/dog": 1}, r"cat \(1\)", "needs 2 at least"),
+        ({"cat": 20, "dog": 0}, r"dog \(1\)", "one each for train, val, test"),
+    ],
+)
+def test_classes_that_are_too_small_are_refused_with_what_is_wanted(
+    tree: Tree, files: dict[str, int], message: str, hint: str
+) -> None:
+    content = {
+        f"{folder}/{i}.jpg": f"{folder} {i}".encode() for folder, count in files.items() for i in range(count)
+    }
+    content |= {
+        f"{folder}/copy{i}.jpg": b"copies" for folder, count in files.items() for i in range(3 * (not count))
+    }
+    with pytest.raises(BadInputError, match=message) as refused:
+        divide(list_folder(tree(content)))
+    assert hint in (refused.value.hint or "")
+
+
+def test_a_class_whose_photographs_are_all_held_back_is_an_error(tree: Tree) -> None:
+    held = {f"dog/{i}.jpg": content for i, content in enumerate(taken("test", 3))}
+    cats = {f"cat/{i}.jpg": b"cat %d" % i for i in range(20)} | {f"cat/{name[4:]}": held[name] for name in held}
     with pytest.raises(BadInputError, match="no training photograph is left for dog"):
-        divide(list_folder(tree({"cat/a.jpg": picked("train"), "dog/b.jpg": picked("test")})))
+        divide(list_folder(tree(cats | held)))
 
 
-def test_gaps_in_val_and_test_are_warnings_that_name_few_classes(tree: Tree) -> None:
-    files = {f"class{i}/{i}.jpg": picked("train") + b"" for i in range(1)}
-    found = 0
-    for number in range(100_000):
-        content = f"gap {number}".encode()
-        if decide(hashlib.sha256(content).hexdigest()) == "train":
-            files[f"class{found + 1}/x.jpg"] = content
-            found += 1
-        if found == 8:
-            break
-    files["class0/v.jpg"], files["class0/t.jpg"] = picked("val"), picked("test")
-    warnings = divide(list_folder(tree(files))).warnings
-    assert "val holds no photograph of class1, class2, class3, class4, class5 and 3 more" in warnings
-    assert "test holds no photograph of class1, class2, class3, class4, class5 and 3 more" in warnings
-    assert any(warning.startswith("calibration holds no photograph") for warning in warnings)
+def test_few_photographs_are_a_warning(tree: Tree) -> None:
+    warnings = divide(list_folder(tree(many(49) | {f"dog/more{i}.jpg": b"%d" % i for i in range(10)}))).warnings
+    assert [w for w in warnings if "fewer than" in w] == [
+        "fewer than 50 photographs of cat (49): accuracy will be known roughly; add photographs"
+    ]
 
 
 def test_hashes_are_those_of_the_files_and_progress_is_told(tree: Tree, reporter: Remembering) -> None:

@@ -1,18 +1,15 @@
 """Which photographs train, validate, calibrate and test: the publisher's sides first, then a hash of the content.
 
-A photograph must never change sides when others are added: a test accuracy measured last month would otherwise
-contain what is trained on today. That promise leaves no choice of rule. Let `side(x, S)` be the side of photograph
-`x` in the data set `S`. If adding a photograph never changes it, then removing one never does either, so
-`side(x, S) = side(x, {x})`: it is a function of `x` alone. Every scheme that evens out the shares of a class
-(ranking its hashes and cutting at 85 %, filling quotas in turn) looks at the other photographs and moves those
-near its cut whenever one is added. A ledger of past decisions would keep them, but then two people with the same
-photographs would have different splits, and a read-only folder none.
+A photograph should never change sides when others are added: a test accuracy measured last month would otherwise
+contain what is trained on today. A side that never changes is a function of the photograph alone, so the rule is a
+hash of its content, with a salt for each decision so that the decisions are independent. In large classes that is
+all. In a class of 20 it is not enough: chance leaves 4 % of such classes without a test photograph, and 12 % without
+one to validate on. So within each class the hashes are ranked, and a split takes the lowest: as many as lie below its
+share, but no fewer than `least` and no more than `most`. Only photographs that these bounds have put where they are
+can change sides when others are added to their class, and they are named.
 
-So each decision is a hash of the content, with a salt of its own so that the decisions are independent. Each class
-gets its share in expectation (stratified on average: with n photographs the test share varies by about
-sqrt(0.15 * 0.85 / n)); where chance left a class without any, that is said and not silently repaired. The label is
-not part of the hash: the same content under two labels is then at least on one side, and sorting a mislabelled
-photograph anew does not move it across.
+Copies count once and stay together. The label is not part of the hash, and content that stands under two labels
+goes by its hash alone: it is then on one side, and sorting a mislabelled photograph anew does not move it across.
 
 Whoever needs exact shares puts `train`, `val` and `test` folders above the classes; what is given is kept.
 """
@@ -33,46 +30,86 @@ from toolchain.progress import Reporter, Silent
 SHARES = {"test": 0.15, "val": 0.10, "calibration": 0.05}
 """Decided in this order, each a share of what the decisions before have left in train."""
 
+FEW = 50
+"""Photographs of a class below which its figures are rough."""
+
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 """Empty files are unreadable, not copies of each other."""
 
 
-def is_chosen(sha256: str, decision: str, share: float) -> bool:
-    """Whether the photograph with this content hash falls into `share` (0 to 1) of all, for this decision."""
+def draw(sha256: str, decision: str) -> float:
+    """What the photograph with this content hash draws for a decision: uniform from 0 to 1, always the same."""
     digest = hashlib.sha256(f"edgetl {decision} {sha256}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
+    return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def decide(sha256: str, given: Iterable[Side] = ("train",)) -> str:
-    """The split of a photograph from a train folder, where the sides `given` have folders of their own."""
+    """The split that the hash alone gives a photograph of a train folder, where `given` sides have folders."""
+    return next((split for split in _decisions(given) if draw(sha256, split) < SHARES[split]), "train")
+
+
+def least(split: str, photographs: int) -> int:
+    """How many of a class's photographs `split` holds at least: half its share, and one for val and test."""
+    return 0 if split == "calibration" else max(1, int(SHARES[split] * photographs / 2 + 0.5))
+
+
+def most(split: str, photographs: int) -> int:
+    """How many of a class's photographs `split` holds at most: twice its share, or what it holds at least."""
+    return max(least(split, photographs), int(2 * SHARES[split] * photographs))
+
+
+def divide_class(contents: Iterable[str], given: Iterable[Side] = ("train",)) -> dict[str, str]:
+    """The split of each content hash of one class's train folder, where `given` sides have folders of their own.
+
+    There must be a photograph for each side that is not given, and one to train.
+    """
+    left = set(contents)
+    total = len(left)
+    sides = {}
+    for split in _decisions(given):
+        ranked = sorted(left, key=lambda sha256: draw(sha256, split))
+        below = sum(draw(sha256, split) < SHARES[split] for sha256 in ranked)
+        taken = ranked[: min(max(below, least(split, total)), most(split, total))]
+        sides |= dict.fromkeys(taken, split)
+        left.difference_update(taken)
+    return sides | dict.fromkeys(left, "train")
+
+
+def _decisions(given: Iterable[Side]) -> tuple[str, ...]:
     decided = set(given)
-    for split, share in SHARES.items():
-        if split not in decided and is_chosen(sha256, split, share):
-            return split
-    return "train"
+    return tuple(split for split in SHARES if split not in decided)
 
 
 def divide(listing: Listing, reporter: Reporter | None = None) -> Dataset:
     """Read and hash the files of `listing` and put each into its split.
 
     A training photograph whose exact content is also in a given `val` or `test` is left out, with a warning, so
-    that both stay honest. Raises BadInputError when a file cannot be read or a class has no training photograph.
+    that both stay honest. Raises BadInputError when a file cannot be read or a class has too few photographs.
     """
     reporter = reporter or Silent()
     hashes = hash_all(listing, reporter)
     held: dict[str, Side] = {}
-    splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
+    kept: dict[Side, list[Listed]] = {side: [] for side in listing.given}
     left_out: dict[tuple[Side, Side], list[str]] = defaultdict(list)
     # What is held back is placed first, so that its copies in train can be recognised.
-    for side in ("test", "val", "train"):
-        for listed in listing.given.get(side, ()):
+    for side in (side for side in ("test", "val", "train") if side in listing.given):
+        for listed in listing.given[side]:
             sha256 = hashes[listed.path]
             holder = held.setdefault(sha256, side)
             if holder != side and sha256 != EMPTY_SHA256:
                 left_out[side, holder].append(listed.name)
-                continue
-            split = decide(sha256, listing.given) if side == "train" else side
+            else:
+                kept[side].append(listed)
+    sides = _sides(listing, kept["train"], hashes)
+    splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
+    moved: dict[str, list[str]] = defaultdict(list)
+    for side in kept:
+        for listed in kept[side]:
+            sha256 = hashes[listed.path]
+            split = sides[listed.label, sha256] if side == "train" else side
             splits[split].append(Photograph(listed.name, listed.path, listed.label, sha256))
+            if side == "train" and split != decide(sha256, listing.given):
+                moved[split].append(listed.name)
     dataset = Dataset(
         name=listing.name,
         root=listing.root,
@@ -84,8 +121,39 @@ def divide(listing: Listing, reporter: Reporter | None = None) -> Dataset:
         f"{len(names)} photographs in {side} are also in {holder}; they are left out of {side}: {some(names)}"
         for (side, holder), names in left_out.items()
     ]
-    warnings += _conflicts(listing, hashes) + _gaps(dataset)
+    warnings += _conflicts(listing, hashes) + _gaps(dataset) + _few(listing) + _moved(moved)
     return replace(dataset, warnings=(*listing.warnings, *warnings))
+
+
+def _sides(listing: Listing, train: list[Listed], hashes: Mapping[Path, str]) -> dict[tuple[int, str], str]:
+    """The split of each content of the train side, by label. Raises BadInputError when a class has too few."""
+    contents: dict[int, set[str]] = {label: set() for label in range(len(listing.classes))}
+    labels: dict[str, set[int]] = defaultdict(set)
+    for listed in train:
+        contents[listed.label].add(hashes[listed.path])
+        labels[hashes[listed.path]].add(listed.label)
+    disputed = {sha256 for sha256, under in labels.items() if len(under) > 1}
+    wanted = 1 + sum(split != "calibration" for split in _decisions(listing.given))
+    few = [label for label, held in contents.items() if len(held) < wanted]
+    if few:
+        counts = [f"{listing.classes[label]} ({len(contents[label])})" for label in few]
+        roles = ["train", *(split for split in ("val", "test") if split not in listing.given)]
+        raise BadInputError(
+            f"{listing.name}: too few different photographs to train of {some(counts)}",
+            f"Each class needs {wanted} at least, one each for {', '.join(roles)}; "
+            f"ten show what can be had, and {FEW} or more do well."
+            if wanted > 1
+            else "Add photographs to train on, other than those of val and test.",
+        )
+    sides = {}
+    for label, held in contents.items():
+        own = held - disputed
+        if len(own) >= wanted:
+            sides |= {(label, sha256): split for sha256, split in divide_class(own, listing.given).items()}
+        else:
+            disputed |= own
+        sides |= {(label, sha256): decide(sha256, listing.given) for sha256 in held & disputed}
+    return sides
 
 
 def label_conflicts(listing: Listing, hashes: Mapping[Path, str]) -> list[tuple[Listed, ...]]:
@@ -114,7 +182,7 @@ def _gaps(dataset: Dataset) -> list[str]:
     if absent["train"]:
         raise BadInputError(
             f"{dataset.name}: no training photograph is left for {some(absent['train'])}",
-            "Add photographs of it: about one in four is kept for validation, calibration and test.",
+            "Its photographs stand under other classes too, or in val and test: add others.",
         )
     warnings = []
     for split in ("val", "test"):
@@ -122,6 +190,20 @@ def _gaps(dataset: Dataset) -> list[str]:
             warnings.append(f"{split} holds no photograph at all; add photographs, or a `{split}` folder")
         elif absent[split]:
             warnings.append(f"{split} holds no photograph of {some(absent[split])}")
-    if not dataset.splits["calibration"]:
-        warnings.append("calibration holds no photograph; int8 needs some: add photographs")
     return warnings
+
+
+def _few(listing: Listing) -> list[str]:
+    counts = Counter(photo.label for photo in listing.photographs)
+    few = [f"{name} ({counts[label]})" for label, name in enumerate(listing.classes) if counts[label] < FEW]
+    if not few:
+        return []
+    return [f"fewer than {FEW} photographs of {some(few)}: accuracy will be known roughly; add photographs"]
+
+
+def _moved(moved: Mapping[str, list[str]]) -> list[str]:
+    """What small classes cost: photographs that are on a side for want of others, and may leave it."""
+    if not moved:
+        return []
+    told = "; ".join(f"{split}: {some(moved[split], 3)}" for split in SPLITS if moved.get(split))
+    return [f"sides that small classes force, and that may change when photographs are added: {told}"]
