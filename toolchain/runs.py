@@ -81,6 +81,32 @@ class Rejection:
 
 
 @dataclass(frozen=True)
+class TemperatureFit:
+    """How far the temperature is known: between `low` and `high` with 95 % confidence.
+
+    It was chosen on `val` validation photographs of the kept network, and on the answers of linear probes to
+    `out_of_fold` training photographs that they were not fitted on.
+    """
+
+    low: float
+    high: float
+    val: int
+    out_of_fold: int
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The linear probe over all photographs, each answered by a head that was not fitted on it.
+
+    `metrics` are those of all these answers, with the run's temperature; `top1_ci95` is Wilson's interval.
+    """
+
+    folds: int
+    metrics: Metrics
+    top1_ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Run:
     """`run.json`."""
 
@@ -100,6 +126,8 @@ class Run:
     probe_metrics: dict[str, Metrics]
     """The same for the linear probe that fine-tuning started from."""
     rejection: Rejection | None = None
+    temperature_fit: TemperatureFit | None = None
+    cross_validation: CrossValidation | None = None
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,21 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 from datasets_support import Tree
 
 from toolchain.datasets import aside
 from toolchain.datasets.aside import Moved, put_back, set_aside, to_move
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.check import check
+from toolchain.datasets.decoded import Decoded
 from toolchain.datasets.drawn import draw
 from toolchain.datasets.folder import list_folder
 from toolchain.errors import BadInputError
+from toolchain.progress import Silent
+from toolchain.training.photographs import readable
+from toolchain.training.settings import Settings
+from toolchain.training.team import joined
 
 
 def jpeg(label: str, index: int) -> bytes:
@@ -69,11 +75,13 @@ def test_what_training_leaves_out_is_moved_and_nothing_else(spoiled: Path) -> No
 
 
 def test_a_fixed_data_set_holds_what_training_used_before(spoiled: Path) -> None:
-    unreadable = {"train/cat/cut.jpg", "train/dog/empty.jpg"}
+    settings = Settings(str(spoiled))
 
     def used() -> dict[str, set[str]]:
-        dataset = open_dataset(str(spoiled))
-        return {side: {photo.name for photo in photos} - unreadable for side, photos in dataset.splits.items()}
+        decoded = Decoded(None, settings.preprocess, Silent())
+        with joined(torch.device("cpu")) as alone:
+            dataset, _ = readable(open_dataset(str(spoiled)), settings, decoded, alone, Silent())
+        return {side: {photo.name for photo in photos} for side, photos in dataset.splits.items()}
 
     before = used()
     listing = list_folder(spoiled)

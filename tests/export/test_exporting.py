@@ -20,13 +20,14 @@ import toolchain
 from tests.conftest import lively
 from toolchain.artifact import read_artifact
 from toolchain.backbones import build, head_of, normalised
+from toolchain.datasets.photographs import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export import exporting
 from toolchain.export.exporting import export
-from toolchain.export.measure import lost
+from toolchain.export.measure import calibration_of, lost
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.preprocess import Preprocess
-from toolchain.runs import read_run
+from toolchain.runs import read_run, read_splits
 from toolchain.runtimes import open_runtime
 
 SMALL = Preprocess(height=64, width=64, shortest_edge=64)
@@ -123,7 +124,9 @@ def test_cards_tell_the_whole_story(exported: Path) -> None:
         if precision == "int8":
             expected |= {("ort:cpu", "int8"), ("openvino:CPU", "int8")}
             assert card.recipe is not None
-            assert card.recipe.calibration_sha256 == run.data.split_sha256["calibration"]
+            files = calibration_of(read_splits(exported))
+            assert card.recipe.calibration_n == len(files)
+            assert card.recipe.calibration_sha256 == sha256_of_labelled((f.sha256, f.label) for f in files)
         assert hops == expected
         assert all(entry.split_sha256 == run.data.split_sha256["val"] for entry in card.accuracy)
 

@@ -102,11 +102,11 @@ def test_resumed_run_equals_an_unbroken_one(
     judged: list[str] = []
     original = Workshop.on_validation
 
-    def interrupted(self: object, network: torch.nn.Module, what: str) -> object:
+    def interrupted(self: object, network: torch.nn.Module, what: str, **more: object) -> object:
         judged.append(what)
         if what == "epoch 2":
             raise KeyboardInterrupt
-        return original(self, network, what)  # type: ignore[arg-type]
+        return original(self, network, what, **more)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(Workshop, "on_validation", interrupted)

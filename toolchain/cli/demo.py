@@ -37,6 +37,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.bench import report as reports
     from toolchain.bench.runner import Plan, bench
+    from toolchain.cli.finetune import rejection_line
     from toolchain.export.exporting import export
     from toolchain.export.promises import Settings as Int8
     from toolchain.ready_made import ready_made_weights
@@ -89,7 +90,9 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
         ],
         "camera": seen,
     }
-    console.result(document, *_summary(document))
+    table, *lines = _summary(document)
+    rejected = [rejection_line(run.rejection, run.metrics["test"].n)] if run.rejection else []
+    console.result(document, table, *lines[:1], *rejected, *lines[1:])
     return ExitCode.PROMISE_BROKEN if done.broken else None
 
 

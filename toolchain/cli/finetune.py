@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.preprocess import Resize
-    from toolchain.runs import Run
+    from toolchain.runs import Rejection, Run
+
+
+MUCH_REJECTED = 0.05
+"""Share of good photographs that the threshold is meant to turn away at most."""
 
 
 class _Epochs(click.ParamType[int]):
@@ -151,6 +155,12 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
     help="Pictures of other things, by which the rejection threshold is chosen. Default for named data sets: "
     "not-pets beside them, where it is there.",
 )
+@click.option(
+    "--folds",
+    type=int,
+    metavar="K",
+    help="Cross-validate the linear probe over all photographs in K parts. Default: only where test is small.",
+)
 @click.option("--no-cache", is_flag=True, help="Do not keep decoded photographs for the next run.")
 @output_options
 def command(
@@ -278,12 +288,31 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
         figures = (metrics.top1, metrics.per_class_top1, metrics.top5, metrics.ece)
         table.add_row(name, str(metrics.n), *(f"{figure:.3f}" for figure in figures))
     kept = "the linear probe" if run.model.kept == "probe" else f"epoch {run.model.best_epoch} of fine-tuning"
-    lines = [f"Kept {kept}: test top-1 {run.metrics['test'].top1:.3f}, in {run.timings_s['total']:.0f} s."]
-    rejection = run.rejection
-    if rejection and rejection.outliers_rejected is not None:
+    lines: list[RenderableType] = [
+        f"Kept {kept}: test top-1 {run.metrics['test'].top1:.3f}, in {run.timings_s['total']:.0f} s."
+    ]
+    crossed = run.cross_validation
+    if crossed:
+        low, high = crossed.top1_ci95
         lines.append(
-            f"Rejects {rejection.outliers_rejected:.0%} of {rejection.outliers} pictures of other things and "
-            f"{1 - rejection.accepted['test']:.0%} of the test photographs."
+            f"Cross-validated (linear probe, {crossed.metrics.n} photographs in {crossed.folds} folds): "
+            f"top-1 {crossed.metrics.top1:.3f}, between {low:.3f} and {high:.3f} with 95 % confidence."
         )
+    fit = run.temperature_fit
+    if fit:
+        lines.append(f"Temperature {run.temperature:.2f}, between {fit.low:.2f} and {fit.high:.2f}.")
+    if run.rejection:
+        lines.append(rejection_line(run.rejection, run.metrics["test"].n))
     lines.append(f"Run: {folder}. Look at {folder / REPORT_FILE}")
     return table, *lines, f"Next: edgetl export {shlex.quote(str(folder))} --int8"
+
+
+def rejection_line(rejection: Rejection, test: int) -> RenderableType:
+    """What "none of these" costs on `test` photographs, in yellow where that is much, and what it is good for."""
+    from rich.text import Text
+
+    cost = 1 - rejection.accepted["test"]
+    line = f"Not sure of {round(cost * test)} of {test} test photographs ({cost:.0%})"
+    if rejection.outliers_rejected is not None:
+        line += f", and of {rejection.outliers_rejected:.0%} of {rejection.outliers} pictures of other things"
+    return Text(f"{line}.", style="yellow" if cost > MUCH_REJECTED else "")

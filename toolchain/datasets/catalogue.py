@@ -7,7 +7,7 @@ import getpass
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -111,14 +111,15 @@ def data_root() -> Path:
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("edgetl")
 
 
-def open_dataset(data: str, *, reporter: Reporter = _SILENT) -> Dataset:
+def open_dataset(data: str, *, reporter: Reporter = _SILENT, without: Collection[Path] = frozenset()) -> Dataset:
     """Open a data set by name (`pets`, `cats-vs-dogs`, `drawn-pets`) or a folder of photographs by path.
 
-    Every photograph is read once, for its hash; none is decoded. `drawn-pets` are drawn when first asked for.
+    Every photograph is read once, for its hash; none is decoded. `drawn-pets` are drawn when first asked for. Files
+    of `without` are treated as if they were not there.
     Raises BadInputError when `data` is neither a known name nor a usable folder, MissingError when the named data
     set is not on this machine.
     """
-    return divide(list_data(data, reporter=reporter), reporter)
+    return divide(list_data(data, reporter=reporter), reporter, without)
 
 
 def list_data(data: str, *, reporter: Reporter = _SILENT) -> Listing:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,11 +37,16 @@ class Dataset:
 
     def split_sha256(self, split: str) -> str:
         """A hash of which photographs the split holds, under which label; independent of order and folder."""
-        lines = sorted(f"{photo.sha256} {self.classes[photo.label]}" for photo in self.splits[split])
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return sha256_of_labelled((photo.sha256, self.classes[photo.label]) for photo in self.splits[split])
 
     @property
     def sha256(self) -> str:
         """A hash of all splits together."""
         parts = [f"{split} {self.split_sha256(split)}" for split in SPLITS]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def sha256_of_labelled(photographs: Iterable[tuple[str, str]]) -> str:
+    """A hash of photographs, given as pairs of content hash and label; independent of their order."""
+    lines = sorted(f"{sha256} {label}" for sha256, label in photographs)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

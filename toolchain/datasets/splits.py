@@ -3,10 +3,10 @@
 A photograph should never change sides when others are added: a test accuracy measured last month would otherwise
 contain what is trained on today. A side that never changes is a function of the photograph alone, so the rule is a
 hash of its content, with a salt for each decision so that the decisions are independent. In large classes that is
-all. In a class of 20 it is not enough: chance leaves 4 % of such classes without a test photograph, and 12 % without
-one to validate on. So within each class the hashes are ranked, and a split takes the lowest: as many as lie below its
-share, but no fewer than `least` and no more than `most`. Only photographs that these bounds have put where they are
-can change sides when others are added to their class, and they are named.
+all. In a class of 20 it is not enough: chance leaves 4 % of such classes without a test photograph, and 12 %
+without one to validate on. So within each class the hashes are ranked, and a split takes the lowest: as many as lie
+below its share, but no fewer than `least` and no more than `most`. Only photographs that these bounds have put on
+their side can leave it when others are added to their class, and they are named.
 
 Copies count once and stay together. The label is not part of the hash, and content that stands under two labels
 goes by its hash alone: it is then on one side, and sorting a mislabelled photograph anew does not move it across.
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,9 +53,13 @@ def least(split: str, photographs: int) -> int:
     return 0 if split == "calibration" else max(1, int(SHARES[split] * photographs / 2 + 0.5))
 
 
-def most(split: str, photographs: int) -> int:
-    """How many of a class's photographs `split` holds at most: twice its share, or what it holds at least."""
-    return max(least(split, photographs), int(2 * SHARES[split] * photographs))
+def most(split: str, photographs: int, left: int) -> int:
+    """How many of a class's photographs `split` holds at most, where `left` are not in another split yet.
+
+    That is twice its share, and no more than leave half of the class to train; but what it holds at least.
+    """
+    double = int(2 * SHARES[split] * photographs + 0.5)
+    return max(least(split, photographs), min(double, left - (photographs + 1) // 2))
 
 
 def divide_class(contents: Iterable[str], given: Iterable[Side] = ("train",)) -> dict[str, str]:
@@ -65,11 +69,11 @@ def divide_class(contents: Iterable[str], given: Iterable[Side] = ("train",)) ->
     """
     left = set(contents)
     total = len(left)
-    sides = {}
+    sides: dict[str, str] = {}
     for split in _decisions(given):
         ranked = sorted(left, key=lambda sha256: draw(sha256, split))
         below = sum(draw(sha256, split) < SHARES[split] for sha256 in ranked)
-        taken = ranked[: min(max(below, least(split, total)), most(split, total))]
+        taken = ranked[: min(max(below, least(split, total)), most(split, total, len(ranked)))]
         sides |= dict.fromkeys(taken, split)
         left.difference_update(taken)
     return sides | dict.fromkeys(left, "train")
@@ -80,13 +84,19 @@ def _decisions(given: Iterable[Side]) -> tuple[str, ...]:
     return tuple(split for split in SHARES if split not in decided)
 
 
-def divide(listing: Listing, reporter: Reporter | None = None) -> Dataset:
-    """Read and hash the files of `listing` and put each into its split.
+def divide(listing: Listing, reporter: Reporter | None = None, without: Collection[Path] = frozenset()) -> Dataset:
+    """Read and hash the files of `listing` and put each into its split, as if those of `without` were not there.
 
     A training photograph whose exact content is also in a given `val` or `test` is left out, with a warning, so
     that both stay honest. Raises BadInputError when a file cannot be read or a class has too few photographs.
     """
     reporter = reporter or Silent()
+    if without:
+        given = {
+            side: tuple(photo for photo in photos if photo.path not in without)
+            for side, photos in listing.given.items()
+        }
+        listing = replace(listing, given=given)
     hashes = hash_all(listing, reporter)
     held: dict[str, Side] = {}
     kept: dict[Side, list[Listed]] = {side: [] for side in listing.given}
@@ -145,7 +155,7 @@ def _sides(listing: Listing, train: list[Listed], hashes: Mapping[Path, str]) ->
             if wanted > 1
             else "Add photographs to train on, other than those of val and test.",
         )
-    sides = {}
+    sides: dict[tuple[int, str], str] = {}
     for label, held in contents.items():
         own = held - disputed
         if len(own) >= wanted:

@@ -15,12 +15,13 @@ from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE, make_artifact, write_artifact
 from toolchain.backbones import build, normalised
 from toolchain.card import CARD_SCHEMA, Card, Source
+from toolchain.datasets.photographs import sha256_of_labelled
 from toolchain.errors import ArtifactError, BadInputError, MissingError, PromiseBrokenError
 from toolchain.export.frame_files import write_frame_files
 from toolchain.export.further import Further, Written, write_further
 from toolchain.export.int8 import make_int8
 from toolchain.export.job import Hop, Job
-from toolchain.export.measure import Sample, accuracy_of, logits_on, read_sample
+from toolchain.export.measure import Sample, accuracy_of, calibration_of, logits_on, read_sample
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.promises import Attempt, Settings
 from toolchain.progress import Reporter, Silent
@@ -87,10 +88,12 @@ def export(
             f"--out names the ONNX file, and {float_path.name} is OpenVINO's", "Name it model.onnx."
         )
     splits = read_splits(folder)
+    splits["calibration"] = calibration_of(splits)
 
     def read(split: str) -> Sample:
-        sha256 = run.data.split_sha256[split]
-        return read_sample(Path(run.data.path), split, sha256, splits[split], run.data.classes, run.preprocess)
+        listed = splits[split]
+        sha256 = sha256_of_labelled((file.sha256, file.label) for file in listed)
+        return read_sample(Path(run.data.path), split, sha256, listed, run.data.classes, run.preprocess)
 
     sample = read("val")
     with reporter.task("writing ONNX", 2) as task:

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from toolchain.artifact import make_artifact, write_artifact
 from toolchain.bench.timing import time_artifacts
 from toolchain.card import Card, Recipe, Speed, Tried
-from toolchain.errors import BadInputError, PromiseBrokenError
+from toolchain.errors import PromiseBrokenError
 from toolchain.export.candidates import Candidate, candidates
 from toolchain.export.job import Job
 from toolchain.export.measure import Sample
@@ -21,7 +21,6 @@ from toolchain.export.qat import train
 from toolchain.export.torch_graph import Graph
 from toolchain.runtimes.devices import cores, cpu_name
 
-MAX_CALIBRATION = 96
 TIMED = 3
 """At most so many candidates for each device are timed, those that agree most with the float network."""
 PICTURES = 32
@@ -45,17 +44,9 @@ def make_int8(job: Job, settings: Settings) -> Found:
 
     One file for all devices where one keeps both promises on all of them: `model.int8.onnx`. Otherwise one for each
     device that has any, such as `model.int8.openvino.onnx`; where no device has any, the one that comes nearest is
-    left as `model.int8.rejected.onnx`. Raises BadInputError when there is nothing to calibrate on,
-    PromiseBrokenError when no recipe can be carried out at all.
+    left as `model.int8.rejected.onnx`. Raises PromiseBrokenError when no recipe can be carried out at all.
     """
-    calibration = job.read("calibration")
-    if not len(calibration.pixels):
-        calibration = job.read("train")
-    if not len(calibration.pixels):
-        raise BadInputError(
-            "the run has no calibration photographs", "Add photographs and run `edgetl finetune` again."
-        )
-    search = _Search(job, settings, calibration)
+    search = _Search(job, settings, job.read("calibration"))
     search.try_recipes()
     if settings.qat_epochs:
         search.train()
@@ -80,7 +71,7 @@ class _Search:
         self._job = job
         self._settings = settings
         self._calibration = calibration
-        self._images = calibration.pixels[:MAX_CALIBRATION]
+        self._images = calibration.pixels
         self.entries: list[_Entry] = []
 
     def try_recipes(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from toolchain.runtimes import open_runtime
 from toolchain.runtimes.devices import cores
 
 BATCH = 8
+
+MAX_CALIBRATION = 96
+"""Photographs that int8 is calibrated on; where the calibration split holds fewer, training photographs help."""
 
 SHIFT = 6
 """Pixels by which a view is moved, down and to the right or up and to the left."""
@@ -44,6 +48,25 @@ class Sample:
         padded = np.pad(self.pixels, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), "edge")
         moved = [padded[:, at : at + height, at : at + width] for at in (SHIFT, 0, 2 * SHIFT)]
         return np.concatenate([view for one in moved for view in (one, one[:, :, ::-1])])
+
+
+def calibration_of(splits: Mapping[str, Sequence[SplitFile]]) -> tuple[SplitFile, ...]:
+    """What int8 is calibrated on: the calibration split, filled up from train, classes taking turns.
+
+    Ranges from a few photographs cut off what others need. Those of training are as good, since no labels are used
+    and promises are kept on val.
+    """
+    own = taking_turns(splits["calibration"])[:MAX_CALIBRATION]
+    return own + taking_turns(splits["train"])[: MAX_CALIBRATION - len(own)]
+
+
+def taking_turns(listed: Sequence[SplitFile]) -> tuple[SplitFile, ...]:
+    """The same photographs, one of each class after the other, so that the first few are of all classes."""
+    by_class: dict[str, list[SplitFile]] = defaultdict(list)
+    for file in listed:
+        by_class[file.label].append(file)
+    ranked = [(turn, file) for files in by_class.values() for turn, file in enumerate(files)]
+    return tuple(file for _, file in sorted(ranked, key=lambda one: one[0]))
 
 
 def read_sample(

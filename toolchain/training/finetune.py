@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
@@ -19,7 +21,7 @@ from torch import nn
 from toolchain import files
 from toolchain._version import __version__
 from toolchain.backbones import Pretrained, build, head_of, load_pretrained
-from toolchain.datasets import SPLITS, Dataset
+from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.decoded import Decoded, cache_folder
 from toolchain.errors import BadInputError
 from toolchain.progress import Reporter, Silent
@@ -28,6 +30,7 @@ from toolchain.runs import (
     RUN_SCHEMA,
     SPLITS_FILE,
     WEIGHTS_FILE,
+    CrossValidation,
     DataRecord,
     ModelRecord,
     Run,
@@ -37,10 +40,11 @@ from toolchain.runs import (
 from toolchain.training import checkpoint, on_device, shown
 from toolchain.training.environment import choose_device, describe_environment
 from toolchain.training.features import labels_of
-from toolchain.training.frozen import Frozen
+from toolchain.training.folds import HeldOut, cross_validation, folds_for, out_of_fold
+from toolchain.training.frozen import Floats, Frozen
 from toolchain.training.history import read_lines
 from toolchain.training.job import Job
-from toolchain.training.judging import Judged, Workshop
+from toolchain.training.judging import ENOUGH_VALIDATION, Judged, Workshop
 from toolchain.training.loop import Best, fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
 from toolchain.training.predictions import write_predictions
@@ -48,6 +52,9 @@ from toolchain.training.probe import fit_head, start_from
 from toolchain.training.report import write_report
 from toolchain.training.settings import Settings
 from toolchain.training.team import Team, joined
+
+FEW_TEST = 50
+"""With fewer test photographs one of them is more than two points of accuracy: all are cross-validated."""
 
 
 def finetune(settings: Settings, out: Path, *, command: str = "", reporter: Reporter | None = None) -> Run:
@@ -106,7 +113,7 @@ def _run(
     if data_sha256 not in (None, dataset.sha256):
         raise BadInputError(
             f"the photographs of {settings.data} are not those that the run began with",
-            "Put them back as they were, or start a new run.",
+            "Put them back as they were, or start a new run; so too where an earlier version of edgetl began it.",
         )
     outliers = find_outliers(settings, dataset, decoded, reporter)
     shop = Workshop(settings, dataset, outliers, decoded, device, team, reporter)
@@ -118,45 +125,63 @@ def _run(
 
     body = shop.body(network)
     with shop.timed("probe"):
-        _probe(shop, network, body, pretrained)
+        features = _probe(shop, network, body, pretrained)
+        held = _out_of_fold(shop, features, pretrained)
     with shop.timed("evaluate"):
-        judged = probe = shop.judged(network, body, "linear probe")
+        judged = probe = shop.judged(network, body, "linear probe", held)
     reporter.say(f"linear probe: validation top-1 {probe.metrics['val'].top1:.3f}")
+    with shop.timed("evaluate"):
+        crossed = _cross_validation(shop, features, body, pretrained, probe.temperature)
 
     best: Best | None = None
     if not settings.probe_only:
         with shop.timed("finetune"):
-            best = fine_tune(network, _job(shop, out), probe.metrics["val"])
+            best = fine_tune(network, _job(shop, out, held), probe.metrics["val"])
         network.load_state_dict(best.state)
         if best.epoch:
             with shop.timed("evaluate"):
-                judged = shop.judged(network, shop.body(network), f"epoch {best.epoch}")
+                judged = shop.judged(network, shop.body(network), f"epoch {best.epoch}", held)
             reporter.say(f"kept epoch {best.epoch}: validation top-1 {judged.metrics['val'].top1:.3f}")
         else:
             reporter.say("kept the linear probe: no epoch was better on validation")
     shop.seconds["total"] = round(time.perf_counter() - started, 3)
     return team.told(
         lambda: _write(
-            shop, out, network.to("cpu"), pretrained, best.epoch if best else 0, judged, probe, skipped, command
+            shop,
+            out,
+            network.to("cpu"),
+            pretrained,
+            best.epoch if best else 0,
+            judged,
+            probe,
+            crossed,
+            skipped,
+            command,
         )
     )
 
 
-def _job(shop: Workshop, out: Path) -> Job:
+def _job(shop: Workshop, out: Path, held: HeldOut | None) -> Job:
     photos = shop.dataset.splits["train"]
     if shop.device.type == "cuda" and on_device.fits(photos, shop.settings, shop.device):
         show = on_device.from_device(photos, shop.decoded, shop.settings, shop.device)
     else:
         show = shown.from_cache(photos, shop.decoded, shop.settings)
-    return Job(photos, shop.settings, shop.device, out, show, shop.on_validation, shop.team, shop.reporter)
+    judge = partial(shop.on_validation, out_of_fold=held)
+    return Job(photos, shop.settings, shop.device, out, show, judge, shop.team, shop.reporter)
 
 
-def _probe(shop: Workshop, network: nn.Module, body: Frozen, pretrained: Pretrained) -> None:
-    """Solve the head on frozen features of the photographs for training and for calibration.
+def _taught(dataset: Dataset) -> tuple[Photograph, ...]:
+    """What the linear probe is fitted on: photographs for training and for calibration.
 
     What int8 is calibrated on may teach: its promises are kept on val, which neither trains nor calibrates.
     """
-    photos = shop.dataset.splits["train"] + shop.dataset.splits["calibration"]
+    return dataset.splits["train"] + dataset.splits["calibration"]
+
+
+def _probe(shop: Workshop, network: nn.Module, body: Frozen, pretrained: Pretrained) -> Floats:
+    """Solve the head on frozen features of photographs; return these, float32 [photographs, width]."""
+    photos = _taught(shop.dataset)
     features = shop.features(body, photos)
     labels = labels_of(photos)
     classes = len(shop.dataset.classes)
@@ -166,6 +191,32 @@ def _probe(shop: Workshop, network: nn.Module, body: Frozen, pretrained: Pretrai
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))
         head.bias.copy_(torch.from_numpy(bias))
+    return features
+
+
+def _out_of_fold(shop: Workshop, features: Floats, pretrained: Pretrained) -> HeldOut | None:
+    """What linear probes answer on training photographs out of fold, where validation alone is too small."""
+    if len(shop.dataset.splits["val"]) >= ENOUGH_VALIDATION:
+        return None
+    photos, classes = _taught(shop.dataset), len(shop.dataset.classes)
+    return shop.team.told(lambda: out_of_fold(features, photos, classes, pretrained.head, folds_for(len(photos))))
+
+
+def _cross_validation(
+    shop: Workshop, features: Floats, body: Frozen, pretrained: Pretrained, temperature: float
+) -> CrossValidation | None:
+    """The linear probe over all photographs, if the settings ask for it or test is too small to tell anything."""
+    splits = shop.dataset.splits
+    if shop.settings.folds is None and len(splits["test"]) >= FEW_TEST:
+        return None
+    rest = splits["val"] + splits["test"]
+    photos = _taught(shop.dataset) + rest
+    everything = np.concatenate([features, shop.features(body, rest)])
+    folds = shop.settings.folds or folds_for(len(photos))
+    held = shop.team.told(
+        lambda: out_of_fold(everything, photos, len(shop.dataset.classes), pretrained.head, folds)
+    )
+    return cross_validation(held, folds, temperature) if held else None
 
 
 def _write(
@@ -176,6 +227,7 @@ def _write(
     best_epoch: int,
     judged: Judged,
     probe: Judged,
+    crossed: CrossValidation | None,
     skipped: int,
     command: str,
 ) -> Run:
@@ -207,6 +259,8 @@ def _write(
         metrics=judged.metrics,
         probe_metrics=probe.metrics,
         rejection=judged.rejection,
+        temperature_fit=judged.temperature_fit,
+        cross_validation=crossed,
     )
     answers = judged.answers(dataset)
     write_predictions(out, dataset, answers)

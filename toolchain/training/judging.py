@@ -16,21 +16,26 @@ from toolchain.backbones import body_of
 from toolchain.datasets import Dataset, Photograph
 from toolchain.datasets.decoded import Decoded
 from toolchain.progress import Reporter
-from toolchain.runs import Metrics, Rejection
+from toolchain.runs import Metrics, Rejection, TemperatureFit
 from toolchain.training.calibration import fit_rejection, fit_temperature
 from toolchain.training.features import features_of, labels_of, logits_of
+from toolchain.training.folds import HeldOut
 from toolchain.training.frozen import Extractor, Floats, Frozen
 from toolchain.training.metrics import measure
 from toolchain.training.report import Answers
 from toolchain.training.settings import Settings
 from toolchain.training.team import Team
 
+ENOUGH_VALIDATION = 200
+"""With fewer validation photographs, temperature and rejection are chosen on out-of-fold answers too."""
+
 
 @dataclass(frozen=True)
 class Judged:
-    """A network's temperature and rejection, chosen on val, and its metrics; `logits` by split."""
+    """A network's temperature and rejection, chosen on held-out photographs, and its metrics; `logits` by split."""
 
     temperature: float
+    temperature_fit: TemperatureFit
     rejection: Rejection
     metrics: dict[str, Metrics]
     logits: dict[str, Floats]
@@ -76,8 +81,11 @@ class Workshop:
         exact = self.settings.precision == "float32"
         return self._apply(photos, body.extractor(many=self._share(photos), exact=exact), "features")
 
-    def judged(self, network: nn.Module, body: Frozen, what: str) -> Judged:
-        """Judge `network` on val and test, in full precision."""
+    def judged(self, network: nn.Module, body: Frozen, what: str, out_of_fold: HeldOut | None) -> Judged:
+        """Judge `network` on val and test, in full precision.
+
+        Temperature and rejection are chosen on val and on what is `out_of_fold`, if anything.
+        """
         splits = self.dataset.splits
         many = sum(self._share(photos) for photos in (splits["val"], splits["test"], self.outliers))
         extract = body.extractor(many=many, exact=True)
@@ -86,21 +94,25 @@ class Workshop:
             for split in ("val", "test")
         }
         labels = {split: labels_of(splits[split]) for split in logits}
-        temperature = fit_temperature(logits["val"], labels["val"])
+        held = HeldOut(logits["val"], labels["val"]).and_(out_of_fold)
+        fitted = fit_temperature(held)
         others = None
         if self.outliers:
             others = logits_of(network, self._apply(self.outliers, extract, f"{what} on other things"))
-        rejection = fit_rejection(logits["val"], logits["test"], others, temperature)
-        metrics = {split: measure(logits[split], labels[split], temperature) for split in logits}
-        return Judged(temperature, rejection, metrics, logits)
+        rejection = fit_rejection(held, logits["val"], logits["test"], others, fitted.value)
+        metrics = {split: measure(logits[split], labels[split], fitted.value) for split in logits}
+        known = TemperatureFit(
+            fitted.low, fitted.high, val=len(labels["val"]), out_of_fold=len(held) - len(labels["val"])
+        )
+        return Judged(fitted.value, known, rejection, metrics, logits)
 
-    def on_validation(self, network: nn.Module, what: str) -> Metrics:
-        """Metrics on val with the temperature that fits it best, to compare epochs by."""
+    def on_validation(self, network: nn.Module, what: str, out_of_fold: HeldOut | None) -> Metrics:
+        """Metrics on val with the temperature that fits held-out photographs best, to compare epochs by."""
         photos = self.dataset.splits["val"]
         extract = self.body(network).extractor(many=self._share(photos), exact=True)
         logits = logits_of(network, self._apply(photos, extract, f"{what} on val"))
         labels = labels_of(photos)
-        return measure(logits, labels, fit_temperature(logits, labels))
+        return measure(logits, labels, fit_temperature(HeldOut(logits, labels).and_(out_of_fold)).value)
 
     def _share(self, photos: Sequence[Photograph]) -> int:
         return len(self.team.share(photos))

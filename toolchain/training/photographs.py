@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 from toolchain.datasets import SPLITS, Dataset, Photograph
@@ -37,6 +36,8 @@ def readable(
 ) -> tuple[Dataset, int]:
     """Leave out photographs that cannot be decoded, naming each; return how many those are.
 
+    Sides are decided anew without them, so that moving such files away changes nothing.
+
     Raises BadInputError when a class or a split that training needs has nothing left.
     """
     photos = [photo for split in SPLITS for photo in dataset.splits[split]]
@@ -47,11 +48,13 @@ def readable(
         reporter.warn(f"skipped: {reason}")
     if reasons:
         reporter.warn(f"{len(reasons)} of {len(photos)} photographs are unreadable and left out")
-    splits = {
-        split: tuple(photo for photo in dataset.splits[split] if photo.path not in reasons) for split in SPLITS
-    }
-    _check(dataset, splits, reporter)
-    return replace(dataset, splits=splits), len(reasons)
+        known = set(dataset.warnings)
+        dataset = open_dataset(settings.data, reporter=reporter, without=reasons.keys())
+        for warning in dataset.warnings:
+            if warning not in known:
+                reporter.warn(warning)
+    _check(dataset, reporter)
+    return dataset, len(reasons)
 
 
 def find_outliers(
@@ -101,18 +104,14 @@ def _problems(
     return {photo.path: reason for photo, reason in both if reason}
 
 
-def _check(dataset: Dataset, splits: dict[str, tuple[Photograph, ...]], reporter: Reporter) -> None:
-    left = {photo.label for photo in splits["train"]}
-    empty = [name for index, name in enumerate(dataset.classes) if index not in left]
-    if empty:
-        names = ", ".join(empty[:5])
-        raise BadInputError(f"no readable training photograph of: {names}", "Add photographs or remove the class.")
+def _check(dataset: Dataset, reporter: Reporter) -> None:
     for split in ("val", "test"):
-        if not splits[split]:
+        if not dataset.splits[split]:
             total = sum(len(photos) for photos in dataset.splits.values())
             raise BadInputError(
                 f"too few photographs: none of {total} is left for {split}",
                 f"Add photographs, or put some into {split}/CLASS/ beside train/CLASS/.",
             )
-    if len(splits["val"]) < FEW_VALIDATION:
-        reporter.warn(f"only {len(splits['val'])} validation photographs: the choice of the best epoch is rough")
+    few = len(dataset.splits["val"])
+    if few < FEW_VALIDATION:
+        reporter.warn(f"only {few} validation photographs: the choice of the best epoch is rough")

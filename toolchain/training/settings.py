@@ -42,7 +42,8 @@ class Settings:
     `augmentation` is how far crops, mirroring and light may go, 1 as usual, 0 not at all.
     `balance` says what is done for classes with few photographs. `outliers` is a folder of pictures of other
     things, by which the rejection threshold is chosen. `cache` is whether decoded photographs are kept. `precision`
-    `auto` trains in bfloat16 where the machine is fast at it; metrics are always those of float32.
+    `auto` trains in bfloat16 where the machine is fast at it; metrics are always those of float32. `folds` is in
+    how many parts all photographs are cross-validated by the linear probe (None: where test is small).
     """
 
     data: str
@@ -75,6 +76,7 @@ class Settings:
     batch_norm: BatchNorm = "auto"
     dropout: float | None = None
     augmentation: float = 1.0
+    folds: int | None = None
 
     def __post_init__(self) -> None:
         if self.epochs < 0:
@@ -113,6 +115,8 @@ class Settings:
             raise BadInputError(f"--smallest-crop must be above 0 and at most 1, not {self.smallest_crop:g}")
         if self.crop_size is not None and not 32 <= self.crop_size <= 1024:
             raise BadInputError(f"crop_size must lie between 32 and 1024, not {self.crop_size}")
+        if self.folds is not None and self.folds < 2:
+            raise BadInputError(f"--folds must be at least 2, not {self.folds}")
         if self.trained_blocks < 0:
             raise BadInputError(f"--trained-blocks must not be negative: {self.trained_blocks}")
 
