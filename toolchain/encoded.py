@@ -69,9 +69,8 @@ _CODED = {b"avif": AVIF, b"avis": AVIF} | dict.fromkeys(
 )
 """Brands of files like MP4 that hold still pictures. A file of the general `mif1` may name another beside it."""
 
-_RAW_SUFFIXES = frozenset(
-    ".3fr .arw .cr2 .cr3 .dcr .dng .erf .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 "
-    ".srf .srw .x3f".split()
+_RAW_SUFFIXES = re.compile(
+    r"\.(3fr|arw|cr[23]|dcr|dng|erf|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|ra[fw]|rw[2l]|sr[2fw]|x3f)", re.I
 )
 """Most makers' raw files call themselves TIFF, and a small preview is all that a reader of TIFF would find."""
 
@@ -83,7 +82,7 @@ def kind_of(head: bytes, name: str = "") -> Kind:
     if head[4:8] == b"ftyp":
         return _kind_of_container(head)
     kind = next((kind for beginning, kind in _BEGINNINGS if beginning.match(head)), None)
-    if kind is _TIFF and PurePath(name).suffix.lower() in _RAW_SUFFIXES:
+    if kind is _TIFF and _RAW_SUFFIXES.fullmatch(PurePath(name).suffix):
         return _RAW
     if kind is None:
         # Text has no control characters but line ends, tabs and form feeds.
@@ -127,7 +126,7 @@ _START_OF_VIDEO = re.compile(rb"\x00\x00\x00[\x08-\x60]ftyp")
 
 
 def _is_jpeg_truncated(data: bytes) -> bool:
-    """Walk from segment to segment and from scan to scan. What has no scan is left to the decoder, which sees that."""
+    """Walk over segments and scans. What has no scan is left to the decoder, which does notice."""
     at, first_scan = 2, 0
     while True:
         found = (_MARKER_AFTER_SCAN if first_scan else _MARKER).search(data, at)

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 # A file of a few bytes can claim gigabytes of pixels. OpenCV reads this limit once, when it is loaded.
-MAX_PIXELS = 1 << 28
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(MAX_PIXELS))
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
 
 import cv2
 import numpy as np
@@ -35,6 +34,9 @@ Side = Annotated[int, Meta(ge=1, le=8192)]
 MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 """Mean and standard deviation of ImageNet's pixels, RGB, 0 to 255: what the pretrained networks expect."""
+
+MAX_PIXELS = 1 << 28
+"""OpenCV's limit, for pictures that it does not read itself."""
 
 HEIC_NEEDS = "HEIC, which needs pip install 'edgetl[heic]'"
 """What is said of HEIC pictures where nothing reads them."""
