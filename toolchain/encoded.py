@@ -52,7 +52,7 @@ _BEGINNINGS: tuple[tuple[re.Pattern[bytes], Kind], ...] = tuple(
         (rb"#\?R(ADIANCE|GBE)", Kind("Radiance HDR", ".hdr", True)),
         (rb"\x59\xa6\x6a\x95", Kind("Sun raster", ".sr", True)),
         (rb"\x76\x2f\x31\x01", Kind("OpenEXR", ".exr", True)),
-        (rb"8BPS", Kind("Photoshop", "", True)),
+        (rb"8BPS", Kind("Photoshop")),
         (rb"%PDF-", Kind("PDF")),
         (
             rb"(\x1aE\xdf\xa3|RIFF....AVI |OggS|FLV\x01|\x00\x00\x01[\xba\xb3]|0&\xb2\x75|G.{3}.*G|"

@@ -141,7 +141,9 @@ def test_what_was_set_aside_is_no_class_of_a_folder_around_it(tree: Tree) -> Non
         (root / name / "kitten.set-aside").mkdir()
         for folder in (root / f"{name}.set-aside" / "1", root / name / "kitten.set-aside"):
             (folder / "x.jpg").write_bytes(b"")
-    assert list_folder(root) == inner
+    outside = list_folder(root)
+    assert (outside.classes, outside.given) == (inner.classes, inner.given)
+    assert {one.reason for one in outside.left_out} == {"written by edgetl"}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import platformdirs
 
 from toolchain.datasets import cats_vs_dogs, pets
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.listing import Listing
+from toolchain.datasets.listing import Listing, usable
 from toolchain.datasets.photographs import Dataset
 from toolchain.datasets.splits import divide
 from toolchain.errors import BadInputError, MissingError
@@ -121,14 +121,16 @@ def open_dataset(data: str, *, reporter: Reporter = _SILENT) -> Dataset:
     return divide(list_data(data, reporter=reporter), reporter)
 
 
-def list_data(data: str, *, reporter: Reporter = _SILENT) -> Listing:
-    """The files of a data set without reading them; otherwise as `open_dataset`."""
+def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -> Listing:
+    """The files of a data set without reading them; otherwise as `open_dataset`. Unless `strict`, a folder that
+    cannot be trained on is listed with its problems.
+    """
     entry = ENTRIES.get(data)
     if entry is None:
         path = Path(data).expanduser()
         if not data or not (path.is_dir() or path.name != data):
             raise _unknown(data, path)
-        return list_folder(path)
+        return list_folder(path, strict=strict)
     if entry is DRAWN_PETS:
         root = drawn_pets(reporter)
         listing = list_folder(root, entry.name)
@@ -141,7 +143,7 @@ def list_data(data: str, *, reporter: Reporter = _SILENT) -> Listing:
                 f"{entry.folder}.",
             )
         listing = _LISTERS[entry.name](found)
-    return replace(listing, licences=entry.licences)
+    return replace(usable(listing) if strict else listing, licences=entry.licences)
 
 
 def locate(entry: Entry, root: Path) -> Path | None:

@@ -25,7 +25,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from toolchain.datasets.listing import Listed, Listing, Side, hash_all, some
+from toolchain.datasets.listing import LeftOut, Listed, Listing, Side, hash_all, some, usable
 from toolchain.datasets.photographs import SPLITS, Dataset, Photograph
 from toolchain.errors import BadInputError
 from toolchain.progress import Reporter, Silent
@@ -56,10 +56,11 @@ def divide(listing: Listing, reporter: Reporter | None = None) -> Dataset:
     """Read and hash the files of `listing` and put each into its split.
 
     A training photograph whose exact content is also in a given `val` or `test` is left out, with a warning, so
-    that both stay honest. Raises BadInputError when a file cannot be read or a class has no training photograph.
+    that both stay honest; so is a file that cannot be read. Raises BadInputError when `listing` has problems, or a
+    class has no training photograph.
     """
     reporter = reporter or Silent()
-    hashes = hash_all(listing, reporter)
+    listing, hashes = hash_all(usable(listing), reporter)
     held: dict[str, Side] = {}
     splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
     left_out: dict[tuple[Side, Side], list[str]] = defaultdict(list)
@@ -85,7 +86,12 @@ def divide(listing: Listing, reporter: Reporter | None = None) -> Dataset:
         for (side, holder), names in left_out.items()
     ]
     warnings += _conflicts(listing, hashes) + _gaps(dataset)
-    return replace(dataset, warnings=(*listing.warnings, *warnings))
+    copies = [
+        LeftOut(name, f"the same photograph is in {holder}")
+        for (_, holder), names in left_out.items()
+        for name in names
+    ]
+    return replace(dataset, warnings=(*listing.warnings, *warnings), left_out=(*listing.left_out, *copies))
 
 
 def label_conflicts(listing: Listing, hashes: Mapping[Path, str]) -> list[tuple[Listed, ...]]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import ENTRIES, data_root, open_dataset
 from toolchain.datasets.decoded import Decoded, problem_of
-from toolchain.datasets.folder import is_photograph
+from toolchain.datasets.finder import find
+from toolchain.datasets.listing import LeftOut, told
 from toolchain.errors import BadInputError
 from toolchain.progress import Reporter
 from toolchain.runtimes.devices import cores
@@ -51,7 +52,12 @@ def readable(
         split: tuple(photo for photo in dataset.splits[split] if photo.path not in reasons) for split in SPLITS
     }
     _check(dataset, splits, reporter)
-    return replace(dataset, splits=splits), len(reasons)
+    unreadable = [
+        LeftOut(photo.name, reasons[photo.path].removeprefix(f"{photo.path}: "), True)
+        for photo in photos
+        if photo.path in reasons
+    ]
+    return replace(dataset, splits=splits, left_out=(*dataset.left_out, *unreadable)), len(reasons)
 
 
 def find_outliers(
@@ -65,10 +71,12 @@ def find_outliers(
     wanted = settings.outliers is not None or (settings.data in ENTRIES and folder.is_dir())
     if not wanted:
         return ()
-    paths = sorted(path for path in folder.rglob("*") if is_photograph(path.name) and path.is_file())
+    searched = find(folder)
+    for line in told(searched.left_out):
+        reporter.warn(f"{folder}: {line}")
     own = {photo.sha256 for split in SPLITS for photo in dataset.splits[split]}
     found = []
-    for path in paths:
+    for path in sorted(searched.photographs):
         photo = Photograph(str(path.relative_to(folder)), path, -1, hashlib.sha256(path.read_bytes()).hexdigest())
         problem = "is one of the photographs of the classes" if photo.sha256 in own else problem_of(photo, decoded)
         if problem:

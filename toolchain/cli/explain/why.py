@@ -52,6 +52,7 @@ def command(
     console: Console,
 ) -> None:
     from toolchain import files
+    from toolchain.datasets.listing import told
     from toolchain.datasets.naming import photographs_named
     from toolchain.explain import gallery
     from toolchain.explain.classes import class_index
@@ -91,6 +92,9 @@ def command(
                 written.append(name)
     for image, reason in skipped.items():
         console.warn(f"skipped: {image}: {reason}")
+    for line in told(named.left_out):
+        console.warn(line)
+    skipped |= {one.name: one.reason for one in named.left_out}
     if not gallery.has_page():
         console.warn("no page was written: pip install 'edgetl[report]'")
     document = {
