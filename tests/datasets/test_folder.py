@@ -166,7 +166,7 @@ def test_the_photographs_of_both_spellings_are_of_one_class(tree: Tree) -> None:
 
 
 def test_thousands_of_files_are_listed_at_once(tree: Tree) -> None:
-    """Seven thousand take 0.2 s on one core; the bound is for machines that are busy."""
+    """Seven thousand take 0.1 s on one core; the bound is for machines that are busy."""
     files = {f"{label}/{number}{suffix}" for label in "ab" for number in range(350) for suffix in ("", ".jpg")}
     root = tree(dict.fromkeys(files, b"\xff\xd8\xff"))
     started = time.process_time()
