@@ -131,6 +131,8 @@ def _without(listing: Listing, reasons: Mapping[Path, str]) -> Listing:
 
 QUIET = frozenset(("a file of the system", "the publisher's annotations"))
 """Reasons that nobody needs to hear of; `--json` has them all the same."""
+_TOLD_FIRST = ("outside the class", "in a folder beside", "camera raw", "in the library")
+"""Reasons of photographs, which a person may not expect to be left out."""
 _KINDS_TOLD = 5
 
 
@@ -153,10 +155,11 @@ def told(left_out: Iterable[LeftOut]) -> tuple[str, ...]:
         ([one for one in loud if not one.lost], "left out"),
     ):
         if chosen:
-            groups = [f"{reason}: {len(names)} ({some(names, 3)})" for reason, names in by_reason(chosen).items()]
-            kinds = "; ".join(groups[:_KINDS_TOLD])
-            rest = len(groups) - _KINDS_TOLD
-            lines.append(f"{len(chosen)} {what}: {kinds}{f'; and {rest} other kinds' if rest > 0 else ''}")
+            kinds = sorted(by_reason(chosen).items(), key=lambda kind: not kind[0].startswith(_TOLD_FIRST))
+            groups = [f"{reason}: {len(names)} ({some(names, 3)})" for reason, names in kinds]
+            if len(groups) > _KINDS_TOLD:
+                groups[_KINDS_TOLD:] = [f"and {len(groups) - _KINDS_TOLD} other kinds"]
+            lines.append(f"{len(chosen)} {what}: {'; '.join(groups)}")
     return tuple(lines)
 
 
