@@ -35,6 +35,9 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 """Mean and standard deviation of ImageNet's pixels, RGB, 0 to 255: what the pretrained networks expect."""
 
+DECODING = 2
+"""Grows when `decode` accepts other files or makes other pixels of them; what was kept before is then not used."""
+
 MAX_PIXELS = 1 << 28
 """OpenCV's limit, for pictures that it does not read itself."""
 

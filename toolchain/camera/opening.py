@@ -237,14 +237,15 @@ def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> 
 
 
 def _images_in(folder: Path, reporter: Reporter) -> list[Path]:
-    inside = finder.contents(folder)
-    left_out = told(inside.left_out)
-    if not inside.photographs:
-        found = "; ".join((f"{folder} holds no images", *left_out))
-        raise BadInputError(found, "Put JPEG, PNG or WebP files directly into it.")
+    found = finder.find(folder)
+    left_out = told(found.left_out)
+    if not found.photographs:
+        raise BadInputError(
+            "; ".join((f"{folder} holds no images", *left_out)), "Put JPEG, PNG or WebP files into it."
+        )
     for line in left_out:
         reporter.warn(f"{folder}: {line}")
-    return list(inside.photographs)
+    return list(found.photographs)
 
 
 _hanging: dict[str, Future[Any]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from toolchain.datasets.decoded import Decoded, problem_of
 from toolchain.datasets.finder import find
 from toolchain.datasets.listing import LeftOut, told
 from toolchain.errors import BadInputError
+from toolchain.files import sha256_of
 from toolchain.progress import Reporter
 from toolchain.runtimes.devices import cores
 from toolchain.training.settings import Settings
@@ -77,7 +77,12 @@ def find_outliers(
     own = {photo.sha256 for split in SPLITS for photo in dataset.splits[split]}
     found = []
     for path in sorted(searched.photographs):
-        photo = Photograph(str(path.relative_to(folder)), path, -1, hashlib.sha256(path.read_bytes()).hexdigest())
+        name = str(path.relative_to(folder))
+        try:
+            photo = Photograph(name, path, -1, sha256_of(path))
+        except OSError as error:
+            reporter.warn(f"left out of the pictures of other things: {name}: {error.strerror or error}")
+            continue
         problem = "is one of the photographs of the classes" if photo.sha256 in own else problem_of(photo, decoded)
         if problem:
             reporter.warn(f"left out of the pictures of other things: {photo.name}: {problem}")
