@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,15 @@ def test_each_fix_has_a_folder_of_its_own(spoiled: Path) -> None:
     with pytest.raises(BadInputError, match="is there again; nothing was moved"):
         put_back(second)
     assert (second.with_suffix("") / "train/cat/cut.jpg").read_bytes() == b"another"
+
+
+def test_what_only_this_machine_cannot_read_stays(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As phones send it, under the name of a JPEG."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (spoiled / "train/cat/IMG_1.jpg").write_bytes(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(300))
+    findings = check(list_folder(spoiled))
+    assert "train/cat/IMG_1.jpg" in {bad.name for bad in findings.unreadable}
+    assert "train/cat/IMG_1.jpg" not in {one.name for one in to_move(list_folder(spoiled), findings)}
 
 
 def test_an_interrupted_move_can_be_undone(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

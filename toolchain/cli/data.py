@@ -211,7 +211,7 @@ def _per_class(dataset: Dataset, split: str) -> list[int]:
 
 def _check_lines(findings: Findings) -> list[str]:
     kinds = {
-        "problems": [problem.message for problem in findings.problems],
+        "in the way of training": [problem.message for problem in findings.problems],
         "left out, and may be photographs": [f"{one.name}: {one.reason}" for one in findings.lost],
         "unreadable": [f"{bad.name}: {bad.reason}" for bad in findings.unreadable],
         "in more than one split": [" = ".join(names) for names in findings.copies_across_splits],

@@ -22,6 +22,7 @@ from toolchain.datasets.check import Findings
 from toolchain.datasets.listing import Listed, Listing, Side
 from toolchain.datasets.own_output import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
+from toolchain.preprocess import HEIC_NEEDS
 
 RECORD_SCHEMA: Literal["edgetl.set-aside/1"] = "edgetl.set-aside/1"
 
@@ -50,7 +51,8 @@ def to_move(listing: Listing, findings: Findings) -> tuple[Moved, ...]:
     be listed any more, and a person has to look.
     """
     photos = {photo.name: (side, photo) for side, listed in listing.given.items() for photo in listed}
-    chosen = {bad.name: bad.reason for bad in findings.unreadable}
+    # A whole picture that only this machine cannot read is no broken one.
+    chosen = {bad.name: bad.reason for bad in findings.unreadable if bad.reason != HEIC_NEEDS}
     disputed = {name for names in findings.copies_across_classes for name in names}
     for names in findings.copies_across_splits:
         if not disputed.intersection(names):
