@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import mkstemp
 from typing import Any
@@ -35,6 +37,67 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with replaced(path) as beside:
         beside.write_bytes(data)
+
+
+def move(source: Path, target: Path) -> None:
+    """Move a file or link to where nothing is yet, also to another file system: there it is copied beside its
+    place, compared, given its name, and only then removed where it was. Times and permissions stay.
+
+    Raises OSError, and then `source` is still where it was.
+    """
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, "there is a file of that name", str(target))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _copy(source, target)
+        try:
+            source.unlink()
+        except OSError:
+            target.unlink()
+            raise
+
+
+def _copy(source: Path, target: Path) -> None:
+    handle, name = mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
+    beside = Path(name)
+    try:
+        with os.fdopen(handle, "r+b") as copy:
+            if source.is_symlink():
+                beside.unlink()
+                beside.symlink_to(source.readlink())
+            else:
+                with source.open("rb") as original:
+                    shutil.copyfileobj(original, copy, 1 << 20)
+                copy.flush()
+                os.fsync(copy.fileno())
+                if sha256_of(beside) != sha256_of(source):
+                    raise OSError(errno.EIO, "the copy differs from the original", str(target))
+        with suppress(OSError):  # a memory card knows no owners and few permissions
+            shutil.copystat(source, beside, follow_symlinks=False)
+            if hasattr(os, "chown"):
+                owner = source.lstat()
+                os.chown(beside, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        beside.replace(target)
+        _sync_folder(target.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder written down, where the system can be asked to."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(handle)
 
 
 def to_json(value: Any) -> bytes:

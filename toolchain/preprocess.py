@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +21,8 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 
+from toolchain import encoded
+from toolchain.encoded import HEIC, Kind
 from toolchain.errors import UnreadableImageError
 
 Image = NDArray[np.uint8]
@@ -30,6 +34,15 @@ Side = Annotated[int, Meta(ge=1, le=8192)]
 MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 """Mean and standard deviation of ImageNet's pixels, RGB, 0 to 255: what the pretrained networks expect."""
+
+DECODING = 2
+"""Grows when `decode` accepts other files or makes other pixels of them; what was kept before is then not used."""
+
+MAX_PIXELS = 1 << 28
+"""OpenCV's limit, for pictures that it does not read itself."""
+
+HEIC_NEEDS = "HEIC, which needs pip install 'edgetl[heic]'"
+"""What is said of HEIC pictures where nothing reads them."""
 
 LONGEST = 32
 """How many times as long as wide a picture may be before its ends are left out."""
@@ -153,25 +166,71 @@ def check_frame(frame: object) -> Image:
     return frame
 
 
-def decode(data: bytes, name: str = "image") -> Image:
-    """Decode an encoded photograph (JPEG, PNG, WebP, BMP, TIFF, GIF: the first frame) to uint8 RGB, turned by EXIF.
+@cache
+def can_decode(kind: Kind) -> bool:
+    """Whether `decode` reads pictures of this kind on this machine.
 
-    Grey becomes RGB, 16 bits become 8, alpha is dropped. Raises UnreadableImageError, naming `name`, when the
-    bytes are not a whole picture: OpenCV would fill what is missing with grey and say nothing.
+    OpenCV's builds differ in what they read, and have a writer for each kind that they were built with.
+    """
+    if kind.name == HEIC:
+        return find_spec("pillow_heif") is not None
+    return bool(kind.suffix) and cv2.haveImageWriter(f"x{kind.suffix}")
+
+
+def decode(data: bytes, name: str = "image") -> Image:
+    """Decode an encoded photograph (JPEG, PNG, WebP, BMP, TIFF, AVIF, HEIC, GIF: the first frame) to uint8 RGB,
+    turned as it says itself.
+
+    Grey becomes RGB, 16 bits become 8, alpha is dropped, what follows the picture's end is ignored. Raises
+    UnreadableImageError, naming `name`, when the bytes are not a whole picture: OpenCV would fill what is missing
+    with grey and say nothing.
     """
     if not data:
         raise UnreadableImageError(f"{name}: the file is empty")
-    if _is_truncated(data):
+    if encoded.is_truncated(data):
         raise UnreadableImageError(f"{name}: the picture is truncated", "Copy or download the file again.")
+    kind = encoded.kind_of(data[: encoded.HEAD_BYTES])
+    if kind.name == HEIC:
+        return _decode_heic(data, name)
+    own_turns = kind.name == encoded.AVIF
     try:
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        bgr = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION * own_turns
+        )
     except cv2.error as error:
         raise UnreadableImageError(f"{name}: not a readable picture ({error.err})") from None
     if bgr is None:
-        raise UnreadableImageError(f"{name}: not a readable picture")
+        raise UnreadableImageError(f"{name}: {_unreadable(kind)}")
     if bgr.dtype != np.uint8:
         raise UnreadableImageError(f"{name}: {bgr.dtype} pixels are not supported", "Save it with 8 bits.")
-    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    if own_turns:
+        quarters, axis = encoded.turns_of(data)
+        turned = np.rot90(rgb, quarters)
+        rgb = np.ascontiguousarray(turned if axis is None else np.flip(turned, axis))
+    return rgb  # type: ignore[return-value]
+
+
+def _unreadable(kind: Kind) -> str:
+    if kind.is_picture and not can_decode(kind):
+        return f"{kind.name}, which is not read here"
+    return "not a readable picture"
+
+
+def _decode_heic(data: bytes, name: str) -> Image:
+    """HEIC and HEIF by libheif, which turns the picture itself."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise UnreadableImageError(f"{name}: {HEIC_NEEDS}", "The extra brings pillow-heif.") from None
+    try:
+        heif = pillow_heif.open_heif(data)
+        width, height = heif.size
+        if width * height > MAX_PIXELS:
+            raise ValueError(f"{width} x {height} pixels are too many")
+        return np.array(heif.to_pillow().convert("RGB"))
+    except (ValueError, RuntimeError, OSError, EOFError, SyntaxError) as error:
+        raise UnreadableImageError(f"{name}: not a readable picture ({error})") from None
 
 
 def read(path: Path) -> Image:
@@ -181,16 +240,3 @@ def read(path: Path) -> Image:
     except OSError as error:
         raise UnreadableImageError(f"{path}: {error.strerror or error}") from None
     return decode(data, str(path))
-
-
-def _is_truncated(data: bytes) -> bool:
-    if data.startswith(b"\xff\xd8"):
-        # Entropy-coded data cannot contain these markers, so the last scan must be followed by an end of image.
-        # (An Exif thumbnail is a whole JPEG of its own, before the scan.)
-        scan = data.rfind(b"\xff\xda")
-        return scan >= 0 and data.find(b"\xff\xd9", scan) < 0
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return b"IEND" not in data[-4096:]
-    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
-        return len(data) < 8 + int.from_bytes(data[4:8], "little")
-    return False

@@ -17,6 +17,7 @@ RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
 METRICS_FILE = "metrics.jsonl"
 SPLITS_FILE = "splits.json"
+LEFT_OUT_FILE = "left_out.json"
 METRICS_CSV_FILE = "metrics.csv"
 PREDICTIONS_FILE = "predictions.csv"
 REPORT_FILE = "report.html"
@@ -35,6 +36,8 @@ class DataRecord:
     sha256: str
     split_sha256: dict[str, str]
     licences: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Files of the data that are in no split, by reason; `left_out.json` has their names."""
 
 
 @dataclass(frozen=True)

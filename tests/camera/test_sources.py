@@ -110,6 +110,27 @@ def test_folder_of_images_is_shown_one_by_one(tmp_path: Path) -> None:
     assert clock.now() == 106, "the last image is shown as long as the others"
 
 
+def test_images_are_told_by_their_content_and_what_is_none_is_said(tmp_path: Path) -> None:
+    write_images(tmp_path, 3)
+    (tmp_path / "0.png").rename(tmp_path / "0")
+    (tmp_path / "1.png").rename(tmp_path / "1.JPE")
+    (tmp_path / "more" / "@eaDir").mkdir(parents=True)
+    (tmp_path / "2.png").rename(tmp_path / "more" / "2.png.1")
+    (tmp_path / "more" / "@eaDir" / "thumb.jpg").write_bytes(b"a thumbnail")
+    (tmp_path / "clip.mov").write_bytes(b"\0\0\0\x14ftypqt  ")
+    reporter = Remembering()
+    frames = _all(open_source(str(tmp_path), EVERY, reporter=reporter))
+    assert [colour_of(frame.bgr) for frame in frames] == ["red", "green", "blue"]
+    assert reporter.warned == [
+        f"{tmp_path}: 2 left out: video: 1 (clip.mov); in a helper folder of the system: 1 (more/@eaDir/thumb.jpg)"
+    ]
+    assert len(_all(open_source(str(tmp_path / "0"), EVERY))) == 1
+    (tmp_path / "clip.mov").rename(tmp_path / "more" / "@eaDir" / "clip.mov")
+    (tmp_path / "more" / "@eaDir" / "thumb.jpg").unlink()
+    with pytest.raises(BadInputError, match=r"holds no images; 1 left out: video: 1 \(clip\.mov\)"):
+        open_source(str(tmp_path / "more" / "@eaDir"), EVERY)
+
+
 def test_folder_of_images_without_pacing_waits_for_nothing(tmp_path: Path) -> None:
     write_images(tmp_path, 3)
     clock = HeldClock()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,18 @@ def test_pets_arrive_and_open(
     assert fetch("pets", root, reporter=reporter, entries=pets) == folder
     assert len(server.ranges_seen) == requests
     assert any("already" in line for line in reporter.said)
+
+
+def test_an_empty_folder_that_is_a_link_to_another_disk_is_filled(
+    pets: dict[str, Entry], tmp_path: Path, reporter: Remembering
+) -> None:
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as disk:
+        (tmp_path / "oxford-iiit-pet").symlink_to(disk)
+        folder = fetch("pets", tmp_path, reporter=reporter, entries=pets, pause=lambda seconds: None)
+        assert folder.is_symlink()
+        assert sorted(path.name for path in Path(disk).iterdir()) == ["annotations", "images"]
+        assert [path.name for path in tmp_path.iterdir()] == ["oxford-iiit-pet"]
 
 
 def test_cats_vs_dogs_arrive_and_open(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from toolchain.datasets.listing import LeftOut
 from toolchain.datasets.naming import photographs_named
 
 
@@ -61,5 +62,38 @@ def test_words_that_stand_for_nothing_are_told_with_the_reason() -> None:
         "nope.jpg": "does not exist",
         "*.bmp": "nothing matches",
         "empty": "the folder holds no photographs",
-        "*.txt": "nothing matches",
+        "*.txt": "no photographs; 1 left out: an empty file: 1 (notes.txt)",
     }
+    assert [(one.name, one.reason) for one in named.left_out] == [("notes.txt", "an empty file")]
+
+
+def test_what_a_pattern_matches_is_taken_or_named(place: Path) -> None:
+    for name in ("c.JPE", "d.jfif", "e.jpg.1", "f"):
+        (place / name).write_bytes(b"\xff\xd8\xff\xe0")
+    (place / "clip.mp4").write_bytes(b"\0\0\0\x14ftypmp42")
+    named = photographs_named(["[cdef]*", "*.txt"])
+    assert [path.name for path in named.paths] == ["c.JPE", "d.jfif", "e.jpg.1", "f"]
+    assert {one.name: one.reason for one in named.left_out} == {"clip.mp4": "video", "notes.txt": "an empty file"}
+    # What is named itself is tried, whatever it is.
+    assert LeftOut("clip.mp4", "video") not in photographs_named(["clip.mp4", "*"]).left_out
+
+
+def test_a_pattern_does_not_multiply(place: Path) -> None:
+    (place / "sub" / "@eaDir" / "c.jpg").mkdir(parents=True)
+    (place / "sub" / "@eaDir" / "c.jpg" / "THUMB.jpg").touch()
+    (place / "sub" / "round").symlink_to(place / "sub")
+    (place / "sub" / "deep" / "again").symlink_to(place / "sub" / "deep")
+    named = photographs_named(["**/*.jpg", "**/*.webp"])
+    assert sorted(path.as_posix() for path in photographs_named(["*"]).paths) == [
+        "a.PNG",
+        "b.jpg",
+        "sub/c.jpg",
+        "sub/deep/d.webp",
+        "x[1].jpg",
+    ]
+    assert sorted(path.name for path in named.paths) == ["b.jpg", "c.jpg", "d.webp", "x[1].jpg"]
+    assert {one.reason for one in named.left_out} == {
+        "in a helper folder of the system",
+        "a link to a folder that is searched already",
+    }
+    assert photographs_named(["sub/@eaDir/c.jpg/*.jpg"]).paths == (Path("sub/@eaDir/c.jpg/THUMB.jpg"),)

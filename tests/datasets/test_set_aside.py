@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -112,6 +117,15 @@ def test_each_fix_has_a_folder_of_its_own(spoiled: Path) -> None:
     assert (second.with_suffix("") / "train/cat/cut.jpg").read_bytes() == b"another"
 
 
+def test_what_only_this_machine_cannot_read_stays(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As phones send it, under the name of a JPEG."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (spoiled / "train/cat/IMG_1.jpg").write_bytes(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(300))
+    findings = check(list_folder(spoiled))
+    assert "train/cat/IMG_1.jpg" in {bad.name for bad in findings.unreadable}
+    assert "train/cat/IMG_1.jpg" not in {one.name for one in to_move(list_folder(spoiled), findings)}
+
+
 def test_an_interrupted_move_can_be_undone(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _files(spoiled)
     original = aside._move
@@ -149,7 +163,73 @@ def test_what_was_set_aside_is_no_class_of_a_folder_around_it(tree: Tree) -> Non
         (root / name / "kitten.set-aside").mkdir()
         for folder in (root / f"{name}.set-aside" / "1", root / name / "kitten.set-aside"):
             (folder / "x.jpg").write_bytes(b"")
-    assert list_folder(root) == inner
+    outside = list_folder(root)
+    assert (outside.classes, outside.given) == (inner.classes, inner.given)
+    assert {one.reason for one in outside.left_out} == {"written by edgetl"}
+
+
+@pytest.fixture
+def linked(spoiled: Path) -> Iterator[Path]:
+    """The same folder with a class that is a link to another file system."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == spoiled.stat().st_dev:
+        pytest.skip("this machine has no second file system to write to")
+    with tempfile.TemporaryDirectory(dir=memory) as other:
+        shutil.move(spoiled / "train" / "cat", other)
+        (spoiled / "train" / "cat").symlink_to(Path(other) / "cat")
+        yield spoiled
+
+
+def test_files_move_to_another_file_system_and_back(linked: Path) -> None:
+    def all_files() -> dict[str, bytes]:
+        return _files(linked) | {f"cat/{name}": data for name, data in _files(linked / "train" / "cat").items()}
+
+    before = all_files()
+    times = {path.name: path.stat().st_mtime_ns for path in (linked / "train" / "cat").iterdir()}
+    listing = list_folder(linked)
+    moved = to_move(listing, check(listing))
+    record = set_aside(listing, moved)
+    assert set(_files(record.with_suffix(""))) == {one.name for one in moved}
+    assert set(all_files()) == set(before) - {one.name for one in moved} - {"cat/cut.jpg", "cat/leak.jpg"}
+    assert check(list_folder(linked)).unreadable == ()
+    put_back(record)
+    assert all_files() == before
+    assert {path.name: path.stat().st_mtime_ns for path in (linked / "train" / "cat").iterdir()} == times
+
+
+def test_a_move_that_was_interrupted_before_its_end_is_undone(spoiled: Path) -> None:
+    """On another file system a file is in both places for a moment."""
+    listing = list_folder(spoiled)
+    before = _files(spoiled)
+    record = set_aside(listing, to_move(listing, check(listing)))
+    place = record.with_suffix("")
+    shutil.copy(place / "train/cat/cut.jpg", spoiled / "train/cat/cut.jpg")
+    put_back(record)
+    assert _files(spoiled) == before
+    assert not place.parent.exists()
+
+
+def test_beside_a_disk_where_nothing_can_be_written_the_data_holds_it_itself(spoiled: Path) -> None:
+    if os.name != "posix":
+        pytest.skip("permissions of POSIX")
+    before = _files(spoiled)
+    with tempfile.TemporaryDirectory() as mounts:
+        Path(mounts).chmod(0o755)
+        root = Path(mounts, "card")
+        shutil.copytree(spoiled, root)
+        others = os.geteuid() == 0
+        for path in (root, *root.rglob("*")):
+            path.chmod(0o777)
+        try:
+            os.seteuid(65534) if others else Path(mounts).chmod(0o555)
+            listing = list_folder(root)
+            record = set_aside(listing, to_move(listing, check(listing)))
+            assert record == root / ".set-aside" / "1.json"
+            assert check(list_folder(root)).unreadable == ()
+            put_back(record)
+        finally:
+            os.seteuid(0) if others else Path(mounts).chmod(0o755)
+        assert _files(root) == before
 
 
 @pytest.mark.parametrize(

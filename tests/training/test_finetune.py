@@ -36,6 +36,7 @@ def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: P
         "metrics.csv",
         "predictions.csv",
         "splits.json",
+        "left_out.json",
         "report.html",
         "checkpoint",
     }

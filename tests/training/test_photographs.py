@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import QUICK, Recorder
+from toolchain.datasets.catalogue import open_dataset
+from toolchain.datasets.decoded import Decoded
 from toolchain.errors import BadInputError
 from toolchain.progress import Silent
 from toolchain.runs import read_splits
 from toolchain.training.finetune import finetune
+from toolchain.training.photographs import find_outliers
 from toolchain.training.settings import Settings
 
 EXIF_UPSIDE_DOWN = (
@@ -104,3 +107,25 @@ def test_few_validation_photographs_are_warned_of(tmp_path: Path, drawn_folder: 
     listener = Recorder()
     _probe(drawn_folder, tmp_path / "run", listener)
     assert any("only 3 validation photographs" in line for line in listener.warned)
+
+
+def test_pictures_of_other_things_are_found_like_photographs(tmp_path: Path, drawn_folder: Path) -> None:
+    """By their content, in linked folders too, without thumbnails; and what is left out is said."""
+    data, others = tmp_path / "data", tmp_path / "others"
+    shutil.copytree(drawn_folder, data, ignore=shutil.ignore_patterns("fish"))
+    shutil.copytree(drawn_folder / "fish", tmp_path / "elsewhere")
+    (others / "@eaDir").mkdir(parents=True)
+    first, second, *_ = sorted((tmp_path / "elsewhere").iterdir())
+    first.rename(others / "no suffix")
+    shutil.copy(second, others / "@eaDir" / "SYNOPHOTO_THUMB_XL.jpg")
+    (others / "notes.txt").write_text("about them")
+    (others / "more").symlink_to(tmp_path / "elsewhere")
+    settings = Settings(str(data), weights="none", probe_only=True, outliers=str(others))
+    reporter = Recorder()
+    decoded = Decoded(None, settings.preprocess, reporter)
+    found = find_outliers(settings, open_dataset(str(data)), decoded, reporter)
+    assert len(found) == 8
+    assert reporter.warned == [
+        f"{others}: 2 left out: in a helper folder of the system: 1 (@eaDir/SYNOPHOTO_THUMB_XL.jpg); "
+        "text: 1 (notes.txt)"
+    ]

@@ -18,7 +18,8 @@ import cv2
 from toolchain.camera.frames import FrameSource
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.sources import ClipSource, ImagesSource, LiveSource
-from toolchain.datasets.folder import is_photograph
+from toolchain.datasets import finder
+from toolchain.datasets.listing import told
 from toolchain.errors import BadInputError, MissingError
 from toolchain.progress import Reporter, Silent
 
@@ -212,8 +213,8 @@ def _refuse_every_frame(name: str, manner: Manner) -> None:
 
 
 def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> FrameSource:
-    if path.is_dir() or (path.is_file() and is_photograph(path.name)):
-        images = [path] if path.is_file() else _images_in(path)
+    if path.is_dir() or (path.is_file() and not finder.no_photograph(path)):
+        images = [path] if path.is_file() else _images_in(path, reporter)
         return ImagesSource(
             str(path),
             images,
@@ -235,11 +236,16 @@ def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> 
     return ClipSource(str(path), capture, clock, paced=not manner.every_frame, reporter=reporter)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    images = sorted(entry for entry in folder.iterdir() if entry.is_file() and is_photograph(entry.name))
-    if not images:
-        raise BadInputError(f"{folder} holds no images", "Put JPEG, PNG or WebP files directly into it.")
-    return images
+def _images_in(folder: Path, reporter: Reporter) -> list[Path]:
+    found = finder.find(folder)
+    left_out = told(found.left_out)
+    if not found.photographs:
+        raise BadInputError(
+            "; ".join((f"{folder} holds no images", *left_out)), "Put JPEG, PNG or WebP files into it."
+        )
+    for line in left_out:
+        reporter.warn(f"{folder}: {line}")
+    return list(found.photographs)
 
 
 _hanging: dict[str, Future[Any]] = {}

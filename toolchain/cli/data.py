@@ -101,7 +101,8 @@ def fetch(name: str, console: Console) -> None:
 
 @command.command(
     help="Decode every photograph of DATA; look for broken files, copies and tiny pictures. Exits with 1 when "
-    f"files are unreadable, or the same photograph is in two splits or under two classes. {DATA_HELP}\n\n"
+    "files are unreadable, photographs are left out, a class has none, or the same photograph is in two splits or "
+    f"under two classes. {DATA_HELP}\n\n"
     "--fix moves what training leaves out anyway: unreadable files, and training photographs that are also in val "
     "or test. Copies under two classes stay, for a person to judge.",
     short_help="Look for broken files, copies and tiny pictures.",
@@ -117,7 +118,7 @@ def check(data: str, fix: bool, console: Console) -> int:
     from toolchain.datasets.catalogue import list_data
     from toolchain.datasets.check import check as check_listing
 
-    listing = list_data(data, reporter=console)
+    listing = list_data(data, reporter=console, strict=False)
     findings = check_listing(listing, console)
     moved: tuple[Moved, ...] = ()
     record = None
@@ -127,7 +128,7 @@ def check(data: str, fix: bool, console: Console) -> int:
         moved = to_move(listing, findings)
         if moved:
             record = set_aside(listing, moved)
-            listing = list_data(data, reporter=console)
+            listing = list_data(data, reporter=console, strict=False)
             findings = check_listing(listing, console)
     if not console.json:
         for warning in listing.warnings:
@@ -143,6 +144,8 @@ def check(data: str, fix: bool, console: Console) -> int:
         "copies_within": findings.copies_within,
         "tiny": findings.tiny,
         "warnings": listing.warnings,
+        "left_out": findings.left_out,
+        "problems": [problem.message for problem in findings.problems],
         "moved": moved,
         "record": str(record) if record else None,
     }
@@ -180,6 +183,7 @@ def _info_document(dataset: Dataset) -> dict[str, object]:
         },
         "licences": dataset.licences,
         "warnings": dataset.warnings,
+        "left_out": dataset.left_out,
     }
 
 
@@ -207,13 +211,15 @@ def _per_class(dataset: Dataset, split: str) -> list[int]:
 
 def _check_lines(findings: Findings) -> list[str]:
     kinds = {
+        "in the way of training": [problem.message for problem in findings.problems],
+        "left out, and may be photographs": [f"{one.name}: {one.reason}" for one in findings.lost],
         "unreadable": [f"{bad.name}: {bad.reason}" for bad in findings.unreadable],
         "in more than one split": [" = ".join(names) for names in findings.copies_across_splits],
         "under more than one class": [" = ".join(names) for names in findings.copies_across_classes],
         "there more than once": [" = ".join(names) for names in findings.copies_within],
         "tiny": [f"{tiny.name}: {tiny.width} x {tiny.height} pixels" for tiny in findings.tiny],
     }
-    lines = [f"{findings.photographs} photographs"]
+    lines = [f"{findings.photographs} photographs", f"{len(findings.left_out)} other files"]
     for kind, found in kinds.items():
         lines += [f"{len(found)} {kind}", *_shortened(found)]
     lines.append("sound" if findings.is_sound else "not sound: remove or sort what is listed above")

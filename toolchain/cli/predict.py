@@ -49,11 +49,13 @@ def command(
 ) -> None:
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.classifier import load
+    from toolchain.datasets.finder import shown
+    from toolchain.datasets.listing import told
     from toolchain.datasets.naming import photographs_named
 
     whole = read_artifact(find_artifact(artifact))
     named = photographs_named(images)
-    skipped = [Skipped(word, reason) for word, reason in named.nothing.items()]
+    skipped = [Skipped(shown(word), reason) for word, reason in named.nothing.items()]
     if not named.paths:
         _raise_nothing(skipped)
     classifier = load(whole, device, threads or 0)
@@ -62,22 +64,24 @@ def command(
         for path, answer in _answers(classifier, named.paths, top, task):
             if isinstance(answer, UnreadableImageError):
                 reason = answer.message.removeprefix(f"{path}: ")
-                skipped.append(Skipped(str(path), reason))
+                skipped.append(Skipped(shown(str(path)), reason))
             else:
-                predictions.append((str(path), answer))
+                predictions.append((shown(str(path)), answer))
     if not predictions:
         _raise_nothing(skipped)
     for skip in skipped:
         console.warn(f"skipped: {skip.image}: {skip.reason}")
     if skipped:
         console.warn(f"{len(skipped)} skipped, {len(predictions)} named")
+    for line in told(named.left_out):
+        console.warn(line)
     document = {
         "artifact": str(whole.path),
         "sha256": whole.sha256,
         "device": classifier.runtime.device,
         "provider_effective": classifier.runtime.provider_effective,
         "predictions": [_entry(image, prediction) for image, prediction in predictions],
-        "skipped": skipped,
+        "skipped": [*skipped, *(Skipped(one.name, one.reason) for one in named.left_out)],
     }
     console.result(document, _table(predictions))
 
@@ -136,4 +140,4 @@ def _table(predictions: Sequence[tuple[str, Prediction]]) -> Table:
 def _raise_nothing(skipped: Sequence[Skipped]) -> None:
     first = f"{skipped[0].image}: {skipped[0].reason}"
     message = first if len(skipped) == 1 else f"none of {len(skipped)} can be read; the first, {first}"
-    raise BadInputError(message, "Name photographs, folders or patterns: JPEG, PNG, WebP, BMP, TIFF or GIF.")
+    raise BadInputError(message, "Name photographs, folders or patterns: JPEG, PNG, WebP, AVIF, BMP, TIFF or GIF.")

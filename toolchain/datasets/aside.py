@@ -7,6 +7,7 @@ copies under two classes (one of the labels is wrong, but which?), copies within
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Iterable
@@ -18,9 +19,10 @@ import msgspec
 
 from toolchain import files
 from toolchain.datasets.check import Findings
-from toolchain.datasets.folder import ASIDE_SUFFIX
 from toolchain.datasets.listing import Listed, Listing, Side
+from toolchain.datasets.own_output import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
+from toolchain.preprocess import HEIC_NEEDS
 
 RECORD_SCHEMA: Literal["edgetl.set-aside/1"] = "edgetl.set-aside/1"
 
@@ -49,7 +51,8 @@ def to_move(listing: Listing, findings: Findings) -> tuple[Moved, ...]:
     be listed any more, and a person has to look.
     """
     photos = {photo.name: (side, photo) for side, listed in listing.given.items() for photo in listed}
-    chosen = {bad.name: bad.reason for bad in findings.unreadable}
+    # A whole picture that only this machine cannot read is no broken one.
+    chosen = {bad.name: bad.reason for bad in findings.unreadable if bad.reason != HEIC_NEEDS}
     disputed = {name for names in findings.copies_across_classes for name in names}
     for names in findings.copies_across_splits:
         if not disputed.intersection(names):
@@ -99,7 +102,9 @@ def put_back(record: Path) -> tuple[str, ...]:
     """
     moved = _read(record).moved
     place = record.with_suffix("")
-    root = record.parent.with_name(record.parent.name.removesuffix(ASIDE_SUFFIX))
+    above = record.parent
+    inside = above.name == ASIDE_SUFFIX
+    root = above.parent if inside else above.with_name(above.name.removesuffix(ASIDE_SUFFIX))
     if not record.parent.name.endswith(ASIDE_SUFFIX) or not root.is_dir():
         raise BadInputError(
             f"{record} does not lie beside the data it was made for",
@@ -107,21 +112,32 @@ def put_back(record: Path) -> tuple[str, ...]:
         )
     # What an interrupted move had not come to yet is still in its place.
     waiting = [one.name for one in moved if os.path.lexists(place / one.name)]
-    taken = [name for name in waiting if os.path.lexists(root / name)]
+    taken = [name for name in waiting if os.path.lexists(root / name) and not _is_copy(place / name, root / name)]
     if taken:
         raise BadInputError(f"{root / taken[0]} is there again; nothing was moved", "Take it away first.")
     for name in waiting:
-        _move(place / name, root / name, record)
+        if os.path.lexists(root / name):
+            (place / name).unlink()
+        else:
+            _move(place / name, root / name, record)
     record.unlink()
     _remove_empty(place)
     return tuple(waiting)
 
 
 def _new_folder(root: Path) -> Path:
-    """A new folder `ROOT.set-aside/N`, with the first N that neither a folder nor a record has."""
+    """A new folder `ROOT.set-aside/N`, with the first N that neither a folder nor a record has; `ROOT/.set-aside/N`
+    where nothing can be written beside the data, as beside a disk.
+    """
     beside = root.with_name(root.name + ASIDE_SUFFIX)
     try:
-        beside.mkdir(exist_ok=True)
+        try:
+            beside.mkdir(exist_ok=True)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            beside = root / ASIDE_SUFFIX
+            beside.mkdir(exist_ok=True)
         number = 1
         while (beside / str(number)).exists() or (beside / f"{number}.json").exists():
             number += 1
@@ -134,12 +150,17 @@ def _new_folder(root: Path) -> Path:
     return place
 
 
+def _is_copy(one: Path, other: Path) -> bool:
+    """Whether two files are the same: a move to another file system was interrupted just before its end."""
+    try:
+        return files.sha256_of(one) == files.sha256_of(other)
+    except OSError:
+        return False
+
+
 def _move(source: Path, target: Path, record: Path) -> None:
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(target):
-            raise FileExistsError(17, "there is a file of that name", str(target))
-        source.rename(target)
+        files.move(source, target)
     except OSError as error:
         raise BadInputError(
             f"{source} cannot be moved to {target}: {error.strerror or error}",

@@ -7,7 +7,7 @@ import getpass
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import platformdirs
 
 from toolchain.datasets import cats_vs_dogs, pets
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.listing import Listing
+from toolchain.datasets.listing import Listing, usable
 from toolchain.datasets.photographs import Dataset
 from toolchain.datasets.splits import divide
 from toolchain.errors import BadInputError, MissingError
@@ -111,25 +111,27 @@ def data_root() -> Path:
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("edgetl")
 
 
-def open_dataset(data: str, *, reporter: Reporter = _SILENT, without: Collection[Path] = frozenset()) -> Dataset:
+def open_dataset(data: str, *, reporter: Reporter = _SILENT, without: Mapping[Path, str] | None = None) -> Dataset:
     """Open a data set by name (`pets`, `cats-vs-dogs`, `drawn-pets`) or a folder of photographs by path.
 
     Every photograph is read once, for its hash; none is decoded. `drawn-pets` are drawn when first asked for. Files
-    of `without` are treated as if they were not there.
+    of `without` are left out, for the reasons given.
     Raises BadInputError when `data` is neither a known name nor a usable folder, MissingError when the named data
     set is not on this machine.
     """
     return divide(list_data(data, reporter=reporter), reporter, without)
 
 
-def list_data(data: str, *, reporter: Reporter = _SILENT) -> Listing:
-    """The files of a data set without reading them; otherwise as `open_dataset`."""
+def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -> Listing:
+    """The files of a data set without reading them; otherwise as `open_dataset`. Unless `strict`, a folder that
+    cannot be trained on is listed with its problems.
+    """
     entry = ENTRIES.get(data)
     if entry is None:
         path = Path(data).expanduser()
         if not data or not (path.is_dir() or path.name != data):
             raise _unknown(data, path)
-        return list_folder(path)
+        return list_folder(path, strict=strict)
     if entry is DRAWN_PETS:
         root = drawn_pets(reporter)
         listing = list_folder(root, entry.name)
@@ -142,7 +144,7 @@ def list_data(data: str, *, reporter: Reporter = _SILENT) -> Listing:
                 f"{entry.folder}.",
             )
         listing = _LISTERS[entry.name](found)
-    return replace(listing, licences=entry.licences)
+    return replace(usable(listing) if strict else listing, licences=entry.licences)
 
 
 def locate(entry: Entry, root: Path) -> Path | None:

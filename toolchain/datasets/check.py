@@ -6,9 +6,9 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from toolchain.datasets.listing import HASHING_THREADS, Listed, Listing, Side
+from toolchain.datasets.listing import HASHING_THREADS, LeftOut, Listed, Listing, Problem, Side
 from toolchain.datasets.splits import EMPTY_SHA256
 from toolchain.errors import UnreadableImageError
 from toolchain.preprocess import decode
@@ -46,11 +46,21 @@ class Findings:
     copies_within: tuple[tuple[str, ...], ...]
     """Same split, same class: harmless, but they weigh double."""
     tiny: tuple[Tiny, ...]
+    left_out: tuple[LeftOut, ...] = ()
+    """The other files below the folder."""
+    problems: tuple[Problem, ...] = ()
+    """Why the folder cannot be trained on as it is."""
+
+    @property
+    def lost(self) -> tuple[LeftOut, ...]:
+        """What is left out and may be a photograph."""
+        return tuple(one for one in self.left_out if one.lost)
 
     @property
     def is_sound(self) -> bool:
         """Whether nothing was found that makes training or its accuracy wrong."""
-        return not (self.unreadable or self.copies_across_splits or self.copies_across_classes)
+        spoils = (self.unreadable, self.copies_across_splits, self.copies_across_classes, self.lost, self.problems)
+        return not any(spoils)
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ def check(listing: Listing, reporter: Reporter | None = None) -> Findings:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return _findings(photos, seen)
+    return replace(_findings(photos, seen), left_out=listing.left_out, problems=listing.problems)
 
 
 def _look(photo: Listed) -> _Seen:

@@ -22,7 +22,7 @@ import platformdirs
 
 from toolchain.datasets.photographs import Photograph
 from toolchain.errors import UnreadableImageError
-from toolchain.preprocess import Image, Preprocess, read
+from toolchain.preprocess import DECODING, Image, Preprocess, read
 from toolchain.progress import Reporter
 
 FILE = "decoded-v1.sqlite"
@@ -34,6 +34,8 @@ SPARE_BYTES = 2 << 30
 
 LARGER = 8 / 7
 """Shortest edge of the pictures that training crops are cut from, over that of the network's input (256 to 224)."""
+
+_DECODER = f"decoding {DECODING} OpenCV {cv2.__version__}"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS pictures (
@@ -54,8 +56,8 @@ class Decoded:
         self.spec = spec
         self._larger_edge = round(LARGER * min(spec.height, spec.width))
         self._input_variant = f"input {spec.width}x{spec.height} {spec.resize} {spec.shortest_edge} "
-        self._input_variant += f"{spec.interpolation} OpenCV {cv2.__version__}"
-        self._larger_variant = f"shortest edge {self._larger_edge} OpenCV {cv2.__version__}"
+        self._input_variant += f"{spec.interpolation} {_DECODER}"
+        self._larger_variant = f"shortest edge {self._larger_edge} {_DECODER}"
         self._reporter = reporter
         self._path = folder / FILE if folder else None
         self._writable = True

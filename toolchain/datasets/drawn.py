@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from toolchain.datasets import scenery
 from toolchain.datasets.animals import ANIMALS
-from toolchain.datasets.folder import is_photograph
 from toolchain.datasets.scenery import Random
 from toolchain.datasets.sprite import Sprite
 from toolchain.errors import BadInputError
@@ -133,7 +132,7 @@ def write_pictures(
 def find(place: Path) -> Path | None:
     """The folder with the drawn pets below `place`, or None when it is not there or not complete."""
     folder = place / FOLDER
-    found = sum(path.stat().st_size > 0 for path in folder.glob("*/*/*.jpg") if is_photograph(path.name))
+    found = sum(path.stat().st_size > 0 for path in folder.glob("*/*/*.jpg") if path.name[0] != ".")
     return folder if found == len(CLASSES) * sum(COUNTS.values()) else None
 
 

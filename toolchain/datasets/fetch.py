@@ -47,7 +47,9 @@ def fetch(
         archives = [download(source, root / DOWNLOADS, reporter, pause=pause) for source in entry.downloads]
     finally:
         _remove_if_empty(root / DOWNLOADS)
-    with tempfile.TemporaryDirectory(prefix=f".{entry.folder}.", dir=root) as temporary:
+    # An empty folder may be a disk, or a link to one: what is unpacked beside it could not be renamed into it.
+    there = target.is_dir()
+    with tempfile.TemporaryDirectory(prefix=f".{entry.folder}.", dir=target if there else root) as temporary:
         beside = Path(temporary, entry.folder)
         beside.mkdir()
         with reporter.task(f"unpacking {name}", len(archives)) as task:
@@ -59,9 +61,11 @@ def fetch(
                     archive.unlink(missing_ok=True)
                     raise
                 task.advance()
-        if target.is_dir():
-            target.rmdir()
-        beside.rename(target)
+        if there:
+            for child in beside.iterdir():
+                child.rename(target / child.name)
+        else:
+            beside.rename(target)
     for archive in archives:
         archive.unlink()
     _remove_if_empty(root / DOWNLOADS)

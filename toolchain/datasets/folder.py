@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolchain.datasets.listing import Listed, Listing, Side, some
+from toolchain.datasets import finder
+from toolchain.datasets.finder import Contents
+from toolchain.datasets.listing import (
+    QUIET,
+    LeftOut,
+    Listed,
+    Listing,
+    Problem,
+    Side,
+    by_reason,
+    some,
+    told,
+    too_few_classes,
+    usable,
+)
 from toolchain.errors import BadInputError
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 
 SIDES: dict[str, Side] = {
     "train": "train",
@@ -23,130 +36,186 @@ SIDES: dict[str, Side] = {
 }
 """Folder names, in any case, that stand for a side of the split."""
 
-ASIDE_SUFFIX = ".set-aside"
-"""Ends the name of a folder that holds what was moved out of the data beside it; never a class."""
-
 LAYOUT_HINT = "Arrange the photographs as FOLDER/<class>/*.jpg, or as FOLDER/{train,val,test}/<class>/*.jpg."
 
-
-def is_photograph(name: str) -> bool:
-    """Whether a file name is that of an image file (by its suffix) and not hidden."""
-    return not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+OUTSIDE = "outside the class folders"
 
 
-def list_folder(root: Path, name: str = "") -> Listing:
-    """List the photographs under `root`; classes are sorted by name. Nothing is read yet.
+@dataclass
+class _Class:
+    """What is found of a class on one side, in all folders of its name: é is written in one or two characters."""
 
-    Raises BadInputError when `root` does not exist, has another layout, fewer than two classes, a class folder
-    without photographs, or a class that only val or test has.
+    photographs: list[Path] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+@dataclass
+class _Side:
+    """One folder above class folders. `left_out` is what does not belong to a class."""
+
+    folder: Path
+    loose: int
+    left_out: list[LeftOut]
+    classes: dict[str, _Class] = field(default_factory=dict)
+
+    @property
+    def photographs(self) -> int:
+        return sum(len(one.photographs) for one in self.classes.values())
+
+
+def list_folder(root: Path, name: str = "", *, strict: bool = True) -> Listing:
+    """List the photographs under `root`; classes are sorted by name. Only files whose names say nothing are opened.
+
+    Raises BadInputError when `root` does not exist or has another layout; and, if `strict`, for what is otherwise
+    in the listing's `problems`: class folders without photographs, classes that only val or test has, and others.
     """
     if not root.is_dir():
         found = "is a file, not a folder of photographs" if root.exists() else "does not exist"
         raise BadInputError(f"{root} {found}", LAYOUT_HINT)
     root = root.resolve()
-    warnings = []
-    loose = sum(entry.is_file() and is_photograph(entry.name) for entry in os.scandir(root))
-    sides, beside = _sides(root)
-    folders = {side: _class_folders(folder) for side, folder in sides.items()}
-    if beside:
-        warnings.append(f"{root}: ignored, since they stand beside {sides['train'].name}: {some(beside)}")
-    if loose and folders["train"]:
-        warnings.append(f"{root}: {loose} photographs lie outside the class folders and are ignored")
-    classes = tuple(sorted(folders["train"]))
-    if loose and not classes:
-        raise BadInputError(f"{root} holds {loose} photographs but no class folders", LAYOUT_HINT)
-    _check_classes(root, folders)
-    labels = {class_name: label for label, class_name in enumerate(classes)}
-    given: dict[Side, tuple[Listed, ...]] = {}
-    for side, by_class in folders.items():
-        listed: list[Listed] = []
-        for class_name in sorted(by_class):
-            listed += _photographs(root, by_class[class_name], labels[class_name])
-        given[side] = tuple(listed)
-    shallow = {photo.label for photos in given.values() for photo in photos if _is_in_class_folder(photo)}
-    deep = [class_name for class_name in classes if labels[class_name] not in shallow]
-    if deep:
-        warnings.append(f"{root}: the photographs of {some(deep)} lie in folders below; is this the right folder?")
-    return Listing(name or root.name or "photographs", root, classes, given, tuple(warnings))
-
-
-def _sides(root: Path) -> tuple[dict[Side, Path], list[str]]:
-    """The folder of each side, and the folders that are neither; the root is train where there are no sides."""
-    sides: dict[Side, Path] = {}
-    beside = []
-    for folder in _visible_folders(root):
-        side = SIDES.get(folder.name.lower())
-        # A class can be called "train"; then photographs, not class folders, are in it.
-        if side is None or not _visible_folders(folder) or _has_photographs(folder):
-            beside.append(folder.name)
-        elif side in sides:
-            raise BadInputError(
-                f"{root} holds both {sides[side].name} and {folder.name}, which mean the same", "Keep one of them."
-            )
-        else:
-            sides[side] = folder
+    name = name or root.name or "photographs"
+    top = finder.contents(root)
+    if any(one.name == "./" for one in top.left_out):
+        raise BadInputError(f"{root} {top.left_out[0].reason}", "Check its permissions.")
+    sides = _sides(top)
+    left_out = list(_beside(top, sides)) if sides else []
     if not sides:
-        return {"train": root}, []
-    sides = {side: sides[side] for side in ("train", "val", "test") if side in sides}
-    if "train" not in sides:
-        raise BadInputError(
-            f"{root} holds {' and '.join(folder.name for folder in sides.values())} but no train folder",
-            LAYOUT_HINT,
-        )
-    return sides, beside
-
-
-def _check_classes(root: Path, folders: dict[Side, dict[str, Path]]) -> None:
-    known = folders["train"]
-    for side, by_class in folders.items():
-        strangers = sorted(set(by_class) - set(known))
-        if strangers:
+        sides = [("train", _look_into(root, "", top))]
+        if top.photographs and not sides[0][1].classes:
             raise BadInputError(
-                f"{root}: {side} holds the class {some(strangers)}, which train does not",
-                "Add training photographs of it, or take it out.",
+                f"{root} holds {len(top.photographs)} photographs but no class folders", LAYOUT_HINT
             )
-    # Bytes that are not UTF-8 come as lone surrogates, which no model file could hold.
-    undecodable = [class_name for class_name in known if re.search(r"[\ud800-\udfff\x00-\x1f]", class_name)]
-    if undecodable:
-        raise BadInputError(f"{root}: the folder name {undecodable[0]!r} is not valid text", "Rename it.")
+    classes = tuple(sorted({class_name for _, side in sides for class_name in side.classes}))
+    problems = _problems(root, sides)
+    if len(classes) == 1 and not problems:
+        problems = (too_few_classes(name, root, classes),)
+    given: dict[Side, tuple[Listed, ...]] = {}
+    for meaning, side in sides:
+        left_out += [*side.left_out, *(one for found in side.classes.values() for one in found.left_out)]
+        given[meaning] = (*given.get(meaning, ()), *_listed(root, side, classes))
+    warnings = (*(f"{root}: {line}" for line in told(left_out)), *_doubts(root, classes, given))
+    listing = Listing(name, root, classes, given, warnings, left_out=tuple(left_out), problems=problems)
+    return usable(listing) if strict else listing
 
 
-def _class_folders(folder: Path) -> dict[str, Path]:
-    """Class folders by name. File systems write é in one or two characters; a class must not be two for that."""
-    return {unicodedata.normalize("NFC", child.name): child for child in _visible_folders(folder)}
+def _sides(top: Contents) -> list[tuple[Side, _Side]]:
+    """Folders that stand for sides, train first; none where the class folders lie in the root itself.
+
+    A class can be called "train": then the photographs are in that folder itself, not in folders below it.
+    """
+    found = []
+    for folder in top.folders:
+        meaning = SIDES.get(folder.name.lower())
+        if meaning:
+            prefix = f"{folder.name}/"
+            side = _look_into(folder, prefix, finder.contents(folder, prefix))
+            if side.classes and (side.loose < side.photographs or not side.loose):
+                found.append((meaning, side))
+    return [one for meaning in ("train", "val", "test") for one in found if one[0] == meaning]
 
 
-def _visible_folders(folder: Path) -> list[Path]:
-    try:
-        entries = [entry for entry in os.scandir(folder) if entry.is_dir()]
-    except PermissionError:
-        raise BadInputError(f"{folder} may not be read", "Check its permissions.") from None
-    return sorted(Path(entry.path) for entry in entries if not _is_passed_over(entry.name))
+def _look_into(folder: Path, prefix: str, inside: Contents) -> _Side:
+    """The classes in `folder`, each with all below it."""
+    side = _Side(folder, len(inside.photographs), list(inside.left_out))
+    side.left_out += [LeftOut(f"{prefix}{path.name}", OUTSIDE) for path in inside.photographs]
+    for child in inside.folders:
+        found = finder.find(child, f"{prefix}{child.name}/")
+        if not found.photographs and any(one.reason == finder.OWN for one in found.left_out):
+            # Where runs are kept: not an empty class, and nothing to advise anything about.
+            side.left_out += found.left_out
+            continue
+        same = side.classes.setdefault(unicodedata.normalize("NFC", child.name), _Class())
+        same.photographs += found.photographs
+        same.left_out += found.left_out
+    return side
 
 
-def _is_passed_over(folder_name: str) -> bool:
-    return folder_name.startswith((".", "__MACOSX")) or folder_name.endswith(ASIDE_SUFFIX)
+def _beside(top: Contents, sides: list[tuple[Side, _Side]]) -> Iterator[LeftOut]:
+    """What lies in the root, and in folders there that are no sides."""
+    yield from top.left_out
+    yield from (LeftOut(path.name, OUTSIDE) for path in top.photographs)
+    taken = {side.folder for _, side in sides}
+    for folder in top.folders:
+        if folder not in taken:
+            found = finder.find(folder, f"{folder.name}/")
+            names = (path.relative_to(folder.parent).as_posix() for path in found.photographs)
+            yield from (LeftOut(name, f"in a folder beside {sides[0][1].folder.name}") for name in names)
+            yield from found.left_out
 
 
-def _has_photographs(folder: Path) -> bool:
-    return any(is_photograph(entry.name) for entry in os.scandir(folder) if not entry.is_dir())
+def _listed(root: Path, side: _Side, classes: tuple[str, ...]) -> Iterator[Listed]:
+    for label, class_name in enumerate(classes):
+        if class_name in side.classes:
+            for path in sorted(side.classes[class_name].photographs):
+                yield Listed(path.relative_to(root).as_posix(), path, label)
+
+
+def _problems(root: Path, sides: list[tuple[Side, _Side]]) -> tuple[Problem, ...]:
+    """All that keeps the folder from being trained on."""
+    return tuple(
+        Problem(message, hint)
+        for found, hint in (
+            (_layout(root, sides), "Keep one folder for each of train, val and test, train among them."),
+            (_odd_names(root, sides), "Rename it."),
+            (_empty(root, sides), "Put photographs into it, or move it out of the data."),
+            (_strangers(root, sides), "Add training photographs of it, or take it out."),
+        )
+        for message in found
+    )
+
+
+def _layout(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
+    first: dict[Side, _Side] = {}
+    for meaning, side in sides:
+        if meaning in first:
+            yield f"{root} holds both {first[meaning].folder.name} and {side.folder.name}, which mean the same"
+        first.setdefault(meaning, side)
+    if "train" not in first:
+        yield f"{root} holds {' and '.join(side.folder.name for side in first.values())} but no train folder"
+
+
+def _odd_names(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
+    """Bytes that are no UTF-8, or control characters: no model file could hold them."""
+    for _, side in sides:
+        prefix = "" if side.folder == root else f"{side.folder.name}/"
+        bad = [one.name.removeprefix(prefix) for one in side.left_out if one.reason == finder.BAD_NAME]
+        names = {name.partition("/")[0] for name in bad if "/" in name}
+        names |= {repr(name)[1:-1] for name in side.classes if re.search(r"[\x00-\x1f]", name)}
+        yield from (f"{root}: the folder name '{prefix}{name}' is not valid text" for name in sorted(names))
+
+
+def _empty(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
+    empty = {}
+    for _, side in sides:
+        prefix = "" if side.folder == root else f"{side.folder.name}/"
+        for class_name, found in sorted(side.classes.items()):
+            if not found.photographs:
+                loud = [one for one in found.left_out if one.reason not in QUIET]
+                why = "; ".join(f"{reason}: {len(names)}" for reason, names in by_reason(loud).items())
+                empty[f"{prefix}{class_name}"] = f" ({why})" if why else ""
+    if len(empty) == 1:
+        yield from (f"{root / name} holds no photographs{why}" for name, why in empty.items())
+    elif empty:
+        each = some([name + why for name, why in empty.items()], 10)
+        yield f"{root}: {len(empty)} class folders hold no photographs: {each}"
+
+
+def _strangers(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
+    known = {class_name for meaning, side in sides if meaning == "train" for class_name in side.classes}
+    for _, side in sides:
+        strangers = sorted(set(side.classes) - known)
+        if known and strangers:
+            yield f"{root}: {side.folder.name} holds the class {some(strangers)}, which train does not"
+
+
+def _doubts(root: Path, classes: tuple[str, ...], given: Mapping[Side, tuple[Listed, ...]]) -> Iterator[str]:
+    photos = [photo for listed in given.values() for photo in listed]
+    shallow = {photo.label for photo in photos if _is_in_class_folder(photo)}
+    deep = [classes[label] for label in sorted({photo.label for photo in photos} - shallow)]
+    if deep:
+        yield f"{root}: the photographs of {some(deep)} lie in folders below; is this the right folder?"
 
 
 def _is_in_class_folder(photo: Listed) -> bool:
     parents = Path(photo.name).parts[:-1]
     return len(parents) == 1 or (len(parents) == 2 and parents[0].lower() in SIDES)
-
-
-def _photographs(root: Path, folder: Path, label: int) -> list[Listed]:
-    found = []
-    for parent, children, names in os.walk(folder):
-        children[:] = [
-            child for child in children if not child.startswith(".") and not child.endswith(ASIDE_SUFFIX)
-        ]
-        found += [Path(parent, name) for name in names if is_photograph(name)]
-    if not found:
-        raise BadInputError(
-            f"{folder} holds no photographs ({', '.join(sorted(suffix[1:] for suffix in SUFFIXES))})",
-            "Put photographs into it, or remove the folder.",
-        )
-    return [Listed(path.relative_to(root).as_posix(), path, label) for path in sorted(found)]

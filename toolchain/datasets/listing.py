@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -28,9 +28,30 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """A file that is not used, by its path below the data set's folder; of a folder that cannot be read, its own
+    path with a slash. `lost` tells whether a photograph may be missing because of it.
+    """
+
+    name: str
+    reason: str
+    lost: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a folder cannot be trained on as it is, and what to do about it."""
+
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
 class Listing:
     """A data set as it was found. `given` has the publisher's own sides; everything is in `train` where there are
-    none. `classes` are in the order of the labels.
+    none. `classes` are in the order of the labels. Files below `root` are the photographs and `left_out`.
+
+    With `problems`, nothing can be trained on it (see `usable`), but all that is there can be looked at.
     """
 
     name: str
@@ -39,14 +60,13 @@ class Listing:
     given: Mapping[Side, tuple[Listed, ...]]
     warnings: tuple[str, ...] = ()
     licences: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.classes) < 2:
-            found = f"only the class {self.classes[0]!r}" if self.classes else "no class"
-            raise BadInputError(
-                f"{self.name}: {found} under {self.root}; a classifier needs at least two",
-                "Put the photographs into one folder for each class: FOLDER/cat/*.jpg, FOLDER/dog/*.jpg.",
-            )
+        if len(self.classes) < 2 and not self.problems:
+            problem = too_few_classes(self.name, self.root, self.classes)
+            raise BadInputError(problem.message, problem.hint)
 
     @property
     def photographs(self) -> tuple[Listed, ...]:
@@ -54,22 +74,96 @@ class Listing:
         return tuple(photo for photos in self.given.values() for photo in photos)
 
 
-def hash_all(listing: Listing, reporter: Reporter) -> dict[Path, str]:
-    """SHA-256 of each file of `listing`. Raises BadInputError for a file that cannot be read."""
+def too_few_classes(name: str, root: Path, classes: Sequence[str]) -> Problem:
+    found = f"only the class {classes[0]!r}" if classes else "no class"
+    return Problem(
+        f"{name}: {found} under {root}; a classifier needs at least two",
+        "Put the photographs into one folder for each class: FOLDER/cat/*.jpg, FOLDER/dog/*.jpg.",
+    )
+
+
+def usable(listing: Listing) -> Listing:
+    """`listing`, if it can be trained on. Raises BadInputError that names all its problems."""
+    if listing.problems:
+        hints = dict.fromkeys(problem.hint for problem in listing.problems)
+        raise BadInputError("; ".join(problem.message for problem in listing.problems), " ".join(hints))
+    return listing
+
+
+def hash_all(listing: Listing, reporter: Reporter) -> tuple[Listing, dict[Path, str]]:
+    """`listing` without the files that cannot be read, which it leaves out by name, and SHA-256 of each other."""
     paths = [photo.path for photo in listing.photographs]
     hashes: dict[Path, str] = {}
+    reasons: dict[Path, str] = {}
     with (
         ThreadPoolExecutor(HASHING_THREADS) as pool,
         reporter.task(f"reading {listing.name}", len(paths)) as task,
     ):
         try:
-            for path, sha256 in zip(paths, pool.map(_sha256, paths), strict=True):
-                hashes[path] = sha256
+            for path, (sha256, reason) in zip(paths, pool.map(_sha256, paths), strict=True):
+                if reason:
+                    reasons[path] = reason
+                else:
+                    hashes[path] = sha256
                 task.advance()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return hashes
+    readable = leave_out(listing, reasons)
+    lines = told(readable.left_out[len(listing.left_out) :])
+    warnings = (*listing.warnings, *(f"{listing.root}: {line}" for line in lines))
+    return replace(readable, warnings=warnings), hashes
+
+
+def leave_out(listing: Listing, reasons: Mapping[Path, str]) -> Listing:
+    """`listing` without the photographs for which there are reasons; they may be missed."""
+    if not reasons:
+        return listing
+    left_out = [
+        LeftOut(photo.name, reasons[photo.path], True) for photo in listing.photographs if photo.path in reasons
+    ]
+    return replace(
+        listing,
+        given={
+            side: tuple(photo for photo in photos if photo.path not in reasons)
+            for side, photos in listing.given.items()
+        },
+        left_out=(*listing.left_out, *left_out),
+    )
+
+
+QUIET = frozenset(("a file of the system", "the publisher's annotations"))
+"""Reasons that nobody needs to hear of; `--json` has them all the same."""
+_TOLD_FIRST = ("outside the class", "in a folder beside", "camera raw", "in the library")
+"""Reasons of photographs, which a person may not expect to be left out."""
+_KINDS_TOLD = 5
+
+
+def by_reason(left_out: Iterable[LeftOut]) -> dict[str, list[str]]:
+    """Names by reason, the most frequent reason first."""
+    names: dict[str, list[str]] = {}
+    for one in left_out:
+        names.setdefault(one.reason, []).append(one.name)
+    return dict(sorted(names.items(), key=lambda found: -len(found[1])))
+
+
+def told(left_out: Iterable[LeftOut]) -> tuple[str, ...]:
+    """What people are told of files that are left out: counts by reason and the first few names, in two lines at
+    most; first of those that may be photographs.
+    """
+    lines = []
+    loud = [one for one in left_out if one.reason not in QUIET]
+    for chosen, what in (
+        ([one for one in loud if one.lost], "left out that may be photographs"),
+        ([one for one in loud if not one.lost], "left out"),
+    ):
+        if chosen:
+            kinds = sorted(by_reason(chosen).items(), key=lambda kind: not kind[0].startswith(_TOLD_FIRST))
+            groups = [f"{reason}: {len(names)} ({some(names, 3)})" for reason, names in kinds]
+            if len(groups) > _KINDS_TOLD:
+                groups[_KINDS_TOLD:] = [f"and {len(groups) - _KINDS_TOLD} other kinds"]
+            lines.append(f"{len(chosen)} {what}: {'; '.join(groups)}")
+    return tuple(lines)
 
 
 def some(names: Sequence[str], limit: int = 5) -> str:
@@ -78,11 +172,9 @@ def some(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path) -> tuple[str, str]:
+    """The hash, or why there is none."""
     try:
-        return files.sha256_of(path)
+        return files.sha256_of(path), ""
     except OSError as error:
-        raise BadInputError(
-            f"{path} cannot be read: {error.strerror or error}",
-            "Check its permissions, or take it out of the folder.",
-        ) from None
+        return "", f"cannot be read: {error.strerror or error}"

@@ -5,59 +5,103 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 
-from toolchain.datasets.folder import is_photograph
+from toolchain.datasets import finder
+from toolchain.datasets.listing import LeftOut, told
 
 
 @dataclass(frozen=True)
 class Named:
     """`paths` are the photographs, each once, in the order in which they were named; folders and patterns sorted.
 
-    `nothing` maps words that stand for no photograph to the reason.
+    `left_out` are all other files below the folders and among the matches, by path. `nothing` maps words that stand
+    for no photograph to the reason.
     """
 
     paths: tuple[Path, ...]
     nothing: dict[str, str]
+    left_out: tuple[LeftOut, ...] = ()
+
+
+@dataclass
+class _Finds:
+    paths: list[Path] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    seen: set[tuple[int, int]] = field(default_factory=set)
+
+    def add_folder(self, folder: Path) -> None:
+        prefix = "" if folder == Path() else f"{finder.shown(folder.as_posix()).rstrip('/')}/"
+        found = finder.find(folder, prefix, self.seen)
+        self.paths += found.photographs
+        self.left_out += found.left_out
 
 
 def photographs_named(words: Sequence[str]) -> Named:
     """Find the photographs that `words` stand for: a file, a folder with all below it, a pattern (`*`, `**`).
 
-    A file that exists is taken as it is, whatever its name.
+    A file that is named itself is taken as it is, whatever it holds; what a pattern matches is looked into.
     """
     paths: dict[Path, None] = {}
+    left_out: dict[str, LeftOut] = {}
     nothing = {}
     for word in words:
-        found = list(_found(word))
-        if not found:
-            nothing[word] = _reason(word)
-        paths.update(dict.fromkeys(found))
-    return Named(tuple(paths), nothing)
+        finds = _found(word)
+        if not finds.paths:
+            nothing[word] = _reason(word, finds.left_out)
+        paths.update(dict.fromkeys(finds.paths))
+        left_out.update({one.name: one for one in finds.left_out})
+    # A word may name what another leaves out.
+    taken = {str(path) for path in paths}
+    return Named(tuple(paths), nothing, tuple(one for one in left_out.values() if one.name not in taken))
 
 
-def _found(word: str) -> Iterable[Path]:
+def _found(word: str) -> _Finds:
     path = Path(word)
+    finds = _Finds()
     if path.is_dir():
-        return _below(path)
-    if path.exists() or not glob.has_magic(word):
-        return [path] if path.exists() else []
-    matches = sorted(Path(match) for match in glob.glob(word, recursive=True))  # noqa: PTH207 - Path.glob knows no absolute pattern
-    files = [match for match in matches if not match.is_dir() and is_photograph(match.name)]
-    folders = [match for match in matches if match.is_dir()]
-    return [*files, *(photo for folder in folders for photo in _below(folder))]
+        finds.add_folder(path)
+    elif os.path.lexists(path):
+        finds.paths.append(path)
+    elif glob.has_magic(word):
+        _match(word, finds)
+    return finds
 
 
-def _below(folder: Path) -> list[Path]:
-    found = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, name) for name in sorted(names) if is_photograph(name)]
-    return found
+def _match(pattern: str, finds: _Finds) -> None:
+    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob knows no absolute pattern
+    folders = []
+    seen: dict[str, str] = {}
+    for match in matches:
+        real = os.path.realpath(match.parent)
+        if seen.setdefault(real, str(match.parent)) != str(match.parent):
+            finds.left_out.append(LeftOut(finder.shown(str(match)), finder.TWICE))
+        elif match.is_dir():
+            if reason := _passed_over([match, *match.parents], pattern):
+                names = finder.all_files(match, f"{finder.shown(match.as_posix())}/")
+                finds.left_out += [LeftOut(name, reason) for name in names]
+            else:
+                folders.append(match)
+        elif reason := _passed_over(match.parents, pattern) or finder.no_photograph(match):
+            finds.left_out.append(LeftOut(finder.shown(str(match)), reason))
+        else:
+            finds.paths.append(match)
+    for folder in folders:
+        finds.add_folder(folder)
 
 
-def _reason(word: str) -> str:
+def _passed_over(folders: Iterable[Path], pattern: str) -> str:
+    """Why what lies in `folders` is left out, unless the pattern asks for them by more than `*`."""
+    asked = [part for part in Path(pattern).parts if part.strip("*")]
+    unasked = (one for one in folders if one.name and not any(fnmatch(one.name, part) for part in asked))
+    return next(filter(None, map(finder.passed_over, unasked)), "")
+
+
+def _reason(word: str, left_out: Sequence[LeftOut]) -> str:
+    if left_out:
+        return "; ".join(("no photographs", *told(left_out)))
     if Path(word).is_dir():
         return "the folder holds no photographs"
     return "nothing matches" if glob.has_magic(word) else "does not exist"

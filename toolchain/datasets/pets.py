@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain.datasets.listing import Listed, Listing, Side, some
+from toolchain.datasets.finder import all_files
+from toolchain.datasets.listing import LeftOut, Listed, Listing, Side, some
 from toolchain.errors import BadInputError, MissingError
 
 FOLDER = "oxford-iiit-pet"
@@ -61,7 +62,23 @@ def list_pets(root: Path) -> Listing:
         )
         for side in LISTS
     }
-    return Listing("pets", root, tuple(breeds[class_id] for class_id in ids), given, _missing(root, lines, here))
+    return Listing(
+        "pets",
+        root,
+        tuple(breeds[class_id] for class_id in ids),
+        given,
+        _missing(root, lines, here),
+        left_out=_left_out(root, {photo.name for photos in given.values() for photo in photos}),
+    )
+
+
+def _left_out(root: Path, used: set[str]) -> tuple[LeftOut, ...]:
+    """The publisher has a few pictures that are in neither list, and files for other programs."""
+    return tuple(
+        LeftOut(name, "the publisher's annotations" if name.startswith("annotations/") else "in neither list")
+        for name in all_files(root)
+        if name not in used
+    )
 
 
 def _read_list(path: Path) -> list[_Line]:

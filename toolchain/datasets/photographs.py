@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from toolchain.datasets.listing import LeftOut
+
 SPLITS = ("train", "val", "calibration", "test")
 
 
@@ -25,7 +27,7 @@ class Dataset:
     """Named classes and, for each split, its photographs in a fixed order.
 
     `warnings` are things that the user should know: photographs that are missing, duplicates across splits.
-    `licences` maps what is licensed to its terms.
+    `licences` maps what is licensed to its terms. `left_out` are the files below `root` that are in no split.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Dataset:
     splits: dict[str, tuple[Photograph, ...]]
     warnings: tuple[str, ...] = ()
     licences: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
 
     def split_sha256(self, split: str) -> str:
         """A hash of which photographs the split holds, under which label; independent of order and folder."""

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from toolchain.datasets.listing import Listed, Listing, Side, hash_all, some
+from toolchain.datasets.listing import LeftOut, Listed, Listing, Side, hash_all, leave_out, some, usable
 from toolchain.datasets.photographs import SPLITS, Dataset, Photograph
 from toolchain.errors import BadInputError
 from toolchain.progress import Reporter, Silent
@@ -84,20 +84,17 @@ def _decisions(given: Iterable[Side]) -> tuple[str, ...]:
     return tuple(split for split in SHARES if split not in decided)
 
 
-def divide(listing: Listing, reporter: Reporter | None = None, without: Collection[Path] = frozenset()) -> Dataset:
-    """Read and hash the files of `listing` and put each into its split, as if those of `without` were not there.
+def divide(
+    listing: Listing, reporter: Reporter | None = None, without: Mapping[Path, str] | None = None
+) -> Dataset:
+    """Read and hash the files of `listing` and put each into its split; leave out those of `without`, with reasons.
 
     A training photograph whose exact content is also in a given `val` or `test` is left out, with a warning, so
-    that both stay honest. Raises BadInputError when a file cannot be read or a class has too few photographs.
+    that both stay honest; so is a file that cannot be read. Raises BadInputError when `listing` has problems, or a
+    class has too few photographs.
     """
     reporter = reporter or Silent()
-    if without:
-        given = {
-            side: tuple(photo for photo in photos if photo.path not in without)
-            for side, photos in listing.given.items()
-        }
-        listing = replace(listing, given=given)
-    hashes = hash_all(listing, reporter)
+    listing, hashes = hash_all(leave_out(usable(listing), without or {}), reporter)
     held: dict[str, Side] = {}
     kept: dict[Side, list[Listed]] = {side: [] for side in listing.given}
     left_out: dict[tuple[Side, Side], list[str]] = defaultdict(list)
@@ -132,7 +129,12 @@ def divide(listing: Listing, reporter: Reporter | None = None, without: Collecti
         for (side, holder), names in left_out.items()
     ]
     warnings += _conflicts(listing, hashes) + _gaps(dataset) + _few(listing) + _moved(moved)
-    return replace(dataset, warnings=(*listing.warnings, *warnings))
+    copies = [
+        LeftOut(name, f"the same photograph is in {holder}")
+        for (_, holder), names in left_out.items()
+        for name in names
+    ]
+    return replace(dataset, warnings=(*listing.warnings, *warnings), left_out=(*listing.left_out, *copies))
 
 
 def _sides(listing: Listing, train: list[Listed], hashes: Mapping[Path, str]) -> dict[tuple[int, str], str]:

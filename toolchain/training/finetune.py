@@ -23,9 +23,11 @@ from toolchain._version import __version__
 from toolchain.backbones import Pretrained, build, head_of, load_pretrained
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.decoded import Decoded, cache_folder
+from toolchain.datasets.listing import by_reason
 from toolchain.errors import BadInputError
 from toolchain.progress import Reporter, Silent
 from toolchain.runs import (
+    LEFT_OUT_FILE,
     RUN_FILE,
     RUN_SCHEMA,
     SPLITS_FILE,
@@ -277,6 +279,7 @@ def _write_splits(out: Path, dataset: Dataset) -> None:
         for split in SPLITS
     }
     files.write_json(out / SPLITS_FILE, document)
+    files.write_json(out / LEFT_OUT_FILE, dataset.left_out)
 
 
 def _describe_data(dataset: Dataset, skipped: int) -> DataRecord:
@@ -289,4 +292,5 @@ def _describe_data(dataset: Dataset, skipped: int) -> DataRecord:
         sha256=dataset.sha256,
         split_sha256={split: dataset.split_sha256(split) for split in SPLITS},
         licences=dataset.licences,
+        left_out={reason: len(names) for reason, names in by_reason(dataset.left_out).items()},
     )

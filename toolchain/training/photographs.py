@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import ENTRIES, data_root, open_dataset
 from toolchain.datasets.decoded import Decoded, problem_of
-from toolchain.datasets.folder import is_photograph
+from toolchain.datasets.finder import find
+from toolchain.datasets.listing import told
 from toolchain.errors import BadInputError
+from toolchain.files import sha256_of
 from toolchain.progress import Reporter
 from toolchain.runtimes.devices import cores
 from toolchain.training.settings import Settings
@@ -49,7 +50,8 @@ def readable(
     if reasons:
         reporter.warn(f"{len(reasons)} of {len(photos)} photographs are unreadable and left out")
         known = set(dataset.warnings)
-        dataset = open_dataset(settings.data, reporter=reporter, without=reasons.keys())
+        without = {path: reason.removeprefix(f"{path}: ") for path, reason in reasons.items()}
+        dataset = open_dataset(settings.data, reporter=reporter, without=without)
         for warning in dataset.warnings:
             if warning not in known:
                 reporter.warn(warning)
@@ -68,11 +70,18 @@ def find_outliers(
     wanted = settings.outliers is not None or (settings.data in ENTRIES and folder.is_dir())
     if not wanted:
         return ()
-    paths = sorted(path for path in folder.rglob("*") if is_photograph(path.name) and path.is_file())
+    searched = find(folder)
+    for line in told(searched.left_out):
+        reporter.warn(f"{folder}: {line}")
     own = {photo.sha256 for split in SPLITS for photo in dataset.splits[split]}
     found = []
-    for path in paths:
-        photo = Photograph(str(path.relative_to(folder)), path, -1, hashlib.sha256(path.read_bytes()).hexdigest())
+    for path in sorted(searched.photographs):
+        name = str(path.relative_to(folder))
+        try:
+            photo = Photograph(name, path, -1, sha256_of(path))
+        except OSError as error:
+            reporter.warn(f"left out of the pictures of other things: {name}: {error.strerror or error}")
+            continue
         problem = "is one of the photographs of the classes" if photo.sha256 in own else problem_of(photo, decoded)
         if problem:
             reporter.warn(f"left out of the pictures of other things: {photo.name}: {problem}")

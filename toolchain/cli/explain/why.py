@@ -52,6 +52,8 @@ def command(
     console: Console,
 ) -> None:
     from toolchain import files
+    from toolchain.datasets.finder import shown
+    from toolchain.datasets.listing import told
     from toolchain.datasets.naming import photographs_named
     from toolchain.explain import gallery
     from toolchain.explain.classes import class_index
@@ -65,19 +67,19 @@ def command(
     network = _only(_open(model, device, methods), methods)
     index = None if asked is None else class_index(network.labels, asked)
     answers: dict[str, Why] = {}
-    paths: dict[str, Path] = {}
+    paths: dict[str, str] = {}
     with gallery.new_folder(out, "why") as (folder, target):
         with console.task("looking", len(named.paths)) as task:
             for path, stem in zip(named.paths, gallery.stems([path.stem for path in named.paths]), strict=True):
                 try:
                     answers[stem] = why(network, read(path), index)
-                    paths[stem] = path
+                    paths[stem] = shown(str(path))
                 except UnreadableImageError as error:
-                    skipped[str(path)] = error.message.removeprefix(f"{path}: ")
+                    skipped[shown(str(path))] = error.message.removeprefix(f"{path}: ")
                 task.advance()
         if not answers:
             word, reason = next(iter(skipped.items()))
-            raise BadInputError(f"{word}: {reason}", "Name photographs: JPEG, PNG, WebP, BMP, TIFF.")
+            raise BadInputError(f"{word}: {reason}", "Name photographs: JPEG, PNG, WebP, AVIF, BMP, TIFF.")
         how = {
             "command": shlex.join(["edgetl", *sys.argv[1:]]),
             "model": str(model),
@@ -91,6 +93,9 @@ def command(
                 written.append(name)
     for image, reason in skipped.items():
         console.warn(f"skipped: {image}: {reason}")
+    for line in told(named.left_out):
+        console.warn(line)
+    skipped |= {one.name: one.reason for one in named.left_out}
     if not gallery.has_page():
         console.warn("no page was written: pip install 'edgetl[report]'")
     document = {
@@ -137,9 +142,9 @@ def _only(network: Explained, methods: Sequence[str]) -> Explained:
     return replace(network, methods={name: network.methods[name] for name in dict.fromkeys(methods)})
 
 
-def _entry(path: Path, stem: str, answer: Why) -> dict[str, object]:
+def _entry(path: str, stem: str, answer: Why) -> dict[str, object]:
     return {
-        "image": str(path),
+        "image": path,
         "file": f"{stem}.png",
         "label": answer.label,
         "probability": answer.probability,
@@ -160,14 +165,14 @@ def _entry(path: Path, stem: str, answer: Why) -> dict[str, object]:
     }
 
 
-def _table(paths: Mapping[str, Path], answers: Mapping[str, Why]) -> Table:
+def _table(paths: Mapping[str, str], answers: Mapping[str, Why]) -> Table:
     table = Table("photograph", "named", "asked about", "method", box=None, pad_edge=False)
     for column in ("probability", "hottest fifth covered", "only that left", "half of the heat in"):
         table.add_column(column, justify="right")
     for stem, answer in answers.items():
         for look in answer.looks:
             table.add_row(
-                escape(str(paths[stem])),
+                escape(paths[stem]),
                 escape(answer.label),
                 escape(answer.asked),
                 look.method,

@@ -1,0 +1,195 @@
+"""Encoded pictures as bytes: what kind of file they are, whether the picture in them is whole, how it is turned.
+
+What follows a picture's own end is none of its business: the video behind a motion photo, a maker's trailer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePath
+
+HEAD_BYTES = 64
+"""As much of a file as `kind_of` wants to see."""
+
+EMPTY = "empty"
+OTHER = "no picture"
+RAW = "camera raw"
+HEIC = "HEIC"
+AVIF = "AVIF"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file is. `suffix` is that of a codec by which OpenCV may read it; `is_picture` tells whether there is
+    a photograph in it at all, whether or not something here can read it.
+    """
+
+    name: str
+    suffix: str = ""
+    is_picture: bool = False
+
+
+_TIFF = Kind("TIFF", ".tif", True)
+_RAW = Kind(RAW, "", True)
+
+_BEGINNINGS: tuple[tuple[re.Pattern[bytes], Kind], ...] = tuple(
+    (re.compile(pattern, re.DOTALL), kind)
+    for pattern, kind in (
+        (rb"\xff\xd8\xff", Kind("JPEG", ".jpg", True)),
+        (rb"\x89PNG\r\n\x1a\n", Kind("PNG", ".png", True)),
+        (rb"GIF8[79]a", Kind("GIF", ".gif", True)),
+        (rb"RIFF....WEBP", Kind("WebP", ".webp", True)),
+        (rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", Kind("BMP", ".bmp", True)),
+        (rb"(II\*\x00.{4}CR|IIU\x00|IIR[OS]|MMOR|FUJIFILMCCD-RAW|\x00MRM|FOVb)", _RAW),
+        (rb"(II[*+]\x00|MM\x00[*+])", _TIFF),
+        (rb"(\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51)", Kind("JPEG 2000", ".jp2", True)),
+        (rb"(\xff\x0a|\x00\x00\x00\x0cJXL )", Kind("JPEG XL", ".jxl", True)),
+        (rb"P[1-6][\s#]+\d+[\s#]", Kind("PNM", ".ppm", True)),
+        (rb"P7\nWIDTH ", Kind("PAM", ".pam", True)),
+        (rb"P[Ff]\n\d", Kind("PFM", ".pfm", True)),
+        (rb"#\?R(ADIANCE|GBE)", Kind("Radiance HDR", ".hdr", True)),
+        (rb"\x59\xa6\x6a\x95", Kind("Sun raster", ".sr", True)),
+        (rb"\x76\x2f\x31\x01", Kind("OpenEXR", ".exr", True)),
+        (rb"8BPS", Kind("Photoshop")),
+        (rb"%PDF-", Kind("PDF")),
+        (
+            rb"(\x1aE\xdf\xa3|RIFF....AVI |OggS|FLV\x01|\x00\x00\x01[\xba\xb3]|0&\xb2\x75|G.{3}.*G|"
+            rb"\x00\x00\x00.(moov|mdat|wide|free|skip))",
+            Kind("video"),
+        ),
+        (rb"(ID3|fLaC|RIFF....WAVE|\xff[\xfb\xf3\xf2])", Kind("sound")),
+        (rb"(PK\x03\x04|\x1f\x8b|7z\xbc\xaf|Rar!|\xfd7zXZ|BZh|\x28\xb5\x2f\xfd)", Kind("archive")),
+    )
+)
+
+_CODED = {b"avif": AVIF, b"avis": AVIF} | dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"), HEIC
+)
+"""Brands of files like MP4 that hold still pictures. A file of the general `mif1` may name another beside it."""
+
+_RAW_SUFFIXES = re.compile(
+    r"\.(3fr|arw|cr[23]|dcr|dng|erf|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|ra[fw]|rw[2l]|sr[2fw]|x3f)", re.I
+)
+"""Most makers' raw files call themselves TIFF, and a small preview is all that a reader of TIFF would find."""
+
+
+def kind_of(head: bytes, name: str = "") -> Kind:
+    """The kind of a file from its first `HEAD_BYTES`; its name is only asked where these cannot tell."""
+    if not head:
+        return Kind(EMPTY)
+    if head[4:8] == b"ftyp":
+        return _kind_of_container(head)
+    kind = next((kind for beginning, kind in _BEGINNINGS if beginning.match(head)), None)
+    if kind is _TIFF and _RAW_SUFFIXES.fullmatch(PurePath(name).suffix):
+        return _RAW
+    if kind is None:
+        # Text has no control characters but line ends, tabs and form feeds.
+        return Kind(OTHER if re.search(rb"[\x00-\x08\x0e-\x1f]", head) else "text")
+    return kind
+
+
+def _kind_of_container(head: bytes) -> Kind:
+    size = min(len(head), int.from_bytes(head[:4], "big"))
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))]
+    if brands[0] == b"crx ":
+        return _RAW
+    if brands[0] not in _CODED:
+        return Kind("sound" if brands[0].startswith(b"M4A") else "video")
+    names = [_CODED[brand] for brand in brands if brand in _CODED and brand not in (b"mif1", b"msf1")]
+    return Kind(AVIF, ".avif", True) if names[:1] == [AVIF] else Kind(HEIC, "", True)
+
+
+def is_truncated(data: bytes) -> bool:
+    """Whether a JPEG, PNG or WebP ends before its picture does: decoders would fill the rest and say nothing.
+
+    What is damaged so that its end cannot be found counts too. False for other kinds, whose decoders do notice.
+    """
+    if data.startswith(b"\xff\xd8"):
+        return _is_jpeg_truncated(data)
+    if data.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _is_png_truncated(data)
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return len(data) < 8 + int.from_bytes(data[4:8], "little")
+    return False
+
+
+_MARKER = re.compile(rb"\xff([\x01-\xfe])")
+_MARKER_AFTER_SCAN = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
+"""In entropy-coded data, FF is followed by 00, or by one of the eight restart markers."""
+
+_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD8)))
+_BETWEEN_SCANS = frozenset((0xC4, 0xCC, 0xDA, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_START_OF_VIDEO = re.compile(rb"\x00\x00\x00[\x08-\x60]ftyp")
+
+
+def _is_jpeg_truncated(data: bytes) -> bool:
+    """Walk over segments and scans. What has no scan is left to the decoder, which does notice."""
+    at, first_scan = 2, 0
+    while True:
+        found = (_MARKER_AFTER_SCAN if first_scan else _MARKER).search(data, at)
+        if found is None:
+            return first_scan > 0
+        marker, at = found[1][0], found.end()
+        if marker == _EOI:
+            # The end may be one that happens to stand in a video behind a picture that was cut.
+            return first_scan > 0 and _START_OF_VIDEO.search(data, first_scan, at) is not None
+        if marker in _WITHOUT_LENGTH and not first_scan:
+            continue
+        if marker == _SOI or (first_scan and marker not in _BETWEEN_SCANS):
+            return first_scan > 0
+        length = int.from_bytes(data[at : at + 2], "big")
+        if length < 2 or at + length > len(data):
+            return first_scan > 0
+        at += length
+        if marker == _SOS and not first_scan:
+            first_scan = at
+
+
+def _is_png_truncated(data: bytes) -> bool:
+    at = 8
+    while at + 12 <= len(data):
+        kind = data[at + 4 : at + 8]
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+        if kind == b"IEND":
+            return at > len(data)
+    return True
+
+
+def turns_of(data: bytes) -> tuple[int, int | None]:
+    """How an AVIF file wants its picture turned: quarter turns anticlockwise, then mirrored along an axis of the
+    array (0 top to bottom, 1 left to right) or not (None).
+
+    Readers must follow these properties and leave Exif's orientation aside (ISO/IEC 23008-12); OpenCV does neither.
+    """
+    quarters, axis = 0, None
+    for name, content in _boxes(_inner(data, b"meta", b"iprp", b"ipco")):
+        if name == b"irot" and content:
+            quarters = content[0] & 3
+        elif name == b"imir" and content:
+            axis = content[0] & 1
+    return quarters, axis
+
+
+def _inner(data: bytes, *names: bytes) -> bytes:
+    """The content of the box that is reached by `names`, from the outside in; empty where there is none."""
+    for name in names:
+        data = next((content for found, content in _boxes(data) if found == name), b"")
+        if name == b"meta":
+            data = data[4:]
+    return data
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 0
+    while at + 8 <= len(data):
+        size, start = int.from_bytes(data[at : at + 4], "big"), at + 8
+        if size == 1:
+            size, start = int.from_bytes(data[at + 8 : at + 16], "big"), at + 16
+        end = at + size if size else len(data)
+        if end < start:
+            return
+        yield data[at + 4 : at + 8], data[start:end]
+        at = end
