@@ -284,12 +284,15 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
     rows = {f"probe, {split}": metrics for split, metrics in run.probe_metrics.items()}
     if run.model.kept == "finetune":
         rows |= {f"fine-tuned, {split}": metrics for split, metrics in run.metrics.items()}
+    # Of five classes, one is always among the first five.
+    top5 = len(run.data.classes) > 5
     for name, metrics in rows.items():
-        figures = (metrics.top1, metrics.per_class_top1, metrics.top5, metrics.ece)
-        table.add_row(name, str(metrics.n), *(f"{figure:.3f}" for figure in figures))
+        figures = (metrics.top1, metrics.per_class_top1, metrics.top5 if top5 else None, metrics.ece)
+        table.add_row(name, str(metrics.n), *("" if figure is None else f"{figure:.3f}" for figure in figures))
     kept = "the linear probe" if run.model.kept == "probe" else f"epoch {run.model.best_epoch} of fine-tuning"
     lines: list[RenderableType] = [
-        f"Kept {kept}: test top-1 {run.metrics['test'].top1:.3f}, in {run.timings_s['total']:.0f} s."
+        f"Kept {kept}: top-1 {run.metrics['test'].top1:.3f} of {run.metrics['test'].n} test photographs, "
+        f"in {run.timings_s['total']:.0f} s."
     ]
     crossed = run.cross_validation
     if crossed:
@@ -300,7 +303,8 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
         )
     fit = run.temperature_fit
     if fit:
-        lines.append(f"Temperature {run.temperature:.2f}, between {fit.low:.2f} and {fit.high:.2f}.")
+        told = f"by {fit.val + fit.out_of_fold} photographs that taught nothing"
+        lines.append(f"Temperature {run.temperature:.2f}, between {fit.low:.2f} and {fit.high:.2f} {told}.")
     if run.rejection:
         lines.append(rejection_line(run.rejection, run.metrics["test"].n))
     lines.append(f"Run: {folder}. Look at {folder / REPORT_FILE}")

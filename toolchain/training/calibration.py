@@ -51,7 +51,8 @@ def fit_temperature(held: HeldOut) -> Temperature:
     Where all of a few photographs are right, that would be 0. So a prior holds it near 1, which weakens as
     photographs become more: log temperature is normal with a standard deviation of 0.35 (maximum a posteriori).
     And it is never so low that the mean confidence is above what n right answers of n can show, 1 - 1 / (2 n + 2)
-    (the mean of a share after n successes, by Jeffreys' prior). The interval is that of the posterior's profile.
+    (the mean of a share after n successes, by Jeffreys' prior). The interval is that of the posterior's profile,
+    above this bound.
     """
     index = np.arange(len(held))
 
@@ -72,8 +73,8 @@ def fit_temperature(held: HeldOut) -> Temperature:
     low = float(brentq(above, coldest, best)) if above(coldest) > 0 else coldest
     high = float(brentq(above, best, hottest)) if above(hottest) > 0 else hottest
     if excess(best) > 0 > excess(hottest):
-        best = float(brentq(excess, best, hottest))
-    return Temperature(math.exp(best), math.exp(min(low, best)), math.exp(max(high, best)), len(held))
+        low = best = float(brentq(excess, best, hottest))
+    return Temperature(math.exp(best), math.exp(low), math.exp(max(high, best)), len(held))
 
 
 def lower_limit(values: NDArray[np.float64], share: float, confidence: float = CONFIDENCE) -> float:

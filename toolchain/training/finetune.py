@@ -214,7 +214,7 @@ def _cross_validation(
     rest = splits["val"] + splits["test"]
     photos = _taught(shop.dataset) + rest
     everything = np.concatenate([features, shop.features(body, rest)])
-    folds = shop.settings.folds or folds_for(len(photos))
+    folds = min(shop.settings.folds or folds_for(len(photos)), len(photos))
     held = shop.team.told(
         lambda: out_of_fold(everything, photos, len(shop.dataset.classes), pretrained.head, folds)
     )
