@@ -69,6 +69,10 @@ def test_an_arm_that_fails_now_is_a_regression() -> None:
     ("new", "told"),
     [
         (replace(report(FLOAT), environment=replace(MACHINE, cpu="B CPU")), "cpu: A CPU before, B CPU now"),
+        (
+            replace(report(FLOAT), environment=replace(MACHINE, quota_cores=0.5)),
+            r"quota_cores: none before, 0\.5 now",
+        ),
         (replace(report(FLOAT), environment=replace(MACHINE, governor="powersave")), "governor: unknown before"),
         (report(replace(FLOAT, threads=1)), r"only in the old run: model.onnx \(float32\) on ort:cpu, 2 threads"),
         (report(replace(FLOAT, batch=8)), "batch 8"),
@@ -130,6 +134,13 @@ def test_files_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no arm in common" in capsys.readouterr().err
     assert run(["bench", str(new), "--compare", str(unlike)]) == ExitCode.BAD_INPUT
     assert "cannot be compared" in capsys.readouterr().err
+
+
+def test_files_of_before_there_were_quotas_still_open(tmp_path: Path) -> None:
+    document = json.loads(files.to_json(report(FLOAT)))
+    del document["environment"]["quota_cores"]
+    (tmp_path / "old.json").write_text(json.dumps(document), encoding="utf-8")
+    assert read_report(tmp_path / "old.json").environment.quota_cores is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema": "edgetl.bench/2"}', "\x00\xff"])

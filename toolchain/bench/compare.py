@@ -86,10 +86,11 @@ def differences_of(old: Report, new: Report) -> list[str]:
 def machine_differences(old: Environment, new: Environment) -> list[str]:
     """In what two machines differ. Other versions of the software are a change that may be measured."""
     found = []
-    for name in ("cpu", "architecture", "flags", "cores", "threads", "governor"):
+    for name in ("cpu", "architecture", "flags", "cores", "threads", "quota_cores", "governor"):
         before, now = getattr(old, name), getattr(new, name)
         if before != now:
-            found.append(f"{name}: {_show(before)} before, {_show(now)} now")
+            nothing = "none" if name == "quota_cores" else "unknown"
+            found.append(f"{name}: {_show(before, nothing)} before, {_show(now, nothing)} now")
     return found
 
 
@@ -205,7 +206,7 @@ def _describe(key: Key) -> str:
     return f"{artifact} ({precision}) on {device}, {threads} threads, batch {batch}"
 
 
-def _show(value: object) -> str:
+def _show(value: object, nothing: str = "unknown") -> str:
     if isinstance(value, tuple):
         return ", ".join(str(one) for one in value) or "none"
-    return "unknown" if value is None else str(value)
+    return nothing if value is None else str(value)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolchain import files
+from toolchain.bench.machine import Environment
 from toolchain.bench.results import ArmResult, Change, Comparison, Report
 
 JSON_FILE = "bench.json"
@@ -186,7 +187,8 @@ def to_markdown(report: Report) -> str:
     lines += [
         f"Machine: {machine.cpu}, {machine.cores} cores, {machine.threads} threads, "
         f"{machine.memory_mb / 1000:.1f} GB, {', '.join(machine.flags) or 'flags unknown'}, "
-        f"governor {machine.governor or 'unknown'}; {machine.load_before.busy:.0%} busy before the run.",
+        f"governor {machine.governor or 'unknown'}{_quota(machine)}; "
+        f"{machine.load_before.busy:.0%} busy before the run.",
         f"Versions: {versions}; {machine.os}.",
         "",
         "Latency is that of single inferences in milliseconds, the interval a bootstrap over rounds; images/s is "
@@ -195,6 +197,10 @@ def to_markdown(report: Report) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _quota(machine: Environment) -> str:
+    return "" if machine.quota_cores is None else f", a CPU quota of {machine.quota_cores:g} cores"
 
 
 def _is_pair(arm: ArmResult, base: ArmResult) -> bool:

@@ -12,7 +12,7 @@ from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact
 from toolchain.bench import machine
 from toolchain.bench.arm import Arm, data_of, result_of
 from toolchain.bench.inputs import choose, compare_split, draw_photographs, prepare
-from toolchain.bench.noise import Watch, reasons
+from toolchain.bench.noise import Watch, reasons, spare_cores
 from toolchain.bench.probing import probe_devices
 from toolchain.bench.process import WorkerProcess
 from toolchain.bench.results import BENCH_SCHEMA, ArmResult, Report, Settings
@@ -116,7 +116,7 @@ def bench(
             for arm in arms:
                 arm.close()
     results = tuple(result_of(arm, arms, chosen, prepared) for arm in arms)
-    doubts = reasons(during)
+    doubts = reasons(during, spare_cores())
     doubts += [f"{arm.name}: {noise}" for arm, result in zip(arms, results, strict=True) for noise in result.noise]
     for doubt in doubts:
         remembering.warn(f"noisy: {doubt}")

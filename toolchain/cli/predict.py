@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 BATCH = 8
 DECODERS = 4
-"""Threads that read and decode; OpenCV lets other threads run meanwhile."""
+"""Threads that read and decode, at most; OpenCV lets other threads run meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,15 @@ def _answers(
     """Decode in threads, infer batch by batch; in the order of `paths`."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from toolchain.processor import cores
+
     def pixels(path: Path) -> Image | UnreadableImageError:
         try:
             return classifier.preprocess(path)
         except UnreadableImageError as error:
             return error
 
-    with ThreadPoolExecutor(DECODERS) as pool:
+    with ThreadPoolExecutor(min(DECODERS, 2 * cores())) as pool:
         for batch in _batches(paths):
             pictures = list(pool.map(pixels, batch))
             readable = [picture for picture in pictures if not isinstance(picture, UnreadableImageError)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from toolchain.errors import BadInputError
+from toolchain.processor import cores as cores
 
 KNOWN = (
     "ort:cpu",
@@ -82,11 +82,6 @@ def expand(names: Sequence[str]) -> list[str]:
     for device in expanded:
         parse_device(device)
     return list(expanded)
-
-
-def cores() -> int:
-    """Cores that this process may use (a container or `taskset` may allow fewer than the machine has)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str:
