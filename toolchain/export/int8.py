@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from toolchain.artifact import make_artifact, write_artifact
 from toolchain.bench.timing import time_artifacts
@@ -19,6 +18,7 @@ from toolchain.export.measure import Sample
 from toolchain.export.promises import Attempt, Settings
 from toolchain.export.qat import train
 from toolchain.export.torch_graph import Graph
+from toolchain.files import scratch_folder
 from toolchain.runtimes.devices import cores, cpu_name
 
 MAX_CALIBRATION = 96
@@ -131,13 +131,13 @@ class _Search:
         if not chosen:
             return
         threads = sorted({1, cores()})
-        with TemporaryDirectory(prefix="edgetl-int8-") as folder:
-            base = write_artifact(job.model, job.card, Path(folder) / "float.onnx")
+        with scratch_folder("edgetl-int8-") as folder:
+            base = write_artifact(job.model, job.card, folder / "float.onnx")
             written = [
                 write_artifact(
                     entry.candidate.model,
                     replace(self._card(entry.candidate), runtimes=devices),
-                    Path(folder) / f"{number}.onnx",
+                    folder / f"{number}.onnx",
                 )
                 for number, entry in enumerate(chosen)
             ]

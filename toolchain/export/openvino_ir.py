@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import onnx
@@ -40,7 +39,7 @@ def write_ir(artifact: Artifact) -> None:
 
 
 def _saved(model: openvino.Model, half: bool) -> tuple[bytes, bytes]:
-    with TemporaryDirectory(prefix="edgetl-ir-") as folder:
-        path = Path(folder) / "model.xml"
+    with files.scratch_folder("edgetl-ir-") as folder:
+        path = folder / "model.xml"
         openvino.save_model(model, path, compress_to_fp16=half)
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()
