@@ -11,6 +11,7 @@ import msgspec
 
 from toolchain.bench.machine import Environment
 from toolchain.bench.pairing import Foreseen, Identity, identity_of, pair
+from toolchain.bench.report import JSON_FILE
 from toolchain.bench.results import ArmResult, Change, Comparison, Data, Report, Verdict
 from toolchain.bench.statistics import Z95, Latency
 from toolchain.errors import BadInputError
@@ -26,7 +27,9 @@ class Tolerance:
 
 
 def read_report(path: Path) -> Report:
-    """Read a `bench.json`. Raises BadInputError, naming the field, when it is none."""
+    """Read a `bench.json`, or that in a folder. Raises BadInputError, naming the field, when it is none."""
+    if path.is_dir():
+        path = _in_folder(path)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Report)
     except OSError as error:
@@ -35,6 +38,14 @@ def read_report(path: Path) -> Report:
         raise BadInputError(
             f"{path} is no bench.json: {error}", "Name one that `edgetl bench --out` wrote."
         ) from None
+
+
+def _in_folder(folder: Path) -> Path:
+    if not (folder / JSON_FILE).is_file():
+        written = sorted(folder.glob(f"*/{JSON_FILE}"), key=lambda path: path.stat().st_mtime)
+        hint = f"Name the one that is meant; the newest: {written[-1]}" if written else f"Name a {JSON_FILE}."
+        raise BadInputError(f"{folder} holds no {JSON_FILE}", hint)
+    return folder / JSON_FILE
 
 
 def compare(old: Report, new: Report, old_path: str, tolerance: Tolerance, *, force: bool = False) -> Comparison:

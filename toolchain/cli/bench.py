@@ -12,6 +12,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import ExitCode
 
@@ -137,6 +138,10 @@ def command(
     from toolchain.errors import BadInputError
     from toolchain.runtimes.devices import expand
 
+    for path in artifact:
+        swapped.refuse(
+            path, "ARTIFACT", "a model file or a run folder", _instead(path, comparing=compare is not None)
+        )
     if split not in SPLITS:
         raise BadInputError(f"unknown split {split!r}", f"Choose one of: {', '.join(SPLITS)}.")
     old = read_report(compare) if compare is not None else None
@@ -160,6 +165,20 @@ def command(
         report = _compared(old, read_report(artifact[0]), judge)
         _tell_versions(old, report, console)
         return _told(report, folder, console)
+
+
+def _instead(path: Path, comparing: bool) -> dict[str, str]:
+    """What to type where a path of this kind stands in the place of an artifact."""
+    quoted = shlex.quote(str(path))
+    measured = f"edgetl bench MODEL --data {quoted}"
+    hints: dict[str, str] = {
+        "photographs": measured,
+        "photograph": f"edgetl predict MODEL {quoted}",
+        "video": f"edgetl camera MODEL --source {quoted}",
+    }
+    if not comparing:
+        hints["benchmark"] = f"It is compared with an older one: edgetl bench {quoted} --compare OLD.json"
+    return hints
 
 
 @dataclass(frozen=True)

@@ -286,4 +286,19 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
             f"{1 - rejection.accepted['test']:.0%} of the test photographs."
         )
     lines.append(f"Run: {folder}. Look at {folder / REPORT_FILE}")
-    return table, *lines, f"Next: edgetl export {shlex.quote(str(folder))} --int8"
+    return table, *lines, *_next(run.model.name, folder)
+
+
+def _next(model: str, folder: Path) -> tuple[str, ...]:
+    """What to type next: int8 where it is known to pay, and else what is known of it."""
+    from toolchain import recipes
+
+    words = f"edgetl export {shlex.quote(str(folder))}"
+    network = recipes.load(model).network if model in recipes.names() else None
+    if network is None or network.int8_targets is None:
+        return (f"Next: {words} --int8",)
+    tried = f"{words} --int8 --qat --target {network.int8_targets[0]}"
+    return (
+        f"Next: {words}",
+        f"int8 is no gain for {model}, except perhaps on {', '.join(network.int8_targets)}: {tried}",
+    )

@@ -11,6 +11,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError, UnreadableImageError
 
@@ -47,6 +48,7 @@ patterns such as 'photos/**/*.jpg' are understood. Files that cannot be read are
 def command(
     artifact: Path, images: tuple[str, ...], top: int, device: str | None, threads: int | None, console: Console
 ) -> None:
+    swapped.refuse_swapped("edgetl predict", artifact, images, place="ARTIFACT")
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.classifier import load
     from toolchain.datasets.naming import photographs_named

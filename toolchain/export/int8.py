@@ -18,6 +18,7 @@ from toolchain.export.measure import Sample
 from toolchain.export.promises import Attempt, Settings
 from toolchain.export.qat import train
 from toolchain.export.torch_graph import Graph
+from toolchain.figures import fixed
 from toolchain.files import scratch_folder
 from toolchain.runtimes.devices import cores, cpu_name
 
@@ -193,7 +194,7 @@ class _Search:
         size_mb = round(artifact.size_mb, 3)
         entry = _Entry(candidate, Attempt(candidate.label, candidate.quantiser, candidate.settings, hops, size_mb))
         self.entries.append(entry)
-        drops = ", ".join(f"{hop.device} {hop.drop_pp:+.2f} pp" for hop in hops)
+        drops = ", ".join(f"{hop.device} {fixed(hop.drop_pp or 0.0, 2, plus=True)} pp" for hop in hops)
         agreement = min(entry.agreement(device) for device in job.devices)
         job.reporter.say(f"{candidate.label}: top-1 lost {drops}; agreement {agreement:.3f}")
 

@@ -44,13 +44,21 @@ class Device:
     install: str = ""
 
 
+def canonical(name: str) -> str:
+    """A device's name as edgetl writes it: OpenVINO's devices in capitals, all else small (`OpenVINO:cpu` is
+    `openvino:CPU`). Raises BadInputError as `parse_device`."""
+    return ":".join(parse_device(name))
+
+
 def parse_device(name: str) -> tuple[str, str]:
     """Split `ort:cpu` into runtime and target. Raises BadInputError for a name that no runtime knows.
 
-    OpenVINO's own device strings (`GPU.1`, `HETERO:GPU,CPU`) are passed on as they are, and so are PyTorch's ways
-    of running (`torch:cpu+bf16+compile`).
+    Small letters and capitals are the same. OpenVINO's own device strings (`GPU.1`, `HETERO:GPU,CPU`) are passed
+    on, and so are PyTorch's ways of running (`torch:cpu+bf16+compile`).
     """
-    family, _, target = name.partition(":")
+    family, _, target = name.strip().lower().partition(":")
+    if family == "openvino":
+        target = target.upper()
     families = {"ort": tuple(ORT_PROVIDERS), "openvino": None, "torch": ("cpu", "cuda", "mps")}
     if family in families and target:
         allowed = families[family]
@@ -77,11 +85,9 @@ def probe(name: str) -> Device:
 
 
 def expand(names: Sequence[str]) -> list[str]:
-    """Replace `all` by every known device, drop repetitions, and check each name."""
-    expanded = dict.fromkeys(device for name in names for device in (KNOWN if name == "all" else (name,)))
-    for device in expanded:
-        parse_device(device)
-    return list(expanded)
+    """Replace `all` by every known device, drop repetitions, and check and complete each name (`canonical`)."""
+    groups = (KNOWN if name.strip().lower() == "all" else (canonical(name),) for name in names)
+    return list(dict.fromkeys(device for group in groups for device in group))
 
 
 def cpu_name() -> str:

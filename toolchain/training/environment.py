@@ -20,6 +20,7 @@ def choose_device(name: str, reporter: Reporter) -> torch.device:
 
     Raises BadInputError for another name, MissingError for a device that this machine has not.
     """
+    name = name.lower()
     kind, _, index = name.partition(":")
     if kind not in {"auto", "cpu", "cuda", "mps"} or (index and (kind != "cuda" or not index.isdigit())):
         raise BadInputError(f"unknown device {name!r}", "Choose auto, cpu, cuda, cuda:N or mps.")

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from toolchain.bench.statistics import wilson_ci95
 from toolchain.datasets import Photograph
 from toolchain.errors import UnreadableImageError
+from toolchain.figures import fixed
 from toolchain.page import write_page
 from toolchain.preprocess import read
 from toolchain.runs import REPORT_FILE, Metrics, Run
@@ -169,12 +170,12 @@ def thumbnail(path: Path) -> str | None:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A fraction in percent, as "90.8 %"; a dash for None."""
-    return "–" if share is None else f"{100 * share:.{digits}f}{NO_BREAK}%"
+    return "–" if share is None else f"{fixed(100 * share, digits)}{NO_BREAK}%"
 
 
 def number(value: float, digits: int = 3) -> str:
     """A number with so many digits after the point."""
-    return f"{value:.{digits}f}"
+    return fixed(value, digits)
 
 
 def duration(seconds: float) -> str:
