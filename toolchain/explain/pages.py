@@ -37,10 +37,11 @@ def ideal_page(name: str, ideals: Sequence[Ideal], gifs: Sequence[bytes], settin
         )
         for file, one in zip(files, ideals, strict=True)
     ]
-    sections = [Section("Ideal pictures", pictures=pictures)]
+    text = "All of them in one picture: sheet.png." if len(ideals) > 1 else ""
+    sections = [Section("Ideal pictures", text, pictures)]
+    beside = []
     if len(ideals) > 1:
-        sheet = Picture("sheet", contact_sheet([one.picture for one in ideals]), "all on one sheet")
-        sections.append(Section("Contact sheet", pictures=[sheet]))
+        beside.append(Picture("sheet", contact_sheet([one.picture for one in ideals])))
     if gifs:
         films = [
             Animation(f"{file}-descent", gif, one.label) for file, one, gif in zip(files, ideals, gifs, strict=True)
@@ -60,6 +61,7 @@ def ideal_page(name: str, ideals: Sequence[Ideal], gifs: Sequence[bytes], settin
         ],
         sections,
         settings,
+        beside,
     )
 
 

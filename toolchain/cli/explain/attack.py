@@ -111,7 +111,6 @@ def command(
     console: Console,
 ) -> None:
     swapped.refuse_swapped("edgetl explain attack", run, [] if image is None else [str(image)], place="RUN")
-    swapped.refuse_file(run, "edgetl explain attack")
     from toolchain.explain.answering import other_answers, own_answers
     from toolchain.explain.attack import Manner
     from toolchain.explain.classes import class_index

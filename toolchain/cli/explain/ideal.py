@@ -73,7 +73,6 @@ def command(
     if run is not None:
         hint = "The picture is drawn. What it sees in one: edgetl explain why RUN IMAGE"
         swapped.refuse(run, "RUN", "the folder of a run", dict.fromkeys((*swapped.PICTURES, "video"), hint))
-        swapped.refuse_file(run, "edgetl explain ideal")
     from toolchain.explain import gallery
     from toolchain.explain.gif import as_gif
     from toolchain.explain.ideal import Settings, ideal
