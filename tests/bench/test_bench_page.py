@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browser import browse, in_browser
 from test_report import ABSENT, FAILED, FLOAT, INT8, report
 
 from toolchain.bench import page
@@ -24,23 +23,10 @@ ARMS = (
     replace(INT8, quantiles_ms=QUANTILES),
     replace(FLOAT, device="openvino:CPU", quantiles_ms=QUANTILES),
 )
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 
 
 def written(found: Report, folder: Path) -> str:
     return page.write(found, folder).read_text(encoding="utf-8")
-
-
-def browse(html: str, folder: Path, script: str, *options: str) -> str:
-    """What is in the page's <body> once `script` has run in it, behind everything that the page does itself."""
-    assert BROWSER
-    path = folder / "browsed.html"
-    # The page forbids what is not inline, and so is this.
-    path.write_text(html.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    words = [*command, *options, "--virtual-time-budget=2000", "--dump-dom", path.as_uri()]
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 class References(HTMLParser):
@@ -88,7 +74,7 @@ def test_other_reports_make_pages_too(found: Report, tmp_path: Path) -> None:
 def test_a_comparison_is_shown(tmp_path: Path) -> None:
     found = compare(report(FLOAT), report(FLOAT), "old.json", Tolerance())
     html = written(replace(report(FLOAT), comparison=found), tmp_path)
-    assert "Beside an older run" in html
+    assert "Comparison with an older run" in html
     assert "Nothing is worse than in old.json" in html
 
 

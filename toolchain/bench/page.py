@@ -42,6 +42,7 @@ def _content(report: Report) -> dict[str, Any]:
         "verdict": reports.verdict(report.comparison) if report.comparison else [],
         "changes": [reports.change_row(one) for one in report.comparison.changes] if report.comparison else [],
         "change_columns": reports.CHANGE_COLUMNS,
+        "text_columns": {"artifact", "device", "verdict"},
         "hashes": {arm.artifact: arm.sha256 for arm in report.arms},
     }
 

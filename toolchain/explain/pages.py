@@ -88,7 +88,7 @@ def _robustness(ideals: Sequence[Ideal]) -> Section:
         "The probability of the class, of the saved file read back through the deployed preprocessing. Moved: by 5 "
         "pixels, the least probable of eight directions."
     )
-    return Section("How much it bears", text, table=Table(columns, rows))
+    return Section("Robustness", text, table=Table(columns, rows))
 
 
 def _curves(ideals: Sequence[Ideal]) -> Section:
@@ -142,7 +142,7 @@ def why_page(name: str, answers: Mapping[str, Why], settings: Mapping[str, Any])
                 "fifth alone": share(look.only_hottest),
             }
             pictures.append(Picture(f"{file}-{look.method}", overlay(one.picture, look.heat), look.method, facts))
-        text = f"Named {one.label}, with probability {share(one.probability)}."
+        text = f"Predicted: {one.label}, with probability {share(one.probability)}."
         if one.asked != one.label:
             text += f" Asked about {one.asked}: probability {share(one.asked_probability)}."
         sections.append(Section(file, text, pictures))
