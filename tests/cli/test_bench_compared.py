@@ -69,6 +69,7 @@ def test_each_benchmark_of_a_run_has_a_folder_of_its_own_in_it(
 ) -> None:
     copy = tmp_path / "[run]"
     shutil.copytree(folder / "run", copy)
+    (copy / "run.json").touch()
     (copy / "bench-1").mkdir()
     assert run(["bench", str(copy), "--device", "ort:cpu", "--quiet", *QUICK]) == ExitCode.DONE
     last = capsys.readouterr().out.splitlines()[-1]
@@ -81,7 +82,7 @@ def test_folders_are_claimed_once_and_left_only_with_something_in_them(here: Pat
     Path("run").mkdir()
     Path("run/run.json").touch()
     Path("loose").mkdir()
-    for path, home in (("run", "run"), ("run/model.onnx", "run"), ("loose/model.onnx", "."), ("loose", "loose")):
+    for path, home in (("run", "run"), ("run/model.onnx", "run"), ("loose/model.onnx", "."), ("loose", ".")):
         with claimed(None, Path(path)) as first, claimed(None, Path(path)) as second:
             assert [first, second] == [Path(home) / "bench-1", Path(home) / "bench-2"]
     with ThreadPoolExecutor(8) as pool, ExitStack() as stack:
@@ -103,6 +104,7 @@ def test_a_run_that_cannot_be_written_to_sends_its_benchmark_here(monkeypatch: p
         made(self, *rest, **more)
 
     Path("run").mkdir()
+    Path("run/run.json").touch()
     monkeypatch.setattr(Path, "mkdir", refusing)
     with claimed(None, Path("run")) as folder:
         assert folder == Path("bench-1")

@@ -15,7 +15,8 @@ STEM = "bench"
 def home_of(artifact: Path) -> Path:
     """The folder that a benchmark of `artifact` belongs into: that of its run, or else the current one."""
     folder = artifact if artifact.is_dir() else artifact.parent
-    return folder if artifact.is_dir() or (folder / RUN_FILE).is_file() else Path()
+    # Not into any folder that holds a model: that may be an installed package, or somebody's repository.
+    return folder if (folder / RUN_FILE).is_file() else Path()
 
 
 @contextmanager

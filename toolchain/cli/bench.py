@@ -94,7 +94,8 @@ be compared."""
     "--compare",
     type=click.Path(path_type=Path),
     metavar="OLD.json",
-    help="Compare with an older bench.json; exit code 1 when something became worse beyond the tolerance.",
+    help="Compare with an older bench.json, or the one in a folder; exit code 1 when something became worse beyond "
+    "the tolerance.",
 )
 @click.option(
     "--tolerance",
