@@ -12,7 +12,8 @@ import torch
 
 from toolchain.errors import BadInputError, MissingError
 from toolchain.progress import Reporter
-from toolchain.runtimes.devices import cores, cpu_name
+from toolchain.processor import cores, cpu_quota
+from toolchain.runtimes.devices import cpu_name
 
 
 def choose_device(name: str, reporter: Reporter) -> torch.device:
@@ -60,6 +61,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
     return {
         "cpu": cpu_name(),
         "cores": cores(),
+        "quota_cores": cpu_quota(),
         "threads": torch.get_num_threads(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
