@@ -11,8 +11,8 @@ from typing import Any
 import torch
 
 from toolchain.errors import BadInputError, MissingError
-from toolchain.progress import Reporter
 from toolchain.processor import cores, cpu_quota
+from toolchain.progress import Reporter
 from toolchain.runtimes.devices import cpu_name
 
 
