@@ -18,9 +18,9 @@ from toolchain.bench.process import WorkerProcess
 from toolchain.bench.results import BENCH_SCHEMA, ArmResult, Report, Settings
 from toolchain.bench.turns import Limits, Pace, finish, load_arms, take_turns
 from toolchain.errors import BadInputError
-from toolchain.files import scratch_folder
 from toolchain.progress import Reporter, Silent
 from toolchain.runtimes.devices import Device
+from toolchain.scratch import scratch_folder
 
 MAX_ROUNDS = 200
 BUDGET_S = 20.0

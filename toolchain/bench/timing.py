@@ -13,8 +13,8 @@ from toolchain.bench.arm import Arm
 from toolchain.bench.inputs import Prepared
 from toolchain.bench.process import WorkerProcess
 from toolchain.bench.turns import Limits, Pace, load_arms, take_turns
-from toolchain.files import scratch_folder
 from toolchain.progress import Reporter
+from toolchain.scratch import scratch_folder
 
 ROUNDS = 4
 

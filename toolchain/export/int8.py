@@ -19,8 +19,8 @@ from toolchain.export.promises import Attempt, Settings
 from toolchain.export.qat import train
 from toolchain.export.torch_graph import Graph
 from toolchain.figures import fixed
-from toolchain.files import scratch_folder
 from toolchain.runtimes.devices import cores, cpu_name
+from toolchain.scratch import scratch_folder
 
 MAX_CALIBRATION = 96
 TIMED = 3

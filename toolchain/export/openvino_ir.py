@@ -15,6 +15,7 @@ import openvino
 from toolchain import files, ir
 from toolchain.artifact import Artifact, parse_ir
 from toolchain.card import Card
+from toolchain.scratch import scratch_folder
 
 
 def make_ir(onnx_file: bytes, card: Card, path: Path, *, half: bool = False) -> Artifact:
@@ -39,7 +40,7 @@ def write_ir(artifact: Artifact) -> None:
 
 
 def _saved(model: openvino.Model, half: bool) -> tuple[bytes, bytes]:
-    with files.scratch_folder("edgetl-ir-") as folder:
+    with scratch_folder("edgetl-ir-") as folder:
         path = folder / "model.xml"
         openvino.save_model(model, path, compress_to_fp16=half)
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()

@@ -22,7 +22,7 @@ import onnx
 from numpy.typing import NDArray
 
 from toolchain.export.qdq import BIAS_BITS
-from toolchain.files import scratch_folder
+from toolchain.scratch import scratch_folder
 
 # NNCF sends usage statistics unless it believes that it runs in its makers' own CI.
 os.environ.setdefault("NNCF_CI", "1")
