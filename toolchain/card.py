@@ -140,7 +140,7 @@ class Card:
 
     def proven_on(self, device: str) -> bool:
         """Whether this file may run on `device`: float32 files anywhere, others where they were measured."""
-        family = device.partition(":")[0]
+        family = device.partition(":")[0].lower()
         return self.precision == "float32" or any(name.partition(":")[0] == family for name in self.runtimes)
 
     def with_accuracy(self, *more: Accuracy) -> Card:

@@ -12,6 +12,7 @@ class ExitCode(IntEnum):
     PROMISE_BROKEN = 1
     BAD_INPUT = 2
     MISSING = 3
+    UNDECIDED = 4
     DEFECT = 70
     INTERRUPTED = 130
 

@@ -29,6 +29,11 @@ def replaced(path: Path) -> Iterator[Path]:
         os.umask(umask)
         beside.chmod(0o666 & ~umask)
         beside.replace(path)
+    except OSError as error:
+        # Of a full disk the system does not say which file found no place.
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     finally:
         beside.unlink(missing_ok=True)
 

@@ -38,7 +38,8 @@ class Network:
 
     `macs` are the multiply-accumulates of one photograph of 224 x 224, `size_mb` is that of its float32 ONNX file
     (10^6 bytes), `features` the width of its pooled features. `imagenet_top1` is what torchvision publishes of its
-    weights, with the head of 1000 classes that they came with.
+    weights, with the head of 1000 classes that they came with. `int8_targets` are the devices on which int8 can be
+    faster than float, where that is not all of them.
     """
 
     parameters: Count
@@ -46,6 +47,7 @@ class Network:
     size_mb: Positive
     features: Count
     imagenet_top1: Share | None = None
+    int8_targets: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from browser import browse, in_browser
 from test_report import ABSENT, FAILED, FLOAT, INT8, report
 
 from toolchain.bench import page
 from toolchain.bench.compare import Tolerance, compare
 from toolchain.bench.plots import Point, front
-from toolchain.bench.results import Report
+from toolchain.bench.results import Accuracy, Report
 
 QUANTILES = tuple(4 + number / 50 for number in range(101))
 ARMS = (
@@ -24,23 +23,10 @@ ARMS = (
     replace(INT8, quantiles_ms=QUANTILES),
     replace(FLOAT, device="openvino:CPU", quantiles_ms=QUANTILES),
 )
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-in_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 
 
 def written(found: Report, folder: Path) -> str:
     return page.write(found, folder).read_text(encoding="utf-8")
-
-
-def browse(html: str, folder: Path, script: str, *options: str) -> str:
-    """What is in the page's <body> once `script` has run in it, behind everything that the page does itself."""
-    assert BROWSER
-    path = folder / "browsed.html"
-    # The page forbids what is not inline, and so is this.
-    path.write_text(html.replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    words = [*command, *options, "--virtual-time-budget=2000", "--dump-dom", path.as_uri()]
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 class References(HTMLParser):
@@ -88,7 +74,7 @@ def test_other_reports_make_pages_too(found: Report, tmp_path: Path) -> None:
 def test_a_comparison_is_shown(tmp_path: Path) -> None:
     found = compare(report(FLOAT), report(FLOAT), "old.json", Tolerance())
     html = written(replace(report(FLOAT), comparison=found), tmp_path)
-    assert "Beside an older run" in html
+    assert "Comparison with an older run" in html
     assert "Nothing is worse than in old.json" in html
 
 
@@ -101,9 +87,8 @@ def test_front_is_what_nothing_beats_in_both() -> None:
 @in_browser
 def test_the_table_sorts_on_click(tmp_path: Path) -> None:
     script = """
-    const heading = [...document.querySelectorAll("th button")].find(one => one.textContent === "p50 ms");
-    const order = () => [...document.querySelectorAll("tbody tr")].filter(row => row.cells.length > 20)
-        .map(row => row.cells[4].dataset.value);
+    const heading = [...document.querySelectorAll("th button")].find(one => one.textContent === "p50");
+    const order = () => [...heading.closest("table").tBodies[0].rows].map(row => row.cells[1].dataset.value);
     heading.click(); const up = order(); heading.click();
     const told = {up, down: order(), sort: heading.closest("th").getAttribute("aria-sort"),
         requests: performance.getEntriesByType("resource").map(one => one.name)};
@@ -114,6 +99,41 @@ def test_the_table_sorts_on_click(tmp_path: Path) -> None:
     assert [float(value) for value in told["up"]] == [4, 8, 8]
     assert [float(value) for value in told["down"]] == [8, 8, 4]
     assert (told["sort"], told["requests"]) == ("descending", [])
+
+
+@in_browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_no_column_is_hidden_on_a_screen_of_1280_pixels(dark: bool, tmp_path: Path) -> None:
+    """Every figure can be seen without scrolling sideways, with names that are long and tell all they have to."""
+    told = {
+        "provider_effective": "torch 2.14.1+cu130 bf16+compile on cpu",
+        "load_ms": 12345.67,
+        "first_ms": 1234.56,
+    }
+    arms = [
+        replace(arm, threads=threads, batch=batch, artifact=f"run/model.int8.{arm.device[:3]}.onnx", **told)
+        for arm in ARMS
+        for threads in (1, 16)
+        for batch in (1, 128)
+    ]
+    found = compare(report(*arms), report(*arms), "old.json", Tolerance())
+    html = written(replace(report(*arms), comparison=found), tmp_path)
+    script = """
+    const wide = [...document.querySelectorAll(".scroll")].filter(one => one.scrollWidth > one.clientWidth);
+    document.body.dataset.told = wide.map(one => one.getAttribute("aria-label")).join(", ") || "nothing";
+    """
+    options = ["--window-size=1280,1000", *(["--blink-settings=preferredColorScheme=0"] if dark else [])]
+    shown = browse(html, tmp_path, script, *options)
+    assert re.search(r'data-told="([^"]*)"', shown)[1] == "nothing"  # type: ignore[index]
+
+
+def test_top1_ends_at_one(tmp_path: Path) -> None:
+    sure = replace(FLOAT, accuracy=Accuracy(1.0, 1.0, 120, 1.0, (0.97, 1.0)))
+    html = written(report(sure), tmp_path)
+    plot = re.findall(r"<svg[^>]*pareto-title.*?</svg>", html, re.DOTALL)[0]
+    shares = [float(value) for value in re.findall(r">([\d.]+)\s%<", plot)]
+    assert len(shares) > 2
+    assert max(shares) == 100
 
 
 @in_browser

@@ -10,7 +10,7 @@ from test_report import FAILED, FLOAT, INT8, MACHINE, latency, report
 
 from toolchain import files
 from toolchain.bench.compare import Tolerance, compare, drop_ci95, ratio_ci95, read_report, version_changes
-from toolchain.bench.report import verdict
+from toolchain.bench.report import change_row, verdict
 from toolchain.bench.results import Accuracy, ArmResult, Report
 from toolchain.bench.statistics import summarise
 from toolchain.cli import run
@@ -69,11 +69,15 @@ def test_an_arm_that_fails_now_is_a_regression() -> None:
     ("new", "told"),
     [
         (replace(report(FLOAT), environment=replace(MACHINE, cpu="B CPU")), "cpu: A CPU before, B CPU now"),
+        (
+            replace(report(FLOAT), environment=replace(MACHINE, quota_cores=0.5)),
+            r"quota_cores: none before, 0\.5 now",
+        ),
         (replace(report(FLOAT), environment=replace(MACHINE, governor="powersave")), "governor: unknown before"),
         (report(replace(FLOAT, threads=1)), r"only in the old run: model.onnx \(float32\) on ort:cpu, 2 threads"),
         (report(replace(FLOAT, batch=8)), "batch 8"),
         (report(replace(FLOAT, device="openvino:CPU")), "only in the new run: .* on openvino:CPU"),
-        (report(replace(FLOAT, precision="int8")), r"model.onnx \(int8\)"),
+        (report(replace(FLOAT, precision="int8", sha256="1" * 64)), r"model.onnx \(int8\)"),
         (replace(report(FLOAT), data=None), "data: pets before, none now"),
         (report(FLOAT, INT8), "only in the new run: model.int8.onnx"),
     ],
@@ -94,6 +98,72 @@ def test_other_versions_are_told_and_compared() -> None:
     newer = replace(MACHINE, versions={"edgetl": "1", "torch": "2"})
     assert version_changes(MACHINE, newer) == ["edgetl 0 → 1", "torch absent → 2"]
     assert compare(report(FLOAT), replace(report(FLOAT), environment=newer), "old.json", Tolerance()).changes
+
+
+def test_noisy_runs_are_shown_and_not_judged() -> None:
+    quiet, slow = report(timed(FLOAT, 8)), report(timed(FLOAT, 16))
+    for old, new, noisy in (
+        (replace(quiet, noisy=True), slow, ("old.json",)),
+        (quiet, replace(slow, noisy=True), ("this run",)),
+        (replace(quiet, noisy=True), replace(quiet, noisy=True), ("old.json", "this run")),
+    ):
+        found = compare(old, new, "old.json", Tolerance())
+        assert [change.latency for change in found.changes] == ["undecided"]
+        assert (found.noisy, found.regressions) == (noisy, ())
+        assert change_row(found.changes[0])[-1] == "undecided (noisy)"
+        assert f"not at rest in {' and '.join(noisy)}, so latencies are not judged" in verdict(found)[0]
+
+
+def test_noise_hides_neither_wrong_answers_nor_failures() -> None:
+    old = replace(report(replace(FLOAT, accuracy=answers("1" * 90 + "0" * 10)), INT8), noisy=True)
+    new = report(replace(FLOAT, accuracy=answers("1" * 80 + "0" * 20)), replace(INT8, status="failed"))
+    found = compare(old, new, "old.json", Tolerance())
+    assert "model.int8.onnx (int8) on ort:cpu, 2 threads, batch 1 failed" in found.regressions[0]
+    assert "top-1 fell by 10.00 pp" in found.regressions[1]
+    assert [line.partition(" ")[0] for line in verdict(found)] == ["Worse", "Worse", "Undecided"]
+
+
+RENAMED = replace(FLOAT, artifact="elsewhere/flowers.onnx")
+CHANGED = {"sha256": "1" * 64}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "pairs"),
+    [
+        ([FLOAT], [RENAMED], {"flowers.onnx": "model.onnx"}),
+        ([FLOAT], [replace(RENAMED, **CHANGED)], {"flowers.onnx": "model.onnx"}),
+        ([FLOAT, RENAMED], [RENAMED, FLOAT], {"flowers.onnx": "", "model.onnx": ""}),
+        # The file that was copied away is the old one, and the new one of its name is another.
+        ([FLOAT], [replace(FLOAT, **CHANGED), RENAMED], {"flowers.onnx": "model.onnx"}),
+        ([FLOAT, INT8], [replace(FLOAT, **CHANGED), replace(INT8, **CHANGED)],
+         {"model.onnx": "", "model.int8.onnx": ""}),
+        ([FLOAT, INT8], [replace(INT8, artifact="b.onnx", **CHANGED), replace(RENAMED, **CHANGED)],
+         {"b.onnx": "model.int8.onnx", "flowers.onnx": "model.onnx"}),
+        # Which of two files this was, nobody knows.
+        ([FLOAT, replace(FLOAT, artifact="a.onnx", sha256="2" * 64)], [replace(RENAMED, **CHANGED)], {}),
+        ([FLOAT], [replace(FLOAT, artifact="run/model.xml", **CHANGED)], {}),
+    ],
+    ids=["renamed", "renamed and changed", "another order", "copied away", "changed", "all", "either", "xml"],
+)  # fmt: skip
+def test_renamed_files_are_found_by_content_then_by_what_they_are(
+    old: list[ArmResult], new: list[ArmResult], pairs: dict[str, str]
+) -> None:
+    if not pairs:
+        with pytest.raises(BadInputError, match="no arm in common"):
+            compare(report(*old), report(*new), "old.json", Tolerance(), force=True)
+        return
+    found = compare(report(*old), report(*new), "old.json", Tolerance(), force=True)
+    assert {change.artifact: change.old_artifact for change in found.changes} == pairs
+    told = {row[0] for row in map(change_row, found.changes)}
+    assert told == {name + (f" (was {was})" if was else "") for name, was in pairs.items()}
+
+
+def test_figures_that_round_to_zero_have_no_sign() -> None:
+    old = report(replace(timed(FLOAT, 8), accuracy=answers("1" * 100)))
+    row = change_row(compare(old, old, "old.json", Tolerance()).changes[0])
+    assert row[-2] == "0.00 pp"
+    assert "-0.0" not in " ".join(row)
+    assert row[6].startswith("0.0% [")
 
 
 def test_interval_of_a_ratio_holds_the_truth_about_as_often_as_it_says() -> None:
@@ -129,7 +199,22 @@ def test_files_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert run(["bench", str(new), "--compare", str(unlike), "--force"]) == ExitCode.BAD_INPUT
     assert "no arm in common" in capsys.readouterr().err
     assert run(["bench", str(new), "--compare", str(unlike)]) == ExitCode.BAD_INPUT
-    assert "cannot be compared" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "cannot be compared" in shown.err
+    assert "9.00 [8.95, 9.05]" in shown.out
+    files.write_json(new, replace(report(timed(FLOAT, 9)), noisy=True))
+    assert run(["bench", str(new), "--compare", str(old), "--out", str(tmp_path / "out")]) == ExitCode.UNDECIDED
+    shown = capsys.readouterr()
+    assert "undecided (noisy)" in shown.out
+    assert shown.out.rstrip().endswith("bench.html")
+    assert read_report(tmp_path / "out" / "bench.json").comparison
+
+
+def test_files_of_before_there_were_quotas_still_open(tmp_path: Path) -> None:
+    document = json.loads(files.to_json(report(FLOAT)))
+    del document["environment"]["quota_cores"]
+    (tmp_path / "old.json").write_text(json.dumps(document), encoding="utf-8")
+    assert read_report(tmp_path / "old.json").environment.quota_cores is None
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"schema": "edgetl.bench/2"}', "\x00\xff"])

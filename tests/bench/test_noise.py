@@ -29,7 +29,7 @@ def test_work_of_others_is_seen() -> None:
 
 def test_work_of_a_child_is_ours_even_after_it_ended() -> None:
     before = own_seconds()
-    subprocess.run([sys.executable, "-c", SPIN.format(seconds=0.5)], check=True)
+    subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
     after = own_seconds()
     assert 0.2 < after - before < 2
 
@@ -38,6 +38,12 @@ def test_reasons_are_told() -> None:
     assert reasons(QUIET) == []
     assert "0.40 of its cores to other machines" in reasons(replace(QUIET, steal_cores=0.4))[0]
     assert "against heat 3 times" in reasons(replace(QUIET, throttled=3))[0]
+    limited = replace(QUIET, others_cores=1.0, quota_waits=9, quota_waited_s=4.04)
+    assert reasons(limited) == [
+        "the container's CPU quota was used up 9 times, and its threads waited 4.0 s: measure with fewer "
+        "--threads, or a larger quota"
+    ]
+    assert reasons(replace(QUIET, others_cores=1.4, quota_waits=0, quota_waited_s=0.0), spare_cores=1.5) == []
     busy = replace(QUIET, others_cores=1.0, busiest=("make (99% of a core)",))
     assert reasons(busy) == ["other programs kept 1.00 cores busy: make (99% of a core)"]
 

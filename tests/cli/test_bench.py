@@ -27,8 +27,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setattr(turns, "THROUGHPUT_S", 0.05)
+    # Where benchmarks of loose files are written.
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
 
 
 def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
@@ -45,6 +47,7 @@ def test_run_folder_for_people_and_as_files(
 ) -> None:
     words = ["bench", str(folder / "run"), "--data", str(folder / "colours"), "--device", "ort:cpu", *QUICK]
     assert run([*words, "--out", str(tmp_path / "out")]) == ExitCode.DONE
+    assert not list((folder / "run").glob("bench-*"))
     shown = capsys.readouterr()
     rows = [line.split() for line in shown.out.splitlines() if line.startswith("model.")]
     assert [row[:5] for row in rows] == [
@@ -53,14 +56,14 @@ def test_run_folder_for_people_and_as_files(
     ]
     assert "Fastest: model." in shown.out
     assert "times as fast on ort:cpu" in shown.out
-    assert "written:" in shown.err
+    assert shown.out.splitlines()[-1].startswith(f"Written: {tmp_path / 'out' / 'bench.json'}")
     written = json.loads((tmp_path / "out" / "bench.json").read_bytes())
     assert [arm["status"] for arm in written["arms"]] == ["ok", "ok"]
     assert written["arms"][1]["accuracy"]["agreement"] == 1.0
     assert (tmp_path / "out" / "bench.md").read_text(encoding="utf-8").startswith("# Benchmark")
 
 
-def test_json_is_one_document_and_writes_no_file(
+def test_json_is_one_document_and_names_the_folder_that_was_written(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -68,7 +71,11 @@ def test_json_is_one_document_and_writes_no_file(
     assert run([*words, "--batch", "2", "--limit", "4", "--data", str(folder / "colours")]) == ExitCode.DONE
     found = document(capsys)
     assert (found["schema"], found["data"]["n"], found["arms"][0]["batch"]) == ("edgetl.bench/1", 4, 2)
-    assert list(tmp_path.iterdir()) == []
+    # A file that is in no run's folder: the current folder is the one that a person looks into.
+    assert (found["out"], [path.name for path in tmp_path.iterdir()]) == ("bench-1", ["bench-1"])
+    assert {path.name for path in (tmp_path / "bench-1").iterdir()} >= {"bench.json", "bench.md"}
+    written = json.loads((tmp_path / "bench-1" / "bench.json").read_bytes())
+    assert written == {key: value for key, value in found.items() if key != "out"}
 
 
 def test_device_that_is_not_here_exits_with_3(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from toolchain import recipes
 from toolchain.cli import run
+from toolchain.cli.finetune import _next
 
 
 def _typed(*words: object) -> int:
@@ -136,3 +137,17 @@ def test_other_things_are_rejected(
     # Pictures of the classes themselves are no other things.
     assert _typed(two, *arguments, "--outliers", two / "cat", "--out", tmp_path / "other") == 2
     assert "one of the photographs of the classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model", "int8_first"), [("mobilenet_v2", True), ("resnet18", True), ("mobilenet_v3_small", False),
+                              ("mobilenet_v3_large", False), ("somebody_elses", True)]
+)  # fmt: skip
+def test_what_comes_next_is_int8_only_where_it_can_pay(model: str, int8_first: bool) -> None:
+    first, *more = _next(model, Path("my run"))
+    assert first.startswith("Next: edgetl export 'my run'")
+    assert first.endswith(" --int8") == int8_first
+    assert bool(more) == (not int8_first)
+    for line in more:
+        assert f"int8 is no gain for {model}, except perhaps on openvino:CPU" in line
+        assert "edgetl export 'my run' --int8 --qat --target openvino:CPU" in line

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.bench import checkup, packages
+from toolchain.bench import checkup, machine, packages
 from toolchain.cli import COMMANDS, run
 from toolchain.cli.doctor import command
 from toolchain.errors import ExitCode
+from toolchain.processor import cpu_quota
 from toolchain.runtimes.devices import KNOWN
 
 
@@ -34,6 +35,7 @@ def test_this_machine_runs_edgetl(
     assert found["disk_free_mb"] > 0
     assert found["torch_pairing"]["status"] in {"works", "not installed"}
     assert "int8" in found["int8"]
+    assert found["environment"]["quota_cores"] == cpu_quota()
     assert devices[found["fastest"]["device"]]["available"]
 
 
@@ -42,10 +44,12 @@ def test_text_for_people(
 ) -> None:
     monkeypatch.setenv("EDGETL_DATA", str(tmp_path / "[bold]not yet"))
     monkeypatch.setattr(checkup, "check_pairing", lambda: checkup.Pairing("broken", "[red]other versions"))
+    monkeypatch.setattr(machine, "cpu_quota", lambda: 0.5)
     assert run(["doctor"]) == ExitCode.DONE
     shown = capsys.readouterr().out
     for text in (
         "ort:cpu",
+        "0.5 cores, a limit of the container",
         "edgetl data fetch pets",
         "[bold]not yet",
         "[red]other versions",

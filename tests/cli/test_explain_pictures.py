@@ -50,6 +50,8 @@ def test_ideal_writes_pictures_and_a_page_and_tells_the_numbers(
         assert len(one["loss"]) == len(one["logit"]) == 6
         assert read(Path("explain/ideal-1") / one["file"]).shape == (64, 64, 3)
         assert 0 <= one["shifted_jpeg75"] <= 1
+    # Each picture and film once: the sheet, which shows them all again, is a file beside the page.
+    assert Path("explain/ideal-1/index.html").read_text(encoding="utf-8").count("<img") == 4
     sheet = read(Path("explain/ideal-1/sheet.png"))
     assert np.array_equal(sheet[:, :64], read(Path("explain/ideal-1/cat.png")))
     assert np.array_equal(sheet[:, 72:], read(Path("explain/ideal-1/fish.png")))

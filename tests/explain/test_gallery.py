@@ -9,8 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from browser import browse, in_browser
 
 from toolchain.errors import BadInputError
+from toolchain.explain.attack_page import POINT_COLUMNS
 from toolchain.explain.gallery import Animation, Page, Picture, Section, Table, new_folder, stems, write
 from toolchain.preprocess import Image, read
 
@@ -107,3 +109,28 @@ def test_without_the_extra_report_the_pictures_are_written_alone(
     monkeypatch.setattr("toolchain.explain.gallery.NEEDS", ("no_such_library",))
     assert write(tmp_path, _page(pictures=[Picture("cat", _noise())])) == ["cat.png"]
     assert cv2.imread(str(tmp_path / "cat.png")) is not None
+
+
+def test_pictures_beside_the_page_are_written_and_not_shown(tmp_path: Path) -> None:
+    page = Page("Title", ["What was found."], [Section("Part", pictures=[Picture("one", _noise())])], {},
+                [Picture("sheet", _noise(1))])  # fmt: skip
+    assert write(tmp_path, page) == ["one.png", "sheet.png", "index.html"]
+    assert np.array_equal(read(tmp_path / "sheet.png"), _noise(1))
+    assert (tmp_path / "index.html").read_text(encoding="utf-8").count("<img") == 1
+
+
+@in_browser
+def test_no_column_is_hidden_on_a_screen_of_1280_pixels(tmp_path: Path) -> None:
+    """The widest table that there is: networks under attack, at several budgets."""
+    rows = [
+        (f"a-run-with-a-name/{file} on {device}", "16", "1,000", "0.987", "1,000", "0.987", "0.987", "0.987")
+        for file in ("model.onnx", "model.int8.openvino.onnx")
+        for device in ("ort:cpu", "openvino:CPU")
+    ]
+    write(tmp_path, _page(table=Table(POINT_COLUMNS, rows)))
+    script = """
+    const wide = [...document.querySelectorAll(".scroll")].filter(one => one.scrollWidth > one.clientWidth);
+    document.body.dataset.told = `${wide.length} of ${document.querySelectorAll(".scroll").length}`;
+    """
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert 'data-told="0 of 1"' in browse(html, tmp_path, script, "--window-size=1280,900")

@@ -4,7 +4,7 @@ import pytest
 
 from toolchain.errors import BadInputError
 from toolchain.runtimes import devices
-from toolchain.runtimes.devices import KNOWN, cores, cpu_name, discover, expand, parse_device, probe
+from toolchain.runtimes.devices import KNOWN, canonical, cores, cpu_name, discover, expand, parse_device, probe
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,31 @@ from toolchain.runtimes.devices import KNOWN, cores, cpu_name, discover, expand,
 )
 def test_names_are_split_into_runtime_and_target(name: str, parts: tuple[str, str]) -> None:
     assert parse_device(name) == parts
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("openvino:cpu", "openvino:CPU"),
+        ("OpenVINO:Cpu", "openvino:CPU"),
+        ("openvino:gpu.1", "openvino:GPU.1"),
+        ("openvino:hetero:gpu,cpu", "openvino:HETERO:GPU,CPU"),
+        ("ORT:CPU", "ort:cpu"),
+        (" ort:TensorRT", "ort:tensorrt"),
+        ("Torch:CUDA:1", "torch:cuda:1"),
+        ("torch:CPU+BF16+Compile", "torch:cpu+bf16+compile"),
+    ],
+)
+def test_small_letters_and_capitals_are_the_same(name: str, written: str) -> None:
+    assert canonical(name) == written
+    assert expand([name, written]) == [written]
+    assert parse_device(name) == parse_device(written)
+
+
+def test_every_device_is_found_in_small_letters() -> None:
+    assert [canonical(name.lower()) for name in KNOWN] == list(KNOWN)
+    assert expand(["ALL"]) == list(KNOWN)
+    assert probe("openvino:cpu").available
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,10 @@ def test_unknown_devices_are_refused(name: str) -> None:
         choose_device(name, Silent())
 
 
+def test_small_letters_and_capitals_are_the_same(tmp_path: Path) -> None:
+    assert choose_device("CPU", Silent()).type == "cpu"
+
+
 def test_a_device_that_is_not_there_is_missing() -> None:
     with pytest.raises(MissingError):
         choose_device("cuda:99", Silent())

@@ -20,18 +20,22 @@ from numpy.typing import NDArray
 from toolchain.card import Reject
 from toolchain.datasets import Photograph
 from toolchain.preprocess import Preprocess
-from toolchain.runs import DataRecord, ModelRecord, Rejection, Run
+from toolchain.runs import DataRecord, Metrics, ModelRecord, Rejection, Run
 from toolchain.training.metrics import measure
 from toolchain.training.report import (
     Answers,
     bins_of,
     confused_pairs,
     duration,
+    misclassified,
+    number,
     per_class,
+    percent,
     thumbnail,
-    worst,
+    uncertain,
     write_report,
 )
+from toolchain.training.report_plots import curves
 
 EPOCHS = [
     {
@@ -151,7 +155,7 @@ def written(folder: Path, run: Run, answers: Answers, epochs: Sequence[dict[str,
 
 
 def simple(folder: Path, classes: Sequence[str] = ("cat", "dog", "fish"), **names: Sequence[str]) -> Answers:
-    """Five photographs: cats called cat, cat and dog, a dog called dog, a fish called cat."""
+    """Five photographs: cats answered cat, cat and dog, a dog answered dog, a fish answered cat."""
     labels = (0, 0, 0, 1, 2)
     return Answers(photographs(folder, labels, **names), probabilities_of(labels, (0, 0, 1, 1, 0), len(classes)))
 
@@ -195,7 +199,8 @@ def test_headline_and_results(tmp_path: Path) -> None:
     )
     text = written(tmp_path, run, answers, EPOCHS).text
     # Wilson's interval of 3 of 5, by hand: (0.6 + z^2/10 ± z sqrt(0.24/5 + z^2/100)) / (1 + z^2/5), z = 1.96.
-    assert "Of 5 test photographs in 3 classes, 60.0 % were named right (95 % interval 23.1 % to 88.2 %)" in text
+    assert "Of 5 test photographs in 3 classes, 60.0 % were classified correctly" in text
+    assert "(95 % interval 23.1 % to 88.2 %)" in text
     assert "55.6 % as the mean over classes" in text  # (2/3 + 1 + 0) / 3
     assert "The fine-tuned network of epoch 2 of 3 was kept. The run took 1 min 23 s." in text
     assert re.search(r"test linear probe\s*12.5 %", re.sub(r"(?<=test)", " ", text))
@@ -205,14 +210,14 @@ def test_headline_and_results(tmp_path: Path) -> None:
 
 def test_confused_pairs_are_counted() -> None:
     confusion = np.array([[5, 2, 0], [3, 1, 2], [0, 0, 9]])
-    found = [(pair.true, pair.called, pair.count, pair.total) for pair in confused_pairs(confusion)]
+    found = [(pair.true, pair.predicted, pair.count, pair.total) for pair in confused_pairs(confusion)]
     assert found == [(1, 0, 3, 6), (1, 2, 2, 6), (0, 1, 2, 7)]
 
 
 def test_classes_are_rated_and_one_without_photographs_is_last() -> None:
     bad, good, absent = per_class(np.array([[9, 1, 0], [2, 2, 0], [0, 0, 0]]))
     assert (bad.label, bad.n, bad.top1, bad.commonly, bad.mistaken) == (1, 4, 0.5, 0, 2)
-    assert (bad.called, bad.precision) == (3, 2 / 3)
+    assert (bad.predicted, bad.precision) == (3, 2 / 3)
     assert (good.label, good.top1, good.commonly) == (0, 0.9, 1)
     assert (absent.label, absent.n, absent.top1, absent.top1_ci95, absent.precision) == (2, 0, None, None, None)
 
@@ -227,15 +232,16 @@ def test_bins_of_reliability_are_counted(tmp_path: Path) -> None:
     assert np.isnan(bins.accuracy[0])
 
 
-def test_worst_photographs_come_first_and_are_24_at_most(tmp_path: Path) -> None:
-    own = (np.random.default_rng(0).permutation(30) + 0.5) / 30
+def test_misclassified_photographs_come_first_and_are_24_at_most(tmp_path: Path) -> None:
+    own = (np.random.default_rng(0).permutation(30) + 0.5) / 62
     labels = [index % 2 for index in range(30)]
     rows = np.array(
         [(p, 1 - p) if label == 0 else (1 - p, p) for p, label in zip(own, labels, strict=True)], np.float32
     )
     answers = Answers(photographs(tmp_path, labels), rows)
     expected = sorted(range(30), key=lambda place: own[place])[:24]
-    assert worst(answers) == expected
+    assert misclassified(answers) == expected
+    assert uncertain(answers) == []
     images = written(tmp_path, run_of(("cat", "dog"), answers), answers).images()
     greys = []
     for image in images:
@@ -246,27 +252,63 @@ def test_worst_photographs_come_first_and_are_24_at_most(tmp_path: Path) -> None
     assert greys == expected
     assert (
         images[0]["alt"]
-        == f"Photograph of class {('cat', 'dog')[labels[expected[0]]]}, called "
+        == f"Photograph of class {('cat', 'dog')[labels[expected[0]]]}, predicted "
         + (("cat", "dog")[1 - labels[expected[0]]])
     )
 
 
+def test_photographs_that_are_right_are_not_among_the_misclassified(tmp_path: Path) -> None:
+    """One of ten is wrong; of those that are right, the least certain stand under a heading of their own."""
+    own = np.array([0.2, 0.55, 0.95, 0.6, 0.65, 0.7, 0.99, 0.75, 0.8, 0.85], np.float32)
+    answers = Answers(photographs(tmp_path, [0] * 10), np.stack([own, 1 - own], axis=1))
+    assert misclassified(answers) == [0]
+    assert uncertain(answers) == [1, 3, 4, 5, 7, 8]
+    page = written(tmp_path, run_of(("cat", "dog"), answers), answers)
+    wrong, right = page.source.split('id="misclassified"')[1].split('id="uncertain"')
+    assert (wrong.count("<img"), right.count("<img")) == (1, 6)
+    assert "Correct, and least certain" in page.text
+    for word in ("Worst", "Called", "named wrong", "believed"):
+        assert word not in page.text
+    sure = Answers(answers.photos[:2], np.array([[0.96, 0.04], [0.97, 0.03]], np.float32))
+    page = written(tmp_path, run_of(("cat", "dog"), sure), sure)
+    assert "Correct, and least certain" not in page.text
+    assert page.images() == []
+
+
+def test_figures_that_round_to_zero_have_no_sign(tmp_path: Path) -> None:
+    """The NLL of a network that is sure and right is -0.0."""
+    assert (number(-0.0), number(-0.0004), percent(-0.0), percent(-0.00001)) == (
+        "0.000",
+        "0.000",
+        *("0.0\u00a0%",) * 2,
+    )
+
+
+def test_accuracy_ends_at_one() -> None:
+    probe = Metrics(9, 1.0, 1.0, 1.0, nll=0.0, ece=0.0, ece_uncalibrated=0.0, confusion=[])
+    epochs = [{"epoch": 1, "val_top1": 0.99, "val_per_class_top1": 1.0}, {"epoch": 2, "val_top1": 1.0}]
+    (accuracy,) = (svg for svg in curves(epochs, probe, 2) if "Accuracy on validation" in svg)
+    shares = [float(value) for value in re.findall(r">([\d.]+)\s%<", accuracy)]
+    assert shares
+    assert max(shares) == 100
+
+
 def test_names_of_users_stay_text(tmp_path: Path) -> None:
     classes = ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', '{{ 7 * 7 }} $x^2$ ]]> id="a" <!--')
-    answers = simple(tmp_path, classes, names=["</li><script>alert(2)</script>.jpg", *"abcd"])
+    answers = simple(tmp_path, classes, names=[*"ab", "</li><script>alert(2)</script>.jpg", *"cd"])
     page = written(tmp_path, run_of(classes, answers), answers, EPOCHS)
     assert sum(tag == "script" for tag, _ in page.elements) == 1
     assert not page.values("onerror")
-    assert len(page.images()) == 5
+    assert len(page.images()) == 2
     for name in (*classes, "</li><script>alert(2)</script>.jpg"):
         assert name in page.text
     alts = {image["alt"] for image in page.images()}
-    assert f"Photograph of class {classes[2]}, called {classes[0]}" in alts
+    assert f"Photograph of class {classes[2]}, predicted {classes[0]}" in alts
 
 
 def test_names_in_any_script_and_of_any_length(tmp_path: Path) -> None:
     classes = ("猫と犬", "كلب", "κ\x01ύων" + "ν" * 60)
-    answers = simple(tmp_path, classes, names=["caf\udce9.jpg", *"abcd"])  # a name that is not valid UTF-8
+    answers = simple(tmp_path, classes, names=[*"ab", "caf\udce9.jpg", *"cd"])  # a name that is not valid UTF-8
     page = written(tmp_path, run_of(classes, answers), answers, EPOCHS)
     matrix = re.findall(r"<svg[^>]*confusion-title.*?</svg>", page.source, re.DOTALL)[0]
     assert matrix.count(">猫と犬<") == matrix.count(">كلب<") == 2
@@ -307,15 +349,15 @@ def test_few_and_many_classes(tmp_path: Path, classes: int, named: bool) -> None
 
 def test_no_mistakes(tmp_path: Path) -> None:
     answers = Answers(photographs(tmp_path, (0, 1)), np.eye(2, dtype=np.float32) * 0.98 + 0.01)
-    assert "No photograph was named wrong." in written(tmp_path, run_of(("cat", "dog"), answers), answers).text
+    assert "No photograph was misclassified." in written(tmp_path, run_of(("cat", "dog"), answers), answers).text
 
 
 def test_photograph_that_vanished_is_only_named(tmp_path: Path) -> None:
-    answers = simple(tmp_path, names=["gone.jpg", "broken.jpg", *"abc"])
-    answers.photos[0].path.unlink()
-    answers.photos[1].path.write_bytes(b"no picture")
+    answers = simple(tmp_path, names=[*"ab", "gone.jpg", "c", "broken.jpg"])
+    answers.photos[2].path.unlink()
+    answers.photos[4].path.write_bytes(b"no picture")
     page = written(tmp_path, run_of(("cat", "dog", "fish"), answers), answers, EPOCHS)
-    assert len(page.images()) == 3
+    assert page.images() == []
     assert page.text.count("not readable any more") == 2
     assert "gone.jpg" in page.text
 

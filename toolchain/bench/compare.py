@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
 from toolchain.bench.machine import Environment
+from toolchain.bench.pairing import Foreseen, Identity, identity_of, pair
+from toolchain.bench.report import JSON_FILE
 from toolchain.bench.results import ArmResult, Change, Comparison, Data, Report, Verdict
 from toolchain.bench.statistics import Z95, Latency
 from toolchain.errors import BadInputError
-
-Key = tuple[str, str, str, int, int]
+from toolchain.figures import percent
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Tolerance:
 
 
 def read_report(path: Path) -> Report:
-    """Read a `bench.json`. Raises BadInputError, naming the field, when it is none."""
+    """Read a `bench.json`, or that in a folder. Raises BadInputError, naming the field, when it is none."""
+    if path.is_dir():
+        path = _in_folder(path)
     try:
         return msgspec.json.decode(path.read_bytes(), type=Report)
     except OSError as error:
@@ -37,21 +40,35 @@ def read_report(path: Path) -> Report:
         ) from None
 
 
+def _in_folder(folder: Path) -> Path:
+    if not (folder / JSON_FILE).is_file():
+        written = sorted(folder.glob(f"*/{JSON_FILE}"), key=lambda path: path.stat().st_mtime)
+        hint = f"Name the one that is meant; the newest: {written[-1]}" if written else f"Name a {JSON_FILE}."
+        raise BadInputError(f"{folder} holds no {JSON_FILE}", hint)
+    return folder / JSON_FILE
+
+
 def compare(old: Report, new: Report, old_path: str, tolerance: Tolerance, *, force: bool = False) -> Comparison:
-    """Compare arm with arm. Raises BadInputError with all that differs unless the runs are alike, or `force`."""
+    """Compare arm with arm. Raises BadInputError with all that differs unless the runs are alike, or `force`.
+
+    Latencies of a run that was noisy are shown and not judged.
+    """
     differences = differences_of(old, new)
     if differences and not force:
         raise refusal(old_path, differences)
-    before = {key_of(arm): arm for arm in old.arms if arm.status == "ok"}
+    before, now = _running(old), [arm for arm in new.arms if arm.status != "unavailable"]
+    paired = pair([identity_of(arm) for arm in before], [identity_of(arm) for arm in now])
     same_photographs = old.data is not None and old.data == new.data
-    changes = [
-        _change(before[key_of(arm)], arm, tolerance, same_photographs)
-        for arm in new.arms
-        if arm.status == "ok" and key_of(arm) in before
-    ]
+    noisy = tuple(name for name, report in ((old_path, old), ("this run", new)) if report.noisy)
+    changes, lost = [], []
+    for place, other in paired.both:
+        if now[other].status == "ok":
+            change = _change(before[place], now[other], tolerance, same_photographs)
+            changes.append(replace(change, latency="undecided") if noisy else change)
+        else:
+            lost.append(f"{identity_of(now[other])} {now[other].status}: {now[other].reason}")
     if not changes:
-        raise BadInputError(f"{old_path} and this run have no arm in common", "Measure the same artifacts.")
-    lost = [f"{_name(arm)} {arm.status}: {arm.reason}" for arm in _lost(before, new.arms)]
+        raise nothing_in_common(old_path)
     regressions = [line for change in changes for line in _regressions(change)]
     return Comparison(
         old=old_path,
@@ -60,14 +77,18 @@ def compare(old: Report, new: Report, old_path: str, tolerance: Tolerance, *, fo
         differences=tuple(differences),
         changes=tuple(changes),
         regressions=(*lost, *regressions),
+        noisy=noisy,
     )
+
+
+HOW_TO_COMPARE = "Measure both alike, or pass --force to compare them all the same."
 
 
 def refusal(old_path: str, differences: Sequence[str]) -> BadInputError:
     """The error that lists why two runs are not compared."""
     return BadInputError(
         f"{old_path} cannot be compared with this run: {'; '.join(differences)}",
-        "Measure both alike, or pass --force to compare them all the same.",
+        HOW_TO_COMPARE,
     )
 
 
@@ -75,21 +96,41 @@ def differences_of(old: Report, new: Report) -> list[str]:
     """In what two runs differ so that their figures mean different things; empty when they may be compared."""
     found = machine_differences(old.environment, new.environment)
     found += _data_differences(old.data, new.data)
-    before = {key_of(arm) for arm in old.arms if arm.status == "ok"}
-    now = {key_of(arm) for arm in new.arms if arm.status == "ok"}
-    failed = {key_of(arm) for arm in new.arms if arm.status == "failed"}
-    for which, keys in (("old", before - now - failed), ("new", now - before)):
-        found += [f"only in the {which} run: {_describe(key)}" for key in sorted(keys)]
-    return found
+    now = [arm for arm in new.arms if arm.status != "unavailable"]
+    running = {place for place, arm in enumerate(now) if arm.status == "ok"}
+    return found + _arm_differences(old, [identity_of(arm) for arm in now], running)
+
+
+def refuse_early(old: Report, old_path: str, coming: Foreseen, *, force: bool) -> None:
+    """What can be known before anything is measured: raise BadInputError as `compare` would afterwards."""
+    data = None
+    if coming.chosen is not None:
+        chosen = coming.chosen
+        data = Data(chosen.data, chosen.split, chosen.split_sha256, n=len(chosen.photographs), skipped=0)
+    # Which photographs are unreadable turns out later.
+    before = old.data and replace(old.data, n=old.data.n + old.data.skipped, skipped=0)
+    differences = machine_differences(old.environment, coming.environment) + _data_differences(before, data)
+    differences += _arm_differences(old, coming.arms, coming.certain)
+    if differences and not force:
+        raise refusal(old_path, differences)
+    if not pair([identity_of(arm) for arm in _running(old)], coming.arms).both:
+        raise nothing_in_common(old_path)
+
+
+def nothing_in_common(old_path: str) -> BadInputError:
+    return BadInputError(
+        f"{old_path} and this run have no arm in common", "Measure the same artifacts on the same devices."
+    )
 
 
 def machine_differences(old: Environment, new: Environment) -> list[str]:
     """In what two machines differ. Other versions of the software are a change that may be measured."""
     found = []
-    for name in ("cpu", "architecture", "flags", "cores", "threads", "governor"):
+    for name in ("cpu", "architecture", "flags", "cores", "threads", "quota_cores", "governor"):
         before, now = getattr(old, name), getattr(new, name)
         if before != now:
-            found.append(f"{name}: {_show(before)} before, {_show(now)} now")
+            nothing = "none" if name == "quota_cores" else "unknown"
+            found.append(f"{name}: {_show(before, nothing)} before, {_show(now, nothing)} now")
     return found
 
 
@@ -101,11 +142,6 @@ def version_changes(old: Environment, new: Environment) -> list[str]:
         for name in names
         if old.versions.get(name) != new.versions.get(name)
     ]
-
-
-def key_of(arm: ArmResult) -> Key:
-    """What makes two arms the same: the file's name, and how it was run. Its content may have changed."""
-    return (Path(arm.artifact).name, arm.precision, arm.device, arm.threads, arm.batch)
 
 
 def ratio_ci95(old: Latency, new: Latency) -> tuple[float, float]:
@@ -158,6 +194,7 @@ def _change(old: ArmResult, new: ArmResult, tolerance: Tolerance, same_photograp
         drop_pp=drop,
         drop_pp_ci95=drop_interval,
         accuracy_lost=is_lost,
+        old_artifact="" if Path(old.artifact).name == Path(new.artifact).name else Path(old.artifact).name,
     )
 
 
@@ -170,17 +207,27 @@ def _verdict(ratio: float, interval: tuple[float, float], limit: float) -> Verdi
 
 
 def _regressions(change: Change) -> list[str]:
-    name = f"{change.artifact} on {change.device}, {change.threads} threads, batch {change.batch}"
+    threads = f"{change.threads} thread{'s' if change.threads > 1 else ''}"
+    name = f"{change.artifact} on {change.device}, {threads}, batch {change.batch}"
     found = []
     if change.latency == "slower":
-        found.append(f"{name}: {change.old_p50_ms:.2f} → {change.new_p50_ms:.2f} ms, {change.ratio - 1:+.1%}")
+        gain = percent(change.ratio - 1, 1, plus=True)
+        found.append(f"{name}: {change.old_p50_ms:.2f} → {change.new_p50_ms:.2f} ms, {gain}")
     if change.accuracy_lost:
         found.append(f"{name}: top-1 fell by {change.drop_pp:.2f} pp")
     return found
 
 
-def _lost(before: dict[Key, ArmResult], arms: Sequence[ArmResult]) -> list[ArmResult]:
-    return [arm for arm in arms if arm.status == "failed" and key_of(arm) in before]
+def _running(report: Report) -> list[ArmResult]:
+    return [arm for arm in report.arms if arm.status == "ok"]
+
+
+def _arm_differences(old: Report, arms: Sequence[Identity], running: Collection[int]) -> list[str]:
+    """Arms without a counterpart; of the new `arms`, those at the places `running`."""
+    before = [identity_of(arm) for arm in _running(old)]
+    paired = pair(before, arms)
+    only_old = [f"only in the old run: {before[place]}" for place in paired.only_old]
+    return only_old + [f"only in the new run: {arms[place]}" for place in paired.only_new if place in running]
 
 
 def _data_differences(old: Data | None, new: Data | None) -> list[str]:
@@ -196,16 +243,7 @@ def _data_differences(old: Data | None, new: Data | None) -> list[str]:
     ]
 
 
-def _name(arm: ArmResult) -> str:
-    return _describe(key_of(arm))
-
-
-def _describe(key: Key) -> str:
-    artifact, precision, device, threads, batch = key
-    return f"{artifact} ({precision}) on {device}, {threads} threads, batch {batch}"
-
-
-def _show(value: object) -> str:
+def _show(value: object, nothing: str = "unknown") -> str:
     if isinstance(value, tuple):
         return ", ".join(str(one) for one in value) or "none"
-    return "unknown" if value is None else str(value)
+    return nothing if value is None else str(value)

@@ -11,7 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from toolchain._version import __version__
-from toolchain.runtimes.devices import cores, cpu_name
+from toolchain.processor import allowed_cores, cores, cpu_quota
+from toolchain.runtimes.devices import cpu_name
 
 FLAGS = (
     "avx2",
@@ -66,7 +67,7 @@ class LoadBefore:
 @dataclass(frozen=True)
 class Environment:
     """A machine and its software. `threads` are hardware threads that this process may use; `flags` those of FLAGS
-    that the processor has."""
+    that the processor has; `quota_cores` the time that a container lets it use, in cores (null: all there is)."""
 
     cpu: str
     architecture: str
@@ -78,6 +79,7 @@ class Environment:
     os: str
     versions: dict[str, str]
     load_before: LoadBefore
+    quota_cores: float | None = None
 
 
 def describe() -> Environment:
@@ -89,7 +91,7 @@ def describe() -> Environment:
         cpu=cpu_name(),
         architecture=platform.machine(),
         flags=cpu_flags(),
-        cores=min(psutil.cpu_count(logical=False) or cores(), cores()),
+        cores=min(psutil.cpu_count(logical=False) or allowed_cores(), allowed_cores()),
         threads=cores(),
         memory_mb=round(memory.total / 1e6, 1),
         governor=governor(),
@@ -99,6 +101,7 @@ def describe() -> Environment:
             busy=psutil.cpu_percent(interval=BUSY_SAMPLE_S) / 100,
             average_1min=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         ),
+        quota_cores=cpu_quota(),
     )
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 
+from toolchain.processor import allowed_cores, cpu_quota, throttling
+
 NOISY_CORES = 0.15
 """Cores that others kept busy, on average, from which on a measurement is to be doubted."""
 
@@ -21,7 +23,8 @@ class LoadDuring:
     """The machine while it measured. `others_cores`: cores that other programs kept busy, on average; `steal_cores`
     those that another machine on the same host took; `busiest`: the programs that used most. `temperature_c`: the
     hottest sensor at the end; `throttled`: how often the processor slowed itself down against heat; both null where
-    the system does not tell."""
+    the system does not tell. `quota_waits`: how often the quota of the container was used up, so that all of its
+    threads had to wait, and `quota_waited_s` for how long (threads added up); null where there is no quota."""
 
     seconds: float
     others_cores: float
@@ -29,6 +32,8 @@ class LoadDuring:
     busiest: tuple[str, ...]
     temperature_c: float | None
     throttled: int | None
+    quota_waits: int | None = None
+    quota_waited_s: float | None = None
 
 
 class Watch:
@@ -39,6 +44,7 @@ class Watch:
         self._cpu = _cpu_seconds()
         self._own = own_seconds()
         self._throttled = _throttle_count()
+        self._quota = throttling()
         self._processes = _by_process()
 
     def look(self) -> LoadDuring:
@@ -47,6 +53,8 @@ class Watch:
         busy, steal = (now - before for now, before in zip(_cpu_seconds(), self._cpu, strict=True))
         own = own_seconds() - self._own
         throttled = _throttle_count()
+        quota = throttling()
+        waited = quota if quota is None or self._quota is None else quota.since(self._quota)
         return LoadDuring(
             seconds=round(seconds, 3),
             others_cores=round(max(busy - own, 0.0) / seconds, 3),
@@ -54,6 +62,8 @@ class Watch:
             busiest=self._busiest(seconds),
             temperature_c=_temperature(),
             throttled=None if throttled is None or self._throttled is None else throttled - self._throttled,
+            quota_waits=None if waited is None else waited.times,
+            quota_waited_s=None if waited is None else round(waited.seconds, 3),
         )
 
     def _busiest(self, seconds: float) -> tuple[str, ...]:
@@ -65,10 +75,18 @@ class Watch:
         return tuple(f"{name} ({share:.0%} of a core)" for name, share in ranked[:3] if share > HOT_SHARE)
 
 
-def reasons(load: LoadDuring) -> list[str]:
-    """Why what was measured meanwhile is to be doubted; empty on a quiet machine."""
+def reasons(load: LoadDuring, spare_cores: float = 0.0) -> list[str]:
+    """Why what was measured meanwhile is to be doubted; empty on a quiet machine.
+
+    `spare_cores` are those that a quota keeps us from using: others may have them.
+    """
     found = []
-    if load.others_cores > NOISY_CORES:
+    if load.quota_waits:
+        found.append(
+            f"the container's CPU quota was used up {load.quota_waits} times, and its threads waited "
+            f"{load.quota_waited_s:.1f} s: measure with fewer --threads, or a larger quota"
+        )
+    elif load.others_cores - spare_cores > NOISY_CORES:
         who = f": {', '.join(load.busiest)}" if load.busiest else ""
         found.append(f"other programs kept {load.others_cores:.2f} cores busy{who}")
     if load.steal_cores > NOISY_CORES:
@@ -76,6 +94,12 @@ def reasons(load: LoadDuring) -> list[str]:
     if load.throttled:
         found.append(f"the processor slowed itself down against heat {load.throttled} times")
     return found
+
+
+def spare_cores() -> float:
+    """Cores that this process could run on, and that a quota keeps it from using."""
+    quota = cpu_quota()
+    return 0.0 if quota is None else max(0.0, allowed_cores() - quota)
 
 
 def _cpu_seconds() -> tuple[float, float]:

@@ -12,6 +12,7 @@ from toolchain._version import __version__
 from toolchain.bench import report as reports
 from toolchain.bench.plots import Point, distributions, pareto
 from toolchain.bench.results import ArmResult, Report
+from toolchain.figures import fixed
 from toolchain.page import write_page
 
 PAGE_FILE = "bench.html"
@@ -41,6 +42,7 @@ def _content(report: Report) -> dict[str, Any]:
         "verdict": reports.verdict(report.comparison) if report.comparison else [],
         "changes": [reports.change_row(one) for one in report.comparison.changes] if report.comparison else [],
         "change_columns": reports.CHANGE_COLUMNS,
+        "text_columns": {"artifact", "device", "verdict"},
         "hashes": {arm.artifact: arm.sha256 for arm in report.arms},
     }
 
@@ -78,7 +80,7 @@ def _milliseconds(value: float | None) -> str:
 
 
 def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.1f}\u00a0%"
+    return "–" if value is None else f"{fixed(100 * value, 1)}\u00a0%"
 
 
 def _rounded(value: float | None) -> str:

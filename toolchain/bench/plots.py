@@ -9,7 +9,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from toolchain.page.svg import FIRST, INK, MUTED, SECOND, STYLE, make_figure, to_svg
+from toolchain.page.svg import FIRST, INK, MUTED, SECOND, STYLE, end_at_one, make_figure, to_svg
 
 LOGARITHMIC = 6.0
 """From this ratio of largest to smallest on, an axis is logarithmic."""
@@ -19,7 +19,7 @@ NAME_LENGTH = 44
 
 @dataclass(frozen=True)
 class Point:
-    """One arm in the plots: milliseconds an image and fractions. `top1` is null where it was not measured.
+    """One arm in the plots: milliseconds per image and fractions. `top1` is null where it was not measured.
 
     `number` stands for it where there is no room for its `name`.
     """
@@ -66,9 +66,10 @@ def pareto(points: Sequence[Point]) -> str:
             )
             where = (point.ms, point.top1)
             axes.annotate(str(point.number), where, xytext=(7, 7), textcoords="offset points", fontsize=13)
-        _latency_axis(axes, [point.ms for point in points], "milliseconds an image")
+        _latency_axis(axes, [point.ms for point in points], "ms per image")
         axes.margins(x=0.12)
-        axes.set_ylabel("top-1")
+        axes.set_ylabel("top-1 accuracy")
+        end_at_one(axes)
         axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol="\u00a0%"))
         return to_svg(figure, "pareto", f"Top-1 against latency of {len(points)} arms")
 
@@ -94,7 +95,7 @@ def distributions(points: Sequence[Point]) -> str:
         axes.set_ylim(-0.7, len(shown) - 0.3)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
-        _latency_axis(axes, [point.quantiles_ms[end] for point in shown for end in (1, 99)], "milliseconds")
+        _latency_axis(axes, [point.quantiles_ms[end] for point in shown for end in (1, 99)], "ms")
         return to_svg(figure, "distributions", f"Latency distributions of {len(shown)} arms")
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolchain import files
+from toolchain.bench.machine import Environment
 from toolchain.bench.results import ArmResult, Change, Comparison, Report
+from toolchain.figures import fixed, percent
 
 JSON_FILE = "bench.json"
 MARKDOWN_FILE = "bench.md"
@@ -129,22 +131,23 @@ CHANGE_COLUMNS = (
 
 def change_row(change: Change) -> tuple[str, ...]:
     """A comparison of one arm, as text under CHANGE_COLUMNS."""
-    low, high = change.ratio_ci95
     verdicts = {
         "same": "within the tolerance",
         "uncertain": "perhaps changed: measure longer (--budget)",
         "slower": "slower",
         "faster": "faster",
+        "undecided": "undecided (noisy)",
     }
-    top1 = "-" if change.drop_pp is None else f"{-change.drop_pp:+.2f} pp"
+    top1 = "-" if change.drop_pp is None else f"{fixed(-change.drop_pp, 2, plus=True)} pp"
+    ratio, low, high = (percent(value - 1, 1, plus=True) for value in (change.ratio, *change.ratio_ci95))
     return (
-        change.artifact,
+        change.artifact + (f" (was {change.old_artifact})" if change.old_artifact else ""),
         change.device,
         str(change.threads),
         str(change.batch),
         f"{change.old_p50_ms:.2f}",
         f"{change.new_p50_ms:.2f}",
-        f"{change.ratio - 1:+.1%} [{low - 1:+.1%}, {high - 1:+.1%}]",
+        f"{ratio} [{low}, {high}]",
         top1,
         verdicts[change.latency] + (", less accurate" if change.accuracy_lost else ""),
     )
@@ -153,8 +156,17 @@ def change_row(change: Change) -> tuple[str, ...]:
 def verdict(comparison: Comparison) -> list[str]:
     """What a comparison came to, in sentences."""
     limits = f"{comparison.tolerance_percent:g} % of latency, {comparison.tolerance_pp:g} pp of top-1"
+    undecided = []
+    if comparison.noisy:
+        who = " and ".join(comparison.noisy)
+        undecided = [
+            f"Undecided (noisy): the machine was not at rest in {who}, so latencies are not judged. "
+            "Measure again on a quiet machine."
+        ]
     if comparison.regressions:
-        return [f"Worse than {comparison.old}: {line}" for line in comparison.regressions]
+        return [f"Worse than {comparison.old}: {line}" for line in comparison.regressions] + undecided
+    if undecided:
+        return undecided
     return [f"Nothing is worse than in {comparison.old} beyond the tolerance ({limits})."]
 
 
@@ -174,6 +186,8 @@ def to_markdown(report: Report) -> str:
         lines += ["", f"| {' | '.join(CHANGE_COLUMNS)} |", f"|{'---|' * len(CHANGE_COLUMNS)}"]
         lines += [f"| {' | '.join(change_row(change))} |" for change in report.comparison.changes]
         lines.append("")
+    if report.not_compared:
+        lines += [f"- **Not compared**: {_oneline(report.not_compared)}", ""]
     if report.data:
         data = report.data
         lines.append(
@@ -186,7 +200,8 @@ def to_markdown(report: Report) -> str:
     lines += [
         f"Machine: {machine.cpu}, {machine.cores} cores, {machine.threads} threads, "
         f"{machine.memory_mb / 1000:.1f} GB, {', '.join(machine.flags) or 'flags unknown'}, "
-        f"governor {machine.governor or 'unknown'}; {machine.load_before.busy:.0%} busy before the run.",
+        f"governor {machine.governor or 'unknown'}{_quota(machine)}; "
+        f"{machine.load_before.busy:.0%} busy before the run.",
         f"Versions: {versions}; {machine.os}.",
         "",
         "Latency is that of single inferences in milliseconds, the interval a bootstrap over rounds; images/s is "
@@ -195,6 +210,10 @@ def to_markdown(report: Report) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _quota(machine: Environment) -> str:
+    return "" if machine.quota_cores is None else f", a CPU quota of {machine.quota_cores:g} cores"
 
 
 def _is_pair(arm: ArmResult, base: ArmResult) -> bool:

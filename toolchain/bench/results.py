@@ -104,14 +104,15 @@ class Settings:
     precision: float | None
 
 
-Verdict = Literal["slower", "faster", "same", "uncertain"]
+Verdict = Literal["slower", "faster", "same", "uncertain", "undecided"]
 
 
 @dataclass(frozen=True)
 class Change:
     """An arm beside the same arm of an older run. `ratio`: new median latency by old one, with its 95 % interval.
 
-    `latency`: slower or faster when the whole interval is beyond the tolerance; uncertain when only the ratio is.
+    `latency`: slower or faster when the whole interval is beyond the tolerance; uncertain when only the ratio is;
+    undecided when one of the runs was noisy. `old_artifact`: its file's name then, where that was another.
     `drop_pp`: top-1 lost, in percentage points, on the same photographs (null when they were others).
     """
 
@@ -129,12 +130,14 @@ class Change:
     drop_pp: float | None
     drop_pp_ci95: tuple[float, float] | None
     accuracy_lost: bool
+    old_artifact: str = ""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """This run beside the `old` one. `differences`: in what the two were unlike, when that was overruled;
-    `regressions`: in words, what became worse beyond the tolerance."""
+    `regressions`: in words, what became worse beyond the tolerance; `noisy`: which of the runs were, so that
+    latencies are not judged."""
 
     old: str
     tolerance_percent: float
@@ -142,6 +145,7 @@ class Comparison:
     differences: tuple[str, ...]
     changes: tuple[Change, ...]
     regressions: tuple[str, ...]
+    noisy: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ class Report:
     """`bench.json`. `data` is null when only latency was measured; `remarks` are what a reader must know.
 
     `noisy`: the machine was not at rest, or arms were restless; the remarks say why. `command` repeats the run,
-    `started` is the time (UTC) at which it began. `during` is what else the machine did meanwhile.
+    `started` is the time (UTC) at which it began. `during` is what else the machine did meanwhile. `not_compared`:
+    why there is no comparison although one was asked for, else empty.
     """
 
     schema: Literal["edgetl.bench/1"]
@@ -163,3 +168,4 @@ class Report:
     settings: Settings | None = None
     during: LoadDuring | None = None
     comparison: Comparison | None = None
+    not_compared: str = ""

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact
 from toolchain.bench import machine
 from toolchain.bench.arm import Arm, data_of, result_of
-from toolchain.bench.inputs import choose, compare_split, draw_photographs, prepare
-from toolchain.bench.noise import Watch, reasons
+from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photographs, prepare
+from toolchain.bench.noise import Watch, reasons, spare_cores
+from toolchain.bench.pairing import Foreseen, planned
 from toolchain.bench.probing import probe_devices
 from toolchain.bench.process import WorkerProcess
 from toolchain.bench.results import BENCH_SCHEMA, ArmResult, Report, Settings
@@ -20,6 +20,7 @@ from toolchain.bench.turns import Limits, Pace, finish, load_arms, take_turns
 from toolchain.errors import BadInputError
 from toolchain.progress import Reporter, Silent
 from toolchain.runtimes.devices import Device
+from toolchain.scratch import scratch_folder
 
 MAX_ROUNDS = 200
 BUDGET_S = 20.0
@@ -76,9 +77,11 @@ def bench(
     reporter: Reporter | None = None,
     limits: Limits | None = None,
     launch: Callable[[], WorkerProcess] = WorkerProcess,
+    before: Callable[[Foreseen], None] | None = None,
 ) -> Report:
     """Measure all arms of `plan`. What goes wrong in one arm is told in its `status` and `reason`.
 
+    `before` is called when it is known what will be measured, and nothing has been yet; what it raises ends it.
     Raises BadInputError when the data cannot be used.
     """
     limits = limits or Limits()
@@ -87,9 +90,13 @@ def bench(
     environment = machine.describe()
     if environment.load_before.busy > BUSY:
         remembering.warn(f"the machine is busy ({environment.load_before.busy:.0%} before the run): expect noise")
-    with TemporaryDirectory(prefix="edgetl-bench-") as name:
-        folder = Path(name)
-        chosen = choose(plan.artifacts, plan.data, plan.split, plan.limit, remembering)
+    chosen = choose(plan.artifacts, plan.data, plan.split, plan.limit, remembering)
+    found = probe_devices(plan.devices, remembering, launch)
+    devices = {device.name: device for device in (_without_twins(found) if plan.distinct else found)}
+    arms = _arms(plan, devices)
+    if before is not None:
+        before(_foreseen(environment, chosen, arms))
+    with scratch_folder("edgetl-bench-") as folder:
         specs = list(dict.fromkeys(artifact.card.preprocess for artifact in plan.artifacts))
         prepared = prepare((chosen or draw_photographs(folder)).photographs, specs, folder, remembering)
         photographs = sorted(folder.glob("*.jpg")) if chosen is None else list(chosen.photographs)
@@ -103,9 +110,6 @@ def bench(
                     f"{artifact.path.name} was timed on pictures of {spec.width} x {spec.height}; resizing larger "
                     "frames, which it does itself, comes on top (end to end has it)"
                 )
-        found = probe_devices(plan.devices, remembering, launch)
-        devices = {device.name: device for device in (_without_twins(found) if plan.distinct else found)}
-        arms = _arms(plan, devices)
         try:
             load_arms(arms, prepared, [photographs[i] for i in prepared.readable], remembering, limits, launch)
             watch = Watch()
@@ -116,7 +120,7 @@ def bench(
             for arm in arms:
                 arm.close()
     results = tuple(result_of(arm, arms, chosen, prepared) for arm in arms)
-    doubts = reasons(during)
+    doubts = reasons(during, spare_cores())
     doubts += [f"{arm.name}: {noise}" for arm, result in zip(arms, results, strict=True) for noise in result.noise]
     for doubt in doubts:
         remembering.warn(f"noisy: {doubt}")
@@ -167,6 +171,23 @@ def _arms(plan: Plan, devices: dict[str, Device]) -> list[Arm]:
                         arm.stop(device.reason + hint, unavailable=True)
                     arms.append(arm)
     return arms
+
+
+def _foreseen(environment: machine.Environment, chosen: Chosen | None, arms: Sequence[Arm]) -> Foreseen:
+    here = [arm for arm in arms if not arm.reason]
+    return Foreseen(
+        environment,
+        chosen,
+        tuple(planned(arm.artifact, arm.device, arm.threads, arm.batch) for arm in here),
+        tuple(place for place, arm in enumerate(here) if _will_run(arm)),
+    )
+
+
+def _will_run(arm: Arm) -> bool:
+    """Whether nothing speaks against it before it is loaded. PyTorch needs the run too, and is never certain."""
+    family = arm.device.partition(":")[0]
+    fits = family == "openvino" if arm.artifact.format == "openvino" else family != "torch"
+    return fits and arm.artifact.card.proven_on(arm.device)
 
 
 class _Remembering:

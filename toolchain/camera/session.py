@@ -16,6 +16,7 @@ from toolchain.camera.frames import FrameSource
 from toolchain.camera.interruption import ended_by_signals
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
 from toolchain.camera.loop import Control, Limits, Sink, Summary, run
+from toolchain.camera.missing import refuse_missing
 from toolchain.camera.on_change import OnChange
 from toolchain.camera.opening import Manner, camera_index, open_source, without_password
 from toolchain.camera.printing import Changes, JsonLines, Log, Print
@@ -87,6 +88,7 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
 
     Raises BadInputError and MissingError for what cannot be opened.
     """
+    refuse_missing(settings.source)
     control = Control()
     with ExitStack() as stack:
         stack.enter_context(ended_by_signals(control))

@@ -14,6 +14,7 @@ import click
 
 from toolchain._version import __version__
 from toolchain.errors import EdgetlError, ExitCode
+from toolchain.processor import respect_quota
 
 COMMANDS = {
     "finetune": "Train a network on your photographs.",
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as the process lives
+    respect_quota(os.environ)
     sys.exit(run(words))
 
 

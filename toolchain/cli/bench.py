@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import ExitCode
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from toolchain.artifact import Artifact
     from toolchain.bench.compare import Tolerance
     from toolchain.bench.results import Comparison, Report
+    from toolchain.bench.runner import Plan
 
 
 def _counts(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -34,7 +38,10 @@ def _counts(context: click.Context, parameter: click.Parameter, text: str | None
 
 ARTIFACT is a model file that `edgetl export` wrote, or a run folder: then its model.onnx and model.int8.onnx, and
 the run itself in PyTorch. Each artifact on each device runs in a process of its own; they take turns, so that none
-slows another. With --compare, ARTIFACT may also be a bench.json, which is then compared and not measured again."""
+slows another. With --compare, ARTIFACT may also be a bench.json, which is then compared and not measured again.
+
+Exit codes: 1 when something became worse than in OLD.json; 4 when a run was too noisy to say; 2 when the two cannot
+be compared."""
 )
 @click.argument("artifact", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -78,12 +85,17 @@ slows another. With --compare, ARTIFACT may also be a bench.json, which is then 
     show_default=True,
     help="Photographs for accuracy at most; 0 for all.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for bench.json, bench.md and bench.html.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for bench.json, bench.md and bench.html. Default: bench-N in the run's folder, or in this one.",
+)
 @click.option(
     "--compare",
     type=click.Path(path_type=Path),
     metavar="OLD.json",
-    help="Compare with an older bench.json; exit code 1 when something became worse beyond the tolerance.",
+    help="Compare with an older bench.json, or the one in a folder; exit code 1 when something became worse beyond "
+    "the tolerance.",
 )
 @click.option(
     "--tolerance",
@@ -121,19 +133,21 @@ def command(
     console: Console,
 ) -> int:
     from toolchain.bench.compare import Tolerance, read_report
-    from toolchain.bench.runner import Plan, bench
+    from toolchain.bench.place import claimed
+    from toolchain.bench.runner import Plan
     from toolchain.datasets import SPLITS
     from toolchain.errors import BadInputError
     from toolchain.runtimes.devices import expand
 
+    for path in artifact:
+        swapped.refuse(
+            path, "ARTIFACT", "a model file or a run folder", _instead(path, comparing=compare is not None)
+        )
     if split not in SPLITS:
         raise BadInputError(f"unknown split {split!r}", f"Choose one of: {', '.join(SPLITS)}.")
-    if out is not None and out.exists() and not out.is_dir():
-        raise BadInputError(f"{out} is not a folder", "Name a folder with --out.")
     old = read_report(compare) if compare is not None else None
-    if [path.suffix for path in artifact] == [".json"] and old is not None:
-        report = read_report(artifact[0])
-    else:
+    judge = _Judge(str(compare), Tolerance(tolerance, tolerance_top1), force)
+    if old is None or [path.suffix for path in artifact] != [".json"]:
         plan = Plan(
             artifacts=_read(artifact),
             devices=tuple(expand(devices)),
@@ -147,21 +161,78 @@ def command(
             distinct="all" in devices and "openvino:AUTO" not in devices,
             command=_command_line(),
         )
-        if old is not None and not force:
-            _refuse_early(old, str(compare))
-        if out is not None:
-            # Before the minute of measuring, not after it.
-            out.mkdir(parents=True, exist_ok=True)
-        report = bench(plan, console)
-    if old is not None:
-        report = _compared(old, report, str(compare), Tolerance(tolerance, tolerance_top1), force, out, console)
-    console.result(report, *_tables(report))
-    if out is not None:
-        _write(report, out, console)
+        return _measured(plan, artifact[0], old, judge, out, console)
+    with claimed(out, artifact[0]) if out is not None else nullcontext() as folder:
+        report = _compared(old, read_report(artifact[0]), judge)
+        _tell_versions(old, report, console)
+        return _told(report, folder, console)
+
+
+def _instead(path: Path, comparing: bool) -> dict[str, str]:
+    """What to type where a path of this kind stands in the place of an artifact."""
+    quoted = shlex.quote(str(path))
+    measured = f"edgetl bench MODEL --data {quoted}"
+    hints: dict[str, str] = {
+        "photographs": measured,
+        "photograph": f"edgetl predict MODEL {quoted}",
+        "video": f"edgetl camera MODEL --source {quoted}",
+    }
+    if not comparing:
+        hints["benchmark"] = f"It is compared with an older one: edgetl bench {quoted} --compare OLD.json"
+    return hints
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """How an older run, by its path, is compared with."""
+
+    path: str
+    tolerance: Tolerance
+    force: bool
+
+
+def _measured(
+    plan: Plan, artifact: Path, old: Report | None, judge: _Judge, out: Path | None, console: Console
+) -> int:
+    """Measure and tell, after a look at what can be known before the minute of measuring."""
+    from toolchain.bench.compare import refuse_early
+    from toolchain.bench.pairing import Foreseen
+    from toolchain.bench.place import claimed
+    from toolchain.bench.runner import bench
+
+    def before(coming: Foreseen) -> None:
+        if old is not None:
+            refuse_early(old, judge.path, coming, force=judge.force)
+
+    with claimed(out, artifact) as folder:
+        if folder is None:
+            console.warn(f"neither the folder of {artifact} nor this one can be written to: name one with --out")
+        report = bench(plan, console, before=before)
+        if old is not None:
+            report = _compared(old, report, judge)
+            _tell_versions(old, report, console)
+        return _told(report, folder, console)
+
+
+def _told(report: Report, folder: Path | None, console: Console) -> int:
+    """Print the report, write it into `folder`, and say at the end where it is and why it was not compared."""
+    from msgspec import to_builtins
+
+    from toolchain.bench.compare import HOW_TO_COMPARE
+
+    console.result(report if folder is None else {**to_builtins(report), "out": str(folder)}, *_tables(report))
+    if folder is not None:
+        where = f"Written: {', '.join(str(name) for name in _write(report, folder, console))}"
+        if console.json:
+            console.say(where)
+        else:
+            console.result(None, escape(where))
+    if report.not_compared:
+        click.echo(f"error: {report.not_compared}\nhint: {HOW_TO_COMPARE}", err=True)
     return _exit_code(report)
 
 
-def _write(report: Report, out: Path, console: Console) -> None:
+def _write(report: Report, out: Path, console: Console) -> list[Path]:
     from toolchain.bench import report as reports
 
     reports.write(report, out)
@@ -172,7 +243,7 @@ def _write(report: Report, out: Path, console: Console) -> None:
         names.append(page.write(report, out).name)
     except ModuleNotFoundError as error:
         console.say(f"no bench.html: {error.name} is not installed (pip install 'edgetl[report]')")
-    console.say(f"written: {', '.join(str(out / name) for name in names)}")
+    return [out / name for name in names]
 
 
 def _read(paths: tuple[Path, ...]) -> tuple[Artifact, ...]:
@@ -183,36 +254,24 @@ def _read(paths: tuple[Path, ...]) -> tuple[Artifact, ...]:
     return tuple(read_artifact(path) for path in files)
 
 
-def _refuse_early(old: Report, old_path: str) -> None:
-    """What can be known before a minute of measuring."""
-    from toolchain.bench import machine
-    from toolchain.bench.compare import machine_differences, refusal
-
-    if differences := machine_differences(old.environment, machine.describe()):
-        raise refusal(old_path, differences)
-
-
-def _compared(
-    old: Report, new: Report, old_path: str, tolerance: Tolerance, force: bool, out: Path | None, console: Console
-) -> Report:
-    """`new` with its comparison. What was measured is stored even when it turns out to be of another kind."""
+def _compared(old: Report, new: Report, judge: _Judge) -> Report:
+    """`new` with its comparison, or why there is none: what was measured is not lost."""
     from dataclasses import replace
 
-    from toolchain.bench.compare import compare, version_changes
+    from toolchain.bench.compare import compare
     from toolchain.errors import BadInputError
 
     try:
-        comparison = compare(old, new, old_path, tolerance, force=force)
-    except BadInputError:
-        if out is not None:
-            _write(new, out, console)
-        raise
-    for name, report in ((old_path, old), ("this run", new)):
-        if report.noisy:
-            console.warn(f"{name} is marked noisy: differences may be the machine's")
+        return replace(new, comparison=compare(old, new, judge.path, judge.tolerance, force=judge.force))
+    except BadInputError as error:
+        return replace(new, comparison=None, not_compared=error.message)
+
+
+def _tell_versions(old: Report, new: Report, console: Console) -> None:
+    from toolchain.bench.compare import version_changes
+
     if changed := version_changes(old.environment, new.environment):
         console.say(f"other versions than before: {', '.join(changed)}")
-    return replace(new, comparison=comparison)
 
 
 def _command_line() -> str:
@@ -237,8 +296,12 @@ _MEASURING = {"devices", "data", "split", "threads", "batch", "rounds", "budget"
 
 def _exit_code(report: Report) -> int:
     statuses = {arm.status for arm in report.arms}
+    if report.not_compared:
+        return ExitCode.BAD_INPUT
     if report.comparison is not None and report.comparison.regressions:
         return ExitCode.PROMISE_BROKEN
+    if report.comparison is not None and report.comparison.noisy:
+        return ExitCode.UNDECIDED
     if "ok" in statuses:
         return ExitCode.DONE
     return ExitCode.BAD_INPUT if "failed" in statuses else ExitCode.MISSING

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError, ExitCode
 
@@ -185,6 +186,7 @@ def command(
     given = click.get_current_context().get_parameter_source("web_token")
     if web is None and given == ParameterSource.COMMANDLINE:
         raise BadInputError("--web-token is for --web", "Add --web HOST:PORT.")
+    swapped.refuse_source(artifact, source)
     from toolchain.camera.loop import Limits
     from toolchain.camera.opening import Manner, Wish
     from toolchain.camera.session import Settings, watch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from toolchain.cli import COMMANDS
+from toolchain.cli import COMMANDS, swapped
 from toolchain.cli.console import Console, output_options
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ to a photograph, how the network was quantised, what was measured, and where net
 @click.argument("artifact", type=click.Path(path_type=Path))
 @output_options
 def command(artifact: Path, console: Console) -> None:
+    seen = f"edgetl predict MODEL {shlex.quote(str(artifact))}"
+    watched = f"edgetl camera MODEL --source {shlex.quote(str(artifact))}"
+    hints = {"photograph": seen, "photographs": seen, "video": watched}
+    swapped.refuse(artifact, "ARTIFACT", swapped.A_MODEL, hints)
     from toolchain.artifact import find_artifact, read_artifact
 
     whole = read_artifact(find_artifact(artifact))

@@ -11,6 +11,7 @@ import click
 
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError, ExitCode
+from toolchain.figures import fixed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -117,7 +118,7 @@ def _summary(document: dict[str, Any]) -> tuple[RenderableType, ...]:
     lines = [
         f"Trained ({trained['kept']} kept): top-1 {trained['test_top1']:.3f} on {trained['n']} drawn pictures.",
         *(
-            f"int8 on {device}: {drop_pp:.2f} pp of top-1 lost on validation, "
+            f"int8 on {device}: {fixed(drop_pp, 2)} pp of top-1 lost on validation, "
             f"{exported['int8_mb']:.1f} MB instead of {exported['float_mb']:.1f} MB."
             for device, drop_pp in exported["drop_pp"].items()
         ),

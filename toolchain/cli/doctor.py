@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from toolchain.bench.checkup import Findings
+    from toolchain.bench.machine import Environment
     from toolchain.bench.packages import Missing
 
 VERDICTS = {
@@ -69,12 +70,20 @@ def _outlook(findings: Findings) -> str:
     return f"{guess.precision} on {guess.device}, to judge by the machine: {guess.why}; `edgetl bench` measures it"
 
 
+def _quota(machine: Environment) -> str:
+    if machine.quota_cores is None:
+        return "none: all of them may be used all the time"
+    threads = f"{machine.threads} thread{'s' if machine.threads > 1 else ''}"
+    return f"{machine.quota_cores:g} cores, a limit of the container: edgetl computes with {threads}"
+
+
 def _facts(findings: Findings) -> list[tuple[str, str]]:
     machine = findings.environment
     load = machine.load_before
     memory = f"{machine.memory_mb / 1000:.1f} GB memory"
     facts = [
         ("processor", f"{machine.cpu}: {machine.cores} cores, {machine.threads} threads, {memory}"),
+        ("quota", _quota(machine)),
         ("flags", ", ".join(machine.flags) or "none known"),
         ("int8", findings.int8),
         ("fastest", _outlook(findings)),

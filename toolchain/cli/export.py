@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich.markup import escape
 
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import ExitCode
 
@@ -96,6 +98,11 @@ def command(
     out: Path | None,
     console: Console,
 ) -> int | None:
+    quoted = shlex.quote(str(run_dir))
+    taught = f"Train first: edgetl finetune {quoted if run_dir.is_dir() else 'PHOTOS'}"
+    hints = {"photographs": taught, "photograph": taught, "video": taught}
+    swapped.refuse(run_dir, "RUN_DIR", "the folder of a run", hints)
+    swapped.refuse_file(run_dir, "edgetl export", place="RUN_DIR")
     from toolchain.export.exporting import export
     from toolchain.export.further import Further
     from toolchain.export.promises import Settings
@@ -113,6 +120,11 @@ def command(
     broken = [*done.broken.values(), *(one.broken for one in done.further if one.broken)]
     for reason in broken:
         console.warn(reason)
+    if done.broken and not console.json:
+        # After what is wrong: the last thing that a person reads.
+        from toolchain.export.advice import instead
+
+        console.result(None, escape(instead(done)))
     return ExitCode.PROMISE_BROKEN if broken else None
 
 

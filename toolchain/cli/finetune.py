@@ -308,7 +308,7 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
     if run.rejection:
         lines.append(rejection_line(run.rejection, run.metrics["test"].n))
     lines.append(f"Run: {folder}. Look at {folder / REPORT_FILE}")
-    return table, *lines, f"Next: edgetl export {shlex.quote(str(folder))} --int8"
+    return table, *lines, *_next(run.model.name, folder)
 
 
 def rejection_line(rejection: Rejection, test: int) -> RenderableType:
@@ -320,3 +320,18 @@ def rejection_line(rejection: Rejection, test: int) -> RenderableType:
     if rejection.outliers_rejected is not None:
         line += f", and of {rejection.outliers_rejected:.0%} of {rejection.outliers} pictures of other things"
     return Text(f"{line}.", style="yellow" if cost > MUCH_REJECTED else "")
+
+
+def _next(model: str, folder: Path) -> tuple[str, ...]:
+    """What to type next: int8 where it is known to pay, and else what is known of it."""
+    from toolchain import recipes
+
+    words = f"edgetl export {shlex.quote(str(folder))}"
+    network = recipes.load(model).network if model in recipes.names() else None
+    if network is None or network.int8_targets is None:
+        return (f"Next: {words} --int8",)
+    tried = f"{words} --int8 --qat --target {network.int8_targets[0]}"
+    return (
+        f"Next: {words}",
+        f"int8 is no gain for {model}, except perhaps on {', '.join(network.int8_targets)}: {tried}",
+    )

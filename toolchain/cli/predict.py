@@ -11,6 +11,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError, UnreadableImageError
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 BATCH = 8
 DECODERS = 4
-"""Threads that read and decode; OpenCV lets other threads run meanwhile."""
+"""Threads that read and decode, at most; OpenCV lets other threads run meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ patterns such as 'photos/**/*.jpg' are understood. Files that cannot be read are
 def command(
     artifact: Path, images: tuple[str, ...], top: int, device: str | None, threads: int | None, console: Console
 ) -> None:
+    swapped.refuse_swapped("edgetl predict", artifact, images, place="ARTIFACT")
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.classifier import load
     from toolchain.datasets.finder import shown
@@ -92,13 +94,15 @@ def _answers(
     """Decode in threads, infer batch by batch; in the order of `paths`."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from toolchain.processor import cores
+
     def pixels(path: Path) -> Image | UnreadableImageError:
         try:
             return classifier.preprocess(path)
         except UnreadableImageError as error:
             return error
 
-    with ThreadPoolExecutor(DECODERS) as pool:
+    with ThreadPoolExecutor(min(DECODERS, 2 * cores())) as pool:
         for batch in _batches(paths):
             pictures = list(pool.map(pixels, batch))
             readable = [picture for picture in pictures if not isinstance(picture, UnreadableImageError)]

@@ -7,7 +7,6 @@ backgrounds, light and camera faults are drawn from the same distributions for e
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from toolchain.datasets.scenery import Random
 from toolchain.datasets.sprite import Sprite
 from toolchain.errors import BadInputError
 from toolchain.preprocess import Image
+from toolchain.processor import cores
 from toolchain.progress import Reporter, Silent
 
 CLASSES = tuple(ANIMALS)
@@ -119,7 +119,7 @@ def write_pictures(
 
     for parent in {folder / path.parent for path, _, _ in numbers}:
         parent.mkdir(parents=True, exist_ok=True)
-    workers = min(4, os.cpu_count() or 1)
+    workers = min(4, cores())
     with ThreadPoolExecutor(workers) as pool, reporter.task("drawing pets", len(numbers)) as task:
         try:
             for _ in pool.map(one, numbers):

@@ -74,12 +74,16 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What the page says: a heading, `sentences` that say what was found, sections, and how it was made."""
+    """What the page says: a heading, `sentences` that say what was found, sections, and how it was made.
+
+    `beside` are pictures that are written, and not shown in the page.
+    """
 
     title: str
     sentences: Sequence[str]
     sections: Sequence[Section]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    beside: Sequence[Picture] = ()
 
 
 @contextmanager
@@ -125,7 +129,8 @@ def write(folder: Path, page: Page) -> list[str]:
 
     A picture shown in two sections is written once. Without the extra `report` there is no page (see `has_page`).
     """
-    pictures = list({id(one): one for section in page.sections for one in section.pictures}.values())
+    shown = [one for section in page.sections for one in section.pictures]
+    pictures = list({id(one): one for one in (*shown, *page.beside)}.values())
     names, sources = {}, {}
     for picture, stem in zip(pictures, stems([one.name for one in pictures]), strict=True):
         kind = "gif" if isinstance(picture, Animation) else "png"

@@ -37,10 +37,11 @@ def ideal_page(name: str, ideals: Sequence[Ideal], gifs: Sequence[bytes], settin
         )
         for file, one in zip(files, ideals, strict=True)
     ]
-    sections = [Section("Ideal pictures", pictures=pictures)]
+    text = "All of them in one picture: sheet.png." if len(ideals) > 1 else ""
+    sections = [Section("Ideal pictures", text, pictures)]
+    beside = []
     if len(ideals) > 1:
-        sheet = Picture("sheet", contact_sheet([one.picture for one in ideals]), "all on one sheet")
-        sections.append(Section("Contact sheet", pictures=[sheet]))
+        beside.append(Picture("sheet", contact_sheet([one.picture for one in ideals])))
     if gifs:
         films = [
             Animation(f"{file}-descent", gif, one.label) for file, one, gif in zip(files, ideals, gifs, strict=True)
@@ -60,6 +61,7 @@ def ideal_page(name: str, ideals: Sequence[Ideal], gifs: Sequence[bytes], settin
         ],
         sections,
         settings,
+        beside,
     )
 
 
@@ -86,7 +88,7 @@ def _robustness(ideals: Sequence[Ideal]) -> Section:
         "The probability of the class, of the saved file read back through the deployed preprocessing. Moved: by 5 "
         "pixels, the least probable of eight directions."
     )
-    return Section("How much it bears", text, table=Table(columns, rows))
+    return Section("Robustness", text, table=Table(columns, rows))
 
 
 def _curves(ideals: Sequence[Ideal]) -> Section:
@@ -140,7 +142,7 @@ def why_page(name: str, answers: Mapping[str, Why], settings: Mapping[str, Any])
                 "fifth alone": share(look.only_hottest),
             }
             pictures.append(Picture(f"{file}-{look.method}", overlay(one.picture, look.heat), look.method, facts))
-        text = f"Named {one.label}, with probability {share(one.probability)}."
+        text = f"Predicted: {one.label}, with probability {share(one.probability)}."
         if one.asked != one.label:
             text += f" Asked about {one.asked}: probability {share(one.asked_probability)}."
         sections.append(Section(file, text, pictures))

@@ -14,7 +14,7 @@ from toolchain.errors import BadInputError
 from toolchain.explain.classes import class_index
 from toolchain.preprocess import Preprocess
 from toolchain.ready_made import ready_made_artifact, ready_made_weights
-from toolchain.runs import WEIGHTS_FILE, read_run
+from toolchain.runs import RUN_FILE, WEIGHTS_FILE, read_run
 
 __all__ = ["Subject", "class_index", "open_run", "ready_made"]
 
@@ -51,8 +51,10 @@ def open_run(folder: Path) -> Subject:
     Raises BadInputError for anything else; an artifact alone holds no gradients.
     """
     if folder.suffix in MODEL_FILES and folder.is_file():
+        beside = f": {folder.parent}" if (folder.parent / RUN_FILE).is_file() else ""
         raise BadInputError(
-            f"{folder} is a deployed file, which has no gradients", "Name the run folder that it was exported from."
+            f"{folder} is a deployed file, which has no gradients",
+            f"Name the run folder that it was exported from{beside}.",
         )
     run = read_run(folder)
     network = build(run.model.name, len(run.data.classes))

@@ -26,7 +26,7 @@ from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.promises import Attempt, Settings
 from toolchain.progress import Reporter, Silent
 from toolchain.runs import WEIGHTS_FILE, Run, read_run, read_splits
-from toolchain.runtimes.devices import parse_device, probe
+from toolchain.runtimes.devices import canonical, parse_device, probe
 
 TARGETS = ("ort:cpu", "openvino:CPU")
 """What `--target any` stands for: the file must keep its promises on all of these that are installed."""
@@ -137,7 +137,7 @@ def export(
 
 def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
     """The devices that `target` stands for, all of them on this machine."""
-    if target == "any":
+    if target.lower() == "any":
         found = [probe(name) for name in TARGETS]
         for device in found:
             if not device.available:
@@ -147,10 +147,10 @@ def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
         raise BadInputError(
             "PyTorch does not run exported files", f"Choose a target of: any, {', '.join(TARGETS)}."
         )
-    device = probe(target)
+    device = probe(canonical(target))
     if not device.available:
         raise MissingError(f"{target}: {device.reason}", device.install)
-    return (target,)
+    return (device.name,)
 
 
 def _check_parity(hops: tuple[Hop, ...]) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from toolchain.artifact import make_artifact, write_artifact
 from toolchain.bench.timing import time_artifacts
@@ -19,7 +18,9 @@ from toolchain.export.measure import Sample
 from toolchain.export.promises import Attempt, Settings
 from toolchain.export.qat import train
 from toolchain.export.torch_graph import Graph
+from toolchain.figures import fixed
 from toolchain.runtimes.devices import cores, cpu_name
+from toolchain.scratch import scratch_folder
 
 TIMED = 3
 """At most so many candidates for each device are timed, those that agree most with the float network."""
@@ -122,13 +123,13 @@ class _Search:
         if not chosen:
             return
         threads = sorted({1, cores()})
-        with TemporaryDirectory(prefix="edgetl-int8-") as folder:
-            base = write_artifact(job.model, job.card, Path(folder) / "float.onnx")
+        with scratch_folder("edgetl-int8-") as folder:
+            base = write_artifact(job.model, job.card, folder / "float.onnx")
             written = [
                 write_artifact(
                     entry.candidate.model,
                     replace(self._card(entry.candidate), runtimes=devices),
-                    Path(folder) / f"{number}.onnx",
+                    folder / f"{number}.onnx",
                 )
                 for number, entry in enumerate(chosen)
             ]
@@ -184,7 +185,7 @@ class _Search:
         size_mb = round(artifact.size_mb, 3)
         entry = _Entry(candidate, Attempt(candidate.label, candidate.quantiser, candidate.settings, hops, size_mb))
         self.entries.append(entry)
-        drops = ", ".join(f"{hop.device} {hop.drop_pp:+.2f} pp" for hop in hops)
+        drops = ", ".join(f"{hop.device} {fixed(hop.drop_pp or 0.0, 2, plus=True)} pp" for hop in hops)
         agreement = min(entry.agreement(device) for device in job.devices)
         job.reporter.say(f"{candidate.label}: top-1 lost {drops}; agreement {agreement:.3f}")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import onnx
@@ -16,6 +15,7 @@ import openvino
 from toolchain import files, ir
 from toolchain.artifact import Artifact, parse_ir
 from toolchain.card import Card
+from toolchain.scratch import scratch_folder
 
 
 def make_ir(onnx_file: bytes, card: Card, path: Path, *, half: bool = False) -> Artifact:
@@ -40,7 +40,7 @@ def write_ir(artifact: Artifact) -> None:
 
 
 def _saved(model: openvino.Model, half: bool) -> tuple[bytes, bytes]:
-    with TemporaryDirectory(prefix="edgetl-ir-") as folder:
-        path = Path(folder) / "model.xml"
+    with scratch_folder("edgetl-ir-") as folder:
+        path = folder / "model.xml"
         openvino.save_model(model, path, compress_to_fp16=half)
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()

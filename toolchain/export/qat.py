@@ -19,6 +19,7 @@ from toolchain.export.candidates import Candidate, Integers, from_integers
 from toolchain.export.integers import round_to
 from toolchain.export.qdq import Quantisation, quantise_layer
 from toolchain.export.torch_graph import Graph, Node
+from toolchain.figures import fixed
 from toolchain.progress import Reporter
 
 LEARNING_RATE = 1e-5
@@ -104,7 +105,7 @@ def train(
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            task.advance(1, f"loss {loss.item():.4f}")
+            task.advance(1, f"loss {fixed(loss.item(), 4)}")
     learned = Integers(start.integers.model, start.integers.scheme, student.quantisation())
     return from_integers(f"{start.label}, trained (QAT)", learned, qat_epochs=epochs)
 

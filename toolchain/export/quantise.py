@@ -15,8 +15,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ import onnx
 from numpy.typing import NDArray
 
 from toolchain.export.qdq import BIAS_BITS
+from toolchain.scratch import scratch_folder
 
 # NNCF sends usage statistics unless it believes that it runs in its makers' own CI.
 os.environ.setdefault("NNCF_CI", "1")
@@ -131,8 +130,8 @@ def _onnxruntime(model: onnx.ModelProto, images: Pixels) -> onnx.ModelProto:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with TemporaryDirectory() as folder:
-        source, prepared, target = (str(Path(folder) / f"{name}.onnx") for name in ("float", "prepared", "int8"))
+    with scratch_folder("edgetl-int8-") as folder:
+        source, prepared, target = (str(folder / f"{name}.onnx") for name in ("float", "prepared", "int8"))
         onnx.save(model, source)
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         quantize_static(

@@ -55,6 +55,13 @@ def make_figure(
     return figure, axes
 
 
+def end_at_one(axes: Axes) -> None:
+    """Let the y axis, of fractions, end at 0 and 1, with room for half a marker: there is no accuracy of 104 %."""
+    low, high = axes.get_ylim()
+    room = 0.02 * (high - low)
+    axes.set_ylim(max(low, -room), min(high, 1 + room))
+
+
 def to_svg(figure: Figure, name: str, title: str) -> str:
     """`figure` as an `<svg>` element. Its ids begin with `name`, so several can stand in one page."""
     text = io.StringIO()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from toolchain.errors import BadInputError
+from toolchain.processor import cores as cores
 
 KNOWN = (
     "ort:cpu",
@@ -44,13 +44,21 @@ class Device:
     install: str = ""
 
 
+def canonical(name: str) -> str:
+    """A device's name as edgetl writes it: OpenVINO's devices in capitals, all else small (`OpenVINO:cpu` is
+    `openvino:CPU`). Raises BadInputError as `parse_device`."""
+    return ":".join(parse_device(name))
+
+
 def parse_device(name: str) -> tuple[str, str]:
     """Split `ort:cpu` into runtime and target. Raises BadInputError for a name that no runtime knows.
 
-    OpenVINO's own device strings (`GPU.1`, `HETERO:GPU,CPU`) are passed on as they are, and so are PyTorch's ways
-    of running (`torch:cpu+bf16+compile`).
+    Small letters and capitals are the same. OpenVINO's own device strings (`GPU.1`, `HETERO:GPU,CPU`) are passed
+    on, and so are PyTorch's ways of running (`torch:cpu+bf16+compile`).
     """
-    family, _, target = name.partition(":")
+    family, _, target = name.strip().lower().partition(":")
+    if family == "openvino":
+        target = target.upper()
     families = {"ort": tuple(ORT_PROVIDERS), "openvino": None, "torch": ("cpu", "cuda", "mps")}
     if family in families and target:
         allowed = families[family]
@@ -77,16 +85,9 @@ def probe(name: str) -> Device:
 
 
 def expand(names: Sequence[str]) -> list[str]:
-    """Replace `all` by every known device, drop repetitions, and check each name."""
-    expanded = dict.fromkeys(device for name in names for device in (KNOWN if name == "all" else (name,)))
-    for device in expanded:
-        parse_device(device)
-    return list(expanded)
-
-
-def cores() -> int:
-    """Cores that this process may use (a container or `taskset` may allow fewer than the machine has)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Replace `all` by every known device, drop repetitions, and check and complete each name (`canonical`)."""
+    groups = (KNOWN if name.strip().lower() == "all" else (canonical(name),) for name in names)
+    return list(dict.fromkeys(device for group in groups for device in group))
 
 
 def cpu_name() -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from toolchain.errors import BadInputError, MissingError
+from toolchain.processor import cores, cpu_quota
 from toolchain.progress import Reporter
-from toolchain.runtimes.devices import cores, cpu_name
+from toolchain.runtimes.devices import cpu_name
 
 
 def choose_device(name: str, reporter: Reporter) -> torch.device:
@@ -20,6 +21,7 @@ def choose_device(name: str, reporter: Reporter) -> torch.device:
 
     Raises BadInputError for another name, MissingError for a device that this machine has not.
     """
+    name = name.lower()
     kind, _, index = name.partition(":")
     if kind not in {"auto", "cpu", "cuda", "mps"} or (index and (kind != "cuda" or not index.isdigit())):
         raise BadInputError(f"unknown device {name!r}", "Choose auto, cpu, cuda, cuda:N or mps.")
@@ -59,6 +61,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
     return {
         "cpu": cpu_name(),
         "cores": cores(),
+        "quota_cores": cpu_quota(),
         "threads": torch.get_num_threads(),
         "device": str(device),
         "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
+from toolchain.figures import fixed
 from toolchain.runs import METRICS_FILE, Metrics
 from toolchain.training.checkpoint import Progress, load_state, save_state
 from toolchain.training.history import keep_lines, write_csv
@@ -87,7 +88,7 @@ def fine_tune(network: nn.Module, job: Job, probe: Metrics) -> Best:
                 file.write(json.dumps(line) + "\n")
             write_csv(job.folder)
             save_state(job.folder, {**trainer.groups(), "best": best.state}, progress)
-        job.reporter.say(f"epoch {epoch}: loss {loss:.3f}, validation top-1 {metrics.top1:.3f}")
+        job.reporter.say(f"epoch {epoch}: loss {fixed(loss, 3)}, validation top-1 {metrics.top1:.3f}")
     return best
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from toolchain.bench.statistics import wilson_ci95
 from toolchain.datasets import Photograph
 from toolchain.errors import UnreadableImageError
+from toolchain.figures import fixed
 from toolchain.page import write_page
 from toolchain.preprocess import read
 from toolchain.runs import REPORT_FILE, Metrics, Run
@@ -24,6 +25,8 @@ from toolchain.training.report_plots import NAMED_CLASSES, Bins, confusion_matri
 RELIABILITY_BINS = 15
 MOST_PAIRS = 20
 MOST_PHOTOGRAPHS = 24
+MOST_UNCERTAIN = 6
+UNCERTAIN = 0.9
 THUMBNAIL_PIXELS = 160
 NO_BREAK = "\u00a0"
 
@@ -39,26 +42,27 @@ class Answers:
 
 @dataclass(frozen=True)
 class Pair:
-    """`count` of the `total` photographs of class number `true` were called `called`."""
+    """`count` of the `total` photographs of class number `true` were predicted to be of class `predicted`."""
 
     true: int
-    called: int
+    predicted: int
     count: int
     total: int
 
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How one class fared. `called` counts what was called so; shares are fractions, null where nothing counts.
+    """How one class fared. `predicted` counts what was
+    predicted so; shares are fractions, null where nothing counts.
 
-    `commonly` is the class that its photographs were most often mistaken for, `mistaken` how often.
+    `commonly` is the class that its photographs were most often misclassified as, `mistaken` how often.
     """
 
     label: int
     n: int
     top1: float | None
     top1_ci95: tuple[float, float] | None
-    called: int
+    predicted: int
     precision: float | None
     commonly: int | None
     mistaken: int
@@ -100,21 +104,21 @@ def write_report(
 
 
 def confused_pairs(confusion: NDArray[np.int64]) -> list[Pair]:
-    """Mistakes of `confusion` [true, called] by kind, most frequent first; of equals, the rarer class."""
+    """Mistakes of `confusion` [true, predicted] by kind, most frequent first; of equals, the rarer class."""
     totals = confusion.sum(1)
     found = [
-        Pair(int(true), int(called), int(confusion[true, called]), int(totals[true]))
-        for true, called in np.argwhere(confusion)
-        if true != called
+        Pair(int(true), int(predicted), int(confusion[true, predicted]), int(totals[true]))
+        for true, predicted in np.argwhere(confusion)
+        if true != predicted
     ]
-    return sorted(found, key=lambda pair: (-pair.count, pair.total, pair.true, pair.called))
+    return sorted(found, key=lambda pair: (-pair.count, pair.total, pair.true, pair.predicted))
 
 
 def per_class(confusion: NDArray[np.int64]) -> list[ClassRow]:
-    """A row for each class of `confusion` [true, called], the worst top-1 first; those without photographs last."""
+    """A row for each class of `confusion` [true, predicted], lowest top-1 first; those without photographs last."""
     rows = []
     for label, line in enumerate(confusion):
-        n, right, called = int(line.sum()), int(line[label]), int(confusion[:, label].sum())
+        n, right, predicted = int(line.sum()), int(line[label]), int(confusion[:, label].sum())
         wrong = line.copy()
         wrong[label] = 0
         mistaken = int(wrong.max())
@@ -124,8 +128,8 @@ def per_class(confusion: NDArray[np.int64]) -> list[ClassRow]:
                 n=n,
                 top1=right / n if n else None,
                 top1_ci95=wilson_ci95(right, n) if n else None,
-                called=called,
-                precision=right / called if called else None,
+                predicted=predicted,
+                precision=right / predicted if predicted else None,
                 commonly=int(wrong.argmax()) if mistaken else None,
                 mistaken=mistaken,
             )
@@ -133,16 +137,21 @@ def per_class(confusion: NDArray[np.int64]) -> list[ClassRow]:
     return sorted(rows, key=lambda row: math.inf if row.top1 is None else row.top1)
 
 
-def worst(answers: Answers) -> list[int]:
-    """Places of the photographs with the smallest probability of their own label, smallest first; at most 24."""
-    own = answers.probabilities[np.arange(len(answers.photos)), _labels(answers)]
-    return [int(place) for place in np.argsort(own, kind="stable")[:MOST_PHOTOGRAPHS]]
+def misclassified(answers: Answers) -> list[int]:
+    """Places of the misclassified photographs, the smallest probability of their own label first; at most 24."""
+    return _least_probable(answers, ~_is_right(answers), MOST_PHOTOGRAPHS)
+
+
+def uncertain(answers: Answers) -> list[int]:
+    """Places of photographs that were classified correctly with a probability below 0.9, least first; at most 6."""
+    own = _own_probability(answers)
+    return _least_probable(answers, _is_right(answers) & (own < UNCERTAIN), MOST_UNCERTAIN)
 
 
 def bins_of(answers: Answers) -> Bins:
     """Photographs in 15 bins by the probability of their answer (Guo et al., ICML 2017)."""
     confidence = answers.probabilities.max(1).astype(np.float64)
-    right = answers.probabilities.argmax(1) == _labels(answers)
+    right = _is_right(answers)
     places = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
     counts = np.bincount(places, minlength=RELIABILITY_BINS)
     filled = np.where(counts, counts, np.nan)
@@ -169,12 +178,12 @@ def thumbnail(path: Path) -> str | None:
 
 def percent(share: float | None, digits: int = 1) -> str:
     """A fraction in percent, as "90.8 %"; a dash for None."""
-    return "–" if share is None else f"{100 * share:.{digits}f}{NO_BREAK}%"
+    return "–" if share is None else f"{fixed(100 * share, digits)}{NO_BREAK}%"
 
 
 def number(value: float, digits: int = 3) -> str:
     """A number with so many digits after the point."""
-    return f"{value:.{digits}f}"
+    return fixed(value, digits)
 
 
 def duration(seconds: float) -> str:
@@ -209,7 +218,8 @@ def _content(run: Run, epochs: Sequence[Mapping[str, float]], answers: Mapping[s
         "per_class": per_class(confusion),
         "reliability": Markup(reliability(bins_of(answers["test"]))),
         "bins": RELIABILITY_BINS,
-        "photographs": _photographs(answers["test"]),
+        "misclassified": _photographs(answers["test"], misclassified(answers["test"])),
+        "uncertain": _photographs(answers["test"], uncertain(answers["test"])),
         "total_s": run.timings_s.get("total", sum(run.timings_s.values())),
     }
 
@@ -229,13 +239,29 @@ def _interval(metrics: Metrics) -> tuple[float, float]:
     return wilson_ci95(round(metrics.top1 * metrics.n), metrics.n)
 
 
-def _photographs(answers: Answers) -> list[Shown]:
+def _photographs(answers: Answers, places: Sequence[int]) -> list[Shown]:
     shown = []
-    for place in worst(answers):
+    for place in places:
         photo, row = answers.photos[place], answers.probabilities[place]
         ranked = tuple((int(label), float(row[label])) for label in np.argsort(-row, kind="stable")[:3])
         shown.append(Shown(photo.name, photo.label, float(row[photo.label]), ranked, thumbnail(photo.path)))
     return shown
+
+
+def _least_probable(answers: Answers, wanted: NDArray[np.bool_], most: int) -> list[int]:
+    """Places of the `wanted` photographs with the smallest probability of their own label, smallest first."""
+    order = np.argsort(_own_probability(answers), kind="stable")
+    return [int(place) for place in order if wanted[place]][:most]
+
+
+def _own_probability(answers: Answers) -> NDArray[np.float32]:
+    own: NDArray[np.float32] = answers.probabilities[np.arange(len(answers.photos)), _labels(answers)]
+    return own
+
+
+def _is_right(answers: Answers) -> NDArray[np.bool_]:
+    right: NDArray[np.bool_] = answers.probabilities.argmax(1) == _labels(answers)
+    return right
 
 
 def _labels(answers: Answers) -> NDArray[np.int64]:

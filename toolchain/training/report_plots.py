@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from toolchain.page.svg import FIRST, INK, SECOND, STYLE, make_figure, to_svg
+from toolchain.page.svg import FIRST, INK, SECOND, STYLE, end_at_one, make_figure, to_svg
 from toolchain.runs import Metrics
 
 NAMED_CLASSES = 60
@@ -54,6 +54,7 @@ def curves(epochs: Sequence[Mapping[str, float]], probe: Metrics, best_epoch: in
         rate = _curve(epochs, {"learning_rate": "learning rate"}, {}, best_epoch)
         if accuracy:
             accuracy.axes[0].yaxis.set_major_formatter(PercentFormatter(1, symbol="\u00a0%"))
+            end_at_one(accuracy.axes[0])
         if rate:
             rate.axes[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             rate.axes[0].set_ylim(bottom=0)
@@ -67,7 +68,7 @@ def curves(epochs: Sequence[Mapping[str, float]], probe: Metrics, best_epoch: in
 
 
 def confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> str:
-    """`confusion` [true, called] as an SVG: the colour is the share of the true class, on a square-root scale."""
+    """`confusion` [true, predicted] as an SVG: the colour is the share of the class, on a square-root scale."""
     n = len(classes)
     names = [_shown(name) for name in classes] if n <= NAMED_CLASSES else []
     side = n * max(15.0, min(72.0, 640 / n)) if names else 640.0
@@ -85,7 +86,7 @@ def confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> st
     with style.context(["default", STYLE, {"axes.grid": False}]):
         figure, axes = make_figure(width, height, margin, margin + 4, 16, 8)
         axes.imshow(cells, interpolation="none", aspect="auto")
-        axes.set_xlabel("called")
+        axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         # Centred on what is left beside the names.
         axes.xaxis.set_label_coords(0.5, (10 - margin) / side)
@@ -108,7 +109,7 @@ def confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> st
 
 
 def reliability(bins: Bins) -> str:
-    """How often answers were right against how sure the network was of them, and how many there were, as an SVG."""
+    """Accuracy against confidence, and how many photographs there are of each, as an SVG."""
     n = len(bins.counts)
     edges = np.arange(n) / n
     with style.context(["default", STYLE]):
@@ -120,12 +121,12 @@ def reliability(bins: Bins) -> str:
         above.bar(edges, heights, 1 / n, align="edge", color=FIRST, alpha=0.55, edgecolor=FIRST)
         above.plot(bins.confidence[filled], bins.accuracy[filled], "o", color=FIRST, markersize=4)
         above.plot([0, 1], [0, 1], "--", color=INK, linewidth=1)
-        above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share that was right")
+        above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
         above.tick_params(labelbottom=False)
         for axes in (above, below):
             axes.yaxis.set_label_coords(-58 / 312, 0.5)
         below.bar(edges, bins.counts, 1 / n, align="edge", color=SECOND, alpha=0.55, edgecolor=SECOND)
-        below.set(xlabel="probability of the answer", ylabel="photographs")
+        below.set(xlabel="confidence", ylabel="photographs")
         below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
         for axis in (above.yaxis, below.xaxis):
             axis.set_major_formatter(PercentFormatter(1, symbol="\u00a0%"))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from toolchain.backbones import blocks_of, dropout_of, frozen_and_trained, head_of, normalised
+from toolchain.figures import fixed
 from toolchain.training.environment import has_fast_bfloat16
 from toolchain.training.features import labels_of
 from toolchain.training.frozen import BATCH, Frozen
@@ -88,7 +89,7 @@ class Trainer:
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate
                 losses.append(self._step(step, images, [settings.seed, epoch, number]))
-                task.advance(step.size, f"loss {losses[-1].item():.3f}" if job.device.type == "cpu" else "")
+                task.advance(step.size, f"loss {fixed(losses[-1].item(), 3)}" if job.device.type == "cpu" else "")
         sums = job.team.gathered([torch.stack(losses).sum().item()] if losses else [0.0])
         self.seconds = time.perf_counter() - started
         return float(np.sum(sums)) / len(steps), rate

@@ -12,6 +12,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError
 
@@ -109,6 +110,7 @@ def command(
     out: Path | None,
     console: Console,
 ) -> None:
+    swapped.refuse_swapped("edgetl explain attack", run, [] if image is None else [str(image)], place="RUN")
     from toolchain.explain.answering import other_answers, own_answers
     from toolchain.explain.attack import Manner
     from toolchain.explain.classes import class_index

@@ -11,6 +11,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError
 
@@ -67,6 +68,10 @@ def command(
         )
     if image is None and not list_layers:
         raise BadInputError("there is no IMAGE to look at", "Name a photograph, or ask for --list-layers.")
+    if image is not None:
+        hint = f"edgetl explain features IMAGE --run {shlex.quote(str(image))}"
+        hints = {"run": hint, "model": "Name a photograph, and the folder of the run with --run."}
+        swapped.refuse(image, "IMAGE", "a photograph", {**hints, "video": "Name a picture of it."})
     import numpy as np
 
     from toolchain.explain import gallery

@@ -14,6 +14,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ until the network is sure to see the class; what it knows the class by becomes v
 def command(
     run: Path | None, names: tuple[str, ...], gif: bool, out: Path | None, console: Console, **options: Any
 ) -> None:
+    if run is not None:
+        hint = "The picture is drawn. What it sees in one: edgetl explain why RUN IMAGE"
+        swapped.refuse(run, "RUN", "the folder of a run", dict.fromkeys((*swapped.PICTURES, "video"), hint))
     from toolchain.explain import gallery
     from toolchain.explain.gif import as_gif
     from toolchain.explain.ideal import Settings, ideal

@@ -11,6 +11,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError, UnreadableImageError
 
@@ -51,6 +52,7 @@ def command(
     out: Path | None,
     console: Console,
 ) -> None:
+    swapped.refuse_swapped("edgetl explain why", model, images, place="MODEL")
     from toolchain import files
     from toolchain.datasets.finder import shown
     from toolchain.datasets.listing import told

@@ -1,0 +1,115 @@
+"""Words in each other's place: a photograph where a model belongs, a clip where photographs belong, and so on."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from toolchain.errors import BadInputError
+
+Kind = Literal["photograph", "video", "model", "run", "photographs", "benchmark"]
+
+NAMES: Mapping[Kind, str] = {
+    "photograph": "a photograph",
+    "video": "a video",
+    "model": "a model file",
+    "run": "the folder of a run",
+    "photographs": "a folder of photographs",
+    "benchmark": "a benchmark",
+}
+VIDEOS = frozenset(
+    {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts"}
+)
+MODELS = frozenset({".onnx", ".xml"})
+MODEL: tuple[Kind, ...] = ("model", "run")
+"""What stands for a model file."""
+A_MODEL = "a model file or a run folder"
+PICTURES: tuple[Kind, ...] = ("photograph", "photographs")
+LOOKED_AT = 20
+"""Folders below one that are looked into before it counts as nothing known."""
+
+
+def kind_of(word: str | os.PathLike[str]) -> Kind | None:
+    """What a word of the command line seems to name, by its name or a folder's content; None: open."""
+    from toolchain.datasets.folder import is_photograph
+
+    path = Path(word)
+    if path.is_dir():
+        return _kind_of_folder(path)
+    suffix = path.suffix.lower()
+    if is_photograph(path.name):
+        return "photograph"
+    kinds: dict[Kind, frozenset[str]] = {"video": VIDEOS, "model": MODELS, "benchmark": frozenset({".json"})}
+    return next((kind for kind, suffixes in kinds.items() if suffix in suffixes), None)
+
+
+def refuse(word: str | os.PathLike[str], place: str, wanted: str, hints: Mapping[str, str]) -> None:
+    """Raise BadInputError if `word` is of one of the kinds in `hints`, which say what to type instead.
+
+    `place` is what the word stands for, `wanted` what belongs there.
+    """
+    kind = kind_of(word)
+    if kind is not None and kind in hints:
+        raise BadInputError(f"{word} is {NAMES[kind]}, and {place} is {wanted}", hints[kind])
+
+
+def refuse_swapped(command: str, model: str | os.PathLike[str], others: Sequence[str], *, place: str) -> None:
+    """The two arguments of a command that takes a model and photographs: refuse them in each other's place, a
+    photograph without a model, and videos, of which single photographs are no part.
+
+    `command` is what a person types before them, `place` what the first argument is called.
+    """
+    kinds = {kind_of(word) for word in others}
+    if any(kind_of(word) in MODEL for word in others):
+        first = next(word for word in others if kind_of(word) in MODEL)
+        rest = [str(model), *(word for word in others if word != first)]
+        refuse(
+            model, place, A_MODEL, dict.fromkeys((*PICTURES, "video"), f"{command} {shlex.join([first, *rest])}")
+        )
+    name = f"{command} MODEL {shlex.join([str(model), *others])}"
+    refuse(model, place, A_MODEL, dict.fromkeys((*PICTURES, "video"), f"The model comes first: {name}"))
+    if kinds == {"video"}:
+        words = shlex.join([str(model), "--source", others[0]])
+        raise BadInputError(f"{others[0]} is a video, and photographs are wanted", f"edgetl camera {words}")
+
+
+def refuse_file(run: Path, command: str, *, place: str = "RUN") -> None:
+    """Of a model file, the folder of its run is wanted: say which that is, where it lies beside it."""
+    from toolchain.runs import RUN_FILE
+
+    is_beside = (run.parent / RUN_FILE).is_file()
+    hint = (
+        f"{command} {shlex.quote(str(run.parent))}" if is_beside else "Make one: edgetl finetune PHOTOS --out RUN"
+    )
+    refuse(run, place, "the folder of a run", {"model": hint})
+
+
+def refuse_source(artifact: Path | None, source: str) -> None:
+    """`edgetl camera`: pictures and cameras in the place of the model, and a model in the place of the source."""
+    if artifact is not None:
+        hint = f"edgetl camera --source {shlex.quote(str(artifact))}"
+        refuse(artifact, "ARTIFACT", A_MODEL, dict.fromkeys((*PICTURES, "video"), hint))
+        if str(artifact).isdecimal() and not artifact.exists():
+            raise BadInputError(
+                f"{artifact} is a camera's number, and ARTIFACT is a model file or a run folder", hint
+            )
+    refuse(source, "--source", "what it sees", dict.fromkeys(MODEL, f"edgetl camera {shlex.quote(source)}"))
+
+
+def _kind_of_folder(path: Path) -> Kind | None:
+    from toolchain.datasets.folder import is_photograph
+    from toolchain.runs import RUN_FILE
+
+    # Photographs lie in folders of their classes, and these perhaps in train and test.
+    for number, (_, folders, names) in enumerate(os.walk(path)):
+        if number == 0 and (RUN_FILE in names or any(Path(name).suffix in MODELS for name in names)):
+            return "run"
+        if any(is_photograph(name) for name in names):
+            return "photographs"
+        if number == LOOKED_AT:
+            break
+        folders.sort()
+    return None
