@@ -21,6 +21,9 @@ class Scripted:
     name = given = "scripted"
     fps = 30.0
     live = False
+    patience_s = 0.0
+    resting = False
+    remedy = "Look at the script."
 
     def __init__(self, count: int, error: Exception | None = None) -> None:
         self._left = count

@@ -53,6 +53,9 @@ class Colours:
 
     name = given = "colours"
     live = False
+    patience_s = 0.0
+    resting = False
+    remedy = "Look at the colours."
 
     def __init__(self, colours: list[str], interval_s: float = 1 / 30, then: str | Exception = "end") -> None:
         self.fps = 1 / interval_s

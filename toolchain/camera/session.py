@@ -10,14 +10,13 @@ from typing import Literal
 
 from toolchain.artifact import find_artifact, read_artifact
 from toolchain.camera.aside import Aside, Line
-from toolchain.camera.capture import STALL_S, Capture
+from toolchain.camera.capture import Capture
 from toolchain.camera.engine import Engine
-from toolchain.camera.frames import FrameSource
 from toolchain.camera.interruption import ended_by_signals
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
 from toolchain.camera.loop import Control, Limits, Sink, Summary, run
 from toolchain.camera.on_change import OnChange
-from toolchain.camera.opening import Manner, camera_index, open_source, without_password
+from toolchain.camera.opening import Manner, Opener, camera_index, without_password
 from toolchain.camera.printing import Changes, JsonLines, Log, Print
 from toolchain.camera.recorder import Recorder, recording
 from toolchain.camera.screen import Screen
@@ -31,8 +30,6 @@ MOST_LINES = 4096
 """Lines that wait for a slow reader. Older ones are lost then, and the camera goes on."""
 REOPEN_LIMIT_S = 2.5
 """How long one attempt to open a lost source again may take."""
-FILE_STALL_S = 30.0
-"""Files may lie on a disk that has to wake up."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,8 @@ class Settings:
     web_token: str | None = None
     measure_latency: bool = False
     reconnect: bool = True
-    stall_s: float = STALL_S
+    stall_s: float | None = None
+    """None: as long as the source has shown to need."""
     manner: Manner = field(default_factory=Manner)
     limits: Limits = field(default_factory=Limits)
 
@@ -80,6 +78,8 @@ class Report:
     recorded: Path | None
     unwritten: tuple[str, ...]
     latency: GlassToGlass | None
+    remedy: str
+    """What to look at where the source was lost."""
 
 
 def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
@@ -118,11 +118,18 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
         screen = outputs.screen(engine, recorder)
 
         # Last of all, so that nothing waits for a camera, and none is opened in vain.
-        source = open_source(settings.source, settings.manner, reporter=reporter)
+        opener = Opener(settings.source, settings.manner, reporter=reporter)
+        source = opener.open()
         reporter.say(f"{source.name}: {source.given}{_asked(settings, reporter)}")
         if recorder is not None:
             recorder.begin(source.fps)
-        capture = _capture(source, settings, reporter)
+        capture = Capture(
+            source,
+            every=every,
+            reopen=partial(opener.again, REOPEN_LIMIT_S) if source.live and settings.reconnect else None,
+            stall_s=settings.stall_s if source.live else None,
+            reporter=reporter,
+        )
         summary = run(engine, capture, outputs.sinks, screen, limits=settings.limits, control=control)
     outputs.raise_what_ended_it()
     unwritten = outputs.failures()
@@ -130,7 +137,7 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
         unwritten = (*unwritten, f"{settings.record}: {recorder.failure}")
     recorded = settings.record if recorder is not None and recorder.kept else None
     latency = screen.result() if isinstance(screen, LatencyScreen) else None
-    return Report(summary, artifact.path, recorded, unwritten, latency)
+    return Report(summary, artifact.path, recorded, unwritten, latency, source.remedy)
 
 
 class _Outputs:
@@ -186,17 +193,6 @@ class _Outputs:
     def _end(self, error: Exception) -> None:
         self._error = error
         self._control.end("quit")
-
-
-def _capture(source: FrameSource, settings: Settings, reporter: Reporter) -> Capture:
-    reopen = partial(open_source, settings.source, settings.manner, open_limit_s=REOPEN_LIMIT_S)
-    return Capture(
-        source,
-        every=settings.manner.every_frame,
-        reopen=reopen if source.live and settings.reconnect else None,
-        stall_s=settings.stall_s if source.live else max(settings.stall_s, FILE_STALL_S),
-        reporter=reporter,
-    )
 
 
 def _asked(settings: Settings, reporter: Reporter) -> str:

@@ -144,10 +144,9 @@ own, and a last line holds the summary."""
     "--stall-limit",
     "stall_s",
     type=Finite(0, min_open=True),
-    default=3.0,
-    show_default=True,
     metavar="S",
-    help="A live source that gives no frame for so long is lost.",
+    help="A live source that gives no frame for so long is lost. Default: 3, and longer for one that gives frames "
+    "now and then.",
 )
 @click.option("--no-reconnect", is_flag=True, help="End when the source is lost, with exit code 3.")
 @click.option(
@@ -175,7 +174,7 @@ def command(
     every_frame: bool,
     seconds_per_image: float,
     min_probability: float,
-    stall_s: float,
+    stall_s: float | None,
     no_reconnect: bool,
     measure_latency: bool,
     threads: int | None,
@@ -215,7 +214,7 @@ def _conclude(report: Report, settings: Settings, console: Console) -> int:
 
     summary = report.summary
     if summary.lost:
-        console.warn(f"{summary.source} was lost; check cable, power and network")
+        console.warn(f"{summary.source} was lost. {report.remedy}")
     if settings.record and not report.recorded:
         console.warn(f"{settings.record} was not written: there was nothing to record")
     for what in report.unwritten:
