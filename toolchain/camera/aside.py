@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from threading import Thread
 from typing import Protocol
 
 import numpy as np
 
 from toolchain.camera.answering import Answered
 from toolchain.camera.handover import Handover
+from toolchain.camera.threads import Worker
 from toolchain.progress import Reporter
 
 LOOK_S = 0.1
@@ -52,7 +52,7 @@ class Aside:
         self._reporter = reporter
         self._at_failure = at_failure
         self._answers: Handover[Answered] = Handover(capacity, every=every, given_up=given_up)
-        self._thread = Thread(target=self._run, name=name, daemon=True)
+        self._thread = Worker(self._run, name)
 
     def __enter__(self) -> Aside:
         self._thread.start()

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from threading import Event, Thread
+from threading import Event
 
 from toolchain.camera.frames import Frame, FrameSource, SourceLostError
 from toolchain.camera.handover import Handover
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.stillness import Stillness
+from toolchain.camera.threads import Worker
 from toolchain.errors import EdgetlError
 from toolchain.progress import Reporter, Silent
 
@@ -19,6 +20,8 @@ LOOK_S = 0.05
 """How often the reading thread is looked at."""
 STALL_S = 3.0
 FIRST_FRAME_S = 10.0
+SLOW_FIRST_FRAME_S = 20.0
+"""A motion JPEG of one frame in 5 s gives its first one only when the next two have come."""
 LONGEST_STALL_S = 60.0
 USUAL_INTERVALS = 3
 """A source that gives a frame now and then may be late by so many of its usual intervals."""
@@ -87,7 +90,7 @@ class Capture:
         self._told_s: float | None = None
         self._told_of_outage = True
         self._stillness = Stillness(source.name, self._reporter) if source.live else None
-        self._thread = Thread(target=self._supervise, name=f"capture {source.name}", daemon=True)
+        self._thread = Worker(self._supervise, f"capture {source.name}")
 
     def __enter__(self) -> Capture:
         self._thread.start()
@@ -154,7 +157,7 @@ class Capture:
         if reader.frames >= FEW_FRAMES:
             self._patience = 1.0
             return usual_s
-        return max(usual_s, min(LONGEST_STALL_S, FIRST_FRAME_S * self._patience))
+        return max(usual_s, min(LONGEST_STALL_S, SLOW_FIRST_FRAME_S * self._patience))
 
     def _publish(self, reader: _Reader, frame: Frame) -> None:
         if reader is not self._reader:
@@ -226,7 +229,7 @@ class _Reader:
         self._reading_since_s: float | None = clock.now()
         self._last_s: float | None = None
         self._stopping = False
-        self._thread = Thread(target=self._read_all, name=f"read {source.name}", daemon=True)
+        self._thread = Worker(self._read_all, f"read {source.name}")
 
     def start(self) -> None:
         self._thread.start()

@@ -102,8 +102,10 @@ class ClipSource:
 
     def _caught_up(self, pacer: Pacer, bgr: Any) -> Any:
         """Skip what is late by a frame or more: its moment has passed. A clip's last frame is never skipped."""
-        for _ in range(max(1, round(self.fps * MOST_SKIPPED_S))):
-            if pacer.behind(self._times.time_s) <= 1 / self.fps or self._stopped.is_set():
+        # The rate of a file whose time stamps jump is far from that of its frames.
+        interval_s = min(1 / self.fps, self._times.interval_s)
+        for _ in range(max(1, round(MOST_SKIPPED_S / interval_s))):
+            if pacer.behind(self._times.time_s) <= interval_s or self._stopped.is_set():
                 return bgr
             later = self._decoded()
             if later is None:

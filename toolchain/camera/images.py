@@ -39,7 +39,7 @@ class ImagesSource:
     ) -> None:
         self.name = name
         self.fps = 1 / seconds_per_image
-        self.given = f"{len(paths)} images, {seconds_per_image:g} s each"
+        self.given = f"{len(paths)} image{'s' if len(paths) > 1 else ''}, {seconds_per_image:g} s each"
         self._clock = clock
         self._pacer = Pacer(clock) if paced else None
         self._stopped = Event()

@@ -17,6 +17,7 @@ from toolchain.camera.figures import Percentiles
 from toolchain.camera.frames import SourceLostError
 from toolchain.camera.handover import Handover
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
+from toolchain.camera.threads import Worker
 
 __all__ = ["Answered", "Control", "Ending", "Limits", "Sink", "Summary", "run"]
 
@@ -190,7 +191,7 @@ class _Loop:
             self._control.end("duration")
 
     def _start(self) -> Thread:
-        worker = Thread(target=self._answer_all, name="answer", daemon=True)
+        worker = Worker(self._answer_all, "answer")
         worker.start()
         return worker
 

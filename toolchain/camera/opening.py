@@ -11,7 +11,6 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -24,6 +23,7 @@ from toolchain.camera.images import ImagesSource
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.sources import LiveSource
 from toolchain.camera.streams import Stream
+from toolchain.camera.threads import Worker
 from toolchain.datasets.folder import is_photograph
 from toolchain.errors import BadInputError, MissingError
 from toolchain.progress import Reporter, Silent
@@ -302,5 +302,5 @@ def _started(attempt: Callable[[], _Opened], name: str) -> Future[_Opened]:
         except Exception as error:
             opened.set_exception(error)
 
-    Thread(target=open_it, name=f"open {name}", daemon=True).start()
+    Worker(open_it, f"open {name}").start()
     return opened

@@ -97,6 +97,11 @@ class Timeline:
         self._gaps: deque[float] = deque(maxlen=GAPS_KEPT)
         self._told = False
 
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two frames, as a rule."""
+        return median(self._gaps) if self._gaps else self._interval_s
+
     def advance(self, stamp_s: float) -> float:
         """The time of the frame that is stamped so."""
         if self._stamp_s is None:
