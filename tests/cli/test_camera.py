@@ -18,7 +18,7 @@ from tests.clips import colour_of, plain, read_clip, write_clip
 from toolchain.cli import run
 
 COLOURS = ["red"] * 30 + ["green"] * 30 + ["blue"] * 30
-LINE = ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms"]
+LINE = ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms", "answer"]
 TOLD = {"frames_in", "frames_answered", "frames_dropped", "fps", "age_ms", "infer_ms"}
 
 

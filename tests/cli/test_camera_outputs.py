@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.artifacts import tiny_artifact
@@ -123,7 +125,7 @@ def test_log_holds_each_answer_and_an_older_one_is_kept(
     assert run(words) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(90))
-    assert list(lines[0]) == ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms"]
+    assert list(lines[0]) == ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms", "answer"]
     content = log.read_bytes()
     capsys.readouterr()
     assert run(words) == 2
@@ -158,6 +160,30 @@ def test_a_command_is_run_for_each_change(place: Path, tmp_path: Path, capfd: py
     captured = capfd.readouterr()
     assert all(line.startswith("{") for line in captured.out.splitlines()), "stdout belongs to the answers"
     assert captured.err.count("heard") == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the command is written for a POSIX shell")
+def test_what_is_rejected_does_not_act(place: Path, tmp_path: Path) -> None:
+    """The lens is covered for a while: "not sure". The same label after it is a new answer."""
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 30, (64, 48))
+    for picture in [plain("red")] * 20 + [np.zeros((48, 64, 3), np.uint8)] * 20 + [plain("red")] * 20:
+        writer.write(picture)
+    writer.release()
+    told = tmp_path / "told"
+    words = ["camera", str(place / "tiny.onnx"), "--source", str(tmp_path / "clip.mp4"), "--headless"]
+    words += ["--as-fast-as-possible", "--log", str(tmp_path / "log.jsonl")]
+    words += ["--on-change", f'echo "change [$EDGETL_LABEL] $EDGETL_REJECTED [$EDGETL_GUESS]" >> {told}']
+    unsure = f'echo "unsure [$EDGETL_LABEL] $EDGETL_REJECTED [${{EDGETL_GUESS:+some}}]" >> {told}'
+    assert run([*words, "--on-unsure", unsure]) == 0
+    change = "change [red] 0 [red]"
+    assert told.read_text().splitlines() == [change, "unsure [] 1 [some]", change]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert {line["answer"] for line in lines if line["rejected"]} == {None}
+    assert all(line["answer"] == line["label"] for line in lines if not line["rejected"])
+    told.unlink()
+    (tmp_path / "log.jsonl").unlink()
+    assert run([*words, "--min-probability", "1"]) == 0
+    assert not told.exists(), "there was no answer"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the command is written for a POSIX shell")
@@ -205,6 +231,7 @@ def test_latency_without_a_window_is_the_frames_age(place: Path, capsys: pytest.
         (["--source", "/dev/null"], "neither a file nor a folder"),
         (["--source", ""], "--source is empty"),
         (["--on-change", " "], "has no command"),
+        (["--on-unsure", " "], "has no command"),
         (["--web-token", "a-token-that-is-long-enough"], "is for --web"),
         (["--record", "x.mp4", "--log", "x.mp4"], "the log and the recording"),
         (["--log", "{place}"], "exists already"),

@@ -11,6 +11,7 @@ import msgspec
 
 from toolchain.camera.answering import Answered
 from toolchain.camera.drawing import shown_name
+from toolchain.classifier import percent
 from toolchain.errors import BadInputError
 
 Print = Callable[[str], None]
@@ -41,7 +42,7 @@ class Changes:
         prediction = answered.prediction
         name = shown_name(prediction)
         if name != self._last:
-            figures = f"{prediction.probability:6.1%}  age {answered.age_ms:4.0f} ms"
+            figures = f"{percent(prediction.probability):>5}  age {answered.age_ms:4.0f} ms"
             self._print(f"{answered.frame.time_s:8.2f} s  {figures}  {name}")
             self._last = name
 

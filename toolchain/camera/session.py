@@ -44,6 +44,7 @@ class Settings:
     record: Path | None = None
     log: Path | None = None
     on_change: str | None = None
+    on_unsure: str | None = None
     web: Address | None = None
     web_token: str | None = None
     measure_latency: bool = False
@@ -63,8 +64,9 @@ class Settings:
             raise BadInputError(f"{self.record} is the source itself", "Record into another file.")
         if self.record and self.log and self.record.absolute() == self.log.absolute():
             raise BadInputError(f"{self.log} cannot be the log and the recording", "Name two files.")
-        if self.on_change is not None and not self.on_change.strip():
-            raise BadInputError("--on-change has no command", "Name one, or leave it out.")
+        for name, command in (("--on-change", self.on_change), ("--on-unsure", self.on_unsure)):
+            if command is not None and not command.strip():
+                raise BadInputError(f"{name} has no command", "Name one, or leave it out.")
         if self.record and self.measure_latency:
             raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
 
@@ -105,8 +107,9 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
             outputs.add(lines, "printing", ends_loop=True)
         if log is not None:
             outputs.add(JsonLines(log.write), f"writing {settings.log}")
-        if settings.on_change:
-            outputs.add(OnChange(settings.on_change, reporter), "--on-change", newest_only=True)
+        if settings.on_change or settings.on_unsure:
+            commands = OnChange(settings.on_change, settings.on_unsure, reporter)
+            outputs.add(commands, "--on-change", newest_only=True)
         if settings.web is not None:
             about = {
                 "artifact": artifact.path.name,

@@ -95,8 +95,14 @@ own, and a last line holds the summary."""
 @click.option(
     "--on-change",
     metavar="COMMAND",
-    help="A shell command for each change of label: it finds EDGETL_LABEL, EDGETL_PROBABILITY and EDGETL_REJECTED "
-    "in its environment, and the answer as JSON on standard input.",
+    help="A shell command for each new label: it finds EDGETL_LABEL and EDGETL_PROBABILITY in its environment, and "
+    'the answer as JSON on standard input. It never runs for "not sure".',
+)
+@click.option(
+    "--on-unsure",
+    metavar="COMMAND",
+    help='A shell command for when the answer becomes "not sure": EDGETL_LABEL is empty, EDGETL_GUESS is the label '
+    "that was rejected.",
 )
 @click.option(
     "--web",
@@ -164,6 +170,7 @@ def command(
     record: Path | None,
     log: Path | None,
     on_change: str | None,
+    on_unsure: str | None,
     web: str | None,
     web_token: str | None,
     duration: float | None,
@@ -198,6 +205,7 @@ def command(
         record=record,
         log=log,
         on_change=on_change,
+        on_unsure=on_unsure,
         web=None if web is None else parse_address(web),
         web_token=web_token,
         measure_latency=measure_latency,
