@@ -10,9 +10,24 @@ from fractions import Fraction
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
+
 from toolchain.camera.frames import BgrImage
 
+BITS = 12
+
 Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+def numbered(number: int) -> BgrImage:
+    """A picture that says which one it is, whatever a video codec does to it."""
+    bits = [255 if number >> bit & 1 else 0 for bit in range(BITS)]
+    return np.repeat(np.repeat(np.repeat(np.array([bits], np.uint8), 6, 1), 48, 0)[:, :, None], 3, 2)
+
+
+def number_of(bgr: BgrImage) -> int:
+    """The number of a picture that `numbered` made."""
+    return sum(1 << bit for bit in range(BITS) if bgr[10:40, 6 * bit + 2 : 6 * bit + 4].mean() > 127)
 
 
 class Served:
@@ -74,6 +89,30 @@ def in_pieces(data: bytes, kind: str, *, chunked: bool = True) -> Answer:
             handler.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
         if chunked:
             handler.wfile.write(b"0\r\n\r\n")
+
+    return answer
+
+
+def slowly(data: bytes, kind: str, seconds: float) -> Answer:
+    """A file that comes evenly over so many seconds, without a word of its length."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", kind)
+        handler.end_headers()
+        size = max(188, len(data) // 40)
+        for start in range(0, len(data), size):
+            handler.wfile.write(data[start : start + size])
+            time.sleep(seconds * size / len(data))
+
+    return answer
+
+
+def refused(status: int) -> Answer:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
 
     return answer
 

@@ -116,7 +116,7 @@ def test_a_stream_that_never_comes_back_ends_with_the_duration_and_exit_code_3(p
     assert 1.9 < summary["seconds"] < 4
 
 
-def test_log_holds_each_answer_and_an_older_one_is_kept(
+def test_log_holds_each_answer_and_an_older_one_is_gone_on_with(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "answers.jsonl"
@@ -126,11 +126,17 @@ def test_log_holds_each_answer_and_an_older_one_is_kept(
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(90))
     assert list(lines[0]) == ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms", "answer"]
-    content = log.read_bytes()
+    log.write_bytes(log.read_bytes()[:-30])  # the power went
+    assert run(words) == 0
+    appended = log.read_text().splitlines()
+    assert len(appended) == 180
+    assert json.loads(appended[90])["frame"] == 0, "a line of its own"
+    clip = place / "clip.mp4"
+    content = clip.read_bytes()
     capsys.readouterr()
-    assert run(words) == 2
-    assert "exists already" in capsys.readouterr().err
-    assert log.read_bytes() == content
+    assert run([*words[:-1], str(clip)]) == 2
+    assert "is no log" in capsys.readouterr().err
+    assert clip.read_bytes() == content
     words[-1] = str(log / "below-a-file.jsonl")
     assert run(words) == 2
 
@@ -140,12 +146,14 @@ def test_a_log_on_a_full_disk_is_told_and_the_camera_goes_on(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["camera", str(place / "tiny.onnx"), "--source", str(place / "clip.mp4"), "--json"]
-    assert run([*words, "--as-fast-as-possible", "--log", "/dev/full"]) == 2
+    assert run([*words, "--as-fast-as-possible", "--log", "/dev/full"]) == 1
     told = capsys.readouterr()
     *lines, last = told.out.splitlines()
     assert len(lines) == 90
-    assert "No space left" in json.loads(last)["summary"]["unwritten"][0]
-    assert "goes on without it" in told.err
+    summary = json.loads(last)["summary"]
+    assert "90 answers lost (No space left" in summary["unwritten"][0]
+    assert summary["lines_unwritten"] == 90
+    assert told.err.count("goes on without it") == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the command is written for a POSIX shell")
@@ -234,7 +242,7 @@ def test_latency_without_a_window_is_the_frames_age(place: Path, capsys: pytest.
         (["--on-unsure", " "], "has no command"),
         (["--web-token", "a-token-that-is-long-enough"], "is for --web"),
         (["--record", "x.mp4", "--log", "x.mp4"], "the log and the recording"),
-        (["--log", "{place}"], "exists already"),
+        (["--log", "{place}"], "is a folder"),
         (["--web", "{place}/tiny.onnx"], "ARTIFACT goes before --web"),
         (["--web", "host:99999"], "no address to serve a page at"),
         (["--web", "0.0.0.0:0", "--web-token", "short"], "token"),

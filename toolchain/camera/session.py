@@ -14,10 +14,11 @@ from toolchain.camera.capture import Capture
 from toolchain.camera.engine import Engine
 from toolchain.camera.interruption import ended_by_signals
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
+from toolchain.camera.log import Log
 from toolchain.camera.loop import Control, Limits, Sink, Summary, run
 from toolchain.camera.on_change import OnChange
 from toolchain.camera.opening import Manner, Opener, camera_index, without_password
-from toolchain.camera.printing import Changes, JsonLines, Log, Print
+from toolchain.camera.printing import Changes, JsonLines, Output
 from toolchain.camera.recorder import Recorder, recording
 from toolchain.camera.screen import Screen
 from toolchain.camera.web import Address, WebView
@@ -73,18 +74,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it. `unwritten` says what was asked for and could not be written to its end."""
+    """What came of it. `unwritten` says what was asked for and could not be written to its end, `lines_unwritten`
+    how many lines of answers that were."""
 
     summary: Summary
     artifact: Path
     recorded: Path | None
     unwritten: tuple[str, ...]
+    lines_unwritten: int
     latency: GlassToGlass | None
     remedy: str
     """What to look at where the source was lost."""
 
 
-def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
+def watch(settings: Settings, reporter: Reporter, output: Output) -> Report:
     """Open what `settings` name, answer until it ends, and close all of it.
 
     Raises BadInputError and MissingError for what cannot be opened.
@@ -103,8 +106,8 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
 
         outputs = _Outputs(settings, stack, control, reporter)
         if settings.answers != "window":
-            lines = JsonLines(print_line) if settings.answers == "json" else Changes(print_line)
-            outputs.add(lines, "printing", ends_loop=True)
+            form = JsonLines if settings.answers == "json" else Changes
+            outputs.add(form(output.write, output.give_up), "printing", ends_loop=True)
         if log is not None:
             outputs.add(JsonLines(log.write), f"writing {settings.log}")
         if settings.on_change or settings.on_unsure:
@@ -140,7 +143,7 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
         unwritten = (*unwritten, f"{settings.record}: {recorder.failure}")
     recorded = settings.record if recorder is not None and recorder.kept else None
     latency = screen.result() if isinstance(screen, LatencyScreen) else None
-    return Report(summary, artifact.path, recorded, unwritten, latency, source.remedy)
+    return Report(summary, artifact.path, recorded, unwritten, outputs.lost(), latency, source.remedy)
 
 
 class _Outputs:
@@ -185,13 +188,15 @@ class _Outputs:
 
     def failures(self) -> tuple[str, ...]:
         """What is not complete, in words."""
-        told = []
-        for aside in self._complete:
-            if aside.failure is not None:
-                told.append(f"{aside.name}: {aside.failure}")
-            elif aside.dropped:
-                told.append(f"{aside.name} was too slow for {aside.dropped} answers")
-        return tuple(told)
+        return tuple(
+            f"{aside.name}: {aside.lost} answers lost ({aside.failure or 'it was too slow'})"
+            for aside in self._complete
+            if aside.lost
+        )
+
+    def lost(self) -> int:
+        """Answers that were not written, once for each place where they should have been."""
+        return sum(aside.lost for aside in self._complete)
 
     def _end(self, error: Exception) -> None:
         self._error = error

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +13,17 @@ import click
 from click.core import ParameterSource
 
 from toolchain.cli.console import Console, output_options
-from toolchain.errors import BadInputError, ExitCode
+from toolchain.errors import BadInputError, ExitCode, StoppedError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.camera.figures import Percentiles
+    from toolchain.camera.printing import Output
     from toolchain.camera.session import Report, Settings
+
+SUMMARY_LIMIT_S = 3.0
+"""How long the summary waits for somebody to read it."""
 
 
 class Finite(click.FloatRange):
@@ -62,6 +67,20 @@ def _no_artifact(ctx: click.Context, param: click.Parameter, value: str | None) 
     return value
 
 
+def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
+    """A service that is stopped before its first answer has nothing to finish: that is no failure."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, console: Console, **kwargs: Any) -> int:
+        try:
+            return function(*args, console=console, **kwargs)
+        except StoppedError:
+            console.say("stopped before the first answer")
+            return ExitCode.DONE
+
+    return wrapped
+
+
 @click.command(
     help="""Name what a camera sees, as it sees it.
 
@@ -90,7 +109,10 @@ own, and a last line holds the summary."""
     help="Record what is shown; an older file is replaced.",
 )
 @click.option(
-    "--log", type=click.Path(path_type=Path), metavar="FILE.jsonl", help="Write each answer to a new file."
+    "--log",
+    type=click.Path(path_type=Path),
+    metavar="FILE.jsonl",
+    help="Append each answer to a file, which may be rotated meanwhile.",
 )
 @click.option(
     "--on-change",
@@ -162,6 +184,7 @@ own, and a last line holds the summary."""
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
 @output_options
+@_may_be_stopped
 def command(
     artifact: Path | None,
     source: str,
@@ -193,6 +216,7 @@ def command(
         raise BadInputError("--web-token is for --web", "Add --web HOST:PORT.")
     from toolchain.camera.loop import Limits
     from toolchain.camera.opening import Manner, Wish
+    from toolchain.camera.printing import Output
     from toolchain.camera.session import Settings, watch
     from toolchain.camera.web import parse_address
 
@@ -214,11 +238,14 @@ def command(
         manner=Manner(every_frame, seconds_per_image, Wish(size, fps, pixel_format)),
         limits=Limits(duration, frames, min_probability),
     )
-    return _conclude(watch(settings, console, click.echo), settings, console)
+    output = Output()
+    return _conclude(watch(settings, console, output), settings, console, output)
 
 
-def _conclude(report: Report, settings: Settings, console: Console) -> int:
+def _conclude(report: Report, settings: Settings, console: Console, output: Output) -> int:
     import msgspec
+
+    from toolchain.camera.aside import LineLostError
 
     summary = report.summary
     if summary.lost:
@@ -233,13 +260,18 @@ def _conclude(report: Report, settings: Settings, console: Console) -> int:
             document["recorded"] = str(report.recorded) if report.recorded else None
         if report.unwritten:
             document["unwritten"] = list(report.unwritten)
-        click.echo(msgspec.json.encode({"summary": document}))
+        document["lines_unwritten"] = report.lines_unwritten
+        try:
+            output.write(msgspec.json.encode({"summary": document}).decode(), SUMMARY_LIMIT_S)
+        except LineLostError as error:
+            console.warn(f"the summary was not written: {error}")
+            return ExitCode.PROMISE_BROKEN
     else:
         console.result(None, *_summary_lines(report, settings.measure_latency))
     if summary.ended == "interrupted":
         return ExitCode.INTERRUPTED
     if report.unwritten:
-        return ExitCode.BAD_INPUT
+        return ExitCode.PROMISE_BROKEN
     return ExitCode.MISSING if summary.lost and summary.ended != "quit" else ExitCode.DONE
 
 
