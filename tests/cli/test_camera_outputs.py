@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -154,6 +155,53 @@ def test_a_log_on_a_full_disk_is_told_and_the_camera_goes_on(
     assert "90 answers lost (No space left" in summary["unwritten"][0]
     assert summary["lines_unwritten"] == 90
     assert told.err.count("goes on without it") == 1
+
+
+IMPATIENT = """
+import sys
+import toolchain.camera.aside, toolchain.cli, toolchain.cli.camera
+toolchain.camera.aside.CLOSE_LIMIT_S = toolchain.cli.camera.SUMMARY_LIMIT_S = 0.3
+toolchain.cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe is set")
+@pytest.mark.parametrize("late", [True, False], ids=["reads late", "never reads"])
+def test_a_reader_that_does_not_read_hangs_nothing_and_is_told_by_the_exit_code(place: Path, late: bool) -> None:
+    import fcntl
+
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    words = ["camera", str(place / "tiny.onnx"), "--source", str(place / "clip.mp4"), "--json"]
+    command = [sys.executable, "-c", IMPATIENT, *words]
+    with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True) as process:
+        os.close(writing)
+        with open(reading, encoding="utf-8") as output:  # noqa: PTH123 - a descriptor
+            if late:
+                time.sleep(1.0)
+                *lines, last = output.read().splitlines()
+                assert process.wait(20) == 0
+                summary = json.loads(last)["summary"]
+                assert summary["lines_unwritten"] == 0
+                assert len(lines) == summary["frames_answered"]
+                return
+            assert process.stderr is not None
+            told = process.stderr.read()
+            assert process.wait(20) == 1
+    assert "answers lost (nobody reads standard output)" in told
+    assert "the summary was not written" in told
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_a_service_that_is_stopped_while_it_begins_ends_without_a_failure(place: Path) -> None:
+    """Nobody answers at that address for a while."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x"
+        with _camera(place, url) as process:
+            assert process.stderr is not None
+            assert "opening" in process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the command is written for a POSIX shell")

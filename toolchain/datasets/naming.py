@@ -25,7 +25,7 @@ class Named:
 def photographs_named(words: Sequence[str]) -> Named:
     """Find the photographs that `words` stand for: a file, a folder with all below it, a pattern (`*`, `**`).
 
-    A file that exists is taken as it is, whatever its name.
+    What exists is taken as it is, whatever its name: a file, and the folders that a pattern begins with.
     """
     paths: dict[Path, None] = {}
     nothing = {}
@@ -43,10 +43,17 @@ def _found(word: str) -> Iterable[Path]:
         return _below(path)
     if path.exists() or not glob.has_magic(word):
         return [path] if path.exists() else []
-    matches = sorted(Path(match) for match in glob.glob(word, recursive=True))  # noqa: PTH207 - Path.glob knows no absolute pattern
+    matches = sorted(Path(match) for match in glob.glob(_pattern(path), recursive=True))  # noqa: PTH207 - Path.glob knows no absolute pattern
     files = [match for match in matches if not match.is_dir() and is_photograph(match.name)]
     folders = [match for match in matches if match.is_dir()]
     return [*files, *(photo for folder in folders for photo in _below(folder))]
+
+
+def _pattern(path: Path) -> str:
+    """The pattern that a path is, in which folders that exist stand for themselves: `photos [old]/*.jpg`."""
+    there = next((folder for folder in path.parents if folder.is_dir()), Path())
+    rest = path.relative_to(there)
+    return str(Path(glob.escape(str(there))) / rest)
 
 
 def _below(folder: Path) -> list[Path]:
