@@ -100,10 +100,27 @@ def slowly(data: bytes, kind: str, seconds: float) -> Answer:
         handler.send_response(200)
         handler.send_header("Content-Type", kind)
         handler.end_headers()
-        size = max(188, len(data) // 40)
-        for start in range(0, len(data), size):
-            handler.wfile.write(data[start : start + size])
-            time.sleep(seconds * size / len(data))
+        _send_evenly(handler, data, seconds)
+
+    return answer
+
+
+def _send_evenly(handler: BaseHTTPRequestHandler, data: bytes, seconds: float) -> None:
+    size = max(188, len(data) // 40)
+    for start in range(0, len(data), size):
+        handler.wfile.write(data[start : start + size])
+        time.sleep(seconds * size / len(data))
+
+
+def live_ts(data: bytes) -> Answer:
+    """A transport stream as an encoder sends it: evenly, for as long as somebody listens."""
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Type", "video/mp2t")
+        handler.end_headers()
+        while True:
+            _send_evenly(handler, data, 1.0)
 
     return answer
 
