@@ -21,6 +21,7 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from tests.clips import plain, write_clip
+from tests.served import Served, in_pieces, whole, write_ts
 from tests.streams import Stream
 from toolchain.cli import run
 
@@ -265,6 +266,26 @@ def test_a_command_that_fails_or_hangs_does_not_hold_up_the_camera(
     summary = json.loads(capfd.readouterr().out.splitlines()[-1])["summary"]
     assert summary["frames_answered"] > 60
     assert time.monotonic() - before < 12, "nobody waits for it in the end"
+
+
+def test_a_snapshot_is_a_source_and_a_file_over_http_ends(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shot = cv2.imencode(".jpg", plain("green"))[1].tobytes()
+    with Served(whole(shot, "image/jpeg")) as served:
+        words = ["camera", str(place / "tiny.onnx"), "--source", f"{served.url}/shot", "--json"]
+        assert run([*words, "--fps", "10", "--frames", "4"]) == 0
+    told = capsys.readouterr()
+    *lines, last = [json.loads(line) for line in told.out.splitlines()]
+    assert [line["answer"] for line in lines] == ["green"] * 4
+    assert last["summary"]["reconnects"] == 0
+    assert "warning" not in told.err
+    clip = write_ts(tmp_path / "clip.ts", lambda number: plain("blue"), 20).read_bytes()
+    with Served(in_pieces(clip, "video/mp2t")) as served:
+        words[words.index("--source") + 1] = f"{served.url}/clip.ts"
+        assert run(words) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]
+    assert (summary["ended"], summary["frames_in"], summary["lost"]) == ("end", 20, False)
 
 
 def test_latency_without_a_window_is_the_frames_age(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

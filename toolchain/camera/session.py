@@ -12,6 +12,7 @@ from toolchain.artifact import find_artifact, read_artifact
 from toolchain.camera.aside import Aside, Line
 from toolchain.camera.capture import Capture
 from toolchain.camera.engine import Engine
+from toolchain.camera.frames import FrameSource
 from toolchain.camera.interruption import ended_by_signals
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
 from toolchain.camera.log import Log
@@ -126,7 +127,7 @@ def watch(settings: Settings, reporter: Reporter, output: Output) -> Report:
         # Last of all, so that nothing waits for a camera, and none is opened in vain.
         opener = Opener(settings.source, settings.manner, reporter=reporter)
         source = opener.open()
-        reporter.say(f"{source.name}: {source.given}{_asked(settings, reporter)}")
+        reporter.say(f"{source.name}: {source.given}{_asked(source, settings, reporter)}")
         if recorder is not None:
             recorder.begin(source.fps)
         capture = Capture(
@@ -203,13 +204,14 @@ class _Outputs:
         self._control.end("quit")
 
 
-def _asked(settings: Settings, reporter: Reporter) -> str:
+def _asked(source: FrameSource, settings: Settings, reporter: Reporter) -> str:
     """What a camera was asked for, to stand beside what it gives."""
     wish = settings.manner.wish
     asked = ["{} x {}".format(*wish.size)] if wish.size else []
     asked += [f"{wish.fps:g} fps"] if wish.fps else []
     asked += [wish.pixel_format] if wish.pixel_format else []
     if asked and camera_index(settings.source) is None:
-        reporter.warn("--size, --fps and --pixel-format are for cameras; this source gives what it has")
+        if wish.size or wish.pixel_format or source.fps != wish.fps:  # a snapshot is fetched so often
+            reporter.warn("--size, --fps and --pixel-format are for cameras; this source gives what it has")
         return ""
     return f" (asked for: {', '.join(asked)})" if asked else ""

@@ -97,8 +97,8 @@ own, and a last line holds the summary."""
     default="0",
     show_default=True,
     metavar="0|FILE|URL|FOLDER",
-    help="A camera's number or device path, a video file, a stream (rtsp://, http://), an image, a folder of "
-    "images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink').",
+    help="A camera's number or device path, a video file or animation, a stream or snapshot (rtsp://, http://), an "
+    "image, a folder of images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink').",
 )
 @click.option("--device", metavar="DEVICE", help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).")
 @click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
@@ -144,7 +144,12 @@ own, and a last line holds the summary."""
 @click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="End after N answers.")
 @click.option("--size", type=Size(), help="Ask a camera for frames of W x H pixels.")
-@click.option("--fps", type=Finite(0, min_open=True), metavar="N", help="Ask a camera for N frames per second.")
+@click.option(
+    "--fps",
+    type=Finite(0, min_open=True),
+    metavar="N",
+    help="Ask a camera for N frames per second; fetch a snapshot so often.",
+)
 @click.option(
     "--pixel-format",
     type=PixelFormat(),
