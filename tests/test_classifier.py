@@ -12,6 +12,7 @@ import toolchain
 from tests.artifacts import tiny_artifact
 from tests.clips import plain
 from toolchain.card import Reject
+from toolchain.classifier import percent
 from toolchain.errors import ArtifactError, BadInputError, UnreadableImageError
 from toolchain.runtimes import open_runtime
 
@@ -69,10 +70,16 @@ def test_probabilities_use_the_temperature_and_top_is_sorted(tmp_path: Path) -> 
     assert len(toolchain.load(tmp_path / "seven.onnx").predict(RED, top=3).top) == 3
 
 
+def test_rounding_claims_no_certainty() -> None:
+    shown = {0.0: "<1 %", 0.004: "<1 %", 0.006: "1 %", 0.5: "50 %", 0.994: "99 %", 0.996: ">99 %", 1.0: ">99 %"}
+    assert {probability: percent(probability) for probability in shown} == shown
+
+
 def test_rejected_below_the_cards_threshold(tmp_path: Path) -> None:
     tiny_artifact(tmp_path / "unsure.onnx", scale=0.001, reject=Reject("max_probability", 0.5))
     prediction = toolchain.load(tmp_path / "unsure.onnx").predict(RED)
     assert prediction.rejected
+    assert prediction.answer is None
     assert prediction.label == "red", "what it would have been is told all the same"
 
 

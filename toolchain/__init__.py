@@ -6,7 +6,7 @@ A program needs three names:
 
     classifier = toolchain.load("model.onnx")
     prediction = classifier.predict("cat.jpg")     # a path, encoded bytes, or an RGB uint8 frame
-    print(prediction.label, prediction.probability)
+    print(prediction.answer or "not sure", prediction.probability)
 """
 
 from typing import TYPE_CHECKING, Any

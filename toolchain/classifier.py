@@ -32,6 +32,19 @@ class Prediction:
     top: tuple[tuple[str, float], ...]
     logits: NDArray[np.float32]
 
+    @property
+    def answer(self) -> str | None:
+        """The label, or None where it is rejected: what a program may act upon."""
+        return None if self.rejected else self.label
+
+
+def percent(probability: float) -> str:
+    """A probability as people read it: `93 %`, and `>99 %` where rounding would claim certainty."""
+    rounded = round(100 * probability)
+    if rounded >= 100:
+        return ">99 %"
+    return "<1 %" if rounded < 1 else f"{rounded} %"
+
 
 class Classifier:
     """A deployed network. `predict` is all that most programs need; the steps are there for those that pipeline."""

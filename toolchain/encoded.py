@@ -13,6 +13,9 @@ from pathlib import PurePath
 HEAD_BYTES = 64
 """As much of a file as `kind_of` wants to see."""
 
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+"""Who calls a file so, means a photograph: it is taken for one unseen, and is a broken one where it is none."""
+
 EMPTY = "empty"
 OTHER = "no picture"
 RAW = "camera raw"
@@ -73,6 +76,11 @@ _RAW_SUFFIXES = re.compile(
     r"\.(3fr|arw|cr[23]|dcr|dng|erf|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|ra[fw]|rw[2l]|sr[2fw]|x3f)", re.I
 )
 """Most makers' raw files call themselves TIFF, and a small preview is all that a reader of TIFF would find."""
+
+
+def is_called_picture(name: str) -> bool:
+    """Whether a file or address is named like a photograph."""
+    return name.lower().endswith(SUFFIXES)
 
 
 def kind_of(head: bytes, name: str = "") -> Kind:

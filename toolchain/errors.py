@@ -28,6 +28,11 @@ class EdgetlError(Exception):
         self.hint = hint
 
 
+class StoppedError(KeyboardInterrupt):
+    """SIGTERM or a closed terminal: a polite end, which is no mistake of the command where there is nothing to
+    finish. A KeyboardInterrupt, so that whatever heeds Ctrl-C heeds it as well."""
+
+
 class BadInputError(EdgetlError):
     """A wrong option, a broken file, data that cannot be used. Exit code 2."""
 

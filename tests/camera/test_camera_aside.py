@@ -14,7 +14,7 @@ import pytest
 from tests.camera.test_drawing import answered
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.answering import Answered
-from toolchain.camera.aside import Aside
+from toolchain.camera.aside import Aside, LineLostError
 from toolchain.camera.handover import Handover
 
 
@@ -48,7 +48,7 @@ def test_a_slow_line_gets_the_newest_and_nobody_waits_for_it() -> None:
         line.go.set()
     assert line.numbers[-3:] == [497, 498, 499]
     assert len(line.numbers) <= 4
-    assert aside.dropped == 500 - len(line.numbers)
+    assert aside.lost == 500 - len(line.numbers)
     assert line.closed
 
 
@@ -93,9 +93,29 @@ def test_a_line_that_fails_is_told_of_once_and_gets_no_more() -> None:
             aside.show(_answer(number))
             time.sleep(0.002)
     assert line.numbers == [0]
+    assert aside.lost == 50, "each answer that was not written counts"
     assert isinstance(aside.failure, OSError)
     assert len(reporter.warned) == 1
     assert "No space left" in reporter.warned[0]
+
+
+def test_a_line_that_loses_an_answer_is_tried_again_with_the_next() -> None:
+    """A disk that was full has room again."""
+
+    class Full(Held):
+        def show(self, answered: Answered) -> None:
+            if 3 <= answered.frame.number < 10:
+                raise LineLostError("No space left on device")
+            self.numbers.append(answered.frame.number)
+
+    line, reporter = Full(), Remembering()
+    with Aside(line, "writing log", reporter, capacity=100) as aside:
+        for number in range(20):
+            aside.show(_answer(number))
+    assert line.numbers == [0, 1, 2, *range(10, 20)]
+    assert aside.lost == 7
+    assert len(reporter.warned) == 1
+    assert reporter.said == ["writing log works again; 7 lines were lost"]
 
 
 def test_values_that_are_there_can_be_taken_after_closing() -> None:
@@ -124,5 +144,5 @@ def test_what_a_line_had_no_time_for_in_the_end_is_counted(monkeypatch: pytest.M
         for number in range(50):
             aside.show(_answer(number))
         time.sleep(0.1)
-    assert aside.dropped == 49
+    assert aside.lost == 49
     line.go.set()

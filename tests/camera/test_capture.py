@@ -8,10 +8,14 @@ import time
 from collections.abc import Callable
 from threading import Event
 
+import numpy as np
+import pytest
+
 from tests.clips import plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.capture import Capture
 from toolchain.camera.frames import Frame, SourceLostError
+from toolchain.camera.stillness import Stillness
 from toolchain.errors import BadInputError, MissingError
 
 
@@ -21,6 +25,9 @@ class Scripted:
     name = given = "scripted"
     fps = 30.0
     live = False
+    patience_s = 0.0
+    resting = False
+    remedy = "Look at the script."
 
     def __init__(self, count: int, error: Exception | None = None) -> None:
         self._left = count
@@ -252,6 +259,95 @@ def test_a_thread_that_breaks_says_why() -> None:
         assert capture.take(5) is not None
         assert _comes_true(lambda: capture.ended)
     assert isinstance(capture.error, ZeroDivisionError)
+
+
+def test_pacing_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file's next frame may be a minute away: it is there, and its moment is not."""
+
+    class Resting(Scripted):
+        def read(self) -> Frame | None:
+            self.resting = True
+            time.sleep(0.4)
+            self.resting = False
+            return super().read()
+
+    monkeypatch.setattr("toolchain.camera.capture.FILE_STALL_S", 0.1)
+    with Capture(Resting(2), every=True) as capture:
+        assert [capture.take(5), capture.take(5)].count(None) == 0
+        assert _comes_true(lambda: capture.ended)
+    assert capture.error is None
+
+
+def test_a_file_has_no_cable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolchain.camera.capture.FILE_STALL_S", 0.1)
+
+    class Asleep(Scripted):
+        def read(self) -> Frame | None:
+            time.sleep(0.5)
+            return None
+
+    with Capture(Asleep(1)) as capture:
+        assert _comes_true(lambda: capture.ended)
+    assert isinstance(capture.error, SourceLostError)
+    assert capture.error.hint == Asleep.remedy
+
+
+class Slow(Live):
+    """A frame each `interval_s`, as a time lapse camera gives them."""
+
+    interval_s = 0.25
+
+    def read(self) -> Frame | None:
+        time.sleep(self.interval_s)
+        return super().read()
+
+
+def test_a_slow_camera_is_waited_for_unless_a_limit_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolchain.camera.capture.STALL_S", 0.05)
+    reporter = Remembering()
+    with Capture(Slow(10**6), every=True, reopen=lambda: Slow(10**6), reporter=reporter) as capture:
+        assert [capture.take(5) for _ in range(5)].count(None) == 0
+    assert capture.reconnects == 0
+    assert not reporter.warned
+    with Capture(Slow(10**6), reopen=lambda: Slow(10**6), stall_s=0.05, reporter=reporter) as capture:
+        assert capture.take(5) is not None
+        assert _comes_true(lambda: capture.outage is not None)
+    assert "(--stall-limit)" in reporter.warned[0]
+
+
+def test_a_source_that_seems_slow_is_given_more_time_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolchain.camera.capture.STALL_S", 0.05)
+    monkeypatch.setattr("toolchain.camera.capture.SLOW_FIRST_FRAME_S", 0.1)
+    with Capture(Slow(10**6), every=True, reopen=lambda: Slow(10**6)) as capture:
+        assert [capture.take(10) for _ in range(4)].count(None) == 0
+        before = capture.reconnects
+        assert [capture.take(5) for _ in range(3)].count(None) == 0
+        assert capture.reconnects == before, "now it is known to be slow"
+
+
+def test_a_stream_that_had_ended_is_not_opened_again() -> None:
+    with Capture(Live(2), every=True, reopen=lambda: None) as capture:
+        assert [capture.take(5), capture.take(5)].count(None) == 0
+        assert _comes_true(lambda: capture.ended)
+    assert capture.error is None
+    assert capture.outage is None
+
+
+def test_a_picture_that_stands_still_is_told_once_and_that_it_moves_again_once() -> None:
+    """A stream of 1 frame a second: it freezes for 20 s, then for 5, then for 15, then for 60."""
+    reporter = Remembering()
+    stillness = Stillness("rtsp://camera", reporter)
+    now_s, told = 0.0, []
+    for still_s in (0, 20, 5, 15, 60):
+        picture = np.random.default_rng(int(now_s)).integers(0, 255, (480, 640, 3), np.uint8)
+        for _ in range(still_s + 1):
+            stillness.look(picture.copy(), now_s)
+            now_s += 1
+        told.append((len(reporter.warned), len(reporter.said)))
+    stillness.look(np.zeros((480, 640, 3), np.uint8), now_s)
+    assert told == [(0, 0), (1, 0), (1, 1), (1, 1), (2, 1)], "only what lasts longer than before is told again"
+    assert reporter.warned[0] == "rtsp://camera has given the same picture for 10 s; it may be frozen"
+    assert "moves again after" in reporter.said[-1]
 
 
 def test_a_stream_may_take_longer_for_its_first_frame() -> None:

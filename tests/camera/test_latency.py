@@ -25,6 +25,7 @@ class Glass:
     """A window whose light a camera sees `DELAY_S` later, smaller, tilted, dimmer and noisy."""
 
     name, given, fps, live = "camera at the screen", "", 30.0, True
+    patience_s, resting, remedy = 0.0, False, "Look at the glass."
 
     def __init__(self) -> None:
         self._light: deque[tuple[float, BgrImage]] = deque(maxlen=60)

@@ -53,6 +53,9 @@ class Colours:
 
     name = given = "colours"
     live = False
+    patience_s = 0.0
+    resting = False
+    remedy = "Look at the colours."
 
     def __init__(self, colours: list[str], interval_s: float = 1 / 30, then: str | Exception = "end") -> None:
         self.fps = 1 / interval_s
@@ -381,7 +384,7 @@ def test_a_frame_on_which_nothing_is_to_be_seen_is_rejected(classifier: Classifi
 def test_lines_have_exactly_the_documented_fields(classifier: Classifier) -> None:
     [answered] = _run(classifier, Colours(["red"]))[1]
     line = answered.line()
-    assert list(line) == ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms"]
+    assert list(line) == ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms", "answer"]
 
 
 def test_percentiles_are_of_the_latest_values() -> None:

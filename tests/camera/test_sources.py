@@ -7,14 +7,17 @@ import threading
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import pytest
+from PIL import Image
 
 from tests.clips import HeldClock, colour_of, plain, write_clip
 from tests.datasets.datasets_support import Remembering
 from tests.streams import Stream
 from toolchain.camera import opening
+from toolchain.camera.codecs import undecodable, undecodable_stream
 from toolchain.camera.frames import BgrImage, Frame, FrameSource, SourceLostError
 from toolchain.camera.opening import (
     Manner,
@@ -25,6 +28,7 @@ from toolchain.camera.opening import (
     open_source,
     without_password,
 )
+from toolchain.camera.pacing import Timeline
 from toolchain.camera.sources import LiveSource, plausible_fps
 from toolchain.errors import BadInputError, EdgetlError, MissingError
 
@@ -385,6 +389,120 @@ def test_frames_come_at_the_clips_own_times(tmp_path: Path, times_s: list[float]
     wanted = [time_s - times_s[0] for time_s in times_s]
     assert [frame.time_s for frame in frames] == pytest.approx(wanted, abs=0.02)
     assert [frame.captured_s - 100 for frame in frames] == pytest.approx(wanted, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("times_s", "wanted"),
+    [
+        ([0, 0.1, 0.2, 3600.2, 3600.3, 3600.4], [0, 0.1, 0.2, 2.2, 2.3, 2.4]),
+        ([0, 0.1, 0.2, 45.2, 45.3, 99, 99.1], [0, 0.1, 0.2, 2.2, 2.3, 4.3, 4.4]),
+        ([0, 10, 20, 30, 40, 60, 70], [0, 10, 20, 30, 40, 60, 70]),
+    ],
+    ids=["recordings were joined", "nothing moved", "a time lapse"],
+)
+def test_jumps_of_time_stamps_are_shortened_and_said_once(
+    tmp_path: Path, times_s: list[float], wanted: list[float]
+) -> None:
+    _write_at(tmp_path / "clip.mp4", times_s)
+    clock, reporter = HeldClock(), Remembering()
+    frames = _all(open_source(str(tmp_path / "clip.mp4"), Manner(), clock=clock, reporter=reporter))
+    assert [frame.time_s for frame in frames] == pytest.approx(wanted, abs=0.03)
+    assert [frame.captured_s - 100 for frame in frames] == pytest.approx(wanted, abs=0.03)
+    assert len(reporter.warned) == (times_s != wanted)
+
+
+@pytest.mark.parametrize(
+    ("stamps_s", "wanted"),
+    [
+        ([0.0, 0.0, 0.0, 0.0], [0, 0.1, 0.2, 0.3]),
+        ([5.0, 5.1, 5.2, 5.3], [0, 0.1, 0.2, 0.3]),
+        ([60.0, 60.1, 60.2, 0.0, 0.1, 0.2], [0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        ([0.0, 0.1, 0.3, 0.2, 0.4, 0.5], [0, 0.1, 0.3, 0.4, 0.5, 0.6]),
+        ([0.0, 0.1, 9000.0, 0.2, 0.3], [0, 0.1, 2.1, 2.2, 2.3]),
+    ],
+    ids=["none", "late", "begins again", "out of order", "one that is wrong"],
+)
+def test_times_go_on_whatever_the_stamps(stamps_s: list[float], wanted: list[float]) -> None:
+    times = Timeline("clip", 10)
+    assert [times.advance(stamp_s) for stamp_s in stamps_s] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("name", ["Noël ! video.mp4", "in [b] x/a%20b #1?.mp4", "http:.mp4", "a://b.mp4", "0.mp4"])
+def test_what_exists_as_a_path_is_that_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_clip(tmp_path / "plain.mp4", COLOURS[:2]).rename(path)
+    for text in (name, f"file://{quote(str(path))}", f"file://localhost{quote(str(path))}"):
+        source = open_source(text, EVERY)
+        assert not source.live
+        assert len(_all(source)) == 2
+
+
+def test_a_file_url_of_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="does not exist"):
+        open_source(f"file://{tmp_path}/nope.mp4", Manner())
+    with pytest.raises(BadInputError, match="another machine"):
+        open_source("file://elsewhere/nope.mp4", Manner())
+
+
+def _animate(path: Path, colours: list[str], durations_ms: list[int]) -> Path:
+    pictures = [Image.fromarray(cv2.cvtColor(plain(colour), cv2.COLOR_BGR2RGB)) for colour in colours]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations_ms, loop=0)
+    return path
+
+
+@pytest.mark.skipif(not hasattr(cv2, "imreadanimation"), reason="OpenCV before 4.11")
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_an_animation_is_a_clip_with_its_own_timing(tmp_path: Path, suffix: str) -> None:
+    colours = ["red", "green", "blue"]
+    path = _animate(tmp_path / f"moving{suffix}", colours, [500, 1000, 300])
+    clock = HeldClock()
+    source = open_source(str(path), Manner(), clock=clock)
+    frames = _all(source)
+    assert [colour_of(frame.bgr) for frame in frames] == colours
+    assert [frame.captured_s for frame in frames] == pytest.approx([100, 100.5, 101.5])
+    assert clock.now() == pytest.approx(101.8), "the last one is shown as long as it says"
+    assert "3 pictures" in source.given
+    cv2.imwrite(str(tmp_path / "z.png"), plain("red"))
+    assert [frame.number for frame in _all(open_source(str(tmp_path), EVERY))] == [0, 1, 2, 3], "in a folder, too"
+
+
+@pytest.mark.skipif(not hasattr(cv2, "imreadanimation"), reason="OpenCV before 4.11")
+def test_a_long_animation_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toolchain.camera.animations.MOST_BYTES", 3 * 64 * 48 * 4)
+    colours = ["red", "green", "blue"] * 4
+    frames = _all(open_source(str(_animate(tmp_path / "long.gif", colours, [10] * 12)), EVERY))
+    assert [colour_of(frame.bgr) for frame in frames] == colours
+    assert frames[-1].time_s == pytest.approx(1.1), "a hundredth of a second is taken for a tenth, as browsers do"
+
+
+def test_a_codec_that_opencv_cannot_decode_is_named(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libsvtav1", rate=30)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(plain("red", 64, 64), format="bgr24")))
+        container.mux(stream.encode(None))
+    if cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).read()[0]:
+        pytest.skip("this OpenCV decodes AV1")
+    with pytest.raises(BadInputError, match="cannot decode its codec, AV1") as raised:
+        open_source(str(path), EVERY)
+    assert "libx264" in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("fourcc", "said"), [("av01", "codec is AV1"), ("WXYZ", "codec is WXYZ"), ("", "can be decoded")]
+)
+def test_words_for_what_is_not_decoded(tmp_path: Path, fourcc: str, said: str) -> None:
+    """Without PyAV, or where it decodes nothing either."""
+    (tmp_path / "clip.mp4").write_bytes(b"nothing")
+    error = undecodable("clip.mp4", fourcc, tmp_path / "clip.mp4")
+    assert error.message.endswith(said)
+    assert undecodable_stream("rtsp://host", fourcc)[0].endswith(said)
 
 
 def test_a_source_without_a_name_is_no_source() -> None:

@@ -18,7 +18,7 @@ from tests.clips import colour_of, plain, read_clip, write_clip
 from toolchain.cli import run
 
 COLOURS = ["red"] * 30 + ["green"] * 30 + ["blue"] * 30
-LINE = ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms"]
+LINE = ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms", "answer"]
 TOLD = {"frames_in", "frames_answered", "frames_dropped", "fps", "age_ms", "infer_ms"}
 
 
@@ -171,8 +171,14 @@ def test_no_display_is_missing_and_headless_suggested(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent")
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_and_kill_end_in_order(place: Path, tmp_path: Path, sent: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("sent", "code", "ended"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 0, "terminated"), (signal.SIGHUP, 0, "terminated")],
+)
+def test_ctrl_c_and_kill_end_in_order(
+    place: Path, tmp_path: Path, sent: signal.Signals, code: int, ended: str
+) -> None:
+    """SIGTERM is how services end, and a closed terminal is no failure either."""
     path = tmp_path / "out.mp4"
     write_clip(tmp_path / "long.mp4", COLOURS * 10)
     words = ["camera", str(place / "tiny.onnx"), "--source", str(tmp_path / "long.mp4"), "--json"]
@@ -184,10 +190,10 @@ def test_ctrl_c_and_kill_end_in_order(place: Path, tmp_path: Path, sent: signal.
             assert json.loads(process.stdout.readline())["label"] == "red", "lines come at once, not at the end"
         process.send_signal(sent)
         *_, last = process.stdout
-        assert process.wait(20) == 130
+        assert process.wait(20) == code
         assert process.stderr.read().splitlines() == [f"{tmp_path / 'long.mp4'}: 64 x 48, 30 fps, FMP4"]
     summary = json.loads(last)["summary"]
-    assert summary["ended"] == "interrupted"
+    assert summary["ended"] == ended
     assert 10 <= summary["frames_answered"] < 900
     assert len(read_clip(path)[1]) >= 10
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["long.mp4", "out.mp4"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,10 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.artifacts import tiny_artifact
 from tests.clips import plain, write_clip
+from tests.served import Served, in_pieces, whole, write_ts
 from tests.streams import Stream
 from toolchain.cli import run
 
@@ -114,7 +118,7 @@ def test_a_stream_that_never_comes_back_ends_with_the_duration_and_exit_code_3(p
     assert 1.9 < summary["seconds"] < 4
 
 
-def test_log_holds_each_answer_and_an_older_one_is_kept(
+def test_log_holds_each_answer_and_an_older_one_is_gone_on_with(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "answers.jsonl"
@@ -123,12 +127,18 @@ def test_log_holds_each_answer_and_an_older_one_is_kept(
     assert run(words) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(90))
-    assert list(lines[0]) == ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms"]
-    content = log.read_bytes()
+    assert list(lines[0]) == ["frame", "time_s", "label", "probability", "rejected", "age_ms", "infer_ms", "answer"]
+    log.write_bytes(log.read_bytes()[:-30])  # the power went
+    assert run(words) == 0
+    appended = log.read_text().splitlines()
+    assert len(appended) == 180
+    assert json.loads(appended[90])["frame"] == 0, "a line of its own"
+    clip = place / "clip.mp4"
+    content = clip.read_bytes()
     capsys.readouterr()
-    assert run(words) == 2
-    assert "exists already" in capsys.readouterr().err
-    assert log.read_bytes() == content
+    assert run([*words[:-1], str(clip)]) == 2
+    assert "is no log" in capsys.readouterr().err
+    assert clip.read_bytes() == content
     words[-1] = str(log / "below-a-file.jsonl")
     assert run(words) == 2
 
@@ -138,12 +148,61 @@ def test_a_log_on_a_full_disk_is_told_and_the_camera_goes_on(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["camera", str(place / "tiny.onnx"), "--source", str(place / "clip.mp4"), "--json"]
-    assert run([*words, "--as-fast-as-possible", "--log", "/dev/full"]) == 2
+    assert run([*words, "--as-fast-as-possible", "--log", "/dev/full"]) == 1
     told = capsys.readouterr()
     *lines, last = told.out.splitlines()
     assert len(lines) == 90
-    assert "No space left" in json.loads(last)["summary"]["unwritten"][0]
-    assert "goes on without it" in told.err
+    summary = json.loads(last)["summary"]
+    assert "90 answers lost (No space left" in summary["unwritten"][0]
+    assert summary["lines_unwritten"] == 90
+    assert told.err.count("goes on without it") == 1
+
+
+IMPATIENT = """
+import sys
+import toolchain.camera.aside, toolchain.cli, toolchain.cli.camera
+toolchain.camera.aside.CLOSE_LIMIT_S = toolchain.cli.camera.SUMMARY_LIMIT_S = 0.3
+toolchain.cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the size of a pipe is set")
+@pytest.mark.parametrize("late", [True, False], ids=["reads late", "never reads"])
+def test_a_reader_that_does_not_read_hangs_nothing_and_is_told_by_the_exit_code(place: Path, late: bool) -> None:
+    import fcntl
+
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    words = ["camera", str(place / "tiny.onnx"), "--source", str(place / "clip.mp4"), "--json"]
+    command = [sys.executable, "-c", IMPATIENT, *words]
+    with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True) as process:
+        os.close(writing)
+        with open(reading, encoding="utf-8") as output:  # noqa: PTH123 - a descriptor
+            if late:
+                time.sleep(1.0)
+                *lines, last = output.read().splitlines()
+                assert process.wait(20) == 0
+                summary = json.loads(last)["summary"]
+                assert summary["lines_unwritten"] == 0
+                assert len(lines) == summary["frames_answered"]
+                return
+            assert process.stderr is not None
+            told = process.stderr.read()
+            assert process.wait(20) == 1
+    assert "answers lost (nobody reads standard output)" in told
+    assert "the summary was not written" in told
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_a_service_that_is_stopped_while_it_begins_ends_without_a_failure(place: Path) -> None:
+    """Nobody answers at that address for a while."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x"
+        with _camera(place, url) as process:
+            assert process.stderr is not None
+            assert "opening" in process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the command is written for a POSIX shell")
@@ -158,6 +217,30 @@ def test_a_command_is_run_for_each_change(place: Path, tmp_path: Path, capfd: py
     captured = capfd.readouterr()
     assert all(line.startswith("{") for line in captured.out.splitlines()), "stdout belongs to the answers"
     assert captured.err.count("heard") == 3
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the command is written for a POSIX shell")
+def test_what_is_rejected_does_not_act(place: Path, tmp_path: Path) -> None:
+    """The lens is covered for a while: "not sure". The same label after it is a new answer."""
+    writer = cv2.VideoWriter(str(tmp_path / "clip.mp4"), cv2.VideoWriter.fourcc(*"mp4v"), 30, (64, 48))
+    for picture in [plain("red")] * 20 + [np.zeros((48, 64, 3), np.uint8)] * 20 + [plain("red")] * 20:
+        writer.write(picture)
+    writer.release()
+    told = tmp_path / "told"
+    words = ["camera", str(place / "tiny.onnx"), "--source", str(tmp_path / "clip.mp4"), "--headless"]
+    words += ["--as-fast-as-possible", "--log", str(tmp_path / "log.jsonl")]
+    words += ["--on-change", f'echo "change [$EDGETL_LABEL] $EDGETL_REJECTED [$EDGETL_GUESS]" >> {told}']
+    unsure = f'echo "unsure [$EDGETL_LABEL] $EDGETL_REJECTED [${{EDGETL_GUESS:+some}}]" >> {told}'
+    assert run([*words, "--on-unsure", unsure]) == 0
+    change = "change [red] 0 [red]"
+    assert told.read_text().splitlines() == [change, "unsure [] 1 [some]", change]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert {line["answer"] for line in lines if line["rejected"]} == {None}
+    assert all(line["answer"] == line["label"] for line in lines if not line["rejected"])
+    told.unlink()
+    (tmp_path / "log.jsonl").unlink()
+    assert run([*words, "--min-probability", "1"]) == 0
+    assert not told.exists(), "there was no answer"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the command is written for a POSIX shell")
@@ -185,6 +268,26 @@ def test_a_command_that_fails_or_hangs_does_not_hold_up_the_camera(
     assert time.monotonic() - before < 12, "nobody waits for it in the end"
 
 
+def test_a_snapshot_is_a_source_and_a_file_over_http_ends(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shot = cv2.imencode(".jpg", plain("green"))[1].tobytes()
+    with Served(whole(shot, "image/jpeg")) as served:
+        words = ["camera", str(place / "tiny.onnx"), "--source", f"{served.url}/shot", "--json"]
+        assert run([*words, "--fps", "10", "--frames", "4"]) == 0
+    told = capsys.readouterr()
+    *lines, last = [json.loads(line) for line in told.out.splitlines()]
+    assert [line["answer"] for line in lines] == ["green"] * 4
+    assert last["summary"]["reconnects"] == 0
+    assert "warning" not in told.err
+    clip = write_ts(tmp_path / "clip.ts", lambda number: plain("blue"), 20).read_bytes()
+    with Served(in_pieces(clip, "video/mp2t")) as served:
+        words[words.index("--source") + 1] = f"{served.url}/clip.ts"
+        assert run(words) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])["summary"]
+    assert (summary["ended"], summary["frames_in"], summary["lost"]) == ("end", 20, False)
+
+
 def test_latency_without_a_window_is_the_frames_age(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["camera", str(place / "tiny.onnx"), "--source", str(place / "clip.mp4"), "--headless"]
     assert run([*words, "--measure-latency", "--frames", "20"]) == 0
@@ -205,9 +308,10 @@ def test_latency_without_a_window_is_the_frames_age(place: Path, capsys: pytest.
         (["--source", "/dev/null"], "neither a file nor a folder"),
         (["--source", ""], "--source is empty"),
         (["--on-change", " "], "has no command"),
+        (["--on-unsure", " "], "has no command"),
         (["--web-token", "a-token-that-is-long-enough"], "is for --web"),
         (["--record", "x.mp4", "--log", "x.mp4"], "the log and the recording"),
-        (["--log", "{place}"], "exists already"),
+        (["--log", "{place}"], "is a folder"),
         (["--web", "{place}/tiny.onnx"], "ARTIFACT goes before --web"),
         (["--web", "host:99999"], "no address to serve a page at"),
         (["--web", "0.0.0.0:0", "--web-token", "short"], "token"),

@@ -43,7 +43,7 @@ def test_folder_is_named_whole_and_the_broken_file_is_told(place: Path, capsys: 
     assert document["provider_effective"] == "CPUExecutionProvider"
     assert len(document["predictions"]) == 20
     for entry in document["predictions"]:
-        assert list(entry) == ["image", "label", "probability", "rejected", "top"]
+        assert list(entry) == ["image", "label", "probability", "rejected", "answer", "top"]
         assert entry["label"] in entry["image"], "each answer belongs to its photograph"
         assert entry["top"][0] == {"label": entry["label"], "probability": entry["probability"]}
     assert document["skipped"] == [{"image": "photos/broken.jpg", "reason": "not a readable picture"}]

@@ -55,6 +55,20 @@ def test_absolute_patterns(place: Path) -> None:
     assert photographs_named([str(place / "sub" / "*.jpg")]).paths == (place / "sub" / "c.jpg",)
 
 
+@pytest.mark.parametrize("folder", ["old [2019]", "[ab]", "what? *", "Noël ! x"])
+def test_patterns_below_a_folder_whose_name_looks_like_one(place: Path, folder: str) -> None:
+    (place / folder / "sub").mkdir(parents=True)
+    (place / folder / "one.jpg").touch()
+    (place / folder / "sub" / "two.jpg").touch()
+    for start in (Path(), place):
+        there = start / folder
+        assert photographs_named([str(there / "*.jpg")]).paths == (there / "one.jpg",)
+        assert photographs_named([str(there / "**" / "*.jpg")]).paths == (
+            there / "one.jpg",
+            there / "sub" / "two.jpg",
+        )
+
+
 def test_words_that_stand_for_nothing_are_told_with_the_reason() -> None:
     named = photographs_named(["nope.jpg", "*.bmp", "empty", "*.txt"])
     assert named.paths == ()

@@ -46,7 +46,7 @@ class Answered:
     beside: Beside | None = None
 
     def line(self) -> dict[str, object]:
-        """What `edgetl camera --json` prints for it."""
+        """What `edgetl camera --json` prints for it. `answer` is null where the label is rejected."""
         return {
             "frame": self.frame.number,
             "time_s": round(self.frame.time_s, 4),
@@ -55,6 +55,7 @@ class Answered:
             "rejected": self.prediction.rejected,
             "age_ms": round(self.age_ms, 3),
             "infer_ms": round(self.infer_ms, 3),
+            "answer": self.prediction.answer,
         }
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from threading import Event, Thread
+from threading import Event
 
 from toolchain.camera.frames import Frame, FrameSource, SourceLostError
 from toolchain.camera.handover import Handover
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
+from toolchain.camera.stillness import Stillness
+from toolchain.camera.threads import Worker
 from toolchain.errors import EdgetlError
 from toolchain.progress import Reporter, Silent
 
@@ -18,6 +20,15 @@ LOOK_S = 0.05
 """How often the reading thread is looked at."""
 STALL_S = 3.0
 FIRST_FRAME_S = 10.0
+SLOW_FIRST_FRAME_S = 20.0
+"""A motion JPEG of one frame in 5 s gives its first one only when the next two have come."""
+LONGEST_STALL_S = 60.0
+USUAL_INTERVALS = 3
+"""A source that gives a frame now and then may be late by so many of its usual intervals."""
+FEW_FRAMES = 3
+"""A source that gave fewer before it was lost may only be slow."""
+FILE_STALL_S = 30.0
+"""Files may lie on a disk that has to wake up."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.8
 """Pauses between attempts to open a lost source again double from the first to the longest."""
 STEADY_S = 2.0
@@ -40,8 +51,10 @@ class Capture:
     Entering it starts the reading, leaving it ends it and closes the source. With `every`, the reading waits until
     each frame was taken; that is for files, which can wait.
 
-    A live source that is lost, or gives nothing for `stall_s`, is opened again by `reopen` until it is there;
-    without `reopen` that is its end. A read that hangs is left behind: a driver may never come back from it.
+    A live source that is lost, or gives nothing for `stall_s`, is opened again by `reopen` until it is there, or
+    `reopen` says by None that it had ended; without `reopen` that is its end. Where no `stall_s` is given, it is
+    `STALL_S`, or longer for a source that has shown to be slow. A read that hangs is left behind: a driver may
+    never come back from it.
     """
 
     def __init__(
@@ -49,8 +62,8 @@ class Capture:
         source: FrameSource,
         *,
         every: bool = False,
-        reopen: Callable[[], FrameSource] | None = None,
-        stall_s: float = STALL_S,
+        reopen: Callable[[], FrameSource | None] | None = None,
+        stall_s: float | None = None,
         clock: Clock = SYSTEM_CLOCK,
         reporter: Reporter | None = None,
     ) -> None:
@@ -65,6 +78,8 @@ class Capture:
         """Frames that the source gave so far, those that nobody looked at included."""
         self._reopen = reopen
         self._stall_s = stall_s
+        self._patience = 1.0
+        """What the usual limit is multiplied by, since the source seems to be slow."""
         self._clock = clock
         self._reporter = reporter or Silent()
         self._frames: Handover[Frame] = Handover(every=every)
@@ -74,7 +89,8 @@ class Capture:
         self._pause_s = FIRST_PAUSE_S
         self._told_s: float | None = None
         self._told_of_outage = True
-        self._thread = Thread(target=self._supervise, name=f"capture {source.name}", daemon=True)
+        self._stillness = Stillness(source.name, self._reporter) if source.live else None
+        self._thread = Worker(self._supervise, f"capture {source.name}")
 
     def __enter__(self) -> Capture:
         self._thread.start()
@@ -122,13 +138,26 @@ class Capture:
                 reader.done.wait(CLOSE_LIMIT_S)
                 return None
             waited_s = reader.waited_s()
-            # A stream gives nothing before its next key frame, which may take longer than any frame after it.
-            stall_s = self._stall_s if reader.shift else max(self._stall_s, FIRST_FRAME_S)
-            if waited_s > stall_s + 1 / reader.source.fps:
+            if waited_s > self._limit_s(reader) + 1 / reader.source.fps:
                 reader.stop()
-                reason = f"{reader.source.name} gave no frame for {waited_s:.1f} s"
-                return SourceLostError(reason, "Check cable, power and network.")
+                if reader.frames < FEW_FRAMES:
+                    self._patience *= 2
+                reason = f"{reader.source.name} gave no frame for {waited_s:.1f} s (--stall-limit)"
+                return SourceLostError(reason, reader.source.remedy)
         return reader.error
+
+    def _limit_s(self, reader: _Reader) -> float:
+        """Seconds for which the source may give nothing now."""
+        if self._stall_s is not None:
+            # A stream gives nothing before its next key frame, which may take longer than any frame after it.
+            return self._stall_s if reader.frames else max(self._stall_s, FIRST_FRAME_S)
+        if not reader.source.live:
+            return FILE_STALL_S
+        usual_s = max(STALL_S, reader.source.patience_s, USUAL_INTERVALS * reader.interval_s)
+        if reader.frames >= FEW_FRAMES:
+            self._patience = 1.0
+            return usual_s
+        return max(usual_s, min(LONGEST_STALL_S, SLOW_FIRST_FRAME_S * self._patience))
 
     def _publish(self, reader: _Reader, frame: Frame) -> None:
         if reader is not self._reader:
@@ -150,14 +179,17 @@ class Capture:
             reader.first_s = now
         elif now - reader.first_s > STEADY_S:
             self._pause_s = FIRST_PAUSE_S
+        if self._stillness is not None:
+            self._stillness.look(frame.bgr, now)
+        reader.count(now)
         number, time_s = reader.shift
         if number:
             frame = replace(frame, number=number + frame.number, time_s=time_s + frame.time_s)
         self.frames_in = frame.number + 1
         self._frames.put(frame)
 
-    def _opened_again(self, lost: SourceLostError, reopen: Callable[[], FrameSource]) -> FrameSource | None:
-        """Try until the source is there; None when nobody waits for it any more."""
+    def _opened_again(self, lost: SourceLostError, reopen: Callable[[], FrameSource | None]) -> FrameSource | None:
+        """Try until the source is there; None when it had ended, or nobody waits for it any more."""
         if self.outage is None:  # else it was opened and lost again before it gave a frame
             self.outage = Outage(lost.message, self._clock.now())
             now = self._clock.now()
@@ -169,6 +201,9 @@ class Capture:
             self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
             with suppress(EdgetlError):
                 source = reopen()
+                if source is None:
+                    self.error = self.outage = None
+                    return None
                 if not self._stopping.is_set():
                     return source
                 source.close()
@@ -186,19 +221,32 @@ class _Reader:
         """What is added to the numbers and times of its frames."""
         self.first_s: float | None = None
         """When it gave its first frame."""
+        self.frames = 0
+        self.interval_s = 0.0
+        """Seconds between two frames, of late."""
         self._publish = publish
         self._clock = clock
         self._reading_since_s: float | None = clock.now()
+        self._last_s: float | None = None
         self._stopping = False
-        self._thread = Thread(target=self._read_all, name=f"read {source.name}", daemon=True)
+        self._thread = Worker(self._read_all, f"read {source.name}")
 
     def start(self) -> None:
         self._thread.start()
 
     def waited_s(self) -> float:
-        """Seconds for which the source has been asked for its next frame."""
+        """Seconds for which the source has been asked for its next frame; waiting for a frame's moment is no
+        question to it."""
         since_s = self._reading_since_s
-        return 0.0 if since_s is None else self._clock.now() - since_s
+        return 0.0 if since_s is None or self.source.resting else self._clock.now() - since_s
+
+    def count(self, now_s: float) -> None:
+        """Note a frame, and how long after the one before it came."""
+        if self._last_s is not None:
+            gap_s = now_s - self._last_s
+            self.interval_s = gap_s if self.frames == 1 else 0.8 * self.interval_s + 0.2 * gap_s
+        self._last_s = now_s
+        self.frames += 1
 
     def stop(self) -> None:
         self._stopping = True

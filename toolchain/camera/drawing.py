@@ -10,7 +10,7 @@ import numpy as np
 
 from toolchain.camera.answering import Answered
 from toolchain.camera.frames import BgrImage
-from toolchain.classifier import Prediction
+from toolchain.classifier import Prediction, percent
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 DRAWS_UNICODE = int(cv2.__version__.split(".")[0]) >= 5
@@ -86,7 +86,7 @@ class _Line:
 
 
 def _headline(prediction: Prediction) -> _Line:
-    return _Line(shown_name(prediction), f"{100 * prediction.probability:.0f} %", prediction.rejected)
+    return _Line(shown_name(prediction), percent(prediction.probability), prediction.rejected)
 
 
 def _figures(answered: Answered) -> str:
@@ -141,7 +141,7 @@ def _draw_shares(bgr: BgrImage, prediction: Prediction, bottom: int) -> None:
     for index, (label, share) in enumerate(shares):
         y = margin + index * row
         cv2.rectangle(panel, (margin, y), (margin + round(share * room), y + row - 3), BLUE, cv2.FILLED)
-        figure = f"{100 * share:.0f} %"
+        figure = percent(share)
         figure_width = _size(figure, scale, 1)[0]
         text, fitted = _fitted(pretty(label), room - figure_width - 2 * margin, scale, 1)
         baseline = y + (row - 3 + letter_height) // 2 - 1

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from threading import Lock, Thread
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact, read_artifact
+from toolchain.camera.threads import Worker
 from toolchain.classifier import Classifier, load
 from toolchain.errors import ArtifactError, MissingError
 from toolchain.preprocess import FramePreprocess
@@ -126,7 +127,7 @@ class Engine:
             finally:
                 self._changing.release()
 
-        Thread(target=run, name="change network", daemon=True).start()
+        Worker(run, "change network").start()
 
     def _put(self, ways: Iterator[tuple[Artifact, str]]) -> None:
         before = self.network

@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 
 from toolchain.errors import MissingError
 
+CABLE = "Check cable, power and network."
+"""What to look at where a camera or stream gives nothing."""
+DISK = "Look at the disk or server that it lies on."
+"""What to look at where a file does not come."""
+
 BgrImage = NDArray[np.uint8]
 """uint8 [height, width, 3], BGR: as OpenCV captures, draws and writes it."""
 
@@ -46,6 +51,14 @@ class FrameSource(Protocol):
     """What it gives, in a few words: size, rate, format."""
     live: bool
     """Whether it shows the present and should never end: a camera or a stream."""
+    patience_s: float
+    """Seconds for which it may give nothing when all is well."""
+    remedy: str
+    """What to look at when it gives nothing."""
+
+    @property
+    def resting(self) -> bool:
+        """Whether `read` waits for the moment of a frame that it has, and not for the source."""
 
     def read(self) -> Frame | None:
         """Wait for the next frame; None at the end. Raises SourceLostError when it should have gone on."""

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from types import FrameType
 
 from toolchain.camera.loop import Control
+from toolchain.errors import StoppedError
 
 
 @contextmanager
 def ended_by_signals(control: Control) -> Iterator[None]:
-    """While the block runs, SIGINT, SIGTERM and SIGHUP ask the loop to end. A second one, or one that comes while
-    no loop runs, raises KeyboardInterrupt. A SIGHUP that was ignored before (by `nohup`) stays ignored.
+    """While the block runs, SIGINT, SIGTERM and SIGHUP ask the loop to end: a service ends by SIGTERM, which is as
+    good an end as any. One that comes before there is a loop raises KeyboardInterrupt (StoppedError, unless it is
+    Ctrl-C), and so does a second one. A SIGHUP that was ignored before (by `nohup`) stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python hands signals to the main thread only
@@ -24,10 +26,11 @@ def ended_by_signals(control: Control) -> Iterator[None]:
 
     def asked(number: int, frame: FrameType | None) -> None:
         nonlocal once
-        if not control.running or once:
-            raise KeyboardInterrupt
+        by_hand = number == signal.SIGINT
+        if once or not control.begun:
+            raise KeyboardInterrupt if once or by_hand else StoppedError
         once = True
-        control.end("interrupted")
+        control.end("interrupted" if by_hand else "terminated")
 
     heard = [signal.SIGINT, signal.SIGTERM]
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:

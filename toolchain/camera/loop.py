@@ -17,6 +17,7 @@ from toolchain.camera.figures import Percentiles
 from toolchain.camera.frames import SourceLostError
 from toolchain.camera.handover import Handover
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
+from toolchain.camera.threads import Worker
 
 __all__ = ["Answered", "Control", "Ending", "Limits", "Sink", "Summary", "run"]
 
@@ -29,7 +30,7 @@ LEAVE_S = 3.0
 ASLEEP_S = 1.0
 """Who looks every 20 ms and has not looked for so long was asleep."""
 
-Ending = Literal["end", "duration", "frames", "quit", "interrupted", "lost"]
+Ending = Literal["end", "duration", "frames", "quit", "interrupted", "terminated", "lost"]
 
 
 class Sink(Protocol):
@@ -52,8 +53,8 @@ class Control:
         self.ending: Ending | None = None
         """Why the loop is to end, if it is: the first reason that came."""
         self.paused = False
-        self.running = False
-        """Whether the loop is there to obey."""
+        self.begun = False
+        """Whether there is, or was, a loop to obey."""
 
     def end(self, why: Ending) -> None:
         if self.ending is None:
@@ -118,12 +119,9 @@ def run(
     """
     limits, control = limits or Limits(), control or Control()
     loop = _Loop(engine, capture, sinks, screen, limits, control, clock)
-    control.running = True
-    try:
-        with capture:
-            return loop.run()
-    finally:
-        control.running = False
+    control.begun = True
+    with capture:
+        return loop.run()
 
 
 class _Loop:
@@ -190,7 +188,7 @@ class _Loop:
             self._control.end("duration")
 
     def _start(self) -> Thread:
-        worker = Thread(target=self._answer_all, name="answer", daemon=True)
+        worker = Worker(self._answer_all, "answer")
         worker.start()
         return worker
 

@@ -9,24 +9,27 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from threading import Thread
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import cv2
 
-from toolchain.camera.frames import FrameSource
+from toolchain.camera.clips import ClipSource
+from toolchain.camera.frames import CABLE, FrameSource
+from toolchain.camera.images import ImagesSource
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
-from toolchain.camera.sources import ClipSource, ImagesSource, LiveSource
+from toolchain.camera.sources import LiveSource
+from toolchain.camera.streams import Stream
+from toolchain.camera.threads import Worker
 from toolchain.datasets import finder
 from toolchain.datasets.listing import told
 from toolchain.errors import BadInputError, MissingError
 from toolchain.progress import Reporter, Silent
 
-SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
 OPEN_LIMIT_S = 20.0
-STREAM_LIMIT_MS = 10_000
-"""How long FFmpeg waits for a stream to open, and for each piece of it."""
 
 PIPE = " ! "
 """What joins the elements of a GStreamer pipeline."""
@@ -68,23 +71,70 @@ def open_source(
     open_limit_s: float = OPEN_LIMIT_S,
 ) -> FrameSource:
     """Open a camera by number or device path, a video file, an image, a folder of images, a stream by URL, or a
-    pipeline of GStreamer (`v4l2src ! videoconvert ! appsink`).
+    pipeline of GStreamer (`v4l2src ! videoconvert ! appsink`). What exists as a path is that path.
 
     Raises BadInputError for what does not exist or holds no pictures, MissingError for a camera or stream that does
     not answer within `open_limit_s`.
     """
-    if (index := camera_index(text)) is not None:
-        return _open_camera(index, manner, clock, open_limit_s)
-    if text.startswith("/dev/") and not Path(text).exists():
-        raise MissingError(f"{text} is not there", _camera_hint())  # a camera by its id, which was pulled out
-    reporter = reporter or Silent()
-    if not text.strip():
-        raise BadInputError("--source is empty", "It takes a camera's number, FILE, URL or FOLDER.")
-    if PIPE in text:
-        return _open_pipeline(text, manner, clock, open_limit_s)
-    if "://" in text:
-        return _open_stream(text, manner, clock, open_limit_s, reporter)
-    return _open_path(Path(text), manner, clock, reporter)
+    return Opener(text, manner, clock=clock, reporter=reporter).open(open_limit_s)
+
+
+class Opener:
+    """Opens what `text` names, and opens it again when it was lost."""
+
+    def __init__(
+        self, text: str, manner: Manner, *, clock: Clock = SYSTEM_CLOCK, reporter: Reporter | None = None
+    ) -> None:
+        self._text = text
+        self._manner = manner
+        self._clock = clock
+        self._reporter = reporter or Silent()
+        self._stream: Stream | None = None
+
+    def open(self, limit_s: float = OPEN_LIMIT_S) -> FrameSource:
+        """See `open_source`."""
+        text, manner, clock, reporter = self._text, self._manner, self._clock, self._reporter
+        if (index := camera_index(text)) is not None:
+            return _open_camera(index, manner, clock, limit_s)
+        if text.startswith("/dev/") and not _exists(text):
+            raise MissingError(f"{text} is not there", _camera_hint())  # a camera by its id, which was pulled out
+        if not text.strip():
+            raise BadInputError("--source is empty", "It takes a camera's number, FILE, URL or FOLDER.")
+        if _exists(text):
+            return _open_path(Path(text), manner, clock, reporter)
+        if text.lower().startswith("file:"):
+            return _open_path(_path_of(text), manner, clock, reporter)
+        if PIPE in text:
+            return _open_pipeline(text, manner, clock, limit_s)
+        if "://" in text:
+            name = without_password(text)
+            stream = Stream(text, name, clock, reporter, every_frame=manner.every_frame, fps=manner.wish.fps)
+            source = _within(limit_s, lambda: stream.open(limit_s), name)
+            self._stream = stream
+            return source
+        return _open_path(Path(text), manner, clock, reporter)
+
+    def again(self, limit_s: float) -> FrameSource | None:
+        """Open it once more; None where it turns out that it had come to its end."""
+        if self._stream is None:
+            return self.open(limit_s)
+        return _within(limit_s, partial(self._stream.again, limit_s), without_password(self._text))
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long, or no name at all
+        return False
+
+
+def _path_of(url: str) -> Path:
+    """The path of `file:///folder/a%20clip.mp4`."""
+    parts = urlsplit(url)
+    if parts.netloc not in {"", "localhost"}:
+        raise BadInputError(f"{url}: a file on another machine", "Name it by a path, or by http://.")
+    # What stands behind `?` or `#` was meant for the name, since nobody serves it.
+    return Path(url2pathname(url[url.index(":") + 1 :].removeprefix("//").removeprefix("localhost")))
 
 
 def camera_index(text: str) -> int | None:
@@ -189,24 +239,6 @@ def _open_pipeline(text: str, manner: Manner, clock: Clock, limit_s: float) -> F
     return LiveSource(name, capture, clock)
 
 
-def _open_stream(url: str, manner: Manner, clock: Clock, limit_s: float, reporter: Reporter) -> FrameSource:
-    name = without_password(url)
-    if url.partition("://")[0].lower() not in SCHEMES:
-        raise BadInputError(f"{name}: unknown kind of stream", f"Known are: {', '.join(SCHEMES)}.")
-    reporter.say(f"opening {name}")
-    limit_ms = min(STREAM_LIMIT_MS, round(1000 * limit_s))
-    limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_LIMIT_MS]
-    # FFmpeg decodes a frame on each core at once, and would hand each out as many frames late.
-    limits += [cv2.CAP_PROP_N_THREADS, 1]
-    capture = _within(limit_s, lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), name)
-    if not capture.isOpened():
-        raise MissingError(f"{name} gives no video", "Check address, password, and that the sender is running.")
-    if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # a file on a server, not a live stream
-        return ClipSource(name, capture, clock, paced=not manner.every_frame, reporter=reporter)
-    _refuse_every_frame(name, manner)
-    return LiveSource(name, capture, clock)
-
-
 def _refuse_every_frame(name: str, manner: Manner) -> None:
     if manner.every_frame:
         raise BadInputError(f"{name} cannot be read as fast as possible", "Live sources have a rate of their own.")
@@ -233,7 +265,8 @@ def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> 
     capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise BadInputError(f"{path} is not a video that can be read", "Convert it to MP4 (H.264).")
-    return ClipSource(str(path), capture, clock, paced=not manner.every_frame, reporter=reporter)
+    paced = not manner.every_frame
+    return ClipSource(str(path), capture, clock, paced=paced, reporter=reporter, path=path)
 
 
 def _images_in(folder: Path, reporter: Reporter) -> list[Path]:
@@ -262,7 +295,7 @@ def _within(limit_s: float, attempt: Callable[[], _Opened], name: str) -> _Opene
         result: _Opened = opened.result(limit_s)
     except FutureTimeoutError:
         _hanging[name] = opened
-        raise MissingError(f"{name} gave no sign within {limit_s:g} s", "Check cable, power and network.") from None
+        raise MissingError(f"{name} gave no sign within {limit_s:g} s", CABLE) from None
     return result
 
 
@@ -275,5 +308,5 @@ def _started(attempt: Callable[[], _Opened], name: str) -> Future[_Opened]:
         except Exception as error:
             opened.set_exception(error)
 
-    Thread(target=open_it, name=f"open {name}", daemon=True).start()
+    Worker(open_it, f"open {name}").start()
     return opened

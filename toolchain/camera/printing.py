@@ -2,74 +2,110 @@
 
 from __future__ import annotations
 
+import json
+import os
+import select
+import sys
+import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-from typing import TextIO
+from threading import Event
 
+import click
 import msgspec
 
 from toolchain.camera.answering import Answered
+from toolchain.camera.aside import LineLostError
 from toolchain.camera.drawing import shown_name
-from toolchain.errors import BadInputError
+from toolchain.classifier import percent
 
 Print = Callable[[str], None]
 """Prints one line at once, without waiting for a full buffer."""
 
+PIECE = getattr(select, "PIPE_BUF", 512)
+"""Bytes that a pipe takes at once when it says that it can be written to."""
+LOOK_S = 0.1
+
 
 class JsonLines:
-    """One JSON object for each answer."""
+    """One JSON object for each answer. `give_up` ends a `print_line` that waits."""
 
-    def __init__(self, print_line: Print) -> None:
+    def __init__(self, print_line: Print, give_up: Callable[[], None] = lambda: None) -> None:
         self._print = print_line
+        self.close = give_up
 
     def show(self, answered: Answered) -> None:
         self._print(msgspec.json.encode(answered.line()).decode())
 
-    def close(self) -> None:
-        pass
-
 
 class Changes:
-    """A line whenever the answer becomes another one."""
+    """A line whenever the answer becomes another one. `give_up` ends a `print_line` that waits."""
 
-    def __init__(self, print_line: Print) -> None:
+    def __init__(self, print_line: Print, give_up: Callable[[], None] = lambda: None) -> None:
         self._print = print_line
+        self.close = give_up
         self._last: str | None = None
 
     def show(self, answered: Answered) -> None:
         prediction = answered.prediction
         name = shown_name(prediction)
         if name != self._last:
-            figures = f"{prediction.probability:6.1%}  age {answered.age_ms:4.0f} ms"
+            figures = f"{percent(prediction.probability):>5}  age {answered.age_ms:4.0f} ms"
             self._print(f"{answered.frame.time_s:8.2f} s  {figures}  {name}")
             self._last = name
 
-    def close(self) -> None:
-        pass
 
+class Output:
+    """Standard output, to which whole lines are written without ever hanging in one.
 
-class Log:
-    """A new file for JSON lines, or a pipe; each is in it as soon as it is written.
-
-    Raises BadInputError if it cannot be made. An older log of the same name is kept, not written over.
+    A pipe that nobody reads is full sooner or later, and who writes into it sleeps until its reader ends. Here a
+    line waits until there is room, or `give_up` says that it is to wait no longer.
     """
 
-    def __init__(self, path: Path) -> None:
-        if path.is_dir() or (path.is_file() and path.stat().st_size):
-            raise BadInputError(f"{path} exists already", "Name another file, or move it away.")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("w", encoding="utf-8", buffering=1)
-        except OSError as error:
-            raise BadInputError(f"{path} cannot be written: {error.strerror}", "Name another place.") from None
+    def __init__(self) -> None:
+        self._given_up = Event()
+        self._descriptor = _waitable_stdout()
+        self._torn = False
+        """Whether a line was written in part."""
 
-    def __enter__(self) -> Log:
-        return self
+    def write(self, line: str, limit_s: float | None = None) -> None:
+        """Write a line when there is room for it, even after `give_up` if that is within `limit_s`.
 
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):  # the disk is full, which was told when it was found
-            self._file.close()
+        Raises LineLostError when it cannot be written.
+        """
+        if self._descriptor is None:
+            click.echo(line)
+            return
+        sys.stdout.flush()
+        left = _encoded(f"\n{line}\n" if self._torn else f"{line}\n", sys.stdout.encoding)
+        end_s = None if limit_s is None else time.monotonic() + limit_s
+        while left:
+            self._wait_for_room(self._descriptor, end_s)
+            left = left[os.write(self._descriptor, left[:PIECE]) :]
+            self._torn = bool(left)
 
-    def write(self, line: str) -> None:
-        self._file.write(f"{line}\n")
+    def give_up(self) -> None:
+        """Let a line that waits for room be lost."""
+        self._given_up.set()
+
+    def _wait_for_room(self, descriptor: int, end_s: float | None) -> None:
+        while not select.select([], [descriptor], [], LOOK_S)[1]:
+            if self._given_up.is_set() if end_s is None else time.monotonic() > end_s:
+                raise LineLostError("nobody reads standard output")
+
+
+def _encoded(line: str, encoding: str) -> bytes:
+    try:
+        return line.encode(encoding)
+    except UnicodeEncodeError:  # JSON's escapes are understood by whoever reads JSON
+        return "".join(one if one.isascii() else json.dumps(one)[1:-1] for one in line).encode()
+
+
+def _waitable_stdout() -> int | None:
+    """The descriptor of standard output where one can wait for room in it; None elsewhere, and under a test."""
+    stdout = sys.__stdout__
+    if os.name != "posix" or stdout is None or stdout is not sys.stdout:
+        return None
+    try:
+        return stdout.fileno()
+    except (OSError, ValueError):
+        return None

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from toolchain import files
 from toolchain.camera.frames import USUAL_FPS, BgrImage
 from toolchain.camera.handover import Handover
+from toolchain.camera.threads import Worker
 from toolchain.errors import BadInputError, MissingError
 from toolchain.progress import Reporter, Silent
 
@@ -47,7 +47,7 @@ class Recorder:
         self._reporter = reporter or Silent()
         self._fps = self._source_fps = USUAL_FPS
         self._pictures: Handover[tuple[BgrImage, float]] = Handover(MOST_WAITING, every=every)
-        self._thread = Thread(target=self._run, name="record", daemon=True)
+        self._thread = Worker(self._run, "record")
         self._video: _Video | None = None
         self._picture: BgrImage | None = None
         self._time_s = 0.0

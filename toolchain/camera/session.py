@@ -10,16 +10,17 @@ from typing import Literal
 
 from toolchain.artifact import find_artifact, read_artifact
 from toolchain.camera.aside import Aside, Line
-from toolchain.camera.capture import STALL_S, Capture
+from toolchain.camera.capture import Capture
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import FrameSource
 from toolchain.camera.interruption import ended_by_signals
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
+from toolchain.camera.log import Log
 from toolchain.camera.loop import Control, Limits, Sink, Summary, run
 from toolchain.camera.missing import refuse_missing
 from toolchain.camera.on_change import OnChange
-from toolchain.camera.opening import Manner, camera_index, open_source, without_password
-from toolchain.camera.printing import Changes, JsonLines, Log, Print
+from toolchain.camera.opening import Manner, Opener, camera_index, without_password
+from toolchain.camera.printing import Changes, JsonLines, Output
 from toolchain.camera.recorder import Recorder, recording
 from toolchain.camera.screen import Screen
 from toolchain.camera.web import Address, WebView
@@ -32,8 +33,6 @@ MOST_LINES = 4096
 """Lines that wait for a slow reader. Older ones are lost then, and the camera goes on."""
 REOPEN_LIMIT_S = 2.5
 """How long one attempt to open a lost source again may take."""
-FILE_STALL_S = 30.0
-"""Files may lie on a disk that has to wake up."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,13 @@ class Settings:
     record: Path | None = None
     log: Path | None = None
     on_change: str | None = None
+    on_unsure: str | None = None
     web: Address | None = None
     web_token: str | None = None
     measure_latency: bool = False
     reconnect: bool = True
-    stall_s: float = STALL_S
+    stall_s: float | None = None
+    """None: as long as the source has shown to need."""
     manner: Manner = field(default_factory=Manner)
     limits: Limits = field(default_factory=Limits)
 
@@ -66,24 +67,29 @@ class Settings:
             raise BadInputError(f"{self.record} is the source itself", "Record into another file.")
         if self.record and self.log and self.record.absolute() == self.log.absolute():
             raise BadInputError(f"{self.log} cannot be the log and the recording", "Name two files.")
-        if self.on_change is not None and not self.on_change.strip():
-            raise BadInputError("--on-change has no command", "Name one, or leave it out.")
+        for name, command in (("--on-change", self.on_change), ("--on-unsure", self.on_unsure)):
+            if command is not None and not command.strip():
+                raise BadInputError(f"{name} has no command", "Name one, or leave it out.")
         if self.record and self.measure_latency:
             raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came of it. `unwritten` says what was asked for and could not be written to its end."""
+    """What came of it. `unwritten` says what was asked for and could not be written to its end, `lines_unwritten`
+    how many lines of answers that were."""
 
     summary: Summary
     artifact: Path
     recorded: Path | None
     unwritten: tuple[str, ...]
+    lines_unwritten: int
     latency: GlassToGlass | None
+    remedy: str
+    """What to look at where the source was lost."""
 
 
-def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
+def watch(settings: Settings, reporter: Reporter, output: Output) -> Report:
     """Open what `settings` name, answer until it ends, and close all of it.
 
     Raises BadInputError and MissingError for what cannot be opened.
@@ -103,12 +109,13 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
 
         outputs = _Outputs(settings, stack, control, reporter)
         if settings.answers != "window":
-            lines = JsonLines(print_line) if settings.answers == "json" else Changes(print_line)
-            outputs.add(lines, "printing", ends_loop=True)
+            form = JsonLines if settings.answers == "json" else Changes
+            outputs.add(form(output.write, output.give_up), "printing", ends_loop=True)
         if log is not None:
             outputs.add(JsonLines(log.write), f"writing {settings.log}")
-        if settings.on_change:
-            outputs.add(OnChange(settings.on_change, reporter), "--on-change", newest_only=True)
+        if settings.on_change or settings.on_unsure:
+            commands = OnChange(settings.on_change, settings.on_unsure, reporter)
+            outputs.add(commands, "--on-change", newest_only=True)
         if settings.web is not None:
             about = {
                 "artifact": artifact.path.name,
@@ -120,11 +127,18 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
         screen = outputs.screen(engine, recorder)
 
         # Last of all, so that nothing waits for a camera, and none is opened in vain.
-        source = open_source(settings.source, settings.manner, reporter=reporter)
-        reporter.say(f"{source.name}: {source.given}{_asked(settings, reporter)}")
+        opener = Opener(settings.source, settings.manner, reporter=reporter)
+        source = opener.open()
+        reporter.say(f"{source.name}: {source.given}{_asked(source, settings, reporter)}")
         if recorder is not None:
             recorder.begin(source.fps)
-        capture = _capture(source, settings, reporter)
+        capture = Capture(
+            source,
+            every=every,
+            reopen=partial(opener.again, REOPEN_LIMIT_S) if source.live and settings.reconnect else None,
+            stall_s=settings.stall_s if source.live else None,
+            reporter=reporter,
+        )
         summary = run(engine, capture, outputs.sinks, screen, limits=settings.limits, control=control)
     outputs.raise_what_ended_it()
     unwritten = outputs.failures()
@@ -132,7 +146,7 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
         unwritten = (*unwritten, f"{settings.record}: {recorder.failure}")
     recorded = settings.record if recorder is not None and recorder.kept else None
     latency = screen.result() if isinstance(screen, LatencyScreen) else None
-    return Report(summary, artifact.path, recorded, unwritten, latency)
+    return Report(summary, artifact.path, recorded, unwritten, outputs.lost(), latency, source.remedy)
 
 
 class _Outputs:
@@ -177,37 +191,29 @@ class _Outputs:
 
     def failures(self) -> tuple[str, ...]:
         """What is not complete, in words."""
-        told = []
-        for aside in self._complete:
-            if aside.failure is not None:
-                told.append(f"{aside.name}: {aside.failure}")
-            elif aside.dropped:
-                told.append(f"{aside.name} was too slow for {aside.dropped} answers")
-        return tuple(told)
+        return tuple(
+            f"{aside.name}: {aside.lost} answers lost ({aside.failure or 'it was too slow'})"
+            for aside in self._complete
+            if aside.lost
+        )
+
+    def lost(self) -> int:
+        """Answers that were not written, once for each place where they should have been."""
+        return sum(aside.lost for aside in self._complete)
 
     def _end(self, error: Exception) -> None:
         self._error = error
         self._control.end("quit")
 
 
-def _capture(source: FrameSource, settings: Settings, reporter: Reporter) -> Capture:
-    reopen = partial(open_source, settings.source, settings.manner, open_limit_s=REOPEN_LIMIT_S)
-    return Capture(
-        source,
-        every=settings.manner.every_frame,
-        reopen=reopen if source.live and settings.reconnect else None,
-        stall_s=settings.stall_s if source.live else max(settings.stall_s, FILE_STALL_S),
-        reporter=reporter,
-    )
-
-
-def _asked(settings: Settings, reporter: Reporter) -> str:
+def _asked(source: FrameSource, settings: Settings, reporter: Reporter) -> str:
     """What a camera was asked for, to stand beside what it gives."""
     wish = settings.manner.wish
     asked = ["{} x {}".format(*wish.size)] if wish.size else []
     asked += [f"{wish.fps:g} fps"] if wish.fps else []
     asked += [wish.pixel_format] if wish.pixel_format else []
     if asked and camera_index(settings.source) is None:
-        reporter.warn("--size, --fps and --pixel-format are for cameras; this source gives what it has")
+        if wish.size or wish.pixel_format or source.fps != wish.fps:  # a snapshot is fetched so often
+            reporter.warn("--size, --fps and --pixel-format are for cameras; this source gives what it has")
         return ""
     return f" (asked for: {', '.join(asked)})" if asked else ""

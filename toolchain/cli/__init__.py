@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import click
 
 from toolchain._version import __version__
-from toolchain.errors import EdgetlError, ExitCode
+from toolchain.errors import EdgetlError, ExitCode, StoppedError
 from toolchain.processor import respect_quota
 
 COMMANDS = {
@@ -84,7 +87,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as the process lives
     respect_quota(os.environ)
-    sys.exit(run(words))
+    _heed_polite_kills()
+    code = run(words)
+    if any(type(thread).__module__.startswith("toolchain.") for thread in threading.enumerate()):
+        # One hangs in a driver. Python would end it there, in the middle of C++, which aborts the process.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _heed_polite_kills() -> None:
+    """Let SIGTERM and a closed terminal interrupt a command like Ctrl-C, so that it leaves what can be gone on with
+    and none of its helpers running. `nohup` stays what it is."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise StoppedError
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, interrupt)
 
 
 def run(words: Sequence[str]) -> int:

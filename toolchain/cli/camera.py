@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,17 @@ from click.core import ParameterSource
 
 from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
-from toolchain.errors import BadInputError, ExitCode
+from toolchain.errors import BadInputError, ExitCode, StoppedError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.camera.figures import Percentiles
+    from toolchain.camera.printing import Output
     from toolchain.camera.session import Report, Settings
+
+SUMMARY_LIMIT_S = 3.0
+"""How long the summary waits for somebody to read it."""
 
 
 class Finite(click.FloatRange):
@@ -63,6 +68,20 @@ def _no_artifact(ctx: click.Context, param: click.Parameter, value: str | None) 
     return value
 
 
+def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
+    """A service that is stopped before its first answer has nothing to finish: that is no failure."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, console: Console, **kwargs: Any) -> int:
+        try:
+            return function(*args, console=console, **kwargs)
+        except StoppedError:
+            console.say("stopped before the first answer")
+            return ExitCode.DONE
+
+    return wrapped
+
+
 @click.command(
     help="""Name what a camera sees, as it sees it.
 
@@ -79,8 +98,8 @@ own, and a last line holds the summary."""
     default="0",
     show_default=True,
     metavar="0|FILE|URL|FOLDER",
-    help="A camera's number or device path, a video file, a stream (rtsp://, http://), an image, a folder of "
-    "images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink').",
+    help="A camera's number or device path, a video file or animation, a stream or snapshot (rtsp://, http://), an "
+    "image, a folder of images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink').",
 )
 @click.option("--device", metavar="DEVICE", help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).")
 @click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
@@ -91,13 +110,22 @@ own, and a last line holds the summary."""
     help="Record what is shown; an older file is replaced.",
 )
 @click.option(
-    "--log", type=click.Path(path_type=Path), metavar="FILE.jsonl", help="Write each answer to a new file."
+    "--log",
+    type=click.Path(path_type=Path),
+    metavar="FILE.jsonl",
+    help="Append each answer to a file, which may be rotated meanwhile.",
 )
 @click.option(
     "--on-change",
     metavar="COMMAND",
-    help="A shell command for each change of label: it finds EDGETL_LABEL, EDGETL_PROBABILITY and EDGETL_REJECTED "
-    "in its environment, and the answer as JSON on standard input.",
+    help="A shell command for each new label: it finds EDGETL_LABEL and EDGETL_PROBABILITY in its environment, and "
+    'the answer as JSON on standard input. It never runs for "not sure".',
+)
+@click.option(
+    "--on-unsure",
+    metavar="COMMAND",
+    help='A shell command for when the answer becomes "not sure": EDGETL_LABEL is empty, EDGETL_GUESS is the label '
+    "that was rejected.",
 )
 @click.option(
     "--web",
@@ -117,7 +145,12 @@ own, and a last line holds the summary."""
 @click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="End after N answers.")
 @click.option("--size", type=Size(), help="Ask a camera for frames of W x H pixels.")
-@click.option("--fps", type=Finite(0, min_open=True), metavar="N", help="Ask a camera for N frames per second.")
+@click.option(
+    "--fps",
+    type=Finite(0, min_open=True),
+    metavar="N",
+    help="Ask a camera for N frames per second; fetch a snapshot so often.",
+)
 @click.option(
     "--pixel-format",
     type=PixelFormat(),
@@ -145,10 +178,9 @@ own, and a last line holds the summary."""
     "--stall-limit",
     "stall_s",
     type=Finite(0, min_open=True),
-    default=3.0,
-    show_default=True,
     metavar="S",
-    help="A live source that gives no frame for so long is lost.",
+    help="A live source that gives no frame for so long is lost. Default: 3, and longer for one that gives frames "
+    "now and then.",
 )
 @click.option("--no-reconnect", is_flag=True, help="End when the source is lost, with exit code 3.")
 @click.option(
@@ -158,6 +190,7 @@ own, and a last line holds the summary."""
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
 @output_options
+@_may_be_stopped
 def command(
     artifact: Path | None,
     source: str,
@@ -166,6 +199,7 @@ def command(
     record: Path | None,
     log: Path | None,
     on_change: str | None,
+    on_unsure: str | None,
     web: str | None,
     web_token: str | None,
     duration: float | None,
@@ -176,7 +210,7 @@ def command(
     every_frame: bool,
     seconds_per_image: float,
     min_probability: float,
-    stall_s: float,
+    stall_s: float | None,
     no_reconnect: bool,
     measure_latency: bool,
     threads: int | None,
@@ -189,6 +223,7 @@ def command(
     swapped.refuse_source(artifact, source)
     from toolchain.camera.loop import Limits
     from toolchain.camera.opening import Manner, Wish
+    from toolchain.camera.printing import Output
     from toolchain.camera.session import Settings, watch
     from toolchain.camera.web import parse_address
 
@@ -201,6 +236,7 @@ def command(
         record=record,
         log=log,
         on_change=on_change,
+        on_unsure=on_unsure,
         web=None if web is None else parse_address(web),
         web_token=web_token,
         measure_latency=measure_latency,
@@ -209,15 +245,18 @@ def command(
         manner=Manner(every_frame, seconds_per_image, Wish(size, fps, pixel_format)),
         limits=Limits(duration, frames, min_probability),
     )
-    return _conclude(watch(settings, console, click.echo), settings, console)
+    output = Output()
+    return _conclude(watch(settings, console, output), settings, console, output)
 
 
-def _conclude(report: Report, settings: Settings, console: Console) -> int:
+def _conclude(report: Report, settings: Settings, console: Console, output: Output) -> int:
     import msgspec
+
+    from toolchain.camera.aside import LineLostError
 
     summary = report.summary
     if summary.lost:
-        console.warn(f"{summary.source} was lost; check cable, power and network")
+        console.warn(f"{summary.source} was lost. {report.remedy}")
     if settings.record and not report.recorded:
         console.warn(f"{settings.record} was not written: there was nothing to record")
     for what in report.unwritten:
@@ -228,13 +267,18 @@ def _conclude(report: Report, settings: Settings, console: Console) -> int:
             document["recorded"] = str(report.recorded) if report.recorded else None
         if report.unwritten:
             document["unwritten"] = list(report.unwritten)
-        click.echo(msgspec.json.encode({"summary": document}))
+        document["lines_unwritten"] = report.lines_unwritten
+        try:
+            output.write(msgspec.json.encode({"summary": document}).decode(), SUMMARY_LIMIT_S)
+        except LineLostError as error:
+            console.warn(f"the summary was not written: {error}")
+            return ExitCode.PROMISE_BROKEN
     else:
         console.result(None, *_summary_lines(report, settings.measure_latency))
     if summary.ended == "interrupted":
         return ExitCode.INTERRUPTED
     if report.unwritten:
-        return ExitCode.BAD_INPUT
+        return ExitCode.PROMISE_BROKEN
     return ExitCode.MISSING if summary.lost and summary.ended != "quit" else ExitCode.DONE
 
 

@@ -148,7 +148,7 @@ class _Marker:
     def show(self, answered: Answered) -> None:
         start, label = [turn for turn in self._turns if turn[0] <= answered.frame.time_s][-1]
         if answered.frame.time_s - start >= self.SETTLED_S:
-            self._right.append(answered.prediction.label == label)
+            self._right.append(answered.prediction.answer == label)
 
     def idle(self, state: str) -> None:
         """Nothing to show in between."""

@@ -128,16 +128,19 @@ def _entry(image: str, prediction: Prediction) -> dict[str, object]:
         "label": prediction.label,
         "probability": prediction.probability,
         "rejected": prediction.rejected,
+        "answer": prediction.answer,
         "top": [{"label": label, "probability": probability} for label, probability in prediction.top],
     }
 
 
 def _table(predictions: Sequence[tuple[str, Prediction]]) -> Table:
+    from toolchain.classifier import percent
+
     table = Table("image", "label", "probability", "then", box=None, pad_edge=False, header_style="bold")
     for image, prediction in predictions:
         label = f"not sure ({prediction.label}?)" if prediction.rejected else prediction.label
-        others = ", ".join(f"{name} {probability:.3f}" for name, probability in prediction.top[1:])
-        table.add_row(escape(image), escape(label), f"{prediction.probability:.3f}", escape(others))
+        others = ", ".join(f"{name} {percent(probability)}" for name, probability in prediction.top[1:])
+        table.add_row(escape(image), escape(label), percent(prediction.probability), escape(others))
     return table
 
 

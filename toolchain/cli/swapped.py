@@ -34,13 +34,13 @@ LOOKED_AT = 20
 
 def kind_of(word: str | os.PathLike[str]) -> Kind | None:
     """What a word of the command line seems to name, by its name or a folder's content; None: open."""
-    from toolchain.datasets.folder import is_photograph
+    from toolchain.encoded import is_called_picture
 
     path = Path(word)
     if path.is_dir():
         return _kind_of_folder(path)
     suffix = path.suffix.lower()
-    if is_photograph(path.name):
+    if is_called_picture(path.name):
         return "photograph"
     kinds: dict[Kind, frozenset[str]] = {"video": VIDEOS, "model": MODELS, "benchmark": frozenset({".json"})}
     return next((kind for kind, suffixes in kinds.items() if suffix in suffixes), None)
@@ -100,14 +100,14 @@ def refuse_source(artifact: Path | None, source: str) -> None:
 
 
 def _kind_of_folder(path: Path) -> Kind | None:
-    from toolchain.datasets.folder import is_photograph
+    from toolchain.encoded import is_called_picture
     from toolchain.runs import RUN_FILE
 
     # Photographs lie in folders of their classes, and these perhaps in train and test.
     for number, (_, folders, names) in enumerate(os.walk(path)):
         if number == 0 and (RUN_FILE in names or any(Path(name).suffix in MODELS for name in names)):
             return "run"
-        if any(is_photograph(name) for name in names):
+        if any(is_called_picture(name) for name in names):
             return "photographs"
         if number == LOOKED_AT:
             break

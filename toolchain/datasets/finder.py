@@ -16,11 +16,8 @@ from pathlib import Path
 
 from toolchain.datasets import own_output
 from toolchain.datasets.listing import LeftOut
-from toolchain.encoded import EMPTY, HEAD_BYTES, HEIC, RAW, kind_of
+from toolchain.encoded import EMPTY, HEAD_BYTES, HEIC, RAW, is_called_picture, kind_of
 from toolchain.preprocess import HEIC_NEEDS, can_decode
-
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""Who calls a file so, means a photograph: it is taken for one unseen, and is a broken one where it is none."""
 
 HIDDEN = "hidden"
 SYSTEM_FILE = "a file of the system"
@@ -136,7 +133,7 @@ def contents(folder: Path, prefix: str = "") -> Contents:
 
 def no_photograph(path: Path) -> str:
     """Why the file `path` is not taken for a photograph; empty when it is."""
-    return "" if path.name.lower().endswith(SUFFIXES) else _look(path)
+    return "" if is_called_picture(path.name) else _look(path)
 
 
 def passed_over(folder: Path) -> str:
@@ -199,7 +196,7 @@ def _reason(entry: os.DirEntry[str], is_file: bool) -> str:
         return BAD_NAME
     if own_output.SNAPSHOT.fullmatch(name):
         return OWN
-    return "" if name.lower().endswith(SUFFIXES) else _look(Path(entry.path))
+    return "" if is_called_picture(name) else _look(Path(entry.path))
 
 
 def _look(path: Path) -> str:

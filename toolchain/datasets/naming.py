@@ -42,7 +42,8 @@ class _Finds:
 def photographs_named(words: Sequence[str]) -> Named:
     """Find the photographs that `words` stand for: a file, a folder with all below it, a pattern (`*`, `**`).
 
-    A file that is named itself is taken as it is, whatever it holds; what a pattern matches is looked into.
+    What exists is taken as it is, whatever its name: a file, whatever it holds, and the folders that a pattern
+    begins with. What a pattern matches is looked into.
     """
     paths: dict[Path, None] = {}
     left_out: dict[str, LeftOut] = {}
@@ -71,7 +72,7 @@ def _found(word: str) -> _Finds:
 
 
 def _match(pattern: str, finds: _Finds) -> None:
-    matches = sorted(Path(match) for match in glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob knows no absolute pattern
+    matches = sorted(Path(match) for match in glob.glob(_pattern(Path(pattern)), recursive=True))  # noqa: PTH207 - Path.glob knows no absolute pattern
     folders = []
     seen: dict[str, str] = {}
     for match in matches:
@@ -90,6 +91,13 @@ def _match(pattern: str, finds: _Finds) -> None:
             finds.paths.append(match)
     for folder in folders:
         finds.add_folder(folder)
+
+
+def _pattern(path: Path) -> str:
+    """The pattern that a path is, in which folders that exist stand for themselves: `photos [old]/*.jpg`."""
+    there = next((folder for folder in path.parents if folder.is_dir()), Path())
+    rest = path.relative_to(there)
+    return str(Path(glob.escape(str(there))) / rest)
 
 
 def _passed_over(folders: Iterable[Path], pattern: str) -> str:

@@ -96,7 +96,8 @@ function show(now) {
   $("answers").textContent = now.answers.toLocaleString("en");
   if (!answer || answer.frame === show.frame) return;
   show.frame = answer.frame;
-  const percent = (share) => `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+  // Rounding must not claim certainty: `percent` in classifier.py says the same.
+  const percent = (share) => (share >= 0.995 ? ">99 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
   document.body.classList.toggle("unsure", answer.rejected);
   const name = answer.rejected ? "not sure" : answer.label;
   $("label").textContent = name;
