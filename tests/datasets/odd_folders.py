@@ -168,6 +168,11 @@ ODD: dict[str, Odd] = {
         files({"cat/a.CR2": RAW, "cat/a.NEF": b"II*\x00" + bytes(60), "cat/a.MP4": VIDEO, "cat/a.xmp": b"<x/>"}),
         reasons=("camera raw", "video", "text"),
     ),
+    "backups and thumbnails": Odd(
+        files({"cat/0.jpg_original": picture(220), "dog/0.jpg~": picture(221), "dog/MVI_1.THM": picture(222)}),
+        reasons=("a backup of the file beside it", "the thumbnail of a video"),
+    ),
+    "a backup of nothing": Odd(files({"cat/gone.jpg_original": picture(223)}), more=1),
     "papers": Odd(
         files({"cat/a.pdf": b"%PDF-1.4\n", "dog/labels.csv": b"a,b\n", "dog/all.zip": b"PK\x03\x04", "dog/x": b""}),
         reasons=("PDF", "text", "archive", "an empty file"),
