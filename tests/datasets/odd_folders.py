@@ -57,7 +57,7 @@ class Odd:
     reasons: tuple[str, ...] = ()
     problem: str = ""
     needs: str = ""
-    """`posix`, or `permissions`: files that the superuser could read all the same."""
+    """`linux`; `permissions`: somebody whom they bind. Links need POSIX anyway."""
 
 
 def base(root: Path) -> None:
@@ -243,8 +243,9 @@ ODD: dict[str, Odd] = {
             | {f"{DECOMPOSED}/{n}.jpg": picture(440 + n) for n in range(7)}
         ),
         more=15,
+        needs="linux",
     ),
-    "a linked folder of more photographs": Odd(_links({"cat/more": "@"}), more=2, needs="posix"),
+    "a linked folder of more photographs": Odd(_links({"cat/more": "@"}), more=2, needs="linux"),
     "the same folder linked twice": Odd(
         _links({"cat/more": "@", "cat/again": "@"}), 2, reasons=("a link to a folder that is searched already",)
     ),
@@ -268,11 +269,12 @@ ODD: dict[str, Odd] = {
     "an unreadable file": Odd(
         _locked("cat/b.jpg"), more=2, reasons=("cannot be read: Permission denied",), needs="permissions"
     ),
-    "pipes and sockets": Odd(_no_files, reasons=("neither a file nor a folder",), needs="posix"),
-    "names that are not text": Odd(_not_text, reasons=("its name is not valid text",), needs="posix"),
+    "pipes and sockets": Odd(_no_files, reasons=("neither a file nor a folder",), needs="linux"),
+    "names that are not text": Odd(_not_text, reasons=("its name is not valid text",), needs="linux"),
     "names of every kind": Odd(
         files({"cat/[bold].jpg": picture(460), "dog/a\nb.jpg": picture(461), "dog/кошка 🐱.jpg": picture(462)}),
         more=3,
+        needs="linux",
     ),
     "deep": Odd(files({f"cat/{'/'.join('abcdefgh')}/x.jpg": picture(470)}), more=1),
     "train, val and test, and more": Odd(

@@ -184,6 +184,8 @@ def test_all_that_is_wrong_with_a_layout_is_said(tree: Tree) -> None:
 
 
 def test_the_photographs_of_both_spellings_are_of_one_class(tree: Tree) -> None:
+    if sys.platform == "darwin":
+        pytest.skip("its file system knows one spelling")
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     listing = list_folder(tree({f"{composed}/1.jpg": b"a", f"{decomposed}/1.jpg": b"b", "x/c.jpg": b"c"}))
     assert listing.classes == (composed, "x")

@@ -48,8 +48,8 @@ def without_heic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def odd(request: pytest.FixtureRequest) -> Iterator[tuple[Odd, Path]]:
     """A drawn folder; looked at by somebody whom permissions bind."""
     kind = ODD[request.param]
-    if kind.needs and sys.platform == "win32":
-        pytest.skip("Windows has no such files")
+    if sys.platform != "linux" and (kind.needs or "_links" in kind.build.__qualname__):
+        pytest.skip("other systems know no such files, or forbid to make them")
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         root, elsewhere = Path(place, "photos"), Path(place, "elsewhere")
