@@ -193,3 +193,17 @@ def test_heic_is_read_upright_in_rgb(tmp_path: Path) -> None:
             for kept in (0.3, 0.6, 0.9):
                 with pytest.raises(UnreadableImageError, match=r"x\.heic"):
                     decode(data[: int(len(data) * kept)], "x.heic")
+
+
+@pytest.mark.photographs
+def test_real_photographs_are_whole_with_a_video_behind_them_and_cut_ones_are_not(real_data: Path) -> None:
+    paths = sorted((real_data / "oxford-iiit-pet" / "images").glob("*.jpg"))[::100]
+    assert paths
+    for seed, path in enumerate(paths):
+        data = path.read_bytes()
+        assert not is_truncated(data), path
+        assert not is_truncated(data + clip(seed)), path
+        for kept in (0.4, 0.7, 0.97):
+            cut = data[: int(len(data) * kept)]
+            assert is_truncated(cut), path
+            assert is_truncated(cut + clip(seed)), path

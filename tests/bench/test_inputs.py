@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,6 +38,18 @@ def test_limit_spreads_over_the_classes(artifact: Artifact, photographs: Path) -
     assert whole is not None
     assert len(whole.photographs) == 12
     assert whole.split_sha256 == chosen.split_sha256
+
+
+def test_photographs_that_may_be_missing_are_said(tmp_path: Path, artifact: Artifact, photographs: Path) -> None:
+    root = tmp_path / "photographs"
+    shutil.copytree(photographs, root)
+    reporter = Remembering()
+    (root / "test" / "red" / "notes.txt").write_text("not said here")
+    (root / "test" / "red" / "gone.jpg").symlink_to(root / "nowhere.jpg")
+    assert choose([artifact], str(root), "test", 0, reporter)
+    assert reporter.warnings == [
+        f"{root}: 1 left out that may be photographs: a link that leads nowhere: 1 (test/red/gone.jpg)"
+    ]
 
 
 def test_empty_split_names_those_that_are_not(

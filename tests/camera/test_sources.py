@@ -169,6 +169,7 @@ def test_folder_in_which_nothing_can_be_read_is_an_error(tmp_path: Path) -> None
         ("nope.mp4", BadInputError, "does not exist"),
         ("text.mp4", BadInputError, "not a video"),
         ("empty.mp4", BadInputError, "not a video"),
+        ("pages.pdf", BadInputError, r"not a video that can be read \(PDF\)"),
         ("truncated.mp4", BadInputError, "not a video"),
         ("empty", BadInputError, "holds no images"),
         ("gopher://host/x", BadInputError, "unknown kind of stream"),
@@ -180,6 +181,7 @@ def test_what_cannot_be_a_source_is_said(
     monkeypatch.chdir(tmp_path)
     Path("text.mp4").write_text("these are words\n" * 100)
     Path("empty.mp4").touch()
+    Path("pages.pdf").write_bytes(b"%PDF-1.4")
     whole = write_clip(tmp_path / "whole.mp4", COLOURS).read_bytes()
     Path("truncated.mp4").write_bytes(whole[: len(whole) // 2])
     Path("empty").mkdir()

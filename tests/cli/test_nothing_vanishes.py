@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 
 from tests.artifacts import tiny_artifact
@@ -131,6 +132,23 @@ def test_check_tells_all_findings_at_once(tmp_path: Path, capsys: pytest.Capture
     assert "train/bird, train/fish (text: 1), val/dog; " in error
     assert "holds the class emu" in error
     assert hint.startswith("hint: ")
+
+
+def test_photographs_of_iphones_are_used_where_the_extra_is(
+    tmp_path: Path, drawn_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+    root = tmp_path / "photos"
+    for label in ("cat", "dog"):
+        (root / label).mkdir(parents=True)
+        for number, path in enumerate(sorted((drawn_folder / label).iterdir())):
+            with PIL.Image.open(path) as image:
+                target = root / label / f"IMG_{number}{('.HEIC', '.heif', '')[number % 3]}"
+                pillow_heif.from_pillow(image).save(target, format="HEIF")
+    found = _document(capsys, "data", "check", root)
+    assert (found["photographs"], found["left_out"], found["unreadable"]) == (16, [], [])
+    tiny_artifact(tmp_path / "tiny.onnx")
+    assert len(_document(capsys, "predict", tmp_path / "tiny.onnx", root)["predictions"]) == 16
 
 
 def test_a_name_that_is_no_text_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

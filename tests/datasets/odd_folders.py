@@ -57,7 +57,7 @@ class Odd:
     reasons: tuple[str, ...] = ()
     problem: str = ""
     needs: str = ""
-    """`posix`, or `permissions`: files that the superuser could read all the same."""
+    """`linux`; `permissions`: somebody whom they bind. Links need POSIX anyway."""
 
 
 def base(root: Path) -> None:
@@ -170,6 +170,11 @@ ODD: dict[str, Odd] = {
         files({"cat/a.CR2": RAW, "cat/a.NEF": b"II*\x00" + bytes(60), "cat/a.MP4": VIDEO, "cat/a.xmp": b"<x/>"}),
         reasons=("camera raw", "video", "text"),
     ),
+    "backups and thumbnails": Odd(
+        files({"cat/0.jpg_original": picture(220), "dog/0.jpg~": picture(221), "dog/MVI_1.THM": picture(222)}),
+        reasons=("a backup of the file beside it", "the thumbnail of a video"),
+    ),
+    "a backup of nothing": Odd(files({"cat/gone.jpg_original": picture(223)}), more=1),
     "papers": Odd(
         files({"cat/a.pdf": b"%PDF-1.4\n", "dog/labels.csv": b"a,b\n", "dog/all.zip": b"PK\x03\x04", "dog/x": b""}),
         reasons=("PDF", "text", "archive", "an empty file"),
@@ -240,8 +245,9 @@ ODD: dict[str, Odd] = {
             | {f"{DECOMPOSED}/{n}.jpg": picture(440 + n) for n in range(7)}
         ),
         more=15,
+        needs="linux",
     ),
-    "a linked folder of more photographs": Odd(_links({"cat/more": "@"}), more=3, needs="posix"),
+    "a linked folder of more photographs": Odd(_links({"cat/more": "@"}), more=3, needs="linux"),
     "the same folder linked twice": Odd(
         _links({"cat/more": "@", "cat/again": "@"}), 3, reasons=("a link to a folder that is searched already",)
     ),
@@ -265,11 +271,12 @@ ODD: dict[str, Odd] = {
     "an unreadable file": Odd(
         _locked("cat/b.jpg"), more=2, reasons=("cannot be read: Permission denied",), needs="permissions"
     ),
-    "pipes and sockets": Odd(_no_files, reasons=("neither a file nor a folder",), needs="posix"),
-    "names that are not text": Odd(_not_text, reasons=("its name is not valid text",), needs="posix"),
+    "pipes and sockets": Odd(_no_files, reasons=("neither a file nor a folder",), needs="linux"),
+    "names that are not text": Odd(_not_text, reasons=("its name is not valid text",), needs="linux"),
     "names of every kind": Odd(
         files({"cat/[bold].jpg": picture(460), "dog/a\nb.jpg": picture(461), "dog/кошка 🐱.jpg": picture(462)}),
         more=3,
+        needs="linux",
     ),
     "deep": Odd(files({f"cat/{'/'.join('abcdefgh')}/x.jpg": picture(470)}), more=1),
     "train, val and test, and more": Odd(

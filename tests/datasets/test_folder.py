@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -154,7 +155,37 @@ def test_a_stray_photograph_does_not_make_a_class_of_a_side(tree: Tree) -> None:
     assert {one.name for one in listing.left_out} == {"train/stray.jpg", "test/stray.jpg"}
 
 
+def test_class_names_that_no_model_file_could_hold_are_refused(tree: Tree) -> None:
+    if sys.platform in ("win32", "darwin"):
+        pytest.skip("names are text here")
+    root = tree({"cat/a.jpg": b"a", "dog/b.jpg": b"b", "bird\udce9/c.jpg": b"c", "emu\n/d.jpg": b"d"})
+    with pytest.raises(BadInputError) as caught:
+        list_folder(root)
+    assert caught.value.message == (
+        f"{root}: the folder name 'bird\\xe9' is not valid text; {root}: the folder name 'emu\\n' is not valid text"
+    )
+
+
+def test_names_cannot_write_on_the_screen(tree: Tree) -> None:
+    if sys.platform == "win32":
+        pytest.skip("Windows knows no such names")
+    root = tree({"cat/a.jpg": b"a", "dog/b.jpg": b"b", "dog/\x1b[2J\n.txt": b"words"})
+    assert list_folder(root).warnings == (f"{root}: 1 left out: text: 1 (dog/\\x1b[2J\\n.txt)",)
+
+
+def test_all_that_is_wrong_with_a_layout_is_said(tree: Tree) -> None:
+    root = tree({f"{side}/{label}/a.jpg": b"x" for side in ("val", "valid", "test") for label in ("cat", "dog")})
+    listing = list_folder(root, strict=False)
+    assert [problem.message.removeprefix(f"{root} ") for problem in listing.problems] == [
+        "holds both val and valid, which mean the same",
+        "holds val and test but no train folder",
+    ]
+    assert len(listing.photographs) == 6
+
+
 def test_the_photographs_of_both_spellings_are_of_one_class(tree: Tree) -> None:
+    if sys.platform == "darwin":
+        pytest.skip("its file system knows one spelling")
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     listing = list_folder(tree({f"{composed}/1.jpg": b"a", f"{decomposed}/1.jpg": b"b", "x/c.jpg": b"c"}))
     assert listing.classes == (composed, "x")

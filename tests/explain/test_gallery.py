@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import tempfile
 from pathlib import Path
 
 import cv2
@@ -95,6 +96,25 @@ def test_what_was_there_is_kept(tmp_path: Path) -> None:
     with new_folder(tmp_path / "empty", "ideal") as (folder, _):
         (folder / "a").touch()
     assert (tmp_path / "empty" / "a").exists(), "an empty folder may be filled"
+
+
+def test_an_empty_folder_that_is_a_link_to_another_disk_is_filled(tmp_path: Path) -> None:
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as disk:
+        (tmp_path / "out").symlink_to(disk)
+
+        def work() -> None:
+            with new_folder(tmp_path / "out", "ideal") as (folder, _):
+                (folder / "half").touch()
+                raise ValueError
+
+        with pytest.raises(ValueError):  # noqa: PT011 - its own
+            work()
+        assert list(Path(disk).iterdir()) == []
+        with new_folder(tmp_path / "out", "ideal") as (folder, _):
+            (folder / "a").touch()
+        assert [path.name for path in Path(disk).iterdir()] == ["a"]
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_folder_that_cannot_be_made_is_told_before_the_work(tmp_path: Path) -> None:

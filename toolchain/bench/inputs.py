@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from toolchain.artifact import Artifact
 from toolchain.datasets import SPLITS, Dataset
 from toolchain.datasets.catalogue import ENTRIES, open_dataset
+from toolchain.datasets.listing import told
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
 from toolchain.preprocess import Image, Preprocess, read
 from toolchain.progress import Reporter
@@ -62,7 +63,10 @@ def choose(
     Raises BadInputError when `data` cannot be used, or its classes are not those of the artifacts.
     """
     if data is not None:
-        return _take(open_dataset(data, reporter=reporter), artifacts, split, limit)
+        dataset = open_dataset(data, reporter=reporter)
+        for line in told(one for one in dataset.left_out if one.lost):
+            reporter.warn(f"{data}: {line}")
+        return _take(dataset, artifacts, split, limit)
     named = {_data_of(artifact) for artifact in artifacts}
     if len(named) > 1:
         reporter.warn(f"the artifacts were trained on different data ({', '.join(sorted(named))}): no accuracy")

@@ -245,7 +245,8 @@ def _refuse_every_frame(name: str, manner: Manner) -> None:
 
 
 def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> FrameSource:
-    if path.is_dir() or (path.is_file() and not finder.no_photograph(path)):
+    other = finder.no_photograph(path) if path.is_file() else ""
+    if path.is_dir() or (path.is_file() and not other):
         images = [path] if path.is_file() else _images_in(path, reporter)
         return ImagesSource(
             str(path),
@@ -264,7 +265,7 @@ def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> 
     # An absolute path: FFmpeg takes what stands before a colon for a protocol.
     capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
     if not capture.isOpened():
-        raise BadInputError(f"{path} is not a video that can be read", "Convert it to MP4 (H.264).")
+        raise BadInputError(f"{path} is not a video that can be read ({other})", "Convert it to MP4 (H.264).")
     paced = not manner.every_frame
     return ClipSource(str(path), capture, clock, paced=paced, reporter=reporter, path=path)
 

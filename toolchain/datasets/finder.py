@@ -10,7 +10,7 @@ import errno
 import os
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ HIDDEN = "hidden"
 SYSTEM_FILE = "a file of the system"
 HELPER = "in a helper folder of the system"
 OWN = own_output.REASON
+BACKUP = "a backup of the file beside it"
+THUMBNAIL = "the thumbnail of a video"
 LIBRARY = "in the library of a photo program"
 BROKEN_LINK = "a link that leads nowhere"
 LOOP = "a link back to a folder that it lies in"
@@ -44,6 +46,9 @@ _HELPER = re.compile(
     r"\.trash(es|-.*)?|\.thumbnails|\.spotlight-v100|\.fseventsd",
     re.IGNORECASE,
 )
+_BACKUP = re.compile(r"(.+?)(_original|~|\.bak|\.backup|\.old|\.orig)")
+"""What ExifTool and editors leave beside a file that they changed: the same picture once more."""
+
 _LIBRARY = re.compile(r".*\.(photoslibrary|photolibrary|aplibrary|lrdata|photobooth)", re.IGNORECASE)
 """Folders that hold each photograph in several sizes and versions."""
 
@@ -108,6 +113,7 @@ def contents(folder: Path, prefix: str = "") -> Contents:
     photographs: list[Path] = []
     folders: list[Path] = []
     left_out: list[LeftOut] = []
+    names = {entry.name for entry in entries}
     for entry in entries:
         name = prefix + shown(entry.name)
         try:
@@ -124,7 +130,7 @@ def contents(folder: Path, prefix: str = "") -> Contents:
                 left_out.extend(_all_below(entry, name, reason))
             else:
                 folders.append(Path(entry.path))
-        elif reason := _reason(entry, is_file):
+        elif reason := _reason(entry, is_file, names):
             left_out.append(_left_out(name, reason))
         else:
             photographs.append(Path(entry.path))
@@ -183,8 +189,8 @@ def _all_below(entry: os.DirEntry[str], name: str, reason: str) -> list[LeftOut]
     return [_left_out(file, reason) for file in all_files(Path(entry.path), f"{name}/")]
 
 
-def _reason(entry: os.DirEntry[str], is_file: bool) -> str:
-    """Why something that is no folder is not a photograph; empty when it is one."""
+def _reason(entry: os.DirEntry[str], is_file: bool, beside: Set[str]) -> str:
+    """Why something that is no folder is not a photograph; empty when it is one. `beside` are the names there."""
     name = entry.name
     if _SYSTEM_FILE.fullmatch(name):
         return SYSTEM_FILE
@@ -196,7 +202,11 @@ def _reason(entry: os.DirEntry[str], is_file: bool) -> str:
         return BAD_NAME
     if own_output.SNAPSHOT.fullmatch(name):
         return OWN
-    return "" if is_called_picture(name) else _look(Path(entry.path))
+    if is_called_picture(name):
+        return ""
+    if (backup := _BACKUP.fullmatch(name)) and backup[1] in beside:
+        return BACKUP
+    return THUMBNAIL if name.lower().endswith(".thm") else _look(Path(entry.path))
 
 
 def _look(path: Path) -> str:

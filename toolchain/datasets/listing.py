@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -169,7 +170,9 @@ def told(left_out: Iterable[LeftOut]) -> tuple[str, ...]:
 def some(names: Sequence[str], limit: int = 5) -> str:
     """The first few of `names` and a count of the rest, for a message."""
     rest = len(names) - limit
-    return ", ".join(names[:limit]) + (f" and {rest} more" if rest > 0 else "")
+    # A file may be called by a line end, or by what clears a screen.
+    shown = [re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda sign: repr(sign[0])[1:-1], name) for name in names[:limit]]
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _sha256(path: Path) -> tuple[str, str]:

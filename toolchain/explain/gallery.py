@@ -98,9 +98,11 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
     made = [parent for parent in target.parents if not parent.exists()]
+    # An empty folder may be a disk or a link to one: what is written beside it could not be renamed into it.
+    there = target.exists()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target if there else target.parent))
     except OSError as error:
         raise BadInputError(
             f"{target} cannot be written: {error.strerror}", "Name a folder that can, with --out."
@@ -112,9 +114,12 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
         umask = os.umask(0)
         os.umask(umask)
         beside.chmod(0o777 & ~umask)
-        if target.exists():
-            target.rmdir()
-        beside.rename(target)
+        if there:
+            for written in beside.iterdir():
+                written.rename(target / written.name)
+            beside.rmdir()
+        else:
+            beside.rename(target)
         done = True
     finally:
         if not done:

@@ -211,6 +211,7 @@ def _many(
 ) -> None:
     from toolchain import files
     from toolchain.datasets.catalogue import open_dataset
+    from toolchain.datasets.listing import told
     from toolchain.explain import gallery
     from toolchain.explain.attack_page import POINT_COLUMNS, many_page, point_row
     from toolchain.explain.attack_tables import as_csv, conclusion
@@ -230,6 +231,8 @@ def _many(
     interrupted = False
     with gallery.new_folder(out, "attack") as (folder, place):
         dataset = open_dataset(data, reporter=console)
+        for line in told(one for one in dataset.left_out if one.lost):
+            console.warn(f"{data}: {line}")
         photographs = sample(dataset, split, limit, subject, run, target, console)
         asked = answering()
         try:
