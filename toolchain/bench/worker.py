@@ -66,7 +66,10 @@ class Worker:
         self.batch = order.batch
         self.turn = 0
         start = time.perf_counter()
-        runtime = runtimes.open_runtime(artifact, order.device, threads=order.threads, batch=order.batch)
+        # One arm has its turn at a time, and the machine with it.
+        runtime = runtimes.open_runtime(
+            artifact, order.device, threads=order.threads, batch=order.batch, exclusive=True
+        )
         load_ms = _ms_since(start)
         self.classifier = Classifier(artifact.card, runtime)
         first_ms = self.infer_once()
