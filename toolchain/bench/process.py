@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from toolchain import strict
 from toolchain.bench.protocol import Reply, Request
 
 COMMAND = (sys.executable, "-m", "toolchain.bench.worker")
@@ -69,10 +70,10 @@ class WorkerProcess:
             self.close()
             raise WorkerError(f"the process ended during {do}: {reason}")
         try:
-            reply = msgspec.json.decode(line, type=Reply)
+            reply = strict.decode(line, Reply)
             if reply.failure is not None:
                 raise WorkerError(reply.failure.reason, reply.failure.unavailable)
-            return msgspec.convert(reply.answer, type=answer)
+            return strict.convert(reply.answer, answer)
         except msgspec.DecodeError:
             self.close()
             shown = line[:60].decode(errors="replace").strip()
