@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Any
 
 import msgspec
@@ -17,18 +16,20 @@ import msgspec
 def replaced(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it to `path` if the block succeeds, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    beside = Path(name)
+    beside = fresh(path)
+    # Not mkstemp, whose files only the owner reads; a result is as readable as any other new file. (To ask for the
+    # umask is to change it, for all threads of the program.)
+    beside.touch(exist_ok=False)
     try:
         yield beside
-        # mkstemp makes files that only the owner reads; a result is as readable as any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o666 & ~umask)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def fresh(path: Path) -> Path:
+    """A hidden name beside `path` that nobody else has, with its suffix."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(6)}{path.suffix}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

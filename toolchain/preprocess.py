@@ -6,13 +6,9 @@ Training, calibration, accuracy, `predict` and `camera` all go through this modu
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
-
-# A file of a few bytes can claim gigabytes of pixels. OpenCV reads this limit once, when it is loaded.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
 
 import cv2
 import numpy as np
@@ -20,6 +16,7 @@ from msgspec import Meta
 from numpy.typing import NDArray
 
 from toolchain.errors import UnreadableImageError
+from toolchain.picture_size import MOST_PIXELS, claimed_pixels
 
 Image = NDArray[np.uint8]
 """uint8 [height, width, 3], RGB."""
@@ -35,10 +32,6 @@ LONGEST = 32
 """How many times as long as wide a picture may be before its ends are left out."""
 
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
-
-# A picture that cannot be decoded is an UnreadableImageError here; OpenCV's own lines would only repeat it.
-# OpenCV 4 and 5 have the same function in different places.
-(cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)
 
 
 @dataclass(frozen=True)
@@ -163,6 +156,11 @@ def decode(data: bytes, name: str = "image") -> Image:
         raise UnreadableImageError(f"{name}: the file is empty")
     if _is_truncated(data):
         raise UnreadableImageError(f"{name}: the picture is truncated", "Copy or download the file again.")
+    if (pixels := claimed_pixels(data)) > MOST_PIXELS:
+        raise UnreadableImageError(
+            f"{name}: the picture has {pixels / 1e6:.0f} million pixels; at most {MOST_PIXELS / 1e6:.0f} are read",
+            "Scale it down.",
+        )
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:

@@ -78,6 +78,8 @@ def root() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # This process is edgetl's own. What OpenCV has to say of a picture, edgetl says itself, in one line.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # A program started with them closed (`>&-`, some services) has none to write to.
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import cv2
@@ -96,7 +94,8 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
     made = [parent for parent in target.parents if not parent.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        beside = files.fresh(target)
+        beside.mkdir()
     except OSError as error:
         raise BadInputError(
             f"{target} cannot be written: {error.strerror}", "Name a folder that can, with --out."
@@ -104,10 +103,6 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
     done = False
     try:
         yield beside, target
-        # mkdtemp makes folders that only the owner reads; a result is as readable as any other new folder.
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o777 & ~umask)
         if target.exists():
             target.rmdir()
         beside.rename(target)
