@@ -5,10 +5,12 @@ The one module of the device half that needs the workshop; it is loaded only whe
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Lock, Thread
 
 import numpy as np
@@ -116,14 +118,34 @@ def _streams(network: _Network, count: int) -> list[Infer]:
     return [_on_own_thread(network, 1) for _ in range(count)]
 
 
-def _on_own_thread(network: _Network, threads: int) -> Infer:
+def _on_own_thread(network: Infer, threads: int) -> Infer:
     """`network` in a thread that computes with so many threads.
 
     PyTorch keeps that number for each thread, and OpenMP the threads themselves. So the program's own stay as they
     are; and after a fork a new thread computes, where an old one would wait for threads that are gone.
     """
-    pool = ThreadPoolExecutor(1, "edgetl torch", _compute_with, (threads,))
-    return lambda images: pool.submit(network, images).result()
+    jobs: SimpleQueue[tuple[Future[Answer], NDArray[np.uint8]] | None] = SimpleQueue()
+    Thread(target=_work, args=(network, threads, jobs), name="edgetl torch", daemon=True).start()
+
+    def infer(images: NDArray[np.uint8]) -> Answer:
+        answer: Future[Answer] = Future()
+        jobs.put((answer, images))
+        return answer.result()
+
+    # The thread ends with what it is for; at the end of the interpreter it may sleep on.
+    weakref.finalize(infer, jobs.put, None).atexit = False
+    return infer
+
+
+def _work(network: Infer, threads: int, jobs: SimpleQueue[tuple[Future[Answer], NDArray[np.uint8]] | None]) -> None:
+    _compute_with(threads)
+    while job := jobs.get():
+        answer, images = job
+        try:
+            answer.set_result(network(images))
+        except BaseException as error:  # it belongs to the caller, whatever it is
+            answer.set_exception(error)
+        del job, answer, images
 
 
 def _compute_with(threads: int) -> None:
