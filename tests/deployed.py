@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from artifacts import COLOURS, tiny_artifact
-from conftest import lively
-
+from tests.artifacts import COLOURS, tiny_artifact
+from tests.conftest import lively
 from toolchain import files
 from toolchain.artifact import FLOAT_FILE, Artifact
 from toolchain.card import Source

@@ -91,7 +91,8 @@ def run(words: Sequence[str]) -> int:
     """Run one command; tell errors as one line of what is wrong and one of what to do; return the exit code."""
     try:
         result = root.main(args=list(words), prog_name="edgetl", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.DONE
     except click.exceptions.Exit as leave:
         return leave.exit_code
@@ -101,7 +102,8 @@ def run(words: Sequence[str]) -> int:
     except (BrokenPipeError, SystemExit):
         # The reader of our output has gone (`edgetl ... | head`); nobody is left to tell. click meets a broken pipe
         # first and leaves by SystemExit(1), which would read as a broken promise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError):  # what a program put in its place is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except Exception as error:
         if "--debug" in words:

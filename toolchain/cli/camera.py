@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from toolchain.cli.console import Console, output_options
+from toolchain.cli.console import Console, output_options, write_json
 from toolchain.errors import BadInputError, ExitCode
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def _conclude(report: Report, settings: Settings, console: Console) -> int:
             document["recorded"] = str(report.recorded) if report.recorded else None
         if report.unwritten:
             document["unwritten"] = list(report.unwritten)
-        click.echo(msgspec.json.encode({"summary": document}))
+        write_json(msgspec.json.encode({"summary": document}) + b"\n")
     else:
         console.result(None, *_summary_lines(report, settings.measure_latency))
     if summary.ended == "interrupted":
