@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from artifacts import tiny_artifact
 
+import toolchain
 from toolchain import interpreter
 from toolchain.errors import MissingError
 
@@ -63,6 +65,17 @@ command = interpreter.command("import queue, own_module; print(own_module.NAME, 
 print(subprocess.run(command, capture_output=True, text=True).stdout, end="")
 """
     assert program(Path.cwd(), code).stdout == "own ['one', '-x']\n"
+
+
+def test_a_process_has_the_edgetl_that_started_it(tmp_path: Path) -> None:
+    code = "from toolchain import interpreter\nimport subprocess\n"
+    code += "command = interpreter.command('import toolchain; print(toolchain.__file__)')\n"
+    code += "print(subprocess.run(command, capture_output=True, text=True).stdout, end='')"
+    assert program(tmp_path, code).stdout == f"{toolchain.__file__}\n"
+    # Where it is not the one that is installed, it is found all the same.
+    shutil.copytree(Path(toolchain.__file__).parent, tmp_path / "other" / "toolchain")
+    code = f"sys.path.insert(0, {str(tmp_path / 'other')!r})\n{code}"
+    assert program(tmp_path, code).stdout == f"{tmp_path}/other/toolchain/__init__.py\n"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a script that is a program")

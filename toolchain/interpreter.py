@@ -19,8 +19,9 @@ from toolchain.errors import MissingError
 
 _LIMIT_S = 20.0
 _BEGIN = """
-import site, sys
-own = [entry for entry in sys.path if not entry.endswith("-packages")]
+import os, site, sys
+library = os.path.dirname(os.__file__)
+own = [entry for entry in sys.path if entry in (library, os.path.join(library, "lib-dynload"))]
 sys.path[:] = own + [entry for entry in {path!r} if entry not in own]
 for folder in {user!r}:
     site.addsitedir(folder)
