@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import cv2
@@ -105,3 +107,59 @@ def test_int8_is_refused_where_it_was_not_proven(tmp_path: Path) -> None:
         toolchain.load(artifact, "ort:cpu")
     assert toolchain.load(artifact, "openvino:CPU").predict(RED).label == "red"
     assert open_runtime(artifact, "ort:cpu", unproven=True).infer(np.zeros((1, 32, 32, 3), np.uint8))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_predictions_are_compared_by_value(path: Path, device: str) -> None:
+    classifier = toolchain.load(path, device)
+    first, again = classifier.predict(RED), classifier.predict(RED)
+    other = classifier.predict(RED, top=2)
+    assert first == again
+    assert first is not again
+    assert hash(first) == hash(again)
+    assert first in [other, again]
+    assert first not in [other, "red", None]
+    assert len({first, again, other}) == 2
+
+
+def test_what_is_not_a_number_is_equal_to_itself_and_noughts_are_noughts() -> None:
+    def prediction(probability: float, logit: float) -> toolchain.Prediction:
+        logits = np.array([logit, 1], np.float32)
+        return toolchain.Prediction("a", probability, False, (("a", probability),), logits)
+
+    nan = float("nan")
+    assert prediction(nan, nan) == prediction(float("nan"), nan)
+    assert hash(prediction(nan, nan)) == hash(prediction(float("nan"), nan))
+    assert prediction(0.5, 0.0) == prediction(0.5, -0.0)
+    assert hash(prediction(0.5, 0.0)) == hash(prediction(0.5, -0.0))
+    assert prediction(nan, 0) != prediction(0.5, 0)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_array_of_pictures_is_a_batch(path: Path, device: str) -> None:
+    classifier = toolchain.load(path, device)
+    frames = [plain(colour)[..., ::-1].copy() for colour in ("blue", "red", "green")]
+    assert [one.label for one in classifier.predict_batch(np.stack(frames))] == ["blue", "red", "green"]
+    assert len(classifier.predict_batch(np.stack(frames)[..., 0])) == 3, "grey ones"
+    assert len(classifier.predict_batch(frame for frame in frames)) == 3  # type: ignore[arg-type]
+    assert classifier.predict_batch(np.empty((0, 32, 32, 3), np.uint8)) == []
+
+
+@pytest.mark.parametrize("single", [RED, RED[..., 0], "cat.jpg", Path("cat.jpg"), b"bytes"], ids=str)
+def test_one_picture_is_no_batch(path: Path, single: object) -> None:
+    with pytest.raises(BadInputError, match="several photographs"):
+        toolchain.load(path).predict_batch(single)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("send", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_classifier_is_not_sent_to_another_process_and_says_what_is(path: Path, send: object) -> None:
+    classifier = toolchain.load(path)
+    with pytest.raises(TypeError, match="send the model file's path and load it there"):
+        send(classifier)  # type: ignore[operator]
+    assert pickle.loads(pickle.dumps(classifier.predict(RED))) == classifier.predict(RED)
+
+
+@pytest.mark.parametrize("top", [0, -1, "2", 1.5, True])
+def test_numbers_of_classes_that_are_none(path: Path, top: object) -> None:
+    with pytest.raises(BadInputError, match="top must be a whole number"):
+        toolchain.load(path).predict(RED, top)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 import onnx
 
-from toolchain import files, ir
+from toolchain import files, ir, strict
 from toolchain.card import CARD_SCHEMA, Card
 from toolchain.errors import ArtifactError
 from toolchain.external_data import external_weights
@@ -158,7 +158,7 @@ def _read_card(entries: Sequence[str], path: Path) -> Card:
             raise ArtifactError(
                 f"{path}: the card's `schema` is {schema!r}; this edgetl reads {CARD_SCHEMA!r}", "Update edgetl."
             )
-        return msgspec.json.decode(entries[0], type=Card)
+        return strict.decode(entries[0], Card)
     except msgspec.DecodeError as error:
         raise ArtifactError(f"{path}: the card is wrong: {error}") from None
 

@@ -6,24 +6,27 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact, read_artifact
 from toolchain.card import Card
+from toolchain.ending import awaited
 from toolchain.errors import BadInputError
 from toolchain.preprocess import Image, check_frame, decode, read
 from toolchain.rejection import scores
-from toolchain.runtimes import Answer, Runtime, default_device, open_runtime
+from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The answer to one photograph.
 
     `rejected` means that the network is not sure enough to name any of its classes (the card's threshold).
     `top` holds the most probable classes, best first. `logits` is float32 [classes].
+    Two predictions are equal when all of their values are; what is not a number is equal to itself.
     """
 
     label: str
@@ -37,6 +40,21 @@ class Prediction:
         """The label, or None where it is rejected: what a program may act upon."""
         return None if self.rejected else self.label
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Prediction):
+            return NotImplemented
+        (mine, my_numbers), (its, its_numbers) = self._values(), other._values()
+        return mine == its and np.array_equal(my_numbers, its_numbers, equal_nan=True)
+
+    def __hash__(self) -> int:
+        return hash(self._values()[0])
+
+    def _values(self) -> tuple[tuple[object, ...], NDArray[np.float64]]:
+        """What is compared as it is, and the numbers."""
+        names = tuple(name for name, _ in self.top)
+        numbers = [self.probability, *(probability for _, probability in self.top), *self.logits]
+        return (self.label, self.rejected, names), np.array(numbers, np.float64)
+
 
 def percent(probability: float) -> str:
     """A probability as people read it: `93 %`, and `>99 %` where rounding would claim certainty."""
@@ -47,7 +65,11 @@ def percent(probability: float) -> str:
 
 
 class Classifier:
-    """A deployed network. `predict` is all that most programs need; the steps are there for those that pipeline."""
+    """A deployed network. `predict` is all that most programs need; the steps are there for those that pipeline.
+
+    Threads may share it: each gets the answer to its own photographs, and together they compute with `threads`.
+    A process that was forked may go on with it. It cannot be sent to another process; load it there.
+    """
 
     def __init__(self, card: Card, runtime: Runtime) -> None:
         self.card = card
@@ -61,25 +83,30 @@ class Classifier:
         return self.predict_batch([source], top)[0]
 
     def predict_batch(
-        self, sources: Sequence[str | os.PathLike[str] | bytes | Image], top: int = 5
+        self, sources: Sequence[str | os.PathLike[str] | bytes | Image] | NDArray[np.uint8], top: int = 5
     ) -> list[Prediction]:
-        """Name several photographs in one inference; see `predict`."""
-        if not sources:
+        """Name several photographs in one inference; see `predict`.
+
+        An array [batch, height, width, 3] is a batch of RGB frames, one [batch, height, width] of grey ones.
+        """
+        photographs = _each(sources)
+        if not photographs:
             return []
-        return self.interpret(self.infer([self.preprocess(source) for source in sources]), top)
+        return self.interpret(self.infer([self.preprocess(source) for source in photographs]), top)
 
     def preprocess(self, source: str | os.PathLike[str] | bytes | Image) -> Image:
         """Turn a photograph into the network's input, uint8 [height, width, 3], as the card says.
 
         That is the photograph itself where the graph resizes.
         """
-        if isinstance(source, bytes):
-            image = decode(source)
-        elif isinstance(source, str | os.PathLike):
-            image = read(Path(source))
-        else:
-            image = check_frame(source)
-        return self.card.preprocess(image) if self.card.input == "image" else image
+        with awaited():
+            if isinstance(source, bytes):
+                image = decode(source)
+            elif isinstance(source, str | os.PathLike):
+                image = read(Path(source))
+            else:
+                image = check_frame(source)
+            return self.card.preprocess(image) if self.card.input == "image" else image
 
     def infer(self, pictures: Sequence[Image]) -> Answer:
         """Answer for pictures that `preprocess` gave: at once, or each alone where their sizes are free."""
@@ -93,8 +120,7 @@ class Classifier:
 
     def interpret(self, answer: Answer, top: int = 5) -> list[Prediction]:
         """Put names to a runtime's answer, a Prediction for each of the batch."""
-        if top < 1:
-            raise BadInputError(f"top must be at least 1, not {top}")
+        top = whole("top", top, 1)
         predictions = []
         for logits, probabilities, rejected in zip(
             answer.logits, answer.probabilities, self._rejected(answer), strict=True
@@ -105,6 +131,9 @@ class Classifier:
             predictions.append(Prediction(label, probability, rejected, ranked, logits))
         return predictions
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Classifier cannot be pickled or copied: send the model file's path and load it there")
+
     def _rejected(self, answer: Answer) -> list[bool]:
         reject = self.card.reject
         if reject is None:
@@ -113,13 +142,31 @@ class Classifier:
         return [bool(one) for one in below]
 
 
+def _each(
+    sources: Sequence[str | os.PathLike[str] | bytes | Image] | NDArray[np.uint8],
+) -> list[str | os.PathLike[str] | bytes | Image]:
+    """The photographs of a batch. Raises BadInputError for a single one, which would be taken to pieces."""
+    single = isinstance(sources, str | bytes | os.PathLike)
+    if isinstance(sources, np.ndarray):
+        single = sources.ndim < 3 or (sources.ndim == 3 and sources.shape[-1] == 3)
+    if single:
+        raise BadInputError("predict_batch takes several photographs, not one", "Use predict, or pass a list.")
+    return list(sources)
+
+
 def load(
-    artifact: str | os.PathLike[str] | Artifact, device: str | None = None, threads: int = 0, *, spin: bool = True
+    artifact: str | os.PathLike[str] | Artifact,
+    device: str | None = None,
+    threads: int = 0,
+    *,
+    exclusive: bool = False,
 ) -> Classifier:
     """Open a model file on a device, ready to predict: `ort:cpu`, or `openvino:CPU` for a `.xml`, if none is named.
 
-    `spin` False leaves the cores alone between predictions that come now and then.
+    `threads` 0 means one for each core; they are all that predictions which come at once compute with. `exclusive`
+    is for who has the machine alone: answers come sooner, and other programs on it later.
     Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.
     """
     whole = artifact if isinstance(artifact, Artifact) else read_artifact(Path(artifact))
-    return Classifier(whole.card, open_runtime(whole, device or default_device(whole), threads=threads, spin=spin))
+    runtime = open_runtime(whole, device or default_device(whole), threads=threads, exclusive=exclusive)
+    return Classifier(whole.card, runtime)

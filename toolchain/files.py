@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Any
 
 import msgspec
@@ -19,15 +19,12 @@ import msgspec
 def replaced(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it to `path` if the block succeeds, else remove it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    beside = Path(name)
+    beside = fresh(path)
+    # Not mkstemp, whose files only the owner reads; a result is as readable as any other new file. (To ask for the
+    # umask is to change it, for all threads of the program.)
+    beside.touch(exist_ok=False)
     try:
         yield beside
-        # mkstemp makes files that only the owner reads; a result is as readable as any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o666 & ~umask)
         beside.replace(path)
     except OSError as error:
         # Of a full disk the system does not say which file found no place.
@@ -36,6 +33,12 @@ def replaced(path: Path) -> Iterator[Path]:
         raise
     finally:
         beside.unlink(missing_ok=True)
+
+
+def fresh(path: Path) -> Path:
+    """A hidden name beside `path` that nobody else has, with its suffix."""
+    # A name may have 255 bytes, four for each character at worst.
+    return path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}{path.suffix[:10]}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -67,16 +70,13 @@ def move(source: Path, target: Path) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    handle, name = mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent)
-    beside = Path(name)
+    beside = fresh(target)
     try:
-        with os.fdopen(handle, "r+b") as copy:
-            if source.is_symlink():
-                beside.unlink()
-                beside.symlink_to(source.readlink())
-            else:
-                with source.open("rb") as original:
-                    shutil.copyfileobj(original, copy, 1 << 20)
+        if source.is_symlink():
+            beside.symlink_to(source.readlink())
+        else:
+            with source.open("rb") as original, beside.open("xb") as copy:
+                shutil.copyfileobj(original, copy, 1 << 20)
                 copy.flush()
                 os.fsync(copy.fileno())
                 if sha256_of(beside) != sha256_of(source):

@@ -6,15 +6,11 @@ Training, calibration, accuracy, `predict` and `camera` all go through this modu
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
-
-# A file of a few bytes can claim gigabytes of pixels. OpenCV reads this limit once, when it is loaded.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 28))
 
 import cv2
 import numpy as np
@@ -24,6 +20,7 @@ from numpy.typing import NDArray
 from toolchain import encoded
 from toolchain.encoded import HEIC, Kind
 from toolchain.errors import UnreadableImageError
+from toolchain.picture_size import MOST_PIXELS, claimed_pixels
 
 Image = NDArray[np.uint8]
 """uint8 [height, width, 3], RGB."""
@@ -38,9 +35,6 @@ STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 DECODING = 2
 """Grows when `decode` accepts other files or makes other pixels of them; what was kept before is then not used."""
 
-MAX_PIXELS = 1 << 28
-"""OpenCV's limit, for pictures that it does not read itself."""
-
 HEIC_NEEDS = "HEIC, which needs pip install 'edgetl[heic]'"
 """What is said of HEIC pictures where nothing reads them."""
 
@@ -48,10 +42,6 @@ LONGEST = 32
 """How many times as long as wide a picture may be before its ends are left out."""
 
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}
-
-# A picture that cannot be decoded is an UnreadableImageError here; OpenCV's own lines would only repeat it.
-# OpenCV 4 and 5 have the same function in different places.
-(cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)
 
 
 @dataclass(frozen=True)
@@ -189,6 +179,11 @@ def decode(data: bytes, name: str = "image") -> Image:
         raise UnreadableImageError(f"{name}: the file is empty")
     if encoded.is_truncated(data):
         raise UnreadableImageError(f"{name}: the picture is truncated", "Copy or download the file again.")
+    if (pixels := claimed_pixels(data)) > MOST_PIXELS:
+        raise UnreadableImageError(
+            f"{name}: the picture has {pixels / 1e6:.0f} million pixels; at most {MOST_PIXELS / 1e6:.0f} are read",
+            "Scale it down.",
+        )
     kind = encoded.kind_of(data[: encoded.HEAD_BYTES])
     if kind.name == HEIC:
         return _decode_heic(data, name)
@@ -226,7 +221,7 @@ def _decode_heic(data: bytes, name: str) -> Image:
     try:
         heif = pillow_heif.open_heif(data)
         width, height = heif.size
-        if width * height > MAX_PIXELS:
+        if width * height > MOST_PIXELS:
             raise ValueError(f"{width} x {height} pixels are too many")
         return np.array(heif.to_pillow().convert("RGB"))
     except (ValueError, RuntimeError, OSError, EOFError, SyntaxError) as error:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 import toolchain
+from toolchain import strict
 from toolchain.errors import BadInputError, MissingError
 
 if sys.version_info >= (3, 11):
@@ -138,7 +139,7 @@ def read(path: Path) -> Recipe:
         raise BadInputError(f"{path} is not TOML: {error}") from None
     _refuse_unknown(table, path)
     try:
-        return msgspec.convert(table, Recipe)
+        return strict.convert(table, Recipe)
     except msgspec.ValidationError as error:
         # msgspec ends with the place: "Expected `int` - at `$.finetune.epochs`".
         raise BadInputError(f"{path}: {str(error).replace('`$.', '`')}") from None

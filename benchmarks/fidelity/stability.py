@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from pathlib import Path
 from toolchain.artifact import read_artifact
 from toolchain.bench.compare import Tolerance, compare
 from toolchain.bench.machine import describe
-from toolchain.bench.process import COMMAND, WorkerProcess
+from toolchain.bench.process import PROGRAM, WorkerProcess
 from toolchain.bench.results import Report
 from toolchain.bench.runner import Plan, bench
 
@@ -40,9 +39,9 @@ worker.main()
 """
 
 
-def measure(path: Path, command: tuple[str, ...] = COMMAND) -> Report:
+def measure(path: Path, program: str = PROGRAM) -> Report:
     plan = Plan((read_artifact(path),), DEVICES, limit=8)
-    return bench(plan, launch=partial(WorkerProcess, command))
+    return bench(plan, launch=partial(WorkerProcess, program))
 
 
 def main() -> None:
@@ -57,7 +56,7 @@ def main() -> None:
     kinds = ["same"] * options.tries + ["slowed"] * options.slow
     for kind in kinds:
         slowed = kind == "slowed"
-        now = measure(options.artifact, (sys.executable, "-c", SLOWED) if slowed else COMMAND)
+        now = measure(options.artifact, SLOWED if slowed else PROGRAM)
         # What is decided of a noisy run is of interest here, too.
         found = compare(replace(before, noisy=False), replace(now, noisy=False), "before", Tolerance())
         changes = {one.device: (round(one.ratio, 4), one.latency) for one in found.changes}

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,7 @@ class Dying(WorkerProcess):
 
 def changed(program: str) -> WorkerProcess:
     """A real worker with something in it changed."""
-    return WorkerProcess((sys.executable, "-c", f"import time\nfrom toolchain.bench import worker\n{program}"))
+    return WorkerProcess(f"import time\nfrom toolchain.bench import worker\n{program}")
 
 
 def nth(special: int, launch: Launch) -> Launch:

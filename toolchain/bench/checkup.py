@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from toolchain import interpreter
 from toolchain.bench import machine
 from toolchain.bench.outlook import Outlook, fastest
 from toolchain.bench.packages import Missing
@@ -31,12 +31,13 @@ _PAIRING = """
 import torch, torchvision
 boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 1.9], [5.0, 5.0, 6.0, 6.0]])
 kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
-assert kept == [0, 2], f"torchvision.ops.nms answered {kept}"
+if kept != [0, 2]:
+    raise SystemExit(f"torchvision.ops.nms answered {kept}")
 """
 _CAMERA = """
 import os, sys
+os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
 import cv2
-(cv2.setLogLevel if hasattr(cv2, "setLogLevel") else cv2.utils.logging.setLogLevel)(0)
 capture = cv2.VideoCapture(int(sys.argv[1]))
 got, frame = capture.read()
 print(f"{frame.shape[1]} x {frame.shape[0]}" if got else "")
@@ -49,7 +50,7 @@ os._exit(0)
 class Pairing:
     """Whether torch and torchvision work together: tried, since their version numbers do not tell."""
 
-    status: Literal["works", "broken", "not installed"]
+    status: Literal["works", "broken", "not installed", "not tried"]
     reason: str = ""
 
 
@@ -127,7 +128,10 @@ def check_pairing(program: str = _PAIRING, limit_s: float = PAIRING_LIMIT_S) -> 
     absent = [name for name in ("torch", "torchvision") if find_spec(name) is None]
     if absent:
         return Pairing("not installed", f"{' and '.join(absent)}: only `finetune`, `export` and torch:cpu need it")
-    code, out, err = _run(program, (), limit_s)
+    try:
+        code, out, err = _run(program, (), limit_s)
+    except MissingError as error:
+        return Pairing("not tried", error.message)
     if code == 0:
         return Pairing("works")
     said = (err or out).strip().splitlines()
@@ -144,7 +148,10 @@ def camera_indices(probe_cameras: bool, devices: Path = Path("/dev")) -> list[in
 
 def check_camera(index: int, program: str = _CAMERA, limit_s: float = CAMERA_LIMIT_S) -> Camera:
     """Take one picture, in a process of its own: a camera that is broken or busy may hang whoever opens it."""
-    code, out, _ = _run(program, (str(index),), limit_s)
+    try:
+        code, out, _ = _run(program, (str(index),), limit_s)
+    except MissingError as error:
+        return Camera(index, False, reason=f"not tried: {error.message}")
     if code is None:
         return Camera(index, False, reason=f"no picture within {limit_s:g} s")
     if code == 0 and out.strip():
@@ -181,7 +188,7 @@ def _ready_made() -> str | None:
 
 def _run(program: str, arguments: Sequence[str], limit_s: float) -> tuple[int | None, str, str]:
     """Exit code (None: it took too long), stdout and stderr of a Python program."""
-    command = [sys.executable, "-c", program, *arguments]
+    command = interpreter.command(program, *arguments)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, errors="replace")
     except subprocess.TimeoutExpired:

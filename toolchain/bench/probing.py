@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from toolchain.bench.process import WorkerError, WorkerProcess
+from toolchain.errors import MissingError
 from toolchain.progress import Reporter, Silent
-from toolchain.runtimes.devices import Device
+from toolchain.runtimes.devices import Device, probe
 
 LIMIT_S = 60.0
 _SILENT = Silent()
@@ -24,7 +25,13 @@ def probe_devices(
     try:
         with reporter.task("looking for devices", len(names)) as task:
             for name in names:
-                worker = worker or launch()
+                try:
+                    worker = worker or launch()
+                except MissingError:
+                    # A frozen app has no process to spare. Its crash would be its own.
+                    devices.append(probe(name))
+                    task.advance(note=name)
+                    continue
                 try:
                     devices.append(worker.ask("probe", name, Device, limit_s))
                 except WorkerError as error:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
-from collections.abc import Sequence
 from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 import msgspec
 
+from toolchain import interpreter, strict
 from toolchain.bench.protocol import Reply, Request
 
-COMMAND = (sys.executable, "-m", "toolchain.bench.worker")
+PROGRAM = "from toolchain.bench import worker; worker.main()"
 CLOSE_LIMIT_S = 5.0
 Answer = TypeVar("Answer")
 
@@ -32,12 +30,16 @@ class WorkerError(Exception):
 
 
 class WorkerProcess:
-    """A process that answers lines of JSON with lines of JSON. `close` ends it in any state."""
+    """A process that answers lines of JSON with lines of JSON. `close` ends it in any state.
 
-    def __init__(self, command: Sequence[str] = COMMAND) -> None:
+    Raises MissingError where this program has no Python interpreter to start.
+    """
+
+    def __init__(self, program: str = PROGRAM) -> None:
+        command = interpreter.command(program)
         self._stderr = TemporaryFile()  # noqa: SIM115, closed with the process
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, env=_environment()
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
         )
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         # A thread, since a pipe cannot be waited for with a limit on every system. It sleeps in the read.
@@ -69,10 +71,10 @@ class WorkerProcess:
             self.close()
             raise WorkerError(f"the process ended during {do}: {reason}")
         try:
-            reply = msgspec.json.decode(line, type=Reply)
+            reply = strict.decode(line, Reply)
             if reply.failure is not None:
                 raise WorkerError(reply.failure.reason, reply.failure.unavailable)
-            return msgspec.convert(reply.answer, type=answer)
+            return strict.convert(reply.answer, answer)
         except msgspec.DecodeError:
             self.close()
             shown = line[:60].decode(errors="replace").strip()
@@ -114,9 +116,3 @@ class WorkerProcess:
             hint = " (was there too little memory?)" if name == "SIGKILL" else ""
             return f"killed by {name}{hint}"
         return f"exit code {code}" + (f", {said[-1]}" if said else "")
-
-
-def _environment() -> dict[str, str]:
-    """Let the worker import exactly what this process would, and nothing from the current folder besides."""
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}

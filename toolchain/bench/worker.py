@@ -20,6 +20,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from toolchain import strict
 from toolchain.bench.energy import Meter
 from toolchain.bench.protocol import Failure, Load, Loaded, Reply, Request, Samples, Span, spread
 from toolchain.bench.results import Throughput
@@ -66,7 +67,10 @@ class Worker:
         self.batch = order.batch
         self.turn = 0
         start = time.perf_counter()
-        runtime = runtimes.open_runtime(artifact, order.device, threads=order.threads, batch=order.batch)
+        # One arm has its turn at a time, and the machine with it.
+        runtime = runtimes.open_runtime(
+            artifact, order.device, threads=order.threads, batch=order.batch, exclusive=True
+        )
         load_ms = _ms_since(start)
         self.classifier = Classifier(artifact.card, runtime)
         first_ms = self.infer_once()
@@ -223,14 +227,14 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """Do what each line asks for, until the other side closes."""
     worker = Worker()
     for line in requests:
-        request = msgspec.json.decode(line, type=Request)
+        request = strict.decode(line, Request)
         replies.write(msgspec.json.encode(_reply(worker, request)) + b"\n")
         replies.flush()
 
 
 def _reply(worker: Worker, request: Request) -> Reply:
     try:
-        argument = msgspec.convert(request.argument, type=_ARGUMENTS[request.do])
+        argument = strict.convert(request.argument, _ARGUMENTS[request.do])
         answer = getattr(worker, request.do)(argument)
         return Reply(answer=answer)
     except EdgetlError as error:

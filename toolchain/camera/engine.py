@@ -160,7 +160,7 @@ class Engine:
                     break
 
     def _loaded(self, artifact: Artifact, device: str) -> Network:
-        return Network(load(artifact, device, self._threads, spin=False), artifact)
+        return Network(load(artifact, device, self._threads), artifact)
 
 
 def _devices_after(artifact: Artifact, device: str) -> Iterator[tuple[Artifact, str]]:

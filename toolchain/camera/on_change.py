@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from typing import TextIO
 
 import msgspec
 
@@ -60,18 +61,20 @@ class OnChange:
             shell=True,
             env=os.environ | told,
             stdin=subprocess.PIPE,
-            stdout=sys.stderr.fileno(),
+            stdout=_descriptor(sys.stderr) or subprocess.PIPE,
             start_new_session=True,
         ) as process:
             self._running = process
             try:
-                process.communicate(msgspec.json.encode(line) + b"\n", timeout=self._limit_s)
+                said, _ = process.communicate(msgspec.json.encode(line) + b"\n", timeout=self._limit_s)
             except subprocess.TimeoutExpired:
                 _kill(process)
                 self._complain(name, f"took longer than {self._limit_s:g} s and was ended")
                 return
             finally:
                 self._running = None
+        if said and sys.stderr is not None:
+            sys.stderr.write(said.decode(errors="replace"))
         if process.returncode:
             self._complain(name, f"ended with exit code {process.returncode}")
 
@@ -84,6 +87,14 @@ class OnChange:
         if name not in self._told:
             self._told.add(name)
             self._reporter.warn(f"{name}: the command {what} (said once)")
+
+
+def _descriptor(stream: TextIO | None) -> int | None:
+    """The file behind a stream; None where it was replaced by text (a notebook, a capture)."""
+    try:
+        return stream.fileno() if stream else None
+    except (AttributeError, OSError):
+        return None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -104,7 +104,7 @@ def watch(settings: Settings, reporter: Reporter, output: Output) -> Report:
             recorder = stack.enter_context(recording(settings.record, reporter, every=every))
         log = stack.enter_context(Log(settings.log)) if settings.log else None
         artifact = read_artifact(find_artifact(settings.artifact) if settings.artifact else ready_made_artifact())
-        classifier = load(artifact, settings.device, settings.threads, spin=False)
+        classifier = load(artifact, settings.device, settings.threads)
         engine = Engine(classifier, artifact, threads=settings.threads, reporter=reporter)
 
         outputs = _Outputs(settings, stack, control, reporter)

@@ -82,6 +82,8 @@ def root() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # This process is edgetl's own. What OpenCV has to say of a picture, edgetl says itself, in one line.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # A program started with them closed (`>&-`, some services) has none to write to.
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -115,7 +117,8 @@ def run(words: Sequence[str]) -> int:
     """Run one command; tell errors as one line of what is wrong and one of what to do; return the exit code."""
     try:
         result = root.main(args=list(words), prog_name="edgetl", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.DONE
     except click.exceptions.Exit as leave:
         return leave.exit_code
@@ -125,7 +128,8 @@ def run(words: Sequence[str]) -> int:
     except (BrokenPipeError, SystemExit):
         # The reader of our output has gone (`edgetl ... | head`); nobody is left to tell. click meets a broken pipe
         # first and leaves by SystemExit(1), which would read as a broken promise.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError):  # what a program put in its place is no file
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except Exception as error:
         if "--debug" in words:

@@ -27,13 +27,13 @@ class Console:
         self.json = json
         self.quiet = quiet
         # A table written to a file or a pipe must not be folded to 80 columns.
-        self._out = RichConsole(highlight=False, width=None if sys.stdout.isatty() else 200)
+        self._out = RichConsole(highlight=False, width=None if _is_terminal() else 200)
         self._err = RichConsole(stderr=True, highlight=False)
 
     def result(self, document: Any, *renderables: RenderableType) -> None:
         """Print the command's result: `document` as JSON with `--json`, else `renderables` for people."""
         if self.json:
-            click.echo(files.to_json(document), nl=False)
+            write_json(files.to_json(document))
             return
         for renderable in renderables:
             self._out.print(renderable, soft_wrap=isinstance(renderable, str))
@@ -61,6 +61,15 @@ class Console:
                 yield _Bar(progress, description, total)
         else:
             yield _Lines(self._err, description, total)
+
+
+def write_json(data: bytes) -> None:
+    """Write UTF-8 to standard output as it is; as text where somebody replaced it (a notebook, a capture)."""
+    click.echo(data if hasattr(sys.stdout, "buffer") else data.decode(), nl=False)
+
+
+def _is_terminal() -> bool:
+    return bool(getattr(sys.stdout, "isatty", bool)())
 
 
 class _Quiet:

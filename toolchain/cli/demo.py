@@ -164,5 +164,5 @@ def _watch(artifact: Path, clip: Path, seed: int) -> dict[str, Any]:
     from toolchain.datasets.drawn import draw_clip
 
     marker = _Marker(draw_clip(clip, CLIP_S, CLIP_FPS, seed))
-    summary = run(Engine(load(artifact, spin=False)), Capture(open_source(str(clip), Manner())), [marker])
+    summary = run(Engine(load(artifact)), Capture(open_source(str(clip), Manner())), [marker])
     return {**asdict(summary), "right": round(marker.right, 4)}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import getpass
 import os
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import platformdirs
-
+from toolchain import folders
 from toolchain.datasets import cats_vs_dogs, pets
 from toolchain.datasets.folder import list_folder
 from toolchain.datasets.listing import Listing, usable
@@ -108,7 +105,7 @@ _LISTERS: Mapping[str, Callable[[Path], Listing]] = {
 def data_root() -> Path:
     """Where named data sets lie: `$EDGETL_DATA`, or the user's cache folder."""
     chosen = os.environ.get("EDGETL_DATA")
-    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("edgetl")
+    return Path(chosen).expanduser().absolute() if chosen else folders.cache_folder()
 
 
 def open_dataset(data: str, *, reporter: Reporter = _SILENT, without: Mapping[Path, str] | None = None) -> Dataset:
@@ -128,7 +125,7 @@ def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -
     """
     entry = ENTRIES.get(data)
     if entry is None:
-        path = Path(data).expanduser()
+        path = Path(os.path.expanduser(data))  # noqa: PTH111 - without a home, pathlib's raises
         if not data or not (path.is_dir() or path.name != data):
             raise _unknown(data, path)
         return list_folder(path, strict=strict)
@@ -159,8 +156,8 @@ def drawn_pets(reporter: Reporter = _SILENT) -> Path:
     """The folder of the drawn pets; they are drawn on first use. Raises MissingError when they cannot be stored."""
     from toolchain.datasets import drawn
 
-    root, cache = data_root(), platformdirs.user_cache_path("edgetl")
-    places = (root, cache, Path(tempfile.gettempdir()) / f"edgetl-{_user()}")
+    root, cache = data_root(), folders.cache_folder()
+    places = (root, cache, folders.temporary_folder())
     found = next((folder for folder in map(drawn.find, places) if folder), None)
     if found is not None:
         return found
@@ -179,13 +176,6 @@ def is_offered(folder: Path) -> bool:
         return bool(folder.stat().st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
     except OSError:
         return True
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "user"
 
 
 def _unknown(data: str, path: Path) -> BadInputError:

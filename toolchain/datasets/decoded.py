@@ -18,8 +18,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import platformdirs
 
+from toolchain import folders
 from toolchain.datasets.photographs import Photograph
 from toolchain.errors import UnreadableImageError
 from toolchain.preprocess import DECODING, Image, Preprocess, read
@@ -192,7 +192,7 @@ def problem_of(photo: Photograph, decoded: Decoded, *, larger: bool = False) -> 
 def cache_folder() -> Path:
     """Where decoded photographs are kept: `$EDGETL_CACHE`, or the user's cache folder."""
     chosen = os.environ.get("EDGETL_CACHE")
-    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("edgetl")
+    return Path(chosen).expanduser().absolute() if chosen else folders.cache_folder()
 
 
 def _remove(path: Path) -> None:

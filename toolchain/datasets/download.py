@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from toolchain import files
+from toolchain import files, strict
 from toolchain._version import __version__
 from toolchain.datasets.catalogue import Download
 from toolchain.errors import BadInputError, MissingError
@@ -175,7 +175,7 @@ class _Transfer:
 
     def _origin(self) -> _Origin | None:
         try:
-            origin = msgspec.json.decode(self._origin_file.read_bytes(), type=_Origin)
+            origin = strict.decode(self._origin_file.read_bytes(), _Origin)
         except (OSError, msgspec.DecodeError):
             return None
         return origin if origin.url == self._url else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import cv2
@@ -102,7 +100,8 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
     there = target.exists()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target if there else target.parent))
+        beside = files.fresh(target / target.name if there else target)
+        beside.mkdir()
     except OSError as error:
         raise BadInputError(
             f"{target} cannot be written: {error.strerror}", "Name a folder that can, with --out."
@@ -110,10 +109,6 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
     done = False
     try:
         yield beside, target
-        # mkdtemp makes folders that only the owner reads; a result is as readable as any other new folder.
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o777 & ~umask)
         if there:
             for written in beside.iterdir():
                 written.rename(target / written.name)

@@ -5,9 +5,12 @@ Each implementation is a module of its own, imported only when its device is ask
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
+from threading import Lock
 from typing import Literal, Protocol
 
 import numpy as np
@@ -17,7 +20,7 @@ from toolchain.artifact import Artifact
 from toolchain.errors import BadInputError
 from toolchain.runtimes.devices import parse_device
 
-__all__ = ["Answer", "Execution", "Infer", "Runtime", "default_device", "open_runtime"]
+__all__ = ["Answer", "Execution", "Infer", "Runtime", "default_device", "open_runtime", "whole"]
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,17 @@ class Execution:
     """How a runtime really runs an artifact, as it tells itself; null is what it does not tell.
 
     `mode` is sync (one request at a time); `hint` OpenVINO's performance hint; `streams` how many inferences can
-    run at once; `pinning` whether threads are bound to cores; `inference_precision` what floats are computed in;
-    `static`: whether the number of images is fixed in the compiled graph. `nodes`: how many nodes each provider was
-    given (ONNX Runtime), or how many are computed in each type (OpenVINO).
+    run at once; `pinning` whether threads are bound to cores; `spinning` whether they stay awake between
+    inferences; `inference_precision` what floats are computed in; `static`: whether the number of images is fixed
+    in the compiled graph. `nodes`: how many nodes each provider was given (ONNX Runtime), or how many are computed
+    in each type (OpenVINO).
     """
 
     mode: Literal["sync", "async"] = "sync"
     hint: str | None = None
     streams: int | None = None
     pinning: bool | None = None
+    spinning: bool | None = None
     inference_precision: str | None = None
     static: bool = False
     nodes: dict[str, int] = field(default_factory=dict)
@@ -59,11 +64,14 @@ class Runtime(Protocol):
     provider_effective: str
     """What really runs it, as the runtime itself tells, such as `CPUExecutionProvider`."""
     threads: int
-    """Threads that one inference uses."""
+    """Threads that it computes with: all of them for a caller who is alone, shared by those who come at once."""
     execution: Execution
 
     def infer(self, images: NDArray[np.uint8]) -> Answer:
-        """Answer for `images`, uint8 [batch, height, width, 3], RGB, preprocessed as the card says."""
+        """Answer for `images`, uint8 [batch, height, width, 3], RGB, preprocessed as the card says.
+
+        Any number of threads may call at once.
+        """
 
     def streams(self, count: int, batch: int) -> list[Infer]:
         """`count` ways to `infer` on `batch` images, which as many threads may use at once.
@@ -74,7 +82,13 @@ class Runtime(Protocol):
         """
 
 
+MOST_THREADS = 1024
+MOST_IMAGES = 4096
+
 MODULES = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
+
+
+_LOADING = Lock()
 
 
 def default_device(artifact: Artifact) -> str:
@@ -89,20 +103,22 @@ def open_runtime(
     threads: int = 0,
     batch: int = 1,
     unproven: bool = False,
-    spin: bool = True,
+    exclusive: bool = False,
 ) -> Runtime:
     """Load `artifact` on `device` (see `toolchain.runtimes.devices`).
 
     `threads` 0 means one for each core. `batch` is the number of images that it is made fastest for; it takes any.
-    `spin`: threads of ONNX Runtime stay awake between inferences, which is fastest where one follows the other, and
-    keeps the cores busy where they come now and then.
-    An artifact that is not float32 is refused on a runtime that its card does
-    not name, unless `unproven`: one runtime can read another's int8 file and answer nonsense.
+    `exclusive`: nothing else computes on this machine. Then threads of ONNX Runtime stay awake between inferences
+    and those of OpenVINO are bound to cores, which takes the cores from whoever shares them.
+    An artifact that is not float32 is refused on a runtime that its card does not name, unless `unproven`: one
+    runtime can read another's int8 file and answer nonsense.
 
     Raises MissingError when the device or its package is not on this machine, BadInputError when the device's
-    name is wrong or the artifact cannot run there.
+    name is wrong, the artifact cannot run there, or `threads` or `batch` is no such number.
     """
     family, target = parse_device(device)
+    threads = whole("threads", threads, 0, MOST_THREADS)
+    batch = whole("batch", batch, 1, MOST_IMAGES)
     if artifact.format == "openvino" and family != "openvino":
         raise BadInputError(
             f"an OpenVINO file ({artifact.path.suffix}) runs on openvino devices only",
@@ -113,7 +129,20 @@ def open_runtime(
             f"{artifact.path} was proven on {', '.join(artifact.card.runtimes) or 'no runtime'}, not on {device}",
             "Run it there, or use the float32 file, which answers the same on every runtime.",
         )
-    module = import_module(f"toolchain.runtimes.{MODULES[family]}")
-    more = {"spin": spin} if family == "ort" else {}
-    runtime: Runtime = module.load(artifact, target, threads, batch, **more)
+    # Libraries that threads import and start at the same time meet each other half initialised.
+    with _LOADING:
+        module = import_module(f"toolchain.runtimes.{MODULES[family]}")
+        runtime: Runtime = module.load(artifact, target, threads, batch, exclusive=exclusive)
     return runtime
+
+
+def whole(name: str, value: object, least: int, most: int | None = None) -> int:
+    """`value`, if it is a whole number in the range. Raises BadInputError."""
+    number = None
+    if not isinstance(value, bool):
+        with suppress(TypeError):
+            number = operator.index(value)  # type: ignore[arg-type]
+    if number is None or number < least or (most is not None and number > most):
+        span = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise BadInputError(f"{name} must be a whole number, {span}, not {value!r}")
+    return number

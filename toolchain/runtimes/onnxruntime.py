@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import onnxruntime
@@ -12,6 +14,7 @@ from toolchain.artifact import Artifact
 from toolchain.errors import ArtifactError, FallbackError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import ORT_PROVIDERS, cores, probe
+from toolchain.runtimes.sharing import Shared
 
 _RECORD_NODES = "session.record_ep_graph_assignment_info"
 """Makes a session (of ONNX Runtime 1.24 or newer) tell which provider was given which node."""
@@ -20,44 +23,54 @@ _RECORD_NODES = "session.record_ep_graph_assignment_info"
 class OrtRuntime:
     """An ONNX Runtime session. `provider_effective` is the provider that the session really has."""
 
-    def __init__(self, artifact: Artifact, target: str, threads: int, *, spin: bool = True) -> None:
+    def __init__(self, artifact: Artifact, target: str, threads: int, *, exclusive: bool = False) -> None:
         self.device = f"ort:{target}"
-        self._spin = spin
         self.threads = threads or cores()
-        self._artifact = artifact
-        self._provider = ORT_PROVIDERS[target]
-        self._session = self._open(self.threads)
+        provider = ORT_PROVIDERS[target]
+        self._open = partial(_open, artifact, provider, exclusive)
+        session = self._open(self.threads)
         # A session falls back to the CPU without an error; the answer would be right and the latency a lie.
-        self.provider_effective = str(self._session.get_providers()[0])
-        nodes = _nodes(self._session)
-        if self.provider_effective != self._provider or (nodes and self._provider not in nodes):
+        self.provider_effective = str(session.get_providers()[0])
+        nodes = _nodes(session)
+        if self.provider_effective != provider or (nodes and provider not in nodes):
             really = ", ".join(nodes) or self.provider_effective
             raise FallbackError(
-                f"ONNX Runtime fell back to {really}; {self._provider} runs nothing",
+                f"ONNX Runtime fell back to {really}; {provider} runs nothing",
                 "Look at the driver, CUDA and cuDNN that this onnxruntime was built for.",
             )
-        self.execution = Execution(streams=1, nodes=nodes)
+        spinning = exclusive and self.threads > 1 if target == "cpu" else None
+        self.execution = Execution(streams=1, spinning=spinning, nodes=nodes)
+        # A session may be run by several threads at once, but then each of them computes besides the session's own.
+        crowd = partial(_streams, self._open, self.threads, self.threads)
+        self._shared = Shared(
+            lambda: partial(_infer, session), crowd if target == "cpu" and self.threads > 1 else None
+        )
 
     def infer(self, images: NDArray[np.uint8]) -> Answer:
-        return _infer(self._session, images)
+        return self._shared(images)
 
     def streams(self, count: int, batch: int) -> list[Infer]:
-        # A session may be run by several threads at once; what it computes with is then theirs.
-        session = self._open(max(1, self.threads // count))
-        return [lambda images: _infer(session, images)] * count
+        return _streams(self._open, self.threads, count)
 
-    def _open(self, threads: int) -> onnxruntime.InferenceSession:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.add_session_config_entry(_RECORD_NODES, "1")
-        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(self._spin)))
-        try:
-            return onnxruntime.InferenceSession(self._artifact.model, options, providers=[self._provider])
-        except Exception as error:  # ONNX Runtime's exceptions have no common public base
-            reason = str(error).splitlines()[0]
-            raise ArtifactError(f"{self._artifact.path}: ONNX Runtime cannot load it: {reason}") from None
+
+def _open(artifact: Artifact, provider: str, spin: bool, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry(_RECORD_NODES, "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    try:
+        return onnxruntime.InferenceSession(artifact.model, options, providers=[provider])
+    except Exception as error:  # ONNX Runtime's exceptions have no common public base
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"{artifact.path}: ONNX Runtime cannot load it: {reason}") from None
+
+
+def _streams(open_session: Callable[[int], onnxruntime.InferenceSession], threads: int, count: int) -> list[Infer]:
+    # What a session computes with is then the threads that run it.
+    session = open_session(max(1, threads // count))
+    return [partial(_infer, session)] * count
 
 
 def _infer(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> Answer:
@@ -75,9 +88,9 @@ def _nodes(session: onnxruntime.InferenceSession) -> dict[str, int]:
     return dict(given)
 
 
-def load(artifact: Artifact, target: str, threads: int, batch: int, *, spin: bool = True) -> OrtRuntime:
+def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False) -> OrtRuntime:
     """Load `artifact`; `target` is `cpu`, `cuda` or `tensorrt`. A session is the same for every `batch`."""
     device = probe(f"ort:{target}")
     if not device.available:
         raise MissingError(f"{device.name}: {device.reason}", device.install)
-    return OrtRuntime(artifact, target, threads, spin=spin)
+    return OrtRuntime(artifact, target, threads, exclusive=exclusive)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,11 @@ from toolchain.artifact import Artifact
 from toolchain.errors import ArtifactError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import cores, probe
+from toolchain.runtimes.sharing import Shared
 
 _TOLD = ("PERFORMANCE_HINT", "NUM_STREAMS", "ENABLE_CPU_PINNING", "INFERENCE_PRECISION_HINT")
+
+_COMPILING = Lock()
 
 
 class OpenVinoRuntime:
@@ -24,64 +30,116 @@ class OpenVinoRuntime:
     any number only once another one comes.
     """
 
-    def __init__(self, artifact: Artifact, target: str, threads: int, batch: int) -> None:
+    def __init__(
+        self, artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False
+    ) -> None:
         self.device = f"openvino:{target}"
         self.threads = threads or cores()
-        self._artifact = artifact
-        self._target = target
-        self._core = openvino.Core()
         # Frames come in any size, and so does what they are computed with.
         self._batch = batch if artifact.card.input == "image" else 0
-        compiled = self._compile(self._batch, {"PERFORMANCE_HINT": "LATENCY"})
-        self._requests = {self._batch: _Request(compiled, self._batch > 0)}
+        self._compile = partial(_compile, openvino.Core(), artifact, target, self.threads, exclusive)
+        models = _Models(partial(self._compile, {"PERFORMANCE_HINT": "LATENCY"}))
+        compiled = models(self._batch)
         self.provider_effective = ",".join(compiled.get_property("EXECUTION_DEVICES"))
         self.execution = _execution(compiled, static=self._batch > 0)
+        fixed = self._batch
+        self._target = target
+        # What stands for several devices chooses by itself, and may choose what `_streams` avoids.
+        several = self.threads > 1 and (target == "CPU" or target.split(".")[0] in {"GPU", "NPU"})
+        crowd = partial(_streams, self._compile, target, self.threads, self.threads, fixed)
+        self._shared = Shared(lambda: _Stream(models, fixed), crowd if several else None)
 
     def infer(self, images: NDArray[np.uint8]) -> Answer:
-        size = self._batch if len(images) == self._batch else 0
-        if size not in self._requests:
-            compiled = self._compile(size, {"PERFORMANCE_HINT": "LATENCY"})
-            self._requests[size] = _Request(compiled, static=False)
-        return self._requests[size](images)
+        return self._shared(images)
 
     def streams(self, count: int, batch: int) -> list[Infer]:
-        config: dict[str, object] = {"PERFORMANCE_HINT": "THROUGHPUT"}
-        if self._target == "CPU":
-            config["NUM_STREAMS"] = count
-        compiled = self._compile(batch if self._batch else 0, config)
-        return [_Request(compiled, self._batch > 0) for _ in range(count)]
+        return list(_streams(self._compile, self._target, self.threads, count, batch if self._batch else 0))
 
-    def _compile(self, batch: int, config: dict[str, object]) -> openvino.CompiledModel:
-        """Compile for `batch` images, 0 for any number. Raises ArtifactError when OpenVINO cannot."""
-        # OpenVINO would run a float32 file in bfloat16 where the CPU has it, and answer a little differently.
-        # And it would round to int8 what goes into fully connected layers whose weights are stored as int8.
-        cpu = {
-            "INFERENCE_NUM_THREADS": self.threads,
-            "INFERENCE_PRECISION_HINT": "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
-        }
-        if self._target == "CPU":
-            config = config | cpu
-        elif self._target.startswith("BATCH:"):
-            # It takes no properties for the device below it.
-            self._core.set_property("CPU", cpu)
-        elif self._target.partition(":")[0] in {"AUTO", "HETERO", "MULTI"}:
-            config = config | {"DEVICE_PROPERTIES": {"CPU": cpu}}
-        try:
+
+def _streams(
+    compile_model: Callable[[dict[str, object], int], openvino.CompiledModel],
+    target: str,
+    threads: int,
+    count: int,
+    batch: int,
+) -> list[_Stream]:
+    if target != "CPU":
+        models = _Models(partial(compile_model, {"PERFORMANCE_HINT": "THROUGHPUT"}))
+        return [_Stream(models, batch) for _ in range(count)]
+    # Models of their own: OpenVINO 2026.4 prepares the streams of one model side by side, and one int8 model in
+    # thirty then answered every picture alike.
+    config: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": max(1, threads // count)}
+    return [_Stream(_Models(partial(compile_model, config)), batch) for _ in range(count)]
+
+
+def _compile(
+    core: openvino.Core,
+    artifact: Artifact,
+    target: str,
+    threads: int,
+    exclusive: bool,
+    config: dict[str, object],
+    batch: int,
+) -> openvino.CompiledModel:
+    """Compile for `batch` images, 0 for any number. Raises ArtifactError when OpenVINO cannot."""
+    # OpenVINO would run a float32 file in bfloat16 where the CPU has it, and answer a little differently.
+    # And it would round to int8 what goes into fully connected layers whose weights are stored as int8.
+    cpu = {
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        # Bound to cores, every process with fewer threads than cores would take the same ones.
+        "ENABLE_CPU_PINNING": exclusive,
+    }
+    if target == "CPU":
+        config = cpu | config
+    elif target.startswith("BATCH:"):
+        # It takes no properties for the device below it.
+        core.set_property("CPU", cpu)
+    elif target.partition(":")[0] in {"AUTO", "HETERO", "MULTI"}:
+        config = config | {"DEVICE_PROPERTIES": {"CPU": cpu}}
+    try:
+        with _COMPILING:
             # The bytes that were checked, not the files again.
-            model = self._core.read_model(self._artifact.model, self._artifact.weights)
-            _check_outputs(model, self._artifact)
+            model = core.read_model(artifact.model, artifact.weights)
+            _check_outputs(model, artifact)
             if batch:
-                spec = self._artifact.card.preprocess
+                spec = artifact.card.preprocess
                 model.reshape({"image": [batch, spec.height, spec.width, 3]})
-            return self._core.compile_model(model, self._target, config)
-        except RuntimeError as error:
-            reason = next(
-                (line for line in reversed(str(error).splitlines()) if line.strip(" ;")), "unknown reason"
-            )
-            raise ArtifactError(
-                f"{self._artifact.path}: OpenVINO cannot load it on {self._target}: {reason}"
-            ) from None
+            return core.compile_model(model, target, config)
+    except RuntimeError as error:
+        reason = next((line for line in reversed(str(error).splitlines()) if line.strip(" ;")), "unknown reason")
+        raise ArtifactError(f"{artifact.path}: OpenVINO cannot load it on {target}: {reason}") from None
+
+
+class _Models:
+    """A model compiled for each number of images that it is asked for, 0 for any; once for all threads."""
+
+    def __init__(self, compile_for: Callable[[int], openvino.CompiledModel]) -> None:
+        self._compile_for = compile_for
+        self._compiled: dict[int, openvino.CompiledModel] = {}
+        self._lock = Lock()
+
+    def __call__(self, batch: int) -> openvino.CompiledModel:
+        with self._lock:
+            if batch not in self._compiled:
+                self._compiled[batch] = self._compile_for(batch)
+            return self._compiled[batch]
+
+
+class _Stream:
+    """Inferences of one thread at a time, on requests of its own."""
+
+    def __init__(self, models: _Models, batch: int) -> None:
+        self._models = models
+        self._batch = batch
+        self._requests = {batch: _Request(models(batch), static=batch > 0)}
+
+    def __call__(self, images: NDArray[np.uint8]) -> Answer:
+        size = self._batch if len(images) == self._batch else 0
+        if size not in self._requests:
+            self._requests[size] = _Request(self._models(size), static=False)
+        return self._requests[size](images)
 
 
 class _Request:
@@ -151,9 +209,9 @@ def _check_outputs(model: openvino.Model, artifact: Artifact) -> None:
             )
 
 
-def load(artifact: Artifact, target: str, threads: int, batch: int) -> OpenVinoRuntime:
+def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False) -> OpenVinoRuntime:
     """Load `artifact`; `target` is a device string of OpenVINO, such as `CPU`, `GPU.0` or `AUTO`."""
     device = probe(f"openvino:{target}")
     if not device.available:
         raise MissingError(f"{device.name}: {device.reason}", device.install)
-    return OpenVinoRuntime(artifact, target, threads, batch)
+    return OpenVinoRuntime(artifact, target, threads, batch, exclusive=exclusive)

@@ -5,7 +5,13 @@ The one module of the device half that needs the workshop; it is loaded only whe
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock, Thread
 
 import numpy as np
 import torch
@@ -16,13 +22,16 @@ from toolchain import files
 from toolchain.artifact import Artifact
 from toolchain.backbones import build, normalised
 from toolchain.errors import BadInputError, MissingError
-from toolchain.runs import WEIGHTS_FILE, read_run
+from toolchain.runs import WEIGHTS_FILE, Run, read_run
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import cores, probe
+from toolchain.runtimes.sharing import Shared
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _WARM_UPS = 3
 """Inferences before a CUDA graph is captured, on a stream of their own, as PyTorch asks."""
+
+_NUMBER = Lock()
 
 
 class TorchRuntime:
@@ -48,44 +57,106 @@ class TorchRuntime:
         place, *ways = target.split("+")
         self.device = f"torch:{target}"
         self.threads = threads or cores()
-        self._device = torch.device(place)
-        if self._device.type == "cpu":
-            torch.set_num_threads(self.threads)
-        network = build(run.model.name, len(run.data.classes))
-        network.load_state_dict(load_file(weights))
-        network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._type = next((_TYPES[way] for way in ways if way in _TYPES), torch.float32)
-        network = network.to(self._type)
-        self._network: Callable[[torch.Tensor], torch.Tensor] = (
-            torch.compile(network) if "compile" in ways else network
-        )
-        self._temperature = run.temperature
-        name = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type
+        device = torch.device(place)
+        kind = next((_TYPES[way] for way in ways if way in _TYPES), torch.float32)
+        network = _Network(run, weights, device, kind, compiled="compile" in ways)
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         how = "+".join(ways) or "eager"
         self.provider_effective = f"torch {torch.__version__} {how} on {name}"
-        self._captured: _Captured | None = None
         if "graph" in ways:
             spec = artifact.card.preprocess
             shape = (batch, spec.height, spec.width, 3)
-            self._captured = _Captured(self._compute, torch.zeros(shape, dtype=torch.uint8, device=self._device))
-        precision = str(self._type).removeprefix("torch.")
-        self.execution = Execution(streams=1, inference_precision=precision, static=self._captured is not None)
-
-    @torch.inference_mode()
-    def infer(self, images: NDArray[np.uint8]) -> Answer:
-        pixels = torch.from_numpy(images)
-        if self._captured is not None and self._captured.pixels.shape == pixels.shape:
-            logits, probabilities = self._captured(pixels)
+            network.captured = _Captured(network.compute, torch.zeros(shape, dtype=torch.uint8, device=device))
+        precision = str(kind).removeprefix("torch.")
+        self.execution = Execution(streams=1, inference_precision=precision, static=network.captured is not None)
+        if device.type == "cpu":
+            # What was compiled was compiled for a number of threads.
+            many = self.threads > 1 and "compile" not in ways
+            crowd = partial(_streams, network, self.threads) if many else None
+            self._shared = Shared(partial(_on_own_thread, network, self.threads), crowd)
         else:
-            logits, probabilities = self._compute(pixels.to(self._device))
-        return Answer(logits.cpu().numpy(), probabilities.cpu().numpy())
+            self._shared = Shared(lambda: network)
+
+    def infer(self, images: NDArray[np.uint8]) -> Answer:
+        return self._shared(images)
 
     def streams(self, count: int, batch: int) -> list[Infer]:
         return []
 
-    def _compute(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self._network(normalised(pixels).to(self._type)).float()
+
+class _Network:
+    """The network on its device. Threads may run it side by side, but for what was captured."""
+
+    def __init__(self, run: Run, weights: Path, device: torch.device, kind: torch.dtype, *, compiled: bool) -> None:
+        # On no device at first: random weights would only move the program's own random numbers on.
+        with torch.device("meta"):
+            network = build(run.model.name, len(run.data.classes))
+        network.load_state_dict(load_file(weights), assign=True)
+        network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = network.to(kind)
+        self._network: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network) if compiled else network
+        self._kind = kind
+        self._device = device
+        self._temperature = run.temperature
+        self.captured: _Captured | None = None
+
+    @torch.inference_mode()
+    def __call__(self, images: NDArray[np.uint8]) -> Answer:
+        pixels = torch.from_numpy(images if images.flags.writeable else images.copy())
+        if self.captured is not None and self.captured.pixels.shape == pixels.shape:
+            logits, probabilities = self.captured(pixels)
+        else:
+            logits, probabilities = self.compute(pixels.to(self._device))
+        return Answer(logits.cpu().numpy(), probabilities.cpu().numpy())
+
+    def compute(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = self._network(normalised(pixels).to(self._kind)).float()
         return logits, torch.softmax(logits / self._temperature, dim=1)
+
+
+def _streams(network: _Network, count: int) -> list[Infer]:
+    return [_on_own_thread(network, 1) for _ in range(count)]
+
+
+def _on_own_thread(network: Infer, threads: int) -> Infer:
+    """`network` in a thread that computes with so many threads.
+
+    PyTorch keeps that number for each thread, and OpenMP the threads themselves. So the program's own stay as they
+    are; and after a fork a new thread computes, where an old one would wait for threads that are gone.
+    """
+    jobs: SimpleQueue[tuple[Future[Answer], NDArray[np.uint8]] | None] = SimpleQueue()
+    Thread(target=_work, args=(network, threads, jobs), name="edgetl torch", daemon=True).start()
+
+    def infer(images: NDArray[np.uint8]) -> Answer:
+        answer: Future[Answer] = Future()
+        jobs.put((answer, images))
+        return answer.result()
+
+    # The thread ends with what it is for; at the end of the interpreter it may sleep on.
+    weakref.finalize(infer, jobs.put, None).atexit = False
+    return infer
+
+
+def _work(network: Infer, threads: int, jobs: SimpleQueue[tuple[Future[Answer], NDArray[np.uint8]] | None]) -> None:
+    _compute_with(threads)
+    while job := jobs.get():
+        answer, images = job
+        try:
+            answer.set_result(network(images))
+        except BaseException as error:  # it belongs to the caller, whatever it is
+            answer.set_exception(error)
+        del job, answer, images
+
+
+def _compute_with(threads: int) -> None:
+    """Let this thread compute with so many threads, and leave the number that new threads begin with as it is."""
+    with _NUMBER:
+        before = torch.get_num_threads()
+        if threads != before:
+            torch.set_num_threads(threads)
+            other = Thread(target=torch.set_num_threads, args=(before,))
+            other.start()
+            other.join()
 
 
 class _Captured:
@@ -112,8 +183,11 @@ class _Captured:
         return self._results
 
 
-def load(artifact: Artifact, target: str, threads: int, batch: int) -> TorchRuntime:
-    """Load the run beside `artifact`; `target` is `cpu`, `cuda`, `cuda:1` or `mps`, and how (`cpu+bf16`)."""
+def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False) -> TorchRuntime:
+    """Load the run beside `artifact`; `target` is `cpu`, `cuda`, `cuda:1` or `mps`, and how (`cpu+bf16`).
+
+    It is the same for every `exclusive`: PyTorch neither binds threads to cores nor keeps them awake for long.
+    """
     device = probe(f"torch:{target}")
     if not device.available:
         raise MissingError(f"{device.name}: {device.reason}", device.install)

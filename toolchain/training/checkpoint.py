@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from toolchain import files
+from toolchain import files, strict
 from toolchain.errors import BadInputError
 from toolchain.runs import CHECKPOINT_FOLDER
 
@@ -66,7 +66,7 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], Progress] | 
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            progress = msgspec.json.decode(file.metadata()["progress"], type=Progress)
+            progress = strict.decode(file.metadata()["progress"], Progress)
             groups: dict[str, dict[str, Tensor]] = {}
             for key in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
                 group, _, name = key.partition("/")

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from toolchain import files
+from toolchain import files, strict
 from toolchain._version import __version__
 from toolchain.backbones import Pretrained, build, head_of, load_pretrained
 from toolchain.datasets import SPLITS, Dataset, Photograph
@@ -85,7 +85,7 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None) ->
     reporter = reporter or Silent()
     stored, data_sha256 = checkpoint.load_settings(out)
     try:
-        settings = msgspec.convert(stored, Settings)
+        settings = strict.convert(stored, Settings)
     except msgspec.ValidationError as error:
         raise BadInputError(
             f"the settings of {out} are of another version of edgetl: {error}", "Start the run again."

@@ -1,0 +1,55 @@
+"""Where edgetl keeps what can be made or fetched again: the user's cache folder, where the user has one."""
+
+from __future__ import annotations
+
+import functools
+import getpass
+import logging
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_folder() -> Path:
+    """The user's cache folder; without a home (some containers, some services) one in the temporary folder, which
+    is logged as a warning, once."""
+    try:
+        folder = platformdirs.user_cache_path("edgetl")
+    except (RuntimeError, KeyError):
+        folder = Path()
+    return folder if folder.is_absolute() else _without_home()
+
+
+@functools.cache
+def _without_home() -> Path:
+    folder = temporary_folder()
+    logging.getLogger(__name__).warning(
+        "warning: this user has no home; what is worth keeping goes to %s (or set EDGETL_DATA and EDGETL_CACHE)",
+        folder,
+    )
+    return folder
+
+
+@functools.cache
+def temporary_folder() -> Path:
+    """A folder of this user's own below the temporary folder, the same each time. It may not exist yet."""
+    folder = Path(tempfile.gettempdir()) / f"edgetl-{_user()}"
+    try:
+        found = folder.lstat()
+    except OSError:
+        return folder
+    # Others can put a folder there too, and would then choose what is read from it.
+    own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
+    if stat.S_ISDIR(found.st_mode) and own and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return folder
+    return Path(tempfile.mkdtemp(prefix=f"edgetl-{_user()}-"))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name
+        return str(os.getuid()) if hasattr(os, "getuid") else "user"

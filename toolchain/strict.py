@@ -1,0 +1,37 @@
+"""JSON and plain data into typed dataclasses, strictly, from any number of threads.
+
+msgspec finds out what a type holds when it first meets it, and keeps that with the type; threads that meet it at
+the same time crash the interpreter. So each type is met once, by one thread.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any, TypeVar
+
+import msgspec
+
+_T = TypeVar("_T")
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_meeting = Lock()
+
+
+def decode(data: bytes | str, type: type[_T]) -> _T:
+    """JSON as `type`. Raises msgspec.DecodeError, which names the field that is wrong."""
+    found: _T = _decoder(type).decode(data)
+    return found
+
+
+def convert(value: Any, type: type[_T]) -> _T:
+    """Plain data as `type`. Raises msgspec.ValidationError, which names the field that is wrong."""
+    _decoder(type)
+    return msgspec.convert(value, type=type)
+
+
+def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
+    found = _decoders.get(type)
+    if found is None:
+        # Types hold one another, so one lock for all of them.
+        with _meeting:
+            found = _decoders.setdefault(type, msgspec.json.Decoder(type))
+    return found
