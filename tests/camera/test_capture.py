@@ -11,10 +11,10 @@ from threading import Event
 import numpy as np
 import pytest
 
-from tests.clips import plain
+from tests.clips import HeldClock, plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.capture import Capture
-from toolchain.camera.frames import Frame, SourceLostError
+from toolchain.camera.frames import Frame, SourceLostError, UndecodableError
 from toolchain.camera.stillness import Stillness
 from toolchain.errors import BadInputError, MissingError
 
@@ -290,6 +290,32 @@ def test_a_file_has_no_cable(monkeypatch: pytest.MonkeyPatch) -> None:
         assert _comes_true(lambda: capture.ended)
     assert isinstance(capture.error, SourceLostError)
     assert capture.error.hint == Asleep.remedy
+
+
+def test_sleep_is_no_stall() -> None:
+    """The process was stopped, or the lid of the laptop closed."""
+    clock = HeldClock()
+    with Capture(Live(1, hangs=True), clock=clock, stall_s=2.0) as capture:
+        assert capture.take(5) is not None
+        clock.time_s += 3600
+        time.sleep(0.3)
+        assert not capture.ended
+        for _ in range(12):
+            clock.time_s += 0.5
+            time.sleep(0.08)
+        assert _comes_true(lambda: capture.ended)
+    assert "gave no frame for" in str(capture.error)
+
+
+def test_a_stream_that_cannot_be_decoded_is_not_waited_for() -> None:
+    class Unknown(Live):
+        def read(self) -> Frame | None:
+            raise UndecodableError("its codec is AV1")
+
+    with Capture(Unknown(1), reopen=lambda: Unknown(1)) as capture:
+        assert _comes_true(lambda: capture.ended)
+    assert isinstance(capture.error, MissingError)
+    assert not isinstance(capture.error, SourceLostError), "which would be told as an outage"
 
 
 class Slow(Live):

@@ -16,7 +16,6 @@ from PIL import Image
 from tests.clips import HeldClock, colour_of, plain, write_clip
 from tests.datasets.datasets_support import Remembering
 from tests.streams import Stream
-from toolchain.camera import opening
 from toolchain.camera.codecs import undecodable, undecodable_stream
 from toolchain.camera.frames import BgrImage, Frame, FrameSource, SourceLostError
 from toolchain.camera.opening import (
@@ -30,6 +29,7 @@ from toolchain.camera.opening import (
 )
 from toolchain.camera.pacing import Timeline
 from toolchain.camera.sources import LiveSource, plausible_fps
+from toolchain.camera.threads import within
 from toolchain.errors import BadInputError, EdgetlError, MissingError
 
 COLOURS = ["red"] * 4 + ["green"] * 4 + ["blue"] * 4
@@ -211,7 +211,7 @@ def test_cameras_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> Non
 def test_a_device_that_hangs_while_it_is_opened_does_not_hang_us() -> None:
     forever = threading.Event()
     with pytest.raises(MissingError, match="gave no sign"):
-        opening._within(0.05, forever.wait, "camera 0")
+        within(0.05, forever.wait, "camera 0")
     forever.set()
 
 
@@ -333,9 +333,9 @@ def test_an_attempt_that_hangs_is_waited_for_and_not_doubled() -> None:
         return "opened"
 
     with pytest.raises(MissingError):
-        opening._within(0.05, attempt, "camera 1")
+        within(0.05, attempt, "camera 1")
     released.set()
-    assert opening._within(5, attempt, "camera 1") == "opened"
+    assert within(5, attempt, "camera 1") == "opened"
     assert len(calls) == 1
 
 

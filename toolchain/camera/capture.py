@@ -7,17 +7,19 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Event
 
-from toolchain.camera.frames import Frame, FrameSource, SourceLostError
+from toolchain.camera.frames import Frame, FrameSource, SourceLostError, UndecodableError
 from toolchain.camera.handover import Handover
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.stillness import Stillness
 from toolchain.camera.threads import Worker
-from toolchain.errors import EdgetlError
+from toolchain.errors import EdgetlError, MissingError
 from toolchain.progress import Reporter, Silent
 
 CLOSE_LIMIT_S = 2.0
 LOOK_S = 0.05
 """How often the reading thread is looked at."""
+ASLEEP_S = 1.0
+"""Who looks every 50 ms and has not looked for so long was asleep."""
 STALL_S = 3.0
 FIRST_FRAME_S = 10.0
 SLOW_FIRST_FRAME_S = 20.0
@@ -122,6 +124,8 @@ class Capture:
                 self._reader.start()
                 self.error = self._watch(self._reader)
                 self._reader = None
+                if isinstance(self.error, UndecodableError) and not self.frames_in:
+                    self.error = MissingError(self.error.message, self.error.hint)  # which no waiting changes
                 if self._stopping.is_set() or not isinstance(self.error, SourceLostError) or self._reopen is None:
                     return
                 source = self._opened_again(self.error, self._reopen)
@@ -132,12 +136,17 @@ class Capture:
 
     def _watch(self, reader: _Reader) -> Exception | None:
         """Let `reader` read to its end; why it ended."""
+        looked_s = awake_since_s = self._clock.now()
         while not reader.done.wait(LOOK_S):
             if self._stopping.is_set():
                 reader.stop()
                 reader.done.wait(CLOSE_LIMIT_S)
                 return None
-            waited_s = reader.waited_s()
+            now = self._clock.now()
+            if now - looked_s > ASLEEP_S:
+                awake_since_s = now  # this process was stopped, or the machine slept: nobody could read
+            looked_s = now
+            waited_s = min(reader.waited_s(), now - awake_since_s)
             if waited_s > self._limit_s(reader) + 1 / reader.source.fps:
                 reader.stop()
                 if reader.frames < FEW_FRAMES:

@@ -40,6 +40,10 @@ class SourceLostError(MissingError):
     """A camera or stream that gave frames and gives none any more. Exit code 3."""
 
 
+class UndecodableError(SourceLostError):
+    """A camera or stream that sends something, and never gave a frame."""
+
+
 class FrameSource(Protocol):
     """A camera, a clip, a stream or a folder. `read` and `close` are called from one thread, `stop` from any."""
 

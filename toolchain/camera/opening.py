@@ -5,25 +5,21 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import cv2
 
 from toolchain.camera.clips import ClipSource
-from toolchain.camera.frames import CABLE, FrameSource
+from toolchain.camera.frames import FrameSource
 from toolchain.camera.images import ImagesSource
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.sources import LiveSource
 from toolchain.camera.streams import Stream
-from toolchain.camera.threads import Worker
+from toolchain.camera.threads import within
 from toolchain.datasets import finder
 from toolchain.datasets.listing import told
 from toolchain.errors import BadInputError, MissingError
@@ -39,8 +35,6 @@ CAMERA_BACKENDS = {
     "darwin": (cv2.CAP_AVFOUNDATION,),
     "win32": (cv2.CAP_MSMF, cv2.CAP_DSHOW),
 }
-
-_Opened = TypeVar("_Opened")
 
 
 @dataclass(frozen=True)
@@ -109,7 +103,7 @@ class Opener:
         if "://" in text:
             name = without_password(text)
             stream = Stream(text, name, clock, reporter, every_frame=manner.every_frame, fps=manner.wish.fps)
-            source = _within(limit_s, lambda: stream.open(limit_s), name)
+            source = within(limit_s, lambda: stream.open(limit_s), name)
             self._stream = stream
             return source
         return _open_path(Path(text), manner, clock, reporter)
@@ -118,7 +112,7 @@ class Opener:
         """Open it once more; None where it turns out that it had come to its end."""
         if self._stream is None:
             return self.open(limit_s)
-        return _within(limit_s, partial(self._stream.again, limit_s), without_password(self._text))
+        return within(limit_s, partial(self._stream.again, limit_s), without_password(self._text))
 
 
 def _exists(text: str) -> bool:
@@ -191,7 +185,7 @@ def _open_camera(index: int, manner: Manner, clock: Clock, limit_s: float) -> Fr
             capture.release()
         return None
 
-    capture = _within(limit_s, attempt, name)
+    capture = within(limit_s, attempt, name)
     if capture is None:
         raise MissingError(f"{name} gives no picture; another program may be using it", _camera_hint())
     return LiveSource(name, capture, clock, driver_times=sys.platform == "linux")
@@ -233,7 +227,7 @@ def _open_pipeline(text: str, manner: Manner, clock: Clock, limit_s: float) -> F
             f"this OpenCV {cv2.__version__} was built without GStreamer",
             "Debian's python3-opencv has it, and so has OpenCV built from source; pip's has not.",
         )
-    capture = _within(limit_s, lambda: cv2.VideoCapture(text, cv2.CAP_GSTREAMER), name)
+    capture = within(limit_s, lambda: cv2.VideoCapture(text, cv2.CAP_GSTREAMER), name)
     if not capture.isOpened():
         raise MissingError(f"{name} gives no video", "Try it with gst-launch-1.0; it must end in appsink.")
     return LiveSource(name, capture, clock)
@@ -280,34 +274,3 @@ def _images_in(folder: Path, reporter: Reporter) -> list[Path]:
     for line in left_out:
         reporter.warn(f"{folder}: {line}")
     return list(found.photographs)
-
-
-_hanging: dict[str, Future[Any]] = {}
-"""Attempts to open something that have not come back yet, by its name."""
-
-
-def _within(limit_s: float, attempt: Callable[[], _Opened], name: str) -> _Opened:
-    """Run `attempt` in a thread of its own: a broken camera or a silent server may hang whoever opens it.
-
-    While one hangs, the next call waits for it instead of starting another.
-    """
-    opened = _hanging.pop(name) if name in _hanging else _started(attempt, name)
-    try:
-        result: _Opened = opened.result(limit_s)
-    except FutureTimeoutError:
-        _hanging[name] = opened
-        raise MissingError(f"{name} gave no sign within {limit_s:g} s", CABLE) from None
-    return result
-
-
-def _started(attempt: Callable[[], _Opened], name: str) -> Future[_Opened]:
-    opened: Future[_Opened] = Future()
-
-    def open_it() -> None:
-        try:
-            opened.set_result(attempt())
-        except Exception as error:
-            opened.set_exception(error)
-
-    Worker(open_it, f"open {name}").start()
-    return opened

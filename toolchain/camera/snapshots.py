@@ -40,7 +40,7 @@ class SnapshotSource:
         self._start_s = 0.0
         self._ahead: BgrImage | None = self._fetched()
         height, width = self._ahead.shape[:2]
-        self.given = f"{width} x {height}, a picture fetched {self.fps:g} times per second"
+        self.given = f"{width} x {height}, fetched every {1 / self.fps:.3g} s"
 
     @property
     def resting(self) -> bool:

@@ -18,7 +18,7 @@ os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_flags;prefer_tcp|li
 import cv2
 
 from toolchain.camera.codecs import undecodable_stream
-from toolchain.camera.frames import CABLE, USUAL_FPS, BgrImage, Frame, SourceLostError
+from toolchain.camera.frames import CABLE, USUAL_FPS, BgrImage, Frame, SourceLostError, UndecodableError
 from toolchain.camera.pacing import Clock
 
 SLOWEST_LIVE, SLOWEST_CLIP, FASTEST = 1.0, 0.01, 240.0
@@ -74,7 +74,7 @@ class LiveSource:
     def _lost(self) -> SourceLostError:
         if self._number:
             return SourceLostError(f"{self.name} gives no frames any more", self.remedy)
-        return SourceLostError(*undecodable_stream(self.name, fourcc(self._capture)))
+        return UndecodableError(*undecodable_stream(self.name, fourcc(self._capture)))
 
     def _frame(self, bgr: BgrImage, captured_s: float) -> Frame:
         if self._start is None:
