@@ -136,7 +136,7 @@ def test_window_shows_the_clip_and_ends(place: Path) -> None:
     [
         (["--source", "97", "--headless"], 3, "camera 97"),
         (["--source", "nope.mp4", "--headless"], 2, "does not exist"),
-        (["--source", "{place}/tiny.onnx", "--headless"], 2, "not a video"),
+        (["--source", "{place}/tiny.onnx", "--headless"], 2, "is a model file"),
         (["--source", "{empty}", "--headless"], 2, "holds no images"),
         (["--record", "x.avi", "--headless"], 2, "MP4"),
         (["--record", "{place}/clip.mp4", "--headless"], 2, "is the source itself"),
