@@ -31,7 +31,7 @@ def test_the_file_that_one_runtime_is_faster_with() -> None:
         int8_files={"openvino:CPU": "run/model.int8.openvino.onnx"},
         broken={"ort:cpu": "int8 is 0.58 times as fast"},
     )
-    told = instead(done)
+    told = instead(done)[-1]
     assert told.startswith("Use run/model.int8.openvino.onnx, on openvino:CPU: 0.90 ms on 2 threads (float on")
     assert "float on ort:cpu 1.10" in told
     assert "float on openvino:CPU 1.30" in told
@@ -41,7 +41,7 @@ def test_the_file_that_one_runtime_is_faster_with() -> None:
 def test_the_float_file_where_it_is_fastest() -> None:
     rejected = {"ort:cpu": "run/model.int8.rejected.onnx", "openvino:CPU": "run/model.int8.rejected.onnx"}
     broken = dict.fromkeys(rejected, "no gain")
-    told = instead(exported(*SLOW, *NO_GAIN, int8_files=rejected, broken=broken))
+    told = instead(exported(*SLOW, *NO_GAIN, int8_files=rejected, broken=broken))[-1]
     assert told.startswith("Use run/model.onnx, the float file, on ort:cpu: 1.10 ms on 2 threads")
     assert "rejected" not in told
     assert "float on openvino:CPU 1.30" in told
@@ -50,11 +50,15 @@ def test_the_float_file_where_it_is_fastest() -> None:
 def test_the_float_file_where_nothing_was_timed() -> None:
     done = exported(broken={"ort:cpu": "int8 loses 9 pp"})
     assert choices(done) == []
-    assert instead(done).startswith("Use run/model.onnx, the float file. All files")
+    assert instead(done) == (
+        "All files beside each other: edgetl bench run",
+        "Use run/model.onnx, the float file.",
+    )
 
 
 @pytest.mark.parametrize("folder", ["my run", "[run]"])
 def test_what_is_to_be_typed_can_be_typed(folder: str) -> None:
     done = exported(*SLOW, broken={"ort:cpu": "no gain"}, run=folder, float_file=f"{folder}/model.onnx")
-    assert f"edgetl camera '{folder}/model.onnx' --device ort:cpu" in instead(done)
-    assert f"edgetl bench '{folder}'" in instead(done)
+    more, use = instead(done)
+    assert f"edgetl camera '{folder}/model.onnx' --device ort:cpu" in use
+    assert f"edgetl bench '{folder}'" in more

@@ -124,7 +124,7 @@ def command(
         # After what is wrong: the last thing that a person reads.
         from toolchain.export.advice import instead
 
-        console.result(None, escape(instead(done)))
+        console.result(None, *map(escape, instead(done)))
     return ExitCode.PROMISE_BROKEN if broken else None
 
 

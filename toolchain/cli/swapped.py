@@ -30,6 +30,7 @@ A_MODEL = "a model file or a run folder"
 PICTURES: tuple[Kind, ...] = ("photograph", "photographs")
 LOOKED_AT = 20
 """Folders below one that are looked into before it counts as nothing known."""
+DEPTH = 2
 
 
 def kind_of(word: str | os.PathLike[str]) -> Kind | None:
@@ -103,13 +104,13 @@ def _kind_of_folder(path: Path) -> Kind | None:
     from toolchain.encoded import is_called_picture
     from toolchain.runs import RUN_FILE
 
-    # Photographs lie in folders of their classes, and these perhaps in train and test.
-    for number, (_, folders, names) in enumerate(os.walk(path)):
+    for number, (parent, folders, names) in enumerate(os.walk(path)):
         if number == 0 and (RUN_FILE in names or any(Path(name).suffix in MODELS for name in names)):
             return "run"
         if any(is_called_picture(name) for name in names):
             return "photographs"
         if number == LOOKED_AT:
             break
-        folders.sort()
+        # Photographs lie in folders of their classes, and these perhaps in train and test; no deeper.
+        folders[:] = sorted(folders) if len(Path(parent).relative_to(path).parts) < DEPTH else []
     return None

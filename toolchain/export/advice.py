@@ -37,12 +37,12 @@ def choices(done: Exported) -> list[Choice]:
     return sorted(found.values(), key=lambda one: one.ms)
 
 
-def instead(done: Exported) -> str:
-    """What to use, with the figures that were measured, and what to type to see more."""
+def instead(done: Exported) -> tuple[str, str]:
+    """What to type to see more, and, as the last line, what to use with the figures that were measured."""
     ranked = choices(done)
     more = f"All files beside each other: edgetl bench {shlex.quote(done.run)}"
     if not ranked:
-        return f"Use {done.float_file}, the float file. {more}"
+        return more, f"Use {done.float_file}, the float file."
     best = ranked[0]
     kind = "the float file, " if best.precision == "float" else ""
     threads = f"{best.threads} thread{'s' if best.threads > 1 else ''}"
@@ -50,7 +50,8 @@ def instead(done: Exported) -> str:
     beside = f" ({', '.join(rivals)})" if rivals else ""
     place = shlex.quote(best.file)
     tried = f"edgetl camera {place} --device {best.device}"
-    return f"Use {best.file}, {kind}on {best.device}: {best.ms:.2f} ms on {threads}{beside}. Next: {tried}. {more}"
+    use = f"Use {best.file}, {kind}on {best.device}: {best.ms:.2f} ms on {threads}{beside}."
+    return more, f"{use} Next: {tried}"
 
 
 def _name(one: Choice) -> str:
