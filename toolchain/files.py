@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
+
+
+@contextmanager
+def told_where(path: Path) -> Iterator[None]:
+    """Let an error of a full disk say where: one that comes from writing, not from opening, names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """A folder for as long as the block runs."""
+    with TemporaryDirectory(prefix=prefix) as name, told_where(Path(name)):
+        yield Path(name)
 
 
 @contextmanager
@@ -21,7 +41,8 @@ def replaced(path: Path) -> Iterator[Path]:
     # umask is to change it, for all threads of the program.)
     beside.touch(exist_ok=False)
     try:
-        yield beside
+        with told_where(path):
+            yield beside
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+from toolchain import files
 from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact
 from toolchain.bench import machine
 from toolchain.bench.arm import Arm, data_of, result_of
@@ -87,8 +87,7 @@ def bench(
     environment = machine.describe()
     if environment.load_before.busy > BUSY:
         remembering.warn(f"the machine is busy ({environment.load_before.busy:.0%} before the run): expect noise")
-    with TemporaryDirectory(prefix="edgetl-bench-") as name:
-        folder = Path(name)
+    with files.temporary_folder("edgetl-bench-") as folder:
         chosen = choose(plan.artifacts, plan.data, plan.split, plan.limit, remembering)
         specs = list(dict.fromkeys(artifact.card.preprocess for artifact in plan.artifacts))
         prepared = prepare((chosen or draw_photographs(folder)).photographs, specs, folder, remembering)

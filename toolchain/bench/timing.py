@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toolchain import files
 from toolchain.artifact import Artifact
 from toolchain.bench.arm import Arm
 from toolchain.bench.inputs import Prepared
@@ -44,8 +43,8 @@ def time_artifacts(
     be files: each process reads its own.
     """
     arms = [Arm(artifact, device, count, 1) for artifact in artifacts for device in devices for count in threads]
-    with TemporaryDirectory(prefix="edgetl-timing-") as name:
-        path = Path(name) / "pictures"
+    with files.temporary_folder("edgetl-timing-") as folder:
+        path = folder / "pictures"
         path.write_bytes(pixels.tobytes())
         prepared = Prepared({artifact.card.preprocess: path for artifact in artifacts}, tuple(range(len(pixels))))
         try:
