@@ -149,7 +149,8 @@ class Finder(importlib.abc.MetaPathFinder):
         return importlib.machinery.ModuleSpec(name, Broken()) if name == "openvino" else None
 sys.meta_path.insert(0, Finder())
 from toolchain.cli import run
-sys.exit(run(["predict", {str(artifact.path)!r}, {str(artifact.path.parent / "x.png")!r}, "--device", "openvino:CPU"]))
+photograph = {str(artifact.path.parent / "x.png")!r}
+sys.exit(run(["predict", {str(artifact.path)!r}, photograph, "--device", "openvino:CPU"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, "it does not start here" in done.stderr) == (3, True), done.stderr
