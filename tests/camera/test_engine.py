@@ -57,10 +57,10 @@ def _comes_true(condition: Callable[[], bool]) -> bool:
 def test_a_replacement_that_fails_too_is_passed_over(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime's own errors are not edgetl's: the next CPU is tried whatever the first one raises."""
 
-    def no_kernels(given: Artifact, device: str, threads: int) -> Classifier:
+    def no_kernels(given: Artifact, device: str, threads: int, *, exclusive: bool) -> Classifier:
         if device == "ort:cpu":
             raise RuntimeError("no kernel for this CPU")
-        return load(given, device, threads)
+        return load(given, device, threads, exclusive=exclusive)
 
     monkeypatch.setattr(engines, "load", no_kernels)
     classifier = load(artifact)

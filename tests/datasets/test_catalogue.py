@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from toolchain.datasets import drawn
-from toolchain.datasets.catalogue import data_root, drawn_pets, open_dataset
+from toolchain.datasets.catalogue import data_root, drawn_pets, open_dataset, photographs_of
 from toolchain.errors import BadInputError, ExitCode, MissingError
 
 
@@ -128,3 +128,17 @@ def test_drawn_pets_go_to_the_cache_when_the_data_folder_is_read_only(
         assert list(root.iterdir()) == []
     finally:
         root.chmod(0o755)
+
+
+def test_photographs_of_a_run_are_found_where_they_are_now(
+    tmp_path: Path, drawn_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = str(tmp_path / "old" / drawn_folder.name)
+    monkeypatch.setenv("EDGETL_DATA", str(tmp_path / "nowhere"))
+    assert photographs_of("x", str(drawn_folder)) == drawn_folder
+    assert photographs_of("x", gone) == Path(gone), "to be named in the error"
+    assert photographs_of("x", gone, str(drawn_folder)) == drawn_folder
+    monkeypatch.setenv("EDGETL_DATA", str(drawn_folder.parent))
+    assert photographs_of("x", gone) == drawn_folder
+    with pytest.raises(BadInputError):
+        photographs_of("x", str(drawn_folder), gone)

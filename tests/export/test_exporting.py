@@ -215,8 +215,10 @@ def test_photographs_that_are_gone_or_changed(run_folder: Path, tmp_path: Path, 
     with pytest.raises(MissingError, match="has changed"):
         export(folder)
     (data / validation).unlink()
-    with pytest.raises(MissingError, match="is not there"):
+    with pytest.raises(MissingError, match="is not there") as caught:
         export(folder)
+    assert "--data FOLDER" in caught.value.hint
+    assert Path(export(folder, data=str(drawn_folder)).float_file).is_file(), "where they are now"
 
 
 def test_folders_that_hold_no_run(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -107,3 +109,48 @@ def test_pictures_of_another_size_are_refused(artifact: Artifact) -> None:
     runtime = open_runtime(artifact, "openvino:CPU", threads=1)
     with pytest.raises(ValueError, match="images are"):
         runtime.infer(np.zeros((1, SIDE + 1, SIDE, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("device", "library", "reason"),
+    [
+        ("ort:cpu", "onnxruntime", "ONNX Runtime is not installed"),
+        ("openvino:CPU", "openvino", "OpenVINO is not installed"),
+        ("torch:cpu", "torch", "PyTorch is not installed"),
+    ],
+)
+def test_a_library_that_is_not_here_is_named(artifact: Artifact, device: str, library: str, reason: str) -> None:
+    code = f"""
+import sys
+sys.modules[{library!r}] = None
+import toolchain
+from toolchain.errors import MissingError
+try:
+    toolchain.load({str(artifact.path)!r}, {device!r})
+except MissingError as error:
+    print(error.message, error.hint, sep="|")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    message, hint = done.stdout.strip().split("|")
+    assert (message, hint[:11]) == (f"{device}: {reason}", "pip install"), done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of Linux")
+def test_a_library_that_cannot_be_loaded_is_told_so(artifact: Artifact) -> None:
+    """As where memory is short: the loader cannot map it."""
+    (artifact.path.parent / "x.png").touch()
+    code = f"""
+import importlib.abc, importlib.machinery, sys
+class Broken(importlib.abc.Loader):
+    def create_module(self, spec): return None
+    def exec_module(self, module): raise ImportError("libopenvino.so: failed to map segment from shared object")
+class Finder(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        return importlib.machinery.ModuleSpec(name, Broken()) if name == "openvino" else None
+sys.meta_path.insert(0, Finder())
+from toolchain.cli import run
+photograph = {str(artifact.path.parent / "x.png")!r}
+sys.exit(run(["predict", {str(artifact.path)!r}, photograph, "--device", "openvino:CPU"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, "it does not start here" in done.stderr) == (3, True), done.stderr

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.datasets import SPLITS, Dataset
-from toolchain.datasets.catalogue import ENTRIES, open_dataset
+from toolchain.datasets.catalogue import ENTRIES, open_dataset, photographs_of
 from toolchain.datasets.listing import told
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
 from toolchain.preprocess import Image, Preprocess, read
@@ -205,4 +205,5 @@ def _data_of(artifact: Artifact) -> str:
         run = read_run(artifact.path.parent)
     except BadInputError:
         return name
-    return run.data.path if run.model.sha256 == artifact.card.source.run_sha256 else name
+    own = run.model.sha256 == artifact.card.source.run_sha256
+    return str(photographs_of(run.data.name, run.data.path)) if own else name

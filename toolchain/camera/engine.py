@@ -56,12 +56,14 @@ class Engine:
         artifact: Artifact | None = None,
         *,
         threads: int = 0,
+        exclusive: bool = False,
         reporter: Reporter | None = None,
     ) -> None:
         self.network = Network(classifier, artifact)
         self.beside: Network | None = None
         self.failures: list[str] = []
         self._threads = threads
+        self._exclusive = exclusive
         self._reporter = reporter or Silent()
         self._changing = Lock()
 
@@ -160,7 +162,8 @@ class Engine:
                     break
 
     def _loaded(self, artifact: Artifact, device: str) -> Network:
-        return Network(load(artifact, device, self._threads), artifact)
+        classifier = load(artifact, device, self._threads, exclusive=self._exclusive)
+        return Network(classifier, artifact)
 
 
 def _devices_after(artifact: Artifact, device: str) -> Iterator[tuple[Artifact, str]]:

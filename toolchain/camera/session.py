@@ -43,6 +43,7 @@ class Settings:
     artifact: Path | None = None
     device: str | None = None
     threads: int = 0
+    exclusive: bool = False
     answers: Literal["window", "changes", "json"] = "window"
     record: Path | None = None
     log: Path | None = None
@@ -104,8 +105,10 @@ def watch(settings: Settings, reporter: Reporter, output: Output) -> Report:
             recorder = stack.enter_context(recording(settings.record, reporter, every=every))
         log = stack.enter_context(Log(settings.log)) if settings.log else None
         artifact = read_artifact(find_artifact(settings.artifact) if settings.artifact else ready_made_artifact())
-        classifier = load(artifact, settings.device, settings.threads)
-        engine = Engine(classifier, artifact, threads=settings.threads, reporter=reporter)
+        classifier = load(artifact, settings.device, settings.threads, exclusive=settings.exclusive)
+        engine = Engine(
+            classifier, artifact, threads=settings.threads, exclusive=settings.exclusive, reporter=reporter
+        )
 
         outputs = _Outputs(settings, stack, control, reporter)
         if settings.answers != "window":

@@ -65,10 +65,8 @@ class LazyGroup(click.Group):
     package="toolchain.cli",
     summaries=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
-)
-@click.version_option(__version__, prog_name="edgetl")
-def root() -> None:
-    """Take a folder of photographs to an image classifier on an edge device.
+    # Not as the function's docstring, which Python leaves out with -OO.
+    help="""Take a folder of photographs to an image classifier on an edge device.
 
     \b
     edgetl demo                                  the whole road, offline, in two minutes
@@ -76,7 +74,11 @@ def root() -> None:
     edgetl export RUN --int8                     one ONNX file, float and int8
     edgetl bench RUN                             accuracy and latency on this machine
     edgetl camera RUN/model.int8.onnx            name what the webcam sees
-    """
+    """,
+)
+@click.version_option(__version__, prog_name="edgetl")
+def root() -> None:
+    pass
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -189,6 +189,11 @@ own, and a last line holds the summary."""
     help="Measure from glass to glass: hold the camera before the window. Without a window: the frame's age.",
 )
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
+@click.option(
+    "--exclusive",
+    is_flag=True,
+    help="Nothing else computes here: threads stay awake or keep their cores, which is quicker, and slows others.",
+)
 @output_options
 @_may_be_stopped
 def command(
@@ -214,6 +219,7 @@ def command(
     no_reconnect: bool,
     measure_latency: bool,
     threads: int | None,
+    exclusive: bool,
     console: Console,
 ) -> int:
     # From the environment, where it may always stand, it is only there for when it is needed.
@@ -232,6 +238,7 @@ def command(
         artifact=artifact,
         device=device,
         threads=threads or 0,
+        exclusive=exclusive,
         answers="json" if console.json else "changes" if headless or web is not None else "window",
         record=record,
         log=log,

@@ -77,6 +77,12 @@ def _quota(machine: Environment) -> str:
     return f"{machine.quota_cores:g} cores, a limit of the container: edgetl computes with {threads}"
 
 
+def _sharing(threads: int) -> str:
+    if threads == 1:
+        return "one core: several workers take turns"
+    return f"up to {threads} workers of one thread each (--threads 1), or one that answers soonest with {threads}"
+
+
 def _facts(findings: Findings) -> list[tuple[str, str]]:
     machine = findings.environment
     load = machine.load_before
@@ -87,6 +93,7 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
         ("flags", ", ".join(machine.flags) or "none known"),
         ("int8", findings.int8),
         ("fastest", _outlook(findings)),
+        ("sharing", _sharing(machine.threads)),
         ("load", f"{load.busy:.0%} busy, governor {machine.governor or 'unknown'}"),
         ("system", machine.os),
         ("versions", ", ".join(f"{name} {version}" for name, version in machine.versions.items())),

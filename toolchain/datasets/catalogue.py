@@ -152,6 +152,21 @@ def locate(entry: Entry, root: Path) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def photographs_of(name: str, path: str, given: str | None = None) -> Path:
+    """Where the photographs of the run on data set `name` lie now, which lay under `path` then.
+
+    `given`, a known name or a folder, decides; else `path`, and where that is gone, `$EDGETL_DATA`. Whether they
+    are the ones is for their hashes to say. Raises as `open_dataset` does for `given`.
+    """
+    if given is not None:
+        return list_data(given).root
+    if Path(path).is_dir():
+        return Path(path)
+    entry = ENTRIES.get(name)
+    moved = locate(entry, data_root()) if entry else data_root() / Path(path).name
+    return moved if moved is not None and moved.is_dir() else Path(path)
+
+
 def drawn_pets(reporter: Reporter = _SILENT) -> Path:
     """The folder of the drawn pets; they are drawn on first use. Raises MissingError when they cannot be stored."""
     from toolchain.datasets import drawn

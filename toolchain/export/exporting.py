@@ -15,6 +15,7 @@ from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE, make_artifact, write_artifact
 from toolchain.backbones import build, normalised
 from toolchain.card import CARD_SCHEMA, Card, Source
+from toolchain.datasets.catalogue import photographs_of
 from toolchain.datasets.photographs import sha256_of_labelled
 from toolchain.errors import ArtifactError, BadInputError, MissingError, PromiseBrokenError
 from toolchain.export.frame_files import write_frame_files
@@ -65,6 +66,7 @@ def export(
     target: str = "any",
     out: Path | None = None,
     further: Further = Further(),  # noqa: B008 (frozen)
+    data: str | None = None,
     reporter: Reporter | None = None,
 ) -> Exported:
     """Write the run in `folder` as `model.onnx` (or `out`), and with `int8` as int8 beside it.
@@ -75,6 +77,7 @@ def export(
     int8 weights, OpenVINO's format) are written beside these.
 
     `further` files (float16, int8 weights, OpenVINO's format) are written beside these.
+    `data` is where the run's photographs lie now, if not where they lay.
 
     Raises BadInputError for a folder that holds no run, MissingError when its photographs are gone,
     PromiseBrokenError when the float file does not answer as the trained network does.
@@ -90,10 +93,12 @@ def export(
     splits = read_splits(folder)
     splits["calibration"] = calibration_of(splits)
 
+    root = photographs_of(run.data.name, run.data.path, data)
+
     def read(split: str) -> Sample:
         listed = splits[split]
         sha256 = sha256_of_labelled((file.sha256, file.label) for file in listed)
-        return read_sample(Path(run.data.path), split, sha256, listed, run.data.classes, run.preprocess)
+        return read_sample(root, split, sha256, listed, run.data.classes, run.preprocess)
 
     sample = read("val")
     with reporter.task("writing ONNX", 2) as task:
@@ -115,7 +120,7 @@ def export(
     artifact = write_artifact(model, card, float_path)
     reference = np.concatenate([reference, bases[devices[0]][len(reference) :]])
     seed = int(run.settings.get("seed", 0))
-    photographs = tuple(Path(run.data.path) / file.name for file in splits["val"])
+    photographs = tuple(root / file.name for file in splits["val"])
     job = Job(model, card, float_path, sample, reference, bases, photographs, read, seed, reporter)
     done = Exported(str(folder), sample.split, len(sample.labels), str(float_path), artifact.size_mb, hops)
     if int8 is not None:

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
-from toolchain.errors import BadInputError
-from toolchain.runtimes.devices import parse_device
+from toolchain.errors import BadInputError, MissingError
+from toolchain.runtimes.devices import parse_device, probe
 
 __all__ = ["Answer", "Execution", "Infer", "Runtime", "default_device", "open_runtime", "whole"]
 
@@ -131,7 +131,12 @@ def open_runtime(
         )
     # Libraries that threads import and start at the same time meet each other half initialised.
     with _LOADING:
-        module = import_module(f"toolchain.runtimes.{MODULES[family]}")
+        try:
+            module = import_module(f"toolchain.runtimes.{MODULES[family]}")
+        except ImportError as error:
+            found = probe(device)
+            reason = found.reason or f"it does not start here ({error})"
+            raise MissingError(f"{device}: {reason}", found.install) from error
         runtime: Runtime = module.load(artifact, target, threads, batch, exclusive=exclusive)
     return runtime
 

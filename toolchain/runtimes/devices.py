@@ -81,7 +81,10 @@ def discover() -> list[Device]:
 def probe(name: str) -> Device:
     """Look for one device. Raises BadInputError for an unknown name."""
     family, target = parse_device(name)
-    return {"ort": _probe_ort, "openvino": _probe_openvino, "torch": _probe_torch}[family](name, target)
+    try:
+        return {"ort": _probe_ort, "openvino": _probe_openvino, "torch": _probe_torch}[family](name, target)
+    except ImportError as error:  # it is installed, and lacks a library of the system, or memory
+        return Device(name, False, f"it does not start here ({error})")
 
 
 def expand(names: Sequence[str]) -> list[str]:
@@ -128,6 +131,9 @@ def _probe_openvino(name: str, target: str) -> Device:
     missing = [device for device in wanted if device.split(".")[0] not in kinds]
     if not missing:
         return Device(name, True)
+    if "CPU" in missing:
+        # Its part for the CPU comes with OpenVINO itself, so it was there and could not be loaded.
+        return Device(name, False, "OpenVINO cannot load its part for the CPU: there may be too little memory")
     drivers = {"GPU": "install Intel's GPU compute runtime", "NPU": "install Intel's NPU driver"}
     return Device(
         name,

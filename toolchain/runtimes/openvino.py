@@ -20,6 +20,8 @@ from toolchain.runtimes.sharing import Shared
 
 _TOLD = ("PERFORMANCE_HINT", "NUM_STREAMS", "ENABLE_CPU_PINNING", "INFERENCE_PRECISION_HINT")
 
+_NO_MEMORY = ("bad_alloc", "Cannot allocate memory", "Resource temporarily unavailable")
+"""What its errors say where memory, or threads, cannot be had."""
 _COMPILING = Lock()
 
 
@@ -109,6 +111,11 @@ def _compile(
             return core.compile_model(model, target, config)
     except RuntimeError as error:
         reason = next((line for line in reversed(str(error).splitlines()) if line.strip(" ;")), "unknown reason")
+        if any(sign in str(error) for sign in _NO_MEMORY):
+            raise MissingError(
+                f"{artifact.path}: there is too little memory for OpenVINO to load it on {target}",
+                "Give this process more, or run it on ort:cpu, which needs less.",
+            ) from None
         raise ArtifactError(f"{artifact.path}: OpenVINO cannot load it on {target}: {reason}") from None
 
 
