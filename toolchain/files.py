@@ -37,9 +37,10 @@ def write_bytes(path: Path, data: bytes) -> None:
         beside.write_bytes(data)
 
 
-def to_json(value: Any) -> bytes:
-    """Indented UTF-8 JSON of plain data or dataclasses; ends with a newline."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+def to_json(value: Any, *, indent: int = 2) -> bytes:
+    """UTF-8 JSON of plain data or dataclasses; ends with a newline. With `indent` 0 it is one line."""
+    encoded = msgspec.json.encode(value)
+    return (msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n"
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -20,6 +20,7 @@ from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.sources import ClipSource, ImagesSource, LiveSource
 from toolchain.datasets.folder import is_photograph
 from toolchain.errors import BadInputError, MissingError
+from toolchain.masking import masked, shown
 from toolchain.progress import Reporter, Silent
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
@@ -101,21 +102,6 @@ def camera_paths(devices: Path = Path("/dev")) -> list[str]:
     return [str(path) for path in sorted(found, key=lambda path: int(path.name[5:]))]
 
 
-def without_password(url: str) -> str:
-    """`rtsp://user:secret@host/path?pwd=secret` as `rtsp://host/path`: names of sources end in logs and on pages.
-    What is no URL stays as it is.
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    authority, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    host = authority.rpartition("@")[2]
-    if "@" in path and not re.fullmatch(r"[^:]*(:\d*)?", host):
-        # A password with a slash in it, which should have been written %2F.
-        return f"{scheme}://{path.rpartition('@')[2]}"
-    return f"{scheme}://{host}{slash}{path}"
-
-
 def _open_camera(index: int, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
     name = f"camera {index}"
     _refuse_every_frame(name, manner)
@@ -175,7 +161,7 @@ def _camera_hint() -> str:
 
 
 def _open_pipeline(text: str, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
-    name = f"pipeline {text.split()[0]}"
+    name = shown(text)
     _refuse_every_frame(name, manner)
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         raise MissingError(
@@ -189,7 +175,7 @@ def _open_pipeline(text: str, manner: Manner, clock: Clock, limit_s: float) -> F
 
 
 def _open_stream(url: str, manner: Manner, clock: Clock, limit_s: float, reporter: Reporter) -> FrameSource:
-    name = without_password(url)
+    name = shown(url)
     if url.partition("://")[0].lower() not in SCHEMES:
         raise BadInputError(f"{name}: unknown kind of stream", f"Known are: {', '.join(SCHEMES)}.")
     reporter.say(f"opening {name}")
@@ -199,7 +185,10 @@ def _open_stream(url: str, manner: Manner, clock: Clock, limit_s: float, reporte
     limits += [cv2.CAP_PROP_N_THREADS, 1]
     capture = _within(limit_s, lambda: cv2.VideoCapture(url, cv2.CAP_FFMPEG, limits), name)
     if not capture.isOpened():
-        raise MissingError(f"{name} gives no video", "Check address, password, and that the sender is running.")
+        raise MissingError(
+            f"{name} gives no video",
+            "Check address, password (its signs / ? # @ are written %2F %3F %23 %40), and that the sender runs.",
+        )
     if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:  # a file on a server, not a live stream
         return ClipSource(name, capture, clock, paced=not manner.every_frame, reporter=reporter)
     _refuse_every_frame(name, manner)
@@ -223,7 +212,8 @@ def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> 
             reporter=reporter,
         )
     if not path.exists():
-        raise BadInputError(f"{path} does not exist", "--source takes a camera's number, FILE, URL or FOLDER.")
+        hint = "--source takes a camera's number, FILE, URL or FOLDER."
+        raise BadInputError(f"{masked(str(path))} does not exist", hint)
     if not path.is_file():
         raise BadInputError(f"{path} is neither a file nor a folder", "A camera goes by its number: --source 0.")
     if not os.access(path, os.R_OK):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,13 +18,14 @@ from toolchain.camera.interruption import ended_by_signals
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
 from toolchain.camera.loop import Control, Limits, Sink, Summary, run
 from toolchain.camera.on_change import OnChange
-from toolchain.camera.opening import Manner, camera_index, open_source, without_password
+from toolchain.camera.opening import Manner, camera_index, open_source
 from toolchain.camera.printing import Changes, JsonLines, Log, Print
 from toolchain.camera.recorder import Recorder, recording
 from toolchain.camera.screen import Screen
 from toolchain.camera.web import Address, WebView
 from toolchain.classifier import load
 from toolchain.errors import BadInputError
+from toolchain.masking import shown
 from toolchain.progress import Reporter
 from toolchain.ready_made import ready_made_artifact
 
@@ -111,7 +113,7 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
             about = {
                 "artifact": artifact.path.name,
                 "device": engine.network.name,
-                "source": without_password(settings.source),
+                "source": settings.source if os.path.lexists(settings.source) else shown(settings.source),
             }
             page = WebView(settings.web, about, token=settings.web_token, reporter=reporter)
             outputs.sinks.append(stack.enter_context(page))

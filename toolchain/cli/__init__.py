@@ -6,12 +6,15 @@ import contextlib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 
+from toolchain import masking
 from toolchain._version import __version__
 from toolchain.errors import EdgetlError, ExitCode
 
@@ -32,6 +35,9 @@ COMMANDS = {
 
 WORKSHOP = {"torch", "torchvision", "onnxscript", "safetensors", "scipy", "nncf"}
 """What `pip install edgetl` leaves out: a device neither trains nor exports."""
+
+
+WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
 
 
 class LazyGroup(click.Group):
@@ -87,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(words: Sequence[str]) -> int:
     """Run one command; tell errors as one line of what is wrong and one of what to do; return the exit code."""
+    masking.remember(words, _secrets(words))
     try:
         result = root.main(args=list(words), prog_name="edgetl", standalone_mode=False)
         sys.stdout.flush()
@@ -103,10 +110,17 @@ def run(words: Sequence[str]) -> int:
         return ExitCode.DONE
     except Exception as error:
         if "--debug" in words:
-            raise
+            print(masking.masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         message, hint, code = _explain(error)
         _tell(words, message, hint, code)
         return code
+
+
+def _secrets(words: Sequence[str]) -> list[str]:
+    """What is never to be shown, whatever it looks like."""
+    found = [after for word, after in pairwise(words) if word == WEB_TOKEN]
+    found += [word.removeprefix(f"{WEB_TOKEN}=") for word in words if word.startswith(f"{WEB_TOKEN}=")]
+    return [*found, os.environ.get(WEB_TOKEN_VARIABLE, "")]
 
 
 def _explain(error: Exception) -> tuple[str, str, ExitCode]:
@@ -127,7 +141,7 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
 
 
 def _tell(words: Sequence[str], message: str, hint: str, code: ExitCode) -> None:
-    line = " ".join(message.split())
+    line, hint = " ".join(masking.masked(message).split()), masking.masked(hint)
     print(f"error: {line}" if code != ExitCode.INTERRUPTED else line, file=sys.stderr)
     if hint:
         print(f"hint: {' '.join(hint.split())}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from toolchain import masking
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import ExitCode
 
@@ -229,7 +229,7 @@ def _command_line() -> str:
                 value = ",".join(str(one) for one in value)
             each = value if isinstance(value, tuple) else (value,)
             words += [word for one in each for word in (parameter.opts[0], str(one))]
-    return shlex.join(words)
+    return masking.command(words)
 
 
 _MEASURING = {"devices", "data", "split", "threads", "batch", "rounds", "budget", "limit"}

@@ -226,7 +226,7 @@ def _conclude(report: Report, settings: Settings, console: Console) -> int:
             document["recorded"] = str(report.recorded) if report.recorded else None
         if report.unwritten:
             document["unwritten"] = list(report.unwritten)
-        click.echo(msgspec.json.encode({"summary": document}))
+        console.json_line({"summary": document})
     else:
         console.result(None, *_summary_lines(report, settings.measure_latency))
     if summary.ended == "interrupted":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +16,8 @@ from rich.console import Console as RichConsole
 from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from toolchain import files
+from toolchain import files, masking
+from toolchain.errors import BadInputError
 from toolchain.progress import Task
 
 PLAIN_INTERVAL_S = 5.0
@@ -33,17 +36,25 @@ class Console:
     def result(self, document: Any, *renderables: RenderableType) -> None:
         """Print the command's result: `document` as JSON with `--json`, else `renderables` for people."""
         if self.json:
-            click.echo(files.to_json(document), nl=False)
+            self.json_line(document, indent=2)
             return
         for renderable in renderables:
-            self._out.print(renderable, soft_wrap=isinstance(renderable, str))
+            if isinstance(renderable, str):
+                self._out.print(masking.without_typed(renderable), soft_wrap=True)
+            else:
+                self._out.print(renderable)
+
+    def json_line(self, document: Any, *, indent: int = 0) -> None:
+        """Print `document` as JSON whatever `--json` says; without `indent` on one line."""
+        text = files.to_json(document, indent=indent).decode()
+        click.echo(masking.without_typed(text).encode(), nl=False)
 
     def say(self, message: str) -> None:
         if not self.quiet:
-            self._err.print(message, markup=False, soft_wrap=True)
+            self._err.print(masking.masked(message), markup=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        self._err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+        self._err.print(f"warning: {masking.masked(message)}", style="yellow", markup=False, soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
@@ -111,6 +122,20 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def wrapped(*args: Any, as_json: bool, quiet: bool, debug: bool, **kwargs: Any) -> Any:
+        _refuse_addresses(kwargs)
         return function(*args, console=Console(json=as_json, quiet=quiet), **kwargs)
 
     return wrapped
+
+
+def _refuse_addresses(values: Mapping[str, Any]) -> None:
+    """Raise BadInputError where an address stands in the place of a file: it would become the name of a new one."""
+    for parameter in click.get_current_context().command.params:
+        value = values.get(parameter.name or "")
+        for path in value if isinstance(value, tuple) else (value,):
+            if isinstance(path, Path) and masking.is_address(str(path)) and not os.path.lexists(path):
+                name = parameter.opts[0] if isinstance(parameter, click.Option) else (parameter.name or "").upper()
+                raise BadInputError(
+                    f"{name} takes a file or folder of this machine, not {masking.shown(str(path))}",
+                    "The address of a stream goes after `edgetl camera --source`.",
+                )

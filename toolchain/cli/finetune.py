@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from toolchain import masking
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.sections import SectionedCommand, SectionedOption
 from toolchain.errors import BadInputError
@@ -169,7 +170,7 @@ def command(
     if list_models:
         _list_models(console)
         return
-    words = "edgetl " + shlex.join(sys.argv[1:])
+    words = "edgetl " + masking.command(sys.argv[1:])
     if resumed is not None:
         _check_resume_alone()
         from toolchain.training.finetune import resume

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from toolchain.camera.web.address import Address, in_url, is_loopback, listen, reachable
 from toolchain.errors import MissingError
+from toolchain.masking import Readable
 from toolchain.progress import Reporter
 
 if TYPE_CHECKING:
@@ -64,10 +65,15 @@ class WebView:
         self._server = self._make_server(guarded, listening, self._end_streams, self._reporter)
         self._publisher.start()
         self._server.start()
+        # A token that was given is known already, and these lines end in logs.
+        url = self.url.partition("?")[0] if self._token else self.url
         if local:
-            self._reporter.say(f"watch at {self.url}")
+            self._reporter.say(Readable(f"watch at {url}{', with the token' if self._token else ''}"))
+        elif self._token:
+            self._reporter.warn(Readable(f"other machines can watch, unencrypted, if they know the token: {url}"))
         else:
-            self._reporter.warn(f"other machines can watch, unencrypted, if they know this address: {self.url}")
+            line = f"other machines can watch, unencrypted, if they know this address: {url}"
+            self._reporter.warn(Readable(line))
         return self
 
     def __exit__(self, *_: object) -> None:
