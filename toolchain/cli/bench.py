@@ -9,7 +9,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
-from toolchain import masking
+from toolchain import claims, masking
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import ExitCode
 
@@ -130,6 +130,10 @@ def command(
         raise BadInputError(f"unknown split {split!r}", f"Choose one of: {', '.join(SPLITS)}.")
     if out is not None and out.exists() and not out.is_dir():
         raise BadInputError(f"{out} is not a folder", "Name a folder with --out.")
+    if out is not None:
+        # Before the minute of measuring, not after it; and nobody else measures into it meanwhile.
+        hold = claims.working_in(out, "measuring", "Wait until it has ended, or choose another --out.")
+        click.get_current_context().with_resource(hold)
     old = read_report(compare) if compare is not None else None
     if [path.suffix for path in artifact] == [".json"] and old is not None:
         report = read_report(artifact[0])
@@ -149,9 +153,6 @@ def command(
         )
         if old is not None and not force:
             _refuse_early(old, str(compare))
-        if out is not None:
-            # Before the minute of measuring, not after it.
-            out.mkdir(parents=True, exist_ok=True)
         report = bench(plan, console)
     if old is not None:
         report = _compared(old, report, str(compare), Tolerance(tolerance, tolerance_top1), force, out, console)

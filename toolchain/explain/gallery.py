@@ -7,16 +7,17 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
 import cv2
 
-from toolchain import files
+from toolchain import claims, files
 from toolchain._version import __version__
 from toolchain.errors import BadInputError
 from toolchain.preprocess import Image
@@ -90,19 +91,20 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
     is left. So a folder that cannot be written to is found before anything is computed.
     Raises BadInputError where `out` holds something already.
     """
-    target = out or _free_folder(kind)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
-    made = [parent for parent in target.parents if not parent.exists()]
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise BadInputError(
-            f"{target} cannot be written: {error.strerror}", "Name a folder that can, with --out."
-        ) from None
+    first = out or DEFAULT_FOLDER / f"{kind}-1"
+    made = [parent for parent in first.parents if not parent.exists()]
     done = False
+    beside = None
+    claim = ExitStack()
     try:
+        try:
+            first.parent.mkdir(parents=True, exist_ok=True)
+            target = _claimed(out, claim) if out else _free_folder(kind, claim)
+            beside = Path(mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        except OSError as error:
+            raise BadInputError(
+                f"{first} cannot be written: {error.strerror}", "Name a folder that can, with --out."
+            ) from None
         yield beside, target
         # mkdtemp makes folders that only the owner reads; a result is as readable as any other new folder.
         umask = os.umask(0)
@@ -113,10 +115,12 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
         beside.rename(target)
         done = True
     finally:
+        claim.close()
         if not done:
-            shutil.rmtree(beside, ignore_errors=True)
+            if beside is not None:
+                shutil.rmtree(beside, ignore_errors=True)
             for parent in made:
-                if not any(parent.iterdir()):
+                with suppress(OSError):  # it was not made, or something is in it
                     parent.rmdir()
 
 
@@ -161,11 +165,22 @@ def as_png(image: Image) -> bytes:
     return data.tobytes()
 
 
-def _free_folder(kind: str) -> Path:
-    number = 1
-    while (folder := DEFAULT_FOLDER / f"{kind}-{number}").exists():
-        number += 1
-    return folder
+def _claimed(target: Path, claim: ExitStack) -> Path:
+    """`target`, held by `claim`. Raises BadInputError where it holds something, or another process has it."""
+    claim.enter_context(claims.writing(target, "writing it", "Name another folder with --out."))
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
+    return target
+
+
+def _free_folder(kind: str, claim: ExitStack) -> Path:
+    """The first folder that neither is there nor will be another process's."""
+    for number in count(1):
+        folder = DEFAULT_FOLDER / f"{kind}-{number}"
+        if not folder.exists():
+            with suppress(BadInputError):
+                return _claimed(folder, claim)
+    raise AssertionError("there is always one more number")
 
 
 def stems(names: Sequence[str]) -> list[str]:

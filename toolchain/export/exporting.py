@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
+from toolchain import claims
 from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE, make_artifact, write_artifact
 from toolchain.backbones import build, normalised
@@ -80,12 +81,25 @@ def export(
     """
     reporter = reporter or Silent()
     run = read_run(folder)
-    devices = _devices(target, reporter)
     float_path = out or folder / FLOAT_FILE
     if float_path.suffix in {".xml", ".bin"}:
         raise BadInputError(
             f"--out names the ONNX file, and {float_path.name} is OpenVINO's", "Name it model.onnx."
         )
+    with claims.working_in(float_path.parent, "exporting", "Wait until it has ended, or choose another --out."):
+        return _export(run, folder, float_path, int8, target, further, reporter)
+
+
+def _export(
+    run: Run,
+    folder: Path,
+    float_path: Path,
+    int8: Settings | None,
+    target: str,
+    further: Further,
+    reporter: Reporter,
+) -> Exported:
+    devices = _devices(target, reporter)
     splits = read_splits(folder)
 
     def read(split: str) -> Sample:
