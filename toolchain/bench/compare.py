@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from toolchain import files
 from toolchain.bench.machine import Environment
 from toolchain.bench.results import ArmResult, Change, Comparison, Data, Report, Verdict
 from toolchain.bench.statistics import Z95, Latency
@@ -28,7 +29,7 @@ class Tolerance:
 def read_report(path: Path) -> Report:
     """Read a `bench.json`. Raises BadInputError, naming the field, when it is none."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Report)
+        return files.from_json(path.read_bytes(), Report)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}", "Name a bench.json.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from toolchain import files
 from toolchain.bench.protocol import Reply, Request
 
 COMMAND = (sys.executable, "-m", "toolchain.bench.worker")
@@ -56,7 +57,7 @@ class WorkerProcess:
         """
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(msgspec.json.encode(Request(do, argument)) + b"\n")
+            self._process.stdin.write(files.to_json(Request(do, argument), indent=0))
             self._process.stdin.flush()
             line = self._lines.get(timeout=limit_s)
         except OSError:
@@ -69,7 +70,7 @@ class WorkerProcess:
             self.close()
             raise WorkerError(f"the process ended during {do}: {reason}")
         try:
-            reply = msgspec.json.decode(line, type=Reply)
+            reply = files.from_json(line, Reply)
             if reply.failure is not None:
                 raise WorkerError(reply.failure.reason, reply.failure.unavailable)
             return msgspec.convert(reply.answer, type=answer)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import cv2
 
+from toolchain import files
 from toolchain.camera.frames import FrameSource
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.sources import ClipSource, ImagesSource, LiveSource
@@ -219,7 +220,8 @@ def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> 
     if not os.access(path, os.R_OK):
         raise BadInputError(f"{path}: no permission to read it")
     # An absolute path: FFmpeg takes what stands before a colon for a protocol.
-    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
+    with files.encodable(path.absolute()) as named:
+        capture = cv2.VideoCapture(str(named), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise BadInputError(f"{path} is not a video that can be read", "Convert it to MP4 (H.264).")
     return ClipSource(str(path), capture, clock, paced=not manner.every_frame, reporter=reporter)

@@ -7,11 +7,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-import msgspec
-
+from toolchain import files
 from toolchain.camera.answering import Answered
 from toolchain.camera.drawing import shown_name
 from toolchain.errors import BadInputError
+from toolchain.names import harmless
 
 Print = Callable[[str], None]
 """Prints one line at once, without waiting for a full buffer."""
@@ -24,7 +24,7 @@ class JsonLines:
         self._print = print_line
 
     def show(self, answered: Answered) -> None:
-        self._print(msgspec.json.encode(answered.line()).decode())
+        self._print(files.to_json(answered.line(), indent=0).decode().strip())
 
     def close(self) -> None:
         pass
@@ -42,7 +42,7 @@ class Changes:
         name = shown_name(prediction)
         if name != self._last:
             figures = f"{prediction.probability:6.1%}  age {answered.age_ms:4.0f} ms"
-            self._print(f"{answered.frame.time_s:8.2f} s  {figures}  {name}")
+            self._print(f"{answered.frame.time_s:8.2f} s  {figures}  {harmless(name)}")
             self._last = name
 
     def close(self) -> None:

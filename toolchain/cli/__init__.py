@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -17,6 +18,7 @@ import click
 from toolchain import masking
 from toolchain._version import __version__
 from toolchain.errors import EdgetlError, ExitCode
+from toolchain.names import escaped, harmless
 
 COMMANDS = {
     "finetune": "Train a network on your photographs.",
@@ -88,6 +90,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as the process lives
+        # A name that the terminal cannot show must not cost the result: it is written as Python writes it.
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(words))
 
 
@@ -110,7 +116,8 @@ def run(words: Sequence[str]) -> int:
         return ExitCode.DONE
     except Exception as error:
         if "--debug" in words:
-            print(masking.masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+            said = masking.masked("".join(traceback.format_exception(error)))
+            print(escaped(harmless(said, keep="\n")), end="", file=sys.stderr)
         message, hint, code = _explain(error)
         _tell(words, message, hint, code)
         return code
@@ -141,10 +148,10 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
 
 
 def _tell(words: Sequence[str], message: str, hint: str, code: ExitCode) -> None:
-    line, hint = " ".join(masking.masked(message).split()), masking.masked(hint)
+    line, hint = (escaped(harmless(" ".join(masking.masked(text).split()))) for text in (message, hint))
     print(f"error: {line}" if code != ExitCode.INTERRUPTED else line, file=sys.stderr)
     if hint:
-        print(f"hint: {' '.join(hint.split())}", file=sys.stderr)
+        print(f"hint: {hint}", file=sys.stderr)
     if "--json" in words:
         import json
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from toolchain.cli.console import Console, output_options
+from toolchain.cli.console import Console, output_options, print_json
 from toolchain.errors import BadInputError, ExitCode
 
 if TYPE_CHECKING:
@@ -207,7 +207,12 @@ def command(
         manner=Manner(every_frame, seconds_per_image, Wish(size, fps, pixel_format)),
         limits=Limits(duration, frames, min_probability),
     )
-    return _conclude(watch(settings, console, click.echo), settings, console)
+    report = watch(settings, console, print_json if console.json else _print)
+    return _conclude(report, settings, console)
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)  # in the terminal's encoding: click would write UTF-8 where that is ASCII
 
 
 def _conclude(report: Report, settings: Settings, console: Console) -> int:

@@ -15,12 +15,21 @@ import click
 from rich.console import Console as RichConsole
 from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from toolchain import files, masking
 from toolchain.errors import BadInputError
+from toolchain.names import escaped, harmless
 from toolchain.progress import Task
 
 PLAIN_INTERVAL_S = 5.0
+
+
+class _Terminal(RichConsole):
+    """Shows names of files and classes harmlessly, whatever signs are in them."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(escaped(harmless(text, keep="\n\t")), **options)
 
 
 class Console:
@@ -30,8 +39,8 @@ class Console:
         self.json = json
         self.quiet = quiet
         # A table written to a file or a pipe must not be folded to 80 columns.
-        self._out = RichConsole(highlight=False, width=None if sys.stdout.isatty() else 200)
-        self._err = RichConsole(stderr=True, highlight=False)
+        self._out = _Terminal(highlight=False, width=None if sys.stdout.isatty() else 200)
+        self._err = _Terminal(stderr=True, highlight=False)
 
     def result(self, document: Any, *renderables: RenderableType) -> None:
         """Print the command's result: `document` as JSON with `--json`, else `renderables` for people."""
@@ -46,15 +55,16 @@ class Console:
 
     def json_line(self, document: Any, *, indent: int = 0) -> None:
         """Print `document` as JSON whatever `--json` says; without `indent` on one line."""
-        text = files.to_json(document, indent=indent).decode()
-        click.echo(masking.without_typed(text).encode(), nl=False)
+        print_json(files.to_json(document, indent=indent).decode().rstrip("\n"))
 
     def say(self, message: str) -> None:
         if not self.quiet:
-            self._err.print(masking.masked(message), markup=False, soft_wrap=True)
+            self._err.print(harmless(masking.masked(message)), markup=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        self._err.print(f"warning: {masking.masked(message)}", style="yellow", markup=False, soft_wrap=True)
+        self._err.print(
+            f"warning: {harmless(masking.masked(message))}", style="yellow", markup=False, soft_wrap=True
+        )
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
@@ -72,6 +82,12 @@ class Console:
                 yield _Bar(progress, description, total)
         else:
             yield _Lines(self._err, description, total)
+
+
+def print_json(text: str) -> None:
+    """Print JSON at once, as UTF-8 whatever the encoding of the terminal; as text where nothing takes bytes."""
+    text = masking.without_typed(text)
+    click.echo(text.encode() if hasattr(sys.stdout, "buffer") else text)
 
 
 class _Quiet:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError, UnreadableImageError
+from toolchain.names import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -129,7 +130,7 @@ def _table(predictions: Sequence[tuple[str, Prediction]]) -> Table:
     for image, prediction in predictions:
         label = f"not sure ({prediction.label}?)" if prediction.rejected else prediction.label
         others = ", ".join(f"{name} {probability:.3f}" for name, probability in prediction.top[1:])
-        table.add_row(escape(image), escape(label), f"{prediction.probability:.3f}", escape(others))
+        table.add_row(escape(harmless(image)), escape(label), f"{prediction.probability:.3f}", escape(others))
     return table
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
-from toolchain import claims
+from toolchain import claims, files
 from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE, make_artifact, write_artifact
 from toolchain.backbones import build, normalised
@@ -179,7 +179,8 @@ def _check_parity(hops: tuple[Hop, ...]) -> None:
 def _load_network(folder: Path, run: Run) -> nn.Module:
     network = build(run.model.name, len(run.data.classes))
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        with files.encodable(folder / WEIGHTS_FILE) as named:
+            network.load_state_dict(load_file(named))
     except Exception as error:  # safetensors and torch have types of their own for damaged and unfitting files
         reason = str(error).strip().splitlines()[0]
         raise ArtifactError(

@@ -52,7 +52,8 @@ class TorchRuntime:
         if self._device.type == "cpu":
             torch.set_num_threads(self.threads)
         network = build(run.model.name, len(run.data.classes))
-        network.load_state_dict(load_file(weights))
+        with files.encodable(weights) as named:
+            network.load_state_dict(load_file(named))
         network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._type = next((_TYPES[way] for way in ways if way in _TYPES), torch.float32)
         network = network.to(self._type)
