@@ -51,6 +51,7 @@ class Settings:
     on_change: str | None = None
     web: Address | None = None
     web_token: str | None = None
+    web_hosts: tuple[str, ...] = ()
     measure_latency: bool = False
     reconnect: bool = True
     stall_s: float = STALL_S
@@ -115,7 +116,9 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
                 "device": engine.network.name,
                 "source": settings.source if os.path.lexists(settings.source) else shown(settings.source),
             }
-            page = WebView(settings.web, about, token=settings.web_token, reporter=reporter)
+            page = WebView(
+                settings.web, about, token=settings.web_token, hosts=settings.web_hosts, reporter=reporter
+            )
             outputs.sinks.append(stack.enter_context(page))
         screen = outputs.screen(engine, recorder)
 

@@ -113,6 +113,13 @@ own, and a last line holds the summary."""
     metavar="TOKEN",
     help="What viewers from other machines must know. Default: one is made and printed.",
 )
+@click.option(
+    "--web-host",
+    "web_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name that viewers may ask by without a token, such as that of a proxy; can be given again.",
+)
 @click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="End after N answers.")
 @click.option("--size", type=Size(), help="Ask a camera for frames of W x H pixels.")
@@ -167,6 +174,7 @@ def command(
     on_change: str | None,
     web: str | None,
     web_token: str | None,
+    web_hosts: tuple[str, ...],
     duration: float | None,
     frames: int | None,
     size: tuple[int, int] | None,
@@ -185,6 +193,8 @@ def command(
     given = click.get_current_context().get_parameter_source("web_token")
     if web is None and given == ParameterSource.COMMANDLINE:
         raise BadInputError("--web-token is for --web", "Add --web HOST:PORT.")
+    if web is None and web_hosts:
+        raise BadInputError("--web-host is for --web", "Add --web.")
     from toolchain.camera.loop import Limits
     from toolchain.camera.opening import Manner, Wish
     from toolchain.camera.session import Settings, watch
@@ -201,6 +211,7 @@ def command(
         on_change=on_change,
         web=None if web is None else parse_address(web),
         web_token=web_token,
+        web_hosts=web_hosts,
         measure_latency=measure_latency,
         reconnect=not no_reconnect,
         stall_s=stall_s,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -22,12 +22,19 @@ class WebView:
     """Shows answers on a page, to several viewers at once, none of whom slows the loop.
 
     `about` says what is running, in a few words each: `artifact`, `device`, `source`. `token` is what viewers must
-    know; one is made where the address can be reached from other machines. Entering raises BadInputError or
-    MissingError when the address cannot be had.
+    know; one is made where the address can be reached from other machines. `hosts` are names that viewers may ask
+    by where there is no token, besides those of this machine. Entering raises BadInputError or MissingError when
+    the address cannot be had.
     """
 
     def __init__(
-        self, address: Address, about: Mapping[str, str], *, token: str | None = None, reporter: Reporter
+        self,
+        address: Address,
+        about: Mapping[str, str],
+        *,
+        token: str | None = None,
+        hosts: Sequence[str] = (),
+        reporter: Reporter,
     ) -> None:
         try:
             from toolchain.camera.web import app, guard, publisher, server, streams
@@ -39,6 +46,7 @@ class WebView:
             ) from error
         self._address = address
         self._token = guard.check_token(token) if token is not None else None
+        self._hosts = [guard.check_name(name) for name in hosts]
         self._reporter = reporter
         self._about = dict(about)
         self._network = ""
@@ -61,7 +69,7 @@ class WebView:
         token = self._token or (None if local else make_token())
         query = f"?token={quote(token, safe='')}" if token else ""
         self.url = f"http://{in_url(reachable(host))}:{port}/{query}"
-        guarded = Guard(self._app, token=token, names={*LOCAL_NAMES, host} if local else (), port=port)
+        guarded = Guard(self._app, token=token, names={*LOCAL_NAMES, host, *self._hosts}, port=port)
         self._server = self._make_server(guarded, listening, self._end_streams, self._reporter)
         self._publisher.start()
         self._server.start()
