@@ -10,11 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
-import openvino
 
-from toolchain import files, ir
+from toolchain import files, ir, telemetry
 from toolchain.artifact import Artifact, parse_ir
 from toolchain.card import Card
+
+with telemetry.off():
+    import openvino
 
 
 def make_ir(onnx_file: bytes, card: Card, path: Path, *, half: bool = False) -> Artifact:

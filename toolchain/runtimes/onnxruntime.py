@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from toolchain import telemetry
 from toolchain.artifact import Artifact
 from toolchain.errors import ArtifactError, FallbackError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import ORT_PROVIDERS, cores, probe
+
+with telemetry.off():
+    import onnxruntime
 
 _RECORD_NODES = "session.record_ep_graph_assignment_info"
 """Makes a session (of ONNX Runtime 1.24 or newer) tell which provider was given which node."""

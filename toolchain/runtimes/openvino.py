@@ -6,13 +6,16 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
+from toolchain import telemetry
 from toolchain.artifact import Artifact
 from toolchain.errors import ArtifactError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import cores, probe
+
+with telemetry.off():
+    import openvino
 
 _TOLD = ("PERFORMANCE_HINT", "NUM_STREAMS", "ENABLE_CPU_PINNING", "INFERENCE_PRECISION_HINT")
 
