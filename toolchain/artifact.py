@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 import onnx
 
-from toolchain import files, ir, strict
+from toolchain import files, ir
 from toolchain.card import CARD_SCHEMA, Card
 from toolchain.errors import ArtifactError
 from toolchain.external_data import external_weights
@@ -58,7 +58,7 @@ def make_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
     kept = [entry for entry in whole.metadata_props if entry.key != CARD_KEY]
     del whole.metadata_props[:]
     whole.metadata_props.extend(kept)
-    whole.metadata_props.add(key=CARD_KEY, value=msgspec.json.encode(card).decode())
+    whole.metadata_props.add(key=CARD_KEY, value=files.to_json(card, indent=0).decode().strip())
     onnx.checker.check_model(whole, full_check=True)
     return _parse(whole.SerializeToString(), path)
 
@@ -158,7 +158,7 @@ def _read_card(entries: Sequence[str], path: Path) -> Card:
             raise ArtifactError(
                 f"{path}: the card's `schema` is {schema!r}; this edgetl reads {CARD_SCHEMA!r}", "Update edgetl."
             )
-        return strict.decode(entries[0], Card)
+        return files.from_json(entries[0], Card)
     except msgspec.DecodeError as error:
         raise ArtifactError(f"{path}: the card is wrong: {error}") from None
 

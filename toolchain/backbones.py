@@ -200,7 +200,8 @@ def _download(name: str) -> dict[str, Tensor]:
 def _read_state(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            with files.encodable(path) as named:
+                return load_file(named)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError):
         raise BadInputError(f"{path} is not a whole safetensors file", "Copy it again.") from None

@@ -10,9 +10,17 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import msgspec
+
+from toolchain import names, strict
+
+Value = TypeVar("Value")
+
+_ESCAPE = rb"\\u"
+"""How a backslash before a `u` stands in JSON; without one, nothing in it is escaped."""
 
 
 @contextmanager
@@ -105,14 +113,43 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def to_json(value: Any) -> bytes:
-    """Indented UTF-8 JSON of plain data or dataclasses; ends with a newline."""
-    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+def to_json(value: Any, *, indent: int = 2) -> bytes:
+    """UTF-8 JSON of plain data or dataclasses; ends with a newline. With `indent` 0 it is one line.
+
+    Names that are no UTF-8 are escaped (see `toolchain.names`), and `from_json` reads them back.
+    """
+    try:
+        encoded = msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        encoded = b""
+    if not encoded or _ESCAPE in encoded:
+        encoded = msgspec.json.encode(names.apply(names.escaped, msgspec.to_builtins(value)))
+    return (msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n"
+
+
+def from_json(data: bytes | str, type: type[Value]) -> Value:
+    """Read what `to_json` wrote. Raises msgspec.DecodeError for what is no JSON, or not of `type`."""
+    encoded = data.encode() if isinstance(data, str) else data
+    if _ESCAPE not in encoded:
+        return strict.decode(encoded, type)
+    return strict.convert(names.apply(names.unescaped, msgspec.json.decode(encoded)), type)
 
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON, whole or not at all."""
     write_bytes(path, to_json(value))
+
+
+@contextmanager
+def encodable(path: Path) -> Iterator[Path]:
+    """`path` of a file, or another path of the same for libraries that take none but UTF-8 (OpenCV crashes)."""
+    if names.is_encodable(str(path)):
+        yield path
+        return
+    with TemporaryDirectory(prefix="edgetl-") as folder:
+        other = Path(folder) / f"file{names.escaped(path.suffix)}"
+        other.symlink_to(path.absolute())
+        yield other
 
 
 def sha256_of(path: Path) -> str:

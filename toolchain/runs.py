@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from toolchain import strict
+from toolchain import files
 from toolchain.card import Reject
 from toolchain.errors import BadInputError
 from toolchain.preprocess import Preprocess
@@ -147,7 +147,7 @@ def read_run(folder: Path) -> Run:
     """Read `run.json` of a finished run. Raises BadInputError when there is none or it is damaged."""
     path = folder / RUN_FILE
     try:
-        run = strict.decode(path.read_bytes(), Run)
+        run = files.from_json(path.read_bytes(), Run)
     except (FileNotFoundError, NotADirectoryError):
         unfinished = (folder / CHECKPOINT_FOLDER).is_dir()
         if unfinished:
@@ -168,7 +168,7 @@ def read_splits(folder: Path) -> dict[str, tuple[SplitFile, ...]]:
     """Read `splits.json`. Raises BadInputError when it is missing or damaged."""
     path = folder / SPLITS_FILE
     try:
-        return strict.decode(path.read_bytes(), dict[str, tuple[SplitFile, ...]])
+        return files.from_json(path.read_bytes(), dict[str, tuple[SplitFile, ...]])
     except FileNotFoundError:
         raise BadInputError(f"{path} is missing", "Run `edgetl finetune` again.") from None
     except msgspec.DecodeError as error:

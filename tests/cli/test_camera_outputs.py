@@ -310,6 +310,8 @@ def test_latency_without_a_window_is_the_frames_age(place: Path, capsys: pytest.
         (["--on-change", " "], "has no command"),
         (["--on-unsure", " "], "has no command"),
         (["--web-token", "a-token-that-is-long-enough"], "is for --web"),
+        (["--web-host", "cam.example"], "is for --web"),
+        (["--web", "127.0.0.1:0", "--web-host", "http://cam.example"], "no name of a host"),
         (["--record", "x.mp4", "--log", "x.mp4"], "the log and the recording"),
         (["--log", "{place}"], "is a folder"),
         (["--web", "{place}/tiny.onnx"], "ARTIFACT goes before --web"),

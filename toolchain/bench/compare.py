@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from toolchain import strict
+from toolchain import files
 from toolchain.bench.machine import Environment
 from toolchain.bench.pairing import Foreseen, Identity, identity_of, pair
 from toolchain.bench.report import JSON_FILE
@@ -32,7 +32,7 @@ def read_report(path: Path) -> Report:
     if path.is_dir():
         path = _in_folder(path)
     try:
-        return strict.decode(path.read_bytes(), Report)
+        return files.from_json(path.read_bytes(), Report)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}", "Name a bench.json.") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from toolchain import claims
 from toolchain.errors import BadInputError
 from toolchain.runs import RUN_FILE
 
@@ -30,14 +31,15 @@ def claimed(out: Path | None, artifact: Path) -> Iterator[Path | None]:
     if out is not None:
         if out.exists() and not out.is_dir():
             raise BadInputError(f"{out} is not a folder", "Name a folder with --out.")
-        is_new = not out.exists()
-        # Before the minute of measuring, not after it.
-        out.mkdir(parents=True, exist_ok=True)
-    folder = out or _claim(dict.fromkeys((home_of(artifact), Path())))
+        # Before the minute of measuring, not after it; and nobody else measures into it meanwhile.
+        with claims.working_in(out, "measuring", "Wait until it has ended, or choose another --out."):
+            yield out
+        return
+    folder = _claim(dict.fromkeys((home_of(artifact), Path())))
     try:
         yield folder
     finally:
-        if folder is not None and (out is None or is_new):
+        if folder is not None:
             with suppress(OSError):
                 folder.rmdir()
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from toolchain import interpreter, strict
+from toolchain import files, interpreter, strict
 from toolchain.bench.protocol import Reply, Request
 
 PROGRAM = "from toolchain.bench import worker; worker.main()"
@@ -58,7 +58,7 @@ class WorkerProcess:
         """
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(msgspec.json.encode(Request(do, argument)) + b"\n")
+            self._process.stdin.write(files.to_json(Request(do, argument), indent=0))
             self._process.stdin.flush()
             line = self._lines.get(timeout=limit_s)
         except OSError:
@@ -71,7 +71,7 @@ class WorkerProcess:
             self.close()
             raise WorkerError(f"the process ended during {do}: {reason}")
         try:
-            reply = strict.decode(line, Reply)
+            reply = files.from_json(line, Reply)
             if reply.failure is not None:
                 raise WorkerError(reply.failure.reason, reply.failure.unavailable)
             return strict.convert(reply.answer, answer)

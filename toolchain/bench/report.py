@@ -9,6 +9,7 @@ from toolchain import files
 from toolchain.bench.machine import Environment
 from toolchain.bench.results import ArmResult, Change, Comparison, Report
 from toolchain.figures import fixed, percent
+from toolchain.names import escaped
 
 JSON_FILE = "bench.json"
 MARKDOWN_FILE = "bench.md"
@@ -17,7 +18,7 @@ MARKDOWN_FILE = "bench.md"
 def write(report: Report, folder: Path) -> None:
     """Write `bench.json` and `bench.md` into `folder`."""
     files.write_json(folder / JSON_FILE, report)
-    files.write_bytes(folder / MARKDOWN_FILE, to_markdown(report).encode())
+    files.write_bytes(folder / MARKDOWN_FILE, escaped(to_markdown(report)).encode())
 
 
 COLUMNS = (

@@ -16,11 +16,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain import strict
+from toolchain import files, strict
 from toolchain.bench.energy import Meter
 from toolchain.bench.protocol import Failure, Load, Loaded, Reply, Request, Samples, Span, spread
 from toolchain.bench.results import Throughput
@@ -227,8 +226,8 @@ def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
     """Do what each line asks for, until the other side closes."""
     worker = Worker()
     for line in requests:
-        request = strict.decode(line, Request)
-        replies.write(msgspec.json.encode(_reply(worker, request)) + b"\n")
+        request = files.from_json(line, Request)
+        replies.write(files.to_json(_reply(worker, request), indent=0))
         replies.flush()
 
 

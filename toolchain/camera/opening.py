@@ -13,6 +13,7 @@ from urllib.request import url2pathname
 
 import cv2
 
+from toolchain import files
 from toolchain.camera.clips import ClipSource
 from toolchain.camera.frames import FrameSource
 from toolchain.camera.images import ImagesSource
@@ -23,6 +24,7 @@ from toolchain.camera.threads import within
 from toolchain.datasets import finder
 from toolchain.datasets.listing import told
 from toolchain.errors import BadInputError, MissingError
+from toolchain.masking import masked, shown
 from toolchain.progress import Reporter, Silent
 
 OPEN_LIMIT_S = 20.0
@@ -101,7 +103,7 @@ class Opener:
         if PIPE in text:
             return _open_pipeline(text, manner, clock, limit_s)
         if "://" in text:
-            name = without_password(text)
+            name = shown(text)
             stream = Stream(text, name, clock, reporter, every_frame=manner.every_frame, fps=manner.wish.fps)
             source = within(limit_s, lambda: stream.open(limit_s), name)
             self._stream = stream
@@ -112,7 +114,7 @@ class Opener:
         """Open it once more; None where it turns out that it had come to its end."""
         if self._stream is None:
             return self.open(limit_s)
-        return within(limit_s, partial(self._stream.again, limit_s), without_password(self._text))
+        return within(limit_s, partial(self._stream.again, limit_s), shown(self._text))
 
 
 def _exists(text: str) -> bool:
@@ -144,21 +146,6 @@ def camera_paths(devices: Path = Path("/dev")) -> list[str]:
     """The cameras that Linux lists."""
     found = (path for path in devices.glob("video*") if path.name[5:].isdecimal())
     return [str(path) for path in sorted(found, key=lambda path: int(path.name[5:]))]
-
-
-def without_password(url: str) -> str:
-    """`rtsp://user:secret@host/path?pwd=secret` as `rtsp://host/path`: names of sources end in logs and on pages.
-    What is no URL stays as it is.
-    """
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return url
-    authority, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
-    host = authority.rpartition("@")[2]
-    if "@" in path and not re.fullmatch(r"[^:]*(:\d*)?", host):
-        # A password with a slash in it, which should have been written %2F.
-        return f"{scheme}://{path.rpartition('@')[2]}"
-    return f"{scheme}://{host}{slash}{path}"
 
 
 def _open_camera(index: int, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
@@ -220,7 +207,7 @@ def _camera_hint() -> str:
 
 
 def _open_pipeline(text: str, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
-    name = f"pipeline {text.split()[0]}"
+    name = shown(text)
     _refuse_every_frame(name, manner)
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         raise MissingError(
@@ -251,13 +238,15 @@ def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> 
             reporter=reporter,
         )
     if not path.exists():
-        raise BadInputError(f"{path} does not exist", "--source takes a camera's number, FILE, URL or FOLDER.")
+        hint = "--source takes a camera's number, FILE, URL or FOLDER."
+        raise BadInputError(f"{masked(str(path))} does not exist", hint)
     if not path.is_file():
         raise BadInputError(f"{path} is neither a file nor a folder", "A camera goes by its number: --source 0.")
     if not os.access(path, os.R_OK):
         raise BadInputError(f"{path}: no permission to read it")
     # An absolute path: FFmpeg takes what stands before a colon for a protocol.
-    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
+    with files.encodable(path.absolute()) as named:
+        capture = cv2.VideoCapture(str(named), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise BadInputError(f"{path} is not a video that can be read ({other})", "Convert it to MP4 (H.264).")
     paced = not manner.every_frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import sys
@@ -11,12 +10,13 @@ from collections.abc import Callable
 from threading import Event
 
 import click
-import msgspec
 
+from toolchain import files, masking
 from toolchain.camera.answering import Answered
 from toolchain.camera.aside import LineLostError
 from toolchain.camera.drawing import shown_name
 from toolchain.classifier import percent
+from toolchain.names import harmless
 
 Print = Callable[[str], None]
 """Prints one line at once, without waiting for a full buffer."""
@@ -34,7 +34,7 @@ class JsonLines:
         self.close = give_up
 
     def show(self, answered: Answered) -> None:
-        self._print(msgspec.json.encode(answered.line()).decode())
+        self._print(files.to_json(answered.line(), indent=0).decode().strip())
 
 
 class Changes:
@@ -50,7 +50,7 @@ class Changes:
         name = shown_name(prediction)
         if name != self._last:
             figures = f"{percent(prediction.probability):>5}  age {answered.age_ms:4.0f} ms"
-            self._print(f"{answered.frame.time_s:8.2f} s  {figures}  {name}")
+            self._print(f"{answered.frame.time_s:8.2f} s  {figures}  {harmless(name)}")
             self._last = name
 
 
@@ -58,10 +58,12 @@ class Output:
     """Standard output, to which whole lines are written without ever hanging in one.
 
     A pipe that nobody reads is full sooner or later, and who writes into it sleeps until its reader ends. Here a
-    line waits until there is room, or `give_up` says that it is to wait no longer.
+    line waits until there is room, or `give_up` says that it is to wait no longer. With `json`, lines are UTF-8
+    whatever the encoding of the terminal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, json: bool = False) -> None:
+        self._json = json
         self._given_up = Event()
         self._descriptor = _waitable_stdout()
         self._torn = False
@@ -72,11 +74,13 @@ class Output:
 
         Raises LineLostError when it cannot be written.
         """
+        line = masking.without_typed(line)
         if self._descriptor is None:
-            click.echo(line)
+            click.echo(line.encode() if self._json and hasattr(sys.stdout, "buffer") else line)
             return
         sys.stdout.flush()
-        left = _encoded(f"\n{line}\n" if self._torn else f"{line}\n", sys.stdout.encoding)
+        encoding = "utf-8" if self._json else sys.stdout.encoding
+        left = (f"\n{line}\n" if self._torn else f"{line}\n").encode(encoding, "backslashreplace")
         end_s = None if limit_s is None else time.monotonic() + limit_s
         while left:
             self._wait_for_room(self._descriptor, end_s)
@@ -91,13 +95,6 @@ class Output:
         while not select.select([], [descriptor], [], LOOK_S)[1]:
             if self._given_up.is_set() if end_s is None else time.monotonic() > end_s:
                 raise LineLostError("nobody reads standard output")
-
-
-def _encoded(line: str, encoding: str) -> bytes:
-    try:
-        return line.encode(encoding)
-    except UnicodeEncodeError:  # JSON's escapes are understood by whoever reads JSON
-        return "".join(one if one.isascii() else json.dumps(one)[1:-1] for one in line).encode()
 
 
 def _waitable_stdout() -> int | None:

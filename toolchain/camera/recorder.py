@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolchain import files
+from toolchain import claims, files
 from toolchain.camera.frames import USUAL_FPS, BgrImage
 from toolchain.camera.handover import Handover
 from toolchain.camera.threads import Worker
@@ -170,6 +170,9 @@ def recording(path: Path, reporter: Reporter | None = None, *, every: bool = Fal
     failure: BaseException | None = None
     with suppress(_NothingRecorded), ExitStack() as stack:
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            hint = "Wait until it has ended, or name another file."
+            stack.enter_context(claims.writing(path, "recording it", hint))
             beside = stack.enter_context(files.replaced(path))
         except OSError as error:
             raise BadInputError(f"{path} cannot be written: {error.strerror}", "Name another place.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,13 +20,14 @@ from toolchain.camera.log import Log
 from toolchain.camera.loop import Control, Limits, Sink, Summary, run
 from toolchain.camera.missing import refuse_missing
 from toolchain.camera.on_change import OnChange
-from toolchain.camera.opening import Manner, Opener, camera_index, without_password
+from toolchain.camera.opening import Manner, Opener, camera_index
 from toolchain.camera.printing import Changes, JsonLines, Output
 from toolchain.camera.recorder import Recorder, recording
 from toolchain.camera.screen import Screen
 from toolchain.camera.web import Address, WebView
 from toolchain.classifier import load
 from toolchain.errors import BadInputError
+from toolchain.masking import shown
 from toolchain.progress import Reporter
 from toolchain.ready_made import ready_made_artifact
 
@@ -51,6 +53,7 @@ class Settings:
     on_unsure: str | None = None
     web: Address | None = None
     web_token: str | None = None
+    web_hosts: tuple[str, ...] = ()
     measure_latency: bool = False
     reconnect: bool = True
     stall_s: float | None = None
@@ -123,9 +126,11 @@ def watch(settings: Settings, reporter: Reporter, output: Output) -> Report:
             about = {
                 "artifact": artifact.path.name,
                 "device": engine.network.name,
-                "source": without_password(settings.source),
+                "source": settings.source if os.path.lexists(settings.source) else shown(settings.source),
             }
-            page = WebView(settings.web, about, token=settings.web_token, reporter=reporter)
+            page = WebView(
+                settings.web, about, token=settings.web_token, hosts=settings.web_hosts, reporter=reporter
+            )
             outputs.sinks.append(stack.enter_context(page))
         screen = outputs.screen(engine, recorder)
 

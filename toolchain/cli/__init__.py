@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import click
 
+from toolchain import masking
 from toolchain._version import __version__
 from toolchain.errors import EdgetlError, ExitCode, StoppedError
+from toolchain.names import escaped, harmless
 from toolchain.processor import respect_quota
 
 COMMANDS = {
@@ -36,6 +41,9 @@ COMMANDS = {
 
 WORKSHOP = {"torch", "torchvision", "onnxscript", "safetensors", "scipy", "nncf"}
 """What `pip install edgetl` leaves out: a device neither trains nor exports."""
+
+
+WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
 
 
 class LazyGroup(click.Group):
@@ -90,6 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as the process lives
+        # A name that the terminal cannot show must not cost the result: it is written as Python writes it.
+        stream = getattr(sys, name)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     respect_quota(os.environ)
     _heed_polite_kills()
     code = run(words)
@@ -117,6 +129,7 @@ def _heed_polite_kills() -> None:
 
 def run(words: Sequence[str]) -> int:
     """Run one command; tell errors as one line of what is wrong and one of what to do; return the exit code."""
+    masking.remember(words, _secrets(words))
     try:
         result = root.main(args=list(words), prog_name="edgetl", standalone_mode=False)
         if sys.stdout is not None:
@@ -135,10 +148,18 @@ def run(words: Sequence[str]) -> int:
         return ExitCode.DONE
     except Exception as error:
         if "--debug" in words:
-            raise
+            said = masking.masked("".join(traceback.format_exception(error)))
+            print(escaped(harmless(said, keep="\n")), end="", file=sys.stderr)
         message, hint, code = _explain(error)
         _tell(words, message, hint, code)
         return code
+
+
+def _secrets(words: Sequence[str]) -> list[str]:
+    """What is never to be shown, whatever it looks like."""
+    found = [after for word, after in pairwise(words) if word == WEB_TOKEN]
+    found += [word.removeprefix(f"{WEB_TOKEN}=") for word in words if word.startswith(f"{WEB_TOKEN}=")]
+    return [*found, os.environ.get(WEB_TOKEN_VARIABLE, "")]
 
 
 def _explain(error: Exception) -> tuple[str, str, ExitCode]:
@@ -159,10 +180,10 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
 
 
 def _tell(words: Sequence[str], message: str, hint: str, code: ExitCode) -> None:
-    line = " ".join(message.split())
+    line, hint = (escaped(harmless(" ".join(masking.masked(text).split()))) for text in (message, hint))
     print(f"error: {line}" if code != ExitCode.INTERRUPTED else line, file=sys.stderr)
     if hint:
-        print(f"hint: {' '.join(hint.split())}", file=sys.stderr)
+        print(f"hint: {hint}", file=sys.stderr)
     if "--json" in words:
         import json
 

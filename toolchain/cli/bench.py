@@ -12,6 +12,7 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from toolchain import masking
 from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import ExitCode
@@ -288,7 +289,7 @@ def _command_line() -> str:
                 value = ",".join(str(one) for one in value)
             each = value if isinstance(value, tuple) else (value,)
             words += [word for one in each for word in (parameter.opts[0], str(one))]
-    return shlex.join(words)
+    return masking.command(words)
 
 
 _MEASURING = {"devices", "data", "split", "threads", "batch", "rounds", "budget", "limit"}

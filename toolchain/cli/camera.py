@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from toolchain import files
 from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError, ExitCode, StoppedError
@@ -142,6 +143,13 @@ own, and a last line holds the summary."""
     metavar="TOKEN",
     help="What viewers from other machines must know. Default: one is made and printed.",
 )
+@click.option(
+    "--web-host",
+    "web_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name that viewers may ask by without a token, such as that of a proxy; can be given again.",
+)
 @click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="End after N answers.")
 @click.option("--size", type=Size(), help="Ask a camera for frames of W x H pixels.")
@@ -207,6 +215,7 @@ def command(
     on_unsure: str | None,
     web: str | None,
     web_token: str | None,
+    web_hosts: tuple[str, ...],
     duration: float | None,
     frames: int | None,
     size: tuple[int, int] | None,
@@ -227,6 +236,8 @@ def command(
     if web is None and given == ParameterSource.COMMANDLINE:
         raise BadInputError("--web-token is for --web", "Add --web HOST:PORT.")
     swapped.refuse_source(artifact, source)
+    if web is None and web_hosts:
+        raise BadInputError("--web-host is for --web", "Add --web.")
     from toolchain.camera.loop import Limits
     from toolchain.camera.opening import Manner, Wish
     from toolchain.camera.printing import Output
@@ -246,13 +257,14 @@ def command(
         on_unsure=on_unsure,
         web=None if web is None else parse_address(web),
         web_token=web_token,
+        web_hosts=web_hosts,
         measure_latency=measure_latency,
         reconnect=not no_reconnect,
         stall_s=stall_s,
         manner=Manner(every_frame, seconds_per_image, Wish(size, fps, pixel_format)),
         limits=Limits(duration, frames, min_probability),
     )
-    output = Output()
+    output = Output(json=console.json)
     return _conclude(watch(settings, console, output), settings, console, output)
 
 
@@ -276,7 +288,7 @@ def _conclude(report: Report, settings: Settings, console: Console, output: Outp
             document["unwritten"] = list(report.unwritten)
         document["lines_unwritten"] = report.lines_unwritten
         try:
-            output.write(msgspec.json.encode({"summary": document}).decode(), SUMMARY_LIMIT_S)
+            output.write(files.to_json({"summary": document}, indent=0).decode().strip(), SUMMARY_LIMIT_S)
         except LineLostError as error:
             console.warn(f"the summary was not written: {error}")
             return ExitCode.PROMISE_BROKEN

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console as RichConsole
 from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from toolchain import files
+from toolchain import files, masking
+from toolchain.errors import BadInputError
+from toolchain.names import escaped, harmless
 from toolchain.progress import Task
 
 PLAIN_INTERVAL_S = 5.0
+
+
+class _Terminal(RichConsole):
+    """Shows names of files and classes harmlessly, whatever signs are in them."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(escaped(harmless(text, keep="\n\t")), **options)
 
 
 class Console:
@@ -27,23 +39,33 @@ class Console:
         self.json = json
         self.quiet = quiet
         # A table written to a file or a pipe must not be folded to 80 columns.
-        self._out = RichConsole(highlight=False, width=None if _is_terminal() else 200)
-        self._err = RichConsole(stderr=True, highlight=False)
+        is_terminal = bool(getattr(sys.stdout, "isatty", bool)())
+        self._out = _Terminal(highlight=False, width=None if is_terminal else 200)
+        self._err = _Terminal(stderr=True, highlight=False)
 
     def result(self, document: Any, *renderables: RenderableType) -> None:
         """Print the command's result: `document` as JSON with `--json`, else `renderables` for people."""
         if self.json:
-            write_json(files.to_json(document))
+            self.json_line(document, indent=2)
             return
         for renderable in renderables:
-            self._out.print(renderable, soft_wrap=isinstance(renderable, str))
+            if isinstance(renderable, str):
+                self._out.print(masking.without_typed(renderable), soft_wrap=True)
+            else:
+                self._out.print(renderable)
+
+    def json_line(self, document: Any, *, indent: int = 0) -> None:
+        """Print `document` as JSON whatever `--json` says; without `indent` on one line."""
+        print_json(files.to_json(document, indent=indent).decode().rstrip("\n"))
 
     def say(self, message: str) -> None:
         if not self.quiet:
-            self._err.print(message, markup=False, soft_wrap=True)
+            self._err.print(harmless(masking.masked(message)), markup=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        self._err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+        self._err.print(
+            f"warning: {harmless(masking.masked(message))}", style="yellow", markup=False, soft_wrap=True
+        )
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
@@ -63,13 +85,10 @@ class Console:
             yield _Lines(self._err, description, total)
 
 
-def write_json(data: bytes) -> None:
-    """Write UTF-8 to standard output as it is; as text where somebody replaced it (a notebook, a capture)."""
-    click.echo(data if hasattr(sys.stdout, "buffer") else data.decode(), nl=False)
-
-
-def _is_terminal() -> bool:
-    return bool(getattr(sys.stdout, "isatty", bool)())
+def print_json(text: str) -> None:
+    """Print JSON at once, as UTF-8 whatever the encoding of the terminal; as text where nothing takes bytes."""
+    text = masking.without_typed(text)
+    click.echo(text.encode() if hasattr(sys.stdout, "buffer") else text)
 
 
 class _Quiet:
@@ -120,6 +139,20 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def wrapped(*args: Any, as_json: bool, quiet: bool, debug: bool, **kwargs: Any) -> Any:
+        _refuse_addresses(kwargs)
         return function(*args, console=Console(json=as_json, quiet=quiet), **kwargs)
 
     return wrapped
+
+
+def _refuse_addresses(values: Mapping[str, Any]) -> None:
+    """Raise BadInputError where an address stands in the place of a file: it would become the name of a new one."""
+    for parameter in click.get_current_context().command.params:
+        value = values.get(parameter.name or "")
+        for path in value if isinstance(value, tuple) else (value,):
+            if isinstance(path, Path) and masking.is_address(str(path)) and not os.path.lexists(path):
+                name = parameter.opts[0] if isinstance(parameter, click.Option) else (parameter.name or "").upper()
+                raise BadInputError(
+                    f"{name} takes a file or folder of this machine, not {masking.shown(str(path))}",
+                    "The address of a stream goes after `edgetl camera --source`.",
+                )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolchain import claims
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError, ExitCode
 from toolchain.figures import fixed
@@ -47,7 +49,9 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
 
     started = time.perf_counter()
     folder = out or _free_folder()
-    if folder.exists() and any(folder.iterdir()):
+    hold = claims.working_in(folder, "making a demo", "Wait until it has ended, or choose another --out.")
+    click.get_current_context().with_resource(hold)
+    if not claims.is_empty(folder):
         raise BadInputError(f"{folder} is there already and not empty", "Choose another --out.")
     run_folder = folder / "run"
 
@@ -98,10 +102,8 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
 
 
 def _free_folder() -> Path:
-    number = 1
-    while (folder := Path("edgetl-demo" if number == 1 else f"edgetl-demo-{number}")).exists():
-        number += 1
-    return folder
+    names = ("edgetl-demo" if number == 1 else f"edgetl-demo-{number}" for number in count(1))
+    return claims.new_folder(Path(name) for name in names)
 
 
 def _summary(document: dict[str, Any]) -> tuple[RenderableType, ...]:

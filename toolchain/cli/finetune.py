@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from toolchain import masking
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.sections import SectionedCommand, SectionedOption
 from toolchain.errors import BadInputError
@@ -179,7 +182,9 @@ def command(
     if list_models:
         _list_models(console)
         return
-    words = "edgetl " + shlex.join(sys.argv[1:])
+    from toolchain.training.team import is_leader
+
+    words = "edgetl " + masking.command(sys.argv[1:])
     if resumed is not None:
         _check_resume_alone()
         from toolchain.training.finetune import resume
@@ -193,6 +198,7 @@ def command(
 
         chosen = recipes.read(recipe) if recipe else recipes.load(model)
         from toolchain.preprocess import Preprocess
+        from toolchain.runs import CHECKPOINT_FOLDER
         from toolchain.training.finetune import finetune
         from toolchain.training.settings import settings_for
 
@@ -203,10 +209,14 @@ def command(
         folder = out or _free_folder(data, model)
         try:
             run = finetune(settings, folder, command=words, reporter=console)
-        except KeyboardInterrupt:
-            console.say(f"continue with: edgetl finetune --resume {shlex.quote(str(folder))}")
+        except BaseException as error:
+            if out is None:
+                with suppress(OSError):  # there is something in it
+                    folder.rmdir()
+                    folder.parent.rmdir()
+            if isinstance(error, KeyboardInterrupt) and (folder / CHECKPOINT_FOLDER).is_dir():
+                console.say(f"continue with: edgetl finetune --resume {shlex.quote(str(folder))}")
             raise
-    from toolchain.training.team import is_leader
 
     if is_leader():
         console.result(run, *_summary(run, folder))
@@ -230,11 +240,13 @@ def _check_resume_alone() -> None:
 
 
 def _free_folder(data: str, model: str) -> Path:
-    stem = f"{Path(data).resolve().name if Path(data).is_dir() else data}-{model}"
-    number = 1
-    while (folder := Path("runs") / f"{stem}-{number}").exists():
-        number += 1
-    return folder
+    """A new folder of this process's own; of several under `torchrun`, the leader's is the one that counts."""
+    from toolchain import claims
+    from toolchain.training.team import is_leader
+
+    stem = f"{Path(data).resolve().name if Path(data).is_dir() else Path(data).name}-{model}"
+    candidates = (Path("runs") / f"{stem}-{number}" for number in count(1))
+    return claims.new_folder(candidates) if is_leader() else next(candidates)
 
 
 def _list_models(console: Console) -> None:

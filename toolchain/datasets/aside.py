@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from toolchain import files, strict
+from toolchain import files
 from toolchain.datasets.check import Findings
 from toolchain.datasets.listing import Listed, Listing, Side
 from toolchain.datasets.own_output import ASIDE_SUFFIX
@@ -170,7 +170,7 @@ def _move(source: Path, target: Path, record: Path) -> None:
 
 def _read(path: Path) -> Record:
     try:
-        record = strict.decode(path.read_bytes(), Record)
+        record = files.from_json(path.read_bytes(), Record)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:

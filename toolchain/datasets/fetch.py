@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from toolchain import claims
 from toolchain.datasets.catalogue import DRAWN_PETS, ENTRIES, Entry, drawn_pets, is_offered, locate
 from toolchain.datasets.download import download
 from toolchain.datasets.unpack import unpack
@@ -43,6 +44,11 @@ def fetch(
         return found
     target = root / entry.folder
     _check_place(entry, root, target)
+    with claims.writing(target, "fetching it", "Wait until it has ended."):
+        return _fetched(entry, root, target, reporter, pause)
+
+
+def _fetched(entry: Entry, root: Path, target: Path, reporter: Reporter, pause: Callable[[float], None]) -> Path:
     try:
         archives = [download(source, root / DOWNLOADS, reporter, pause=pause) for source in entry.downloads]
     finally:
@@ -52,7 +58,7 @@ def fetch(
     with tempfile.TemporaryDirectory(prefix=f".{entry.folder}.", dir=target if there else root) as temporary:
         beside = Path(temporary, entry.folder)
         beside.mkdir()
-        with reporter.task(f"unpacking {name}", len(archives)) as task:
+        with reporter.task(f"unpacking {entry.name}", len(archives)) as task:
             for archive in archives:
                 try:
                     unpack(archive, beside)
@@ -71,7 +77,7 @@ def fetch(
     _remove_if_empty(root / DOWNLOADS)
     found = locate(entry, root)
     if found is None:
-        raise BadInputError(f"{name}: the archives do not hold the folders they should; see {target}")
+        raise BadInputError(f"{entry.name}: the archives do not hold the folders they should; see {target}")
     return found
 
 

@@ -64,4 +64,4 @@ def as_csv(rows: Sequence[Point] | Sequence[Row]) -> bytes:
         if isinstance(fields.get("top1_ci95"), tuple):
             fields["top1_ci95"] = " ".join(f"{end:.4f}" for end in fields["top1_ci95"])
         writer.writerow(fields)
-    return text.getvalue().encode("utf-8", "replace")
+    return text.getvalue().encode("utf-8", "backslashreplace")

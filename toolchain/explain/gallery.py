@@ -6,15 +6,16 @@ import base64
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import cv2
 
-from toolchain import files
+from toolchain import claims, files
 from toolchain._version import __version__
 from toolchain.errors import BadInputError
 from toolchain.preprocess import Image
@@ -92,22 +93,23 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
     is left. So a folder that cannot be written to is found before anything is computed.
     Raises BadInputError where `out` holds something already.
     """
-    target = out or _free_folder(kind)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
-    made = [parent for parent in target.parents if not parent.exists()]
+    first = out or DEFAULT_FOLDER / f"{kind}-1"
     # An empty folder may be a disk or a link to one: what is written beside it could not be renamed into it.
-    there = target.exists()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = files.fresh(target / target.name if there else target)
-        beside.mkdir()
-    except OSError as error:
-        raise BadInputError(
-            f"{target} cannot be written: {error.strerror}", "Name a folder that can, with --out."
-        ) from None
+    there = first.exists() and out is not None
+    made = [parent for parent in first.parents if not parent.exists()]
     done = False
+    beside = None
+    claim = ExitStack()
     try:
+        try:
+            first.parent.mkdir(parents=True, exist_ok=True)
+            target = _claimed(out, claim) if out else _free_folder(kind, claim)
+            beside = files.fresh(target / target.name if there else target)
+            beside.mkdir()
+        except OSError as error:
+            raise BadInputError(
+                f"{first} cannot be written: {error.strerror}", "Name a folder that can, with --out."
+            ) from None
         yield beside, target
         if there:
             for written in beside.iterdir():
@@ -117,10 +119,12 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
             beside.rename(target)
         done = True
     finally:
+        claim.close()
         if not done:
-            shutil.rmtree(beside, ignore_errors=True)
+            if beside is not None:
+                shutil.rmtree(beside, ignore_errors=True)
             for parent in made:
-                if not any(parent.iterdir()):
+                with suppress(OSError):  # it was not made, or something is in it
                     parent.rmdir()
 
 
@@ -166,11 +170,22 @@ def as_png(image: Image) -> bytes:
     return data.tobytes()
 
 
-def _free_folder(kind: str) -> Path:
-    number = 1
-    while (folder := DEFAULT_FOLDER / f"{kind}-{number}").exists():
-        number += 1
-    return folder
+def _claimed(target: Path, claim: ExitStack) -> Path:
+    """`target`, held by `claim`. Raises BadInputError where it holds something, or another process has it."""
+    claim.enter_context(claims.writing(target, "writing it", "Name another folder with --out."))
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
+    return target
+
+
+def _free_folder(kind: str, claim: ExitStack) -> Path:
+    """The first folder that neither is there nor will be another process's."""
+    for number in count(1):
+        folder = DEFAULT_FOLDER / f"{kind}-{number}"
+        if not folder.exists():
+            with suppress(BadInputError):
+                return _claimed(folder, claim)
+    raise AssertionError("there is always one more number")
 
 
 def stems(names: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from toolchain import files
 from toolchain.artifact import read_artifact
 from toolchain.backbones import build, normalised
 from toolchain.errors import BadInputError
@@ -58,7 +59,8 @@ def open_run(folder: Path) -> Subject:
         )
     run = read_run(folder)
     network = build(run.model.name, len(run.data.classes))
-    network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    with files.encodable(folder / WEIGHTS_FILE) as named:
+        network.load_state_dict(load_file(named))
     labels = tuple(run.data.classes)
     return Subject(str(folder), run.model.name, _frozen(network), labels, run.preprocess, run.temperature)
 

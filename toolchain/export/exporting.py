@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import nn
 
+from toolchain import claims, files
 from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE, make_artifact, write_artifact
 from toolchain.backbones import build, normalised
@@ -76,7 +77,6 @@ def export(
     of top-1 lost, and faster than float. `toolchain.export.int8` says what is written. `further` files (float16,
     int8 weights, OpenVINO's format) are written beside these.
 
-    `further` files (float16, int8 weights, OpenVINO's format) are written beside these.
     `data` is where the run's photographs lie now, if not where they lay.
 
     Raises BadInputError for a folder that holds no run, MissingError when its photographs are gone,
@@ -84,12 +84,26 @@ def export(
     """
     reporter = reporter or Silent()
     run = read_run(folder)
-    devices = _devices(target, reporter)
     float_path = out or folder / FLOAT_FILE
     if float_path.suffix in {".xml", ".bin"}:
         raise BadInputError(
             f"--out names the ONNX file, and {float_path.name} is OpenVINO's", "Name it model.onnx."
         )
+    with claims.working_in(float_path.parent, "exporting", "Wait until it has ended, or choose another --out."):
+        return _export(run, folder, float_path, int8, target, further, data, reporter)
+
+
+def _export(
+    run: Run,
+    folder: Path,
+    float_path: Path,
+    int8: Settings | None,
+    target: str,
+    further: Further,
+    data: str | None,
+    reporter: Reporter,
+) -> Exported:
+    devices = _devices(target, reporter)
     splits = read_splits(folder)
     splits["calibration"] = calibration_of(splits)
 
@@ -173,7 +187,8 @@ def _check_parity(hops: tuple[Hop, ...]) -> None:
 def _load_network(folder: Path, run: Run) -> nn.Module:
     network = build(run.model.name, len(run.data.classes))
     try:
-        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        with files.encodable(folder / WEIGHTS_FILE) as named:
+            network.load_state_dict(load_file(named))
     except Exception as error:  # safetensors and torch have types of their own for damaged and unfitting files
         reason = str(error).strip().splitlines()[0]
         raise ArtifactError(

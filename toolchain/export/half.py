@@ -11,11 +11,14 @@ from collections.abc import Iterable
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from toolchain import telemetry
 from toolchain.errors import PromiseBrokenError
+
+with telemetry.off():
+    import onnxruntime
 
 MAX_HALF = float(np.finfo(np.float16).max)
 _PIXELS, _LOGITS = "pixels_float16", "logits_float16"

@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import msgspec
 import onnx
-import openvino
 
-from toolchain import files, ir
+from toolchain import files, ir, telemetry
 from toolchain.artifact import Artifact, parse_ir
 from toolchain.card import Card
 from toolchain.scratch import scratch_folder
+
+with telemetry.off():
+    import openvino
 
 
 def make_ir(onnx_file: bytes, card: Card, path: Path, *, half: bool = False) -> Artifact:
@@ -27,7 +28,7 @@ def make_ir(onnx_file: bytes, card: Card, path: Path, *, half: bool = False) -> 
     source = onnx.load_model_from_string(onnx_file)
     del source.metadata_props[:]  # OpenVINO would keep them, and the card be there twice
     model = openvino.Core().read_model(source.SerializeToString())
-    model.set_rt_info(msgspec.json.encode(card).decode(), [ir.CARD])
+    model.set_rt_info(files.to_json(card, indent=0).decode().strip(), [ir.CARD])
     _, weights = _saved(model, half)
     model.set_rt_info(hashlib.sha256(weights).hexdigest(), [ir.WEIGHTS_SHA256])
     return parse_ir(*_saved(model, half), path)

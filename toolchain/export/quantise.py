@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from toolchain import telemetry
 from toolchain.export.qdq import BIAS_BITS
 from toolchain.scratch import scratch_folder
 
@@ -48,8 +49,9 @@ class Quantiser:
 
 def _nncf(fast_bias_correction: bool) -> Callable[[onnx.ModelProto, Pixels], onnx.ModelProto]:
     def run(model: onnx.ModelProto, images: Pixels) -> onnx.ModelProto:
-        import nncf
-        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
+        with telemetry.off():
+            import nncf
+            from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
 
         nncf.set_log_level(logging.ERROR)
         # ONNX Runtime refuses activations that have a scale for each channel, NNCF's default in front of depthwise
@@ -127,8 +129,9 @@ def _for_integer_kernels(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _onnxruntime(model: onnx.ModelProto, images: Pixels) -> onnx.ModelProto:
-    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    with telemetry.off():
+        from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+        from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with scratch_folder("edgetl-int8-") as folder:
         source, prepared, target = (str(folder / f"{name}.onnx") for name in ("float", "prepared", "int8"))

@@ -27,7 +27,9 @@ def write_page(
         lstrip_blocks=True,
     )
     environment.filters |= {**filters, "json": as_json}
-    files.write_bytes(path, environment.get_template(template.name).render(content).encode("utf-8", "replace"))
+    files.write_bytes(
+        path, environment.get_template(template.name).render(content).encode("utf-8", "backslashreplace")
+    )
 
 
 def as_json(value: Any) -> str:

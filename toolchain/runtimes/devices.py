@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from toolchain import telemetry
 from toolchain.errors import BadInputError
 from toolchain.processor import cores as cores
 
@@ -106,7 +107,8 @@ def cpu_name() -> str:
 def _probe_ort(name: str, target: str) -> Device:
     if find_spec("onnxruntime") is None:
         return Device(name, False, "ONNX Runtime is not installed", "pip install onnxruntime")
-    import onnxruntime
+    with telemetry.off():
+        import onnxruntime
 
     provider = ORT_PROVIDERS[target]
     if provider in onnxruntime.get_available_providers():
@@ -122,7 +124,8 @@ def _probe_ort(name: str, target: str) -> Device:
 def _probe_openvino(name: str, target: str) -> Device:
     if find_spec("openvino") is None:
         return Device(name, False, "OpenVINO is not installed", "pip install openvino")
-    import openvino
+    with telemetry.off():
+        import openvino
 
     found = openvino.Core().available_devices
     wanted = target.split(":")[-1].split(",") if ":" in target else [] if target == "AUTO" else [target]

@@ -7,14 +7,17 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
+from toolchain import telemetry
 from toolchain.artifact import Artifact
 from toolchain.errors import ArtifactError, FallbackError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import ORT_PROVIDERS, cores, probe
 from toolchain.runtimes.sharing import Shared
+
+with telemetry.off():
+    import onnxruntime
 
 _RECORD_NODES = "session.record_ep_graph_assignment_info"
 """Makes a session (of ONNX Runtime 1.24 or newer) tell which provider was given which node."""

@@ -9,14 +9,17 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-import openvino
 from numpy.typing import NDArray
 
+from toolchain import telemetry
 from toolchain.artifact import Artifact
 from toolchain.errors import ArtifactError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import cores, probe
 from toolchain.runtimes.sharing import Shared
+
+with telemetry.off():
+    import openvino
 
 _TOLD = ("PERFORMANCE_HINT", "NUM_STREAMS", "ENABLE_CPU_PINNING", "INFERENCE_PRECISION_HINT")
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from toolchain import files, strict
+from toolchain import files
 from toolchain.errors import BadInputError
 from toolchain.runs import CHECKPOINT_FOLDER
 
@@ -40,7 +40,7 @@ def load_settings(folder: Path) -> tuple[dict[str, Any], str]:
     """Settings and data hash of the run in `folder`. Raises BadInputError when there is nothing to resume."""
     path = folder / CHECKPOINT_FOLDER / SETTINGS_FILE
     try:
-        document = msgspec.json.decode(path.read_bytes())
+        document = files.from_json(path.read_bytes(), dict[str, Any])
         return document["settings"], document["data_sha256"]
     except FileNotFoundError:
         raise BadInputError(
@@ -65,8 +65,8 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], Progress] | 
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            progress = strict.decode(file.metadata()["progress"], Progress)
+        with files.encodable(path) as named, safe_open(named, framework="pt") as file:
+            progress = msgspec.json.decode(file.metadata()["progress"], type=Progress)
             groups: dict[str, dict[str, Tensor]] = {}
             for key in file.keys():  # noqa: SIM118 (safe_open is not a mapping)
                 group, _, name = key.partition("/")

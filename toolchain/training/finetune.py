@@ -7,6 +7,7 @@ A head that is trained first keeps a random one from wrecking the pretrained fea
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from toolchain import files, strict
+from toolchain import claims, files, strict
 from toolchain._version import __version__
 from toolchain.backbones import Pretrained, build, head_of, load_pretrained
 from toolchain.datasets import SPLITS, Dataset, Photograph
@@ -62,16 +63,21 @@ FEW_TEST = 50
 def finetune(settings: Settings, out: Path, *, command: str = "", reporter: Reporter | None = None) -> Run:
     """Train, evaluate, and write the run folder `out`; return what `run.json` says.
 
-    Under `torchrun` all processes call this alike and share the work.
+    Under `torchrun` all processes call this alike and share the work; `out` is the leader's.
     Raises BadInputError for data, weights or settings that cannot be used, and when `out` holds something already.
     """
     reporter = reporter or Silent()
     device = choose_device(settings.device, reporter)
-    with joined(device) as team:
-        if team.leads and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise BadInputError(
-                f"{out} is there already and not empty", f"Choose another --out, or --resume {out}."
-            )
+    with joined(device) as team, ExitStack() as stack:
+        out = team.shared(out)
+        if team.leads:
+            if out.exists() and not out.is_dir():
+                raise BadInputError(f"{out} is there already", "Choose another --out.")
+            stack.enter_context(_working_in(out))
+            if not claims.is_empty(out):
+                raise BadInputError(
+                    f"{out} is there already and not empty", f"Choose another --out, or --resume {out}."
+                )
         return _run(settings, out, None, command, device, team, reporter if team.leads else Silent())
 
 
@@ -91,8 +97,16 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None) ->
             f"the settings of {out} are of another version of edgetl: {error}", "Start the run again."
         ) from None
     device = choose_device(settings.device, reporter)
-    with joined(device) as team:
+    with joined(device) as team, ExitStack() as stack:
+        if team.leads:
+            stack.enter_context(_working_in(out))
+        if team.shared((out / RUN_FILE).exists()):
+            return read_run(out)  # who worked in it before has finished meanwhile
         return _run(settings, out, data_sha256, command, device, team, reporter if team.leads else Silent())
+
+
+def _working_in(out: Path) -> AbstractContextManager[None]:
+    return claims.working_in(out, "training", "Wait until it has ended, or choose another --out.")
 
 
 def _run(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from toolchain import telemetry
 from toolchain.backbones import normalised
 from toolchain.runtimes.devices import cores
 from toolchain.training.environment import has_fast_bfloat16
@@ -54,7 +55,8 @@ class Frozen:
         return self._openvino(exact) if self._converted else self._torch(exact)
 
     def _convert(self) -> Any:
-        import openvino
+        with telemetry.off():
+            import openvino
 
         example = torch.zeros(BATCH, *self._shape, 3, dtype=torch.uint8)
         # With BatchNorm folded into the convolutions there are half as many operators to convert.
@@ -64,7 +66,8 @@ class Frozen:
         return openvino.convert_model(program)
 
     def _openvino(self, exact: bool) -> Extractor:
-        import openvino
+        with telemetry.off():
+            import openvino
 
         # Processes of `torchrun` share the machine.
         threads = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

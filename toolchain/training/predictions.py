@@ -9,6 +9,7 @@ from pathlib import Path
 
 from toolchain import files
 from toolchain.datasets import Dataset
+from toolchain.names import escaped
 from toolchain.runs import PREDICTIONS_FILE
 from toolchain.training.report import Answers
 
@@ -22,5 +23,5 @@ def write_predictions(folder: Path, dataset: Dataset, answers: Mapping[str, Answ
         for photo, row in zip(given.photos, given.probabilities, strict=True):
             answer = int(row.argmax())
             names = dataset.classes[photo.label], dataset.classes[answer]
-            writer.writerow([split, photo.name, *names, f"{row[answer]:.6f}", f"{row[photo.label]:.6f}"])
+            writer.writerow([split, escaped(photo.name), *names, f"{row[answer]:.6f}", f"{row[photo.label]:.6f}"])
     files.write_bytes(folder / PREDICTIONS_FILE, text.getvalue().encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import re
 import secrets
 from collections import Counter
 from collections.abc import Collection
@@ -45,7 +46,13 @@ _PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8">'
     '<meta name="viewport" content="width=device-width"><title>edgetl camera</title><p>{}</p></html>'
 )
-_ASK = 'Open the address that edgetl printed, with its token. If you just did, <a href="/">go on</a>.'
+_ASK = 'Open the address that edgetl printed, with its token. If you just did, <a href="./">go on</a>.'
+_NAME = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+
+_STRANGE_NAME = (
+    "This camera is shown at localhost only. If it may be shown by the name that this address has, as behind a "
+    "proxy, start it with <code>edgetl camera --web --web-host NAME</code>, or with <code>--web-token TOKEN</code>."
+)
 
 
 def make_token() -> str:
@@ -64,8 +71,8 @@ def check_token(token: str) -> str:
 
 
 class Guard:
-    """Lets requests through to `app` that may see the camera: those that know `token`, where there is one, and
-    those that ask by one of `names`, where there are any. `port` is the server's.
+    """Lets requests through to `app` that may see the camera: those that know `token`, where there is one, else
+    those that ask by one of `names`. `port` is the server's.
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, names: Collection[str], port: int) -> None:
@@ -87,8 +94,9 @@ class Guard:
     async def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         # Another site whose name was made to point to this machine (DNS rebinding) says its own name here.
-        if self._names and _host_name(headers) not in self._names:
-            return _page("This camera is shown at localhost only.", 403)
+        # Who knows the token may ask by any: that site's pages do not know it, and their cookies are not ours.
+        if not self._token and _host_name(headers) not in self._names:
+            return _page(_STRANGE_NAME, 403)
         if _from_another_site(headers):
             return _page("Other sites may not show this camera.", 403)
         return await self._refusal_by_token(scope, headers) if self._token else None
@@ -110,8 +118,10 @@ class Guard:
             return _page(_ASK, 401, {"WWW-Authenticate": "Bearer"})
         if not _same(asked[0], self._token):
             return await self._slowly(address, 403)
-        clean = RedirectResponse("/", 303)
-        clean.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="strict", path="/")
+        # Relative, and a cookie without a path: only the browser knows the prefix that a proxy has put before ours,
+        # and what else the proxy serves gets no cookie.
+        clean = RedirectResponse(_up_to_the_page(scope), 303)
+        clean.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="strict", path=None)
         return clean
 
     async def _slowly(self, address: str, status: int) -> Response:
@@ -125,16 +135,36 @@ class Guard:
         return _page("This token is wrong. " + _ASK, status, headers)
 
 
+def _up_to_the_page(scope: Scope) -> str:
+    """Where the page is, seen from what was asked for."""
+    path: str = scope["path"]
+    return "../" * (path.count("/") - 1) or "./"
+
+
+def check_name(name: str) -> str:
+    """A name (or address) that viewers may ask by, as it is compared: without a port, in small letters.
+
+    Raises BadInputError for what cannot be one.
+    """
+    found = _host_of(name) if _NAME.fullmatch(name) else None
+    if not found:
+        raise BadInputError(f"{name!r} is no name of a host", "Name it as browsers do: --web-host cam.example.org.")
+    return found
+
+
 def _same(given: str | None, wanted: bytes) -> bool:
     return given is not None and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted)
 
 
 def _host_name(headers: Headers) -> str | None:
     hosts = headers.getlist("host")
-    if len(hosts) != 1:
-        return None
+    return _host_of(hosts[0]) if len(hosts) == 1 else None
+
+
+def _host_of(host: str) -> str | None:
+    """The name in `NAME` or `NAME:PORT`, in small letters."""
     try:
-        return urlsplit(f"//{hosts[0]}").hostname
+        return urlsplit(f"//{host}").hostname
     except ValueError:
         return None
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
-import msgspec
 import numpy as np
 
+from toolchain import files
 from toolchain.camera.answering import Answered
 from toolchain.camera.drawing import pretty
 from toolchain.camera.frames import BgrImage
@@ -42,7 +42,7 @@ class Now:
             "state": self.state,
             "about": dict(self.about),
         }
-        return msgspec.json.encode(document)
+        return files.to_json(document, indent=0).strip()
 
 
 def _answer(answered: Answered) -> dict[str, object]:

@@ -12,6 +12,7 @@ from threading import Event, Thread
 from toolchain.camera.answering import Answered
 from toolchain.camera.web import messages
 from toolchain.camera.web.messages import Now
+from toolchain.masking import masked
 from toolchain.progress import Reporter
 
 INTERVAL_S = 1 / 20
@@ -81,7 +82,7 @@ class Publisher:
         self._ring()
 
     def say(self, state: str) -> None:
-        self._state = state
+        self._state = masked(state)
         self._ring()
 
     def describe(self, about: Mapping[str, str]) -> None:

@@ -79,7 +79,8 @@ class _Stream(Response):
         self.background = None
         self.body = b""
         self._channel = channel
-        self.init_headers(headers)
+        # Proxies such as nginx would hold an answer back until they have a bufferful of it.
+        self.init_headers({**headers, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from toolchain.camera.web.address import Address, in_url, is_loopback, listen, reachable
 from toolchain.errors import MissingError
+from toolchain.masking import Readable
 from toolchain.progress import Reporter
 
 if TYPE_CHECKING:
@@ -21,12 +22,19 @@ class WebView:
     """Shows answers on a page, to several viewers at once, none of whom slows the loop.
 
     `about` says what is running, in a few words each: `artifact`, `device`, `source`. `token` is what viewers must
-    know; one is made where the address can be reached from other machines. Entering raises BadInputError or
-    MissingError when the address cannot be had.
+    know; one is made where the address can be reached from other machines. `hosts` are names that viewers may ask
+    by where there is no token, besides those of this machine. Entering raises BadInputError or MissingError when
+    the address cannot be had.
     """
 
     def __init__(
-        self, address: Address, about: Mapping[str, str], *, token: str | None = None, reporter: Reporter
+        self,
+        address: Address,
+        about: Mapping[str, str],
+        *,
+        token: str | None = None,
+        hosts: Sequence[str] = (),
+        reporter: Reporter,
     ) -> None:
         try:
             from toolchain.camera.web import app, guard, publisher, server, streams
@@ -38,6 +46,7 @@ class WebView:
             ) from error
         self._address = address
         self._token = guard.check_token(token) if token is not None else None
+        self._hosts = [guard.check_name(name) for name in hosts]
         self._reporter = reporter
         self._about = dict(about)
         self._network = ""
@@ -60,14 +69,19 @@ class WebView:
         token = self._token or (None if local else make_token())
         query = f"?token={quote(token, safe='')}" if token else ""
         self.url = f"http://{in_url(reachable(host))}:{port}/{query}"
-        guarded = Guard(self._app, token=token, names={*LOCAL_NAMES, host} if local else (), port=port)
+        guarded = Guard(self._app, token=token, names={*LOCAL_NAMES, host, *self._hosts}, port=port)
         self._server = self._make_server(guarded, listening, self._end_streams, self._reporter)
         self._publisher.start()
         self._server.start()
+        # A token that was given is known already, and these lines end in logs.
+        url = self.url.partition("?")[0] if self._token else self.url
         if local:
-            self._reporter.say(f"watch at {self.url}")
+            self._reporter.say(Readable(f"watch at {url}{', with the token' if self._token else ''}"))
+        elif self._token:
+            self._reporter.warn(Readable(f"other machines can watch, unencrypted, if they know the token: {url}"))
         else:
-            self._reporter.warn(f"other machines can watch, unencrypted, if they know this address: {self.url}")
+            line = f"other machines can watch, unencrypted, if they know this address: {url}"
+            self._reporter.warn(Readable(line))
         return self
 
     def __exit__(self, *_: object) -> None:
