@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torchvision.models import VGG, ResNet
 
 from toolchain import files
-from toolchain.errors import BadInputError, MissingError
+from toolchain.errors import ArtifactError, BadInputError, MissingError
 from toolchain.preprocess import MEAN, STD
+from toolchain.runs import WEIGHTS_FILE, Run
 
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms apply to its use"
 FILE_LICENCE = f"that of the file; for torchvision's weights: {TORCHVISION_LICENCE}"
@@ -165,6 +166,24 @@ def normalised(images: Tensor) -> Tensor:
     std = torch.from_numpy(STD).to(images.device)
     # Permuting NHWC gives channels_last strides, which is what convolutions on a CPU like.
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def trained_network(folder: Path, run: Run) -> nn.Module:
+    """The network of the finished `run` in `folder`, float32 on the CPU, in evaluation mode.
+
+    Raises ArtifactError where its weights are damaged, or those of another network.
+    """
+    network = build(run.model.name, len(run.data.classes))
+    path = folder / WEIGHTS_FILE
+    try:
+        network.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors and torch have types of their own for damaged and unfitting files
+        reason = str(error).strip().splitlines()[0]
+        raise ArtifactError(f"{path} is damaged: {reason}", "Run `edgetl finetune` again.") from None
+    bad = next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None)
+    if bad is not None:
+        raise ArtifactError(f"{path} is damaged: {bad} holds NaN or infinity", "Run `edgetl finetune` again.")
+    return network.eval()
 
 
 def load_pretrained(network: nn.Module, name: str, weights: str) -> Pretrained:

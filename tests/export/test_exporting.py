@@ -176,6 +176,7 @@ def test_drop_is_paired_and_in_percentage_points() -> None:
 def test_damaged_weights_are_an_error_and_nothing_is_written(run_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(run_folder, folder)
+    (folder / "model.onnx").unlink()
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(BadInputError, match=r"model\.safetensors is damaged"):
         export(folder)
@@ -187,6 +188,7 @@ def test_wrong_weights_do_not_pass_parity(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(run_folder, folder)
+    (folder / "model.onnx").unlink()
     original = exporting.to_onnx
 
     def other(network: torch.nn.Module, spec: Preprocess, temperature: float) -> onnx.ModelProto:

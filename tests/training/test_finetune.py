@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import toolchain
 from tests.conftest import QUICK, Recorder
 from toolchain.backbones import build
 from toolchain.errors import BadInputError, MissingError
+from toolchain.export import exporting
 from toolchain.runs import Run, read_run, read_splits
 from toolchain.training import finetune as finetuning
 from toolchain.training import frozen, loop
@@ -32,6 +35,7 @@ def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: P
     assert names == {
         "run.json",
         "model.safetensors",
+        "model.onnx",
         "metrics.jsonl",
         "metrics.csv",
         "predictions.csv",
@@ -44,7 +48,7 @@ def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: P
     assert run.data.counts == {"train": 15, "val": 3, "calibration": 3, "test": 3}
     assert run.settings["epochs"] == 2
     assert run.settings["learning_rate"] == GENTLE_RATES["adamw"]
-    assert set(run.timings_s) == {"data", "probe", "finetune", "evaluate", "total"}
+    assert set(run.timings_s) == {"data", "probe", "finetune", "evaluate", "artifact", "total"}
     for metrics in run.metrics.values():
         assert 0 <= metrics.top1 <= 1
         assert sum(map(sum, metrics.confusion)) == metrics.n == 3
@@ -54,6 +58,35 @@ def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: P
     hashes = [file.sha256 for files in splits.values() for file in files]
     assert len(set(hashes)) == len(hashes) == 24
     assert all((drawn_folder / file.name).is_file() for files in splits.values() for file in files)
+
+
+def test_run_is_deployable_at_once(run_folder: Path, drawn_folder: Path) -> None:
+    """Before any export: what `predict`, `camera` and `bench` open answers as the run did."""
+    classifier = toolchain.load(run_folder)
+    assert classifier.card.accuracy == (), "what nobody has measured is not claimed"
+    with (run_folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        prediction = classifier.predict(drawn_folder / row["name"])
+        assert prediction.label == row["answer"]
+        assert prediction.probability == pytest.approx(float(row["probability"]), abs=2e-3)
+
+
+def test_artifact_that_cannot_be_made_does_not_cost_the_run(
+    tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*rest: object) -> None:
+        raise RuntimeError("the exporter\nhas a bad day")
+
+    monkeypatch.setattr(exporting, "to_onnx", broken)
+    recorder = Recorder()
+    finetune(_settings(drawn_folder, weights, probe_only=True), tmp_path / "run", reporter=recorder)
+    assert read_run(tmp_path / "run").model.kept == "probe"
+    assert not (tmp_path / "run" / "model.onnx").exists()
+    assert any("was not written (RuntimeError: the exporter has a bad day)" in line for line in recorder.warned)
+    finetune(_settings(drawn_folder, weights, probe_only=True), tmp_path / "bare", deployable=False)
+    assert not (tmp_path / "bare" / "model.onnx").exists()
 
 
 def test_the_better_of_probe_and_epochs_is_kept(run_folder: Path) -> None:

@@ -98,6 +98,7 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
         artifact = read_artifact(find_artifact(settings.artifact) if settings.artifact else ready_made_artifact())
         classifier = load(artifact, settings.device, settings.threads, spin=False)
         engine = Engine(classifier, artifact, threads=settings.threads, reporter=reporter)
+        reporter.say(artifact.on(classifier.runtime.device))
 
         outputs = _Outputs(settings, stack, control, reporter)
         if settings.answers != "window":

@@ -152,6 +152,7 @@ def command(
         if out is not None:
             # Before the minute of measuring, not after it.
             out.mkdir(parents=True, exist_ok=True)
+        console.say(f"{', '.join(str(one.path) for one in plan.artifacts)} on {', '.join(plan.devices)}")
         report = bench(plan, console)
     if old is not None:
         report = _compared(old, report, str(compare), Tolerance(tolerance, tolerance_top1), force, out, console)

@@ -51,7 +51,7 @@ def _tables(whole: Artifact) -> list[RenderableType]:
     parts: list[RenderableType] = [
         facts,
         "",
-        _accuracy(card) if card.accuracy else "accuracy: none was measured",
+        _accuracy(card) if card.accuracy else "accuracy: not measured yet; `edgetl export RUN` measures it",
         "",
     ]
     parts.append(escape(f"{len(card.labels)} labels: {', '.join(card.labels)}"))

@@ -51,7 +51,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
 
     console.say("1/5 fine-tuning on drawn pets")
     settings = Settings("drawn-pets", weights=str(ready_made_weights()), epochs=2, seed=seed)
-    run = finetune(settings, run_folder, command="edgetl demo", reporter=console)
+    run = finetune(settings, run_folder, command="edgetl demo", reporter=console, deployable=False)
 
     console.say("2/5 exporting, float32 and int8")
     done = export(run_folder, int8=Int8(max_drop_pp=1.0), reporter=console)

@@ -57,6 +57,7 @@ def command(
     if not named.paths:
         _raise_nothing(skipped)
     classifier = load(whole, device, threads or 0)
+    console.say(whole.on(classifier.runtime.device))
     predictions: list[tuple[str, Prediction]] = []
     with console.task("naming", len(named.paths)) as task:
         for path, answer in _answers(classifier, named.paths, top, task):

@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import nn
 
+from toolchain import files
 from toolchain._version import __version__
-from toolchain.artifact import FLOAT_FILE, make_artifact, write_artifact
-from toolchain.backbones import build, normalised
+from toolchain.artifact import FLOAT_FILE, Artifact, make_artifact, write_artifact
+from toolchain.backbones import normalised, trained_network
 from toolchain.card import CARD_SCHEMA, Card, Source
-from toolchain.errors import ArtifactError, BadInputError, MissingError, PromiseBrokenError
+from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export.frame_files import write_frame_files
 from toolchain.export.further import Further, Written, write_further
 from toolchain.export.int8 import make_int8
 from toolchain.export.job import Hop, Job
-from toolchain.export.measure import Sample, accuracy_of, logits_on, read_sample
+from toolchain.export.measure import Sample, accuracy_of, logits_on, read_sample, relative_difference
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.promises import Attempt, Settings
 from toolchain.progress import Reporter, Silent
-from toolchain.runs import WEIGHTS_FILE, Run, read_run, read_splits
+from toolchain.runs import Run, read_run, read_splits
 from toolchain.runtimes.devices import parse_device, probe
 
 TARGETS = ("ort:cpu", "openvino:CPU")
@@ -73,8 +73,6 @@ def export(
     of top-1 lost, and faster than float. `toolchain.export.int8` says what is written. `further` files (float16,
     int8 weights, OpenVINO's format) are written beside these.
 
-    `further` files (float16, int8 weights, OpenVINO's format) are written beside these.
-
     Raises BadInputError for a folder that holds no run, MissingError when its photographs are gone,
     PromiseBrokenError when the float file does not answer as the trained network does.
     """
@@ -94,7 +92,7 @@ def export(
 
     sample = read("val")
     with reporter.task("writing ONNX", 2) as task:
-        network = _load_network(folder, run)
+        network = trained_network(folder, run)
         # PyTorch is slow: photographs and mirror images are enough to know that the files are the network.
         reference = _torch_logits(network, sample.views[: 2 * len(sample.labels)])
         task.advance()
@@ -132,6 +130,25 @@ def export(
     return replace(done, further=written)
 
 
+def write_unmeasured(folder: Path, run: Run, pixels: NDArray[np.uint8]) -> Artifact:
+    """Write the float artifact of `run` into its folder, to be tried at once; `export` measures it.
+
+    On `pixels`, uint8 [n, height, width, 3], it is compared with the trained network. Raises PromiseBrokenError
+    where it answers differently.
+    """
+    network = trained_network(folder, run)
+    whole = make_artifact(
+        to_onnx(network, run.preprocess, run.temperature), _card(run, folder), folder / FLOAT_FILE
+    )
+    difference = relative_difference(logits_on(whole, TARGETS[0], pixels), _torch_logits(network, pixels))
+    if difference > MAX_RELATIVE_DIFFERENCE:
+        raise PromiseBrokenError(
+            f"the ONNX file answers differently: logits differ by {difference:.1e} of the largest"
+        )
+    files.write_bytes(whole.path, whole.model)
+    return whole
+
+
 def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
     """The devices that `target` stands for, all of them on this machine."""
     if target == "any":
@@ -160,18 +177,6 @@ def _check_parity(hops: tuple[Hop, ...]) -> None:
                 f"agreement {agreement:.4f} (at least {MIN_AGREEMENT})",
                 "Nothing was written. Report it with the versions that `edgetl doctor` shows.",
             )
-
-
-def _load_network(folder: Path, run: Run) -> nn.Module:
-    network = build(run.model.name, len(run.data.classes))
-    try:
-        network.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    except Exception as error:  # safetensors and torch have types of their own for damaged and unfitting files
-        reason = str(error).strip().splitlines()[0]
-        raise ArtifactError(
-            f"{folder / WEIGHTS_FILE} is damaged: {reason}", "Run `edgetl finetune` again."
-        ) from None
-    return network.eval()
 
 
 @torch.inference_mode()

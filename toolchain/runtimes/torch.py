@@ -10,11 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from toolchain import files
 from toolchain.artifact import Artifact
-from toolchain.backbones import build, normalised
+from toolchain.backbones import normalised, trained_network
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runs import WEIGHTS_FILE, read_run
 from toolchain.runtimes import Answer, Execution, Infer
@@ -51,9 +50,7 @@ class TorchRuntime:
         self._device = torch.device(place)
         if self._device.type == "cpu":
             torch.set_num_threads(self.threads)
-        network = build(run.model.name, len(run.data.classes))
-        network.load_state_dict(load_file(weights))
-        network = network.eval().to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = trained_network(folder, run).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._type = next((_TYPES[way] for way in ways if way in _TYPES), torch.float32)
         network = network.to(self._type)
         self._network: Callable[[torch.Tensor], torch.Tensor] = (

@@ -7,21 +7,23 @@ A head that is trained first keeps a random one from wrecking the pretrained fea
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from toolchain import files
 from toolchain._version import __version__
+from toolchain.artifact import FLOAT_FILE
 from toolchain.backbones import Pretrained, build, head_of, load_pretrained
 from toolchain.datasets import SPLITS, Dataset
 from toolchain.datasets.decoded import Decoded, cache_folder
-from toolchain.errors import BadInputError
+from toolchain.errors import BadInputError, EdgetlError
 from toolchain.progress import Reporter, Silent
 from toolchain.runs import (
     RUN_FILE,
@@ -49,11 +51,17 @@ from toolchain.training.report import write_report
 from toolchain.training.settings import Settings
 from toolchain.training.team import Team, joined
 
+FEW = 32
+"""Validation photographs on which the written `model.onnx` is compared with the network that was trained."""
 
-def finetune(settings: Settings, out: Path, *, command: str = "", reporter: Reporter | None = None) -> Run:
+
+def finetune(
+    settings: Settings, out: Path, *, command: str = "", reporter: Reporter | None = None, deployable: bool = True
+) -> Run:
     """Train, evaluate, and write the run folder `out`; return what `run.json` says.
 
-    Under `torchrun` all processes call this alike and share the work.
+    With `deployable` a first `model.onnx` is left in it, which some seconds are spent on: `predict`, `camera` and
+    `bench` run it at once; `export` measures it. Under `torchrun` all processes call this alike and share the work.
     Raises BadInputError for data, weights or settings that cannot be used, and when `out` holds something already.
     """
     reporter = reporter or Silent()
@@ -63,10 +71,11 @@ def finetune(settings: Settings, out: Path, *, command: str = "", reporter: Repo
             raise BadInputError(
                 f"{out} is there already and not empty", f"Choose another --out, or --resume {out}."
             )
-        return _run(settings, out, None, command, device, team, reporter if team.leads else Silent())
+        teller = reporter if team.leads else Silent()
+        return _run(settings, out, None, command, device, team, teller, deployable)
 
 
-def resume(out: Path, *, command: str = "", reporter: Reporter | None = None) -> Run:
+def resume(out: Path, *, command: str = "", reporter: Reporter | None = None, deployable: bool = True) -> Run:
     """Go on with an interrupted run where its last finished epoch ended; a finished run is returned as it is.
 
     Raises BadInputError when there is nothing to resume or the photographs have changed since.
@@ -83,7 +92,8 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None) ->
         ) from None
     device = choose_device(settings.device, reporter)
     with joined(device) as team:
-        return _run(settings, out, data_sha256, command, device, team, reporter if team.leads else Silent())
+        teller = reporter if team.leads else Silent()
+        return _run(settings, out, data_sha256, command, device, team, teller, deployable)
 
 
 def _run(
@@ -94,6 +104,7 @@ def _run(
     device: torch.device,
     team: Team,
     reporter: Reporter,
+    deployable: bool,
 ) -> Run:
     started = time.perf_counter()
     dataset = opened(settings, reporter)
@@ -134,12 +145,22 @@ def _run(
             reporter.say(f"kept epoch {best.epoch}: validation top-1 {judged.metrics['val'].top1:.3f}")
         else:
             reporter.say("kept the linear probe: no epoch was better on validation")
-    shop.seconds["total"] = round(time.perf_counter() - started, 3)
-    return team.told(
-        lambda: _write(
-            shop, out, network.to("cpu"), pretrained, best.epoch if best else 0, judged, probe, skipped, command
-        )
-    )
+
+    def write() -> Run:
+        epoch = best.epoch if best else 0
+        run = _described(shop, out, network.to("cpu"), pretrained, epoch, judged, probe, skipped, command)
+        if deployable:
+            with shop.timed("artifact"):
+                _write_artifact(shop, out, run)
+        shop.seconds["total"] = round(time.perf_counter() - started, 3)
+        run = replace(run, timings_s=shop.seconds)
+        answers = judged.answers(shop.dataset)
+        write_predictions(out, shop.dataset, answers)
+        write_report(out, run, read_lines(out), answers)
+        files.write_json(out / RUN_FILE, run)
+        return run
+
+    return team.told(write)
 
 
 def _job(shop: Workshop, out: Path) -> Job:
@@ -168,7 +189,7 @@ def _probe(shop: Workshop, network: nn.Module, body: Frozen, pretrained: Pretrai
         head.bias.copy_(torch.from_numpy(bias))
 
 
-def _write(
+def _described(
     shop: Workshop,
     out: Path,
     network: nn.Module,
@@ -179,11 +200,12 @@ def _write(
     skipped: int,
     command: str,
 ) -> Run:
+    """What `run.json` will say; the weights that it names are written."""
     settings, dataset = shop.settings, shop.dataset
     kept: Literal["probe", "finetune"] = "finetune" if best_epoch else "probe"
     with files.replaced(out / WEIGHTS_FILE) as beside:
         save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, beside)
-    run = Run(
+    return Run(
         schema=RUN_SCHEMA,
         edgetl_version=__version__,
         command=command,
@@ -208,11 +230,22 @@ def _write(
         probe_metrics=probe.metrics,
         rejection=judged.rejection,
     )
-    answers = judged.answers(dataset)
-    write_predictions(out, dataset, answers)
-    write_report(out, run, read_lines(out), answers)
-    files.write_json(out / RUN_FILE, run)
-    return run
+
+
+def _write_artifact(shop: Workshop, out: Path, run: Run) -> None:
+    """Leave `model.onnx` in the run. What goes wrong with it must not cost the training: it is said."""
+    photos = shop.dataset.splits["val"][:FEW]
+    with shop.reporter.task(f"writing {FLOAT_FILE}", 1) as task:
+        try:
+            from toolchain.export.exporting import write_unmeasured
+
+            write_unmeasured(out, run, np.stack([shop.decoded.input(photo) for photo in photos]))
+        except OSError:  # a full disk spoils the rest of the run as well
+            raise
+        except Exception as error:  # torch's exporter has types of its own
+            reason = error.message if isinstance(error, EdgetlError) else f"{type(error).__name__}: {error}"
+            shop.reporter.warn(f"{out / FLOAT_FILE} was not written ({' '.join(reason.split())[:200]})")
+        task.advance()
 
 
 def _write_splits(out: Path, dataset: Dataset) -> None:
