@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import VGG, ResNet
 
-from toolchain import files
+from toolchain import files, recipes
 from toolchain.errors import ArtifactError, BadInputError, MissingError
 from toolchain.preprocess import MEAN, STD
 from toolchain.runs import WEIGHTS_FILE, Run
@@ -78,7 +78,7 @@ def build(name: str, classes: int) -> nn.Module:
     Raises BadInputError for an unknown name.
     """
     if name not in BACKBONES:
-        raise BadInputError(f"unknown model {name!r}", f"Choose one of: {', '.join(BACKBONES)}.")
+        raise recipes.unknown(name)
     backbone = BACKBONES[name]
     network = backbone.build(weights=None)
     head = nn.Linear(backbone.features, classes)

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from toolchain.artifact import Artifact
@@ -152,7 +154,8 @@ def command(
         if out is not None:
             # Before the minute of measuring, not after it.
             out.mkdir(parents=True, exist_ok=True)
-        console.say(f"{', '.join(str(one.path) for one in plan.artifacts)} on {', '.join(plan.devices)}")
+        if any(path.is_dir() for path in artifact):
+            console.say(f"measuring {', '.join(str(one.path) for one in plan.artifacts)}")
         report = bench(plan, console)
     if old is not None:
         report = _compared(old, report, str(compare), Tolerance(tolerance, tolerance_top1), force, out, console)
@@ -233,6 +236,21 @@ def _command_line() -> str:
     return shlex.join(words)
 
 
+RANKS = {
+    "top-1": 1,
+    "threads": 2,
+    "batch": 2,
+    "p50 ms before": 2,
+    "images/s": 3,
+    "MB": 3,
+    "agreement": 3,
+    "end to end ms": 3,
+    "p90": 4,
+    "p99": 4,
+    "precision": 5,
+}
+"""Columns that a narrow terminal does without, the highest first."""
+
 _MEASURING = {"devices", "data", "split", "threads", "batch", "rounds", "budget", "limit"}
 
 
@@ -249,36 +267,36 @@ def _tables(report: Report) -> tuple[RenderableType, ...]:
     from toolchain.bench import report as reports
 
     names = reports.names_of(report.arms)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in reports.COLUMNS:
-        is_text = column in {"artifact", "precision", "device"}
-        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
+    table = _table(reports.COLUMNS)
     arms = reports.measured(report)
     for arm in arms:
-        table.add_row(*(escape(text) for text in reports.row(arm, names[arm.artifact])))
-    absent = [escape(line) for line in reports.absences(report)]
-    sentences = [f"[bold]{escape(line)}[/bold]" for line in reports.conclusions(report)]
-    lines = [*absent, "", *sentences] if absent else sentences
-    shown: list[RenderableType] = [table, "", *lines] if arms else list(lines)
+        table.add(*reports.row(arm, names[arm.artifact]))
+    absent = reports.absences(report)
+    sentences = [strong(line) for line in reports.conclusions(report)]
+    lines: list[RenderableType] = [*absent, "", *sentences] if absent else [*sentences]
+    shown: list[RenderableType] = [table, "", *lines] if arms else lines
     if report.comparison is not None:
         shown += ["", _changes(report), *_sentences(report.comparison)]
     return tuple(shown)
 
 
-def _sentences(comparison: Comparison) -> list[str]:
+def _table(columns: Sequence[str]) -> Table:
+    words = {"artifact", "precision", "device", "verdict"}
+    return Table(*(Column(name, RANKS.get(name, 0), name not in words, name == "verdict") for name in columns))
+
+
+def _sentences(comparison: Comparison) -> list[Text]:
     from toolchain.bench import report as reports
 
     style = "bold red" if comparison.regressions else "bold"
-    return [f"[{style}]{escape(sentence)}[/]" for sentence in reports.verdict(comparison)]
+    return [Text(sentence, style=style) for sentence in reports.verdict(comparison)]
 
 
 def _changes(report: Report) -> Table:
     from toolchain.bench import report as reports
 
     assert report.comparison is not None
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in reports.CHANGE_COLUMNS:
-        table.add_column(column, justify="left" if column in {"artifact", "device"} else "right", overflow="fold")
+    table = _table(reports.CHANGE_COLUMNS)
     for change in report.comparison.changes:
-        table.add_row(*(escape(text) for text in reports.change_row(change)))
+        table.add(*reports.change_row(change))
     return table

@@ -237,8 +237,6 @@ def _conclude(report: Report, settings: Settings, console: Console) -> int:
 
 
 def _summary_lines(report: Report, shares: bool) -> list[RenderableType]:
-    from rich.markup import escape
-
     summary, latency = report.summary, report.latency
     age, infer = summary.age_ms, summary.infer_ms
     lines = [
@@ -260,7 +258,7 @@ def _summary_lines(report: Report, shares: bool) -> list[RenderableType]:
     lines += [f"device: {failure}" for failure in summary.failures]
     if report.recorded:
         lines.append(f"recorded: {report.recorded}")
-    return [escape(line) for line in lines]
+    return [*lines]
 
 
 def _parts(parts: Mapping[str, Percentiles]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,9 @@ from toolchain.progress import Task
 
 PLAIN_INTERVAL_S = 5.0
 
+WIDE = 200
+"""Columns of what is no terminal."""
+
 
 class Console:
     """One command's output; also its `Reporter` (see `toolchain.progress`)."""
@@ -26,24 +30,29 @@ class Console:
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
-        # A table written to a file or a pipe must not be folded to 80 columns.
-        self._out = RichConsole(highlight=False, width=None if sys.stdout.isatty() else 200)
-        self._err = RichConsole(stderr=True, highlight=False)
+        # A table written to a file or a pipe must not lose columns to a terminal that is not there.
+        fitted = sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit()
+        # What is printed holds names of files and classes: `[bold]` and `:cat:` are names, no markup.
+        self._out = RichConsole(highlight=False, markup=False, emoji=False, width=None if fitted else WIDE)
+        self._err = RichConsole(stderr=True, highlight=False, markup=False, emoji=False)
 
     def result(self, document: Any, *renderables: RenderableType) -> None:
-        """Print the command's result: `document` as JSON with `--json`, else `renderables` for people."""
+        """Print the command's result: `document` as JSON with `--json`, else `renderables` for people.
+
+        Strings are printed as they are; lines are never cut: a terminal folds those that are too long.
+        """
         if self.json:
             click.echo(files.to_json(document), nl=False)
             return
         for renderable in renderables:
-            self._out.print(renderable, soft_wrap=isinstance(renderable, str))
+            self._out.print(renderable, soft_wrap=True)
 
     def say(self, message: str) -> None:
         if not self.quiet:
-            self._err.print(message, markup=False, soft_wrap=True)
+            self._err.print(message, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        self._err.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
+        self._err.print(f"warning: {message}", style="yellow", soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
@@ -100,7 +109,7 @@ class _Lines:
         left = elapsed / max(self._done, 1) * (self._total - self._done)
         span = f"{elapsed:.1f} s" if finished else f"{left:.0f} s left"
         parts = [f"{self._description}: {self._done}/{self._total}", span, self._note]
-        self._err.print(", ".join(part for part in parts if part), markup=False, soft_wrap=True)
+        self._err.print(", ".join(part for part in parts if part), soft_wrap=True)
 
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:

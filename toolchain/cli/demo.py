@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, ExitCode
 
 if TYPE_CHECKING:
@@ -101,15 +102,20 @@ def _free_folder() -> Path:
 
 
 def _summary(document: dict[str, Any]) -> tuple[RenderableType, ...]:
-    from rich.table import Table
-
-    table = Table("", "device", "p50 ms", "top-1", "against float", title="edgetl demo")
+    table = Table(
+        Column(""),
+        Column("device"),
+        Column("p50 ms", right=True),
+        Column("top-1", right=True),
+        Column("against float"),
+        title="edgetl demo",
+    )
     p50 = {(row["precision"], row["device"]): row["p50_ms"] for row in document["bench"]}
     for row in document["bench"]:
         base = p50.get(("float32", row["device"]))
         faster = f"{base / row['p50_ms']:.1f} times faster" if row["precision"] == "int8" and base else ""
         top1 = "" if row["top1"] is None else f"{row['top1']:.3f}"
-        table.add_row(row["precision"], row["device"], f"{row['p50_ms']:.2f}", top1, faster)
+        table.add(row["precision"], row["device"], f"{row['p50_ms']:.2f}", top1, faster)
     trained, exported, seen = document["finetune"], document["export"], document["camera"]
     lines = [
         f"Trained ({trained['kept']} kept): top-1 {trained['test_top1']:.3f} on {trained['n']} drawn pictures.",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -117,25 +118,28 @@ def command(
 
 
 def _summary(done: Exported) -> tuple[RenderableType, ...]:
-    from rich.table import Table
-
     table = Table(
-        *("file", "device", "top-1", "per-class", "agreement", "logits differ", "drop (95 % at most)", "speed-up"),
+        Column("file", folds=True),
+        Column("device"),
+        Column("top-1", 1, right=True),
+        Column("per-class", 3, right=True),
+        Column("agreement", 2, right=True),
+        Column("logits differ", 3, right=True),
+        Column("drop (95 % at most)", right=True),
+        Column("speed-up"),
         title=f"On {done.n} validation photographs",
     )
     for hop in done.float_hops:
-        table.add_row(Path(done.float_file).name, *_cells(hop), "", "")
+        table.add(Path(done.float_file).name, *_cells(hop), "", "")
     for attempt in done.attempts:
         for hop in attempt.hops:
             chosen = hop.device in attempt.chosen_for
             name = Path(done.int8_files[hop.device]).name + ": " if chosen else ""
-            style = "bold" if chosen else ""
-            table.add_row(
-                name + attempt.label, *_cells(hop), _drop(hop), _speed_up(attempt, hop.device), style=style
-            )
+            speed_up = _speed_up(attempt, hop.device)
+            table.add(name + attempt.label, *_cells(hop), _drop(hop), speed_up, bold=chosen)
     for one in done.further:
         for hop in one.hops:
-            table.add_row(Path(one.file).name, *_cells(hop), _drop(hop), "")
+            table.add(Path(one.file).name, *_cells(hop), _drop(hop), "")
     lines = [f"{done.float_file}: {done.float_mb:.2f} MB"]
     for file in dict.fromkeys(done.int8_files.values()):
         size_mb = Path(file).stat().st_size / 1e6
@@ -160,7 +164,8 @@ def _cells(hop: Hop) -> tuple[str, ...]:
 
 
 def _drop(hop: Hop) -> str:
-    return f"{hop.drop_pp:.2f} pp ({hop.drop_upper_pp:.2f})"
+    drop, upper = (round(value or 0.0, 2) + 0.0 for value in (hop.drop_pp, hop.drop_upper_pp))  # never "-0.00"
+    return f"{drop:.2f} pp ({upper:.2f})"
 
 
 def _speed_up(attempt: Attempt, device: str) -> str:

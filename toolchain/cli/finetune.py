@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.sections import SectionedCommand, SectionedOption
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -228,25 +229,23 @@ def _free_folder(data: str, model: str) -> Path:
 
 
 def _list_models(console: Console) -> None:
-    from rich.table import Table
-
     from toolchain import recipes
 
     found = {name: recipes.load(name) for name in recipes.names()}
     table = Table(
-        "model",
-        "parameters",
-        "MACs",
-        "ONNX",
-        "ImageNet",
-        "pets, linear probe",
-        "pets, fine-tuned",
+        Column("model"),
+        Column("parameters", right=True),
+        Column("MACs", 1, right=True),
+        Column("ONNX", right=True),
+        Column("ImageNet", 2, right=True),
+        Column("pets, linear probe", 1, right=True),
+        Column("pets, fine-tuned", right=True),
         title="Networks to start from",
     )
     for name, recipe in found.items():
         network, measured = recipe.network, recipe.measured
         assert network is not None
-        table.add_row(
+        table.add(
             name,
             f"{network.parameters / 1e6:.1f} M",
             f"{network.macs / 1e6:,.0f} M",
@@ -264,19 +263,18 @@ def _list_models(console: Console) -> None:
 
 
 def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
-    from rich.table import Table
-
     from toolchain.runs import REPORT_FILE
 
+    names = ("photographs", "top-1", "per-class top-1", "top-5", "ECE")
     table = Table(
-        "", "photographs", "top-1", "per-class top-1", "top-5", "ECE", title=f"{run.model.name} on {run.data.name}"
+        Column(""), *(Column(name, right=True) for name in names), title=f"{run.model.name} on {run.data.name}"
     )
     rows = {f"probe, {split}": metrics for split, metrics in run.probe_metrics.items()}
     if run.model.kept == "finetune":
         rows |= {f"fine-tuned, {split}": metrics for split, metrics in run.metrics.items()}
     for name, metrics in rows.items():
         figures = (metrics.top1, metrics.per_class_top1, metrics.top5, metrics.ece)
-        table.add_row(name, str(metrics.n), *(f"{figure:.3f}" for figure in figures))
+        table.add(name, str(metrics.n), *(f"{figure:.3f}" for figure in figures))
     kept = "the linear probe" if run.model.kept == "probe" else f"epoch {run.model.best_epoch} of fine-tuning"
     lines = [f"Kept {kept}: test top-1 {run.metrics['test'].top1:.3f}, in {run.timings_s['total']:.0f} s."]
     rejection = run.rejection

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
 if TYPE_CHECKING:
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
     from toolchain.progress import Task
 
 BATCH = 8
+WORTH_TELLING = 0.0005
+"""Probabilities below it would be printed as 0.000; --json has all."""
+
 DECODERS = 4
 """Threads that read and decode; OpenCV lets other threads run meanwhile."""
 
@@ -126,11 +128,13 @@ def _entry(image: str, prediction: Prediction) -> dict[str, object]:
 
 
 def _table(predictions: Sequence[tuple[str, Prediction]]) -> Table:
-    table = Table("image", "label", "probability", "then", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        Column("image"), Column("label"), Column("probability", right=True), Column("then", 1, folds=True)
+    )
     for image, prediction in predictions:
         label = f"not sure ({prediction.label}?)" if prediction.rejected else prediction.label
-        others = ", ".join(f"{name} {probability:.3f}" for name, probability in prediction.top[1:])
-        table.add_row(escape(image), escape(label), f"{prediction.probability:.3f}", escape(others))
+        others = [f"{name} {share:.3f}" for name, share in prediction.top[1:] if share >= WORTH_TELLING]
+        table.add(image, label, f"{prediction.probability:.3f}", ", ".join(others))
     return table
 
 

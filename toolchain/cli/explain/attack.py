@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -188,9 +187,9 @@ def _one(
     }
     table = _table(("network", "before", "after", "turned", "at the smallest budget"), 5)
     for verdict in done.verdicts:
-        table.add_row(*(escape(cell) for cell in verdict_row(verdict)))
+        table.add(*verdict_row(verdict))
     smallest = f"smallest budget: {done.least.budget}/255" if done.least else "no budget turned it"
-    lines = (f"[bold]{escape(sentence(done))}[/bold]", smallest, escape(f"{place}: {', '.join(written)}"))
+    lines = (strong(sentence(done)), smallest, f"{place}: {', '.join(written)}")
     console.result(document, table, *lines)
 
 
@@ -267,8 +266,8 @@ def _many(
     _tell_no_page(console)
     table = _table(POINT_COLUMNS, 1)
     for point in curve:
-        table.add_row(*(escape(cell) for cell in point_row(point)))
-    lines = (f"[bold]{escape(found)}[/bold]", escape(f"{place}: {', '.join(written)}"))
+        table.add(*point_row(point))
+    lines = (strong(found), f"{place}: {', '.join(written)}")
     if not (interrupted and console.json):  # --json prints one document; then it is that of the interruption
         console.result({**document, "files": written}, table, *lines)
     if interrupted:
@@ -290,11 +289,8 @@ def _how(subject: Subject, manner: Manner, **more: Any) -> dict[str, Any]:
 
 
 def _table(columns: Sequence[str], words: int) -> Table:
-    """A table whose first `words` columns hold words."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < words else "right", overflow="fold")
-    return table
+    """A table whose first `words` columns hold words; the first two always stay, the others from left to right."""
+    return Table(*(Column(name, max(0, at - 1), at >= words) for at, name in enumerate(columns)))
 
 
 def _tell_no_page(console: Console) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def command(
             _entry(one, stem) for one, stem in zip(maps, gallery.stems([m.layer.name for m in maps]), strict=True)
         ],
     }
-    console.result(document, _table(maps), escape(f"{target}: {', '.join(written)}"))
+    console.result(document, _table(maps), f"{target}: {', '.join(written)}")
 
 
 def _open(
@@ -135,17 +134,20 @@ def _entry(maps: Maps, stem: str) -> dict[str, object]:
 
 
 def _table(found: Sequence[Maps]) -> Table:
-    table = Table("layer", "kind", "maps", "silent", "strongest maps", box=None, pad_edge=False)
+    table = Table(
+        Column("layer"), Column("kind", 2), Column("maps", 1), Column("silent", 2, right=True),
+        Column("strongest maps", folds=True),
+    )  # fmt: skip
     for maps in found:
         layer = maps.layer
         size = f"{layer.channels} of {layer.height} x {layer.width}"
         strongest = ", ".join(str(one.channel) for one in maps.strongest)
-        table.add_row(escape(layer.name), layer.kind, size, str(maps.silent), strongest)
+        table.add(layer.name, layer.kind, size, str(maps.silent), strongest)
     return table
 
 
 def _layer_table(found: Sequence[Layer]) -> Table:
-    table = Table("layer", "kind", "maps", "size", box=None, pad_edge=False)
+    table = Table(Column("layer"), Column("kind", 1), Column("maps", right=True), Column("size"))
     for layer in found:
-        table.add_row(escape(layer.name), layer.kind, str(layer.channels), f"{layer.height} x {layer.width}")
+        table.add(layer.name, layer.kind, str(layer.channels), f"{layer.height} x {layer.width}")
     return table

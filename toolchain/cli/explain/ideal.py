@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,7 +112,7 @@ def command(
             for one, stem, taken in zip(ideals, gallery.stems([one.label for one in ideals]), seconds, strict=True)
         ],
     }
-    console.result(document, _table(ideals), escape(f"{target}: {', '.join(written)}"))
+    console.result(document, _table(ideals), f"{target}: {', '.join(written)}")
 
 
 def _tell(task: Task, label: str, logit: float) -> None:
@@ -121,9 +120,8 @@ def _tell(task: Task, label: str, logit: float) -> None:
 
 
 def _table(ideals: Sequence[Ideal]) -> Table:
-    table = Table("class", box=None, pad_edge=False)
-    for column in ("probability", "JPEG 90", "JPEG 75", "moved", "moved, JPEG 90", "moved, JPEG 75"):
-        table.add_column(column, justify="right")
+    columns = ("probability", "JPEG 90", "JPEG 75", "moved", "moved, JPEG 90", "moved, JPEG 75")
+    table = Table(Column("class"), *(Column(name, rank, right=True) for rank, name in enumerate(columns)))
     for one in ideals:
-        table.add_row(escape(one.label), *(f"{value:.3f}" for value in asdict(one.robustness).values()))
+        table.add(one.label, *(f"{value:.3f}" for value in asdict(one.robustness).values()))
     return table

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ def command(
         "images": [_entry(paths[stem], stem, answer) for stem, answer in answers.items()],
         "skipped": [{"image": image, "reason": reason} for image, reason in skipped.items()],
     }
-    console.result(document, _table(paths, answers), escape(f"{target}: {len(written)} files"))
+    console.result(document, _table(paths, answers), f"{target}: {len(written)} files")
 
 
 def _open(model: Path, device: str | None, methods: Sequence[str]) -> Explained:
@@ -161,15 +160,17 @@ def _entry(path: Path, stem: str, answer: Why) -> dict[str, object]:
 
 
 def _table(paths: Mapping[str, Path], answers: Mapping[str, Why]) -> Table:
-    table = Table("photograph", "named", "asked about", "method", box=None, pad_edge=False)
-    for column in ("probability", "hottest fifth covered", "only that left", "half of the heat in"):
-        table.add_column(column, justify="right")
+    columns = ("probability", "hottest fifth covered", "only that left", "half of the heat in")
+    table = Table(
+        Column("photograph"), Column("named"), Column("asked about", 5), Column("method"),
+        *(Column(name, rank, right=True) for rank, name in enumerate(columns, 1)),
+    )  # fmt: skip
     for stem, answer in answers.items():
         for look in answer.looks:
-            table.add_row(
-                escape(str(paths[stem])),
-                escape(answer.label),
-                escape(answer.asked),
+            table.add(
+                str(paths[stem]),
+                answer.label,
+                answer.asked,
                 look.method,
                 *(f"{value:.3f}" for value in (answer.asked_probability, look.without_hottest, look.only_hottest)),
                 f"{100 * look.area_of_half:.1f} %",
