@@ -20,7 +20,7 @@ RANK = {
     "runtimes": 2, "datasets": 2, "ready_made": 2, "recipes": 2, "runs": 2,
     "artifact": 1.5, "card": 1.5,
     "preprocess": 1, "page": 1, "ir": 1, "external_data": 1,
-    "errors": 0, "progress": 0, "files": 0, "_version": 0, "__init__": 0,
+    "errors": 0, "progress": 0, "whole": 0, "files": 0, "_version": 0, "__init__": 0,
 }  # fmt: skip
 """Higher ranks may import lower ones and their own."""
 

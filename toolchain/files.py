@@ -15,7 +15,10 @@ import msgspec
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; rename it to `path` if the block succeeds, else remove it."""
+    """Yield a path beside `path` to write to; rename it to `path` if the block succeeds, else remove it.
+
+    An OSError of the block that names no file (a full disk is found by writing, not by opening) names `path` then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
     os.close(handle)
@@ -27,6 +30,10 @@ def replaced(path: Path) -> Iterator[Path]:
         os.umask(umask)
         beside.chmod(0o666 & ~umask)
         beside.replace(path)
+    except OSError as error:
+        if error.filename is not None and error.filename != str(beside):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         beside.unlink(missing_ok=True)
 

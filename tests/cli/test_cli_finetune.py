@@ -98,7 +98,7 @@ def test_list_models_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> N
         (("DATA", "--optimizer", "lion"), "lion"),
         (("--resume", "RUN", "--schedule", "step"), "--schedule cannot be given"),
         (("DATA", "--weights", "absent.pth"), "do not exist"),
-        (("DATA", "--outliers", "absent"), "0 usable pictures"),
+        (("DATA", "--outliers", "absent"), "is no folder"),
         (("--resume", "RUN", "--epochs", "3"), "--epochs cannot be given"),
         (("nowhere/at/all",), "does not exist"),
     ],

@@ -15,6 +15,9 @@ NEEDED = {
     "openvino": "openvino",
     "platformdirs": "platformdirs",
     "psutil": "psutil",
+    "pygame": "pygame-ce",
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
 }
 """Modules, and what installs them. (Without click, msgspec and rich no command would start.)"""
 

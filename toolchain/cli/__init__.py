@@ -30,8 +30,14 @@ COMMANDS = {
 """Name and one-line help; the help stands here so that `edgetl --help` imports no command."""
 
 
-WORKSHOP = {"torch", "torchvision", "onnxscript", "safetensors", "scipy", "nncf"}
-"""What `pip install edgetl` leaves out: a device neither trains nor exports."""
+EXTRAS = {
+    **dict.fromkeys(
+        ("torch", "torchvision", "onnxscript", "safetensors", "scipy", "nncf", "captum", "PIL"), "train"
+    ),
+    **dict.fromkeys(("jinja2", "matplotlib"), "report"),
+    "av": "record",
+}
+"""What `pip install edgetl` leaves out (a device neither trains nor exports), and the extra that brings it."""
 
 
 class Group(click.Group):
@@ -136,9 +142,14 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
         return error.message, error.hint, error.exit_code
     if isinstance(error, click.ClickException):
         return *_usage(error), ExitCode.BAD_INPUT
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in WORKSHOP:
-        message = f"this command needs {error.name}, which is not installed"
-        return message, "pip install 'edgetl[train]'", ExitCode.MISSING
+    if isinstance(error, ModuleNotFoundError) and (module := (error.name or "").partition(".")[0]):
+        from toolchain.bench.packages import NEEDED
+
+        message = f"this command needs {module}, which is not installed"
+        if module in EXTRAS:
+            return message, f"pip install 'edgetl[{EXTRAS[module]}]'", ExitCode.MISSING
+        if module in NEEDED:
+            return message, f"pip install {NEEDED[module]}", ExitCode.MISSING
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", "Check the path, its permissions and the space left.", ExitCode.BAD_INPUT

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import click
@@ -18,7 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from toolchain import files
 from toolchain.progress import Task
 
-PLAIN_INTERVAL_S = 5.0
+PLAIN_INTERVAL_S = 60.0
+"""Between lines of one step, where there is no terminal: a step is a line, unless it takes minutes."""
 
 WIDE = 200
 """Columns of what is no terminal."""
@@ -89,7 +91,7 @@ class _Bar:
 
 
 class _Lines:
-    """Progress for logs: a line at the start of silence and one at the end, with the time left."""
+    """Progress for logs: a line for each step, at its end; more, with the time left, where that takes minutes."""
 
     def __init__(self, err: RichConsole, description: str, total: int) -> None:
         self._err, self._description, self._total = err, description, total
@@ -110,6 +112,12 @@ class _Lines:
         span = f"{elapsed:.1f} s" if finished else f"{left:.0f} s left"
         parts = [f"{self._description}: {self._done}/{self._total}", span, self._note]
         self._err.print(", ".join(part for part in parts if part), soft_wrap=True)
+
+
+def needs(module: str) -> None:
+    """Raise ModuleNotFoundError where `module` is not installed: before what a device cannot finish is begun."""
+    if find_spec(module) is None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolchain.cli.console import Console, output_options
+from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import ExitCode
 
@@ -97,6 +97,12 @@ def command(
     out: Path | None,
     console: Console,
 ) -> int | None:
+    needs("torch")
+    from toolchain.runs import read_run, read_splits
+
+    run = read_run(run_dir)  # what is wrong with it is told before torch is loaded for seconds
+    read_splits(run_dir)
+    console.say(f"exporting {run_dir}: {run.model.name} on {run.data.name}")
     from toolchain.export.exporting import export
     from toolchain.export.further import Further
     from toolchain.export.promises import Settings

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from toolchain.cli.console import Console, output_options
+from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.sections import SectionedCommand, SectionedOption
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
@@ -59,11 +59,11 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
 @click.option("--list-models", is_flag=True, help="Show the networks to choose from, with their size, and end.")
 @click.option(
     "--weights",
-    metavar="FILE|imagenet|none",
+    metavar="FILE|imagenet|ready-made|none",
     default="imagenet",
     show_default=True,
     help="What to start from: a state dict (.safetensors or .pth) in torchvision's names, torchvision's download, "
-    "or nothing.",
+    "the features of the pets model that comes with edgetl (a mobilenet_v2; offline), or nothing.",
 )
 @click.option(
     "--recipe",
@@ -170,9 +170,14 @@ def command(
     if list_models:
         _list_models(console)
         return
+    needs("torch")
     words = "edgetl " + shlex.join(sys.argv[1:])
     if resumed is not None:
         _check_resume_alone()
+        from toolchain.runs import check_resumable
+
+        check_resumable(resumed)
+        console.say(f"going on with {resumed}")
         from toolchain.training.finetune import resume
 
         folder = resumed
@@ -183,6 +188,9 @@ def command(
         from toolchain import recipes
 
         chosen = recipes.read(recipe) if recipe else recipes.load(model)
+        folder = out or _free_folder(data, model)
+        _check(data, model, str(options["weights"]), options["outliers"], folder)
+        console.say(f"{model} on {data}, into {folder}")
         from toolchain.preprocess import Preprocess
         from toolchain.training.finetune import finetune
         from toolchain.training.settings import settings_for
@@ -191,7 +199,6 @@ def command(
             usual = Preprocess()
             options["preprocess"] = Preprocess.for_size(size or usual.height, resize or usual.resize)
         settings = settings_for(data, model, chosen, cache=not no_cache, **options)
-        folder = out or _free_folder(data, model)
         try:
             run = finetune(settings, folder, command=words, reporter=console)
         except KeyboardInterrupt:
@@ -201,6 +208,20 @@ def command(
 
     if is_leader():
         console.result(run, *_summary(run, folder))
+
+
+def _check(data: str, model: str, weights: str, outliers: str | None, out: Path) -> None:
+    """Find what can be found in a moment, before torch is loaded for seconds."""
+    from toolchain.datasets.catalogue import DRAWN_PETS, list_data
+    from toolchain.ready_made import weights_file
+    from toolchain.runs import check_free
+
+    check_free(out)
+    weights_file(weights, model)
+    if data != DRAWN_PETS.name:
+        list_data(data)
+    if outliers is not None and not Path(outliers).is_dir():
+        raise BadInputError(f"--outliers {outliers} is no folder", "Name a folder of pictures of other things.")
 
 
 def _check_resume_alone() -> None:

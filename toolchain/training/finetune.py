@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from toolchain import files
@@ -34,6 +34,7 @@ from toolchain.runs import (
     ModelRecord,
     Run,
     SplitFile,
+    check_free,
     read_run,
 )
 from toolchain.training import checkpoint, on_device, shown
@@ -41,7 +42,7 @@ from toolchain.training.environment import choose_device, describe_environment
 from toolchain.training.features import labels_of
 from toolchain.training.frozen import Frozen
 from toolchain.training.history import read_lines
-from toolchain.training.job import Job
+from toolchain.training.job import TRAINING, Job, planned_epochs
 from toolchain.training.judging import Judged, Workshop
 from toolchain.training.loop import Best, fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
@@ -50,6 +51,7 @@ from toolchain.training.probe import fit_head, start_from
 from toolchain.training.report import write_report
 from toolchain.training.settings import Settings
 from toolchain.training.team import Team, joined
+from toolchain.whole import Whole, Work
 
 FEW = 32
 """Validation photographs on which the written `model.onnx` is compared with the network that was trained."""
@@ -67,10 +69,8 @@ def finetune(
     reporter = reporter or Silent()
     device = choose_device(settings.device, reporter)
     with joined(device) as team:
-        if team.leads and out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise BadInputError(
-                f"{out} is there already and not empty", f"Choose another --out, or --resume {out}."
-            )
+        if team.leads:
+            check_free(out)
         teller = reporter if team.leads else Silent()
         return _run(settings, out, None, command, device, team, teller, deployable)
 
@@ -111,6 +111,8 @@ def _run(
     torch.manual_seed(settings.seed)
     network = build(settings.model, len(dataset.classes))
     pretrained = load_pretrained(network, settings.model, settings.weights)
+    if pretrained.stripped:
+        reporter.say(f"{pretrained.source}: names were taken without {pretrained.stripped!r} before them")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     decoded = Decoded(cache_folder() if settings.cache else None, settings.preprocess, reporter)
     dataset, skipped = readable(dataset, settings, decoded, team, reporter)
@@ -120,6 +122,7 @@ def _run(
             "Put them back as they were, or start a new run.",
         )
     outliers = find_outliers(settings, dataset, decoded, reporter)
+    reporter = Whole.of(reporter, _works(settings, dataset, len(outliers), team, deployable))
     shop = Workshop(settings, dataset, outliers, decoded, device, team, reporter)
     if team.leads:
         out.mkdir(parents=True, exist_ok=True)
@@ -163,6 +166,18 @@ def _run(
     return team.told(write)
 
 
+def _works(settings: Settings, dataset: Dataset, outliers: int, team: Team, deployable: bool) -> list[Work]:
+    """What takes time in a run, in photographs; costs are those of MobileNetV2 on a CPU, the features being 1."""
+    train, val, calibration, test = (len(team.share(dataset.splits[split])) for split in SPLITS)
+    judged = val + test + outliers
+    works = [Work("features", train + calibration, 1.0), Work("linear probe on *", judged, 1.3)]
+    if not settings.probe_only:
+        epochs = planned_epochs(settings, len(dataset.splits["train"]))
+        works.append(Work(TRAINING, train * epochs, 8.0 if settings.from_scratch else 2.5))
+        works.append(Work("epoch * on *", val * epochs + judged, 1.3))
+    return [*works, Work(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works
+
+
 def _job(shop: Workshop, out: Path) -> Job:
     photos = shop.dataset.splits["train"]
     if shop.device.type == "cuda" and on_device.fits(photos, shop.settings, shop.device):
@@ -203,8 +218,8 @@ def _described(
     """What `run.json` will say; the weights that it names are written."""
     settings, dataset = shop.settings, shop.dataset
     kept: Literal["probe", "finetune"] = "finetune" if best_epoch else "probe"
-    with files.replaced(out / WEIGHTS_FILE) as beside:
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, beside)
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    files.write_bytes(out / WEIGHTS_FILE, save(weights))
     return Run(
         schema=RUN_SCHEMA,
         edgetl_version=__version__,

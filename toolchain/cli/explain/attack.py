@@ -108,11 +108,6 @@ def command(
     out: Path | None,
     console: Console,
 ) -> None:
-    from toolchain.explain.answering import other_answers, own_answers
-    from toolchain.explain.attack import Manner
-    from toolchain.explain.classes import class_index
-    from toolchain.explain.subject import open_run, ready_made
-
     if (image is None) == (data is None):
         message = "there is nothing to attack" if data is None else "an image and --data cannot both be attacked"
         raise BadInputError(message, "Name an image, or a data set with --data.")
@@ -120,7 +115,18 @@ def command(
         raise BadInputError(
             "--budget is for an image, and --budgets for --data", "Name one budget, or several with --data."
         )
+    from toolchain.explain.classes import check_run, class_index
+
     own = str(run) == READY_MADE and not run.exists()
+    check_run(None if own else run)
+    if image is not None:
+        from toolchain.preprocess import read
+
+        read(image)  # what cannot be read is told before networks are loaded
+    from toolchain.explain.answering import other_answers, own_answers
+    from toolchain.explain.attack import Manner
+    from toolchain.explain.subject import open_run, ready_made
+
     subject = ready_made() if own else open_run(run)
     aim = None if target is None else class_index(subject.labels, target)
     manner = Manner(method=method, norm=norm, steps=steps, seed=seed)  # type: ignore[arg-type]
@@ -133,9 +139,6 @@ def command(
         return found + [one for path in others for one in other_answers(path, console)]
 
     if image is not None:
-        from toolchain.preprocess import read
-
-        read(image)  # a picture that cannot be read is told before networks are loaded
         _one(subject, image, aim, chosen[0], manner, answering(), out, console)
     else:
         assert data is not None

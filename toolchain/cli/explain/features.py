@@ -35,8 +35,9 @@ that of a run (--run), or one of torchvision's as it was published (--model)."""
 @click.option("--model", metavar="NAME", help="One of torchvision's: see `edgetl finetune --list-models`.")
 @click.option(
     "--weights",
-    metavar="FILE|imagenet|none",
-    help="For --model: a state dict in torchvision's names, torchvision's download (default), or random.",
+    metavar="FILE|imagenet|ready-made|none",
+    help="For --model: a state dict in torchvision's names, torchvision's download (default), the pets model's, or "
+    "random.",
 )
 @click.option("--layer", "layers", metavar="NAME", multiple=True, help="Default: the last of each size of map.")
 @click.option(
@@ -68,12 +69,15 @@ def command(
         raise BadInputError("there is no IMAGE to look at", "Name a photograph, or ask for --list-layers.")
     import numpy as np
 
+    from toolchain.explain.classes import check_run
+    from toolchain.preprocess import read
+
+    check_run(run)
+    photograph = np.zeros((NOISE_PIXELS, NOISE_PIXELS, 3), np.uint8) if image is None else read(image)
     from toolchain.explain import gallery
     from toolchain.explain.features import features, layers_of, sheet
     from toolchain.explain.pages import features_page
-    from toolchain.preprocess import read
 
-    photograph = np.zeros((NOISE_PIXELS, NOISE_PIXELS, 3), np.uint8) if image is None else read(image)
     name, network, preprocess = _open(run, model, weights, console)
     picture = preprocess(photograph)
     if list_layers:
@@ -115,7 +119,10 @@ def _open(
 
     torch.manual_seed(0)  # of random weights
     network = build(model, 1)
-    source = load_pretrained(network, model, weights or "imagenet").source
+    pretrained = load_pretrained(network, model, weights or "imagenet")
+    source = pretrained.source
+    if pretrained.stripped:
+        console.say(f"{source}: names were taken without {pretrained.stripped!r} before them")
     if source == "none":
         console.warn("the weights are random: so are the features")
     return f"{model} ({source})", network.eval().requires_grad_(False), Preprocess()

@@ -68,6 +68,9 @@ until the network is sure to see the class; what it knows the class by becomes v
 def command(
     run: Path | None, names: tuple[str, ...], gif: bool, out: Path | None, console: Console, **options: Any
 ) -> None:
+    from toolchain.explain.classes import check_run
+
+    check_run(run)
     from toolchain.explain import gallery
     from toolchain.explain.gif import as_gif
     from toolchain.explain.ideal import Settings, ideal

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -61,6 +61,8 @@ def command(
 
     named = photographs_named(images)
     skipped = dict(named.nothing)
+    if not named.paths:
+        _raise_nothing(skipped)
     network = _only(_open(model, device, methods), methods)
     index = None if asked is None else class_index(network.labels, asked)
     answers: dict[str, Why] = {}
@@ -75,8 +77,7 @@ def command(
                     skipped[str(path)] = error.message.removeprefix(f"{path}: ")
                 task.advance()
         if not answers:
-            word, reason = next(iter(skipped.items()))
-            raise BadInputError(f"{word}: {reason}", "Name photographs: JPEG, PNG, WebP, BMP, TIFF.")
+            _raise_nothing(skipped)
         how = {
             "command": shlex.join(["edgetl", *sys.argv[1:]]),
             "model": str(model),
@@ -103,12 +104,20 @@ def command(
     console.result(document, _table(paths, answers), f"{target}: {len(written)} files")
 
 
+def _raise_nothing(skipped: Mapping[str, str]) -> NoReturn:
+    word, reason = next(iter(skipped.items()))
+    raise BadInputError(f"{word}: {reason}", "Name photographs: JPEG, PNG, WebP, BMP, TIFF.")
+
+
 def _open(model: Path, device: str | None, methods: Sequence[str]) -> Explained:
     from toolchain.explain.why import explained
     from toolchain.runs import RUN_FILE
 
     is_folder = model.is_dir() or (str(model) == READY_MADE and not model.exists())
     if is_folder and device is None:
+        from toolchain.explain.classes import check_run
+
+        check_run(model if model.is_dir() else None)
         from toolchain.explain import grad_cam
         from toolchain.explain.subject import open_run, ready_made
 
