@@ -17,6 +17,7 @@ from toolchain.bench.outlook import Outlook, fastest
 from toolchain.bench.packages import Missing
 from toolchain.bench.probing import probe_devices
 from toolchain.datasets.catalogue import ENTRIES, Entry, data_root, locate
+from toolchain.datasets.decoded import CacheState, cache_folder, cache_state
 from toolchain.errors import MissingError
 from toolchain.progress import Reporter
 from toolchain.ready_made import ready_made_artifact
@@ -85,6 +86,7 @@ class Findings:
     cameras: tuple[Camera, ...]
     data_root: str
     data_sets: tuple[DataSet, ...]
+    cache: CacheState
     ready_made: str | None
     disk_free_mb: float
     missing: tuple[Missing, ...]
@@ -116,6 +118,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> Findings:
         cameras=cameras,
         data_root=str(root),
         data_sets=data_sets,
+        cache=cache_state(cache_folder()),
         ready_made=_ready_made(),
         disk_free_mb=round(shutil.disk_usage(_existing(root)).free / 1e6, 1),
         missing=tuple(missing),

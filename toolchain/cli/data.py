@@ -155,6 +155,24 @@ def check(data: str, fix: bool, console: Console) -> int:
 
 
 @command.command(
+    help="Show how many decoded photographs `finetune` keeps for its next run, where, and how many it may "
+    "(EDGETL_CACHE, EDGETL_CACHE_MB). They can be removed at any time.",
+    short_help="Show or empty the cache of decoded photographs.",
+)
+@click.option("--clear", is_flag=True, help="Remove them.")
+@output_options
+def cache(clear: bool, console: Console) -> None:
+    from toolchain.datasets.decoded import cache_folder, cache_state, clear_cache
+
+    found = cache_state(cache_folder())
+    if clear:
+        clear_cache(cache_folder())
+    said = f"{found.photographs} photographs, {found.size_mb:,.0f} MB of at most {found.limit_mb:,.0f} MB"
+    line = f"removed: {said}" if clear else f"{said}\nempty it: edgetl data cache --clear"
+    console.result({"cache": found, "cleared": clear}, f"{found.path}\n{line}")
+
+
+@command.command(
     help="Put the files that `check --fix` moved back to where they were. RECORD is the JSON file that it named.",
     short_help="Undo what check --fix moved.",
 )

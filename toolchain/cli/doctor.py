@@ -86,5 +86,10 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     rows.append(("cameras", "; ".join(cameras) or "none listed (--probe-cameras tries 0 to 2)"))
     rows.append(("data", f"under {findings.data_root} (EDGETL_DATA), {findings.disk_free_mb / 1000:.1f} GB free"))
     rows += [("", f"{data.name}: {data.path or f'not here ({data.fix})'}") for data in findings.data_sets]
+    cache = findings.cache
+    share = f"{cache.size_mb:,.0f} MB of at most {cache.limit_mb:,.0f} MB"
+    rows.append(
+        ("cache", f"{cache.photographs} decoded photographs, {share}, in {cache.path} (edgetl data cache --clear)")
+    )
     rows.append(("model", f"ready-made: {findings.ready_made or 'not here'}"))
     return rows

@@ -122,6 +122,7 @@ def _run(
             "Put them back as they were, or start a new run.",
         )
     outliers = find_outliers(settings, dataset, decoded, reporter)
+    decoded.tidy()
     reporter = Whole.of(reporter, _works(settings, dataset, len(outliers), team, deployable))
     shop = Workshop(settings, dataset, outliers, decoded, device, team, reporter)
     if team.leads:
