@@ -20,6 +20,7 @@ import toolchain
 from tests.conftest import lively
 from toolchain.artifact import read_artifact
 from toolchain.backbones import build, head_of, normalised
+from toolchain.cli import run
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export import exporting
 from toolchain.export.exporting import export
@@ -216,6 +217,33 @@ def test_photographs_that_are_gone_or_changed(run_folder: Path, tmp_path: Path, 
     (data / validation).unlink()
     with pytest.raises(MissingError, match="is not there"):
         export(folder)
+
+
+def test_photographs_that_were_moved_and_renamed_are_found_by_content(
+    run_folder: Path, tmp_path: Path, drawn_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / "model.onnx").unlink()
+    run_file = folder / "run.json"
+    run_file.write_text(run_file.read_text().replace(str(drawn_folder), "/nowhere"))
+    now = tmp_path / "now"
+    (now / "deep").mkdir(parents=True)
+    for number, photo in enumerate(sorted(drawn_folder.rglob("*.jpg"))):
+        shutil.copy(photo, now / "deep" / f"{number}.jpg")
+    words = ["export", str(folder), "--quiet"]
+    assert run(words) == 3
+    assert "--data" in capsys.readouterr().err
+    assert run([*words, "--data", str(now)]) == 0
+    capsys.readouterr()
+    assert read_artifact(folder / "model.onnx").card.accuracy
+    for photo in (now / "deep").iterdir():
+        photo.write_bytes(photo.read_bytes() + b" changed")
+    assert run([*words, "--data", str(now)]) == 3
+    assert f"{now}/" in capsys.readouterr().err
+    for wrong, said in ((tmp_path / "absent", "is not a folder"), (folder, "holds no photographs")):
+        assert run([*words, "--data", str(wrong)]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_folders_that_hold_no_run(tmp_path: Path) -> None:

@@ -285,3 +285,38 @@ def test_run_json_is_refused_when_damaged(tmp_path: Path, run_folder: Path) -> N
 def test_run_json_round_trip(run_folder: Path) -> None:
     run = read_run(run_folder)
     assert msgspec.json.decode(msgspec.json.encode(run), type=Run) == run
+
+
+def test_a_run_goes_on_from_another_folder(
+    tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths that were typed from where the run began are kept whole."""
+    begun, later = tmp_path / "begun", tmp_path / "later"
+    begun.mkdir()
+    later.mkdir()
+    (begun / "photos").symlink_to(drawn_folder)
+    shutil.copy(weights, begun / "weights.safetensors")
+
+    def interrupted(self: object, network: torch.nn.Module, what: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(begun)
+    with monkeypatch.context() as patch:
+        patch.setattr(Workshop, "on_validation", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(_settings(Path("photos"), "weights.safetensors"), Path("run"))
+    monkeypatch.chdir(later)
+    run = resume(begun / "run")
+    assert run.settings["data"] == str(begun / "photos")
+    assert Path(run.data.path).is_absolute()
+    shutil.rmtree(begun / "run" / "checkpoint")
+
+
+def test_photographs_of_a_run_that_are_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoint"
+    folder.mkdir(parents=True)
+    settings = {"settings": {"data": "photos"}, "data_sha256": "0" * 64}
+    (folder / "settings.json").write_text(json.dumps(settings))  # as earlier versions stored them
+    with pytest.raises(BadInputError, match="photos, the photographs of") as raised:
+        resume(tmp_path / "run")
+    assert "in which it was begun" in raised.value.hint

@@ -78,6 +78,12 @@ this machine; where none keeps both promises on a target, that is said, with exi
     "--int8-weights", is_flag=True, help="Write model.w8.onnx too: a quarter of the size, computed in float32."
 )
 @click.option("--openvino", is_flag=True, help="Write OpenVINO's model.xml and model.bin beside each ONNX file.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the run's photographs are now, if they were moved or renamed; they are known by their content.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The float file. Default: RUN_DIR/model.onnx.")
 @output_options
 def command(
@@ -94,6 +100,7 @@ def command(
     fp16: bool,
     int8_weights: bool,
     openvino: bool,
+    data: Path | None,
     out: Path | None,
     console: Console,
 ) -> int | None:
@@ -114,6 +121,7 @@ def command(
         target=target,
         out=out,
         further=Further(openvino, fp16, int8_weights, raw_frame),
+        data=data,
         reporter=console,
     )
     console.result(done, *_summary(done))

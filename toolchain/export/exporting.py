@@ -21,6 +21,7 @@ from toolchain.export.further import Further, Written, write_further
 from toolchain.export.int8 import make_int8
 from toolchain.export.job import Hop, Job
 from toolchain.export.measure import Sample, accuracy_of, logits_on, read_sample, relative_difference
+from toolchain.export.moved import Moved
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.promises import Attempt, Settings
 from toolchain.progress import Reporter, Silent
@@ -65,6 +66,7 @@ def export(
     target: str = "any",
     out: Path | None = None,
     further: Further = Further(),  # noqa: B008 (frozen)
+    data: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Exported:
     """Write the run in `folder` as `model.onnx` (or `out`), and with `int8` as int8 beside it.
@@ -72,7 +74,8 @@ def export(
     Everything is measured on the run's validation split before a file is renamed into place. `target` is the device
     on which int8 must keep its promises, or `any` for ONNX Runtime and OpenVINO both: at most `max_drop_pp` points
     of top-1 lost, and faster than float. `toolchain.export.int8` says what is written. `further` files (float16,
-    int8 weights, OpenVINO's format) are written beside these.
+    int8 weights, OpenVINO's format) are written beside these. `data` is where the run's photographs lie now, if not
+    where they were.
 
     Raises BadInputError for a folder that holds no run, MissingError when its photographs are gone,
     PromiseBrokenError when the float file does not answer as the trained network does.
@@ -85,11 +88,14 @@ def export(
         raise BadInputError(
             f"--out names the ONNX file, and {float_path.name} is OpenVINO's", "Name it model.onnx."
         )
-    splits = read_splits(folder)
+    splits, root = read_splits(folder), Path(run.data.path)
+    if data is not None:
+        moved = Moved(data, reporter)
+        splits, root = {split: moved.named(listed) for split, listed in splits.items()}, moved.folder
 
     def read(split: str) -> Sample:
         sha256 = run.data.split_sha256[split]
-        return read_sample(Path(run.data.path), split, sha256, splits[split], run.data.classes, run.preprocess)
+        return read_sample(root, split, sha256, splits[split], run.data.classes, run.preprocess)
 
     sample = read("val")
     with reporter.task("writing ONNX", 2) as task:
@@ -111,7 +117,7 @@ def export(
     artifact = write_artifact(model, card, float_path)
     reference = np.concatenate([reference, bases[devices[0]][len(reference) :]])
     seed = int(run.settings.get("seed", 0))
-    photographs = tuple(Path(run.data.path) / file.name for file in splits["val"])
+    photographs = tuple(root / file.name for file in splits["val"])
     job = Job(model, card, float_path, sample, reference, bases, photographs, read, seed, reporter)
     done = Exported(str(folder), sample.split, len(sample.labels), str(float_path), artifact.size_mb, hops)
     if int8 is not None:

@@ -22,6 +22,7 @@ from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE
 from toolchain.backbones import Pretrained, build, head_of, load_pretrained
 from toolchain.datasets import SPLITS, Dataset
+from toolchain.datasets.catalogue import ENTRIES
 from toolchain.datasets.decoded import Decoded, cache_folder
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.progress import Reporter, Silent
@@ -67,6 +68,7 @@ def finetune(
     Raises BadInputError for data, weights or settings that cannot be used, and when `out` holds something already.
     """
     reporter = reporter or Silent()
+    settings = _anchored(settings)
     device = choose_device(settings.device, reporter)
     with joined(device) as team:
         if team.leads:
@@ -90,10 +92,27 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None, de
         raise BadInputError(
             f"the settings of {out} are of another version of edgetl: {error}", "Start the run again."
         ) from None
+    if settings.data not in ENTRIES and not Path(settings.data).is_dir():
+        where = "" if Path(settings.data).is_absolute() else f" in {Path.cwd()}"
+        raise BadInputError(
+            f"{settings.data}, the photographs of {out}, is not{where or ' there'}",
+            "Put them back, or (for a run of an earlier edgetl) go to the folder in which it was begun.",
+        )
     device = choose_device(settings.device, reporter)
     with joined(device) as team:
         teller = reporter if team.leads else Silent()
         return _run(settings, out, data_sha256, command, device, team, teller, deployable)
+
+
+def _anchored(settings: Settings) -> Settings:
+    """The same with whole paths: a run can be resumed and exported from any folder."""
+    data, weights, outliers = settings.data, settings.weights, settings.outliers
+    return replace(
+        settings,
+        data=data if data in ENTRIES else str(Path(data).expanduser().absolute()),
+        weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
+        outliers=None if outliers is None else str(Path(outliers).absolute()),
+    )
 
 
 def _run(
