@@ -15,11 +15,11 @@ NEEDED = {
     "openvino": "openvino",
     "platformdirs": "platformdirs",
     "psutil": "psutil",
-    "pygame": "pygame-ce",
-    "starlette": "starlette",
-    "uvicorn": "uvicorn",
 }
 """Modules, and what installs them. (Without click, msgspec and rich no command would start.)"""
+
+BROUGHT = {**NEEDED, "pygame": "pygame-ce", "starlette": "starlette", "uvicorn": "uvicorn"}
+"""The same with what only some commands need: all that `pip install edgetl` brings."""
 
 OPENVINO_MACHINES = frozenset({"x86_64", "AMD64", "aarch64", "arm64"})
 """Where OpenVINO is published for; elsewhere it is not needed."""

@@ -143,13 +143,18 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
     if isinstance(error, click.ClickException):
         return *_usage(error), ExitCode.BAD_INPUT
     if isinstance(error, ModuleNotFoundError) and (module := (error.name or "").partition(".")[0]):
-        from toolchain.bench.packages import NEEDED
+        from toolchain.bench.packages import BROUGHT
 
         message = f"this command needs {module}, which is not installed"
         if module in EXTRAS:
             return message, f"pip install 'edgetl[{EXTRAS[module]}]'", ExitCode.MISSING
-        if module in NEEDED:
-            return message, f"pip install {NEEDED[module]}", ExitCode.MISSING
+        if module in BROUGHT:
+            return message, f"pip install {BROUGHT[module]}", ExitCode.MISSING
+    if isinstance(error, ImportError):
+        from toolchain.bench.opencv import is_of_opencv, will_not_load
+
+        if is_of_opencv(error):
+            return *will_not_load(error), ExitCode.MISSING
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", "Check the path, its permissions and the space left.", ExitCode.BAD_INPUT

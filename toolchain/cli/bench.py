@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
+from toolchain.cli import completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
@@ -45,9 +46,15 @@ slows another. With --compare, ARTIFACT may also be a bench.json, which is then 
     multiple=True,
     default=("all",),
     metavar="DEVICE",
+    shell_complete=completion.devices,
     help="ort:cpu, openvino:CPU, torch:cpu+bf16+compile, ...; can be given again. Default: all that are found.",
 )
-@click.option("--data", metavar="DATA", help="Photographs for accuracy. Default: those that the artifact names.")
+@click.option(
+    "--data",
+    metavar="DATA",
+    shell_complete=completion.data_sets,
+    help="Photographs for accuracy. Default: those that the artifact names.",
+)
 @click.option("--split", default="test", show_default=True, help="The split of DATA to measure on.")
 @click.option(
     "--threads", callback=_counts, metavar="N,...", help="Numbers of threads, an arm for each. Default: all cores."

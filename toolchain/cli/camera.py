@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from toolchain.cli import completion
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError, ExitCode
 
@@ -81,7 +82,12 @@ own, and a last line holds the summary."""
     help="A camera's number or device path, a video file, a stream (rtsp://, http://), an image, a folder of "
     "images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink').",
 )
-@click.option("--device", metavar="DEVICE", help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    shell_complete=completion.devices,
+    help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).",
+)
 @click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
 @click.option(
     "--record",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolchain.cli import COMMANDS, Group
+from toolchain.cli import COMMANDS, Group, completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
@@ -71,7 +71,7 @@ def list_(console: Console) -> None:
     help=f"Show classes, splits, hashes and warnings of DATA. {DATA_HELP}",
     short_help="Show classes, splits, hashes and warnings.",
 )
-@click.argument("data")
+@click.argument("data", shell_complete=completion.data_sets)
 @output_options
 def info(data: str, console: Console) -> None:
     from toolchain.datasets.catalogue import open_dataset
@@ -87,7 +87,7 @@ def info(data: str, console: Console) -> None:
     help="Download NAME (pets, cats-vs-dogs) from its publisher; an interrupted download goes on.",
     short_help="Download a data set from its publisher.",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completion.data_sets)
 @output_options
 def fetch(name: str, console: Console) -> None:
     from toolchain.datasets.catalogue import ENTRIES, data_root
@@ -109,7 +109,7 @@ def fetch(name: str, console: Console) -> None:
     "or test. Copies under two classes stay, for a person to judge.",
     short_help="Look for broken files, copies and tiny pictures.",
 )
-@click.argument("data")
+@click.argument("data", shell_complete=completion.data_sets)
 @click.option(
     "--fix",
     is_flag=True,

@@ -39,13 +39,19 @@ def command(probe_cameras: bool, console: Console) -> int:
         try:
             from toolchain.bench.checkup import check_up
         except ImportError as error:  # installed, and yet it does not start: a system library is missing
-            missing = [Missing(str(error), "pip install --force-reinstall edgetl", necessary=True)]
+            missing = [Missing(*_broken(error), necessary=True)]
     if missing:
         console.result({"works": False, "missing": missing}, *_gap_lines(missing), strong(VERDICTS[False]))
         return ExitCode.MISSING
     findings = check_up(console, probe_cameras)
     console.result(findings, *_tables(findings))
     return ExitCode.DONE if findings.works else ExitCode.MISSING
+
+
+def _broken(error: ImportError) -> tuple[str, str]:
+    from toolchain.bench.opencv import is_of_opencv, will_not_load
+
+    return will_not_load(error) if is_of_opencv(error) else (str(error), "pip install --force-reinstall edgetl")
 
 
 def _tables(findings: Findings) -> tuple[RenderableType, ...]:
@@ -86,6 +92,7 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     rows.append(("cameras", "; ".join(cameras) or "none listed (--probe-cameras tries 0 to 2)"))
     rows.append(("data", f"under {findings.data_root} (EDGETL_DATA), {findings.disk_free_mb / 1000:.1f} GB free"))
     rows += [("", f"{data.name}: {data.path or f'not here ({data.fix})'}") for data in findings.data_sets]
+    rows.append(("OpenCV", findings.opencv.said))
     cache = findings.cache
     share = f"{cache.size_mb:,.0f} MB of at most {cache.limit_mb:,.0f} MB"
     rows.append(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from toolchain.cli import completion
 from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import ExitCode
@@ -50,6 +51,7 @@ this machine; where none keeps both promises on a target, that is said, with exi
 )
 @click.option(
     "--target",
+    shell_complete=completion.devices,
     default="any",
     show_default=True,
     metavar="DEVICE",
@@ -81,6 +83,7 @@ this machine; where none keeps both promises on a target, that is said, with exi
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
+    shell_complete=completion.data_sets,
     metavar="FOLDER",
     help="Where the run's photographs are now, if they were moved or renamed; they are known by their content.",
 )

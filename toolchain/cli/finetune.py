@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from toolchain.cli import completion
 from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.sections import SectionedCommand, SectionedOption
 from toolchain.cli.tables import Column, Table
@@ -54,12 +55,20 @@ is better on validation is kept. The folder of the run holds the network, its me
 
 On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finetune DATA --out RUN ...""",
 )
-@click.argument("data", required=False)
-@click.option("--model", metavar="NAME", default="mobilenet_v2", show_default=True, help="See --list-models.")
+@click.argument("data", required=False, shell_complete=completion.data_sets)
+@click.option(
+    "--model",
+    metavar="NAME",
+    default="mobilenet_v2",
+    show_default=True,
+    shell_complete=completion.models,
+    help="See --list-models.",
+)
 @click.option("--list-models", is_flag=True, help="Show the networks to choose from, with their size, and end.")
 @click.option(
     "--weights",
     metavar="FILE|imagenet|ready-made|none",
+    shell_complete=completion.weights,
     default="imagenet",
     show_default=True,
     help="What to start from: a state dict (.safetensors or .pth) in torchvision's names, torchvision's download, "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from toolchain.cli import completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
@@ -43,7 +44,12 @@ patterns such as 'photos/**/*.jpg' are understood. Files that cannot be read are
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="Classes to tell.")
-@click.option("--device", metavar="DEVICE", help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    shell_complete=completion.devices,
+    help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
 @output_options
 def command(

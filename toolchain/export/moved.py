@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolchain import files
+from toolchain.datasets.catalogue import ENTRIES, data_root, locate
 from toolchain.datasets.naming import photographs_named
 from toolchain.errors import BadInputError
 from toolchain.progress import Reporter

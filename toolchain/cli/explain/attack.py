@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolchain.cli import completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError
@@ -48,7 +49,12 @@ accuracy is left, float and int8."""
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("image", required=False, type=click.Path(path_type=Path))
-@click.option("--target", metavar="NAME", help="The class it is to become. Default: any but the present answer.")
+@click.option(
+    "--target",
+    metavar="NAME",
+    shell_complete=completion.classes,
+    help="The class it is to become. Default: any but the present answer.",
+)
 @click.option("--budget", type=int, metavar="N", help="For IMAGE. Default: 4; 256 with --norm l2.")
 @click.option(
     "--norm",
@@ -74,7 +80,9 @@ accuracy is left, float and int8."""
     metavar="RUN|ARTIFACT",
     help="Ask this network too; can be given again.",
 )
-@click.option("--data", metavar="DATA", help="Attack the photographs of a data set.")
+@click.option(
+    "--data", metavar="DATA", shell_complete=completion.data_sets, help="Attack the photographs of a data set."
+)
 @click.option("--split", default="test", show_default=True, help="The split of DATA.")
 @click.option(
     "--limit",

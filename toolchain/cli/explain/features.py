@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from toolchain.cli import completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
@@ -32,10 +33,16 @@ that of a run (--run), or one of torchvision's as it was published (--model)."""
 )
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @click.option("--run", type=click.Path(path_type=Path), metavar="RUN", help="The network of a run.")
-@click.option("--model", metavar="NAME", help="One of torchvision's: see `edgetl finetune --list-models`.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    shell_complete=completion.models,
+    help="One of torchvision's: see `edgetl finetune --list-models`.",
+)
 @click.option(
     "--weights",
     metavar="FILE|imagenet|ready-made|none",
+    shell_complete=completion.weights,
     help="For --model: a state dict in torchvision's names, torchvision's download (default), the pets model's, or "
     "random.",
 )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from toolchain.cli import completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table
 
@@ -44,7 +45,15 @@ RUN is the folder of a run; without it, the breeds that come with edgetl are dra
 until the network is sure to see the class; what it knows the class by becomes visible."""
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--class", "names", metavar="NAME", multiple=True, required=True, help="May be given several times.")
+@click.option(
+    "--class",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    required=True,
+    shell_complete=completion.classes,
+    help="May be given several times.",
+)
 @click.option("--steps", type=click.IntRange(1, 100_000), help="Default: 240.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another one, another picture.")
 @click.option(

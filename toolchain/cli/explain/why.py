@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from toolchain.cli import completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
@@ -30,7 +31,13 @@ file by covering alone, as it is deployed: int8, OpenVINO. IMAGE may be a folder
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
-@click.option("--class", "asked", metavar="NAME", help="What speaks for this class? Default: the one it is named.")
+@click.option(
+    "--class",
+    "asked",
+    metavar="NAME",
+    shell_complete=completion.classes,
+    help="What speaks for this class? Default: the one it is named.",
+)
 @click.option(
     "--method",
     "methods",
@@ -38,7 +45,12 @@ file by covering alone, as it is deployed: int8, OpenVINO. IMAGE may be a folder
     multiple=True,
     help="Default: all there are.",
 )
-@click.option("--device", metavar="DEVICE", help="For a model file: ort:cpu, or openvino:CPU for a .xml.")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    shell_complete=completion.devices,
+    help="For a model file: ort:cpu, or openvino:CPU for a .xml.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/why-1, -2, ...")
 @output_options
 def command(
