@@ -136,3 +136,16 @@ def test_other_things_are_rejected(
     # Pictures of the classes themselves are no other things.
     assert _typed(two, *arguments, "--outliers", two / "cat", "--out", tmp_path / "other") == 2
     assert "one of the photographs of the classes" in capsys.readouterr().err
+
+
+def test_next_command_is_what_must_be_typed(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets in a folder's name are no markup, and the shell would take them for a pattern."""
+    from toolchain.cli.console import Console
+    from toolchain.cli.finetune import _summary
+    from toolchain.runs import read_run
+
+    folder = Path("runs/[red]of :cat:[/red] 2")
+    Console().result(None, *_summary(read_run(run_folder), folder))
+    shown = capsys.readouterr().out
+    assert f"Run: {folder}. Look at {folder}/report.html" in shown
+    assert f"edgetl export '{folder}' --int8" in shown

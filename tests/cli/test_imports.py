@@ -123,3 +123,25 @@ def test_what_is_not_installed_is_told_with_what_brings_it(
     assert module in error or "PyAV" in error
     assert f"pip install {extra}" in hint
     assert not [path for path in tmp_path.rglob("*") if path.name != "photo.png" and path.is_file()]
+
+
+def test_a_small_device_does_without_openvino_pages_and_windows(tmp_path: Path) -> None:
+    import cv2
+
+    from tests.artifacts import tiny_artifact
+    from tests.clips import plain
+
+    tiny_artifact(tmp_path / "model.onnx")
+    cv2.imwrite(str(tmp_path / "photo.png"), plain("red", 64, 64))
+    code = (
+        "import sys\nsys.modules |= dict.fromkeys(('openvino', 'pygame', 'starlette', 'uvicorn', 'torch'))\n"
+        "from toolchain.bench.packages import missing_packages\nassert missing_packages() == []\n"
+        "from toolchain.cli import run\n"
+        "assert run(['predict', 'model.onnx', 'photo.png']) == 0\n"
+        "assert run(['camera', 'model.onnx', '--source', 'photo.png', '--headless', '--frames', '1']) == 0\n"
+        "sys.exit(run(['predict', 'model.onnx', 'photo.png', '--device', 'openvino:CPU']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.count("red") >= 2
+    assert "pip install openvino" in done.stderr

@@ -41,10 +41,9 @@ class OpenCV:
 
 def look(paths: Sequence[str] | None = None) -> OpenCV:
     """What is installed: on `paths`, or where this Python looks."""
-    where = {} if paths is None else {"path": [*paths]}
-    found = {}
+    found: dict[str, str] = {}
     folder = _folder(paths)
-    for distribution in distributions(**where):
+    for distribution in distributions() if paths is None else distributions(path=[*paths]):
         name = (distribution.name or "").lower().replace("_", "-")
         # Another one elsewhere (a user's, the system's) is hidden, and does no harm.
         if name in PACKAGES and folder and Path(str(distribution.locate_file("cv2"))).resolve() == folder.resolve():
