@@ -17,7 +17,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.artifacts import tiny_artifact, tiny_card, tiny_model
 from toolchain import files
-from toolchain.artifact import CARD_KEY, MAX_CARD_BYTES, find_artifact, make_artifact, read_artifact, write_artifact
+from toolchain.artifact import (
+    CARD_KEY,
+    MAX_CARD_BYTES,
+    find_artifact,
+    least_ir_version,
+    make_artifact,
+    read_artifact,
+    write_artifact,
+)
+from toolchain.bench.runner import find_artifacts
 from toolchain.card import Accuracy, Card, Recipe, Reject, Source
 from toolchain.errors import ArtifactError
 from toolchain.preprocess import Preprocess
@@ -345,11 +354,38 @@ def test_int8_is_proven_where_it_was_measured_and_float_everywhere() -> None:
 
 
 def test_folder_stands_for_its_int8_file_then_its_float_file(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"holds no model\.onnx") as raised:
-        find_artifact(tmp_path)
-    assert "edgetl export" in raised.value.hint
     (tmp_path / "model.onnx").touch()
     assert find_artifact(tmp_path).name == "model.onnx"
     (tmp_path / "model.int8.onnx").touch()
     assert find_artifact(tmp_path).name == "model.int8.onnx"
     assert find_artifact(tmp_path / "other.onnx") == tmp_path / "other.onnx", "a file stands for itself"
+
+
+@pytest.mark.parametrize(
+    ("holds", "hint"),
+    [
+        ("run.json", "edgetl export"),  # a run of an edgetl that left no model.onnx
+        ("checkpoint/state.safetensors", "edgetl finetune --resume"),
+        ("cat/1.jpg", "edgetl finetune"),
+    ],
+)
+def test_folder_without_a_model_file_says_what_would_make_one(tmp_path: Path, holds: str, hint: str) -> None:
+    folder = tmp_path / "two words"
+    (folder / holds).parent.mkdir(parents=True)
+    (folder / holds).touch()
+    for find in (find_artifact, find_artifacts):
+        with pytest.raises(ArtifactError, match=r"holds no model\.onnx") as raised:
+            find(folder)
+        assert f"{hint} '{folder}'" in raised.value.hint
+
+
+def test_oldest_file_format_that_holds_the_model_is_written(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.ir_version = 10
+    assert onnx.load_model_from_string(make_artifact(model, tiny_card(), tmp_path / "a.onnx").model).ir_version == 8
+    newer = tiny_model()
+    newer.ir_version = 10
+    newer.opset_import[0].version = 20  # came with ONNX 1.15 and version 9
+    assert least_ir_version(newer) == 9
+    newer.graph.initializer.add(name="small", data_type=onnx.TensorProto.INT4)
+    assert least_ir_version(newer) == 10, "types ask for more than operators do"

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from toolchain import backbones
+from toolchain import backbones, files
+from toolchain.artifact import read_artifact
 from toolchain.backbones import (
     BACKBONES,
     blocks_of,
@@ -25,6 +26,7 @@ from toolchain.backbones import (
     pooled_features,
 )
 from toolchain.errors import BadInputError, MissingError
+from toolchain.ready_made import MODEL, ready_made_artifact, ready_made_weights
 
 BLOCKS = {
     "mobilenet_v2": 19,
@@ -181,6 +183,79 @@ def test_state_dicts_are_loaded_and_an_old_head_is_remembered(tmp_path: Path, su
     assert pretrained.head is not None
     assert torch.equal(pretrained.head[0], source.classifier[1].weight)
     assert not head_of(network).weight.any()
+
+
+WRAPPED = {
+    "module.": lambda state: {f"module.{name}": tensor for name, tensor in state.items()},  # DataParallel
+    "_orig_mod.": lambda state: {f"_orig_mod.{name}": tensor for name, tensor in state.items()},  # torch.compile
+    "_orig_mod.module.": lambda state: {f"_orig_mod.module.{name}": tensor for name, tensor in state.items()},
+    "state_dict.model.": lambda state: {  # Lightning
+        "epoch": 3,
+        "state_dict": {f"model.{name}": tensor for name, tensor in state.items()},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(3)}}}],
+    },
+    "model.": lambda state: {"model": state, "args": "cpu"},  # torchvision's references
+    "model_ema.module.": lambda state: {
+        "model": {name: tensor * 0 for name, tensor in state.items()},
+        "model_ema": {
+            "n_averaged": torch.tensor(7),
+            **{f"module.{name}": tensor for name, tensor in state.items()},
+        },
+    },
+    "state_dict_ema.": lambda state: {  # timm
+        "state_dict": {name: tensor * 0 for name, tensor in state.items()},
+        "state_dict_ema": state,
+    },
+    "": lambda state: state,
+}
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3_small", "resnet18"])
+@pytest.mark.parametrize("prefix", WRAPPED)
+def test_what_wrappers_put_before_the_names_is_taken_off_and_said(tmp_path: Path, prefix: str, name: str) -> None:
+    state = build(name, 4).state_dict()
+    wrapped = WRAPPED[prefix](state)
+    path = tmp_path / "weights.pth"
+    torch.save(wrapped, path)
+    network = build(name, 2)
+    found = load_pretrained(network, name, str(path))
+    assert found.stripped == prefix
+    assert found.head is not None
+    own = network.state_dict()
+    assert all(torch.equal(own[key], state[key]) for key in own if not key.startswith(("fc", "classifier")))
+    if all(isinstance(value, torch.Tensor) for value in wrapped.values()):
+        save_file(wrapped, tmp_path / "weights.safetensors")
+        assert load_pretrained(network, name, str(tmp_path / "weights.safetensors")).stripped == prefix
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("tensor", ["features.0.0.weight", "features.0.1.running_var", "classifier.1.bias"])
+def test_weights_that_are_no_numbers_are_refused_by_tensor_name(tmp_path: Path, tensor: str, value: float) -> None:
+    state = build("mobilenet_v3_small", 4).state_dict()
+    state[tensor].view(-1)[0] = value
+    save_file(state, tmp_path / "nan.safetensors")
+    with pytest.raises(BadInputError, match=f"{tensor} holds NaN or infinity"):
+        load_pretrained(build("mobilenet_v3_small", 4), "mobilenet_v3_small", str(tmp_path / "nan.safetensors"))
+
+
+def test_ready_made_weights_are_those_of_the_pets_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = read_artifact(ready_made_artifact()).card
+    assert card.source.model == MODEL
+    network = build(MODEL, 3)
+    found = load_pretrained(network, MODEL, "ready-made")
+    stored = load_file(ready_made_weights())
+    assert torch.equal(network.features[0][0].weight, stored["features.0.0.weight"].float())
+    assert found.source == "ready-made"
+    assert found.sha256 == files.sha256_of(ready_made_weights())
+    assert found.head is not None
+    assert found.head[0].shape == (len(card.labels), 1280)
+    assert all(terms in found.licence for terms in card.source.licences.values())
+    with pytest.raises(BadInputError, match="those of a mobilenet_v2, not of a resnet18"):
+        load_pretrained(build("resnet18", 3), "resnet18", "ready-made")
+    monkeypatch.chdir(tmp_path)
+    save_file(build(MODEL, 2).state_dict(), "ready-made")  # a file of that name is a file
+    with pytest.raises(BadInputError):
+        load_pretrained(network, MODEL, "ready-made")
 
 
 def test_classifier_and_counters_may_be_missing(tmp_path: Path) -> None:

@@ -163,3 +163,66 @@ def test_a_classifier_is_not_sent_to_another_process_and_says_what_is(path: Path
 def test_numbers_of_classes_that_are_none(path: Path, top: object) -> None:
     with pytest.raises(BadInputError, match="top must be a whole number"):
         toolchain.load(path).predict(RED, top)  # type: ignore[arg-type]
+
+
+def test_run_folder_is_opened_as_its_file(path: Path) -> None:
+    tiny_artifact(path.parent / "run" / "model.onnx")
+    assert toolchain.load(path.parent / "run").predict(RED).label == "red"
+    assert toolchain.load(str(path.parent / "run")).predict(RED).label == "red"
+
+
+def test_bgr_frames_are_understood_when_asked(path: Path, tmp_path: Path) -> None:
+    blue = plain("blue", 40, 60)  # as OpenCV has it
+    classifier = toolchain.load(path)
+    assert classifier.predict(blue).label == "red", "frames are RGB unless something else is said"
+    assert classifier.predict(blue, colour="BGR").label == "blue"
+    assert [answer.label for answer in classifier.predict_batch([blue, blue], colour="BGR")] == ["blue", "blue"]
+    of_opencv = toolchain.load(path, colour="BGR")
+    assert of_opencv.predict(blue).label == "blue"
+    assert of_opencv.predict(RED, colour="RGB").label == "red"
+    cv2.imwrite(str(tmp_path / "blue.png"), blue)
+    assert of_opencv.predict(tmp_path / "blue.png").label == "blue", "files know their colours"
+    for wrong in (lambda: classifier.predict(blue, colour="HSV"), lambda: toolchain.load(path, colour="bgr")):
+        with pytest.raises(BadInputError, match="unknown order of colours"):
+            wrong()
+
+
+def _pictures(folder: Path) -> dict[str, Path]:
+    """The same photograph in ways in which a program may hold it, made by Pillow."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    rgb = Image.fromarray(pixels)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # orientation: a quarter to the right
+    made = {
+        "rgb.png": rgb,
+        "alpha.png": rgb.convert("RGBA"),
+        "palette.png": rgb.convert("P"),
+        "grey.png": rgb.convert("L"),
+        "bits.png": rgb.convert("1"),
+        "deep.png": Image.fromarray((pixels[..., 0].astype(np.uint16) << 8) + 77),
+    }
+    for name, picture in made.items():
+        picture.save(folder / name)
+    rgb.save(folder / "turned.jpg", exif=turned, quality=95)
+    return {name: folder / name for name in (*made, "turned.jpg")}
+
+
+def test_pillow_pictures_are_the_files_that_they_were_read_from(path: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    classifier = toolchain.load(path)
+    for name, file in _pictures(tmp_path).items():
+        with Image.open(file) as picture:
+            found = classifier.preprocess(picture).astype(int)
+            # Pillow and OpenCV have decoders of their own for JPEG.
+            most = 3 if name.endswith("jpg") else 0
+            assert np.abs(found - classifier.preprocess(file)).max() <= most, name
+            assert classifier.predict(picture).label == classifier.predict(file).label
+    whole = (tmp_path / "turned.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    with Image.open(tmp_path / "cut.jpg") as picture, pytest.raises(UnreadableImageError, match="decoded"):
+        classifier.predict(picture)
+    with pytest.raises(UnreadableImageError, match="mode F"):
+        classifier.predict(Image.new("F", (40, 40)))

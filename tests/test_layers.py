@@ -22,7 +22,7 @@ RANK = {
     "preprocess": 1, "encoded": 1, "page": 1, "ir": 1, "external_data": 1,
     "figures": 0, "processor": 0, "scratch": 0, "errors": 0, "progress": 0, "files": 0,
     "ending": 0, "strict": 0, "picture_size": 0, "interpreter": 0,
-    "masking": 0, "claims": 0, "names": 0, "telemetry": 0,
+    "masking": 0, "claims": 0, "names": 0, "telemetry": 0, "whole": 0,
     "folders": 0, "_pyinstaller": 0, "_version": 0, "__init__": 0,
 }  # fmt: skip
 """Higher ranks may import lower ones and their own."""

@@ -22,6 +22,9 @@ CARD_KEY = ir.CARD
 MAX_CARD_BYTES = 4 << 20
 MAX_ARTIFACT_BYTES = 1 << 30
 
+OLDEST_IR_VERSION = 8
+"""Nothing older is written: every runtime of this decade reads it."""
+
 FLOAT_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
 """What `export` writes into a run folder."""
@@ -47,6 +50,11 @@ class Artifact:
         """Size of the file, or of both, in MB (10^6 bytes)."""
         return (len(self.model) + len(self.weights)) / 1e6
 
+    def on(self, device: str) -> str:
+        """Which file runs where, for people: of a run folder and of the devices, one was chosen."""
+        unmeasured = "" if self.card.accuracy else ", accuracy not measured yet"
+        return f"{self.path} ({self.card.precision}{unmeasured}) on {device}"
+
 
 def make_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
     """Put `card` into a copy of `model` and check the whole, without writing it to `path` yet.
@@ -59,8 +67,21 @@ def make_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
     del whole.metadata_props[:]
     whole.metadata_props.extend(kept)
     whole.metadata_props.add(key=CARD_KEY, value=files.to_json(card, indent=0).decode().strip())
+    whole.ir_version = least_ir_version(whole)
     onnx.checker.check_model(whole, full_check=True)
     return _parse(whole.SerializeToString(), path)
+
+
+def least_ir_version(model: onnx.ModelProto) -> int:
+    """The oldest version of ONNX's file format that holds `model`: runtimes refuse newer ones than they know.
+
+    Exporters write the newest (torch 2.14: 10, which ONNX Runtime before 1.18 refuses); opset 18 asks for 8.
+    """
+    # What came after bfloat16 (8 bits of float, 4 bits of integer) asks for more than its operators do.
+    if any(tensor.data_type > onnx.TensorProto.BFLOAT16 for tensor in model.graph.initializer):
+        return model.ir_version
+    needed: int = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
+    return min(model.ir_version, max(needed, OLDEST_IR_VERSION))
 
 
 def write_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
@@ -80,7 +101,20 @@ def find_artifact(path: Path) -> Path:
     for name in (INT8_FILE, FLOAT_FILE):
         if (path / name).is_file():
             return path / name
-    raise ArtifactError(f"{path} holds no {FLOAT_FILE}", f"Write it with `edgetl export {shlex.quote(str(path))}`.")
+    raise nothing_in(path)
+
+
+def nothing_in(folder: Path) -> ArtifactError:
+    """The error for a folder without a model file: what it is instead, and what would make one."""
+    quoted = shlex.quote(str(folder))
+    # The names are those of `toolchain.runs`, which lies above this module.
+    if (folder / "run.json").is_file():
+        return ArtifactError(f"{folder} holds no {FLOAT_FILE}", f"Write it with `edgetl export {quoted}`.")
+    if (folder / "checkpoint").is_dir():
+        hint = f"Continue it: edgetl finetune --resume {quoted}"
+        return ArtifactError(f"{folder} is a run that has not finished: it holds no {FLOAT_FILE}", hint)
+    hint = f"Name a run folder or a model file; photographs are trained on with `edgetl finetune {quoted}`."
+    return ArtifactError(f"{folder} is no run: it holds no {FLOAT_FILE}", hint)
 
 
 def read_artifact(path: Path) -> Artifact:

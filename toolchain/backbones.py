@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -15,9 +15,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models import VGG, ResNet
 
-from toolchain import files
-from toolchain.errors import BadInputError, MissingError
+from toolchain import files, recipes
+from toolchain.artifact import read_artifact
+from toolchain.errors import ArtifactError, BadInputError, MissingError
 from toolchain.preprocess import MEAN, STD
+from toolchain.ready_made import READY_MADE, ready_made_artifact, weights_file
+from toolchain.runs import WEIGHTS_FILE, Run
 
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms apply to its use"
 FILE_LICENCE = f"that of the file; for torchvision's weights: {TORCHVISION_LICENCE}"
@@ -58,12 +61,14 @@ BACKBONES = _table()
 @dataclass(frozen=True)
 class Pretrained:
     """Where weights came from. `head` is the old classifier on the pooled features, where the file had one that
-    fits: weight [classes, features] and bias [classes], float32. It helps to start a new head."""
+    fits: weight [classes, features] and bias [classes], float32. It helps to start a new head. `stripped` is what a
+    wrapper had put before the names in the file."""
 
     source: str
     sha256: str | None
     licence: str
     head: tuple[Tensor, Tensor] | None = None
+    stripped: str = ""
 
 
 def build(name: str, classes: int) -> nn.Module:
@@ -77,7 +82,7 @@ def build(name: str, classes: int) -> nn.Module:
     Raises BadInputError for an unknown name.
     """
     if name not in BACKBONES:
-        raise BadInputError(f"unknown model {name!r}", f"Choose one of: {', '.join(BACKBONES)}.")
+        raise recipes.unknown(name)
     backbone = BACKBONES[name]
     network = backbone.build(weights=None)
     head = nn.Linear(backbone.features, classes)
@@ -167,22 +172,46 @@ def normalised(images: Tensor) -> Tensor:
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)
 
 
+def trained_network(folder: Path, run: Run) -> nn.Module:
+    """The network of the finished `run` in `folder`, float32 on the CPU, in evaluation mode.
+
+    Raises ArtifactError where its weights are damaged, or those of another network.
+    """
+    # On no device at first: random weights would only move the program's own random numbers on.
+    with torch.device("meta"):
+        network = build(run.model.name, len(run.data.classes))
+    path = folder / WEIGHTS_FILE
+    try:
+        with files.encodable(path) as named:
+            network.load_state_dict(load_file(named), assign=True)
+    except Exception as error:  # safetensors and torch have types of their own for damaged and unfitting files
+        reason = str(error).strip().splitlines()[0]
+        raise ArtifactError(f"{path} is damaged: {reason}", "Run `edgetl finetune` again.") from None
+    bad = next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None)
+    if bad is not None:
+        raise ArtifactError(f"{path} is damaged: {bad} holds NaN or infinity", "Run `edgetl finetune` again.")
+    return network.eval()
+
+
 def load_pretrained(network: nn.Module, name: str, weights: str) -> Pretrained:
     """Load weights into everything but the head of `network`, in place.
 
     `weights` is the path of a safetensors or .pth state dict in torchvision's names, `imagenet` (torchvision's own
-    download) or `none`. Raises BadInputError naming the tensors that are missing or have other shapes,
-    MissingError when the download fails.
+    download), `ready-made` (those of the pets model that comes with edgetl, a mobilenet_v2) or `none`.
+    Raises BadInputError naming the tensors that are missing, have other shapes or hold NaN, MissingError when the
+    download fails.
     """
     if weights == "none":
         return Pretrained("none", None, "")
     if weights == "imagenet":
         return _fit(network, _download(name), "imagenet", None)
-    path = Path(weights)
-    if not path.is_file():
-        hint = "Pass a .safetensors or .pth file, `imagenet` or `none`."
-        raise BadInputError(f"weights {weights} do not exist", hint)
-    return _fit(network, _read_state(path), str(path), files.sha256_of(path))
+    path = weights_file(weights, name)
+    assert path is not None
+    found = _fit(network, _read_state(path), weights, files.sha256_of(path))
+    if weights == READY_MADE and not Path(READY_MADE).is_file():
+        licences = read_artifact(ready_made_artifact()).card.source.licences
+        return replace(found, licence="; ".join(f"{what}: {terms}" for what, terms in licences.items()))
+    return found
 
 
 def _download(name: str) -> dict[str, Tensor]:
@@ -192,7 +221,8 @@ def _download(name: str) -> dict[str, Tensor]:
     except (URLError, OSError) as error:
         raise MissingError(
             f"the ImageNet weights of {name} could not be downloaded ({error})",
-            f"Get {chosen.url} elsewhere and pass its path as --weights, or use --weights none.",
+            f"Get {chosen.url} elsewhere and pass its path as --weights, or use --weights "
+            f"{'ready-made, which is here' if name == 'mobilenet_v2' else 'none'}.",
         ) from None
     return state
 
@@ -210,18 +240,48 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise BadInputError(
             f"{path} is not a state dict that can be loaded safely: {reason}", "Save it as safetensors."
         ) from None
-    for key in ("state_dict", "model"):  # how training scripts commonly wrap it
-        if isinstance(state, dict) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    tensors = _unwrapped(state)
+    if not tensors:
         raise BadInputError(f"{path} holds no state dict", "Save `network.state_dict()`.")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    return tensors
+
+
+def _unwrapped(state: Any) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under their names; those of dicts in it have the dict's name before their own."""
+    found: dict[str, Tensor] = {}
+    for key, value in state.items() if isinstance(state, Mapping) else ():
+        if isinstance(value, Tensor):
+            found[str(key)] = value
+        elif isinstance(value, Mapping):
+            found |= {f"{key}.{name}": tensor for name, tensor in _unwrapped(value).items()}
+    return found
+
+
+def _own_names(state: dict[str, Tensor], body: Iterable[str]) -> tuple[dict[str, Tensor], str]:
+    """The tensors of the network in a checkpoint under the names of its `body`, and what stood before them.
+
+    Wrappers put names before a network's own: DataParallel `module.`, torch.compile `_orig_mod.`, Lightning the
+    attribute, scripts that save a dict its key. Where an average of the weights is there too, it is the one to use.
+    """
+    plain = {key.replace("_orig_mod.", ""): value for key, value in state.items()}
+    compiled = "_orig_mod." if any("_orig_mod." in key for key in state) else ""
+    first = next(iter(body))
+    parts = {name.partition(".")[0] for name in body}  # a deeper layer may end as the first one does
+    prefixes = [key.removesuffix(first) for key in plain if key == first or key.endswith(f".{first}")]
+    prefixes = [prefix for prefix in prefixes if prefix.partition(".")[0] not in parts]
+    if not prefixes:
+        return plain, ""
+    prefix = min(prefixes, key=lambda one: ("ema" not in one.replace("_", ".").split("."), len(one), one))
+    return {
+        key.removeprefix(prefix): value for key, value in plain.items() if key.startswith(prefix)
+    }, compiled + prefix
 
 
 def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str | None) -> Pretrained:
     own = network.state_dict()
     place = _place_of_head(network)
     body = {key: value for key, value in own.items() if not key.startswith(f"{place}.")}
+    state, stripped = _own_names(state, body)
     # A counter that only training reads; files made from other formats lack it.
     missing = [key for key in body if key not in state and not key.endswith("num_batches_tracked")]
     wrong = [key for key in body if key in state and state[key].shape != body[key].shape]
@@ -236,10 +296,18 @@ def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str 
         raise BadInputError(
             f"{source} does not fit the network: {shown}", "Are these the weights of another --model?"
         )
+    used = {key: value for key, value in state.items() if key in body or key.startswith(f"{place}.")}
+    bad = [key for key, value in used.items() if value.is_floating_point() and not value.isfinite().all()]
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise BadInputError(
+            f"{source}: {bad[0]}{more} holds NaN or infinity",
+            "The training that wrote it has diverged; take an earlier one.",
+        )
     network.load_state_dict({**own, **{key: state[key].to(body[key].dtype) for key in body if key in state}})
     licence = FILE_LICENCE if sha256 else TORCHVISION_LICENCE
     old = _old_head(state, place, head_of(network).in_features)
-    return Pretrained(source, sha256, licence, old)
+    return Pretrained(source, sha256, licence, old, stripped)
 
 
 def _old_head(state: dict[str, Tensor], place: str, features: int) -> tuple[Tensor, Tensor] | None:

@@ -6,18 +6,21 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.artifact import Artifact, read_artifact
+from toolchain.artifact import Artifact, find_artifact, read_artifact
 from toolchain.card import Card
 from toolchain.ending import awaited
 from toolchain.errors import BadInputError
-from toolchain.preprocess import Image, check_frame, decode, read
+from toolchain.preprocess import Colour, Image, check_colour, check_frame, decode, from_pillow, read
 from toolchain.rejection import scores
 from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole
+
+Source: TypeAlias = str | os.PathLike[str] | bytes | Image | Any
+"""A photograph: a path, the bytes of an encoded picture, a frame (uint8 [height, width, 3]) or Pillow's picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,43 +72,53 @@ class Classifier:
 
     Threads may share it: each gets the answer to its own photographs, and together they compute with `threads`.
     A process that was forked may go on with it. It cannot be sent to another process; load it there.
+    `colour` is the order of channels in frames, where a call does not say otherwise: "BGR" is OpenCV's.
     """
 
-    def __init__(self, card: Card, runtime: Runtime) -> None:
+    def __init__(self, card: Card, runtime: Runtime, colour: Colour = "RGB") -> None:
         self.card = card
         self.runtime = runtime
+        self.colour = check_colour(colour)
 
-    def predict(self, source: str | os.PathLike[str] | bytes | Image, top: int = 5) -> Prediction:
-        """Name what is on one photograph: a path, the bytes of an encoded picture, or a uint8 RGB frame.
+    def predict(self, source: Source, top: int = 5, *, colour: Colour | None = None) -> Prediction:
+        """Name what is on one photograph: a path, the bytes of an encoded picture, a uint8 frame, or Pillow's.
 
+        `colour` is the order of a frame's channels, "RGB" or "BGR"; files know their own.
         Raises UnreadableImageError when it is not a whole picture.
         """
-        return self.predict_batch([source], top)[0]
+        return self.predict_batch([source], top, colour=colour)[0]
 
     def predict_batch(
-        self, sources: Sequence[str | os.PathLike[str] | bytes | Image] | NDArray[np.uint8], top: int = 5
+        self,
+        sources: Sequence[Source] | NDArray[np.uint8],
+        top: int = 5,
+        *,
+        colour: Colour | None = None,
     ) -> list[Prediction]:
         """Name several photographs in one inference; see `predict`.
 
-        An array [batch, height, width, 3] is a batch of RGB frames, one [batch, height, width] of grey ones.
+        An array [batch, height, width, 3] is a batch of frames, one [batch, height, width] of grey ones.
         """
         photographs = _each(sources)
         if not photographs:
             return []
-        return self.interpret(self.infer([self.preprocess(source) for source in photographs]), top)
+        return self.interpret(self.infer([self.preprocess(source, colour=colour) for source in photographs]), top)
 
-    def preprocess(self, source: str | os.PathLike[str] | bytes | Image) -> Image:
+    def preprocess(self, source: Source, *, colour: Colour | None = None) -> Image:
         """Turn a photograph into the network's input, uint8 [height, width, 3], as the card says.
 
         That is the photograph itself where the graph resizes.
         """
+        order = self.colour if colour is None else check_colour(colour)
         with awaited():
             if isinstance(source, bytes):
                 image = decode(source)
             elif isinstance(source, str | os.PathLike):
                 image = read(Path(source))
+            elif isinstance(source, np.ndarray):
+                image = check_frame(source, order)
             else:
-                image = check_frame(source)
+                image = check_frame(source) if (picture := from_pillow(source)) is None else picture
             return self.card.preprocess(image) if self.card.input == "image" else image
 
     def infer(self, pictures: Sequence[Image]) -> Answer:
@@ -143,8 +156,8 @@ class Classifier:
 
 
 def _each(
-    sources: Sequence[str | os.PathLike[str] | bytes | Image] | NDArray[np.uint8],
-) -> list[str | os.PathLike[str] | bytes | Image]:
+    sources: Sequence[Source] | NDArray[np.uint8],
+) -> list[Source]:
     """The photographs of a batch. Raises BadInputError for a single one, which would be taken to pieces."""
     single = isinstance(sources, str | bytes | os.PathLike)
     if isinstance(sources, np.ndarray):
@@ -160,13 +173,17 @@ def load(
     threads: int = 0,
     *,
     exclusive: bool = False,
+    colour: Colour = "RGB",
 ) -> Classifier:
     """Open a model file on a device, ready to predict: `ort:cpu`, or `openvino:CPU` for a `.xml`, if none is named.
 
-    `threads` 0 means one for each core; they are all that predictions which come at once compute with. `exclusive`
-    is for who has the machine alone: answers come sooner, and other programs on it later.
+    A run folder stands for its `model.int8.onnx`, or else its `model.onnx`. `threads` 0 means one for each core;
+    these are all that predictions which come at once compute with. `exclusive` is for who has the machine alone:
+    answers come sooner, and other programs on it later. `colour` is that of the frames to come: "RGB", or
+    "BGR" as OpenCV gives them.
     Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.
     """
-    whole = artifact if isinstance(artifact, Artifact) else read_artifact(Path(artifact))
+    check_colour(colour)
+    whole = artifact if isinstance(artifact, Artifact) else read_artifact(find_artifact(Path(artifact)))
     runtime = open_runtime(whole, device or default_device(whole), threads=threads, exclusive=exclusive)
-    return Classifier(whole.card, runtime)
+    return Classifier(whole.card, runtime, colour)

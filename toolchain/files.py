@@ -25,7 +25,10 @@ _ESCAPE = rb"\\u"
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; rename it to `path` if the block succeeds, else remove it."""
+    """Yield a path beside `path` to write to; rename it to `path` if the block succeeds, else remove it.
+
+    An OSError of the block that names no file (a full disk is found by writing, not by opening) names `path` then.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = fresh(path)
     # Not mkstemp, whose files only the owner reads; a result is as readable as any other new file. (To ask for the
@@ -35,10 +38,9 @@ def replaced(path: Path) -> Iterator[Path]:
         yield beside
         beside.replace(path)
     except OSError as error:
-        # Of a full disk the system does not say which file found no place.
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, error.strerror, str(path)) from None
-        raise
+        if error.filename is not None and error.filename != str(beside):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         beside.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ Training, calibration, accuracy, `predict` and `camera` all go through this modu
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -19,11 +20,14 @@ from numpy.typing import NDArray
 
 from toolchain import encoded
 from toolchain.encoded import HEIC, Kind
-from toolchain.errors import UnreadableImageError
+from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.picture_size import MOST_PIXELS, claimed_pixels
 
 Image = NDArray[np.uint8]
 """uint8 [height, width, 3], RGB."""
+
+Colour = Literal["RGB", "BGR"]
+"""Order of a frame's channels: RGB everywhere but at OpenCV's border."""
 
 Resize = Literal["shortest-edge", "squash"]
 Side = Annotated[int, Meta(ge=1, le=8192)]
@@ -136,8 +140,17 @@ class FramePreprocess:
         return self._pixels
 
 
-def check_frame(frame: object) -> Image:
+def check_colour(colour: str) -> Colour:
+    """`colour` if it is an order of channels. Raises BadInputError."""
+    if colour not in ("RGB", "BGR"):
+        raise BadInputError(f"unknown order of colours {colour!r}", "Frames are RGB or BGR.")
+    return colour  # type: ignore[return-value]
+
+
+def check_frame(frame: object, colour: Colour = "RGB") -> Image:
     """Return `frame` as an RGB picture if it is one: uint8 [height, width, 3]; grey [height, width] is widened.
+
+    With `colour` "BGR" its channels are swapped.
 
     Raises UnreadableImageError for anything else.
     """
@@ -153,7 +166,31 @@ def check_frame(frame: object) -> Image:
             f"a frame must have the shape [height, width, 3], not {list(frame.shape)}",
             "Drop the alpha channel and pass one RGB picture at a time.",
         )
-    return frame
+    return frame if colour == "RGB" else cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def from_pillow(picture: object) -> Image | None:
+    """Pillow's `picture` as uint8 RGB, as `decode` gives files: turned by EXIF, 16 bits as 8, no alpha.
+
+    None for anything else. Raises UnreadableImageError where Pillow cannot decode it.
+    """
+    pillow = sys.modules.get("PIL.Image")  # whoever has such a picture has imported it
+    if pillow is None or not isinstance(picture, pillow.Image):
+        return None
+    from PIL import ImageOps
+
+    try:
+        turned = ImageOps.exif_transpose(picture)
+        if turned.mode.startswith(("I", "F")):
+            pixels = np.asarray(turned)
+            if turned.mode == "F" or pixels.min() < 0 or pixels.max() > 0xFFFF:
+                raise UnreadableImageError(
+                    f"a picture of mode {turned.mode} is not supported", "Convert it to RGB."
+                )
+            return check_frame((pixels >> 8).astype(np.uint8))
+        return np.asarray(turned.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UnreadableImageError(f"the picture cannot be decoded: {error}") from None
 
 
 @cache

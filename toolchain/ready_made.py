@@ -5,10 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import toolchain
-from toolchain.errors import MissingError
+from toolchain.errors import BadInputError, MissingError
 
 ARTIFACT_FILE = "model.int8.onnx"
 WEIGHTS_FILE = "model.safetensors"
+
+READY_MADE = "ready-made"
+"""What stands for these weights on the command line."""
+
+MODEL = "mobilenet_v2"
+"""The network that they are of."""
 
 
 def ready_made_artifact() -> Path:
@@ -19,6 +25,27 @@ def ready_made_artifact() -> Path:
 def ready_made_weights() -> Path:
     """The ready-made classifier's weights, to start training from. Raises MissingError where they are not there."""
     return _find(WEIGHTS_FILE)
+
+
+def weights_file(weights: str, model: str) -> Path | None:
+    """The file that `--weights` stands for; None for `imagenet` and `none`, which stand for none on this machine.
+
+    Raises BadInputError where it is not there, or of another network than `model`. (No torch in here: a slip is
+    told before torch is loaded.)
+    """
+    path = Path(weights)
+    if weights in {"imagenet", "none"}:
+        return None
+    if weights == READY_MADE and not path.is_file():
+        if model != MODEL:
+            raise BadInputError(
+                f"the ready-made weights are those of a {MODEL}, not of a {model}", "Leave --model out."
+            )
+        return ready_made_weights()
+    if not path.is_file():
+        hint = "Pass a .safetensors or .pth file, `imagenet`, `ready-made` or `none`."
+        raise BadInputError(f"weights {weights} do not exist", hint)
+    return path
 
 
 def _find(name: str) -> Path:

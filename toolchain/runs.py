@@ -23,6 +23,8 @@ METRICS_CSV_FILE = "metrics.csv"
 PREDICTIONS_FILE = "predictions.csv"
 REPORT_FILE = "report.html"
 CHECKPOINT_FOLDER = "checkpoint"
+SETTINGS_FILE = "settings.json"
+"""In the checkpoint's folder: what the run was asked for."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,19 @@ class SplitFile:
     name: str
     sha256: str
     label: str
+
+
+def check_free(out: Path) -> None:
+    """Raise BadInputError where `out` cannot become the folder of a new run: it holds something already."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInputError(f"{out} is there already and not empty", f"Choose another --out, or --resume {out}.")
+
+
+def check_resumable(folder: Path) -> None:
+    """Raise BadInputError where `folder` holds neither a finished run nor one that has begun."""
+    if not (folder / RUN_FILE).exists() and not (folder / CHECKPOINT_FOLDER / SETTINGS_FILE).exists():
+        hint = "Start a run with `edgetl finetune DATA --out RUN`."
+        raise BadInputError(f"{folder} holds nothing to resume", hint)
 
 
 def read_run(folder: Path) -> Run:

@@ -68,7 +68,7 @@ def test_card_without_measurements_says_so(tmp_path: Path, capsys: pytest.Captur
     tiny_artifact(tmp_path / "m.onnx", preprocess=Preprocess(32, 32, resize="squash"))
     assert run(["card", str(tmp_path / "m.onnx")]) == 0
     out = capsys.readouterr().out
-    assert "accuracy: none was measured" in out
+    assert "accuracy: not measured yet" in out
     assert "scaled to 32 x 32" in out
     assert "every runtime" in out
 

@@ -99,7 +99,7 @@ def test_list_models_names_every_recipe(capsys: pytest.CaptureFixture[str]) -> N
         (("DATA", "--optimizer", "lion"), "lion"),
         (("--resume", "RUN", "--schedule", "step"), "--schedule cannot be given"),
         (("DATA", "--weights", "absent.pth"), "do not exist"),
-        (("DATA", "--outliers", "absent"), "0 usable pictures"),
+        (("DATA", "--outliers", "absent"), "is no folder"),
         (("--resume", "RUN", "--epochs", "3"), "--epochs cannot be given"),
         (("nowhere/at/all",), "does not exist"),
     ],
@@ -151,3 +151,16 @@ def test_what_comes_next_is_int8_only_where_it_can_pay(model: str, int8_first: b
     for line in more:
         assert f"int8 is no gain for {model}, except perhaps on openvino:CPU" in line
         assert "edgetl export 'my run' --int8 --qat --target openvino:CPU" in line
+
+
+def test_next_command_is_what_must_be_typed(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets in a folder's name are no markup, and the shell would take them for a pattern."""
+    from toolchain.cli.console import Console
+    from toolchain.cli.finetune import _summary
+    from toolchain.runs import read_run
+
+    folder = Path("runs/[red]of :cat:[/red] 2")
+    Console().result(None, *_summary(read_run(run_folder), folder))
+    shown = capsys.readouterr().out
+    assert f"Run: {folder}. Look at {folder}/report.html" in shown
+    assert f"edgetl export '{folder}' --int8" in shown

@@ -142,3 +142,24 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], words: list[str], code: Ex
     assert said in captured.err
     assert "Traceback" not in captured.err
     assert captured.out == ""
+
+
+def test_cache_is_shown_and_emptied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from toolchain.datasets.decoded import FILE
+
+    monkeypatch.setenv("EDGETL_CACHE", str(tmp_path))
+    monkeypatch.setenv("EDGETL_CACHE_MB", "500")
+    assert run(["data", "cache"]) == 0
+    assert "0 photographs, 0 MB of at most 500 MB" in capsys.readouterr().out
+    (tmp_path / FILE).write_bytes(bytes(3_000_000))  # damaged: it can be emptied all the same
+    (tmp_path / "other.txt").touch()
+    assert run(["data", "cache", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == {
+        "cache": {"path": str(tmp_path / FILE), "photographs": 0, "size_mb": 3.0, "limit_mb": 500.0},
+        "cleared": False,
+    }
+    assert run(["data", "cache", "--clear"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]

@@ -107,7 +107,14 @@ def test_missing_words_are_skipped_when_others_are_there(place: Path, capsys: py
 def test_run_folder_stands_for_its_model_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tiny_artifact(place / "run" / "model.onnx")
     assert run(["predict", "run", "photos/00-red.png", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["artifact"].endswith("model.onnx")
+    told = capsys.readouterr()
+    assert json.loads(told.out)["artifact"].endswith("model.onnx")
+    assert "run/model.onnx (float32, accuracy not measured yet) on ort:cpu" in told.err
+    tiny_artifact(place / "run" / "model.int8.onnx", precision="int8")
+    assert run(["predict", "run", "photos/00-red.png", "--device", "openvino:CPU"]) == 0
+    assert "run/model.int8.onnx (int8, accuracy not measured yet) on openvino:CPU" in capsys.readouterr().err
+    assert run(["predict", "run", "photos/00-red.png", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
     assert run(["predict", "photos", "photos/00-red.png", "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["exit_code"] == 2
 

@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import Recorder
 from toolchain.datasets import Photograph, decoded
 from toolchain.datasets.decoded import FILE, Decoded, problem_of
+from toolchain.errors import BadInputError
 from toolchain.preprocess import Preprocess, read
 from toolchain.progress import Silent
 
@@ -142,15 +143,73 @@ def test_little_space_is_left_alone(tmp_path: Path, photo: Photograph, monkeypat
     assert (tmp_path / FILE).stat().st_size < 50_000
 
 
-def test_a_file_that_has_grown_too_large_is_emptied(
-    tmp_path: Path, photo: Photograph, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Decoded(tmp_path, SPEC, Silent()).prepare(photo, larger=True)
-    monkeypatch.setattr(decoded, "LARGEST_BYTES", 10)
-    Decoded(tmp_path, SPEC, Silent())
-    with sqlite3.connect(tmp_path / FILE) as connection:
-        assert connection.execute("SELECT count(*) FROM pictures").fetchone() == (0,)
+def _kept(folder: Path) -> set[str]:
+    with sqlite3.connect(folder / FILE) as connection:
+        found = {row[0].hex() for row in connection.execute("SELECT sha256 FROM pictures")}
     connection.close()
+    return found
+
+
+def _run(folder: Path, photos: list[Photograph], began: int, listener: Recorder | None = None) -> Recorder:
+    """What a run does with the cache."""
+    listener = listener or Recorder()
+    cache = Decoded(folder, BIG, listener)
+    cache._began = began
+    for one in photos:
+        cache.prepare(one, larger=False)
+    cache.tidy()
+    return listener
+
+
+BIG = Preprocess()
+"""Inputs of 150 KB: six of them are nearly a megabyte."""
+
+
+def test_what_was_used_longest_ago_goes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGETL_CACHE_MB", "1")
+    photos = [_photo(tmp_path, seed) for seed in range(8)]
+    _run(tmp_path, photos[:4], began=100)
+    _run(tmp_path, photos[4:6], began=200)
+    _run(tmp_path, photos[:2], began=300)  # the oldest, and just used again
+    listener = _run(tmp_path, photos[6:], began=400)
+    kept = _kept(tmp_path)
+    assert {one.sha256 for one in (*photos[:2], *photos[6:])} <= kept
+    assert not kept & {one.sha256 for one in photos[2:4]}
+    assert not listener.warned
+    assert decoded.cache_state(tmp_path).size_mb <= 1.3
+
+
+def test_a_run_that_is_larger_than_the_limit_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGETL_CACHE_MB", "1")
+    monkeypatch.setattr(decoded, "LOOKED_AT", 1)
+    photos = [_photo(tmp_path, seed) for seed in range(10)]
+    listener = _run(tmp_path, photos, began=100)
+    assert len(listener.warned) == 1
+    assert "holds the 1 MB that it may (EDGETL_CACHE_MB)" in listener.warned[0]
+    assert 5 <= len(_kept(tmp_path)) <= 8
+    monkeypatch.setenv("EDGETL_CACHE_MB", "0")
+    other = tmp_path / "none"
+    assert not _run(other, photos[:1], began=1).warned
+    assert not other.exists()
+    monkeypatch.setenv("EDGETL_CACHE_MB", "much")
+    with pytest.raises(BadInputError, match="EDGETL_CACHE_MB is 'much'"):
+        Decoded(tmp_path, BIG, Recorder())
+
+
+def test_a_file_of_an_earlier_version_is_taken_over_and_shrinks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [_photo(tmp_path, seed) for seed in range(20)]
+    _run(tmp_path, photos, began=100)
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("DROP TABLE used")
+    connection.close()
+    monkeypatch.setenv("EDGETL_CACHE_MB", "1")
+    _run(tmp_path, photos[:3], began=200)
+    assert {one.sha256 for one in photos[:3]} <= _kept(tmp_path)
+    assert decoded.cache_state(tmp_path).size_mb <= 1.3
+    decoded.clear_cache(tmp_path)
+    assert decoded.cache_state(tmp_path) == decoded.CacheState(str(tmp_path / FILE), 0, 0.0, 1.0)
 
 
 def _fill(folder: Path, photos: list[Photograph]) -> None:

@@ -20,6 +20,7 @@ import toolchain
 from tests.conftest import lively
 from toolchain.artifact import read_artifact
 from toolchain.backbones import build, head_of, normalised
+from toolchain.cli import run
 from toolchain.datasets.photographs import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export import exporting
@@ -179,6 +180,7 @@ def test_drop_is_paired_and_in_percentage_points() -> None:
 def test_damaged_weights_are_an_error_and_nothing_is_written(run_folder: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(run_folder, folder)
+    (folder / "model.onnx").unlink()
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
     with pytest.raises(BadInputError, match=r"model\.safetensors is damaged"):
         export(folder)
@@ -190,6 +192,7 @@ def test_wrong_weights_do_not_pass_parity(
 ) -> None:
     folder = tmp_path / "run"
     shutil.copytree(run_folder, folder)
+    (folder / "model.onnx").unlink()
     original = exporting.to_onnx
 
     def other(network: torch.nn.Module, spec: Preprocess, temperature: float) -> onnx.ModelProto:
@@ -219,6 +222,33 @@ def test_photographs_that_are_gone_or_changed(run_folder: Path, tmp_path: Path, 
         export(folder)
     assert "--data FOLDER" in caught.value.hint
     assert Path(export(folder, data=str(drawn_folder)).float_file).is_file(), "where they are now"
+
+
+def test_photographs_that_were_moved_and_renamed_are_found_by_content(
+    run_folder: Path, tmp_path: Path, drawn_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    (folder / "model.onnx").unlink()
+    run_file = folder / "run.json"
+    run_file.write_text(run_file.read_text().replace(str(drawn_folder), "/nowhere"))
+    now = tmp_path / "now"
+    (now / "deep").mkdir(parents=True)
+    for number, photo in enumerate(sorted(drawn_folder.rglob("*.jpg"))):
+        shutil.copy(photo, now / "deep" / f"{number}.jpg")
+    words = ["export", str(folder), "--quiet"]
+    assert run(words) == 3
+    assert "--data" in capsys.readouterr().err
+    assert run([*words, "--data", str(now)]) == 0
+    capsys.readouterr()
+    assert read_artifact(folder / "model.onnx").card.accuracy
+    for photo in (now / "deep").iterdir():
+        photo.write_bytes(photo.read_bytes() + b" changed")
+    assert run([*words, "--data", str(now)]) == 3
+    assert f"{now}/" in capsys.readouterr().err
+    for wrong, said in ((tmp_path / "absent", "is not a folder"), (folder, "holds no photographs")):
+        assert run([*words, "--data", str(wrong)]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_folders_that_hold_no_run(tmp_path: Path) -> None:

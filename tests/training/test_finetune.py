@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -12,9 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import toolchain
 from tests.conftest import QUICK, Recorder
 from toolchain.backbones import build
 from toolchain.errors import BadInputError, MissingError
+from toolchain.export import exporting
 from toolchain.runs import Run, read_run, read_splits
 from toolchain.training import finetune as finetuning
 from toolchain.training import frozen, loop
@@ -32,6 +35,7 @@ def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: P
     assert names == {
         "run.json",
         "model.safetensors",
+        "model.onnx",
         "metrics.jsonl",
         "metrics.csv",
         "predictions.csv",
@@ -45,7 +49,7 @@ def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: P
     assert run.data.counts == {"train": 15, "val": 3, "calibration": 3, "test": 3}
     assert run.settings["epochs"] == 2
     assert run.settings["learning_rate"] == GENTLE_RATES["adamw"]
-    assert set(run.timings_s) == {"data", "probe", "finetune", "evaluate", "total"}
+    assert set(run.timings_s) == {"data", "probe", "finetune", "evaluate", "artifact", "total"}
     for metrics in run.metrics.values():
         assert 0 <= metrics.top1 <= 1
         assert sum(map(sum, metrics.confusion)) == metrics.n == 3
@@ -55,6 +59,35 @@ def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: P
     hashes = [file.sha256 for files in splits.values() for file in files]
     assert len(set(hashes)) == len(hashes) == 24
     assert all((drawn_folder / file.name).is_file() for files in splits.values() for file in files)
+
+
+def test_run_is_deployable_at_once(run_folder: Path, drawn_folder: Path) -> None:
+    """Before any export: what `predict`, `camera` and `bench` open answers as the run did."""
+    classifier = toolchain.load(run_folder)
+    assert classifier.card.accuracy == (), "what nobody has measured is not claimed"
+    with (run_folder / "predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        prediction = classifier.predict(drawn_folder / row["name"])
+        assert prediction.label == row["answer"]
+        assert prediction.probability == pytest.approx(float(row["probability"]), abs=2e-3)
+
+
+def test_artifact_that_cannot_be_made_does_not_cost_the_run(
+    tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*rest: object) -> None:
+        raise RuntimeError("the exporter\nhas a bad day")
+
+    monkeypatch.setattr(exporting, "to_onnx", broken)
+    recorder = Recorder()
+    finetune(_settings(drawn_folder, weights, probe_only=True), tmp_path / "run", reporter=recorder)
+    assert read_run(tmp_path / "run").model.kept == "probe"
+    assert not (tmp_path / "run" / "model.onnx").exists()
+    assert any("was not written (RuntimeError: the exporter has a bad day)" in line for line in recorder.warned)
+    finetune(_settings(drawn_folder, weights, probe_only=True), tmp_path / "bare", deployable=False)
+    assert not (tmp_path / "bare" / "model.onnx").exists()
 
 
 def test_the_better_of_probe_and_epochs_is_kept(run_folder: Path) -> None:
@@ -253,3 +286,38 @@ def test_run_json_is_refused_when_damaged(tmp_path: Path, run_folder: Path) -> N
 def test_run_json_round_trip(run_folder: Path) -> None:
     run = read_run(run_folder)
     assert msgspec.json.decode(msgspec.json.encode(run), type=Run) == run
+
+
+def test_a_run_goes_on_from_another_folder(
+    tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths that were typed from where the run began are kept whole."""
+    begun, later = tmp_path / "begun", tmp_path / "later"
+    begun.mkdir()
+    later.mkdir()
+    (begun / "photos").symlink_to(drawn_folder)
+    shutil.copy(weights, begun / "weights.safetensors")
+
+    def interrupted(self: object, network: torch.nn.Module, what: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(begun)
+    with monkeypatch.context() as patch:
+        patch.setattr(Workshop, "on_validation", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finetune(_settings(Path("photos"), "weights.safetensors"), Path("run"))
+    monkeypatch.chdir(later)
+    run = resume(begun / "run")
+    assert run.settings["data"] == str(begun / "photos")
+    assert Path(run.data.path).is_absolute()
+    shutil.rmtree(begun / "run" / "checkpoint")
+
+
+def test_photographs_of_a_run_that_are_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "run" / "checkpoint"
+    folder.mkdir(parents=True)
+    settings = {"settings": {"data": "photos"}, "data_sha256": "0" * 64}
+    (folder / "settings.json").write_text(json.dumps(settings))  # as earlier versions stored them
+    with pytest.raises(BadInputError, match="photos, the photographs of") as raised:
+        resume(tmp_path / "run")
+    assert "in which it was begun" in raised.value.hint

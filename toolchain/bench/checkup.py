@@ -13,10 +13,12 @@ from typing import Literal
 
 from toolchain import interpreter
 from toolchain.bench import machine
+from toolchain.bench.opencv import OpenCV, look, problem
 from toolchain.bench.outlook import Outlook, fastest
 from toolchain.bench.packages import Missing
 from toolchain.bench.probing import probe_devices
 from toolchain.datasets.catalogue import ENTRIES, Entry, data_root, locate
+from toolchain.datasets.decoded import CacheState, cache_folder, cache_state
 from toolchain.errors import MissingError
 from toolchain.progress import Reporter
 from toolchain.ready_made import ready_made_artifact
@@ -86,6 +88,8 @@ class Findings:
     cameras: tuple[Camera, ...]
     data_root: str
     data_sets: tuple[DataSet, ...]
+    opencv: OpenCV
+    cache: CacheState
     ready_made: str | None
     disk_free_mb: float
     missing: tuple[Missing, ...]
@@ -106,7 +110,9 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> Findings:
         root = data_root()
         data_sets = tuple(_look_for(entry, root) for entry in ENTRIES.values())
         task.advance()
+    opencv = look()
     missing = _gaps(devices, pairing, cameras)
+    missing += [gap for gap in (problem(opencv),) if gap]
     return Findings(
         works=not any(gap.necessary for gap in missing),
         environment=environment,
@@ -117,6 +123,8 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> Findings:
         cameras=cameras,
         data_root=str(root),
         data_sets=data_sets,
+        opencv=opencv,
+        cache=cache_state(cache_folder()),
         ready_made=_ready_made(),
         disk_free_mb=round(shutil.disk_usage(_existing(root)).free / 1e6, 1),
         missing=tuple(missing),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,14 +11,19 @@ NEEDED = {
     "numpy": "numpy",
     "onnx": "onnx",
     "onnxruntime": "onnxruntime",
-    "openvino": "openvino",
     "platformdirs": "platformdirs",
     "psutil": "psutil",
 }
 """Modules, and what installs them. (Without click, msgspec and rich no command would start.)"""
 
-OPENVINO_MACHINES = frozenset({"x86_64", "AMD64", "aarch64", "arm64"})
-"""Where OpenVINO is published for; elsewhere it is not needed."""
+BROUGHT = {
+    **NEEDED,
+    "openvino": "openvino",
+    "pygame": "pygame-ce",
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
+}
+"""The same with what a small device can do without: OpenVINO's devices, windows, pages."""
 
 
 @dataclass(frozen=True)
@@ -36,5 +40,5 @@ def missing_packages(needed: Mapping[str, str] = NEEDED) -> list[Missing]:
     return [
         Missing(f"the package {package}", f"pip install {package}", necessary=True)
         for module, package in needed.items()
-        if find_spec(module) is None and (module != "openvino" or platform.machine() in OPENVINO_MACHINES)
+        if find_spec(module) is None
     ]

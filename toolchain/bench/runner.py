@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact
+from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact, nothing_in
 from toolchain.bench import machine
 from toolchain.bench.arm import Arm, data_of, result_of
 from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photographs, prepare
@@ -17,7 +17,6 @@ from toolchain.bench.probing import probe_devices
 from toolchain.bench.process import WorkerProcess
 from toolchain.bench.results import BENCH_SCHEMA, ArmResult, Report, Settings
 from toolchain.bench.turns import Limits, Pace, finish, load_arms, take_turns
-from toolchain.errors import BadInputError
 from toolchain.progress import Reporter, Silent
 from toolchain.runtimes.devices import Device
 from toolchain.scratch import scratch_folder
@@ -61,14 +60,14 @@ class Plan:
 def find_artifacts(path: Path) -> list[Path]:
     """The model files that a path stands for: itself, or those in a run folder.
 
-    Raises BadInputError for a folder that holds none.
+    Raises ArtifactError for a folder that holds none.
     """
     if not path.is_dir():
         return [path]
     by_runtime = [INT8_FILE.replace(".onnx", f".{family}.onnx") for family in ("ort", "openvino")]
     found = [path / name for name in (FLOAT_FILE, INT8_FILE, *by_runtime) if (path / name).is_file()]
     if not found:
-        raise BadInputError(f"{path} holds no {FLOAT_FILE}", f"Write it with `edgetl export {path}`.")
+        raise nothing_in(path)
     return found
 
 

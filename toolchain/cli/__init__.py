@@ -20,7 +20,7 @@ import click
 
 from toolchain import masking
 from toolchain._version import __version__
-from toolchain.errors import EdgetlError, ExitCode, StoppedError
+from toolchain.errors import BadInputError, EdgetlError, ExitCode, StoppedError
 from toolchain.names import escaped, harmless
 from toolchain.processor import respect_quota
 
@@ -39,14 +39,37 @@ COMMANDS = {
 """Name and one-line help; the help stands here so that `edgetl --help` imports no command."""
 
 
-WORKSHOP = {"torch", "torchvision", "onnxscript", "safetensors", "scipy", "nncf"}
-"""What `pip install edgetl` leaves out: a device neither trains nor exports."""
+EXTRAS = {
+    **dict.fromkeys(
+        ("torch", "torchvision", "onnxscript", "safetensors", "scipy", "nncf", "captum", "PIL"), "train"
+    ),
+    **dict.fromkeys(("jinja2", "matplotlib"), "report"),
+    "av": "record",
+}
+"""What `pip install edgetl` leaves out (a device neither trains nor exports), and the extra that brings it."""
 
 
 WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
 
 
-class LazyGroup(click.Group):
+class Group(click.Group):
+    """A group that says its help where no command is named, and what may have been meant where a wrong one is."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from toolchain.cli import words
+
+        word = args[0]
+        if ctx.parent is None and word in words.ALIASES and word not in self.list_commands(ctx):
+            args = [words.ALIASES[word], *args[1:]]
+        if self.get_command(ctx, args[0]) is None and not word.startswith("-"):
+            hint = words.command_hint(word, ctx.command_path, self.list_commands(ctx))
+            raise BadInputError(f"No such command {word!r}", hint)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
     """A group whose commands are `command` in the modules `package.<name>`, listed as `summaries` has them."""
 
     def __init__(self, *, package: str, summaries: Mapping[str, str], **options: Any) -> None:
@@ -94,6 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     # This process is edgetl's own. What OpenCV has to say of a picture, edgetl says itself, in one line.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    if words[:1] == ["help"]:  # as git and others have it
+        words = [*words[1:], "--help"]
     # A program started with them closed (`>&-`, some services) has none to write to.
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -137,6 +162,9 @@ def run(words: Sequence[str]) -> int:
         return result if isinstance(result, int) else ExitCode.DONE
     except click.exceptions.Exit as leave:
         return leave.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:  # a question, not a mistake
+        print(error.ctx.get_help() if error.ctx else "", flush=True)
+        return ExitCode.DONE
     except (click.Abort, KeyboardInterrupt):
         _tell(words, "interrupted", "", ExitCode.INTERRUPTED)
         return ExitCode.INTERRUPTED
@@ -166,17 +194,40 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
     if isinstance(error, EdgetlError):
         return error.message, error.hint, error.exit_code
     if isinstance(error, click.ClickException):
-        path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "edgetl"
-        return error.format_message(), f"See `{path} --help`.", ExitCode.BAD_INPUT
-    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in WORKSHOP:
-        message = f"this command needs {error.name}, which is not installed"
-        return message, "pip install 'edgetl[train]'", ExitCode.MISSING
+        return *_usage(error), ExitCode.BAD_INPUT
+    if isinstance(error, ModuleNotFoundError) and (module := (error.name or "").partition(".")[0]):
+        from toolchain.bench.packages import BROUGHT
+
+        message = f"this command needs {module}, which is not installed"
+        if module in EXTRAS:
+            return message, f"pip install 'edgetl[{EXTRAS[module]}]'", ExitCode.MISSING
+        if module in BROUGHT:
+            return message, f"pip install {BROUGHT[module]}", ExitCode.MISSING
+    if isinstance(error, ImportError):
+        from toolchain.bench.opencv import is_of_opencv, will_not_load
+
+        if is_of_opencv(error):
+            return *will_not_load(error), ExitCode.MISSING
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", "Check the path, its permissions and the space left.", ExitCode.BAD_INPUT
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     message = f"unexpected {type(error).__name__}: {reason}"
     return message, "Run it again with --debug and report it.", ExitCode.DEFECT
+
+
+def _usage(error: click.ClickException) -> tuple[str, str]:
+    """What is said of a line that cannot be understood, and what to do about it."""
+    if isinstance(error, click.NoSuchOption):
+        from toolchain.cli.words import no_option
+
+        return no_option(error)
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    see = f"See `{context.command_path if context else 'edgetl'} --help`."
+    if isinstance(error, click.MissingParameter) and context:
+        pieces = context.command.collect_usage_pieces(context)[1:]  # the first says that there are options
+        return error.format_message(), f"Type `{context.command_path} {' '.join(pieces)}`. {see}"
+    return error.format_message(), see
 
 
 def _tell(words: Sequence[str], message: str, hint: str, code: ExitCode) -> None:

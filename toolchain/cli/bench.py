@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from toolchain import masking
-from toolchain.cli import swapped
+from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from toolchain.artifact import Artifact
@@ -51,9 +53,15 @@ be compared."""
     multiple=True,
     default=("all",),
     metavar="DEVICE",
+    shell_complete=completion.devices,
     help="ort:cpu, openvino:CPU, torch:cpu+bf16+compile, ...; can be given again. Default: all that are found.",
 )
-@click.option("--data", metavar="DATA", help="Photographs for accuracy. Default: those that the artifact names.")
+@click.option(
+    "--data",
+    metavar="DATA",
+    shell_complete=completion.data_sets,
+    help="Photographs for accuracy. Default: those that the artifact names.",
+)
 @click.option("--split", default="test", show_default=True, help="The split of DATA to measure on.")
 @click.option(
     "--threads", callback=_counts, metavar="N,...", help="Numbers of threads, an arm for each. Default: all cores."
@@ -227,7 +235,7 @@ def _told(report: Report, folder: Path | None, console: Console) -> int:
         if console.json:
             console.say(where)
         else:
-            console.result(None, escape(where))
+            console.result(None, where)
     if report.not_compared:
         click.echo(f"error: {report.not_compared}\nhint: {HOW_TO_COMPARE}", err=True)
     return _exit_code(report)
@@ -292,6 +300,21 @@ def _command_line() -> str:
     return masking.command(words)
 
 
+RANKS = {
+    "top-1": 1,
+    "threads": 2,
+    "batch": 2,
+    "p50 ms before": 2,
+    "images/s": 3,
+    "MB": 3,
+    "agreement": 3,
+    "end to end ms": 3,
+    "p90": 4,
+    "p99": 4,
+    "precision": 5,
+}
+"""Columns that a narrow terminal does without, the highest first."""
+
 _MEASURING = {"devices", "data", "split", "threads", "batch", "rounds", "budget", "limit"}
 
 
@@ -312,36 +335,36 @@ def _tables(report: Report) -> tuple[RenderableType, ...]:
     from toolchain.bench import report as reports
 
     names = reports.names_of(report.arms)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in reports.COLUMNS:
-        is_text = column in {"artifact", "precision", "device"}
-        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
+    table = _table(reports.COLUMNS)
     arms = reports.measured(report)
     for arm in arms:
-        table.add_row(*(escape(text) for text in reports.row(arm, names[arm.artifact])))
-    absent = [escape(line) for line in reports.absences(report)]
-    sentences = [f"[bold]{escape(line)}[/bold]" for line in reports.conclusions(report)]
-    lines = [*absent, "", *sentences] if absent else sentences
-    shown: list[RenderableType] = [table, "", *lines] if arms else list(lines)
+        table.add(*reports.row(arm, names[arm.artifact]))
+    absent = reports.absences(report)
+    sentences = [strong(line) for line in reports.conclusions(report)]
+    lines: list[RenderableType] = [*absent, "", *sentences] if absent else [*sentences]
+    shown: list[RenderableType] = [table, "", *lines] if arms else lines
     if report.comparison is not None:
         shown += ["", _changes(report), *_sentences(report.comparison)]
     return tuple(shown)
 
 
-def _sentences(comparison: Comparison) -> list[str]:
+def _table(columns: Sequence[str]) -> Table:
+    words = {"artifact", "precision", "device", "verdict"}
+    return Table(*(Column(name, RANKS.get(name, 0), name not in words, name == "verdict") for name in columns))
+
+
+def _sentences(comparison: Comparison) -> list[Text]:
     from toolchain.bench import report as reports
 
     style = "bold red" if comparison.regressions else "bold"
-    return [f"[{style}]{escape(sentence)}[/]" for sentence in reports.verdict(comparison)]
+    return [Text(sentence, style=style) for sentence in reports.verdict(comparison)]
 
 
 def _changes(report: Report) -> Table:
     from toolchain.bench import report as reports
 
     assert report.comparison is not None
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in reports.CHANGE_COLUMNS:
-        table.add_column(column, justify="left" if column in {"artifact", "device"} else "right", overflow="fold")
+    table = _table(reports.CHANGE_COLUMNS)
     for change in report.comparison.changes:
-        table.add_row(*(escape(text) for text in reports.change_row(change)))
+        table.add(*reports.change_row(change))
     return table

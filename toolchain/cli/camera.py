@@ -13,7 +13,7 @@ import click
 from click.core import ParameterSource
 
 from toolchain import files
-from toolchain.cli import swapped
+from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import BadInputError, ExitCode, StoppedError
 
@@ -102,7 +102,12 @@ own, and a last line holds the summary."""
     help="A camera's number or device path, a video file or animation, a stream or snapshot (rtsp://, http://), an "
     "image, a folder of images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink').",
 )
-@click.option("--device", metavar="DEVICE", help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    shell_complete=completion.devices,
+    help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).",
+)
 @click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
 @click.option(
     "--record",
@@ -302,8 +307,6 @@ def _conclude(report: Report, settings: Settings, console: Console, output: Outp
 
 
 def _summary_lines(report: Report, shares: bool) -> list[RenderableType]:
-    from rich.markup import escape
-
     summary, latency = report.summary, report.latency
     age, infer = summary.age_ms, summary.infer_ms
     lines = [
@@ -325,7 +328,7 @@ def _summary_lines(report: Report, shares: bool) -> list[RenderableType]:
     lines += [f"device: {failure}" for failure in summary.failures]
     if report.recorded:
         lines.append(f"recorded: {report.recorded}")
-    return [escape(line) for line in lines]
+    return [*lines]
 
 
 def _parts(parts: Mapping[str, Percentiles]) -> str:

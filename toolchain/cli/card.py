@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from toolchain.cli import COMMANDS, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table, facts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -48,25 +47,20 @@ def command(artifact: Path, console: Console) -> None:
 
 def _tables(whole: Artifact) -> list[RenderableType]:
     card = whole.card
-    facts = Table(box=None, show_header=False, pad_edge=False)
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, value in _facts(whole):
-        facts.add_row(name, escape(value))
     parts: list[RenderableType] = [
-        facts,
+        facts(_facts(whole)),
         "",
-        _accuracy(card) if card.accuracy else "accuracy: none was measured",
+        _accuracy(card) if card.accuracy else "accuracy: not measured yet; `edgetl export RUN` measures it",
         "",
     ]
-    parts.append(escape(f"{len(card.labels)} labels: {', '.join(card.labels)}"))
+    parts.append(f"{len(card.labels)} labels: {', '.join(card.labels)}")
     return parts
 
 
 def _facts(whole: Artifact) -> list[tuple[str, str]]:
     card = whole.card
     source = card.source
-    facts = [
+    rows = [
         ("file", f"{whole.path}{_beside(whole)}, {whole.size_mb:.2f} MB"),
         ("sha256", whole.sha256),
         ("network", f"{source.model}, {card.precision}"),
@@ -78,15 +72,15 @@ def _facts(whole: Artifact) -> list[tuple[str, str]]:
         settings = ", ".join(f"{name} {value}" for name, value in card.recipe.settings.items())
         n = card.recipe.calibration_n
         calibrated = f"calibrated on {n} photographs" if n else ""
-        facts.append(
+        rows.append(
             (card.precision, "; ".join(part for part in (card.recipe.quantiser, settings, calibrated) if part))
         )
-    facts.append(("runs on", _runtimes(whole)))
-    facts += [("weights", source.weights), ("data", source.data), ("run", source.run)]
-    facts += [("licence" if not index else "", f"{what}: {terms}")
+    rows.append(("runs on", _runtimes(whole)))
+    rows += [("weights", source.weights), ("data", source.data), ("run", source.run)]
+    rows += [("licence" if not index else "", f"{what}: {terms}")
               for index, (what, terms) in enumerate(source.licences.items())]  # fmt: skip
-    facts.append(("made by", f"edgetl {card.edgetl_version}"))
-    return facts
+    rows.append(("made by", f"edgetl {card.edgetl_version}"))
+    return rows
 
 
 def _beside(whole: Artifact) -> str:
@@ -115,11 +109,11 @@ def _reject(card: Card) -> str:
 
 def _accuracy(card: Card) -> Table:
     table = Table(
-        "device", "precision", "split", "photographs", "top-1", "per-class top-1", "agreement",
-        box=None, pad_edge=False, header_style="bold",
+        Column("device"), Column("precision"), Column("split"), Column("photographs", 1, right=True),
+        Column("top-1", right=True), Column("per-class top-1", 2, right=True), Column("agreement", 1, right=True),
     )  # fmt: skip
     for entry in card.accuracy:
         agreement = "" if entry.agreement is None else f"{entry.agreement:.3f}"
         figures = (str(entry.n), f"{entry.top1:.3f}", f"{entry.per_class_top1:.3f}", agreement)
-        table.add_row(escape(entry.device), entry.precision, escape(entry.split), *figures)
+        table.add(entry.device, entry.precision, entry.split, *figures)
     return table

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,11 @@ from toolchain.errors import BadInputError
 from toolchain.names import escaped, harmless
 from toolchain.progress import Task
 
-PLAIN_INTERVAL_S = 5.0
+PLAIN_INTERVAL_S = 60.0
+"""Between lines of one step, where there is no terminal: a step is a line, unless it takes minutes."""
+
+WIDE = 200
+"""Columns of what is no terminal."""
 
 
 class _Terminal(RichConsole):
@@ -38,13 +43,18 @@ class Console:
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
-        # A table written to a file or a pipe must not be folded to 80 columns.
+        # A table written to a file or a pipe must not lose columns to a terminal that is not there.
         is_terminal = bool(getattr(sys.stdout, "isatty", bool)())
-        self._out = _Terminal(highlight=False, width=None if is_terminal else 200)
-        self._err = _Terminal(stderr=True, highlight=False)
+        fitted = is_terminal or os.environ.get("COLUMNS", "").isdigit()
+        # What is printed holds names of files and classes: `[bold]` and `:cat:` are names, no markup.
+        self._out = _Terminal(highlight=False, markup=False, emoji=False, width=None if fitted else WIDE)
+        self._err = _Terminal(stderr=True, highlight=False, markup=False, emoji=False)
 
     def result(self, document: Any, *renderables: RenderableType) -> None:
-        """Print the command's result: `document` as JSON with `--json`, else `renderables` for people."""
+        """Print the command's result: `document` as JSON with `--json`, else `renderables` for people.
+
+        Strings are printed as they are; lines are never cut: a terminal folds those that are too long.
+        """
         if self.json:
             self.json_line(document, indent=2)
             return
@@ -60,12 +70,10 @@ class Console:
 
     def say(self, message: str) -> None:
         if not self.quiet:
-            self._err.print(harmless(masking.masked(message)), markup=False, soft_wrap=True)
+            self._err.print(harmless(masking.masked(message)), soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        self._err.print(
-            f"warning: {harmless(masking.masked(message))}", style="yellow", markup=False, soft_wrap=True
-        )
+        self._err.print(f"warning: {harmless(masking.masked(message))}", style="yellow", soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
@@ -108,7 +116,7 @@ class _Bar:
 
 
 class _Lines:
-    """Progress for logs: a line at the start of silence and one at the end, with the time left."""
+    """Progress for logs: a line for each step, at its end; more, with the time left, where that takes minutes."""
 
     def __init__(self, err: RichConsole, description: str, total: int) -> None:
         self._err, self._description, self._total = err, description, total
@@ -128,7 +136,13 @@ class _Lines:
         left = elapsed / max(self._done, 1) * (self._total - self._done)
         span = f"{elapsed:.1f} s" if finished else f"{left:.0f} s left"
         parts = [f"{self._description}: {self._done}/{self._total}", span, self._note]
-        self._err.print(", ".join(part for part in parts if part), markup=False, soft_wrap=True)
+        self._err.print(", ".join(part for part in parts if part), soft_wrap=True)
+
+
+def needs(module: str) -> None:
+    """Raise ModuleNotFoundError where `module` is not installed: before what a device cannot finish is begun."""
+    if find_spec(module) is None:
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
-from toolchain.cli import COMMANDS
+from toolchain.cli import COMMANDS, Group, completion
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from toolchain.datasets.aside import Moved
     from toolchain.datasets.check import Findings
     from toolchain.datasets.photographs import Dataset
@@ -26,7 +27,7 @@ SHOWN = 20
 """Findings of one kind that are printed for people; `--json` has all of them."""
 
 
-@click.group(name="data", help=COMMANDS["data"])
+@click.group(name="data", cls=Group, help=COMMANDS["data"])
 def command() -> None:
     pass
 
@@ -37,15 +38,17 @@ def list_(console: Console) -> None:
     from toolchain.datasets.catalogue import ENTRIES, data_root, locate
 
     root = data_root()
-    document, lines = [], []
+    document: list[dict[str, object]] = []
+    lines: list[RenderableType] = []
     for entry in ENTRIES.values():
         found = locate(entry, root)
         missing = f"not here: edgetl data fetch {entry.name}" if entry.downloads else "drawn when first used"
         lines += [
-            f"[bold]{entry.name}[/bold]  {escape(entry.description)}",
+            strong(entry.name),
+            f"  {entry.description}",
             f"  {entry.classes} classes, {entry.photographs} photographs",
-            f"  licence: {escape('; '.join(entry.licences.values()))}",
-            f"  {escape(f'found: {found}' if found else missing)}",
+            f"  licence: {'; '.join(entry.licences.values())}",
+            f"  {f'found: {found}' if found else missing}",
             "",
         ]
         document.append(
@@ -60,15 +63,15 @@ def list_(console: Console) -> None:
                 "path": str(found) if found else None,
             }
         )
-    lines.append(escape(f"Data sets are looked for under {root} (set EDGETL_DATA to change it)."))
-    console.result({"data_root": str(root), "data_sets": document}, "\n".join(lines))
+    lines.append(f"Data sets are looked for under {root} (set EDGETL_DATA to change it).")
+    console.result({"data_root": str(root), "data_sets": document}, *lines)
 
 
 @command.command(
     help=f"Show classes, splits, hashes and warnings of DATA. {DATA_HELP}",
     short_help="Show classes, splits, hashes and warnings.",
 )
-@click.argument("data")
+@click.argument("data", shell_complete=completion.data_sets)
 @output_options
 def info(data: str, console: Console) -> None:
     from toolchain.datasets.catalogue import open_dataset
@@ -84,7 +87,7 @@ def info(data: str, console: Console) -> None:
     help="Download NAME (pets, cats-vs-dogs) from its publisher; an interrupted download goes on.",
     short_help="Download a data set from its publisher.",
 )
-@click.argument("name")
+@click.argument("name", shell_complete=completion.data_sets)
 @output_options
 def fetch(name: str, console: Console) -> None:
     from toolchain.datasets.catalogue import ENTRIES, data_root
@@ -95,7 +98,7 @@ def fetch(name: str, console: Console) -> None:
     licence = "; ".join(entry.licences.values())
     console.result(
         {"name": name, "path": str(folder), "licences": entry.licences},
-        escape(f"{name} is at {folder}\nlicence: {licence}"),
+        f"{name} is at {folder}\nlicence: {licence}",
     )
 
 
@@ -107,7 +110,7 @@ def fetch(name: str, console: Console) -> None:
     "or test. Copies under two classes stay, for a person to judge.",
     short_help="Look for broken files, copies and tiny pictures.",
 )
-@click.argument("data")
+@click.argument("data", shell_complete=completion.data_sets)
 @click.option(
     "--fix",
     is_flag=True,
@@ -150,8 +153,26 @@ def check(data: str, fix: bool, console: Console) -> int:
         "record": str(record) if record else None,
     }
     lines = [*(_moved_lines(moved, record) if fix else ()), *_check_lines(findings)]
-    console.result(document, escape("\n".join(lines)))
+    console.result(document, "\n".join(lines))
     return ExitCode.DONE if findings.is_sound else ExitCode.PROMISE_BROKEN
+
+
+@command.command(
+    help="Show how many decoded photographs `finetune` keeps for its next run, where, and how many it may "
+    "(EDGETL_CACHE, EDGETL_CACHE_MB). They can be removed at any time.",
+    short_help="Show or empty the cache of decoded photographs.",
+)
+@click.option("--clear", is_flag=True, help="Remove them.")
+@output_options
+def cache(clear: bool, console: Console) -> None:
+    from toolchain.datasets.decoded import cache_folder, cache_state, clear_cache
+
+    found = cache_state(cache_folder())
+    if clear:
+        clear_cache(cache_folder())
+    said = f"{found.photographs} photographs, {found.size_mb:,.0f} MB of at most {found.limit_mb:,.0f} MB"
+    line = f"removed: {said}" if clear else f"{said}\nempty it: edgetl data cache --clear"
+    console.result({"cache": found, "cleared": clear}, f"{found.path}\n{line}")
 
 
 @command.command(
@@ -164,7 +185,7 @@ def restore(record: Path, console: Console) -> None:
     from toolchain.datasets.aside import put_back
 
     names = put_back(record)
-    console.result({"restored": names}, escape("\n".join([f"put back {len(names)} files", *_shortened(names)])))
+    console.result({"restored": names}, "\n".join([f"put back {len(names)} files", *_shortened(names)]))
 
 
 def _info_document(dataset: Dataset) -> dict[str, object]:
@@ -187,21 +208,19 @@ def _info_document(dataset: Dataset) -> dict[str, object]:
     }
 
 
-def _info_tables(dataset: Dataset) -> tuple[str | Table, ...]:
-    counts = Table("class", box=None, pad_edge=False)
-    hashes = Table("split", "photographs", "sha256 (whole: --json)", box=None, pad_edge=False)
+def _info_tables(dataset: Dataset) -> tuple[RenderableType, ...]:
+    counts = Table(Column("class"), *(Column(split, right=True) for split in dataset.splits))
+    hashes = Table(Column("split"), Column("photographs", right=True), Column("sha256 (whole: --json)", 1))
     per_class = {split: _per_class(dataset, split) for split in dataset.splits}
     for split, photos in dataset.splits.items():
-        counts.add_column(split, justify="right")
-        hashes.add_row(split, str(len(photos)), dataset.split_sha256(split)[:16])
+        hashes.add(split, str(len(photos)), dataset.split_sha256(split)[:16])
     for label, name in enumerate(dataset.classes):
-        counts.add_row(escape(name), *(str(per_class[split][label]) for split in dataset.splits))
-    counts.add_section()
+        counts.add(name, *(str(per_class[split][label]) for split in dataset.splits))
     totals = [str(len(photos)) for photos in dataset.splits.values()]
-    counts.add_row(f"{len(dataset.classes)} classes", *totals, style="bold")
+    counts.add(f"{len(dataset.classes)} classes", *totals, bold=True)
     licences = "; ".join(f"{what}: {terms}" for what, terms in dataset.licences.items())
-    head = escape(f"{dataset.name}: {dataset.root}")
-    return (head, counts, "", hashes, *([escape(f"\nlicence: {licences}")] if licences else []))
+    head = f"{dataset.name}: {dataset.root}"
+    return (head, counts, "", hashes, *([f"\nlicence: {licences}"] if licences else []))
 
 
 def _per_class(dataset: Dataset, split: str) -> list[int]:

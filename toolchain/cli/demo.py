@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolchain import claims
-from toolchain.cli.console import Console, output_options
+from toolchain.cli.console import Console, needs, output_options
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, ExitCode
 from toolchain.figures import fixed
 
@@ -37,6 +38,14 @@ both files on this machine, and lets the camera loop watch a clip that it drew. 
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @output_options
 def command(out: Path | None, seed: int, console: Console) -> int | None:
+    needs("torch")
+    started = time.perf_counter()
+    folder = out or _free_folder()
+    hold = claims.working_in(folder, "making a demo", "Wait until it has ended, or choose another --out.")
+    click.get_current_context().with_resource(hold)
+    if not claims.is_empty(folder):
+        raise BadInputError(f"{folder} is there already and not empty", "Choose another --out.")
+    console.say(f"the whole road, on pictures drawn by code, into {folder}")
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.bench import report as reports
     from toolchain.bench.runner import Plan, bench
@@ -46,26 +55,24 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     from toolchain.ready_made import ready_made_weights
     from toolchain.training.finetune import finetune
     from toolchain.training.settings import Settings
+    from toolchain.whole import Whole, Work
 
-    started = time.perf_counter()
-    folder = out or _free_folder()
-    hold = claims.working_in(folder, "making a demo", "Wait until it has ended, or choose another --out.")
-    click.get_current_context().with_resource(hold)
-    if not claims.is_empty(folder):
-        raise BadInputError(f"{folder} is there already and not empty", "Choose another --out.")
     run_folder = folder / "run"
+    # In photographs' features, as finetune plans: what comes after it.
+    later = (Work("writing ONNX", 2, 400.0), Work("int8 recipes", 6, 1600.0))
+    reporter = Whole(console, [*later, Work("loading", 5, 300.0), Work("measuring", 20, 60.0)])
 
     console.say("1/5 fine-tuning on drawn pets")
     settings = Settings("drawn-pets", weights=str(ready_made_weights()), epochs=2, seed=seed)
-    run = finetune(settings, run_folder, command="edgetl demo", reporter=console)
+    run = finetune(settings, run_folder, command="edgetl demo", reporter=reporter, deployable=False)
 
     console.say("2/5 exporting, float32 and int8")
-    done = export(run_folder, int8=Int8(max_drop_pp=1.0), reporter=console)
+    done = export(run_folder, int8=Int8(max_drop_pp=1.0), reporter=reporter)
 
     console.say("3/5 measuring on this machine")
     files = [done.float_file, *dict.fromkeys(done.int8_files.values())]
     plan = Plan(tuple(read_artifact(Path(path)) for path in files), DEVICES, rounds=4, data="drawn-pets")
-    report = bench(plan, console)
+    report = bench(plan, reporter)
     reports.write(report, folder / "bench")
 
     console.say("4/5 watching a drawn clip")
@@ -107,15 +114,20 @@ def _free_folder() -> Path:
 
 
 def _summary(document: dict[str, Any]) -> tuple[RenderableType, ...]:
-    from rich.table import Table
-
-    table = Table("", "device", "p50 ms", "top-1", "against float", title="edgetl demo")
+    table = Table(
+        Column(""),
+        Column("device"),
+        Column("p50 ms", right=True),
+        Column("top-1", right=True),
+        Column("against float"),
+        title="edgetl demo",
+    )
     p50 = {(row["precision"], row["device"]): row["p50_ms"] for row in document["bench"]}
     for row in document["bench"]:
         base = p50.get(("float32", row["device"]))
         faster = f"{base / row['p50_ms']:.1f} times faster" if row["precision"] == "int8" and base else ""
         top1 = "" if row["top1"] is None else f"{row['top1']:.3f}"
-        table.add_row(row["precision"], row["device"], f"{row['p50_ms']:.2f}", top1, faster)
+        table.add(row["precision"], row["device"], f"{row['p50_ms']:.2f}", top1, faster)
     trained, exported, seen = document["finetune"], document["export"], document["camera"]
     lines = [
         f"Trained ({trained['kept']} kept): top-1 {trained['test_top1']:.3f} on {trained['n']} drawn pictures.",

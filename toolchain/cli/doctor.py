@@ -5,22 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table, facts, strong
 from toolchain.errors import ExitCode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import RenderableType
 
     from toolchain.bench.checkup import Findings
     from toolchain.bench.machine import Environment
     from toolchain.bench.packages import Missing
 
 VERDICTS = {
-    True: "[bold]This machine runs edgetl.[/bold]",
-    False: "[bold]Something necessary is missing; see above.[/bold]",
+    True: "This machine runs edgetl.",
+    False: "Something necessary is missing; see above.",
 }
 
 
@@ -39,30 +40,32 @@ def command(probe_cameras: bool, console: Console) -> int:
         try:
             from toolchain.bench.checkup import check_up
         except ImportError as error:  # installed, and yet it does not start: a system library is missing
-            missing = [Missing(str(error), "pip install --force-reinstall edgetl", necessary=True)]
+            missing = [Missing(*_broken(error), necessary=True)]
     if missing:
-        console.result({"works": False, "missing": missing}, *_gap_lines(missing), VERDICTS[False])
+        console.result({"works": False, "missing": missing}, *_gap_lines(missing), strong(VERDICTS[False]))
         return ExitCode.MISSING
     findings = check_up(console, probe_cameras)
     console.result(findings, *_tables(findings))
     return ExitCode.DONE if findings.works else ExitCode.MISSING
 
 
-def _tables(findings: Findings) -> tuple[Table | str, ...]:
-    facts = Table(box=None, show_header=False, pad_edge=False)
-    facts.add_column(style="bold", no_wrap=True)
-    facts.add_column(overflow="fold")
-    for name, value in _facts(findings):
-        facts.add_row(name, escape(value))
-    devices = Table("device", "", "", box=None, pad_edge=False, header_style="bold")
+def _broken(error: ImportError) -> tuple[str, str]:
+    from toolchain.bench.opencv import is_of_opencv, will_not_load
+
+    return will_not_load(error) if is_of_opencv(error) else (str(error), "pip install --force-reinstall edgetl")
+
+
+def _tables(findings: Findings) -> tuple[RenderableType, ...]:
+    devices = Table(Column("device"), Column("here"), Column("", folds=True))
     for device in findings.devices:
         hint = f" ({device.install})" if device.install else ""
-        devices.add_row(device.name, "yes" if device.available else "no", escape(device.reason + hint))
-    return facts, "", devices, "", *_gap_lines(findings.missing), VERDICTS[findings.works]
+        devices.add(device.name, "yes" if device.available else "no", device.reason + hint)
+    verdict = strong(VERDICTS[findings.works])
+    return facts(_facts(findings)), "", devices, "", *_gap_lines(findings.missing), verdict
 
 
 def _gap_lines(missing: Sequence[Missing]) -> list[str]:
-    return [escape(f"{'missing' if gap.necessary else 'not here'}: {gap.what}. {gap.fix}") for gap in missing]
+    return [f"{'missing' if gap.necessary else 'not here'}: {gap.what}. {gap.fix}" for gap in missing]
 
 
 def _outlook(findings: Findings) -> str:
@@ -87,7 +90,7 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     machine = findings.environment
     load = machine.load_before
     memory = f"{machine.memory_mb / 1000:.1f} GB memory"
-    facts = [
+    rows = [
         ("processor", f"{machine.cpu}: {machine.cores} cores, {machine.threads} threads, {memory}"),
         ("quota", _quota(machine)),
         ("flags", ", ".join(machine.flags) or "none known"),
@@ -100,10 +103,16 @@ def _facts(findings: Findings) -> list[tuple[str, str]]:
     ]
     pairing = findings.torch_pairing
     reason = f" ({pairing.reason})" if pairing.reason else ""
-    facts.append(("torch", f"torchvision with torch: {pairing.status}{reason}"))
+    rows.append(("torch", f"torchvision with torch: {pairing.status}{reason}"))
     cameras = [f"{camera.source}: {camera.frame if camera.works else camera.reason}" for camera in findings.cameras]
-    facts.append(("cameras", "; ".join(cameras) or "none listed (--probe-cameras tries 0 to 2)"))
-    facts.append(("data", f"under {findings.data_root} (EDGETL_DATA), {findings.disk_free_mb / 1000:.1f} GB free"))
-    facts += [("", f"{data.name}: {data.path or f'not here ({data.fix})'}") for data in findings.data_sets]
-    facts.append(("model", f"ready-made: {findings.ready_made or 'not here'}"))
-    return facts
+    rows.append(("cameras", "; ".join(cameras) or "none listed (--probe-cameras tries 0 to 2)"))
+    rows.append(("data", f"under {findings.data_root} (EDGETL_DATA), {findings.disk_free_mb / 1000:.1f} GB free"))
+    rows += [("", f"{data.name}: {data.path or f'not here ({data.fix})'}") for data in findings.data_sets]
+    rows.append(("OpenCV", findings.opencv.said))
+    cache = findings.cache
+    share = f"{cache.size_mb:,.0f} MB of at most {cache.limit_mb:,.0f} MB"
+    rows.append(
+        ("cache", f"{cache.photographs} decoded photographs, {share}, in {cache.path} (edgetl data cache --clear)")
+    )
+    rows.append(("model", f"ready-made: {findings.ready_made or 'not here'}"))
+    return rows

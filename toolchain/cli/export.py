@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 from rich.markup import escape
 
-from toolchain.cli import swapped
-from toolchain.cli.console import Console, output_options
+from toolchain.cli import completion, swapped
+from toolchain.cli.console import Console, needs, output_options
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ this machine; where none keeps both promises on a target, that is said, with exi
 )
 @click.option(
     "--target",
+    shell_complete=completion.devices,
     default="any",
     show_default=True,
     metavar="DEVICE",
@@ -79,7 +81,13 @@ this machine; where none keeps both promises on a target, that is said, with exi
     "--int8-weights", is_flag=True, help="Write model.w8.onnx too: a quarter of the size, computed in float32."
 )
 @click.option("--openvino", is_flag=True, help="Write OpenVINO's model.xml and model.bin beside each ONNX file.")
-@click.option("--data", metavar="DATA", help="Where the run's photographs are, if not where they were.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    shell_complete=completion.data_sets,
+    metavar="FOLDER",
+    help="Where the run's photographs are now, if they were moved or renamed; they are known by their content.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="The float file. Default: RUN_DIR/model.onnx.")
 @output_options
 def command(
@@ -96,7 +104,7 @@ def command(
     fp16: bool,
     int8_weights: bool,
     openvino: bool,
-    data: str | None,
+    data: Path | None,
     out: Path | None,
     console: Console,
 ) -> int | None:
@@ -105,6 +113,12 @@ def command(
     hints = {"photographs": taught, "photograph": taught, "video": taught}
     swapped.refuse(run_dir, "RUN_DIR", "the folder of a run", hints)
     swapped.refuse_file(run_dir, "edgetl export", place="RUN_DIR")
+    needs("torch")
+    from toolchain.runs import read_run, read_splits
+
+    run = read_run(run_dir)  # what is wrong with it is told before torch is loaded for seconds
+    read_splits(run_dir)
+    console.say(f"exporting {run_dir}: {run.model.name} on {run.data.name}")
     from toolchain.export.exporting import export
     from toolchain.export.further import Further
     from toolchain.export.promises import Settings
@@ -132,25 +146,28 @@ def command(
 
 
 def _summary(done: Exported) -> tuple[RenderableType, ...]:
-    from rich.table import Table
-
     table = Table(
-        *("file", "device", "top-1", "per-class", "agreement", "logits differ", "drop (95 % at most)", "speed-up"),
+        Column("file", folds=True),
+        Column("device"),
+        Column("top-1", 1, right=True),
+        Column("per-class", 3, right=True),
+        Column("agreement", 2, right=True),
+        Column("logits differ", 3, right=True),
+        Column("drop (95 % at most)", right=True),
+        Column("speed-up"),
         title=f"On {done.n} validation photographs",
     )
     for hop in done.float_hops:
-        table.add_row(Path(done.float_file).name, *_cells(hop), "", "")
+        table.add(Path(done.float_file).name, *_cells(hop), "", "")
     for attempt in done.attempts:
         for hop in attempt.hops:
             chosen = hop.device in attempt.chosen_for
             name = Path(done.int8_files[hop.device]).name + ": " if chosen else ""
-            style = "bold" if chosen else ""
-            table.add_row(
-                name + attempt.label, *_cells(hop), _drop(hop), _speed_up(attempt, hop.device), style=style
-            )
+            speed_up = _speed_up(attempt, hop.device)
+            table.add(name + attempt.label, *_cells(hop), _drop(hop), speed_up, bold=chosen)
     for one in done.further:
         for hop in one.hops:
-            table.add_row(Path(one.file).name, *_cells(hop), _drop(hop), "")
+            table.add(Path(one.file).name, *_cells(hop), _drop(hop), "")
     lines = [f"{done.float_file}: {done.float_mb:.2f} MB"]
     for file in dict.fromkeys(done.int8_files.values()):
         size_mb = Path(file).stat().st_size / 1e6
@@ -175,7 +192,8 @@ def _cells(hop: Hop) -> tuple[str, ...]:
 
 
 def _drop(hop: Hop) -> str:
-    return f"{hop.drop_pp:.2f} pp ({hop.drop_upper_pp:.2f})"
+    drop, upper = (round(value or 0.0, 2) + 0.0 for value in (hop.drop_pp, hop.drop_upper_pp))  # never "-0.00"
+    return f"{drop:.2f} pp ({upper:.2f})"
 
 
 def _speed_up(attempt: Attempt, device: str) -> str:

@@ -14,8 +14,10 @@ import click
 from click.core import ParameterSource
 
 from toolchain import masking
-from toolchain.cli.console import Console, output_options
+from toolchain.cli import completion
+from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.sections import SectionedCommand, SectionedOption
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -60,16 +62,24 @@ is better on validation is kept. The folder of the run holds the network, its me
 
 On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finetune DATA --out RUN ...""",
 )
-@click.argument("data", required=False)
-@click.option("--model", metavar="NAME", default="mobilenet_v2", show_default=True, help="See --list-models.")
+@click.argument("data", required=False, shell_complete=completion.data_sets)
+@click.option(
+    "--model",
+    metavar="NAME",
+    default="mobilenet_v2",
+    show_default=True,
+    shell_complete=completion.models,
+    help="See --list-models.",
+)
 @click.option("--list-models", is_flag=True, help="Show the networks to choose from, with their size, and end.")
 @click.option(
     "--weights",
-    metavar="FILE|imagenet|none",
+    metavar="FILE|imagenet|ready-made|none",
+    shell_complete=completion.weights,
     default="imagenet",
     show_default=True,
     help="What to start from: a state dict (.safetensors or .pth) in torchvision's names, torchvision's download, "
-    "or nothing.",
+    "the features of the pets model that comes with edgetl (a mobilenet_v2; offline), or nothing.",
 )
 @click.option(
     "--recipe",
@@ -185,8 +195,14 @@ def command(
     from toolchain.training.team import is_leader
 
     words = "edgetl " + masking.command(sys.argv[1:])
+    needs("torch")
+    words = "edgetl " + shlex.join(sys.argv[1:])
     if resumed is not None:
         _check_resume_alone()
+        from toolchain.runs import check_resumable
+
+        check_resumable(resumed)
+        console.say(f"going on with {resumed}")
         from toolchain.training.finetune import resume
 
         folder = resumed
@@ -197,6 +213,9 @@ def command(
         from toolchain import recipes
 
         chosen = recipes.read(recipe) if recipe else recipes.load(model)
+        folder = out or _free_folder(data, model)
+        _check(data, model, str(options["weights"]), options["outliers"], folder)
+        console.say(f"{model} on {data}, into {folder}")
         from toolchain.preprocess import Preprocess
         from toolchain.runs import CHECKPOINT_FOLDER
         from toolchain.training.finetune import finetune
@@ -206,7 +225,6 @@ def command(
             usual = Preprocess()
             options["preprocess"] = Preprocess.for_size(size or usual.height, resize or usual.resize)
         settings = settings_for(data, model, chosen, cache=not no_cache, **options)
-        folder = out or _free_folder(data, model)
         try:
             run = finetune(settings, folder, command=words, reporter=console)
         except BaseException as error:
@@ -220,6 +238,20 @@ def command(
 
     if is_leader():
         console.result(run, *_summary(run, folder))
+
+
+def _check(data: str, model: str, weights: str, outliers: str | None, out: Path) -> None:
+    """Find what can be found in a moment, before torch is loaded for seconds."""
+    from toolchain.datasets.catalogue import DRAWN_PETS, list_data
+    from toolchain.ready_made import weights_file
+    from toolchain.runs import check_free
+
+    check_free(out)
+    weights_file(weights, model)
+    if data != DRAWN_PETS.name:
+        list_data(data)
+    if outliers is not None and not Path(outliers).is_dir():
+        raise BadInputError(f"--outliers {outliers} is no folder", "Name a folder of pictures of other things.")
 
 
 def _check_resume_alone() -> None:
@@ -250,25 +282,23 @@ def _free_folder(data: str, model: str) -> Path:
 
 
 def _list_models(console: Console) -> None:
-    from rich.table import Table
-
     from toolchain import recipes
 
     found = {name: recipes.load(name) for name in recipes.names()}
     table = Table(
-        "model",
-        "parameters",
-        "MACs",
-        "ONNX",
-        "ImageNet",
-        "pets, linear probe",
-        "pets, fine-tuned",
+        Column("model"),
+        Column("parameters", right=True),
+        Column("MACs", 1, right=True),
+        Column("ONNX", right=True),
+        Column("ImageNet", 2, right=True),
+        Column("pets, linear probe", 1, right=True),
+        Column("pets, fine-tuned", right=True),
         title="Networks to start from",
     )
     for name, recipe in found.items():
         network, measured = recipe.network, recipe.measured
         assert network is not None
-        table.add_row(
+        table.add(
             name,
             f"{network.parameters / 1e6:.1f} M",
             f"{network.macs / 1e6:,.0f} M",
@@ -286,12 +316,11 @@ def _list_models(console: Console) -> None:
 
 
 def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
-    from rich.table import Table
-
     from toolchain.runs import REPORT_FILE
 
+    names = ("photographs", "top-1", "per-class top-1", "top-5", "ECE")
     table = Table(
-        "", "photographs", "top-1", "per-class top-1", "top-5", "ECE", title=f"{run.model.name} on {run.data.name}"
+        Column(""), *(Column(name, right=True) for name in names), title=f"{run.model.name} on {run.data.name}"
     )
     rows = {f"probe, {split}": metrics for split, metrics in run.probe_metrics.items()}
     if run.model.kept == "finetune":
@@ -300,7 +329,7 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
     top5 = len(run.data.classes) > 5
     for name, metrics in rows.items():
         figures = (metrics.top1, metrics.per_class_top1, metrics.top5 if top5 else None, metrics.ece)
-        table.add_row(name, str(metrics.n), *("" if figure is None else f"{figure:.3f}" for figure in figures))
+        table.add(name, str(metrics.n), *("" if figure is None else f"{figure:.3f}" for figure in figures))
     kept = "the linear probe" if run.model.kept == "probe" else f"epoch {run.model.best_epoch} of fine-tuning"
     lines: list[RenderableType] = [
         f"Kept {kept}: top-1 {run.metrics['test'].top1:.3f} of {run.metrics['test'].n} test photographs, "

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
-from toolchain.cli import swapped
+from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
 if TYPE_CHECKING:
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     from toolchain.progress import Task
 
 BATCH = 8
+WORTH_TELLING = 0.005
+"""Probabilities below it would be printed as 0 %; --json has all."""
+
 DECODERS = 4
 """Threads that read and decode, at most; OpenCV lets other threads run meanwhile."""
 
@@ -42,7 +44,12 @@ patterns such as 'photos/**/*.jpg' are understood. Files that cannot be read are
 @click.argument("artifact", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
 @click.option("--top", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="Classes to tell.")
-@click.option("--device", metavar="DEVICE", help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    shell_complete=completion.devices,
+    help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).",
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
 @output_options
 def command(
@@ -61,6 +68,7 @@ def command(
     if not named.paths:
         _raise_nothing(skipped)
     classifier = load(whole, device, threads or 0)
+    console.say(whole.on(classifier.runtime.device))
     predictions: list[tuple[str, Prediction]] = []
     with console.task("naming", len(named.paths)) as task:
         for path, answer in _answers(classifier, named.paths, top, task):
@@ -136,11 +144,13 @@ def _entry(image: str, prediction: Prediction) -> dict[str, object]:
 def _table(predictions: Sequence[tuple[str, Prediction]]) -> Table:
     from toolchain.classifier import percent
 
-    table = Table("image", "label", "probability", "then", box=None, pad_edge=False, header_style="bold")
+    table = Table(
+        Column("image"), Column("label"), Column("probability", right=True), Column("then", 1, folds=True)
+    )
     for image, prediction in predictions:
         label = f"not sure ({prediction.label}?)" if prediction.rejected else prediction.label
-        others = ", ".join(f"{name} {percent(probability)}" for name, probability in prediction.top[1:])
-        table.add_row(escape(image), escape(label), percent(prediction.probability), escape(others))
+        others = [f"{name} {percent(share)}" for name, share in prediction.top[1:] if share >= WORTH_TELLING]
+        table.add(image, label, percent(prediction.probability), ", ".join(others))
     return table
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from toolchain import files
 from toolchain.artifact import read_artifact
-from toolchain.backbones import build, normalised
+from toolchain.backbones import build, normalised, trained_network
 from toolchain.errors import BadInputError
 from toolchain.explain.classes import class_index
 from toolchain.preprocess import Preprocess
 from toolchain.ready_made import ready_made_artifact, ready_made_weights
-from toolchain.runs import RUN_FILE, WEIGHTS_FILE, read_run
+from toolchain.runs import RUN_FILE, read_run
 
 __all__ = ["Subject", "class_index", "open_run", "ready_made"]
 
@@ -49,7 +48,7 @@ class Subject:
 def open_run(folder: Path) -> Subject:
     """Load the network of a finished run, to take gradients of.
 
-    Raises BadInputError for anything else; an artifact alone holds no gradients.
+    Raises BadInputError for anything else (an artifact alone holds no gradients) and for damaged weights.
     """
     if folder.suffix in MODEL_FILES and folder.is_file():
         beside = f": {folder.parent}" if (folder.parent / RUN_FILE).is_file() else ""
@@ -58,9 +57,7 @@ def open_run(folder: Path) -> Subject:
             f"Name the run folder that it was exported from{beside}.",
         )
     run = read_run(folder)
-    network = build(run.model.name, len(run.data.classes))
-    with files.encodable(folder / WEIGHTS_FILE) as named:
-        network.load_state_dict(load_file(named))
+    network = trained_network(folder, run)
     labels = tuple(run.data.classes)
     return Subject(str(folder), run.model.name, _frozen(network), labels, run.preprocess, run.temperature)
 

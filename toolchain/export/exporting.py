@@ -8,27 +8,35 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import nn
 
 from toolchain import claims, files
 from toolchain._version import __version__
-from toolchain.artifact import FLOAT_FILE, make_artifact, write_artifact
-from toolchain.backbones import build, normalised
+from toolchain.artifact import FLOAT_FILE, Artifact, make_artifact, write_artifact
+from toolchain.backbones import normalised, trained_network
 from toolchain.card import CARD_SCHEMA, Card, Source
 from toolchain.datasets.catalogue import photographs_of
 from toolchain.datasets.photographs import sha256_of_labelled
-from toolchain.errors import ArtifactError, BadInputError, MissingError, PromiseBrokenError
+from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export.frame_files import write_frame_files
 from toolchain.export.further import Further, Written, write_further
 from toolchain.export.int8 import make_int8
 from toolchain.export.job import Hop, Job
-from toolchain.export.measure import Sample, accuracy_of, calibration_of, logits_on, read_sample
+from toolchain.export.measure import (
+    Sample,
+    accuracy_of,
+    calibration_of,
+    logits_on,
+    read_sample,
+    relative_difference,
+)
+from toolchain.export.moved import Moved
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.promises import Attempt, Settings
 from toolchain.progress import Reporter, Silent
-from toolchain.runs import WEIGHTS_FILE, Run, read_run, read_splits
+from toolchain.runs import Run, read_run, read_splits
 from toolchain.runtimes.devices import canonical, parse_device, probe
+from toolchain.whole import Whole, Work
 
 TARGETS = ("ort:cpu", "openvino:CPU")
 """What `--target any` stands for: the file must keep its promises on all of these that are installed."""
@@ -67,7 +75,7 @@ def export(
     target: str = "any",
     out: Path | None = None,
     further: Further = Further(),  # noqa: B008 (frozen)
-    data: str | None = None,
+    data: Path | None = None,
     reporter: Reporter | None = None,
 ) -> Exported:
     """Write the run in `folder` as `model.onnx` (or `out`), and with `int8` as int8 beside it.
@@ -75,14 +83,13 @@ def export(
     Everything is measured on the run's validation split before a file is renamed into place. `target` is the device
     on which int8 must keep its promises, or `any` for ONNX Runtime and OpenVINO both: at most `max_drop_pp` points
     of top-1 lost, and faster than float. `toolchain.export.int8` says what is written. `further` files (float16,
-    int8 weights, OpenVINO's format) are written beside these.
-
-    `data` is where the run's photographs lie now, if not where they lay.
+    int8 weights, OpenVINO's format) are written beside these. `data` is where the run's photographs lie now, if not
+    where they were.
 
     Raises BadInputError for a folder that holds no run, MissingError when its photographs are gone,
     PromiseBrokenError when the float file does not answer as the trained network does.
     """
-    reporter = reporter or Silent()
+    reporter = Whole.of(reporter or Silent(), _works(int8, further))
     run = read_run(folder)
     float_path = out or folder / FLOAT_FILE
     if float_path.suffix in {".xml", ".bin"}:
@@ -100,14 +107,17 @@ def _export(
     int8: Settings | None,
     target: str,
     further: Further,
-    data: str | None,
+    data: Path | None,
     reporter: Reporter,
 ) -> Exported:
     devices = _devices(target, reporter)
     splits = read_splits(folder)
+    if data is None:
+        root = photographs_of(run.data.name, run.data.path)
+    else:
+        moved = Moved(data, reporter)
+        splits, root = {split: moved.named(listed) for split, listed in splits.items()}, moved.folder
     splits["calibration"] = calibration_of(splits)
-
-    root = photographs_of(run.data.name, run.data.path, data)
 
     def read(split: str) -> Sample:
         listed = splits[split]
@@ -116,7 +126,7 @@ def _export(
 
     sample = read("val")
     with reporter.task("writing ONNX", 2) as task:
-        network = _load_network(folder, run)
+        network = trained_network(folder, run)
         # PyTorch is slow: photographs and mirror images are enough to know that the files are the network.
         reference = _torch_logits(network, sample.views[: 2 * len(sample.labels)])
         task.advance()
@@ -154,6 +164,36 @@ def _export(
     return replace(done, further=written)
 
 
+def _works(int8: Settings | None, further: Further) -> list[Work]:
+    """What takes time in an export; costs are seconds of MobileNetV2 on two cores."""
+    works = [Work("writing ONNX", 2, 2.0)]
+    if int8 is not None:
+        works.append(Work("int8 recipes", 6, 8.0))
+        works += [Work("quantisation-aware training", 50 * int8.qat_epochs, 1.0)] if int8.qat_epochs else []
+    files = sum((further.fp16, further.int8_weights, further.openvino))
+    works += [Work("further files", files, 6.0)] if files else []
+    return [*works, Work("files for raw frames", 2, 5.0)] if further.raw_frame else works
+
+
+def write_unmeasured(folder: Path, run: Run, pixels: NDArray[np.uint8]) -> Artifact:
+    """Write the float artifact of `run` into its folder, to be tried at once; `export` measures it.
+
+    On `pixels`, uint8 [n, height, width, 3], it is compared with the trained network. Raises PromiseBrokenError
+    where it answers differently.
+    """
+    network = trained_network(folder, run)
+    whole = make_artifact(
+        to_onnx(network, run.preprocess, run.temperature), _card(run, folder), folder / FLOAT_FILE
+    )
+    difference = relative_difference(logits_on(whole, TARGETS[0], pixels), _torch_logits(network, pixels))
+    if difference > MAX_RELATIVE_DIFFERENCE:
+        raise PromiseBrokenError(
+            f"the ONNX file answers differently: logits differ by {difference:.1e} of the largest"
+        )
+    files.write_bytes(whole.path, whole.model)
+    return whole
+
+
 def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
     """The devices that `target` stands for, all of them on this machine."""
     if target.lower() == "any":
@@ -182,19 +222,6 @@ def _check_parity(hops: tuple[Hop, ...]) -> None:
                 f"agreement {agreement:.4f} (at least {MIN_AGREEMENT})",
                 "Nothing was written. Report it with the versions that `edgetl doctor` shows.",
             )
-
-
-def _load_network(folder: Path, run: Run) -> nn.Module:
-    network = build(run.model.name, len(run.data.classes))
-    try:
-        with files.encodable(folder / WEIGHTS_FILE) as named:
-            network.load_state_dict(load_file(named))
-    except Exception as error:  # safetensors and torch have types of their own for damaged and unfitting files
-        reason = str(error).strip().splitlines()[0]
-        raise ArtifactError(
-            f"{folder / WEIGHTS_FILE} is damaged: {reason}", "Run `edgetl finetune` again."
-        ) from None
-    return network.eval()
 
 
 @torch.inference_mode()

@@ -86,7 +86,7 @@ def read_sample(
 
     def one(file: SplitFile) -> NDArray[np.uint8]:
         path = root / file.name
-        hint = "Say where the photographs of the run are with --data FOLDER, or run `edgetl finetune` on others."
+        hint = "Say where the run's photographs are now with --data FOLDER: they are known by their content."
         if not path.is_file():
             raise MissingError(f"{path}, a {split} photograph of the run, is not there", hint)
         if files.sha256_of(path) != file.sha256:

@@ -20,6 +20,12 @@ from toolchain.preprocess import MEAN, STD, Preprocess
 
 OPSET = 18
 
+EXAMPLES = 2
+"""Pictures in the batch that is traced. A single one would be taken for a constant."""
+
+SHAPED = {"Reshape", "Expand", "Tile", "Range", "ConstantOfShape", "Resize"}
+"""Operators that may hold the batch of the example."""
+
 
 class _Deployed(nn.Module):
     """uint8 pixels in, logits and probabilities out.
@@ -81,8 +87,22 @@ def to_onnx(network: nn.Module, spec: Preprocess, temperature: float) -> onnx.Mo
     Input `image` uint8 [batch, height, width, 3]; outputs `logits` and `probabilities` float32 [batch, classes].
     """
     deployed = _Deployed(network, temperature).eval()
-    # A batch of 1 as the example would be taken for a constant.
-    example = torch.zeros(2, spec.height, spec.width, 3, dtype=torch.uint8)
+    # Tracing a batch of any size takes four times as long, for the same graph.
+    model = _traced(deployed, spec, any_batch=False)
+    if any(node.op_type in SHAPED for node in model.graph.node):
+        model = _traced(deployed, spec, any_batch=True)
+    computed = {name for node in model.graph.node for name in node.output}
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        sides = value.type.tensor_type.shape.dim
+        if value.name in computed | {"image"} and sides and sides[0].dim_value == EXAMPLES:
+            sides[0].dim_param = "batch"
+    _strip(model)
+    return model
+
+
+def _traced(deployed: nn.Module, spec: Preprocess, *, any_batch: bool) -> onnx.ModelProto:
+    example = torch.zeros(EXAMPLES, spec.height, spec.width, 3, dtype=torch.uint8)
+    shapes = {"image": {0: torch.export.Dim("batch", min=1, max=4096)}} if any_batch else None
     with _silence():
         program = torch.onnx.export(
             deployed,
@@ -91,13 +111,12 @@ def to_onnx(network: nn.Module, spec: Preprocess, temperature: float) -> onnx.Mo
             opset_version=OPSET,
             input_names=["image"],
             output_names=["logits", "probabilities"],
-            dynamic_shapes={"image": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            dynamic_shapes=shapes,
             external_data=False,
             verbose=False,
         )
     assert program is not None
     model: onnx.ModelProto = program.model_proto
-    _strip(model)
     return model
 
 

@@ -17,6 +17,7 @@ from toolchain.scratch import scratch_folder
 
 with telemetry.off():
     import openvino
+from toolchain.errors import BadInputError
 
 
 def make_ir(onnx_file: bytes, card: Card, path: Path, *, half: bool = False) -> Artifact:
@@ -36,12 +37,21 @@ def make_ir(onnx_file: bytes, card: Card, path: Path, *, half: bool = False) -> 
 
 def write_ir(artifact: Artifact) -> None:
     """Rename both files into place, the weights first: an old `.xml` refuses new weights, and so does a new one."""
-    files.write_bytes(artifact.path.with_suffix(".bin"), artifact.weights)
-    files.write_bytes(artifact.path, artifact.model)
+    with files.replaced(artifact.path) as beside:  # both are written before either has its name
+        beside.write_bytes(artifact.model)
+        files.write_bytes(artifact.path.with_suffix(".bin"), artifact.weights)
 
 
 def _saved(model: openvino.Model, half: bool) -> tuple[bytes, bytes]:
     with scratch_folder("edgetl-ir-") as folder:
         path = folder / "model.xml"
-        openvino.save_model(model, path, compress_to_fp16=half)
+        try:
+            openvino.save_model(model, path, compress_to_fp16=half)
+        except RuntimeError as error:
+            # It says neither which disk is full nor that one is.
+            reason = " ".join(str(error).split())[-120:]
+            raise BadInputError(
+                f"OpenVINO could not write into {folder}: {reason}",
+                "Make space there, or set TMPDIR to another folder.",
+            ) from None
         return path.read_bytes(), path.with_suffix(".bin").read_bytes()

@@ -9,18 +9,17 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Lock, Thread
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
+from torch import nn
 
 from toolchain import files
 from toolchain.artifact import Artifact
-from toolchain.backbones import build, normalised
+from toolchain.backbones import normalised, trained_network
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runs import WEIGHTS_FILE, Run, read_run
 from toolchain.runtimes import Answer, Execution, Infer
@@ -59,7 +58,7 @@ class TorchRuntime:
         self.threads = threads or cores()
         device = torch.device(place)
         kind = next((_TYPES[way] for way in ways if way in _TYPES), torch.float32)
-        network = _Network(run, weights, device, kind, compiled="compile" in ways)
+        network = _Network(trained_network(folder, run), run, device, kind, compiled="compile" in ways)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         how = "+".join(ways) or "eager"
         self.provider_effective = f"torch {torch.__version__} {how} on {name}"
@@ -87,12 +86,10 @@ class TorchRuntime:
 class _Network:
     """The network on its device. Threads may run it side by side, but for what was captured."""
 
-    def __init__(self, run: Run, weights: Path, device: torch.device, kind: torch.dtype, *, compiled: bool) -> None:
-        # On no device at first: random weights would only move the program's own random numbers on.
-        with torch.device("meta"):
-            network = build(run.model.name, len(run.data.classes))
-        network.load_state_dict(load_file(weights), assign=True)
-        network = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(
+        self, trained: nn.Module, run: Run, device: torch.device, kind: torch.dtype, *, compiled: bool
+    ) -> None:
+        network = trained.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network = network.to(kind)
         self._network: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network) if compiled else network
         self._kind = kind

@@ -8,15 +8,14 @@ from typing import Any
 
 import msgspec
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from toolchain import files
 from toolchain.errors import BadInputError
-from toolchain.runs import CHECKPOINT_FOLDER
+from toolchain.runs import CHECKPOINT_FOLDER, SETTINGS_FILE, check_resumable
 
 STATE_FILE = "state.safetensors"
-SETTINGS_FILE = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,11 @@ def save_settings(folder: Path, settings: Any, data_sha256: str) -> None:
 
 def load_settings(folder: Path) -> tuple[dict[str, Any], str]:
     """Settings and data hash of the run in `folder`. Raises BadInputError when there is nothing to resume."""
+    check_resumable(folder)
     path = folder / CHECKPOINT_FOLDER / SETTINGS_FILE
     try:
         document = files.from_json(path.read_bytes(), dict[str, Any])
         return document["settings"], document["data_sha256"]
-    except FileNotFoundError:
-        raise BadInputError(
-            f"{folder} holds nothing to resume", "Start a run with `edgetl finetune DATA --out RUN`."
-        ) from None
     except (msgspec.DecodeError, KeyError, TypeError):
         raise BadInputError(f"{path} is damaged", "Start the run again.") from None
 
@@ -55,8 +51,9 @@ def save_state(folder: Path, tensors: dict[str, dict[str, Tensor]], progress: Pr
     flat = {
         f"{group}/{name}": tensor.contiguous() for group, named in tensors.items() for name, tensor in named.items()
     }
-    with files.replaced(folder / CHECKPOINT_FOLDER / STATE_FILE) as beside:
-        save_file(flat, beside, metadata={"progress": msgspec.json.encode(progress).decode()})
+    # Not its `save_file`, which tells of a full disk in a type of its own.
+    data = save(flat, metadata={"progress": msgspec.json.encode(progress).decode()})
+    files.write_bytes(folder / CHECKPOINT_FOLDER / STATE_FILE, data)
 
 
 def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], Progress] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -16,16 +16,18 @@ from typing import Literal
 import msgspec
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from toolchain import claims, files, strict
 from toolchain._version import __version__
+from toolchain.artifact import FLOAT_FILE
 from toolchain.backbones import Pretrained, build, head_of, load_pretrained
 from toolchain.datasets import SPLITS, Dataset, Photograph
+from toolchain.datasets.catalogue import ENTRIES
 from toolchain.datasets.decoded import Decoded, cache_folder
 from toolchain.datasets.listing import by_reason
-from toolchain.errors import BadInputError
+from toolchain.errors import BadInputError, EdgetlError
 from toolchain.progress import Reporter, Silent
 from toolchain.runs import (
     LEFT_OUT_FILE,
@@ -46,7 +48,7 @@ from toolchain.training.features import labels_of
 from toolchain.training.folds import HeldOut, cross_validation, folds_for, out_of_fold
 from toolchain.training.frozen import Floats, Frozen
 from toolchain.training.history import read_lines
-from toolchain.training.job import Job
+from toolchain.training.job import TRAINING, Job, planned_epochs
 from toolchain.training.judging import ENOUGH_VALIDATION, Judged, Workshop
 from toolchain.training.loop import Best, fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
@@ -55,18 +57,27 @@ from toolchain.training.probe import fit_head, start_from
 from toolchain.training.report import write_report
 from toolchain.training.settings import Settings
 from toolchain.training.team import Team, joined
+from toolchain.whole import Whole, Work
+
+FEW = 32
+"""Validation photographs on which the written `model.onnx` is compared with the network that was trained."""
 
 FEW_TEST = 50
 """With fewer test photographs one of them is more than two points of accuracy: all are cross-validated."""
 
 
-def finetune(settings: Settings, out: Path, *, command: str = "", reporter: Reporter | None = None) -> Run:
+def finetune(
+    settings: Settings, out: Path, *, command: str = "", reporter: Reporter | None = None, deployable: bool = True
+) -> Run:
     """Train, evaluate, and write the run folder `out`; return what `run.json` says.
 
-    Under `torchrun` all processes call this alike and share the work; `out` is the leader's.
+    With `deployable` a first `model.onnx` is left in it, which some seconds are spent on: `predict`, `camera` and
+    `bench` run it at once; `export` measures it. Under `torchrun` all processes call this alike and share the work;
+    `out` is the leader's.
     Raises BadInputError for data, weights or settings that cannot be used, and when `out` holds something already.
     """
     reporter = reporter or Silent()
+    settings = _anchored(settings)
     device = choose_device(settings.device, reporter)
     with joined(device) as team, ExitStack() as stack:
         out = team.shared(out)
@@ -78,10 +89,11 @@ def finetune(settings: Settings, out: Path, *, command: str = "", reporter: Repo
                 raise BadInputError(
                     f"{out} is there already and not empty", f"Choose another --out, or --resume {out}."
                 )
-        return _run(settings, out, None, command, device, team, reporter if team.leads else Silent())
+        teller = reporter if team.leads else Silent()
+        return _run(settings, out, None, command, device, team, teller, deployable)
 
 
-def resume(out: Path, *, command: str = "", reporter: Reporter | None = None) -> Run:
+def resume(out: Path, *, command: str = "", reporter: Reporter | None = None, deployable: bool = True) -> Run:
     """Go on with an interrupted run where its last finished epoch ended; a finished run is returned as it is.
 
     Raises BadInputError when there is nothing to resume or the photographs have changed since.
@@ -96,13 +108,31 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None) ->
         raise BadInputError(
             f"the settings of {out} are of another version of edgetl: {error}", "Start the run again."
         ) from None
+    if settings.data not in ENTRIES and not Path(settings.data).is_dir():
+        where = "" if Path(settings.data).is_absolute() else f" in {Path.cwd()}"
+        raise BadInputError(
+            f"{settings.data}, the photographs of {out}, is not{where or ' there'}",
+            "Put them back, or (for a run of an earlier edgetl) go to the folder in which it was begun.",
+        )
     device = choose_device(settings.device, reporter)
     with joined(device) as team, ExitStack() as stack:
         if team.leads:
             stack.enter_context(_working_in(out))
         if team.shared((out / RUN_FILE).exists()):
             return read_run(out)  # who worked in it before has finished meanwhile
-        return _run(settings, out, data_sha256, command, device, team, reporter if team.leads else Silent())
+        teller = reporter if team.leads else Silent()
+        return _run(settings, out, data_sha256, command, device, team, teller, deployable)
+
+
+def _anchored(settings: Settings) -> Settings:
+    """The same with whole paths: a run can be resumed and exported from any folder."""
+    data, weights, outliers = settings.data, settings.weights, settings.outliers
+    return replace(
+        settings,
+        data=data if data in ENTRIES else str(Path(data).expanduser().absolute()),
+        weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
+        outliers=None if outliers is None else str(Path(outliers).absolute()),
+    )
 
 
 def _working_in(out: Path) -> AbstractContextManager[None]:
@@ -117,12 +147,15 @@ def _run(
     device: torch.device,
     team: Team,
     reporter: Reporter,
+    deployable: bool,
 ) -> Run:
     started = time.perf_counter()
     dataset = opened(settings, reporter)
     torch.manual_seed(settings.seed)
     network = build(settings.model, len(dataset.classes))
     pretrained = load_pretrained(network, settings.model, settings.weights)
+    if pretrained.stripped:
+        reporter.say(f"{pretrained.source}: names were taken without {pretrained.stripped!r} before them")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     decoded = Decoded(cache_folder() if settings.cache else None, settings.preprocess, reporter)
     dataset, skipped = readable(dataset, settings, decoded, team, reporter)
@@ -132,6 +165,8 @@ def _run(
             "Put them back as they were, or start a new run; so too where an earlier version of edgetl began it.",
         )
     outliers = find_outliers(settings, dataset, decoded, reporter)
+    decoded.tidy()
+    reporter = Whole.of(reporter, _works(settings, dataset, len(outliers), team, deployable))
     shop = Workshop(settings, dataset, outliers, decoded, device, team, reporter)
     if team.leads:
         out.mkdir(parents=True, exist_ok=True)
@@ -160,21 +195,34 @@ def _run(
             reporter.say(f"kept epoch {best.epoch}: validation top-1 {judged.metrics['val'].top1:.3f}")
         else:
             reporter.say("kept the linear probe: no epoch was better on validation")
-    shop.seconds["total"] = round(time.perf_counter() - started, 3)
-    return team.told(
-        lambda: _write(
-            shop,
-            out,
-            network.to("cpu"),
-            pretrained,
-            best.epoch if best else 0,
-            judged,
-            probe,
-            crossed,
-            skipped,
-            command,
-        )
-    )
+
+    def write() -> Run:
+        epoch = best.epoch if best else 0
+        run = _described(shop, out, network.to("cpu"), pretrained, epoch, judged, probe, crossed, skipped, command)
+        if deployable:
+            with shop.timed("artifact"):
+                _write_artifact(shop, out, run)
+        shop.seconds["total"] = round(time.perf_counter() - started, 3)
+        run = replace(run, timings_s=shop.seconds)
+        answers = judged.answers(shop.dataset)
+        write_predictions(out, shop.dataset, answers)
+        write_report(out, run, read_lines(out), answers)
+        files.write_json(out / RUN_FILE, run)
+        return run
+
+    return team.told(write)
+
+
+def _works(settings: Settings, dataset: Dataset, outliers: int, team: Team, deployable: bool) -> list[Work]:
+    """What takes time in a run, in photographs; costs are those of MobileNetV2 on a CPU, the features being 1."""
+    train, val, calibration, test = (len(team.share(dataset.splits[split])) for split in SPLITS)
+    judged = val + test + outliers
+    works = [Work("features", train + calibration, 1.0), Work("linear probe on *", judged, 1.3)]
+    if not settings.probe_only:
+        epochs = planned_epochs(settings, len(dataset.splits["train"]))
+        works.append(Work(TRAINING, train * epochs, 8.0 if settings.from_scratch else 2.5))
+        works.append(Work("epoch * on *", val * epochs + judged, 1.3))
+    return [*works, Work(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works
 
 
 def _job(shop: Workshop, out: Path, held: HeldOut | None) -> Job:
@@ -235,7 +283,7 @@ def _cross_validation(
     return cross_validation(held, folds, temperature) if held else None
 
 
-def _write(
+def _described(
     shop: Workshop,
     out: Path,
     network: nn.Module,
@@ -247,11 +295,12 @@ def _write(
     skipped: int,
     command: str,
 ) -> Run:
+    """What `run.json` will say; the weights that it names are written."""
     settings, dataset = shop.settings, shop.dataset
     kept: Literal["probe", "finetune"] = "finetune" if best_epoch else "probe"
-    with files.replaced(out / WEIGHTS_FILE) as beside:
-        save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, beside)
-    run = Run(
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    files.write_bytes(out / WEIGHTS_FILE, save(weights))
+    return Run(
         schema=RUN_SCHEMA,
         edgetl_version=__version__,
         command=command,
@@ -278,11 +327,22 @@ def _write(
         temperature_fit=judged.temperature_fit,
         cross_validation=crossed,
     )
-    answers = judged.answers(dataset)
-    write_predictions(out, dataset, answers)
-    write_report(out, run, read_lines(out), answers)
-    files.write_json(out / RUN_FILE, run)
-    return run
+
+
+def _write_artifact(shop: Workshop, out: Path, run: Run) -> None:
+    """Leave `model.onnx` in the run. What goes wrong with it must not cost the training: it is said."""
+    photos = shop.dataset.splits["val"][:FEW]
+    with shop.reporter.task(f"writing {FLOAT_FILE}", 1) as task:
+        try:
+            from toolchain.export.exporting import write_unmeasured
+
+            write_unmeasured(out, run, np.stack([shop.decoded.input(photo) for photo in photos]))
+        except OSError:  # a full disk spoils the rest of the run as well
+            raise
+        except Exception as error:  # torch's exporter has types of its own
+            reason = error.message if isinstance(error, EdgetlError) else f"{type(error).__name__}: {error}"
+            shop.reporter.warn(f"{out / FLOAT_FILE} was not written ({' '.join(reason.split())[:200]})")
+        task.advance()
 
 
 def _write_splits(out: Path, dataset: Dataset) -> None:

@@ -22,8 +22,17 @@ AUTO_EPOCHS = (4, 30)
 
 AUTO_PATIENCE = 4
 
+TRAINING = "epoch */*"
+"""The tasks of training, by their descriptions."""
+
 Judge = Callable[[nn.Module, str], Metrics]
 """Measures a network on validation; the text says what is being measured."""
+
+
+def planned_epochs(settings: Settings, photographs: int) -> int:
+    """How many epochs are planned for so many training photographs."""
+    least, most = AUTO_EPOCHS
+    return settings.epochs or min(max(round(AUTO_PICTURES / photographs), least), most)
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,7 @@ class Job:
     @property
     def epochs(self) -> int:
         """How many epochs are planned."""
-        least, most = AUTO_EPOCHS
-        return self.settings.epochs or min(max(round(AUTO_PICTURES / len(self.photos)), least), most)
+        return planned_epochs(self.settings, len(self.photos))
 
     @property
     def patience(self) -> int:

@@ -18,8 +18,9 @@ from toolchain.figures import fixed
 from toolchain.runs import METRICS_FILE, Metrics
 from toolchain.training.checkpoint import Progress, load_state, save_state
 from toolchain.training.history import keep_lines, write_csv
-from toolchain.training.job import Job
+from toolchain.training.job import TRAINING, Job
 from toolchain.training.trainer import Trainer
+from toolchain.whole import Whole
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def fine_tune(network: nn.Module, job: Job, probe: Metrics) -> Best:
         trainer.restore(groups)
         best = Best(progress.best_epoch, progress.best_score, groups["best"])
         job.reporter.say(f"resumed after epoch {progress.epochs_done} of {progress.epochs_planned}")
+        _plan(progress, job)
     if job.team.leads:
         keep_lines(job.folder / METRICS_FILE, progress.epochs_done)
 
@@ -73,6 +75,7 @@ def fine_tune(network: nn.Module, job: Job, probe: Metrics) -> Best:
         elapsed = progress.seconds + job.team.shared(seconds)
         progress = Progress(epoch, best.epoch, best.score, progress.epochs_planned, elapsed)
         progress = replace(progress, epochs_planned=_planned(progress, job))
+        _plan(progress, job)
         if job.team.leads:
             line = {
                 "epoch": epoch,
@@ -90,6 +93,13 @@ def fine_tune(network: nn.Module, job: Job, probe: Metrics) -> Best:
             save_state(job.folder, {**trainer.groups(), "best": best.state}, progress)
         job.reporter.say(f"epoch {epoch}: loss {fixed(loss, 3)}, validation top-1 {metrics.top1:.3f}")
     return best
+
+
+def _plan(progress: Progress, job: Job) -> None:
+    """What a run that is resumed, cut to a time or stopped early still has before it."""
+    if isinstance(job.reporter, Whole):
+        epochs = progress.epochs_planned - progress.epochs_done
+        job.reporter.remaining(TRAINING, epochs * len(job.team.share(job.photos)))
 
 
 def _planned(progress: Progress, job: Job) -> int:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
-from toolchain.cli import swapped
+from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -50,7 +49,12 @@ accuracy is left, float and int8."""
 )
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("image", required=False, type=click.Path(path_type=Path))
-@click.option("--target", metavar="NAME", help="The class it is to become. Default: any but the present answer.")
+@click.option(
+    "--target",
+    metavar="NAME",
+    shell_complete=completion.classes,
+    help="The class it is to become. Default: any but the present answer.",
+)
 @click.option("--budget", type=int, metavar="N", help="For IMAGE. Default: 4; 256 with --norm l2.")
 @click.option(
     "--norm",
@@ -76,7 +80,9 @@ accuracy is left, float and int8."""
     metavar="RUN|ARTIFACT",
     help="Ask this network too; can be given again.",
 )
-@click.option("--data", metavar="DATA", help="Attack the photographs of a data set.")
+@click.option(
+    "--data", metavar="DATA", shell_complete=completion.data_sets, help="Attack the photographs of a data set."
+)
 @click.option("--split", default="test", show_default=True, help="The split of DATA.")
 @click.option(
     "--limit",
@@ -123,7 +129,15 @@ def command(
         raise BadInputError(
             "--budget is for an image, and --budgets for --data", "Name one budget, or several with --data."
         )
+    from toolchain.explain.classes import check_run
+
     own = str(run) == READY_MADE and not run.exists()
+    check_run(None if own else run)
+    if image is not None:
+        from toolchain.preprocess import read
+
+        read(image)  # what cannot be read is told before networks are loaded
+
     subject = ready_made() if own else open_run(run)
     aim = None if target is None else class_index(subject.labels, target)
     manner = Manner(method=method, norm=norm, steps=steps, seed=seed)  # type: ignore[arg-type]
@@ -136,9 +150,6 @@ def command(
         return found + [one for path in others for one in other_answers(path, console)]
 
     if image is not None:
-        from toolchain.preprocess import read
-
-        read(image)  # a picture that cannot be read is told before networks are loaded
         _one(subject, image, aim, chosen[0], manner, answering(), out, console)
     else:
         assert data is not None
@@ -190,9 +201,9 @@ def _one(
     }
     table = _table(("network", "before", "after", "turned", "at the smallest budget"), 5)
     for verdict in done.verdicts:
-        table.add_row(*(escape(cell) for cell in verdict_row(verdict)))
+        table.add(*verdict_row(verdict))
     smallest = f"smallest budget: {done.least.budget}/255" if done.least else "no budget turned it"
-    lines = (f"[bold]{escape(sentence(done))}[/bold]", smallest, escape(f"{place}: {', '.join(written)}"))
+    lines = (strong(sentence(done)), smallest, f"{place}: {', '.join(written)}")
     console.result(document, table, *lines)
 
 
@@ -272,8 +283,8 @@ def _many(
     _tell_no_page(console)
     table = _table(POINT_COLUMNS, 1)
     for point in curve:
-        table.add_row(*(escape(cell) for cell in point_row(point)))
-    lines = (f"[bold]{escape(found)}[/bold]", escape(f"{place}: {', '.join(written)}"))
+        table.add(*point_row(point))
+    lines = (strong(found), f"{place}: {', '.join(written)}")
     if not (interrupted and console.json):  # --json prints one document; then it is that of the interruption
         console.result({**document, "files": written}, table, *lines)
     if interrupted:
@@ -295,11 +306,8 @@ def _how(subject: Subject, manner: Manner, **more: Any) -> dict[str, Any]:
 
 
 def _table(columns: Sequence[str], words: int) -> Table:
-    """A table whose first `words` columns hold words."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number < words else "right", overflow="fold")
-    return table
+    """A table whose first `words` columns hold words; the first two always stay, the others from left to right."""
+    return Table(*(Column(name, max(0, at - 1), at >= words) for at, name in enumerate(columns)))
 
 
 def _tell_no_page(console: Console) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
-from toolchain.cli import swapped
+from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -34,11 +33,18 @@ that of a run (--run), or one of torchvision's as it was published (--model)."""
 )
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @click.option("--run", type=click.Path(path_type=Path), metavar="RUN", help="The network of a run.")
-@click.option("--model", metavar="NAME", help="One of torchvision's: see `edgetl finetune --list-models`.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    shell_complete=completion.models,
+    help="One of torchvision's: see `edgetl finetune --list-models`.",
+)
 @click.option(
     "--weights",
-    metavar="FILE|imagenet|none",
-    help="For --model: a state dict in torchvision's names, torchvision's download (default), or random.",
+    metavar="FILE|imagenet|ready-made|none",
+    shell_complete=completion.weights,
+    help="For --model: a state dict in torchvision's names, torchvision's download (default), the pets model's, or "
+    "random.",
 )
 @click.option("--layer", "layers", metavar="NAME", multiple=True, help="Default: the last of each size of map.")
 @click.option(
@@ -74,12 +80,15 @@ def command(
         swapped.refuse(image, "IMAGE", "a photograph", {**hints, "video": "Name a picture of it."})
     import numpy as np
 
+    from toolchain.explain.classes import check_run
+    from toolchain.preprocess import read
+
+    check_run(run)
+    photograph = np.zeros((NOISE_PIXELS, NOISE_PIXELS, 3), np.uint8) if image is None else read(image)
     from toolchain.explain import gallery
     from toolchain.explain.features import features, layers_of, sheet
     from toolchain.explain.pages import features_page
-    from toolchain.preprocess import read
 
-    photograph = np.zeros((NOISE_PIXELS, NOISE_PIXELS, 3), np.uint8) if image is None else read(image)
     name, network, preprocess = _open(run, model, weights, console)
     picture = preprocess(photograph)
     if list_layers:
@@ -102,7 +111,7 @@ def command(
             _entry(one, stem) for one, stem in zip(maps, gallery.stems([m.layer.name for m in maps]), strict=True)
         ],
     }
-    console.result(document, _table(maps), escape(f"{target}: {', '.join(written)}"))
+    console.result(document, _table(maps), f"{target}: {', '.join(written)}")
 
 
 def _open(
@@ -121,7 +130,10 @@ def _open(
 
     torch.manual_seed(0)  # of random weights
     network = build(model, 1)
-    source = load_pretrained(network, model, weights or "imagenet").source
+    pretrained = load_pretrained(network, model, weights or "imagenet")
+    source = pretrained.source
+    if pretrained.stripped:
+        console.say(f"{source}: names were taken without {pretrained.stripped!r} before them")
     if source == "none":
         console.warn("the weights are random: so are the features")
     return f"{model} ({source})", network.eval().requires_grad_(False), Preprocess()
@@ -140,17 +152,20 @@ def _entry(maps: Maps, stem: str) -> dict[str, object]:
 
 
 def _table(found: Sequence[Maps]) -> Table:
-    table = Table("layer", "kind", "maps", "silent", "strongest maps", box=None, pad_edge=False)
+    table = Table(
+        Column("layer"), Column("kind", 2), Column("maps", 1), Column("silent", 2, right=True),
+        Column("strongest maps", folds=True),
+    )  # fmt: skip
     for maps in found:
         layer = maps.layer
         size = f"{layer.channels} of {layer.height} x {layer.width}"
         strongest = ", ".join(str(one.channel) for one in maps.strongest)
-        table.add_row(escape(layer.name), layer.kind, size, str(maps.silent), strongest)
+        table.add(layer.name, layer.kind, size, str(maps.silent), strongest)
     return table
 
 
 def _layer_table(found: Sequence[Layer]) -> Table:
-    table = Table("layer", "kind", "maps", "size", box=None, pad_edge=False)
+    table = Table(Column("layer"), Column("kind", 1), Column("maps", right=True), Column("size"))
     for layer in found:
-        table.add_row(escape(layer.name), layer.kind, str(layer.channels), f"{layer.height} x {layer.width}")
+        table.add(layer.name, layer.kind, str(layer.channels), f"{layer.height} x {layer.width}")
     return table

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
-from toolchain.cli import swapped
+from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +45,15 @@ RUN is the folder of a run; without it, the breeds that come with edgetl are dra
 until the network is sure to see the class; what it knows the class by becomes visible."""
 )
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--class", "names", metavar="NAME", multiple=True, required=True, help="May be given several times.")
+@click.option(
+    "--class",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    required=True,
+    shell_complete=completion.classes,
+    help="May be given several times.",
+)
 @click.option("--steps", type=click.IntRange(1, 100_000), help="Default: 240.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another one, another picture.")
 @click.option(
@@ -73,6 +80,9 @@ def command(
     if run is not None:
         hint = "The picture is drawn. What it sees in one: edgetl explain why RUN IMAGE"
         swapped.refuse(run, "RUN", "the folder of a run", dict.fromkeys((*swapped.PICTURES, "video"), hint))
+    from toolchain.explain.classes import check_run
+
+    check_run(run)
     from toolchain.explain import gallery
     from toolchain.explain.gif import as_gif
     from toolchain.explain.ideal import Settings, ideal
@@ -117,7 +127,7 @@ def command(
             for one, stem, taken in zip(ideals, gallery.stems([one.label for one in ideals]), seconds, strict=True)
         ],
     }
-    console.result(document, _table(ideals), escape(f"{target}: {', '.join(written)}"))
+    console.result(document, _table(ideals), f"{target}: {', '.join(written)}")
 
 
 def _tell(task: Task, label: str, logit: float) -> None:
@@ -125,9 +135,8 @@ def _tell(task: Task, label: str, logit: float) -> None:
 
 
 def _table(ideals: Sequence[Ideal]) -> Table:
-    table = Table("class", box=None, pad_edge=False)
-    for column in ("probability", "JPEG 90", "JPEG 75", "moved", "moved, JPEG 90", "moved, JPEG 75"):
-        table.add_column(column, justify="right")
+    columns = ("probability", "JPEG 90", "JPEG 75", "moved", "moved, JPEG 90", "moved, JPEG 75")
+    table = Table(Column("class"), *(Column(name, rank, right=True) for rank, name in enumerate(columns)))
     for one in ideals:
-        table.add_row(escape(one.label), *(f"{value:.3f}" for value in asdict(one.robustness).values()))
+        table.add(one.label, *(f"{value:.3f}" for value in asdict(one.robustness).values()))
     return table

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
-from rich.markup import escape
-from rich.table import Table
 
-from toolchain.cli import swapped
+from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
 if TYPE_CHECKING:
@@ -32,7 +31,13 @@ file by covering alone, as it is deployed: int8, OpenVINO. IMAGE may be a folder
 )
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
-@click.option("--class", "asked", metavar="NAME", help="What speaks for this class? Default: the one it is named.")
+@click.option(
+    "--class",
+    "asked",
+    metavar="NAME",
+    shell_complete=completion.classes,
+    help="What speaks for this class? Default: the one it is named.",
+)
 @click.option(
     "--method",
     "methods",
@@ -40,7 +45,12 @@ file by covering alone, as it is deployed: int8, OpenVINO. IMAGE may be a folder
     multiple=True,
     help="Default: all there are.",
 )
-@click.option("--device", metavar="DEVICE", help="For a model file: ort:cpu, or openvino:CPU for a .xml.")
+@click.option(
+    "--device",
+    metavar="DEVICE",
+    shell_complete=completion.devices,
+    help="For a model file: ort:cpu, or openvino:CPU for a .xml.",
+)
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/why-1, -2, ...")
 @output_options
 def command(
@@ -66,6 +76,8 @@ def command(
 
     named = photographs_named(images)
     skipped = dict(named.nothing)
+    if not named.paths:
+        _raise_nothing(skipped)
     network = _only(_open(model, device, methods), methods)
     index = None if asked is None else class_index(network.labels, asked)
     answers: dict[str, Why] = {}
@@ -80,8 +92,7 @@ def command(
                     skipped[shown(str(path))] = error.message.removeprefix(f"{path}: ")
                 task.advance()
         if not answers:
-            word, reason = next(iter(skipped.items()))
-            raise BadInputError(f"{word}: {reason}", "Name photographs: JPEG, PNG, WebP, AVIF, BMP, TIFF.")
+            _raise_nothing(skipped)
         how = {
             "command": shlex.join(["edgetl", *sys.argv[1:]]),
             "model": str(model),
@@ -108,7 +119,12 @@ def command(
         "images": [_entry(paths[stem], stem, answer) for stem, answer in answers.items()],
         "skipped": [{"image": image, "reason": reason} for image, reason in skipped.items()],
     }
-    console.result(document, _table(paths, answers), escape(f"{target}: {len(written)} files"))
+    console.result(document, _table(paths, answers), f"{target}: {len(written)} files")
+
+
+def _raise_nothing(skipped: Mapping[str, str]) -> NoReturn:
+    word, reason = next(iter(skipped.items()))
+    raise BadInputError(f"{word}: {reason}", "Name photographs: JPEG, PNG, WebP, BMP, TIFF.")
 
 
 def _open(model: Path, device: str | None, methods: Sequence[str]) -> Explained:
@@ -117,6 +133,9 @@ def _open(model: Path, device: str | None, methods: Sequence[str]) -> Explained:
 
     is_folder = model.is_dir() or (str(model) == READY_MADE and not model.exists())
     if is_folder and device is None:
+        from toolchain.explain.classes import check_run
+
+        check_run(model if model.is_dir() else None)
         from toolchain.explain import grad_cam
         from toolchain.explain.subject import open_run, ready_made
 
@@ -168,15 +187,17 @@ def _entry(path: str, stem: str, answer: Why) -> dict[str, object]:
 
 
 def _table(paths: Mapping[str, str], answers: Mapping[str, Why]) -> Table:
-    table = Table("photograph", "named", "asked about", "method", box=None, pad_edge=False)
-    for column in ("probability", "hottest fifth covered", "only that left", "half of the heat in"):
-        table.add_column(column, justify="right")
+    columns = ("probability", "hottest fifth covered", "only that left", "half of the heat in")
+    table = Table(
+        Column("photograph"), Column("named"), Column("asked about", 5), Column("method"),
+        *(Column(name, rank, right=True) for rank, name in enumerate(columns, 1)),
+    )  # fmt: skip
     for stem, answer in answers.items():
         for look in answer.looks:
-            table.add_row(
-                escape(paths[stem]),
-                escape(answer.label),
-                escape(answer.asked),
+            table.add(
+                paths[stem],
+                answer.label,
+                answer.asked,
                 look.method,
                 *(f"{value:.3f}" for value in (answer.asked_probability, look.without_hottest, look.only_hottest)),
                 f"{100 * look.area_of_half:.1f} %",

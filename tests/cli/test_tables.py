@@ -1,0 +1,155 @@
+"""Tables in a narrow terminal: what must be typed is whole, whatever is left out."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+
+import toolchain
+from tests.artifacts import tiny_artifact
+from tests.clips import plain
+from toolchain import recipes
+from toolchain.card import Accuracy, Speed
+from toolchain.cli import export as export_command
+from toolchain.cli import run
+from toolchain.cli.console import Console
+from toolchain.cli.tables import Column, Table
+from toolchain.export.exporting import Exported
+from toolchain.export.job import Hop
+from toolchain.export.promises import Attempt
+
+PETS = Path(toolchain.__file__).parents[1] / "models" / "pets"
+
+
+@pytest.fixture(params=[60, 80, 120])
+def width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    return int(request.param)
+
+
+def _printed(table: Table, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    Console().result(None, table)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_columns_leave_by_rank_and_are_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Table(Column("name"), Column("rare", 2), Column("useful", 1), Column("prose", folds=True))
+    table.add("a" * 30, "b" * 20, "c" * 12, "words " * 10)
+    table.add("猫" * 15, "b", "c", "short")
+    for width, shown in ((120, {"rare", "useful"}), (80, {"useful"}), (60, set())):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines = _printed(table, capsys)
+        head, *rows = lines
+        assert {name for name in ("rare", "useful") if name in head} == shown
+        told = lines[-1] if shown != {"rare", "useful"} else ""
+        assert all(name in told for name in {"rare", "useful"} - shown)
+        whole = [line for line in lines if not line.startswith("(")]
+        assert max(map(cell_len, whole)) <= width
+        assert "a" * 30 in "\n".join(rows)
+        assert " ".join(" ".join(rows).split()).count("words") == 10, "prose is folded, not cut"
+
+
+def test_what_cannot_be_narrower_is_left_to_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    table = Table(Column("image"), Column("then", 1))
+    table.add("photos/" + "deep/" * 20 + "cat.jpg", "dog 0.1")
+    assert "photos/" + "deep/" * 20 + "cat.jpg" in _printed(table, capsys)[1]
+
+
+def test_no_terminal_no_narrowness(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    table = Table(Column("name"), Column("other", 1))
+    table.add("a" * 80, "b" * 80)
+    assert "b" * 80 in _printed(table, capsys)[1]
+
+
+def test_names_of_networks_files_and_devices_are_whole(width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["finetune", "--list-models"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown.split() for name in recipes.names())
+    bench = str(PETS / "bench.json")
+    assert run(["bench", bench, "--compare", bench]) == 0
+    shown = capsys.readouterr().out
+    for name in ("model.int8.onnx", "openvino:CPU", "ort:cpu"):
+        assert shown.split().count(name) >= 4
+    table = [line for line in shown.splitlines() if line.startswith(("model", "artifact"))]
+    assert max(map(len, table)) <= max(width, 80)
+
+
+def test_export_tells_both_promises(width: int, capsys: pytest.CaptureFixture[str]) -> None:
+    def hop(device: str, **drop: float) -> Hop:
+        return Hop(device, Accuracy(device, "int8", "val", "0" * 64, 229, 0.9, 0.9, 0.99, 1e-1), **drop)
+
+    def attempt(label: str, **chosen: tuple[str, ...]) -> Attempt:
+        hops = tuple(hop(device, drop_pp=-0.001, drop_upper_pp=1.25) for device in ("ort:cpu", "openvino:CPU"))
+        speeds = tuple(Speed(one.device, threads, 2.0, 1.0) for one in hops for threads in (1, 2))
+        return Attempt(label, "nncf", {}, hops, 2.5, speeds, **chosen)
+
+    floats = (hop("ort:cpu"), hop("openvino:CPU"))
+    tried = (attempt("NNCF, full bias correction"), attempt("edgetl", chosen_for=("ort:cpu",)))
+    int8 = {"ort:cpu": str(PETS / "model.int8.onnx")}
+    done = Exported("run", "val", 229, "run/model.onnx", 9.0, floats, 0.5, tried, int8)
+    Console().result(None, *export_command._summary(done))
+    table, files, _ = capsys.readouterr().out.partition("run/model.onnx: 9.00 MB")
+    assert files
+    lines = table.splitlines()
+    assert max(len(line) for line in lines if not line.startswith("(")) <= max(width, 80)
+    assert len(lines) <= 14, "an attempt on a device is a line or two, not a sliver of many"
+    assert all(
+        name in table for name in ("model.onnx", "model.int8.onnx:", "openvino:CPU", "2.00x (1t) 2.00x (2t)")
+    )
+    assert "0.00 pp (1.25)" in table
+    assert "-0.00" not in table
+
+
+@pytest.mark.parametrize("odd", ["[bold]", "[/]", "[red]x[/red]", ":cat:", "a]b[c"])
+def test_brackets_and_colons_in_names_are_names(
+    odd: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+
+    monkeypatch.chdir(tmp_path)
+    label, folder = odd.replace("/", "∕"), Path(odd.replace("/", "∕"))
+    tiny_artifact(folder / "model.onnx", (label, "green", "blue"))
+    cv2.imwrite("red.png", plain("red", 40, 60))
+    photo = folder / "red.png"
+    Path("red.png").rename(photo)
+    assert run(["predict", str(folder), str(photo)]) == 0
+    told = capsys.readouterr()
+    assert f"{photo}  {label}" in told.out
+    assert f"{folder}/model.onnx (float32" in told.err
+    assert run(["card", str(folder)]) == 0
+    assert f"3 labels: {label}, green, blue" in capsys.readouterr().out
+    assert run(["predict", str(folder), str(folder / "nope.jpg")]) == 2
+    assert f"error: {folder}/nope.jpg: " in capsys.readouterr().err
+
+
+def test_no_command_speaks_markup() -> None:
+    """What a command prints is text; a stray `[bold]` or an `escape` would be printed as it is."""
+    for path in sorted((Path(toolchain.__file__).parent / "cli").rglob("*.py")):
+        imported = {
+            node.module for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)
+        }
+        assert not imported & {"rich.markup", "rich.table"}, f"{path.name}: use toolchain.cli.tables"
+
+
+def test_predictions_that_would_read_as_nothing_are_not_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+
+    monkeypatch.chdir(tmp_path)
+    tiny_artifact(Path("tiny.onnx"))
+    cv2.imwrite("red.png", plain("red", 40, 60))
+    assert run(["predict", "tiny.onnx", "red.png", "--top", "3"]) == 0
+    assert "0.000" not in capsys.readouterr().out
+    assert run(["predict", "tiny.onnx", "red.png", "--top", "3", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["predictions"][0]["top"]) == 3

@@ -1,0 +1,127 @@
+"""What people type instead of edgetl's words: names from other tools, and slips of the fingers."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+ALIASES = {
+    "train": "finetune",
+    "fit": "finetune",
+    "fine-tune": "finetune",
+    "convert": "export",
+    "val": "bench",
+    "validate": "bench",
+    "benchmark": "bench",
+    "infer": "predict",
+    "inference": "predict",
+    "classify": "predict",
+    "webcam": "camera",
+    "cam": "camera",
+    "watch": "camera",
+    "inspect": "card",
+    "interpret": "explain",
+    "dataset": "data",
+    "datasets": "data",
+}
+"""Words of other tools that mean one command here; they are taken for it."""
+
+ADVICE = {
+    "quantize": "edgetl export RUN --int8",
+    "quantise": "edgetl export RUN --int8",
+    "compare": "edgetl bench RUN --compare OLD.json",
+    "evaluate": "edgetl bench RUN",
+    "eval": "edgetl bench RUN",
+    "test": "edgetl bench RUN, or edgetl predict RUN PHOTOGRAPH",
+    "detect": "edgetl predict RUN PHOTOGRAPH, or edgetl camera RUN",
+    "run": "edgetl camera RUN, or edgetl predict RUN PHOTOGRAPH",
+    "download": "edgetl data fetch NAME",
+    "fetch": "edgetl data fetch NAME",
+    "resume": "edgetl finetune --resume RUN",
+    "info": "edgetl card RUN, or edgetl data info DATA",
+    "models": "edgetl finetune --list-models",
+    "list": "edgetl data list, or edgetl finetune --list-models",
+    "check": "edgetl data check DATA, or edgetl doctor",
+    "clean": "edgetl data cache --clear",
+    "version": "edgetl --version",
+}
+"""Words that stand for a command with more to it; what to type is said."""
+
+OPTIONS = {
+    "--lr": "--learning-rate",
+    "--batch": "--batch-size",
+    "--bs": "--batch-size",
+    "--wd": "--weight-decay",
+    "--optim": "--optimizer",
+    "--imgsz": "--size",
+    "--img-size": "--size",
+    "--image-size": "--size",
+    "--pretrained": "--weights",
+    "--checkpoint": "--resume",
+    "--output": "--out",
+    "--output-dir": "--out",
+    "--save-dir": "--out",
+    "--project": "--out",
+    "--arch": "--model",
+    "--backbone": "--model",
+    "--gpu": "--device",
+    "--provider": "--device",
+    "--workers": "--threads",
+    "--topk": "--top",
+    "--top-k": "--top",
+    "--half": "--fp16",
+    "--float16": "--fp16",
+    "--quantize": "--int8",
+    "--quantise": "--int8",
+    "--verbose": "--debug",
+    "--silent": "--quiet",
+    "--input": "--source",
+    "--camera": "--source",
+    "--video": "--source",
+    "--no-window": "--headless",
+    "--conf": "--min-probability",
+    "--threshold": "--min-probability",
+    "--iterations": "--rounds",
+    "--baseline": "--compare",
+    "-o": "--out",
+    "-q": "--quiet",
+    "-v": "--debug",
+}
+"""What options are called elsewhere, and here. Said where the command has the second."""
+
+EVERYWHERE = {"--json", "--quiet", "--debug"}
+"""Options of each command, which belong after its name."""
+
+
+def command_hint(word: str, path: str, commands: Iterable[str]) -> str:
+    """What to do about a command that does not exist; `path` is what stands before it."""
+    near = difflib.get_close_matches(word.lower(), [*commands], n=1, cutoff=0.6)
+    if path == "edgetl" and word.lower() in ADVICE:
+        return f"Did you mean: {ADVICE[word.lower()]}?"
+    if near:
+        return f"Did you mean `{path} {near[0]}`?"
+    if path == "edgetl":
+        near = difflib.get_close_matches(word.lower(), [*ALIASES, *ADVICE], n=1, cutoff=0.8)
+        if near:
+            return f"Did you mean: {ADVICE.get(near[0], 'edgetl ' + ALIASES.get(near[0], ''))}?"
+        if Path(word).is_dir():
+            return f"A command comes first: edgetl finetune {word}, or edgetl camera {word} for a run."
+        if Path(word).is_file():
+            return f"A command comes first: edgetl predict {word} PHOTOGRAPH, or edgetl camera {word}."
+    return f"Commands: {', '.join(commands)}. See `{path} --help`."
+
+
+def no_option(error: click.NoSuchOption) -> tuple[str, str]:
+    """What is said of an option that does not exist, and what to do about it."""
+    context = error.ctx
+    path = context.command_path if context else "edgetl"
+    known = {name for parameter in context.command.params for name in parameter.opts} if context else set()
+    name = error.option_name
+    said = f"{path} has no option {name!r}"
+    if context is not None and isinstance(context.command, click.Group) and name in EVERYWHERE:
+        return said, f"It goes after the command: {path} COMMAND ... {name}"
+    near = [OPTIONS[name]] if OPTIONS.get(name) in known else sorted(error.possibilities or ())
+    return said, f"Did you mean {' or '.join(near)}? See `{path} --help`." if near else f"See `{path} --help`."
