@@ -15,6 +15,7 @@ from rich.table import Table
 from toolchain.cli import COMMANDS
 from toolchain.cli.console import Console, output_options
 from toolchain.errors import ExitCode
+from toolchain.names import harmless
 
 if TYPE_CHECKING:
     from toolchain.datasets.aside import Moved
@@ -147,7 +148,7 @@ def check(data: str, fix: bool, console: Console) -> int:
         "record": str(record) if record else None,
     }
     lines = [*(_moved_lines(moved, record) if fix else ()), *_check_lines(findings)]
-    console.result(document, escape("\n".join(lines)))
+    console.result(document, escape("\n".join(map(harmless, lines))))
     return ExitCode.DONE if findings.is_sound else ExitCode.PROMISE_BROKEN
 
 
@@ -161,7 +162,8 @@ def restore(record: Path, console: Console) -> None:
     from toolchain.datasets.aside import put_back
 
     names = put_back(record)
-    console.result({"restored": names}, escape("\n".join([f"put back {len(names)} files", *_shortened(names)])))
+    lines = [f"put back {len(names)} files", *_shortened(names)]
+    console.result({"restored": names}, escape("\n".join(map(harmless, lines))))
 
 
 def _info_document(dataset: Dataset) -> dict[str, object]:
