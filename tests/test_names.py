@@ -40,6 +40,7 @@ def test_every_name_has_one_form_and_comes_back(text: str) -> None:
     data = files.to_json({"name": text, text: [text]})
     assert json.loads(data.decode()) == {"name": escaped(text), escaped(text): [escaped(text)]}
     assert files.from_json(data, dict[str, Any]) == {"name": text, text: [text]}
+    assert files.from_json(files.to_json({1: text}), dict[int, str]) == {1: text}
 
 
 def test_no_two_names_share_a_form() -> None:
