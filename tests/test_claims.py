@@ -175,6 +175,20 @@ def test_a_file_that_is_recorded_twice_is_recorded_once(place: Path, tmp_path: P
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["long.mp4", "out.mp4"]
 
 
+def test_the_default_folder_of_an_explanation_is_not_another_processs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toolchain.explain.gallery import new_folder as new_gallery
+
+    monkeypatch.chdir(tmp_path)
+    Path("explain").mkdir()
+    with another_process("writing", Path("explain/ideal-1")), new_gallery(None, "ideal") as (folder, target):
+        (folder / "mine").touch()
+        assert target == Path("explain/ideal-2")
+    assert Path("explain/ideal-2/mine").exists()
+    assert not Path("explain/ideal-1").exists()
+
+
 SERVE = (
     "import json, sys; from toolchain.cli import run; import toolchain.training.finetune\n"
     "print('ready', flush=True)\n"

@@ -40,6 +40,7 @@ def test_every_name_has_one_form_and_comes_back(text: str) -> None:
     data = files.to_json({"name": text, text: [text]})
     assert json.loads(data.decode()) == {"name": escaped(text), escaped(text): [escaped(text)]}
     assert files.from_json(data, dict[str, Any]) == {"name": text, text: [text]}
+    assert files.from_json(files.to_json({1: text}), dict[int, str]) == {1: text}
 
 
 def test_no_two_names_share_a_form() -> None:
@@ -133,6 +134,26 @@ def test_a_file_that_is_set_aside_comes_back_under_its_name(place: Path) -> None
     [record] = place.glob("photos.set-aside/*.json")
     assert run(["data", "restore", str(record)]) == 0
     assert broken.read_bytes() == b"no picture"
+
+
+def test_a_name_cannot_pretend_to_be_a_line_of_its_own(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(place / "photos")
+    for number in (1, 2):
+        Path(f"cat/x\nerror: forged{number}.jpg").write_bytes(b"no picture")
+    shutil.copy(place / "tiny.onnx", "t.onnx")
+    for words in (
+        ["data", "check", "."],
+        ["predict", "t.onnx", "cat"],
+        ["predict", "t.onnx", "cat/x\nerror: forged1.jpg"],
+        ["predict", "nosuch\nerror: forged", "cat"],
+        ["data", "check", ".", "--fix"],
+    ):
+        run(words)
+        told = capsys.readouterr()
+        assert "forged" in told.out + told.err
+        assert not [line for line in (told.out + told.err).splitlines() if line.startswith("error: forged")]
 
 
 def test_the_whole_road_on_such_names(place: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,7 +125,7 @@ def to_json(value: Any, *, indent: int = 2) -> bytes:
     except UnicodeEncodeError:
         encoded = b""
     if not encoded or _ESCAPE in encoded:
-        encoded = msgspec.json.encode(names.apply(names.escaped, msgspec.to_builtins(value)))
+        encoded = msgspec.json.encode(names.apply(names.escaped, msgspec.to_builtins(value, str_keys=True)))
     return (msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n"
 
 
@@ -134,7 +134,7 @@ def from_json(data: bytes | str, type: type[Value]) -> Value:
     encoded = data.encode() if isinstance(data, str) else data
     if _ESCAPE not in encoded:
         return strict.decode(encoded, type)
-    return strict.convert(names.apply(names.unescaped, msgspec.json.decode(encoded)), type)
+    return strict.convert(names.apply(names.unescaped, msgspec.json.decode(encoded)), type, str_keys=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from toolchain import files
+from toolchain import claims, files
 from toolchain.card import Reject
 from toolchain.errors import BadInputError
 from toolchain.preprocess import Preprocess
@@ -147,7 +147,7 @@ class SplitFile:
 
 def check_free(out: Path) -> None:
     """Raise BadInputError where `out` cannot become the folder of a new run: it holds something already."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or not claims.is_empty(out)):
         raise BadInputError(f"{out} is there already and not empty", f"Choose another --out, or --resume {out}.")
 
 

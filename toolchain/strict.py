@@ -22,10 +22,13 @@ def decode(data: bytes | str, type: type[_T]) -> _T:
     return found
 
 
-def convert(value: Any, type: type[_T]) -> _T:
-    """Plain data as `type`. Raises msgspec.ValidationError, which names the field that is wrong."""
+def convert(value: Any, type: type[_T], *, str_keys: bool = False) -> _T:
+    """Plain data as `type`. Raises msgspec.ValidationError, which names the field that is wrong.
+
+    With `str_keys`, keys are texts, as in JSON, whatever the type's are.
+    """
     _decoder(type)
-    return msgspec.convert(value, type=type)
+    return msgspec.convert(value, type=type, str_keys=str_keys)
 
 
 def _decoder(type: Any) -> msgspec.json.Decoder[Any]:

@@ -141,6 +141,16 @@ def _get(url: str) -> str:
         return str(response.read().decode())
 
 
+def test_what_is_skipped_beside_what_is_named_is_named_without_its_password(
+    place: Path, drawn_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for more in ([], ["--json"]):
+        assert run(["predict", str(place / A), str(drawn_folder / "cat"), *shapes(), *more]) == 0
+        told = capsys.readouterr()
+        assert "skipped" in told.err
+        assert SECRET not in told.out + told.err
+
+
 def test_a_token_that_was_given_is_not_said_and_one_that_was_made_is() -> None:
     given, made = Recorder(), Recorder()
     with view(Address("0.0.0.0", 0), reporter=given, token="S3cret-and-long-enough"):

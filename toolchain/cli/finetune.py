@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from toolchain.preprocess import Resize
     from toolchain.runs import Rejection, Run
+    from toolchain.training.settings import Settings
 
 
 MUCH_REJECTED = 0.05
@@ -196,7 +197,6 @@ def command(
 
     words = "edgetl " + masking.command(sys.argv[1:])
     needs("torch")
-    words = "edgetl " + shlex.join(sys.argv[1:])
     if resumed is not None:
         _check_resume_alone()
         from toolchain.runs import check_resumable
@@ -213,18 +213,19 @@ def command(
         from toolchain import recipes
 
         chosen = recipes.read(recipe) if recipe else recipes.load(model)
-        folder = out or _free_folder(data, model)
-        _check(data, model, str(options["weights"]), options["outliers"], folder)
-        console.say(f"{model} on {data}, into {folder}")
         from toolchain.preprocess import Preprocess
-        from toolchain.runs import CHECKPOINT_FOLDER
-        from toolchain.training.finetune import finetune
         from toolchain.training.settings import settings_for
 
         if size is not None or resize is not None:
             usual = Preprocess()
             options["preprocess"] = Preprocess.for_size(size or usual.height, resize or usual.resize)
         settings = settings_for(data, model, chosen, cache=not no_cache, **options)
+        _check(settings, out)
+        folder = out or _free_folder(data, model)
+        console.say(f"{model} on {data}, into {folder}")
+        from toolchain.runs import CHECKPOINT_FOLDER
+        from toolchain.training.finetune import finetune
+
         try:
             run = finetune(settings, folder, command=words, reporter=console)
         except BaseException as error:
@@ -240,18 +241,21 @@ def command(
         console.result(run, *_summary(run, folder))
 
 
-def _check(data: str, model: str, weights: str, outliers: str | None, out: Path) -> None:
+def _check(settings: Settings, out: Path | None) -> None:
     """Find what can be found in a moment, before torch is loaded for seconds."""
     from toolchain.datasets.catalogue import DRAWN_PETS, list_data
     from toolchain.ready_made import weights_file
     from toolchain.runs import check_free
 
-    check_free(out)
-    weights_file(weights, model)
-    if data != DRAWN_PETS.name:
-        list_data(data)
-    if outliers is not None and not Path(outliers).is_dir():
-        raise BadInputError(f"--outliers {outliers} is no folder", "Name a folder of pictures of other things.")
+    if out is not None:
+        check_free(out)
+    weights_file(settings.weights, settings.model)
+    if settings.data != DRAWN_PETS.name:
+        list_data(settings.data)
+    if settings.outliers is not None and not Path(settings.outliers).is_dir():
+        raise BadInputError(
+            f"--outliers {settings.outliers} is no folder", "Name a folder of pictures of other things."
+        )
 
 
 def _check_resume_alone() -> None:
