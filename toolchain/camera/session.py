@@ -98,7 +98,6 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
         artifact = read_artifact(find_artifact(settings.artifact) if settings.artifact else ready_made_artifact())
         classifier = load(artifact, settings.device, settings.threads, spin=False)
         engine = Engine(classifier, artifact, threads=settings.threads, reporter=reporter)
-        reporter.say(artifact.on(classifier.runtime.device))
 
         outputs = _Outputs(settings, stack, control, reporter)
         if settings.answers != "window":
@@ -121,6 +120,7 @@ def watch(settings: Settings, reporter: Reporter, print_line: Print) -> Report:
         # Last of all, so that nothing waits for a camera, and none is opened in vain.
         source = open_source(settings.source, settings.manner, reporter=reporter)
         reporter.say(f"{source.name}: {source.given}{_asked(settings, reporter)}")
+        reporter.say(artifact.on(classifier.runtime.device))
         if recorder is not None:
             recorder.begin(source.fps)
         capture = _capture(source, settings, reporter)
