@@ -43,7 +43,7 @@ from toolchain.training.environment import choose_device, describe_environment
 from toolchain.training.features import labels_of
 from toolchain.training.frozen import Frozen
 from toolchain.training.history import read_lines
-from toolchain.training.job import TRAINING, Job, planned_epochs
+from toolchain.training.job import JUDGING, TRAINING, Job, planned_epochs
 from toolchain.training.judging import Judged, Workshop
 from toolchain.training.loop import Best, fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
@@ -169,6 +169,9 @@ def _run(
         else:
             reporter.say("kept the linear probe: no epoch was better on validation")
 
+    reporter.remaining(TRAINING, 0)
+    reporter.remaining(JUDGING, 0)  # nothing of it where the probe is kept
+
     def write() -> Run:
         epoch = best.epoch if best else 0
         run = _described(shop, out, network.to("cpu"), pretrained, epoch, judged, probe, skipped, command)
@@ -194,7 +197,7 @@ def _works(settings: Settings, dataset: Dataset, outliers: int, team: Team, depl
     if not settings.probe_only:
         epochs = planned_epochs(settings, len(dataset.splits["train"]))
         works.append(Work(TRAINING, train * epochs, 8.0 if settings.from_scratch else 2.5))
-        works.append(Work("epoch * on *", val * epochs + judged, 1.3))
+        works.append(Work(JUDGING, val * epochs + judged, 1.3))
     return [*works, Work(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works
 
 
