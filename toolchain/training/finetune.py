@@ -54,7 +54,7 @@ from toolchain.training.settings import Settings
 from toolchain.training.team import Team, joined
 from toolchain.whole import Whole, Work
 
-FEW = 32
+FEW = 16
 """Validation photographs on which the written `model.onnx` is compared with the network that was trained."""
 
 
