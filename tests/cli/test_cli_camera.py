@@ -36,7 +36,9 @@ def test_a_reader_that_has_seen_enough_is_no_broken_promise(tmp_path: Path) -> N
         assert process.stdout.readline().startswith("{")
         process.stdout.close()
         assert process.wait(60) == 0
-        assert process.stderr.read().splitlines() == [f"{clip}: 64 x 48, 30 fps, FMP4"]
+        source, model = process.stderr.read().splitlines()
+        assert source == f"{clip}: 64 x 48, 30 fps, FMP4"
+        assert model.endswith("tiny.onnx (float32, accuracy not measured yet) on ort:cpu")
 
 
 def test_recording_that_a_full_disk_cuts_off_is_an_error_and_what_was_recorded_is_kept(tmp_path: Path) -> None:

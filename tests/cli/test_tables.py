@@ -55,13 +55,16 @@ def test_columns_leave_by_rank_and_are_named(
         assert " ".join(" ".join(rows).split()).count("words") == 10, "prose is folded, not cut"
 
 
-def test_what_cannot_be_narrower_is_left_to_the_terminal(
+def test_a_long_path_has_a_line_of_its_own(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "40")
-    table = Table(Column("image"), Column("then", 1))
-    table.add("photos/" + "deep/" * 20 + "cat.jpg", "dog 0.1")
-    assert "photos/" + "deep/" * 20 + "cat.jpg" in _printed(table, capsys)[1]
+    table = Table(Column("image"), Column("label"), Column("then", 1))
+    path = "photos/" + "deep/" * 20 + "cat.jpg"
+    table.add(path, "cat", "dog 0.1")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert _printed(table, capsys) == ["image", "  label  then", path, "  cat    dog 0.1"]
+    monkeypatch.setenv("COLUMNS", "140")
+    assert _printed(table, capsys)[1].split() == [path, "cat", "dog", "0.1"]
 
 
 def test_no_terminal_no_narrowness(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

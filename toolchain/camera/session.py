@@ -138,6 +138,7 @@ def watch(settings: Settings, reporter: Reporter, output: Output) -> Report:
         opener = Opener(settings.source, settings.manner, reporter=reporter)
         source = opener.open()
         reporter.say(f"{source.name}: {source.given}{_asked(source, settings, reporter)}")
+        reporter.say(artifact.on(classifier.runtime.device))
         if recorder is not None:
             recorder.begin(source.fps)
         capture = Capture(

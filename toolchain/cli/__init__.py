@@ -104,7 +104,7 @@ class LazyGroup(Group):
     edgetl finetune PHOTOS --out RUN             train
     edgetl export RUN --int8                     one ONNX file, float and int8
     edgetl bench RUN                             accuracy and latency on this machine
-    edgetl camera RUN/model.int8.onnx            name what the webcam sees
+    edgetl camera RUN                            name what the webcam sees
     """,
 )
 @click.version_option(__version__, prog_name="edgetl")

@@ -41,22 +41,43 @@ class Table:
         self.rows.append((tuple(" ".join(cell.split("\n")) for cell in cells), bold))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        shown = self._fitting(options.max_width)
-        widths = self._widths(shown, options.max_width)
+        width = options.max_width
+        everything = list(range(len(self.columns)))
+        shown = self._fitting(everything, width)
+        # A long path has a line of its own, with the rest below it, before the rest is left out for it.
+        stacked = len(shown) < len(everything) and self._least(0) > width // 2 and not self.columns[0].folds
+        if stacked:
+            shown = self._fitting(everything[1:], width - GAP)
+        widths = self._widths(shown, width - GAP if stacked else width)
         if self.title:
             yield Text(self.title, style="bold")
-        if any(self.columns[index].name for index in shown):
+        if any(column.name for column in self.columns):
             heads = tuple(column.name for column in self.columns)
-            yield from self._lines(heads, shown, widths, bold=True, folded=True)
+            yield from self._row(heads, shown, widths, stacked, bold=True, folded=True)
         for cells, bold in self.rows:
-            yield from self._lines(cells, shown, widths, bold=bold)
-        absent = [column.name for index, column in enumerate(self.columns) if index not in shown]
+            yield from self._row(cells, shown, widths, stacked, bold=bold)
+        absent = [self.columns[index].name for index in everything[stacked:] if index not in shown]
         if absent:
             yield Text(f"(left out, the terminal is narrow: {', '.join(absent)}; --json has all)", style="dim")
 
-    def _fitting(self, width: int) -> list[int]:
-        """Indices of the columns that there is room for."""
-        shown = list(range(len(self.columns)))
+    def _row(
+        self,
+        cells: Sequence[str],
+        shown: Sequence[int],
+        widths: dict[int, int],
+        stacked: bool,
+        *,
+        bold: bool,
+        folded: bool = False,
+    ) -> Iterator[Text]:
+        if stacked:
+            yield Text(cells[0], style="bold" if bold else "")
+        for line in self._lines(cells, shown, widths, folded=folded):
+            yield Text(" " * GAP + line if stacked else line, style="bold" if bold else "")
+
+    def _fitting(self, columns: Sequence[int], width: int) -> list[int]:
+        """Those of `columns` (by index) that there is room for."""
+        shown = list(columns)
         while sum(self._least(index) + GAP for index in shown) - GAP > width:
             droppable = [index for index in shown if self.columns[index].rank]
             if not droppable:
@@ -84,25 +105,19 @@ class Table:
         return widths
 
     def _lines(
-        self,
-        cells: Sequence[str],
-        shown: Sequence[int],
-        widths: dict[int, int],
-        *,
-        bold: bool,
-        folded: bool = False,
-    ) -> Iterator[Text]:
+        self, cells: Sequence[str], shown: Sequence[int], widths: dict[int, int], *, folded: bool
+    ) -> Iterator[str]:
         parts = {}
         for index in shown:
             breaks = folded or self.columns[index].folds
             parts[index] = _wrapped(cells[index], widths[index]) if breaks else [cells[index]]
-        for number in range(max(len(lines) for lines in parts.values())):
+        for number in range(max((len(lines) for lines in parts.values()), default=0)):
             line = []
             for index in shown:
                 text = parts[index][number] if number < len(parts[index]) else ""
                 padding = " " * max(0, widths[index] - cell_len(text))
                 line.append(padding + text if self.columns[index].right else text + padding)
-            yield Text((" " * GAP).join(line).rstrip(), style="bold" if bold else "")
+            yield (" " * GAP).join(line).rstrip()
 
 
 def _wrapped(text: str, width: int) -> list[str]:

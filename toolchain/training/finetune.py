@@ -48,7 +48,7 @@ from toolchain.training.features import labels_of
 from toolchain.training.folds import HeldOut, cross_validation, folds_for, out_of_fold
 from toolchain.training.frozen import Floats, Frozen
 from toolchain.training.history import read_lines
-from toolchain.training.job import TRAINING, Job, planned_epochs
+from toolchain.training.job import JUDGING, TRAINING, Job, planned_epochs
 from toolchain.training.judging import ENOUGH_VALIDATION, Judged, Workshop
 from toolchain.training.loop import Best, fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
@@ -59,7 +59,7 @@ from toolchain.training.settings import Settings
 from toolchain.training.team import Team, joined
 from toolchain.whole import Whole, Work
 
-FEW = 32
+FEW = 16
 """Validation photographs on which the written `model.onnx` is compared with the network that was trained."""
 
 FEW_TEST = 50
@@ -196,6 +196,9 @@ def _run(
         else:
             reporter.say("kept the linear probe: no epoch was better on validation")
 
+    reporter.remaining(TRAINING, 0)
+    reporter.remaining(JUDGING, 0)  # nothing of it where the probe is kept
+
     def write() -> Run:
         epoch = best.epoch if best else 0
         run = _described(shop, out, network.to("cpu"), pretrained, epoch, judged, probe, crossed, skipped, command)
@@ -221,7 +224,7 @@ def _works(settings: Settings, dataset: Dataset, outliers: int, team: Team, depl
     if not settings.probe_only:
         epochs = planned_epochs(settings, len(dataset.splits["train"]))
         works.append(Work(TRAINING, train * epochs, 8.0 if settings.from_scratch else 2.5))
-        works.append(Work("epoch * on *", val * epochs + judged, 1.3))
+        works.append(Work(JUDGING, val * epochs + judged, 1.3))
     return [*works, Work(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works
 
 

@@ -23,7 +23,8 @@ AUTO_EPOCHS = (4, 30)
 AUTO_PATIENCE = 4
 
 TRAINING = "epoch */*"
-"""The tasks of training, by their descriptions."""
+JUDGING = "epoch * on *"
+"""Tasks by their descriptions: an epoch's training, and what it is worth."""
 
 Judge = Callable[[nn.Module, str], Metrics]
 """Measures a network on validation; the text says what is being measured."""
