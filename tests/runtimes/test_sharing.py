@@ -95,6 +95,8 @@ if not child:
     signal.alarm(60)
     answer = classifier.predict(photograph(1))
     all_right(classifier)
+    two = classifier.predict_batch([photograph(1), photograph(2)])
+    assert abs(two[0].logits - expected.logits).max() < 1e-3
     os._exit(0 if abs(answer.logits - expected.logits).max() < 1e-3 else 9)
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -276,3 +278,24 @@ def test_a_classifier_of_one_thread_may_compute_on_any_core(path: Path, device: 
         stop.set()
         assert computing.result() == every
     assert all(cores == every for cores in seen)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX")
+def test_openvino_refuses_to_load_again_after_a_fork(path: Path) -> None:
+    """It would wait for ever, now and then."""
+    code = f"""
+import os, signal, sys, toolchain
+from toolchain.errors import BadInputError
+toolchain.load({str(path)!r}, "openvino:CPU")
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    try:
+        toolchain.load({str(path)!r}, "openvino:CPU")
+    except BadInputError as error:
+        os._exit(0 if "Load before the fork" in error.hint else 8)
+    os._exit(9)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, (done.returncode, done.stderr)
