@@ -60,15 +60,3 @@ def test_the_list_of_commands_says_what_the_command_says(name: str) -> None:
     command = root.get_command(None, name)  # type: ignore[arg-type]
     assert command is not None
     assert (command.help or "").split("\n\n")[0].replace("\n", " ").strip() == COMMANDS[name]
-
-
-@pytest.mark.parametrize("words", [[], ["bench"], ["data", "check"], ["explain"]], ids=" ".join)
-def test_help_does_without_docstrings(words: list[str]) -> None:
-    """`python -OO` leaves them out."""
-    told = [
-        subprocess.run(
-            [sys.executable, *flags, "-m", "toolchain", *words, "--help"], capture_output=True, check=True
-        )
-        for flags in ([], ["-OO"])
-    ]
-    assert told[0].stdout == told[1].stdout
