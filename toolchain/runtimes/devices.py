@@ -104,7 +104,7 @@ def cpu_name() -> str:
 
 def _probe_ort(name: str, target: str) -> Device:
     if find_spec("onnxruntime") is None:
-        return Device(name, False, "ONNX Runtime is not installed", "pip install onnxruntime")
+        return Device(name, False, "ONNX Runtime (onnxruntime) is not installed", "pip install onnxruntime")
     import onnxruntime
 
     provider = ORT_PROVIDERS[target]
