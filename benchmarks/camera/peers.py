@@ -71,7 +71,7 @@ def edgetl_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], Non
         def idle(self, state: str) -> None:
             pass
 
-    loaded = load(run / "model.int8.onnx", spin=False)
+    loaded = load(run / "model.int8.onnx")
     engine = Engine(Classifier(loaded.card, Slowed(loaded.runtime, slow)))
     capture = Capture(open_source(url, Manner()))
     answer_all(engine, capture, [Sink()], limits=Limits(duration_s=end_s - time.monotonic()))

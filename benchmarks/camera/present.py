@@ -114,7 +114,7 @@ def memory_watched() -> Iterator[list[tuple[float, float]]]:
 
 def clip_run(minutes: float, times: int) -> dict[str, object]:
     """Answer a clip with each inference computed `times` times."""
-    loaded = load(ARTIFACT, spin=False)
+    loaded = load(ARTIFACT)
     classifier = Classifier(loaded.card, Slowed(loaded.runtime, times)) if times > 1 else loaded
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "counter.mp4"
@@ -169,9 +169,7 @@ def pulled_run(cuts: int = 3, away_s: float = 10.0) -> dict[str, object]:
                 stream.back()
 
         threading.Thread(target=pull, daemon=True).start()
-        summary = run(
-            Engine(load(ARTIFACT, spin=False)), capture, [sink], limits=Limits(duration_s=cuts * (away_s + 5) + 5)
-        )
+        summary = run(Engine(load(ARTIFACT)), capture, [sink], limits=Limits(duration_s=cuts * (away_s + 5) + 5))
     resumed = [min(at for at in sink.answered_s if at > moment) - moment for moment in back_s]
     return {
         "what": f"pulled for {away_s:g} s, {cuts} times",

@@ -18,7 +18,9 @@ from toolchain.cli import run
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     tiny_artifact(tmp_path / "model.onnx", labels=("röd", "grön", "blå"))
-    cv2.imwrite(str(tmp_path / "photo.png"), np.full((40, 40, 3), (0, 0, 255), np.uint8))
+    bgr = np.random.default_rng(0).integers(0, 200, (60, 80, 3), dtype=np.uint8)
+    bgr[..., 2] = np.maximum(bgr[..., 2], 150)
+    cv2.imwrite(str(tmp_path / "photo.png"), bgr)
     return tmp_path
 
 

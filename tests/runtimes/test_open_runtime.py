@@ -114,7 +114,7 @@ def test_pictures_of_another_size_are_refused(artifact: Artifact) -> None:
 @pytest.mark.parametrize(
     ("device", "library", "reason"),
     [
-        ("ort:cpu", "onnxruntime", "ONNX Runtime is not installed"),
+        ("ort:cpu", "onnxruntime", "ONNX Runtime (onnxruntime) is not installed"),
         ("openvino:CPU", "openvino", "OpenVINO is not installed"),
         ("torch:cpu", "torch", "PyTorch is not installed"),
     ],

@@ -106,7 +106,7 @@ def cpu_name() -> str:
 
 def _probe_ort(name: str, target: str) -> Device:
     if find_spec("onnxruntime") is None:
-        return Device(name, False, "ONNX Runtime is not installed", "pip install onnxruntime")
+        return Device(name, False, "ONNX Runtime (onnxruntime) is not installed", "pip install onnxruntime")
     with telemetry.off():
         import onnxruntime
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from toolchain import telemetry
 from toolchain.artifact import Artifact
-from toolchain.errors import ArtifactError, MissingError
+from toolchain.errors import ArtifactError, BadInputError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import cores, probe
 from toolchain.runtimes.sharing import Shared
@@ -26,6 +27,13 @@ _TOLD = ("PERFORMANCE_HINT", "NUM_STREAMS", "ENABLE_CPU_PINNING", "INFERENCE_PRE
 _NO_MEMORY = ("bad_alloc", "Cannot allocate memory", "Resource temporarily unavailable")
 """What its errors say where memory, or threads, cannot be had."""
 _COMPILING = Lock()
+_at_home = 0
+"""The process in which OpenVINO has loaded a model; 0 for none."""
+
+
+def _forked() -> bool:
+    """Whether a process that has loaded with OpenVINO was forked to become this one."""
+    return _at_home not in {0, os.getpid()}
 
 
 class OpenVinoRuntime:
@@ -51,30 +59,46 @@ class OpenVinoRuntime:
         self._target = target
         # What stands for several devices chooses by itself, and may choose what `_streams` avoids.
         several = self.threads > 1 and (target == "CPU" or target.split(".")[0] in {"GPU", "NPU"})
-        crowd = partial(_streams, self._compile, target, self.threads, self.threads, fixed)
+        crowd = _Crowd(partial(_models, self._compile, target, self.threads, self.threads), fixed)
         self._shared = Shared(lambda: _Stream(models, fixed), crowd if several else None)
 
     def infer(self, images: NDArray[np.uint8]) -> Answer:
         return self._shared(images)
 
     def streams(self, count: int, batch: int) -> list[Infer]:
-        return list(_streams(self._compile, self._target, self.threads, count, batch if self._batch else 0))
+        batch = batch if self._batch else 0
+        return [_Stream(one, batch) for one in _models(self._compile, self._target, self.threads, count)]
 
 
-def _streams(
+class _Crowd:
+    """Streams on models of their own, which are made once; after a fork, streams on the models that there are."""
+
+    def __init__(self, make: Callable[[], list[_Models]], batch: int) -> None:
+        self._make = make
+        self._batch = batch
+        self._made: list[_Models] = []
+
+    def __call__(self) -> list[Infer]:
+        if not self._made and not _forked():
+            made = self._make()
+            for one in made:
+                one(self._batch)
+            self._made = made
+        return [_Stream(one, self._batch) for one in self._made]
+
+
+def _models(
     compile_model: Callable[[dict[str, object], int], openvino.CompiledModel],
     target: str,
     threads: int,
     count: int,
-    batch: int,
-) -> list[_Stream]:
+) -> list[_Models]:
     if target != "CPU":
-        models = _Models(partial(compile_model, {"PERFORMANCE_HINT": "THROUGHPUT"}))
-        return [_Stream(models, batch) for _ in range(count)]
+        return [_Models(partial(compile_model, {"PERFORMANCE_HINT": "THROUGHPUT"}))] * count
     # Models of their own: OpenVINO 2026.4 prepares the streams of one model side by side, and one int8 model in
     # thirty then answered every picture alike.
     config: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": max(1, threads // count)}
-    return [_Stream(_Models(partial(compile_model, config)), batch) for _ in range(count)]
+    return [_Models(partial(compile_model, config)) for _ in range(count)]
 
 
 def _compile(
@@ -86,7 +110,15 @@ def _compile(
     config: dict[str, object],
     batch: int,
 ) -> openvino.CompiledModel:
-    """Compile for `batch` images, 0 for any number. Raises ArtifactError when OpenVINO cannot."""
+    """Compile for `batch` images, 0 for any number. Raises ArtifactError when OpenVINO cannot, and BadInputError
+    in a process that was forked from one where it has: there it may wait for ever for threads that are gone."""
+    global _at_home
+    _at_home = _at_home or os.getpid()
+    if _forked():
+        raise BadInputError(
+            "OpenVINO cannot load in a process that was forked from one where it has loaded before",
+            "Load before the fork, or start processes with spawn.",
+        )
     # OpenVINO would run a float32 file in bfloat16 where the CPU has it, and answer a little differently.
     # And it would round to int8 what goes into fully connected layers whose weights are stored as int8.
     cpu = {
@@ -130,7 +162,12 @@ class _Models:
         self._compiled: dict[int, openvino.CompiledModel] = {}
         self._lock = Lock()
 
+    def has(self, batch: int) -> bool:
+        return batch in self._compiled
+
     def __call__(self, batch: int) -> openvino.CompiledModel:
+        if batch in self._compiled:
+            return self._compiled[batch]
         with self._lock:
             if batch not in self._compiled:
                 self._compiled[batch] = self._compile_for(batch)
@@ -148,6 +185,10 @@ class _Stream:
     def __call__(self, images: NDArray[np.uint8]) -> Answer:
         size = self._batch if len(images) == self._batch else 0
         if size not in self._requests:
+            if _forked() and not self._models.has(size):
+                one_by_one = [self._requests[self._batch](image[None]) for image in images]
+                names = ("logits", "probabilities")
+                return Answer(*(np.concatenate([getattr(one, name) for one in one_by_one]) for name in names))
             self._requests[size] = _Request(self._models(size), static=False)
         return self._requests[size](images)
 
