@@ -1,0 +1,2 @@
+from tests.bad_inputs.entry import Entry
+ENTRIES: tuple[Entry, ...] = ()
