@@ -265,7 +265,7 @@ NETWORKS: dict[str, tuple[Callable[[onnx.ModelProto], None], tuple[int, ...]]] =
     "no-nodes": (lambda model: model.graph.ClearField("node"), (2,)),
     "no-inputs": (lambda model: model.graph.ClearField("input"), (2,)),
     "no-outputs": (lambda model: model.graph.ClearField("output"), (2,)),
-    "no-weights": (lambda model: model.graph.ClearField("initializer"), (2,)),
+    "no-weights": (lambda model: model.graph.ClearField("initializer"), (0, 2)),
     "no-graph": (lambda model: model.ClearField("graph"), (2,)),
     "no-opset": (lambda model: model.ClearField("opset_import"), (0, 2)),
     "input-of-floats": (_input(TensorProto.FLOAT, "batch", 32, 32, 3), (2,)),

@@ -41,8 +41,8 @@ class Entry:
     """`commands` are given the input one after the other; each must end with one of `codes`.
 
     `says` must be in what is written to stderr. `leaves` are patterns of paths that a command which fails may leave
-    behind all the same. `told_by_error` is false where a failure is told in the result, not in an error line.
-    `around` holds while the commands run. `known` is a reason why edgetl does not end well yet.
+    behind all the same. `told_by_error` is false where a failure may be told in the result instead of an error line.
+    `around` holds while the commands run.
     """
 
     id: str
@@ -53,6 +53,8 @@ class Entry:
     leaves: tuple[str, ...] = ()
     told_by_error: bool = True
     encoding: str = "utf-8"
+    apart: bool = False
+    """In a process of its own: what ends a process must not end the tests."""
     stdin: bytes = b""
     stdout: str = ""
     """A file to write to in the place of a captured stream."""
@@ -60,7 +62,6 @@ class Entry:
     around: Callable[[Stock, Path], AbstractContextManager[Mapping[str, str]]] | None = None
     """What it yields is put into `commands` for words in braces."""
     limit_s: float = 20.0
-    known: str = ""
 
 
 def writes(name: str, content: bytes | str) -> Make:
