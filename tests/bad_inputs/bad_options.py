@@ -11,18 +11,20 @@ FINETUNE: Words = ("finetune", ".", "--weights", "none", "--device", "cpu", "--o
 EXPORT: Words = ("export", "run")
 WHY: Words = ("explain", "why", MODEL, GOOD)
 ATTACK: Words = ("explain", "attack", "ready-made", GOOD)
-IDEAL: Words = ("explain", "ideal", "--class", "beagle")
+IDEAL: Words = ("explain", "ideal", "--class", "beagle", "--steps", "1")
 FEATURES: Words = ("explain", "features", GOOD)
 
 NUMBERS = ("0", "-1", "1.5", "many", "", "1e3", "99999999999999999999999999", "٣x")
 """For options that take whole numbers from 1."""
 FRACTIONS = ("nan", "inf", "-inf", "-0.1", "many", "", "1e400")
 """For options that take numbers from 0."""
+NUMBERS_BELOW = ("-inf", "-0.1", "many", "", "86401")
 
 VALUES: dict[str, tuple[Words, str, tuple[str, ...]]] = {
     "predict-top": (PREDICT, "--top", NUMBERS[:6]),
     "predict-threads": (PREDICT, "--threads", (*NUMBERS, "1025")),
-    "predict-device": (PREDICT, "--device", ("", "abacus", "ort:", ":cpu", "ort:cuda:99", "ort:cpu:0:1", "openvino:", "torch:cpu", "\n")),
+    "predict-device": (PREDICT, "--device", ("abacus", "ort:", ":cpu", "ort:cpu:0:1", "openvino:", "torch:cpu", "\n")),
+    "predict-device-of-a-number": (PREDICT, "--device", ("ort:cuda:99", "ort:cpu:1")),
     "camera-frames": (CAMERA, "--frames", NUMBERS[:6]),
     "camera-threads": (CAMERA, "--threads", ("0", "-1", "x")),
     "camera-duration": (CAMERA, "--duration", ("0", *FRACTIONS)),
@@ -32,12 +34,14 @@ VALUES: dict[str, tuple[Words, str, tuple[str, ...]]] = {
     "camera-fps": (CAMERA, "--fps", ("0", *FRACTIONS)),
     "camera-size": (CAMERA, "--size", ("", "640", "640x", "x480", "640*480", "-640x480", "0x0", "999999x999999")),
     "camera-pixel-format": (CAMERA, "--pixel-format", ("", "MJPEG", "YUY", "äöüß")),
-    "camera-web": (CAMERA, "--web", (":", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:port", "[::1", "http://x", MODEL)),
+    "camera-web": (CAMERA, "--web", (":", "127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:port", "[::1", "http://x", MODEL)),
     "camera-on-change": (CAMERA, "--on-change", ("", "   ")),
     "bench-threads": (BENCH, "--threads", ("0", "-1", "1,,2", "1025", "two", "1;2")),
     "bench-batch": (BENCH, "--batch", ("0", "-1", "1,,2", "1025", "two", "")),
     "bench-rounds": (BENCH, "--rounds", (*NUMBERS, "1001")),
-    "bench-budget": (BENCH, "--budget", ("0", *FRACTIONS)),
+    "bench-budget": (BENCH, "--budget", ("0", *NUMBERS_BELOW)),
+    "bench-budget-nan": (BENCH, "--budget", ("nan",)),
+    "bench-tolerance-nan": ((*BENCH, "--compare", "gone.json"), "--tolerance", ("nan",)),
     "bench-limit": (BENCH, "--limit", ("-1", "1.5", "all", "")),
     "bench-split": (BENCH, "--split", ("", "tests", "TEST")),
     "bench-device": (BENCH, "--device", ("", "abacus", "ort:", "gpu", "torch:cpu+magic")),
@@ -61,13 +65,16 @@ VALUES: dict[str, tuple[Words, str, tuple[str, ...]]] = {
     "finetune-smallest-crop": (FINETUNE, "--smallest-crop", ("0", "1.1", "nan", "x")),
     "finetune-dropout": (FINETUNE, "--dropout", ("-0.1", "1", "nan", "x")),
     "finetune-folds": (FINETUNE, "--folds", ("1", "-1", "x")),
-    "export-max-drop": (EXPORT, "--max-drop", ("-1", "101", "nan", "x")),
-    "export-min-speed-up": (EXPORT, "--min-speed-up", ("-1", "101", "nan", "x")),
-    "export-max-minutes": (EXPORT, "--max-minutes", ("0", "-1", "nan", "x")),
+    "export-max-drop": (EXPORT, "--max-drop", ("-1", "101", "x")),
+    "export-min-speed-up": (EXPORT, "--min-speed-up", ("-1", "101", "x")),
+    "export-max-minutes": (EXPORT, "--max-minutes", ("0", "-1", "x")),
+    "export-max-drop-nan": (EXPORT, "--max-drop", ("nan",)),
+    "export-min-speed-up-nan": (EXPORT, "--min-speed-up", ("nan",)),
+    "export-max-minutes-nan": (EXPORT, "--max-minutes", ("nan",)),
     "export-qat-epochs": (EXPORT, "--qat-epochs", ("0", "101", "x")),
     "why-method": (WHY, "--method", ("", "guess", "grad-cam")),
     "why-class": (WHY, "--class", ("", "unicorn")),
-    "why-device": (WHY, "--device", ("", "abacus", "torch:cpu")),
+    "why-device": (WHY, "--device", ("abacus", "torch:cpu")),
     "attack-budget": (ATTACK, "--budget", ("-1", "0", "1.5", "x")),
     "attack-budgets": (ATTACK, "--budgets", ("-1", "1,,2", "x", "")),
     "attack-norm": (ATTACK, "--norm", ("", "l3")),
@@ -77,19 +84,27 @@ VALUES: dict[str, tuple[Words, str, tuple[str, ...]]] = {
     "ideal-class": (("explain", "ideal"), "--class", ("", "unicorn")),
     "ideal-steps": (IDEAL, "--steps", ("0", "100001", "x")),
     "ideal-octaves": (IDEAL, "--octaves", ("", "x", "0", "-1", "nan", "1,,2")),
-    "ideal-blur": (IDEAL, "--blur", ("-1", "21", "nan", "x")),
-    "ideal-jitter": (IDEAL, "--jitter", ("-0.1", "0.6", "nan", "x")),
-    "ideal-window": (IDEAL, "--window", ("-1", "5", "nan", "x")),
+    "ideal-blur": (IDEAL, "--blur", ("-1", "21", "x")),
+    "ideal-blur-nan": (IDEAL, "--blur", ("nan",)),
+    "ideal-jitter": (IDEAL, "--jitter", ("-0.1", "0.6", "x")),
+    "ideal-jitter-nan": (IDEAL, "--jitter", ("nan",)),
+    "ideal-window": (IDEAL, "--window", ("-1", "5", "x")),
+    "ideal-window-nan": (IDEAL, "--window", ("nan",)),
     "features-top": (FEATURES, "--top", ("0", "4097", "x")),
     "features-layer": (FEATURES, "--layer", ("", "nowhere", "../..")),
     "features-model": (FEATURES, "--model", ("", "efficientnet_b99")),
 }  # fmt: skip
+UNNAMED = {"camera-web", "bench-device", "why-device", "attack-target", "attack-transfer"}
+"""Their errors name the value."""
 SET = tuple(
     Entry(
         option,
         tuple((*words, f"{name}={value}") for value in values),
         codes=(2, 3),
+        says="" if option in UNNAMED else name.lstrip("-"),
         leaves=("place/run*", "tmp/*"),
+        apart=option == "ideal-jitter-nan",
+        limit_s=3 if option == "bench-budget-nan" else 20,
     )
     for option, (words, name, values) in VALUES.items()
 )

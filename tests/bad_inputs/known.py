@@ -17,6 +17,8 @@ CRASH = "OpenCV dies of a clip's name that is not UTF-8 (signal 11)"
 STEERS = "control characters of a name are written to the terminal"
 PIPELINE = "a file whose name holds an exclamation mark is taken for a pipeline"
 CANNOT_ENCODE = "a class name that stdout cannot encode ends in 70 (UnicodeEncodeError)"
+HOME = "the home of a user who is not there ends in 70 (RuntimeError)"
+NAN = "an option takes nan for a number"
 RUNS_BADLY = "a network that ONNX Runtime loads and cannot run ends in 70"
 
 KNOWN: dict[str, str] = {
@@ -79,7 +81,7 @@ KNOWN: dict[str, str] = {
     "record-name-of-300-letters": "a record is removed although the file that it names is nowhere",
     "record-elsewhere": "a record that lies in the current folder ends in 70 (ValueError)",
     "folder-among-pipe": "a pipe among the photographs holds `data info` and `data check` up for ever",
-    "folder-data-home-of-nobody": "the home of a user who is not there ends in 70 (RuntimeError)",
+    "folder-data-home-of-nobody": HOME,
     "name-latin-1": NO_TEXT,
     "name-half-of-utf-8": NO_TEXT,
     "name-folder-latin-1": NO_TEXT,
@@ -93,4 +95,15 @@ KNOWN: dict[str, str] = {
     "name-labels-told-in-cp437": CANNOT_ENCODE,
     "name-labels-told-in-cp1252": CANNOT_ENCODE,
     "name-labels-told-in-ascii": CANNOT_ENCODE,
+    "option-bench-budget-nan": "--budget nan: bench goes on without end",
+    "option-ideal-jitter-nan": "--jitter nan: torch dies (signal 11)",
+    "option-ideal-blur-nan": NAN,
+    "option-ideal-window-nan": NAN,
+    "option-predict-device-of-a-number": "a device with a number that it does not take ends in 70 (KeyError)",
+    "option-bench-tolerance-nan": NAN,
+    "option-export-max-drop-nan": NAN,
+    "option-export-min-speed-up-nan": NAN,
+    "option-export-max-minutes-nan": NAN,
+    "surroundings-data-root-of-nobody": HOME,
+    "surroundings-log-to-a-full-disk": "a warning speaks of [Errno 28]",
 }
