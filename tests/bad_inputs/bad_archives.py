@@ -24,7 +24,8 @@ from toolchain.datasets.unpack import unpack
 
 MAX_BYTES, MAX_FILES = 1 << 20, 50
 FETCH = ("data", "fetch", "cats-vs-dogs")
-KEPT = ("data/.edgetl-downloads", "data/.edgetl-downloads/archive*.part", "data/.edgetl-downloads/archive*.part.json")
+PARTS = "data/.edgetl-downloads"
+KEPT = (PARTS, f"{PARTS}/archive*.part", f"{PARTS}/archive*.part.json")
 """An interrupted download goes on where it stopped."""
 
 Member = tuple[str, bytes | tarfile.TarInfo]
@@ -220,7 +221,9 @@ ANSWERS: dict[str, Answer] = {
     "publisher-sends-negative-lengths": says(http(NOISE[:500], length=-1)),
     "publisher-sends-garbled-chunks": says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nxx"),
     "publisher-leads-to-a-file": says(b"HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n"),
-    "publisher-leads-in-a-circle": says(b"HTTP/1.1 302 Found\r\nLocation: /archive.zip\r\nContent-Length: 0\r\n\r\n"),
+    "publisher-leads-in-a-circle": says(
+        b"HTTP/1.1 302 Found\r\nLocation: /archive.zip\r\nContent-Length: 0\r\n\r\n"
+    ),
     "publisher-sends-another-range": says(
         b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 7-9/3\r\nContent-Length: 3\r\n\r\nabc"
     ),

@@ -79,8 +79,9 @@ REFUSED: dict[str, Make] = {
     "a-link-to-nothing": lambda stock, place: (place / DATA).symlink_to("gone"),
     "a-pipe": lambda stock, place: os.mkfifo(place / DATA),
 }
+USABLE_IN_PART = {"all-broken", "all-empty", "all-the-same", "one-photograph-each"}
 WRONG = tuple(
-    Entry(name, ALL, make, (0, 1, 2) if name.startswith(("all-", "one-photograph")) else (2,), leaves=("place/run*",))
+    Entry(name, ALL, make, (0, 1, 2) if name in USABLE_IN_PART else (2,), leaves=("place/run*",))
     for name, make in REFUSED.items()
 )
 
@@ -172,7 +173,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "data-empty-word": ("data", "info", ""),
     "data-unknown": ("data", "info", "flowers"),
     "data-nearly-known": ("data", "check", "drawn_pets"),
-    "data-the-root": ("data", "info", "/proc/self/fdinfo"),
+    "data-of-the-kernel": ("data", "info", "/proc/self/fdinfo"),
     "data-a-device": ("data", "check", "/dev/null"),
     "data-a-model": ("data", "info", MODEL),
     "data-a-photograph": ("data", "check", GOOD),
@@ -188,8 +189,6 @@ WORDS: dict[str, tuple[str, ...]] = {
     "weights-a-model": ("finetune", DATA, "--weights", MODEL, "--out", "run", "--device", "cpu"),
     "weights-a-folder": ("finetune", DATA, "--weights", DATA, "--out", "run", "--device", "cpu"),
 }
-NAMED = tuple(
-    Entry(name, (words,), _tree(*TWO), (2, 3), leaves=("place/run*",)) for name, words in WORDS.items()
-)
+NAMED = tuple(Entry(name, (words,), _tree(*TWO), (2, 3), leaves=("place/run*",)) for name, words in WORDS.items())
 
 ENTRIES = (*WRONG, *MIXED, *NAMED)

@@ -11,12 +11,14 @@ import numpy as np
 
 from tests.bad_inputs.entry import GOOD, Entry, Make, Stock, camera, predict
 
+Change = Callable[[bytes], "bytes | None"]
+
 XML, BIN = "bad.xml", "bad.bin"
 ALL = (("card", XML), predict(GOOD, model=XML), camera(GOOD, model=XML))
 TWO = ALL[:2]
 
 
-def _pair(xml: Callable[[bytes], bytes | None], weights: Callable[[bytes], bytes | None] = lambda data: data) -> Make:
+def _pair(xml: Change, weights: Change = lambda data: data) -> Make:
     """The good pair with other contents; None leaves the file away."""
 
     def make(stock: Stock, place: Path) -> None:
@@ -51,8 +53,10 @@ def _flipped(seed: int) -> Callable[[bytes], bytes]:
     return change
 
 
-BOMB = "".join(f'<!ENTITY {name} "{f"&{before};" * 10}">' for before, name in zip("abcdefgh", "bcdefghi", strict=True))
-PAIRS: dict[str, tuple[Callable[[bytes], bytes | None], Callable[[bytes], bytes | None]]] = {
+BOMB = "".join(
+    f'<!ENTITY {name} "{f"&{before};" * 10}">' for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+PAIRS: dict[str, tuple[Change, Change]] = {
     "no-weights": (_same, lambda data: None),
     "empty-weights": (_same, lambda data: b""),
     "weights-cut-off": (_same, lambda data: data[:-1]),
@@ -91,7 +95,9 @@ PAIRS: dict[str, tuple[Callable[[bytes], bytes | None], Callable[[bytes], bytes 
 }
 READABLE = {"network-is-utf-16"}
 """XML may be written so."""
-WRONG = tuple(Entry(name, ALL, _pair(*changes), (0, 2) if name in READABLE else (2,)) for name, changes in PAIRS.items())
+WRONG = tuple(
+    Entry(name, ALL, _pair(*changes), (0, 2) if name in READABLE else (2,)) for name, changes in PAIRS.items()
+)
 CUT = tuple(
     Entry(f"cut-at-{share:g}", TWO, _pair(lambda xml, share=share: xml[: int(len(xml) * share)]), says=XML)
     for share in (0.05, 0.3, 0.6, 0.9, 0.99)

@@ -10,8 +10,8 @@ from tests.bad_inputs.entry import GOOD, MODEL, Entry, Make, Stock, Words, camer
 from tests.clips import write_clip
 
 NAMES: dict[str, str] = {
-    "latin-1": os.fsdecode(b"caf\xe9"),
-    "half-of-utf-8": os.fsdecode(b"\xe2\x82"),
+    "latin-1": "caf\udce9",
+    "half-of-utf-8": "\udce2\udc82",
     "line-break": "two\nlines",
     "carriage-return": "a\rb",
     "tab": "a\tb",
@@ -36,7 +36,7 @@ NAMES: dict[str, str] = {
     "dollar": "$HOME",
     "backslash": "a\\b",
     "colon": "file:name",
-    "quote": "it's \"it\"",
+    "quote": 'it\'s "it"',
     "semicolon": "a;touch pwned",
     "backquote": "`touch pwned`",
     "tilde": "~",
@@ -87,7 +87,18 @@ def _all(name: str) -> tuple[Words, ...]:
 PHOTOGRAPHS = tuple(Entry(f"{kind}", _all(name), _photographs(name), (0, 1, 2)) for kind, name in NAMES.items())
 
 NO_TEXT = ("latin-1",)
-FOLDERS = ("latin-1", "line-break", "escape", "brackets", "markup", "markup-closed-only", "markup-closed-wrongly", "exclamation", "percent", "dash")
+FOLDERS = (
+    "latin-1",
+    "line-break",
+    "escape",
+    "brackets",
+    "markup",
+    "markup-closed-only",
+    "markup-closed-wrongly",
+    "exclamation",
+    "percent",
+    "dash",
+)
 
 
 def _inside(name: str) -> Make:
@@ -151,7 +162,7 @@ CLIPS: dict[str, str] = {
     "brackets": "[clip].mp4",
     "digits": "0",
     "line-break": "two\nlines.mp4",
-    "latin-1": os.fsdecode(b"caf\xe9.mp4"),
+    "latin-1": "caf\udce9.mp4",
     "pipe": "a|b.mp4",
 }
 PLAYED = tuple(

@@ -23,8 +23,8 @@ NUMBERS_BELOW = ("-inf", "-0.1", "many", "", "86401")
 VALUES: dict[str, tuple[Words, str, tuple[str, ...]]] = {
     "predict-top": (PREDICT, "--top", NUMBERS[:6]),
     "predict-threads": (PREDICT, "--threads", (*NUMBERS, "1025")),
-    "predict-device": (PREDICT, "--device", ("abacus", "ort:", ":cpu", "ort:cpu:0:1", "openvino:", "torch:cpu", "\n")),
-    "predict-device-of-a-number": (PREDICT, "--device", ("ort:cuda:99", "ort:cpu:1")),
+    "predict-device": (PREDICT, "--device", ("abacus", "ort:", ":cpu", "openvino:", "torch:cpu", "\n")),
+    "predict-device-of-a-number": (PREDICT, "--device", ("ort:cuda:99", "ort:cpu:0:1")),
     "camera-frames": (CAMERA, "--frames", NUMBERS[:6]),
     "camera-threads": (CAMERA, "--threads", ("0", "-1", "x")),
     "camera-duration": (CAMERA, "--duration", ("0", *FRACTIONS)),
@@ -34,7 +34,7 @@ VALUES: dict[str, tuple[Words, str, tuple[str, ...]]] = {
     "camera-fps": (CAMERA, "--fps", ("0", *FRACTIONS)),
     "camera-size": (CAMERA, "--size", ("", "640", "640x", "x480", "640*480", "-640x480", "0x0", "999999x999999")),
     "camera-pixel-format": (CAMERA, "--pixel-format", ("", "MJPEG", "YUY", "äöüß")),
-    "camera-web": (CAMERA, "--web", (":", "127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:port", "[::1", "http://x", MODEL)),
+    "camera-web": (CAMERA, "--web", (":", "127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:port", "[::1", MODEL)),
     "camera-on-change": (CAMERA, "--on-change", ("", "   ")),
     "bench-threads": (BENCH, "--threads", ("0", "-1", "1,,2", "1025", "two", "1;2")),
     "bench-batch": (BENCH, "--batch", ("0", "-1", "1,,2", "1025", "two", "")),
@@ -153,8 +153,6 @@ OTHER: dict[str, Words] = {
     "demo-out-is-full": ("demo", "--out", "."),
     "demo-seed-negative": ("demo", "--seed", "-1"),
 }
-ALONE = tuple(
-    Entry(name, (words,), codes=(2, 3), leaves=("place/run*", "tmp/*")) for name, words in OTHER.items()
-)
+ALONE = tuple(Entry(name, (words,), codes=(2, 3), leaves=("place/run*", "tmp/*")) for name, words in OTHER.items())
 
 ENTRIES = (*SET, *ALONE)

@@ -115,8 +115,8 @@ def _zip() -> bytes:
     return buffer.getvalue()
 
 
-def _both(name: str, make: Make, entry_id: str, codes: tuple[int, ...] = (2,), says: str = "", **more: str) -> Entry:
-    return Entry(entry_id, (predict(name), camera(name)), make, codes, says, **more)
+def _both(name: str, make: Make, entry_id: str, codes: tuple[int, ...] = (2,), says: str = "") -> Entry:
+    return Entry(entry_id, (predict(name), camera(name)), make, codes, says)
 
 
 CUT = tuple(

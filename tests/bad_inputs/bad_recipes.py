@@ -75,7 +75,9 @@ LINES: dict[str, str] = {
     "batch-norm-frozen-from-scratch": 'batch_norm = "frozen"',
     "patience-negative": "patience = -3",
 }
-CONTENTS = tuple(Entry(name, (WORDS,), writes(RECIPE, text), says=RECIPE, limit_s=3) for name, text in TEXTS.items())
+CONTENTS = tuple(
+    Entry(name, (WORDS,), writes(RECIPE, text), says=RECIPE, limit_s=3) for name, text in TEXTS.items()
+)
 VALUES = tuple(Entry(name, (WORDS,), writes(RECIPE, _finetune(line))) for name, line in LINES.items())
 
 

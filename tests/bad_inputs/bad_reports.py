@@ -10,8 +10,8 @@ from typing import Any
 from tests.bad_inputs.entry import MODEL, Entry, Make, Stock, nothing, writes
 
 OLD, NEW = "old.json", "new.json"
-BOTH = (("bench", NEW, "--compare", OLD), ("bench", MODEL, "--compare", OLD, "--device", "ort:cpu", "--rounds", "1"))
-TWO_FILES = BOTH[:1]
+TWO_FILES = (("bench", NEW, "--compare", OLD),)
+BOTH = (*TWO_FILES, ("bench", MODEL, "--compare", OLD, "--device", "ort:cpu", "--rounds", "1"))
 MISSING = object()
 
 
@@ -138,9 +138,7 @@ VALUES: dict[str, tuple[str, object]] = {
     "another-device": (f"{ARM}/device", "openvino:CPU"),
     "notes-number": ("warnings", 5),
 }
-WRONG = tuple(
-    Entry(name, TWO_FILES, _set(path, value), (0, 1, 2)) for name, (path, value) in VALUES.items()
-)
+WRONG = tuple(Entry(name, TWO_FILES, _set(path, value), (0, 1, 2)) for name, (path, value) in VALUES.items())
 
 
 def _folder(stock: Stock, place: Path) -> None:

@@ -36,6 +36,7 @@ def _part(jpeg: bytes, *, length: int | None = None) -> bytes:
     return f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {size}\r\n\r\n".encode() + jpeg + b"\r\n"
 
 
+SOUND = b"RIFF\x24\x08\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0data\0\x08\0\0" + bytes(2048)
 JPEG = encoded("jpg")
 NOISE = np.random.default_rng(3).bytes(60_000)
 HEAD = b"HTTP/1.1 200 OK\r\n"
@@ -100,7 +101,8 @@ ANSWERS: dict[str, tuple[Answer, tuple[int, ...]]] = {
     "playlist-of-a-concatenation": (says(http(b"ffconcat version 1.0\nfile /etc/passwd\n", "text/plain")), (2, 3)),
 }
 SERVED = tuple(
-    Entry(name, (LIVE,), codes=codes, around=_around(answer), told_by_error=False) for name, (answer, codes) in ANSWERS.items()
+    Entry(name, (LIVE,), codes=codes, around=_around(answer), told_by_error=False)
+    for name, (answer, codes) in ANSWERS.items()
 )
 
 WORDS: dict[str, str] = {
@@ -168,10 +170,10 @@ CLIPS = (
     Entry("clip-of-noise", _played("bad.avi"), writes("bad.avi", NOISE), says="bad.avi"),
     Entry("clip-of-zeros", _played("bad.mkv"), writes("bad.mkv", bytes(50_000)), says="bad.mkv"),
     Entry("clip-without-suffix", _played("bad"), writes("bad", "words"), says="bad"),
-    Entry("sound-alone", _played("bad.wav"), writes("bad.wav", b"RIFF\x24\x08\0\0WAVEfmt \x10\0\0\0\1\0\1\0" + b"\x40\x1f\0\0\x80\x3e\0\0\2\0\x10\0data\0\x08\0\0" + bytes(2048))),
+    Entry("sound-alone", _played("bad.wav"), writes("bad.wav", SOUND)),
     Entry("playlist-of-files", _played("bad.m3u8"), writes("bad.m3u8", "#EXTM3U\n#EXTINF:1,\n/etc/passwd\n")),
-    Entry("concatenation-of-files", _played("bad.txt"), writes("bad.txt", "ffconcat version 1.0\nfile /etc/passwd\n")),
-    Entry("sdp-of-nobody", _played("bad.sdp"), writes("bad.sdp", "v=0\nm=video 9 RTP/AVP 96\nc=IN IP4 127.0.0.1\n")),
+    Entry("concatenation-of-files", _played("bad.txt"), writes("bad.txt", "ffconcat version 1.0\nfile a\n")),
+    Entry("sdp-of-nobody", _played("bad.sdp"), writes("bad.sdp", "v=0\nm=video 9 RTP/AVP 96\nc=IN IP4 ::1\n")),
     Entry("image-pattern", _played("frame%03d.png"), drawn("frame001.png", lambda: encoded("png"))),
     Entry("a-model", _played("tiny.onnx"), says="tiny.onnx"),
     Entry("missing", _played("gone.mp4"), says="gone.mp4"),

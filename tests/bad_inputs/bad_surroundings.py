@@ -29,10 +29,8 @@ INPUTS: dict[str, bytes] = {
     "a-photograph": encoded("png"),
     "text": b"yes\n" * 9,
 }
-READ = tuple(
-    Entry(f"stdin-of-{name}", (predict("/dev/stdin"), predict("-"), ("card", "-"), camera("-")), codes=(0, 2, 3), stdin=content)
-    for name, content in INPUTS.items()
-)  # fmt: skip
+READERS = (predict("/dev/stdin"), predict("-"), ("card", "-"), camera("-"))
+READ = tuple(Entry(f"stdin-of-{name}", READERS, codes=(0, 2, 3), stdin=content) for name, content in INPUTS.items())
 
 FULL = tuple(
     Entry(f"stdout-is-full-{name}", (words,), codes=(2,), stdout="/dev/full", says="No space left")
@@ -71,12 +69,13 @@ SURROUNDED = tuple(
     for name, environment in ENVIRONMENTS.items()
 )
 
+NOWHERE = {"EDGETL_DATA": "/dev/null"}
 PLACES = (
     Entry("current-folder-is-gone", (predict(GOOD), ("card", MODEL), ("data", "info", ".")), _gone, (2,)),
     Entry("log-to-a-full-disk", (camera(GOOD, "--log", "full"),), _no_room, (2,), told_by_error=False),
     Entry("recording-to-a-full-disk", (camera(GOOD, "--record", "full"),), _no_room, (0, 2), told_by_error=False),
     Entry("bench-into-a-full-disk", (("bench", MODEL, "--out", "full"),), _no_room, (2,)),
-    Entry("fetch-onto-a-device", (("data", "fetch", "pets"),), codes=(2, 3), environment={"EDGETL_DATA": "/dev/null"}),
+    Entry("fetch-onto-a-device", (("data", "fetch", "pets"),), codes=(2, 3), environment=NOWHERE),
     Entry("on-change-that-fails", (camera(GOOD, "--on-change", "exit 9"),), codes=(0,)),
     Entry("on-change-that-is-not-there", (camera(GOOD, "--on-change", "/nonexistent/command"),), codes=(0,)),
     Entry("on-change-that-reads-nothing", (camera(GOOD, "--on-change", "true <&-"),), codes=(0,)),

@@ -41,8 +41,8 @@ class Entry:
     """`commands` are given the input one after the other; each must end with one of `codes`.
 
     `says` must be in what is written to stderr. `leaves` are patterns of paths that a command which fails may leave
-    behind all the same. `told_by_error` is false where a failure may be told in the result instead of an error line.
-    `around` holds while the commands run.
+    behind all the same. `told_by_error` is false where a failure may be told in the result instead of an error
+    line. `around` holds while the commands run.
     """
 
     id: str

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from contextlib import nullcontext
@@ -16,6 +16,7 @@ from tests.artifacts import tiny_artifact, tiny_ir
 from tests.bad_inputs import (
     bad_archives,
     bad_artifacts,
+    bad_cards,
     bad_folders,
     bad_irs,
     bad_names,
@@ -34,11 +35,12 @@ from tests.bad_inputs.trial import attempt, judge, left_behind, lost, snapshot
 from tests.clips import plain
 from toolchain.errors import ExitCode
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="file names, pipes and signals as POSIX has them")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names, pipes and devices as Linux has them")
 
 KINDS = {
     "photograph": bad_photographs.ENTRIES,
     "artifact": bad_artifacts.ENTRIES,
+    "card": bad_cards.ENTRIES,
     "ir": bad_irs.ENTRIES,
     "run": bad_runs.ENTRIES,
     "recipe": bad_recipes.ENTRIES,
@@ -97,9 +99,11 @@ def unfinished_run(tmp_path_factory: pytest.TempPathFactory, drawn_folder: Path,
         original(*arguments)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    settings = Settings(data=str(drawn_folder), weights=str(weights), **QUICK)  # type: ignore[arg-type]
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "save_state", interrupted)
-        finetune(Settings(data=str(drawn_folder), weights=str(weights), **QUICK), folder)  # type: ignore[arg-type]
+        with pytest.raises(KeyboardInterrupt):
+            finetune(settings, folder)
     return folder
 
 

@@ -1,7 +1,7 @@
 """Giving one input to one command, in this process, and judging how it ends.
 
-The streams are real files under the numbers 0, 1 and 2, as strict as Python opens them: what FFmpeg or OpenCV writes
-past Python is seen too, and a name that stdout cannot encode fails as it would for a person.
+The streams are real files under the numbers 0, 1 and 2, as strict as Python opens them: what FFmpeg or OpenCV
+writes past Python is seen too, and a name that stdout cannot encode fails as it would for a person.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ def lost(before: Snapshot, after: Snapshot) -> list[bytes]:
 def left_behind(before: Snapshot, after: Snapshot, allowed: Sequence[str]) -> list[bytes]:
     """What was not there before and matches none of the patterns in `allowed`."""
     fresh = sorted(after.keys() - before.keys())
-    return [path for path in fresh if not any(fnmatch.fnmatch(os.fsdecode(path), one) for one in (*allowed, *OF_LIBRARIES))]
+    patterns = (*allowed, *OF_LIBRARIES)
+    return [path for path in fresh if not any(fnmatch.fnmatch(os.fsdecode(path), one) for one in patterns)]
 
 
 @contextmanager
