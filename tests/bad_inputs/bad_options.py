@@ -40,7 +40,7 @@ VALUES: dict[str, tuple[Words, str, tuple[str, ...]]] = {
     "bench-batch": (BENCH, "--batch", ("0", "-1", "1,,2", "1025", "two", "")),
     "bench-rounds": (BENCH, "--rounds", (*NUMBERS, "1001")),
     "bench-budget": (BENCH, "--budget", ("0", *NUMBERS_BELOW)),
-    "bench-budget-nan": (BENCH, "--budget", ("nan",)),
+    "bench-budget-nan": ((*BENCH, "--device", "ort:cpu"), "--budget", ("nan",)),
     "bench-tolerance-nan": ((*BENCH, "--compare", "gone.json"), "--tolerance", ("nan",)),
     "bench-limit": (BENCH, "--limit", ("-1", "1.5", "all", "")),
     "bench-split": (BENCH, "--split", ("", "tests", "TEST")),
@@ -104,7 +104,6 @@ SET = tuple(
         says="" if option in UNNAMED else name.lstrip("-"),
         leaves=("place/run*", "tmp/*"),
         apart=option == "ideal-jitter-nan",
-        limit_s=3 if option == "bench-budget-nan" else 20,
     )
     for option, (words, name, values) in VALUES.items()
 )
