@@ -1,4 +1,7 @@
-"""Inputs of the corpus that edgetl does not end well on yet, by the name of the test, with the reason."""
+"""Inputs of the corpus that edgetl does not end well on yet: KIND-ID, as in the test's name, with the reason.
+
+Their tests may fail. An entry that passes has no place here any more; `pytest -rX tests/bad_inputs` lists those.
+"""
 
 from __future__ import annotations
 
