@@ -272,7 +272,7 @@ ODD: dict[str, Odd] = {
         _locked("cat/b.jpg"), more=2, reasons=("cannot be read: Permission denied",), needs="permissions"
     ),
     "pipes and sockets": Odd(_no_files, reasons=("neither a file nor a folder",), needs="linux"),
-    "names that are not text": Odd(_not_text, reasons=("its name is not valid text",), needs="linux"),
+    "names that are not text": Odd(_not_text, more=1, reasons=("its name is not valid text",), needs="linux"),
     "names of every kind": Odd(
         files({"cat/[bold].jpg": picture(460), "dog/a\nb.jpg": picture(461), "dog/кошка 🐱.jpg": picture(462)}),
         more=3,

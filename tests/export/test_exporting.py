@@ -221,7 +221,7 @@ def test_photographs_that_are_gone_or_changed(run_folder: Path, tmp_path: Path, 
     with pytest.raises(MissingError, match="is not there") as caught:
         export(folder)
     assert "--data FOLDER" in caught.value.hint
-    assert Path(export(folder, data=str(drawn_folder)).float_file).is_file(), "where they are now"
+    assert Path(export(folder, data=drawn_folder).float_file).is_file(), "where they are now"
 
 
 def test_photographs_that_were_moved_and_renamed_are_found_by_content(

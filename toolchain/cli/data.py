@@ -14,6 +14,7 @@ from toolchain.cli import COMMANDS, Group, completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
+from toolchain.names import harmless
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -153,7 +154,7 @@ def check(data: str, fix: bool, console: Console) -> int:
         "record": str(record) if record else None,
     }
     lines = [*(_moved_lines(moved, record) if fix else ()), *_check_lines(findings)]
-    console.result(document, "\n".join(lines))
+    console.result(document, "\n".join(map(harmless, lines)))
     return ExitCode.DONE if findings.is_sound else ExitCode.PROMISE_BROKEN
 
 
@@ -185,7 +186,9 @@ def restore(record: Path, console: Console) -> None:
     from toolchain.datasets.aside import put_back
 
     names = put_back(record)
-    console.result({"restored": names}, "\n".join([f"put back {len(names)} files", *_shortened(names)]))
+    console.result(
+        {"restored": names}, "\n".join(map(harmless, [f"put back {len(names)} files", *_shortened(names)]))
+    )
 
 
 def _info_document(dataset: Dataset) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shlex
 import sys
 from contextlib import suppress
@@ -193,8 +194,6 @@ def command(
     if list_models:
         _list_models(console)
         return
-    from toolchain.training.team import is_leader
-
     words = "edgetl " + masking.command(sys.argv[1:])
     needs("torch")
     if resumed is not None:
@@ -237,7 +236,7 @@ def command(
                 console.say(f"continue with: edgetl finetune --resume {shlex.quote(str(folder))}")
             raise
 
-    if is_leader():
+    if _is_leader():
         console.result(run, *_summary(run, folder))
 
 
@@ -278,11 +277,15 @@ def _check_resume_alone() -> None:
 def _free_folder(data: str, model: str) -> Path:
     """A new folder of this process's own; of several under `torchrun`, the leader's is the one that counts."""
     from toolchain import claims
-    from toolchain.training.team import is_leader
 
     stem = f"{Path(data).resolve().name if Path(data).is_dir() else Path(data).name}-{model}"
     candidates = (Path("runs") / f"{stem}-{number}" for number in count(1))
-    return claims.new_folder(candidates) if is_leader() else next(candidates)
+    return claims.new_folder(candidates) if _is_leader() else next(candidates)
+
+
+def _is_leader() -> bool:
+    """Whether this process is the one that speaks: the only one, or the first that `torchrun` started."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def _list_models(console: Console) -> None:

@@ -58,13 +58,12 @@ def command(
     swapped.refuse_swapped("edgetl predict", artifact, images, place="ARTIFACT")
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.classifier import load
-    from toolchain.datasets.finder import shown
-    from toolchain.datasets.listing import told
+        from toolchain.datasets.listing import told
     from toolchain.datasets.naming import photographs_named
 
     whole = read_artifact(find_artifact(artifact))
     named = photographs_named(images)
-    skipped = [Skipped(shown(word), reason) for word, reason in named.nothing.items()]
+    skipped = [Skipped(str(word), reason) for word, reason in named.nothing.items()]
     if not named.paths:
         _raise_nothing(skipped)
     classifier = load(whole, device, threads or 0)
@@ -74,9 +73,9 @@ def command(
         for path, answer in _answers(classifier, named.paths, top, task):
             if isinstance(answer, UnreadableImageError):
                 reason = answer.message.removeprefix(f"{path}: ")
-                skipped.append(Skipped(shown(str(path)), reason))
+                skipped.append(Skipped(str(str(path)), reason))
             else:
-                predictions.append((shown(str(path)), answer))
+                predictions.append((str(str(path)), answer))
     if not predictions:
         _raise_nothing(skipped)
     for skip in skipped:

@@ -17,6 +17,7 @@ from pathlib import Path
 from toolchain.datasets import own_output
 from toolchain.datasets.listing import LeftOut
 from toolchain.encoded import EMPTY, HEAD_BYTES, HEIC, RAW, is_called_picture, kind_of
+from toolchain.names import is_encodable
 from toolchain.preprocess import HEIC_NEEDS, can_decode
 
 HIDDEN = "hidden"
@@ -31,6 +32,7 @@ LOOP = "a link back to a folder that it lies in"
 TWICE = "a link to a folder that is searched already"
 NO_FILE = "neither a file nor a folder"
 BAD_NAME = "its name is not valid text"
+"""Of folders: they name classes, and are read by whoever reads the data. Of photographs any name will do."""
 
 _SYSTEM_FILE = re.compile(
     r"\._.*|\.ds_store|\.localized|(eh)?thumbs(_vista)?\.db(:encryptable)?|desktop\.ini|icon\r|\.?picasa\.ini|"
@@ -115,7 +117,7 @@ def contents(folder: Path, prefix: str = "") -> Contents:
     left_out: list[LeftOut] = []
     names = {entry.name for entry in entries}
     for entry in entries:
-        name = prefix + shown(entry.name)
+        name = prefix + entry.name
         try:
             is_folder, is_file = entry.is_dir(), entry.is_file()
         except OSError as error:  # a link in a circle, or one to where nobody may look
@@ -152,7 +154,7 @@ def passed_over(folder: Path) -> str:
         return HIDDEN
     if _LIBRARY.fullmatch(folder.name):
         return LIBRARY
-    if shown(folder.name) != folder.name:
+    if not is_encodable(folder.name):
         return BAD_NAME
     return ""
 
@@ -162,15 +164,10 @@ def all_files(folder: Path, prefix: str = "") -> Iterator[str]:
     unreadable: list[str] = []
     for parent, children, names in os.walk(folder, onerror=lambda error: unreadable.append(str(error.filename))):
         children.sort()
-        above = prefix + shown(Path(parent).relative_to(folder).as_posix() + "/").removeprefix("./")
+        above = prefix + (Path(parent).relative_to(folder).as_posix() + "/").removeprefix("./")
         linked = [name for name in children if Path(parent, name).is_symlink()]
-        yield from (above + shown(name) for name in sorted([*names, *linked]))
-    yield from (f"{prefix}{shown(Path(path).relative_to(folder).as_posix())}/" for path in unreadable)
-
-
-def shown(name: str) -> str:
-    """`name` as text that can be written: bytes that are no UTF-8, which Python keeps as surrogates, as `\\xe9`."""
-    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
+        yield from (above + (name) for name in sorted([*names, *linked]))
+    yield from (f"{prefix}{(Path(path).relative_to(folder).as_posix())}/" for path in unreadable)
 
 
 _LOST = frozenset((BROKEN_LINK, BAD_NAME, HEIC_NEEDS))
@@ -198,8 +195,6 @@ def _reason(entry: os.DirEntry[str], is_file: bool, beside: Set[str]) -> str:
         return HIDDEN
     if not is_file:
         return BROKEN_LINK if entry.is_symlink() and not Path(entry.path).exists() else NO_FILE
-    if not name.isascii() and shown(name) != name:
-        return BAD_NAME
     if own_output.SNAPSHOT.fullmatch(name):
         return OWN
     if is_called_picture(name):

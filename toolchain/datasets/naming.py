@@ -33,7 +33,7 @@ class _Finds:
     seen: set[tuple[int, int]] = field(default_factory=set)
 
     def add_folder(self, folder: Path) -> None:
-        prefix = "" if folder == Path() else f"{finder.shown(folder.as_posix()).rstrip('/')}/"
+        prefix = "" if folder == Path() else f"{(folder.as_posix()).rstrip('/')}/"
         found = finder.find(folder, prefix, self.seen)
         self.paths += found.photographs
         self.left_out += found.left_out
@@ -78,15 +78,15 @@ def _match(pattern: str, finds: _Finds) -> None:
     for match in matches:
         real = os.path.realpath(match.parent)
         if seen.setdefault(real, str(match.parent)) != str(match.parent):
-            finds.left_out.append(LeftOut(finder.shown(str(match)), finder.TWICE))
+            finds.left_out.append(LeftOut(str(match), finder.TWICE))
         elif match.is_dir():
             if reason := _passed_over([match, *match.parents], pattern):
-                names = finder.all_files(match, f"{finder.shown(match.as_posix())}/")
+                names = finder.all_files(match, f"{(match.as_posix())}/")
                 finds.left_out += [LeftOut(name, reason) for name in names]
             else:
                 folders.append(match)
         elif reason := _passed_over(match.parents, pattern) or finder.no_photograph(match):
-            finds.left_out.append(LeftOut(finder.shown(str(match)), reason))
+            finds.left_out.append(LeftOut(str(match), reason))
         else:
             finds.paths.append(match)
     for folder in folders:

@@ -71,11 +71,6 @@ class Team:
         )
 
 
-def is_leader() -> bool:
-    """Whether this process is the one that speaks, before and after the team is joined."""
-    return int(os.environ.get("RANK", "0")) == 0
-
-
 @contextmanager
 def joined(device: torch.device) -> Iterator[Team]:
     """The team that `torchrun` started this process in; a team of one without `torchrun`."""

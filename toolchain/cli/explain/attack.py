@@ -117,11 +117,6 @@ def command(
     console: Console,
 ) -> None:
     swapped.refuse_swapped("edgetl explain attack", run, [] if image is None else [str(image)], place="RUN")
-    from toolchain.explain.answering import other_answers, own_answers
-    from toolchain.explain.attack import Manner
-    from toolchain.explain.classes import class_index
-    from toolchain.explain.subject import open_run, ready_made
-
     if (image is None) == (data is None):
         message = "there is nothing to attack" if data is None else "an image and --data cannot both be attacked"
         raise BadInputError(message, "Name an image, or a data set with --data.")
@@ -137,6 +132,10 @@ def command(
         from toolchain.preprocess import read
 
         read(image)  # what cannot be read is told before networks are loaded
+    from toolchain.explain.answering import other_answers, own_answers
+    from toolchain.explain.attack import Manner
+    from toolchain.explain.classes import class_index
+    from toolchain.explain.subject import open_run, ready_made
 
     subject = ready_made() if own else open_run(run)
     aim = None if target is None else class_index(subject.labels, target)

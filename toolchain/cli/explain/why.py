@@ -64,8 +64,7 @@ def command(
 ) -> None:
     swapped.refuse_swapped("edgetl explain why", model, images, place="MODEL")
     from toolchain import files
-    from toolchain.datasets.finder import shown
-    from toolchain.datasets.listing import told
+        from toolchain.datasets.listing import told
     from toolchain.datasets.naming import photographs_named
     from toolchain.explain import gallery
     from toolchain.explain.classes import class_index
@@ -87,9 +86,9 @@ def command(
             for path, stem in zip(named.paths, gallery.stems([path.stem for path in named.paths]), strict=True):
                 try:
                     answers[stem] = why(network, read(path), index)
-                    paths[stem] = shown(str(path))
+                    paths[stem] = str(str(path))
                 except UnreadableImageError as error:
-                    skipped[shown(str(path))] = error.message.removeprefix(f"{path}: ")
+                    skipped[str(str(path))] = error.message.removeprefix(f"{path}: ")
                 task.advance()
         if not answers:
             _raise_nothing(skipped)
