@@ -162,7 +162,8 @@ def test_class_names_that_no_model_file_could_hold_are_refused(tree: Tree) -> No
     with pytest.raises(BadInputError) as caught:
         list_folder(root)
     assert caught.value.message == (
-        f"{root}: the folder name 'bird\udce9' is not valid text; {root}: the folder name 'emu\\n' is not valid text"
+        f"{root}: the folder name 'bird\udce9' is not valid text; "
+        f"{root}: the folder name 'emu\\n' is not valid text"
     )
 
 

@@ -64,7 +64,7 @@ def command(
 ) -> None:
     swapped.refuse_swapped("edgetl explain why", model, images, place="MODEL")
     from toolchain import files
-        from toolchain.datasets.listing import told
+    from toolchain.datasets.listing import told
     from toolchain.datasets.naming import photographs_named
     from toolchain.explain import gallery
     from toolchain.explain.classes import class_index
