@@ -307,7 +307,7 @@ def on_disk(root: Path) -> set[str]:
         below = Path(parent).relative_to(root)
         links = [name for name in folders if Path(parent, name).is_symlink()]
         found |= {(below / name).as_posix() for name in (*names, *links)}
-    return {os.fsencode(name).decode("utf-8", "backslashreplace") for name in found}
+    return found
 
 
 def passed_over(root: Path, used: Iterable[str], left_out: Iterable[str]) -> set[str]:

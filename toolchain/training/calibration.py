@@ -81,7 +81,7 @@ def lower_limit(values: NDArray[np.float64], share: float, confidence: float = C
     """A limit that at least `share` of all values to come exceed, with `confidence`: a one-sided tolerance limit.
 
     That of order statistics (Wilks, 1941), which asks nothing of the distribution; where there are too few values
-    for it (44 for a share of 0.95), that of a normal one.
+    for it (fewer than 45 for a share of 0.95), that of a normal one.
     """
     n = len(values)
     ranks = np.arange(1, n + 1)
