@@ -8,6 +8,7 @@ from pathlib import Path
 
 import cv2
 
+from toolchain import files
 from toolchain.camera.frames import BgrImage
 from toolchain.camera.sources import three_channels
 from toolchain.errors import UnreadableImageError
@@ -43,7 +44,8 @@ def moving_pictures(path: Path, reporter: Reporter) -> Animation | None:
     """
     if path.suffix.lower() not in ANIMATED:
         return None
-    count = cv2.imcount(str(path))
+    with files.encodable(path) as named:
+        count = cv2.imcount(str(named))
     if count < 2:
         return None
     if not hasattr(cv2, "imreadanimation"):
@@ -53,7 +55,8 @@ def moving_pictures(path: Path, reporter: Reporter) -> Animation | None:
 
 
 def _decoded(path: Path, start: int, count: int) -> list[tuple[BgrImage, float]]:
-    whole, animation = cv2.imreadanimation(str(path), start=start, count=count)
+    with files.encodable(path) as named:
+        whole, animation = cv2.imreadanimation(str(named), start=start, count=count)
     if not whole or not animation.frames:
         raise UnreadableImageError(f"{path}: picture {start + 1} cannot be decoded")
     seconds = [int(duration) / 1000 for duration in animation.durations]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
+from toolchain import files
 from toolchain.errors import BadInputError
 
 NAMES = {
@@ -57,7 +58,7 @@ def _codec_that_pyav_decodes(path: Path) -> str | None:
     with suppress(ImportError, OSError, ValueError, IndexError):  # FFmpeg's own errors are OSErrors and ValueErrors
         import av
 
-        with av.open(str(path)) as container:
+        with files.encodable(path) as named, av.open(str(named)) as container:
             if next(container.decode(video=0), None) is not None:
                 return str(container.streams.video[0].codec_context.name)
     return None
