@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 import onnx
 
-from toolchain import files, ir
+from toolchain import files, ir, strict
 from toolchain.card import CARD_SCHEMA, Card
 from toolchain.errors import ArtifactError
 from toolchain.external_data import external_weights
@@ -170,10 +170,17 @@ def _parse(data: bytes, path: Path) -> Artifact:
         raise ArtifactError(f"{path} is not a whole ONNX file", "Copy or export it again.") from None
     if not model.graph.node:
         raise ArtifactError(f"{path} is not a whole ONNX file: it holds no network", "Copy or export it again.")
-    for name in external_weights(model):
-        raise ArtifactError(f"{path}: the weights `{name}` lie in another file", "Export it again, into one file.")
-    card = _read_card([entry.value for entry in model.metadata_props if entry.key == CARD_KEY], path)
-    _check_graph(model.graph, card, path)
+    try:
+        for name in external_weights(model):
+            raise ArtifactError(
+                f"{path}: the weights `{name}` lie in another file", "Export it again, into one file."
+            )
+        card = _read_card([entry.value for entry in model.metadata_props if entry.key == CARD_KEY], path)
+        _check_graph(model.graph, card, path)
+    except UnicodeDecodeError:  # protobuf looks at a text when it is asked for
+        raise ArtifactError(
+            f"{path} is not a whole ONNX file: a name in it is not UTF-8", "Copy or export it again."
+        ) from None
     return Artifact(path=path, sha256=hashlib.sha256(data).hexdigest(), card=card, model=data)
 
 
@@ -186,7 +193,8 @@ def _read_card(entries: Sequence[str], path: Path) -> Card:
     if len(entries[0]) > MAX_CARD_BYTES:
         raise ArtifactError(f"{path}: the card has more than {MAX_CARD_BYTES >> 20} MiB")
     try:
-        found = msgspec.json.decode(entries[0])
+        with strict.one_error():
+            found = msgspec.json.decode(entries[0])
         schema = found.get("schema") if isinstance(found, dict) else None
         if schema != CARD_SCHEMA:
             raise ArtifactError(
@@ -217,7 +225,10 @@ def _check_graph(graph: onnx.GraphProto, card: Card, path: Path) -> None:
         tensor = values[name].type.tensor_type
         found = tuple(dim.dim_value for dim in tensor.shape.dim)
         if tensor.elem_type != element_type or found[1:] != shape or len(found) != len(shape) + 1:
-            type_name = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+            known = tensor.elem_type in onnx.TensorProto.DataType.values()
+            type_name = (
+                onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if known else "of a type that ONNX lacks"
+            )
             raise ArtifactError(
                 f"{path}: `{name}` is {type_name} {list(found)}, and the card says {['batch', *shape]}"
             )

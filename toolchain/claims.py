@@ -55,7 +55,9 @@ def writing(file: Path, doing: str, hint: str) -> Iterator[None]:
 
     The folder around it must be there. Otherwise as `working_in`.
     """
-    with claimed(file.with_name(f".{file.name}{LOCK_FILE}"), file, doing, hint):
+    # `.`, `..` and `/` have no name to put anything beside.
+    place = file.resolve() if file.name in ("", "..") else file
+    with claimed(place.parent / f".{place.name}{LOCK_FILE}", file, doing, hint):
         yield
 
 

@@ -134,7 +134,8 @@ def from_json(data: bytes | str, type: type[Value]) -> Value:
     encoded = data.encode() if isinstance(data, str) else data
     if _ESCAPE not in encoded:
         return strict.decode(encoded, type)
-    return strict.convert(names.apply(names.unescaped, msgspec.json.decode(encoded)), type, str_keys=True)
+    with strict.one_error():
+        return strict.convert(names.apply(names.unescaped, msgspec.json.decode(encoded)), type, str_keys=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from toolchain import claims, files
 from toolchain.card import Reject
@@ -33,7 +34,7 @@ class DataRecord:
 
     name: str
     path: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Meta(min_length=2)]
     counts: dict[str, int]
     skipped: int
     sha256: str
@@ -122,7 +123,7 @@ class Run:
     data: DataRecord
     model: ModelRecord
     preprocess: Preprocess
-    temperature: float
+    temperature: Annotated[float, Meta(gt=0)]
     reject: Reject | None
     settings: dict[str, Any]
     environment: dict[str, Any]

@@ -32,13 +32,24 @@ def read_report(path: Path) -> Report:
     if path.is_dir():
         path = _in_folder(path)
     try:
-        return files.from_json(path.read_bytes(), Report)
+        report = files.from_json(path.read_bytes(), Report)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}", "Name a bench.json.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except msgspec.DecodeError as error:
         raise BadInputError(
             f"{path} is no bench.json: {error}", "Name one that `edgetl bench --out` wrote."
         ) from None
+    for place, arm in enumerate(report.arms):
+        if arm.status == "ok" and not _is_measured(arm.latency_ms):
+            raise BadInputError(
+                f"{path} is no bench.json: the latency of an arm that ran must be above 0 - at `$.arms[{place}]`",
+                "Name one that `edgetl bench --out` wrote.",
+            )
+    return report
+
+
+def _is_measured(latency: Latency | None) -> bool:
+    return latency is not None and min(latency.p50, *latency.p50_ci95) > 0
 
 
 def _in_folder(folder: Path) -> Path:

@@ -14,8 +14,10 @@ from rich.text import Text
 from toolchain import masking
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.finite import Finite
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
+from toolchain.names import escaped, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +83,7 @@ be compared."""
 )
 @click.option(
     "--budget",
-    type=click.FloatRange(1, 86400),
+    type=Finite(1, 86400),
     default=20.0,
     show_default=True,
     metavar="SECONDS",
@@ -108,7 +110,7 @@ be compared."""
 )
 @click.option(
     "--tolerance",
-    type=click.FloatRange(0),
+    type=Finite(0),
     default=5.0,
     show_default=True,
     metavar="PERCENT",
@@ -116,7 +118,7 @@ be compared."""
 )
 @click.option(
     "--tolerance-top1",
-    type=click.FloatRange(0),
+    type=Finite(0),
     default=0.5,
     show_default=True,
     metavar="PP",
@@ -237,7 +239,7 @@ def _told(report: Report, folder: Path | None, console: Console) -> int:
         else:
             console.result(None, where)
     if report.not_compared:
-        click.echo(f"error: {report.not_compared}\nhint: {HOW_TO_COMPARE}", err=True)
+        click.echo(f"error: {escaped(harmless(report.not_compared))}\nhint: {HOW_TO_COMPARE}", err=True)
     return _exit_code(report)
 
 

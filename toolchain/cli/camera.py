@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from click.core import ParameterSource
 from toolchain import files
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.finite import Finite
 from toolchain.errors import BadInputError, ExitCode, StoppedError
 
 if TYPE_CHECKING:
@@ -26,16 +26,6 @@ if TYPE_CHECKING:
 
 SUMMARY_LIMIT_S = 3.0
 """How long the summary waits for somebody to read it."""
-
-
-class Finite(click.FloatRange):
-    """A range that does not let `nan` and `inf` pass."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a number to reckon with", param, ctx)
-        return number
 
 
 class Size(click.ParamType[tuple[int, int]]):

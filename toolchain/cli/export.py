@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, needs, output_options
+from toolchain.cli.finite import Finite
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import ExitCode
 
@@ -36,7 +37,7 @@ this machine; where none keeps both promises on a target, that is said, with exi
 @click.option(
     "--max-drop",
     "max_drop_pp",
-    type=click.FloatRange(0, 100),
+    type=Finite(0, 100),
     default=0.5,
     show_default=True,
     metavar="PP",
@@ -44,7 +45,7 @@ this machine; where none keeps both promises on a target, that is said, with exi
 )
 @click.option(
     "--min-speed-up",
-    type=click.FloatRange(0, 100),
+    type=Finite(0, 100),
     default=1.0,
     show_default=True,
     metavar="R",
@@ -65,7 +66,7 @@ this machine; where none keeps both promises on a target, that is said, with exi
 @click.option("--symmetric", is_flag=True, help="int8 around 0 and float biases, as TensorRT reads it.")
 @click.option(
     "--max-minutes",
-    type=click.FloatRange(0, min_open=True),
+    type=Finite(0, min_open=True),
     default=3.0,
     show_default=True,
     metavar="M",

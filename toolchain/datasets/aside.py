@@ -101,6 +101,7 @@ def put_back(record: Path) -> tuple[str, ...]:
     then nothing is moved.
     """
     moved = _read(record).moved
+    record = record.absolute()
     place = record.with_suffix("")
     above = record.parent
     inside = above.name == ASIDE_SUFFIX

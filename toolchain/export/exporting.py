@@ -34,7 +34,7 @@ from toolchain.export.moved import Moved
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.promises import Attempt, Settings
 from toolchain.progress import Reporter, Silent
-from toolchain.runs import Run, read_run, read_splits
+from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_run, read_splits
 from toolchain.runtimes.devices import canonical, parse_device, probe
 from toolchain.whole import Whole, Work
 
@@ -100,6 +100,19 @@ def export(
         return _export(run, folder, float_path, int8, target, further, data, reporter)
 
 
+def _usable_splits(folder: Path, run: Run) -> dict[str, tuple[SplitFile, ...]]:
+    """What photographs the run had. Raises BadInputError where they cannot be this run's."""
+    splits = read_splits(folder)
+    unknown = {file.label for listed in splits.values() for file in listed} - set(run.data.classes)
+    missing = [split for split in ("train", "val") if not splits.get(split)]
+    if unknown or missing:
+        wrong = f"it names the class {min(unknown)!r}" if unknown else f"it has no {missing[0]} photographs"
+        raise BadInputError(
+            f"{folder / SPLITS_FILE} does not belong to {folder / RUN_FILE}: {wrong}", "Run `edgetl finetune` again."
+        )
+    return splits
+
+
 def _export(
     run: Run,
     folder: Path,
@@ -111,7 +124,7 @@ def _export(
     reporter: Reporter,
 ) -> Exported:
     devices = _devices(target, reporter)
-    splits = read_splits(folder)
+    splits = _usable_splits(folder, run)
     if data is None:
         root = photographs_of(run.data.name, run.data.path)
     else:

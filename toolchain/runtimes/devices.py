@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -64,7 +65,9 @@ def parse_device(name: str) -> tuple[str, str]:
     if family in families and target:
         allowed = families[family]
         ways = target.split("+")[1:] if family == "torch" else []
-        if allowed is None or target.split("+")[0].split(":")[0] in allowed:
+        # Only PyTorch's devices have a number.
+        kind = re.sub(r":\d+$", "", target.split("+")[0]) if family == "torch" else target
+        if allowed is None or kind in allowed:
             if unknown := set(ways) - set(TORCH_WAYS):
                 raise BadInputError(
                     f"{name}: PyTorch runs in no way called {', '.join(sorted(unknown))}",

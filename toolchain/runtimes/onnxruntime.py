@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,18 @@ _RECORD_NODES = "session.record_ep_graph_assignment_info"
 """Makes a session (of ONNX Runtime 1.24 or newer) tell which provider was given which node."""
 
 
+# What is wrong comes as an exception; ONNX Runtime would write it to the terminal as well.
+_RUN = onnxruntime.RunOptions()
+_RUN.log_severity_level = 4
+
+_OF_SOURCE = re.compile(
+    r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |\S*onnxruntime\S*:\d+ [^()]*(\((?:[^()]|\([^()]*\))*\))?( const)? "
+)
+"""Before what its messages say: a code, and the place and function in its source."""
+
+_LONGEST_REASON = 400
+
+
 class OrtRuntime:
     """An ONNX Runtime session. `provider_effective` is the provider that the session really has."""
 
@@ -30,6 +44,7 @@ class OrtRuntime:
         self.device = f"ort:{target}"
         self.threads = threads or cores()
         provider = ORT_PROVIDERS[target]
+        self._path = artifact.path
         self._open = partial(_open, artifact, provider, exclusive)
         session = self._open(self.threads)
         # A session falls back to the CPU without an error; the answer would be right and the latency a lie.
@@ -44,16 +59,16 @@ class OrtRuntime:
         spinning = exclusive and self.threads > 1 if target == "cpu" else None
         self.execution = Execution(streams=1, spinning=spinning, nodes=nodes)
         # A session may be run by several threads at once, but then each of them computes besides the session's own.
-        crowd = partial(_streams, self._open, self.threads, self.threads)
+        crowd = partial(_streams, self._open, artifact.path, self.threads, self.threads)
         self._shared = Shared(
-            lambda: partial(_infer, session), crowd if target == "cpu" and self.threads > 1 else None
+            lambda: partial(_infer, session, artifact.path), crowd if target == "cpu" and self.threads > 1 else None
         )
 
     def infer(self, images: NDArray[np.uint8]) -> Answer:
         return self._shared(images)
 
     def streams(self, count: int, batch: int) -> list[Infer]:
-        return _streams(self._open, self.threads, count)
+        return _streams(self._open, self._path, self.threads, count)
 
 
 def _open(artifact: Artifact, provider: str, spin: bool, threads: int) -> onnxruntime.InferenceSession:
@@ -66,18 +81,30 @@ def _open(artifact: Artifact, provider: str, spin: bool, threads: int) -> onnxru
     try:
         return onnxruntime.InferenceSession(artifact.model, options, providers=[provider])
     except Exception as error:  # ONNX Runtime's exceptions have no common public base
-        reason = str(error).splitlines()[0]
-        raise ArtifactError(f"{artifact.path}: ONNX Runtime cannot load it: {reason}") from None
+        raise ArtifactError(f"{artifact.path}: ONNX Runtime cannot load it: {_reason(error)}") from None
 
 
-def _streams(open_session: Callable[[int], onnxruntime.InferenceSession], threads: int, count: int) -> list[Infer]:
+def _reason(error: Exception) -> str:
+    """What ONNX Runtime says for people, in one line."""
+    return _OF_SOURCE.sub("", " ".join(str(error).split()))[:_LONGEST_REASON]
+
+
+def _streams(
+    open_session: Callable[[int], onnxruntime.InferenceSession], path: Path, threads: int, count: int
+) -> list[Infer]:
     # What a session computes with is then the threads that run it.
     session = open_session(max(1, threads // count))
-    return [partial(_infer, session)] * count
+    return [partial(_infer, session, path)] * count
 
 
-def _infer(session: onnxruntime.InferenceSession, images: NDArray[np.uint8]) -> Answer:
-    logits, probabilities = session.run(["logits", "probabilities"], {"image": images})
+def _infer(session: onnxruntime.InferenceSession, path: Path, images: NDArray[np.uint8]) -> Answer:
+    try:
+        logits, probabilities = session.run(["logits", "probabilities"], {"image": images}, _RUN)
+    except Exception as error:  # as in `_open`
+        raise ArtifactError(
+            f"{path}: ONNX Runtime cannot run it: {_reason(error)}",
+            "Export it again; if memory is short, run fewer photographs at once.",
+        ) from None
     return Answer(logits, probabilities)
 
 

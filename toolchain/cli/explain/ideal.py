@@ -14,6 +14,7 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.finite import Finite
 from toolchain.cli.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -64,13 +65,11 @@ until the network is sure to see the class; what it knows the class by becomes v
 @click.option(
     "--octaves", metavar="SHARE,...", callback=_octaves, help="Sizes to look at it, of the network's input."
 )
-@click.option("--variation", type=click.FloatRange(0), help="How much neighbours that differ cost.")
-@click.option("--natural", type=click.FloatRange(0), help="How much maps cost that photographs do not make.")
-@click.option(
-    "--window", type=click.FloatRange(0, 4), help="Where it fades to grey, in halves of its side; 0: nowhere."
-)
-@click.option("--jitter", type=click.FloatRange(0, 0.5), help="How far the picture moves from step to step.")
-@click.option("--blur", type=click.FloatRange(0, 20), help="Pixels, for --parametrisation pixels.")
+@click.option("--variation", type=Finite(0), help="How much neighbours that differ cost.")
+@click.option("--natural", type=Finite(0), help="How much maps cost that photographs do not make.")
+@click.option("--window", type=Finite(0, 4), help="Where it fades to grey, in halves of its side; 0: nowhere.")
+@click.option("--jitter", type=Finite(0, 0.5), help="How far the picture moves from step to step.")
+@click.option("--blur", type=Finite(0, 20), help="Pixels, for --parametrisation pixels.")
 @click.option("--gif", is_flag=True, help="Also the way from noise to picture as an animated GIF.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/ideal-1, -2, ...")
 @output_options
