@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -61,6 +62,8 @@ class Prediction:
 
 def percent(probability: float) -> str:
     """A probability as people read it: `93 %`, and `>99 %` where rounding would claim certainty."""
+    if math.isnan(probability):  # the network computes nonsense
+        return "nan"
     rounded = round(100 * probability)
     if rounded >= 100:
         return ">99 %"

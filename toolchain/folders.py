@@ -23,6 +23,11 @@ def cache_folder() -> Path:
     return folder if folder.is_absolute() else _without_home()
 
 
+def expanded(path: str) -> Path:
+    """`path` with `~` for the home of a user; as it is where there is no such user, or none has a home."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - without a home, pathlib's raises
+
+
 @functools.cache
 def _without_home() -> Path:
     folder = temporary_folder()

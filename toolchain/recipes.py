@@ -26,6 +26,9 @@ else:
 
 NAMES = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet18", "resnet50", "vgg16", "vgg19")
 
+MAX_BYTES = 1 << 16
+"""Of a recipe, which has some twenty keys: reading takes the square of how deep keys lie in one another."""
+
 Count = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
@@ -138,13 +141,20 @@ def read(path: Path) -> Recipe:
     or out of range.
     """
     try:
-        table = tomllib.loads(path.read_bytes().decode("utf-8"))
+        content = path.read_bytes()
+        if len(content) > MAX_BYTES:
+            raise BadInputError(f"{path} has {len(content) / 1e6:.1f} MB; a recipe has some lines")
+        table = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise BadInputError(f"{path} is not TOML: it is not UTF-8 text") from None
     except tomllib.TOMLDecodeError as error:
         raise BadInputError(f"{path} is not TOML: {error}") from None
+    except RecursionError:
+        raise BadInputError(f"{path} is nested too deeply") from None
+    except ValueError:  # Python converts no number of more than 4300 digits
+        raise BadInputError(f"{path} holds a number that is too long") from None
     _refuse_unknown(table, path)
     try:
         return strict.convert(table, Recipe)

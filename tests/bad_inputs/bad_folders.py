@@ -80,8 +80,24 @@ REFUSED: dict[str, Make] = {
     "a-pipe": lambda stock, place: os.mkfifo(place / DATA),
 }
 USABLE_IN_PART = {"all-broken", "all-empty", "all-the-same", "one-photograph-each"}
+LISTED = {
+    "one-class",
+    "empty-classes",
+    "one-empty-class",
+    "classes-of-text",
+    "val-alone",
+    "val-with-a-class-more",
+    "train-twice",
+}
+"""What is wrong with them is what `data check` finds."""
 WRONG = tuple(
-    Entry(name, ALL, make, (0, 1, 2) if name in USABLE_IN_PART else (2,), leaves=("place/run*",))
+    Entry(
+        name,
+        ALL,
+        make,
+        (0, 1, 2) if name in USABLE_IN_PART else (1, 2) if name in LISTED else (2,),
+        leaves=("place/run*",),
+    )
     for name, make in REFUSED.items()
 )
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.bad_inputs.entry import GOOD, MODEL, Entry, Words
+import shutil
+from pathlib import Path
+
+from tests.bad_inputs.entry import GOOD, MODEL, Entry, Stock, Words, nothing
 
 PREDICT: Words = ("predict", MODEL, GOOD)
 CAMERA: Words = ("camera", MODEL, "--source", GOOD, "--frames", "1")
@@ -13,6 +16,11 @@ WHY: Words = ("explain", "why", MODEL, GOOD)
 ATTACK: Words = ("explain", "attack", "ready-made", GOOD)
 IDEAL: Words = ("explain", "ideal", "--class", "beagle", "--steps", "1")
 FEATURES: Words = ("explain", "features", GOOD)
+
+
+def _photographs(stock: Stock, place: Path) -> None:
+    shutil.copytree(stock.photographs(), place / "photos")
+
 
 NUMBERS = ("0", "-1", "1.5", "many", "", "1e3", "99999999999999999999999999", "٣x")
 """For options that take whole numbers from 1."""
@@ -54,7 +62,7 @@ VALUES: dict[str, tuple[Words, str, tuple[str, ...]]] = {
     "finetune-size": (FINETUNE, "--size", ("31", "1025", "-1", "x")),
     "finetune-resize": (FINETUNE, "--resize", ("", "stretch")),
     "finetune-model": (FINETUNE, "--model", ("", "efficientnet_b99", "../mobilenet_v2", "MOBILENET_V2")),
-    "finetune-device": (FINETUNE, "--device", ("", "abacus", "cuda:99", "cuda:x")),
+    "finetune-device": (("finetune", "photos", *FINETUNE[2:]), "--device", ("", "abacus", "cuda:99", "cuda:x")),
     "finetune-optimizer": (FINETUNE, "--optimizer", ("", "lion")),
     "finetune-learning-rate": (FINETUNE, "--learning-rate", ("0", "-1", "1", "nan", "inf", "x")),
     "finetune-warm-up": (FINETUNE, "--warm-up", ("-0.1", "1", "nan", "x")),
@@ -103,7 +111,7 @@ SET = tuple(
         codes=(2, 3),
         says="" if option in UNNAMED else name.lstrip("-"),
         leaves=("place/run*", "tmp/*"),
-        apart=option == "ideal-jitter-nan",
+        make=_photographs if option == "finetune-device" else nothing,
     )
     for option, (words, name, values) in VALUES.items()
 )

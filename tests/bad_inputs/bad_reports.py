@@ -138,7 +138,10 @@ VALUES: dict[str, tuple[str, object]] = {
     "another-device": (f"{ARM}/device", "openvino:CPU"),
     "notes-number": ("warnings", 5),
 }
-WRONG = tuple(Entry(name, TWO_FILES, _set(path, value), (0, 1, 2)) for name, (path, value) in VALUES.items())
+WRONG = tuple(
+    Entry(name, TWO_FILES, _set(path, value), (0, 1, 2), result_stays=True)
+    for name, (path, value) in VALUES.items()
+)
 
 
 def _folder(stock: Stock, place: Path) -> None:

@@ -93,8 +93,8 @@ def _without_a_number(data: bytes) -> bytes:
 
 
 RECORDS: dict[str, tuple[tuple[Words, ...], Make]] = {
-    "run-json-missing": ((*READERS, BENCH), _file("run.json", _gone)),
-    "run-json-empty": ((*READERS, BENCH), _file("run.json", lambda data: b"")),
+    "run-json-missing": (READERS, _file("run.json", _gone)),
+    "run-json-empty": (READERS, _file("run.json", lambda data: b"")),
     "run-json-cut-off": (READERS, _file("run.json", lambda data: data[: len(data) // 2])),
     "run-json-not-utf-8": (READERS, _file("run.json", lambda data: data.replace(b"cat", b"c\xe9t"))),
     "run-json-with-nan": (READERS, _file("run.json", _without_a_number)),
@@ -116,7 +116,7 @@ RECORDS: dict[str, tuple[tuple[Words, ...], Make]] = {
     "photographs-gone": ((EXPORT,), _fields("run.json", data__path="/nonexistent/photographs")),
     "photographs-are-a-file": ((EXPORT,), _fields("run.json", data__path="/dev/null")),
     "photographs-of-another-time": ((EXPORT,), _fields("run.json", data__path=".")),
-    "weights-missing": ((*READERS, BENCH), _file("model.safetensors", _gone)),
+    "weights-missing": (READERS, _file("model.safetensors", _gone)),
     "weights-empty": (READERS, _file("model.safetensors", lambda data: b"")),
     "weights-cut-off": (READERS, _file("model.safetensors", lambda data: data[: len(data) // 2])),
     "weights-one-byte-short": (READERS, _file("model.safetensors", lambda data: data[:-1])),
@@ -154,6 +154,17 @@ RECORDS: dict[str, tuple[tuple[Words, ...], Make]] = {
 DAMAGED = tuple(
     Entry(name, commands, make, (2, 3), leaves=("tmp/*",)) for name, (commands, make) in RECORDS.items()
 )
+MEASURED = (
+    Entry(
+        "bench-run-json-missing",
+        (BENCH,),
+        RECORDS["run-json-missing"][1],
+        (3,),
+        leaves=("tmp/*", "place/run/bench-1*"),
+        told_by_error=False,
+    ),
+)
+"""A device that cannot be measured is an arm of the result that says why."""
 
 
 def _checkpoint(name: str, change: Callable[[bytes], bytes | None]) -> Make:
@@ -248,4 +259,4 @@ FOLDERS = (
     Entry("model-files-of-zeros", NOT_DEPLOYED, _model_files(bytes(10_000))),
 )
 
-ENTRIES = (*DAMAGED, *RESUMED, *FOLDERS)
+ENTRIES = (*DAMAGED, *MEASURED, *RESUMED, *FOLDERS)

@@ -72,7 +72,7 @@ SURROUNDED = tuple(
 NOWHERE = {"EDGETL_DATA": "/dev/null"}
 PLACES = (
     Entry("current-folder-is-gone", (predict(GOOD), ("card", MODEL), ("data", "info", ".")), _gone, (2,)),
-    Entry("log-to-a-full-disk", (camera(GOOD, "--log", "full"),), _no_room, (2,), told_by_error=False),
+    Entry("log-to-a-full-disk", (camera(GOOD, "--log", "full"),), _no_room, (1,), says="No space left"),
     Entry("recording-to-a-full-disk", (camera(GOOD, "--record", "full"),), _no_room, (0, 2), told_by_error=False),
     Entry("bench-into-a-full-disk", (("bench", MODEL, "--out", "full"),), _no_room, (2,)),
     Entry("fetch-onto-a-device", (("data", "fetch", "pets"),), codes=(2, 3), environment=NOWHERE),

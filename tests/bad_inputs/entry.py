@@ -52,6 +52,8 @@ class Entry:
     says: str = ""
     leaves: tuple[str, ...] = ()
     told_by_error: bool = True
+    result_stays: bool = False
+    """Whether stdout has a result besides the error: what was measured is not lost over it."""
     encoding: str = "utf-8"
     apart: bool = False
     """In a process of its own: what ends a process must not end the tests."""

@@ -30,7 +30,6 @@ from tests.bad_inputs import (
     bad_surroundings,
 )
 from tests.bad_inputs.entry import GOOD, MODEL, Entry, Stock
-from tests.bad_inputs.known import KNOWN
 from tests.bad_inputs.trial import attempt, judge, left_behind, lost, snapshot
 from tests.clips import plain
 from toolchain.errors import ExitCode
@@ -56,17 +55,7 @@ KINDS = {
 
 
 def _parameters() -> list[object]:
-    return [
-        pytest.param(
-            entry,
-            id=f"{kind}-{entry.id}",
-            marks=[pytest.mark.xfail(reason=KNOWN[f"{kind}-{entry.id}"], strict=False)]
-            if f"{kind}-{entry.id}" in KNOWN
-            else [],
-        )
-        for kind, entries in KINDS.items()
-        for entry in entries
-    ]
+    return [pytest.param(entry, id=f"{kind}-{entry.id}") for kind, entries in KINDS.items() for entry in entries]
 
 
 @pytest.fixture(scope="session")
@@ -165,8 +154,6 @@ def test_the_corpus_is_large_and_every_input_has_a_name_of_its_own() -> None:
         assert len(entries) >= 8, kind
         again = [name for name, count in Counter(entry.id for entry in entries).items() if count > 1]
         assert not again, (kind, again)
-    names = {f"{kind}-{entry.id}" for kind, entries in KINDS.items() for entry in entries}
-    assert not KNOWN.keys() - names
 
 
 def test_a_loss_would_be_noticed(tmp_path: Path) -> None:

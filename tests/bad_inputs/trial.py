@@ -27,6 +27,7 @@ import toolchain
 from tests.bad_inputs.entry import Entry
 from toolchain.cli import main
 from toolchain.errors import ExitCode
+from toolchain.names import harmless
 
 FAILURES = (ExitCode.BAD_INPUT, ExitCode.MISSING)
 LONGEST_LINE = 1200
@@ -116,12 +117,12 @@ def judge(entry: Entry, outcome: Outcome) -> None:
     else:
         assert not errors, f"an error that is none{told}"
     if "--json" in outcome.words and not entry.stdout:
-        _judge_json(outcome, errors, hints, told)
-    elif outcome.code in FAILURES and entry.told_by_error:
+        _judge_json(entry, outcome, errors, hints, told)
+    elif outcome.code in FAILURES and entry.told_by_error and not entry.result_stays:
         assert not outcome.out.strip(), f"an error's stdout is empty{told}"
 
 
-def _judge_json(outcome: Outcome, errors: Sequence[str], hints: Sequence[str], told: str) -> None:
+def _judge_json(entry: Entry, outcome: Outcome, errors: Sequence[str], hints: Sequence[str], told: str) -> None:
     lines = outcome.out.splitlines() if outcome.words[0] == "camera" else [outcome.out]
     try:
         documents = [json.loads(line) for line in lines]
@@ -130,6 +131,9 @@ def _judge_json(outcome: Outcome, errors: Sequence[str], hints: Sequence[str], t
     assert documents, f"no document{told}"
     if errors:
         last = documents[-1]
+        if entry.result_stays and "not_compared" in last:
+            assert errors[0].endswith(harmless(last["not_compared"])), f"another error than the result's{told}"
+            return
         assert set(last) == {"error", "hint", "exit_code"}, f"no document of an error{told}"
         assert last["exit_code"] == outcome.code, told
         assert bool(last["hint"]) == bool(hints), told

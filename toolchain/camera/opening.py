@@ -99,11 +99,11 @@ class Opener:
         if _exists(text):
             return _open_path(Path(text), manner, clock, reporter)
         if text.lower().startswith("file:"):
-            return _open_path(_path_of(text), manner, clock, reporter)
+            return _open_path(_path_of(_checked(text)), manner, clock, reporter)
         if PIPE in text:
             return _open_pipeline(text, manner, clock, limit_s)
         if "://" in text:
-            name = shown(text)
+            name = shown(_checked(text))
             stream = Stream(text, name, clock, reporter, every_frame=manner.every_frame, fps=manner.wish.fps)
             source = within(limit_s, lambda: stream.open(limit_s), name)
             self._stream = stream
@@ -122,6 +122,15 @@ def _exists(text: str) -> bool:
         return Path(text).exists()
     except (OSError, ValueError):  # too long, or no name at all
         return False
+
+
+def _checked(url: str) -> str:
+    """`url`. Raises BadInputError for what stands like an address and is none, such as `http://[::zz]/`."""
+    try:
+        urlsplit(url)
+    except ValueError as error:
+        raise BadInputError(f"{shown(url)} is no address: {error}", "Name it as in rtsp://HOST/PATH.") from None
+    return url
 
 
 def _path_of(url: str) -> Path:

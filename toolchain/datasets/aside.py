@@ -111,6 +111,8 @@ def put_back(record: Path) -> tuple[str, ...]:
             f"{record} does not lie beside the data it was made for",
             f"It belongs into DATA{ASIDE_SUFFIX}, next to the folder DATA.",
         )
+    if moved and not any(os.path.lexists(folder / one.name) for folder in (place, root) for one in moved):
+        raise BadInputError(f"none of the files that {record} names is there", f"They should lie below {place}.")
     # What an interrupted move had not come to yet is still in its place.
     waiting = [one.name for one in moved if os.path.lexists(place / one.name)]
     taken = [name for name in waiting if os.path.lexists(root / name) and not _is_copy(place / name, root / name)]

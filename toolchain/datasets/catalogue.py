@@ -105,7 +105,7 @@ _LISTERS: Mapping[str, Callable[[Path], Listing]] = {
 def data_root() -> Path:
     """Where named data sets lie: `$EDGETL_DATA`, or the user's cache folder."""
     chosen = os.environ.get("EDGETL_DATA")
-    return Path(chosen).expanduser().absolute() if chosen else folders.cache_folder()
+    return folders.expanded(chosen).absolute() if chosen else folders.cache_folder()
 
 
 def open_dataset(data: str, *, reporter: Reporter = _SILENT, without: Mapping[Path, str] | None = None) -> Dataset:
@@ -125,7 +125,7 @@ def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -
     """
     entry = ENTRIES.get(data)
     if entry is None:
-        path = Path(os.path.expanduser(data))  # noqa: PTH111 - without a home, pathlib's raises
+        path = folders.expanded(data)
         if not data or not (path.is_dir() or path.name != data):
             raise _unknown(data, path)
         return list_folder(path, strict=strict)

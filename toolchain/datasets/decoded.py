@@ -253,7 +253,7 @@ def problem_of(photo: Photograph, decoded: Decoded, *, larger: bool = False) -> 
 def cache_folder() -> Path:
     """Where decoded photographs are kept: `$EDGETL_CACHE`, or the user's cache folder."""
     chosen = os.environ.get("EDGETL_CACHE")
-    return Path(chosen).expanduser().absolute() if chosen else folders.cache_folder()
+    return folders.expanded(chosen).absolute() if chosen else folders.cache_folder()
 
 
 def limit_bytes() -> int:

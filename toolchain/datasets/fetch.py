@@ -67,6 +67,15 @@ def _fetched(entry: Entry, root: Path, target: Path, reporter: Reporter, pause: 
                     archive.unlink(missing_ok=True)
                     raise
                 task.advance()
+        if locate(entry, Path(temporary)) is None:
+            # Nothing of it may take the data set's place, nor be what the next try begins with.
+            for archive in archives:
+                archive.unlink(missing_ok=True)
+            _remove_if_empty(root / DOWNLOADS)
+            raise BadInputError(
+                f"{entry.name}: the archives do not hold the folders they should",
+                "Try again later; if it stays so, the publisher has changed them: report it.",
+            )
         if there:
             for child in beside.iterdir():
                 child.rename(target / child.name)
@@ -77,7 +86,7 @@ def _fetched(entry: Entry, root: Path, target: Path, reporter: Reporter, pause: 
     _remove_if_empty(root / DOWNLOADS)
     found = locate(entry, root)
     if found is None:
-        raise BadInputError(f"{entry.name}: the archives do not hold the folders they should; see {target}")
+        raise BadInputError(f"{entry.name} cannot be found at {target}, where it was unpacked")
     return found
 
 

@@ -6,6 +6,7 @@ that leads elsewhere or a file that is there twice makes the whole archive unacc
 
 from __future__ import annotations
 
+import errno
 import gzip
 import lzma
 import stat
@@ -21,6 +22,7 @@ from toolchain.errors import BadInputError
 
 MAX_BYTES = 8 << 30
 MAX_FILES = 200_000
+LONGEST_NAME = 200
 _CHUNK = 1 << 20
 
 
@@ -57,10 +59,25 @@ def unpack(archive: Path, into: Path, *, max_bytes: int = MAX_BYTES, max_files: 
                         raise BadInputError(f"{archive.name} unpacks to more than {max_bytes / 1e9:.1f} GB")
                     file.write(chunk)
     except (FileExistsError, NotADirectoryError):
-        raise BadInputError(f"{archive.name} holds {member.name!r} twice") from None
+        raise BadInputError(f"{archive.name} holds {_short(member.name)} twice") from None
+    except NotImplementedError:
+        raise BadInputError(f"{archive.name} is compressed in a way that Python does not know") from None
+    except UnicodeDecodeError:
+        raise BadInputError(f"{archive.name} is damaged: a name in it is not UTF-8", "Download it again.") from None
     except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError) as error:
         raise BadInputError(f"{archive.name} is damaged: {error}", "Download it again.") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise BadInputError(f"{archive.name} holds {_short(member.name)}, which is too long a name") from None
+        if error.errno == errno.EINVAL:  # a place before the beginning of the file
+            raise BadInputError(f"{archive.name} is damaged", "Download it again.") from None
+        raise
     return count
+
+
+def _short(name: str) -> str:
+    """A member's name for an error line."""
+    return repr(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
 
 
 def _members(archive: Path) -> Iterator[_Member]:
@@ -80,7 +97,9 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
             elif info.isreg():
                 yield _Member(info.name, tar.extractfile(info))
             else:
-                raise BadInputError(f"{archive.name} holds {info.name!r}, which is neither a file nor a folder")
+                raise BadInputError(
+                    f"{archive.name} holds {_short(info.name)}, which is neither a file nor a folder"
+                )
         # The checksum of a compressed tar stands at its very end, after padding that tarfile does not read.
         if tar.fileobj and len(tar.fileobj.read(_CHUNK)) == _CHUNK:
             raise tarfile.ReadError("something follows its end")
@@ -91,7 +110,9 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
         for info in package.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise BadInputError(f"{archive.name} holds {info.filename!r}, which is neither a file nor a folder")
+                raise BadInputError(
+                    f"{archive.name} holds {_short(info.filename)}, which is neither a file nor a folder"
+                )
             if info.flag_bits & 1:
                 raise BadInputError(f"{archive.name} is encrypted")
             if info.is_dir():
@@ -104,5 +125,5 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
 def _parts(archive: Path, name: str) -> tuple[str, ...]:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or any(sign in name for sign in "\\:\0"):
-        raise BadInputError(f"{archive.name} holds {name!r}, which leads out of its folder")
+        raise BadInputError(f"{archive.name} holds {_short(name)}, which leads out of its folder")
     return path.parts

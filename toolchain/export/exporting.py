@@ -108,7 +108,8 @@ def _usable_splits(folder: Path, run: Run) -> dict[str, tuple[SplitFile, ...]]:
     if unknown or missing:
         wrong = f"it names the class {min(unknown)!r}" if unknown else f"it has no {missing[0]} photographs"
         raise BadInputError(
-            f"{folder / SPLITS_FILE} does not belong to {folder / RUN_FILE}: {wrong}", "Run `edgetl finetune` again."
+            f"{folder / SPLITS_FILE} does not belong to {folder / RUN_FILE}: {wrong}",
+            "Run `edgetl finetune` again.",
         )
     return splits
 

@@ -56,7 +56,7 @@ def calibration_of(splits: Mapping[str, Sequence[SplitFile]]) -> tuple[SplitFile
     Ranges from a few photographs cut off what others need. Those of training are as good, since no labels are used
     and promises are kept on val.
     """
-    own = taking_turns(splits["calibration"])[:MAX_CALIBRATION]
+    own = taking_turns(splits.get("calibration", ()))[:MAX_CALIBRATION]
     return own + taking_turns(splits["train"])[: MAX_CALIBRATION - len(own)]
 
 

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from toolchain import claims, files, strict
+from toolchain import claims, files, folders, strict
 from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE
 from toolchain.backbones import Pretrained, build, head_of, load_pretrained
@@ -129,7 +129,7 @@ def _anchored(settings: Settings) -> Settings:
     data, weights, outliers = settings.data, settings.weights, settings.outliers
     return replace(
         settings,
-        data=data if data in ENTRIES else str(Path(data).expanduser().absolute()),
+        data=data if data in ENTRIES else str(folders.expanded(data).absolute()),
         weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
         outliers=None if outliers is None else str(Path(outliers).absolute()),
     )
