@@ -234,6 +234,8 @@ UNFINISHED: dict[str, Make] = {
     "data-hash-another": _checkpoint(
         "settings.json", lambda data: json.dumps(json.loads(data) | {"data_sha256": "0" * 64}).encode()
     ),
+    "metrics-not-utf-8": _checkpoint("../metrics.jsonl", lambda data: b"{\xe9" + data),
+    "metrics-a-list": _checkpoint("../metrics.jsonl", lambda data: b"[]\n"),
     "state-empty": _checkpoint(STATE, lambda data: b""),
     "state-cut-off": _checkpoint(STATE, lambda data: data[: len(data) // 2]),
     "state-of-zeros": _checkpoint(STATE, lambda data: bytes(4000)),

@@ -17,7 +17,6 @@ from click.core import ParameterSource
 from toolchain import masking
 from toolchain.cli import completion
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.finite import Finite
 from toolchain.cli.sections import SectionedCommand, SectionedOption
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
@@ -95,7 +94,7 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
     "--patience", type=int, metavar="N", help="Stop when N epochs were no better on validation; 0 never does."
 )
 @click.option(
-    "--max-minutes", type=Finite(), metavar="M", help="Fine-tune no longer than this; the schedule is fitted."
+    "--max-minutes", type=float, metavar="M", help="Fine-tune no longer than this; the schedule is fitted."
 )
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/DATA-MODEL-N.")
@@ -115,42 +114,37 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
     help="Statistics of BatchNorm in these blocks: those that came with the weights, or the photographs' own. "
     "Default: frozen.",
 )
-@_trick(
-    "--dropout", type=Finite(), metavar="SHARE", help="Of the features before the head. Default: the network's."
-)
+@_trick("--dropout", type=float, metavar="SHARE", help="Of the features before the head. Default: the network's.")
 @_trick(
     "--optimizer",
     type=click.Choice(["adamw", "adam", "rmsprop", "sgd"]),
     help="Default: adamw. sgd is that of Nesterov with a momentum of 0.9.",
 )
 @_trick(
-    "--learning-rate",
-    type=Finite(),
-    metavar="RATE",
-    help="At its highest. Default: the recipe's, or the optimizer's.",
+    "--learning-rate", type=float, metavar="RATE", help="At its highest. Default: the recipe's, or the optimizer's."
 )
 @_trick(
     "--schedule",
     type=click.Choice(["cosine", "linear", "step", "constant"]),
     help="How the rate falls. Default: cosine. step: to a tenth after a third, and again.",
 )
-@_trick("--warm-up", type=Finite(), metavar="SHARE", help="Of the steps, in which the rate rises. Default: 0.1.")
-@_trick("--clip-norm", type=Finite(), metavar="NORM", help="Longest gradient. Default: 1; 0 does not clip.")
-@_trick("--weight-decay", type=Finite(), metavar="DECAY", help="Default: 0.01.")
+@_trick("--warm-up", type=float, metavar="SHARE", help="Of the steps, in which the rate rises. Default: 0.1.")
+@_trick("--clip-norm", type=float, metavar="NORM", help="Longest gradient. Default: 1; 0 does not clip.")
+@_trick("--weight-decay", type=float, metavar="DECAY", help="Default: 0.01.")
 @_trick("--batch-size", type=int, metavar="N", help="Default: the recipe's.")
-@_trick("--average-decay", type=Finite(), metavar="DECAY", help="Of the average of the weights; 0: no average.")
+@_trick("--average-decay", type=float, metavar="DECAY", help="Of the average of the weights; 0: no average.")
 @_trick(
-    "--label-smoothing", type=Finite(), metavar="SHARE", help="Of the target, spread over all classes. Default: 0."
+    "--label-smoothing", type=float, metavar="SHARE", help="Of the target, spread over all classes. Default: 0."
 )
 @_trick(
     "--augmentation",
-    type=Finite(),
+    type=float,
     metavar="STRENGTH",
     help="Of crops, mirroring and light: 0 for none, 1 as usual, up to 2.",
 )
 @_trick(
     "--smallest-crop",
-    type=Finite(),
+    type=float,
     metavar="SHARE",
     help="Of a photograph, that a crop shows. Default: the recipe's.",
 )

@@ -1,4 +1,4 @@
-"""The type of every option that takes a number which need not be whole."""
+"""The type of options that take a number which need not be whole; those of training are checked by its settings."""
 
 from __future__ import annotations
 

@@ -8,13 +8,24 @@ import json
 from pathlib import Path
 
 from toolchain import files
+from toolchain.errors import BadInputError
 from toolchain.runs import METRICS_CSV_FILE, METRICS_FILE
 
 
 def read_lines(folder: Path) -> list[dict[str, float]]:
-    """The epochs of the run in `folder`, first one first."""
+    """The epochs of the run in `folder`, first one first. Raises BadInputError when the file is damaged."""
     path = folder / METRICS_FILE
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    return [_epoch(path, line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def _epoch(path: Path, line: bytes) -> dict[str, float]:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BadInputError(f"{path} is damaged", "Start the run again.")
+    return found
 
 
 def write_csv(folder: Path) -> None:
@@ -28,6 +39,11 @@ def write_csv(folder: Path) -> None:
 
 
 def keep_lines(path: Path, count: int) -> None:
-    """Drop what an interrupted epoch may have left after the last checkpoint."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    path.write_text("".join(lines[:count]), encoding="utf-8")
+    """Drop what an interrupted epoch may have left after the last checkpoint.
+
+    Raises BadInputError when what is kept is damaged: it would be found at the end of the next epoch.
+    """
+    lines = path.read_bytes().splitlines(keepends=True)[:count] if path.exists() else []
+    for line in lines:
+        _epoch(path, line)
+    path.write_bytes(b"".join(lines))
