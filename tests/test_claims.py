@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.artifacts import tiny_artifact
@@ -117,6 +119,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("claims")
     tiny_artifact(folder / "tiny.onnx")
     write_clip(folder / "clip.mp4", ["red"] * 3)
+    (folder / "clip.png").write_bytes(cv2.imencode(".png", np.full((32, 32, 3), 90, np.uint8))[1].tobytes())
     return folder
 
 
@@ -131,7 +134,7 @@ CAMERA = ["camera", "{place}/tiny.onnx", "--source", "{place}/clip.mp4", "--head
         ("working_in", "run", ["export", "{held}"]),
         ("working_in", "out", ["export", "{run}", "--out", "{held}/model.onnx"]),
         ("working_in", "out", ["bench", "{place}/tiny.onnx", "--out", "{held}"]),
-        ("writing", "out", ["explain", "why", "{place}/tiny.onnx", "x.jpg", "--out", "{held}"]),
+        ("writing", "out", ["explain", "why", "{place}/tiny.onnx", "{place}/clip.png", "--out", "{held}"]),
         ("writing", "out.mp4", [*CAMERA, "--record", "{held}"]),
         ("working_in", "out", ["demo", "--out", "{held}"]),
     ],

@@ -298,7 +298,7 @@ def test_a_run_goes_on_from_another_folder(
     (begun / "photos").symlink_to(drawn_folder)
     shutil.copy(weights, begun / "weights.safetensors")
 
-    def interrupted(self: object, network: torch.nn.Module, what: str) -> object:
+    def interrupted(self: object, network: torch.nn.Module, what: str, **more: object) -> object:
         raise KeyboardInterrupt
 
     monkeypatch.chdir(begun)
