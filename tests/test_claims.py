@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import pytest
 
 from tests.artifacts import tiny_artifact
-from tests.clips import write_clip
+from tests.clips import plain, write_clip
 from toolchain import claims
 from toolchain.claims import LOCK_FILE, InUseError, working_in, writing
 from toolchain.cli import run
@@ -117,6 +118,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("claims")
     tiny_artifact(folder / "tiny.onnx")
     write_clip(folder / "clip.mp4", ["red"] * 3)
+    cv2.imwrite(str(folder / "red.png"), plain("red"))
     return folder
 
 
@@ -131,7 +133,7 @@ CAMERA = ["camera", "{place}/tiny.onnx", "--source", "{place}/clip.mp4", "--head
         ("working_in", "run", ["export", "{held}"]),
         ("working_in", "out", ["export", "{run}", "--out", "{held}/model.onnx"]),
         ("working_in", "out", ["bench", "{place}/tiny.onnx", "--out", "{held}"]),
-        ("writing", "out", ["explain", "why", "{place}/tiny.onnx", "x.jpg", "--out", "{held}"]),
+        ("writing", "out", ["explain", "why", "{place}/tiny.onnx", "{place}/red.png", "--out", "{held}"]),
         ("writing", "out.mp4", [*CAMERA, "--record", "{held}"]),
         ("working_in", "out", ["demo", "--out", "{held}"]),
     ],
