@@ -87,6 +87,7 @@ NAMES: dict[str, tuple[Any, ...]] = {
     "empty-name": ("",),
     "number": (5,),
     "name-of-300-letters": ("a" * 300,),
+    "several-that-are-nowhere": ("cat/gone.jpg", "dog/gone.jpg"),
     "name-of-the-data": (".",),
 }
 ENTRIES = (

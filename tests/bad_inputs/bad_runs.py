@@ -160,7 +160,7 @@ MEASURED = (
         (BENCH,),
         RECORDS["run-json-missing"][1],
         (3,),
-        leaves=("tmp/*", "place/run/bench-1*"),
+        leaves=("tmp/*", "place/bench-1*"),
         told_by_error=False,
     ),
 )

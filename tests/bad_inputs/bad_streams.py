@@ -25,7 +25,7 @@ def _around(answer: Answer) -> Callable[[Stock, Path], AbstractContextManager[Ma
     @contextmanager
     def around(stock: Stock, place: Path) -> Iterator[Mapping[str, str]]:
         with serving(answer) as server, pytest.MonkeyPatch.context() as patch:
-            patch.setattr("toolchain.camera.opening.STREAM_LIMIT_MS", OPENED_MS, raising=False)
+            patch.setattr("toolchain.camera.streams.STREAM_LIMIT_MS", OPENED_MS)
             yield {"server": server}
 
     return around
@@ -112,6 +112,7 @@ WORDS: dict[str, str] = {
     "no-host": "http:///live",
     "scheme-alone": "rtsp://",
     "brackets-of-no-address": "http://[::zz]/live",
+    "brackets-of-no-file": "file://[::zz]/clip.mp4",
     "unknown-scheme": "gopher://127.0.0.1/1",
     "scheme-of-ffmpeg-for-files": "concat://a|b",
     "script": "javascript://alert",

@@ -48,6 +48,7 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
     "data-root-is-a-file": {"EDGETL_DATA": GOOD},
     "data-root-is-missing": {"EDGETL_DATA": "/nonexistent/data"},
     "data-root-of-nobody": {"EDGETL_DATA": "~nobody-at-all/data"},
+    "cache-of-nobody": {"EDGETL_CACHE": "~nobody-at-all/cache"},
     "data-root-is-a-device": {"EDGETL_DATA": "/dev/null"},
     "cache-is-a-file": {"EDGETL_CACHE": "/dev/null"},
     "threads-of-text": {"OMP_NUM_THREADS": "many"},

@@ -89,7 +89,9 @@ def test_large_logits_do_not_overflow() -> None:
 def test_rejection_accepts_the_share_it_promises() -> None:
     val, test = _logits(1000, 4, 1), _logits(1000, 4, 2)
     rejection = fit_rejection(_held(val), val, test, None, 0.5)
-    assert 0.95 <= rejection.accepted["val"] <= 0.965
+    assert rejection.accepted["val"] == pytest.approx(0.95, abs=0.002)
+    few = fit_rejection(_held(val[:100]), val, test, None, 0.5)
+    assert 0.955 < few.accepted["val"]
     accepted = scores(rejection.reject.score, test, 0.5) >= rejection.reject.threshold
     assert rejection.accepted["test"] == pytest.approx(accepted.mean())
     assert rejection.outliers == 0
@@ -111,9 +113,9 @@ def test_the_score_that_rejects_more_is_chosen_and_reported_on_others() -> None:
     assert found.reject.score == "max_probability"
 
 
-@pytest.mark.parametrize(("distance", "accepted"), [(40.0, 0.985), (0.0, 0.957)])
+@pytest.mark.parametrize(("distance", "accepted"), [(40.0, 0.98), (0.0, 0.95)])
 def test_more_is_accepted_where_other_things_are_rejected_all_the_same(distance: float, accepted: float) -> None:
     """Where the two lie far apart, few photographs need be turned away; where they mix, one in twenty."""
     val, others = 20 + _logits(1000, 4, 7), 20 - distance + _logits(600, 4, 8)
     rejection = fit_rejection(_held(val), val, val, others, 1.0)
-    assert rejection.accepted["val"] == pytest.approx(accepted, abs=0.004)
+    assert rejection.accepted["val"] == pytest.approx(accepted, abs=0.002)

@@ -28,7 +28,9 @@ CHI2_95 = 3.841458820694124
 ACCEPTED_SHARES = (0.98, 0.97, 0.96, 0.95)
 """Shares of good photographs that the threshold may let through, the kindest first; the last is the least."""
 CONFIDENCE = 0.9
-"""That at least so many of the photographs to come are let through."""
+"""That at least so many of the photographs to come are let through, where few tell."""
+MANY = 200
+"""Held-out photographs whose own share is near enough to that of photographs to come."""
 REJECTED_SHARE = 0.95
 """Share of other things that is to be rejected for the kinder ones."""
 
@@ -127,7 +129,8 @@ def _kindest(held: Logits, outliers: Logits, temperature: float) -> Reject:
 
 
 def _reject(kind: Score, held: Logits, accepted: float, temperature: float) -> Reject:
-    threshold = lower_limit(scores(kind, held, temperature), accepted)
+    found = scores(kind, held, temperature)
+    threshold = lower_limit(found, accepted) if len(found) < MANY else float(np.quantile(found, 1 - accepted))
     return Reject(kind, min(max(threshold, 0.0), 1.0) if kind == "max_probability" else threshold)
 
 
