@@ -11,10 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
-<<<<<<< HEAD
-import numpy as np
-=======
->>>>>>> f-corpus
 import pytest
 
 from tests.artifacts import tiny_artifact
@@ -122,11 +118,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("claims")
     tiny_artifact(folder / "tiny.onnx")
     write_clip(folder / "clip.mp4", ["red"] * 3)
-<<<<<<< HEAD
-    (folder / "clip.png").write_bytes(cv2.imencode(".png", np.full((32, 32, 3), 90, np.uint8))[1].tobytes())
-=======
     cv2.imwrite(str(folder / "red.png"), plain("red"))
->>>>>>> f-corpus
     return folder
 
 
@@ -141,11 +133,7 @@ CAMERA = ["camera", "{place}/tiny.onnx", "--source", "{place}/clip.mp4", "--head
         ("working_in", "run", ["export", "{held}"]),
         ("working_in", "out", ["export", "{run}", "--out", "{held}/model.onnx"]),
         ("working_in", "out", ["bench", "{place}/tiny.onnx", "--out", "{held}"]),
-<<<<<<< HEAD
-        ("writing", "out", ["explain", "why", "{place}/tiny.onnx", "{place}/clip.png", "--out", "{held}"]),
-=======
         ("writing", "out", ["explain", "why", "{place}/tiny.onnx", "{place}/red.png", "--out", "{held}"]),
->>>>>>> f-corpus
         ("writing", "out.mp4", [*CAMERA, "--record", "{held}"]),
         ("working_in", "out", ["demo", "--out", "{held}"]),
     ],
