@@ -101,3 +101,16 @@ def test_secrets_are_masked_wherever_they_stand_and_readable_texts_are_not() -> 
     url = "http://127.0.0.1:8765/?token=a-token-of-some-length"
     assert masked(f"watch at {url}") == f"watch at http://127.0.0.1:8765/?{MASK}"
     assert masked(Readable(f"watch at {url}")) == f"watch at {url}"
+
+
+def test_files_in_folders_that_look_like_schemes_are_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (":cat:", "photos:"):
+        Path(folder).mkdir()
+        for name in ("a.jpg", "a.jpg?x=1"):
+            text = f"skipped: {folder}/{name}: no picture"
+            assert masking.masked(text) == text
+    Path("rtsp:").mkdir()  # a folder that an address once made gives nothing away
+    for address in ("rtsp://me:S3cret@host/live", "rtsp:/me:S3cret@host/live", "rtsp:/host/S3cret%"):
+        assert "S3cret" not in masking.masked(f"lost {address}")
+    assert masking.masked("lost http:/" + "x" * 5000)

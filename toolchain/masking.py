@@ -162,7 +162,16 @@ def _shown_tail(scheme: str, tail: str) -> str:
 
 def _mask_address(found: re.Match[str]) -> str:
     whole, after = _without_punctuation(found[0])
-    return shown(whole) + after
+    return found[0] if _is_file(found) else shown(whole) + after
+
+
+def _is_file(found: re.Match[str]) -> bool:
+    """Whether the word that `found` ends is the name of a file in a folder such as `photos:`, or would be."""
+    word, _ = _without_punctuation(found.string[: found.end()].split()[-1])
+    if "//" in word or "@" in word:
+        return False
+    folder = Path(word).parent
+    return os.path.lexists(word) or (folder != Path() and os.path.lexists(f"{folder}/"))
 
 
 def _mask_user(found: re.Match[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -149,7 +150,12 @@ class SplitFile:
 def check_free(out: Path) -> None:
     """Raise BadInputError where `out` cannot become the folder of a new run: it holds something already."""
     if out.exists() and (not out.is_dir() or not claims.is_empty(out)):
-        raise BadInputError(f"{out} is there already and not empty", f"Choose another --out, or --resume {out}.")
+        raise not_free(out)
+
+
+def not_free(out: Path) -> BadInputError:
+    quoted = shlex.quote(str(out))
+    return BadInputError(f"{out} is there already and not empty", f"Choose another --out, or --resume {quoted}")
 
 
 def check_resumable(folder: Path) -> None:
@@ -168,7 +174,8 @@ def read_run(folder: Path) -> Run:
         unfinished = (folder / CHECKPOINT_FOLDER).is_dir()
         if unfinished:
             raise BadInputError(
-                f"{folder} is a run that has not finished", f"Continue it: edgetl finetune --resume {folder}"
+                f"{folder} is a run that has not finished",
+                f"Continue it: edgetl finetune --resume {shlex.quote(str(folder))}",
             ) from None
         raise BadInputError(
             f"{folder} is not a run folder: it has no {RUN_FILE}", "Make one with `edgetl finetune DATA --out RUN`."

@@ -42,6 +42,7 @@ def _said(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
         ("predict --tpo 3 a b", "edgetl predict has no option '--tpo'", "--top"),
         ("finetune x --lr 0.1", "'--lr'", "Did you mean --learning-rate?"),
         ("export RUN -o FILE", "'-o'", "Did you mean --out?"),
+        ("camera RUN --seconds 5", "'--seconds'", "Did you mean --duration?"),
         ("bench RUN --lr 0.1", "'--lr'", "See `edgetl bench --help`"),
         ("--quiet predict", "'--quiet'", "after the command"),
         ("predict", "Missing argument 'ARTIFACT'", "Type `edgetl predict ARTIFACT IMAGE"),
@@ -55,6 +56,24 @@ def test_slips_are_answered_with_what_was_meant(
     said, advised = _said(words, capsys)
     assert error in said
     assert hint in advised
+
+
+def test_paths_in_what_is_to_be_typed_are_quoted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("an été", "un fini/checkpoint"):
+        Path(folder).mkdir(parents=True)
+    Path("an été/notes.txt").touch()
+    Path("a model.onnx").touch()
+    for words, hint in (
+        (["finetune", "drawn-pets", "--out", "an été"], "--resume 'an été'"),
+        (["export", "un fini"], "edgetl finetune --resume 'un fini'"),
+        (["an été"], "edgetl finetune 'an été', or edgetl camera 'an été'"),
+        (["a model.onnx"], "edgetl predict 'a model.onnx' PHOTOGRAPH"),
+    ):
+        assert run(words) == 2
+        assert hint in capsys.readouterr().err
 
 
 def test_a_path_in_the_place_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

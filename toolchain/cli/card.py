@@ -69,7 +69,7 @@ def _facts(whole: Artifact) -> list[tuple[str, str]]:
         ("rejects", _reject(card)),
     ]
     if card.recipe:
-        settings = ", ".join(f"{name} {value}" for name, value in card.recipe.settings.items())
+        settings = ", ".join(f"{name} {_setting(value)}" for name, value in card.recipe.settings.items())
         n = card.recipe.calibration_n
         calibrated = f"calibrated on {n} photographs" if n else ""
         rows.append(
@@ -81,6 +81,12 @@ def _facts(whole: Artifact) -> list[tuple[str, str]]:
               for index, (what, terms) in enumerate(source.licences.items())]  # fmt: skip
     rows.append(("made by", f"edgetl {card.edgetl_version}"))
     return rows
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"({', '.join(map(str, value)) or 'none'})" if isinstance(value, list | tuple) else str(value)
 
 
 def _beside(whole: Artifact) -> str:

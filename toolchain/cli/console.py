@@ -59,10 +59,8 @@ class Console:
             self.json_line(document, indent=2)
             return
         for renderable in renderables:
-            if isinstance(renderable, str):
-                self._out.print(masking.without_typed(renderable), soft_wrap=True)
-            else:
-                self._out.print(renderable)
+            text = masking.without_typed(renderable) if isinstance(renderable, str) else renderable
+            self._out.print(text, soft_wrap=True)
 
     def json_line(self, document: Any, *, indent: int = 0) -> None:
         """Print `document` as JSON whatever `--json` says; without `indent` on one line."""
@@ -122,6 +120,7 @@ class _Lines:
         self._err, self._description, self._total = err, description, total
         self._done = 0
         self._note = ""
+        self._ended = False
         self._start = self._told = time.monotonic()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -129,9 +128,10 @@ class _Lines:
         self._note = note or self._note
         now = time.monotonic()
         finished = self._done >= self._total
-        if not finished and now - self._told < PLAIN_INTERVAL_S:
+        if self._ended or (not finished and now - self._told < PLAIN_INTERVAL_S):
             return
         self._told = now
+        self._ended = finished  # what comes after the last step would repeat its line
         elapsed = now - self._start
         left = elapsed / max(self._done, 1) * (self._total - self._done)
         span = f"{elapsed:.1f} s" if finished else f"{left:.0f} s left"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.markup import escape
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, needs, output_options
@@ -142,7 +141,7 @@ def command(
         # After what is wrong: the last thing that a person reads.
         from toolchain.export.advice import instead
 
-        console.result(None, *map(escape, instead(done)))
+        console.result(None, *instead(done))
     return ExitCode.PROMISE_BROKEN if broken else None
 
 

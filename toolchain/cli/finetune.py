@@ -325,18 +325,17 @@ def _list_models(console: Console) -> None:
 def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
     from toolchain.runs import REPORT_FILE
 
-    names = ("photographs", "top-1", "per-class top-1", "top-5", "ECE")
+    top5 = len(run.data.classes) > 5  # of five classes, one is always among the first five
+    names = ("photographs", "top-1", "per-class top-1", *(["top-5"] if top5 else []), "ECE")
     table = Table(
         Column(""), *(Column(name, right=True) for name in names), title=f"{run.model.name} on {run.data.name}"
     )
     rows = {f"probe, {split}": metrics for split, metrics in run.probe_metrics.items()}
     if run.model.kept == "finetune":
         rows |= {f"fine-tuned, {split}": metrics for split, metrics in run.metrics.items()}
-    # Of five classes, one is always among the first five.
-    top5 = len(run.data.classes) > 5
     for name, metrics in rows.items():
-        figures = (metrics.top1, metrics.per_class_top1, metrics.top5 if top5 else None, metrics.ece)
-        table.add(name, str(metrics.n), *("" if figure is None else f"{figure:.3f}" for figure in figures))
+        figures = (metrics.top1, metrics.per_class_top1, *([metrics.top5] if top5 else []), metrics.ece)
+        table.add(name, str(metrics.n), *(f"{figure:.3f}" for figure in figures))
     kept = "the linear probe" if run.model.kept == "probe" else f"epoch {run.model.best_epoch} of fine-tuning"
     lines: list[RenderableType] = [
         f"Kept {kept}: top-1 {run.metrics['test'].top1:.3f} of {run.metrics['test'].n} test photographs, "

@@ -73,9 +73,9 @@ def command(
         for path, answer in _answers(classifier, named.paths, top, task):
             if isinstance(answer, UnreadableImageError):
                 reason = answer.message.removeprefix(f"{path}: ")
-                skipped.append(Skipped(str(str(path)), reason))
+                skipped.append(Skipped(str(path), reason))
             else:
-                predictions.append((str(str(path)), answer))
+                predictions.append((str(path), answer))
     if not predictions:
         _raise_nothing(skipped)
     for skip in skipped:

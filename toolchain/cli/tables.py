@@ -15,6 +15,8 @@ from toolchain.names import escaped, harmless
 GAP = 2
 FOLDED = 24
 """Cells: what a column that may be folded needs at least."""
+HEAD_LINES = 4
+"""Of a headline that is broken between its words."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,14 @@ class Table:
             yield Text(self.title, style="bold")
         if any(column.name for column in self.columns):
             heads = tuple(column.name for column in self.columns)
+            if stacked:
+                yield Text(heads[0], style="bold")
             yield from self._row(heads, shown, widths, stacked, bold=True, folded=True)
+        above = ""
         for cells, bold in self.rows:
+            if stacked and cells[0] != above:
+                yield Text(cells[0], style="bold" if bold else "")
+            above = cells[0]
             yield from self._row(cells, shown, widths, stacked, bold=bold)
         absent = [self.columns[index].name for index in everything[stacked:] if index not in shown]
         if absent:
@@ -72,8 +80,6 @@ class Table:
         bold: bool,
         folded: bool = False,
     ) -> Iterator[Text]:
-        if stacked:
-            yield Text(cells[0], style="bold" if bold else "")
         for line in self._lines(cells, shown, widths, folded=folded):
             yield Text(" " * GAP + line if stacked else line, style="bold" if bold else "")
 
@@ -94,6 +100,8 @@ class Table:
         """Cells that a column needs: its headline may be broken between words, its contents only where it folds."""
         column = self.columns[index]
         head = max((cell_len(word) for word in column.name.split()), default=0)
+        while len(_wrapped(column.name, max(head, 1))) > HEAD_LINES:
+            head += 1
         return max(head, min(self._cells(index), FOLDED) if column.folds else self._cells(index))
 
     def _widths(self, shown: Sequence[int], width: int) -> dict[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -85,6 +86,8 @@ OPTIONS = {
     "--conf": "--min-probability",
     "--threshold": "--min-probability",
     "--iterations": "--rounds",
+    "--seconds": "--duration",
+    "--max-frames": "--frames",
     "--baseline": "--compare",
     "-o": "--out",
     "-q": "--quiet",
@@ -107,10 +110,11 @@ def command_hint(word: str, path: str, commands: Iterable[str]) -> str:
         near = difflib.get_close_matches(word.lower(), [*ALIASES, *ADVICE], n=1, cutoff=0.8)
         if near:
             return f"Did you mean: {ADVICE.get(near[0], 'edgetl ' + ALIASES.get(near[0], ''))}?"
+        quoted = shlex.quote(word)
         if Path(word).is_dir():
-            return f"A command comes first: edgetl finetune {word}, or edgetl camera {word} for a run."
+            return f"A command comes first: edgetl finetune {quoted}, or edgetl camera {quoted} for a run."
         if Path(word).is_file():
-            return f"A command comes first: edgetl predict {word} PHOTOGRAPH, or edgetl camera {word}."
+            return f"A command comes first: edgetl predict {quoted} PHOTOGRAPH, or edgetl camera {quoted}."
     return f"Commands: {', '.join(commands)}. See `{path} --help`."
 
 

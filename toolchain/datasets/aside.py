@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -167,7 +168,7 @@ def _move(source: Path, target: Path, record: Path) -> None:
     except OSError as error:
         raise BadInputError(
             f"{source} cannot be moved to {target}: {error.strerror or error}",
-            f"What was moved before is listed in {record}: edgetl data restore {record}",
+            f"What was moved before is listed in {record}: edgetl data restore {shlex.quote(str(record))}",
         ) from None
 
 

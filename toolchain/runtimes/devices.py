@@ -120,7 +120,7 @@ def _probe_ort(name: str, target: str) -> Device:
         name,
         False,
         f"this onnxruntime {onnxruntime.__version__} has no {provider}",
-        "pip uninstall onnxruntime && pip install onnxruntime-gpu (needs an NVIDIA GPU)",
+        "with an NVIDIA GPU: pip uninstall onnxruntime && pip install onnxruntime-gpu",
     )
 
 

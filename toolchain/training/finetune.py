@@ -40,6 +40,7 @@ from toolchain.runs import (
     ModelRecord,
     Run,
     SplitFile,
+    not_free,
     read_run,
 )
 from toolchain.training import checkpoint, on_device, shown
@@ -86,9 +87,7 @@ def finetune(
                 raise BadInputError(f"{out} is there already", "Choose another --out.")
             stack.enter_context(_working_in(out))
             if not claims.is_empty(out):
-                raise BadInputError(
-                    f"{out} is there already and not empty", f"Choose another --out, or --resume {out}."
-                )
+                raise not_free(out)
         teller = reporter if team.leads else Silent()
         return _run(settings, out, None, command, device, team, teller, deployable)
 

@@ -86,9 +86,9 @@ def command(
             for path, stem in zip(named.paths, gallery.stems([path.stem for path in named.paths]), strict=True):
                 try:
                     answers[stem] = why(network, read(path), index)
-                    paths[stem] = str(str(path))
+                    paths[stem] = str(path)
                 except UnreadableImageError as error:
-                    skipped[str(str(path))] = error.message.removeprefix(f"{path}: ")
+                    skipped[str(path)] = error.message.removeprefix(f"{path}: ")
                 task.advance()
         if not answers:
             _raise_nothing(skipped)
