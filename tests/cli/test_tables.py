@@ -132,6 +132,7 @@ def test_export_tells_both_promises(width: int, capsys: pytest.CaptureFixture[st
     assert all(
         name in table for name in ("model.onnx", "model.int8.onnx:", "openvino:CPU", "2.00x (1t) 2.00x (2t)")
     )
+    assert lines[0] == "On 229 validation photographs; drop and agreement over views of each"
     assert "0.00 pp (1.25)" in table
     assert "-0.00" not in table
 

@@ -67,8 +67,9 @@ def test_threads_are_those_asked_for(artifact: Artifact) -> None:
 def test_int8_runs_only_where_it_was_proven(tmp_path: Path) -> None:
     int8 = colour_artifact(tmp_path / "model.int8.onnx", int8_on=["ort:cpu"])
     assert open_runtime(int8, "ort:cpu", threads=1).infer(pictures(1)).logits.shape == (1, 3)
-    with pytest.raises(BadInputError, match=r"proven on ort:cpu, not on openvino:CPU"):
+    with pytest.raises(BadInputError, match=r"proven on ort:cpu, not on openvino:CPU") as raised:
         open_runtime(int8, "openvino:CPU")
+    assert "--device ort:cpu" in raised.value.hint
     runtime = open_runtime(int8, "openvino:CPU", threads=1, unproven=True)
     assert runtime.infer(pictures(1)).logits.shape == (1, 3)
 

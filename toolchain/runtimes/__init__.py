@@ -125,9 +125,11 @@ def open_runtime(
             "Run it on openvino:CPU, or name the .onnx file.",
         )
     if family != "torch" and not unproven and not artifact.card.proven_on(device):
+        proven = artifact.card.runtimes
+        there = f"Run it there (--device {proven[0]}), or use" if proven else "Use"
         raise BadInputError(
-            f"{artifact.path} was proven on {', '.join(artifact.card.runtimes) or 'no runtime'}, not on {device}",
-            "Run it there, or use the float32 file, which answers the same on every runtime.",
+            f"{artifact.path} was proven on {', '.join(proven) or 'no runtime'}, not on {device}",
+            f"{there} the float32 file, which answers the same on every runtime.",
         )
     # Libraries that threads import and start at the same time meet each other half initialised.
     with _LOADING:
