@@ -350,8 +350,12 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
         )
     fit = run.temperature_fit
     if fit:
-        told = f"by {fit.val + fit.out_of_fold} photographs that taught nothing"
-        lines.append(f"Temperature {run.temperature:.2f}, between {fit.low:.2f} and {fit.high:.2f} {told}.")
+        told = f"{fit.val + fit.out_of_fold} photographs that taught nothing"
+        lines.append(
+            f"Temperature {run.temperature:.2f}, between {fit.low:.2f} and {fit.high:.2f} by {told}."
+            if fit.low < run.temperature
+            else f"Temperature {run.temperature:.2f}: no surer than {told} can show."
+        )
     if run.rejection:
         lines.append(rejection_line(run.rejection, run.metrics["test"].n))
     lines.append(f"Run: {folder}. Look at {folder / REPORT_FILE}")
