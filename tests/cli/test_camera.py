@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -183,7 +184,14 @@ def test_ctrl_c_and_kill_end_in_order(
     write_clip(tmp_path / "long.mp4", COLOURS * 10)
     words = ["camera", str(place / "tiny.onnx"), "--source", str(tmp_path / "long.mp4"), "--json"]
     command = [sys.executable, "-m", "toolchain", *words, "--record", str(path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Under nohup it is ignored, which is respected.
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for _ in range(10):

@@ -158,7 +158,8 @@ def test_int8_is_smaller_and_quantised_on_both_runtimes(exported: Path, images: 
     sizes = {name: (exported / name).stat().st_size for name in ("model.onnx", "model.int8.onnx")}
     assert sizes["model.int8.onnx"] < 0.4 * sizes["model.onnx"]
     operators = [node.op_type for node in onnx.load(exported / "model.int8.onnx").graph.node]
-    assert operators.count("QuantizeLinear") > 40
+    # Which recipe is written depends on how fast each is here; some leave sensitive layers in float.
+    assert operators.count("QuantizeLinear") > 30
     artifact = read_artifact(exported / "model.int8.onnx")
     for device in artifact.card.runtimes:
         answer = open_runtime(artifact, device).infer(images)

@@ -128,8 +128,11 @@ def _checked(url: str) -> str:
     """`url`. Raises BadInputError for what stands like an address and is none, such as `http://[::zz]/`."""
     try:
         urlsplit(url)
-    except ValueError as error:
-        raise BadInputError(f"{shown(url)} is no address: {error}", "Name it as in rtsp://HOST/PATH.") from None
+    except ValueError:
+        raise BadInputError(
+            f"{shown(url)} is no address: what is in brackets is none of IPv6",
+            "Name it as in rtsp://HOST/PATH; signs of a password are written %5B and %5D.",
+        ) from None
     return url
 
 
