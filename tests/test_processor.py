@@ -205,6 +205,8 @@ import json, os, time
 from pathlib import Path
 from toolchain.bench.noise import Watch, reasons, spare_cores
 from toolchain.processor import cores, cpu_quota, throttling
+# SVT-AV1, by which another test writes a clip, makes its process one of real time, which such groups refuse.
+os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 Path({str(tenth_of_a_core / "cgroup.procs")!r}).write_text(str(os.getpid()))
 watch = Watch()
 before = throttling().times
@@ -214,10 +216,8 @@ while time.monotonic() < end and throttling().times < before + 3:
 during = watch.look()
 print(json.dumps([cpu_quota(), cores(), during.quota_waits, reasons(during, spare_cores())]))
 """
-    root = Path(__file__).parent.parent
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=root)
-    if done.returncode:
-        pytest.skip(f"no program can run in a control group here: {done.stderr.strip()[-300:]}")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     quota, threads, waits, reasons = json.loads(done.stdout)
     assert (quota, threads) == (0.1, 1)
     assert waits >= 3
