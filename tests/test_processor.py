@@ -205,8 +205,6 @@ import json, os, time
 from pathlib import Path
 from toolchain.bench.noise import Watch, reasons, spare_cores
 from toolchain.processor import cores, cpu_quota, throttling
-# SVT-AV1, by which another test writes a clip, makes its process one of real time, which such groups refuse.
-os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 Path({str(tenth_of_a_core / "cgroup.procs")!r}).write_text(str(os.getpid()))
 watch = Watch()
 before = throttling().times
