@@ -25,8 +25,8 @@ import numpy as np
 
 import toolchain
 from toolchain.datasets.catalogue import ENTRIES, data_root, locate, open_dataset
-from toolchain.preprocess import Preprocess, read
-from toolchain.ready_made import ready_made_weights
+from toolchain.images.preprocess import Preprocess, read
+from toolchain.runs.ready_made import ready_made_weights
 
 SCRATCH = Path(mkdtemp(prefix="edgetl-lesson-"))
 
@@ -113,7 +113,7 @@ print("put back:", len(put_back(record)), "files")
 # there are more of them. Here are the strongest maps of some layers for one photograph.
 
 # %%
-from toolchain.backbones import build, load_pretrained
+from toolchain.backbones.networks import build, load_pretrained
 from toolchain.explain.features import features, sheet
 
 look = Preprocess()
@@ -137,7 +137,7 @@ for maps in features(network, picture, top=6):
 # with a sixth of the weights and a fiftieth of the arithmetic. *MACs* are multiplications for one photograph.
 
 # %%
-from toolchain import recipes
+from toolchain.backbones import recipes
 
 print(f"{'network':20} {'weights':>9} {'MACs':>10} {'file':>9}   right, 37 breeds")
 for name in recipes.names():
@@ -160,9 +160,9 @@ for name in recipes.names():
 # %%
 import torch
 
-from toolchain.backbones import body_of
-from toolchain.datasets.decoded import Decoded
-from toolchain.progress import Silent
+from toolchain.backbones.networks import body_of
+from toolchain.images.decoded import Decoded
+from toolchain.system.progress import Silent
 from toolchain.training.features import features_of, labels_of
 from toolchain.training.frozen import Frozen
 from toolchain.training.probe import fit_head

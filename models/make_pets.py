@@ -14,15 +14,16 @@ from tempfile import TemporaryDirectory
 import torch
 from safetensors.torch import load_file, save_file
 
-from toolchain import files, recipes
 from toolchain.artifact import read_artifact
+from toolchain.artifact.card import Card
+from toolchain.backbones import recipes
 from toolchain.bench import report as reports
 from toolchain.bench.runner import Plan, bench
-from toolchain.card import Card
 from toolchain.cli.console import Console
 from toolchain.export.exporting import export
 from toolchain.export.promises import Settings as Int8
 from toolchain.runs import RUN_FILE, WEIGHTS_FILE, Run, read_run
+from toolchain.system import files
 from toolchain.training.finetune import finetune
 from toolchain.training.settings import settings_for
 

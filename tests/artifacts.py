@@ -12,8 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.artifact import Artifact, write_artifact
-from toolchain.card import CARD_SCHEMA, Card, Recipe, Source
-from toolchain.preprocess import Preprocess
+from toolchain.artifact.card import CARD_SCHEMA, Card, Recipe, Source
+from toolchain.images.preprocess import Preprocess
 
 COLOURS = ("red", "green", "blue")
 

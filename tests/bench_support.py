@@ -7,11 +7,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 from artifacts import COLOURS, tiny_artifact, tiny_card, tiny_model
 from onnx import helper, numpy_helper
 
 from toolchain.artifact import Artifact, write_artifact
-from toolchain.card import Source
+from toolchain.artifact.card import Source
+from toolchain.timing import scheduler
 
 SIDE = 32
 
@@ -53,3 +55,21 @@ def write_photographs(root: Path) -> Path:
                 bgr[:, :, 2 - COLOURS.index(label)] += 150
                 cv2.imwrite(str(folder / f"{index}.png"), bgr)
     return root
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network this small needs no long measurement."""
+    monkeypatch.setattr(scheduler, "THROUGHPUT_S", 0.05)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve test photographs of three colours, in a folder. Not to be written to."""
+    return write_photographs(tmp_path_factory.mktemp("photographs") / "colours")
+
+
+@pytest.fixture(scope="session")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A float artifact that knows the photographs. Not to be written to."""
+    return colour_artifact(tmp_path_factory.mktemp("run") / "model.onnx")

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import cv2
 import pytest
 
-from toolchain.datasets.drawn import draw
 from toolchain.datasets.splits import decide
-from toolchain.preprocess import Preprocess
-from toolchain.progress import Silent
+from toolchain.drawn.pets import draw
+from toolchain.images.preprocess import Preprocess
+from toolchain.system.progress import Silent
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +51,7 @@ def lively(name: str, classes: int, seed: int) -> nn.Module:
     """A network of random weights and fitting BatchNorm statistics: its answers depend on the picture."""
     import torch
 
-    from toolchain.backbones import build, head_of
+    from toolchain.backbones.networks import build, head_of
 
     torch.manual_seed(seed)
     network = build(name, classes)

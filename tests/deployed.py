@@ -6,11 +6,11 @@ from pathlib import Path
 
 from tests.artifacts import COLOURS, tiny_artifact
 from tests.conftest import lively
-from toolchain import files
 from toolchain.artifact import FLOAT_FILE, Artifact
-from toolchain.card import Source
-from toolchain.preprocess import Preprocess
+from toolchain.artifact.card import Source
+from toolchain.images.preprocess import Preprocess
 from toolchain.runs import RUN_FILE, RUN_SCHEMA, WEIGHTS_FILE, DataRecord, ModelRecord, Run
+from toolchain.system import files
 
 MODEL = "mobilenet_v3_small"
 

@@ -13,7 +13,7 @@ import pytest
 import toolchain
 from tests.artifacts import tiny_artifact
 from tests.clips import plain
-from toolchain.card import Reject
+from toolchain.artifact.card import Reject
 from toolchain.classifier import percent
 from toolchain.errors import ArtifactError, BadInputError, UnreadableImageError
 from toolchain.runtimes import open_runtime

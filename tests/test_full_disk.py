@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from tests.artifacts import tiny_card, tiny_model
-from toolchain import files
 from toolchain.artifact import Artifact
 from toolchain.cli import run
 from toolchain.errors import BadInputError
 from toolchain.export import openvino_ir
-from toolchain.scratch import scratch_folder
+from toolchain.system import files
+from toolchain.system.scratch import scratch_folder
 from toolchain.training.checkpoint import Progress, save_state
 
 resource = pytest.importorskip("resource", reason="no limits of this kind on this system")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from toolchain import files
 from toolchain.explain.gallery import new_folder
+from toolchain.system import files
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")

@@ -22,9 +22,9 @@ import numpy as np
 from tests.clips import plain
 from toolchain.camera.frames import BgrImage, Frame
 from toolchain.camera.loop import Answered
-from toolchain.camera.web import Address, WebView
+from toolchain.camera.sinks.web import Address, WebView
 from toolchain.classifier import Prediction
-from toolchain.progress import Reporter, Silent
+from toolchain.system.progress import Reporter, Silent
 
 HERE = Address("127.0.0.1", 0)
 ABOUT = {"artifact": "model.int8.onnx", "device": "ort:cpu", "source": "camera 0"}

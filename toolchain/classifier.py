@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact, find_artifact, read_artifact
-from toolchain.card import Card
-from toolchain.ending import awaited
+from toolchain.artifact.card import Card
 from toolchain.errors import BadInputError
-from toolchain.preprocess import Colour, Image, check_colour, check_frame, decode, from_pillow, read
-from toolchain.rejection import scores
+from toolchain.evaluation.rejection import scores
+from toolchain.images.preprocess import Colour, Image, check_colour, check_frame, decode, from_pillow, read
 from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole
+from toolchain.system.ending import awaited
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | Image | Any
 """A photograph: a path, the bytes of an encoded picture, a frame (uint8 [height, width, 3]) or Pillow's picture."""

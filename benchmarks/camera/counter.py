@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from toolchain.datasets.drawn import draw_clip
+from toolchain.drawn.pets import draw_clip
 
 WIDTH, HEIGHT, FPS = 640, 480, 30
 BITS, BLOCK = 20, 32

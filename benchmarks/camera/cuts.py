@@ -27,7 +27,7 @@ import numpy as np
 from results_file import append_row
 
 from toolchain.datasets.catalogue import data_root, open_dataset
-from toolchain.preprocess import read
+from toolchain.images.preprocess import read
 from toolchain.runtimes.devices import cpu_name
 
 WIDTH, HEIGHT, FPS, SECONDS = 640, 480, 30, 2.0

@@ -57,11 +57,11 @@ def serve(connection: Any, seconds: float) -> None:
 def edgetl_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], None], end_s: float) -> None:
     from present import Slowed
 
-    from toolchain.camera.capture import Capture
     from toolchain.camera.engine import Engine
     from toolchain.camera.loop import Limits
     from toolchain.camera.loop import run as answer_all
-    from toolchain.camera.opening import Manner, open_source
+    from toolchain.camera.sources.capture import Capture
+    from toolchain.camera.sources.opening import Manner, open_source
     from toolchain.classifier import Classifier, load
 
     class Sink:

@@ -31,10 +31,10 @@ from results_file import append_row
 
 from tests.streams import Stream
 from toolchain.camera.answering import Answered
-from toolchain.camera.capture import Capture
 from toolchain.camera.engine import Engine
 from toolchain.camera.loop import Limits, run
-from toolchain.camera.opening import Manner, open_source
+from toolchain.camera.sources.capture import Capture
+from toolchain.camera.sources.opening import Manner, open_source
 from toolchain.classifier import Classifier, load
 from toolchain.runtimes import Answer, Runtime
 from toolchain.runtimes.devices import cpu_name

@@ -25,14 +25,14 @@ from PIL import Image
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.pets import FOLDER
 from toolchain.explain.attack import Manner, attack
+from toolchain.explain.attack.sampling import sample
 from toolchain.explain.classes import class_index
 from toolchain.explain.gallery import as_png
 from toolchain.explain.placed import place
-from toolchain.explain.sampling import sample
 from toolchain.explain.subject import open_run
-from toolchain.preprocess import read
-from toolchain.progress import Silent
+from toolchain.images.preprocess import read
 from toolchain.runtimes.devices import cores, cpu_name
+from toolchain.system.progress import Silent
 
 FILES = {"float": "model.onnx", "int8": "model.int8.onnx"}
 BATCH = 16

@@ -25,7 +25,6 @@ import torch
 from numpy.typing import NDArray
 
 import toolchain
-from toolchain.bench.machine import describe
 from toolchain.cli.console import Console
 from toolchain.datasets import pets
 from toolchain.datasets.catalogue import data_root
@@ -33,8 +32,9 @@ from toolchain.explain import grad_cam
 from toolchain.explain.heat import Heat, inside
 from toolchain.explain.occlusion import answer_of, occlusion
 from toolchain.explain.subject import ready_made
-from toolchain.preprocess import Image, read
-from toolchain.ready_made import ready_made_artifact
+from toolchain.images.preprocess import Image, read
+from toolchain.runs.ready_made import ready_made_artifact
+from toolchain.runtimes.machine import describe
 
 COLUMNS = ("network", "method", "n", "animal", "with_border", "chance", "chance_with_border")
 MORE_COLUMNS = ("photographs_above_60", "plain_animal", "plain_with_border", "cpu", "torch", "onnxruntime")

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from toolchain.artifact import read_artifact
 from toolchain.bench.compare import Tolerance, compare
-from toolchain.bench.machine import describe
-from toolchain.bench.process import PROGRAM, WorkerProcess
 from toolchain.bench.results import Report
 from toolchain.bench.runner import Plan, bench
+from toolchain.runtimes.machine import describe
+from toolchain.timing.process import PROGRAM, WorkerProcess
 
 DEVICES = ("ort:cpu", "openvino:CPU")
 SLOWED = """

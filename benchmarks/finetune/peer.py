@@ -147,7 +147,7 @@ def result(
     rates: Sequence[float],
 ) -> Result:
     """The result of a run from its curve on validation and the `logits` [n, classes] of the test photographs."""
-    from toolchain.training.metrics import measure
+    from toolchain.evaluation.metrics import measure
 
     metrics = measure(logits.astype(np.float32), labels.astype(np.int64), temperature=1.0)
     return Result(

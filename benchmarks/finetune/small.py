@@ -23,7 +23,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 import toolchain
-from toolchain import recipes
+from toolchain.backbones import recipes
 from toolchain.cli.console import Console
 from toolchain.datasets import SPLITS, Photograph
 from toolchain.datasets.catalogue import data_root, open_dataset

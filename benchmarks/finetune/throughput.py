@@ -64,11 +64,11 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
 
     `cache` is a folder for decoded photographs, which is filled before anything is timed; None decodes each time.
     """
-    from toolchain.backbones import build, load_pretrained
+    from toolchain.backbones.networks import build, load_pretrained
     from toolchain.datasets.catalogue import open_dataset
-    from toolchain.datasets.decoded import Decoded
-    from toolchain.progress import Silent
+    from toolchain.images.decoded import Decoded
     from toolchain.runs import Metrics
+    from toolchain.system.progress import Silent
     from toolchain.training.job import Job
     from toolchain.training.loop import fine_tune
     from toolchain.training.settings import Settings

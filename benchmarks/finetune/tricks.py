@@ -28,13 +28,13 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from toolchain import files, recipes
-from toolchain.backbones import body_of, build
+from toolchain.backbones.networks import body_of, build, recipes
 from toolchain.datasets import Dataset
-from toolchain.datasets.decoded import Decoded, cache_folder
-from toolchain.progress import Silent
+from toolchain.images.decoded import Decoded, cache_folder
 from toolchain.runs import Run
 from toolchain.runtimes.devices import cores, cpu_name
+from toolchain.system import files
+from toolchain.system.progress import Silent
 from toolchain.training.checkpoint import STATE_FILE
 from toolchain.training.features import features_of, labels_of, logits_of
 from toolchain.training.finetune import finetune

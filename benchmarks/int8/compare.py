@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 import onnx
 
 from toolchain.artifact import read_artifact, write_artifact
+from toolchain.artifact.card import Recipe
 from toolchain.bench.runner import Plan, bench
-from toolchain.card import Recipe
 from toolchain.cli.console import Console
 from toolchain.export.candidates import Candidate, candidates
 from toolchain.export.measure import read_sample

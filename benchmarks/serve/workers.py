@@ -23,10 +23,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from toolchain import files, interpreter
-from toolchain.bench.machine import describe
-from toolchain.ready_made import ready_made_artifact
+from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes.devices import cores
+from toolchain.runtimes.machine import describe
+from toolchain.system import files, interpreter
 
 WORKER = """
 import sys, threading, time

@@ -18,9 +18,9 @@ MISSING = object()
 def _whole() -> dict[str, Any]:
     import msgspec
 
-    from toolchain.bench.machine import Environment, LoadBefore
     from toolchain.bench.results import Accuracy, ArmResult, Data, Report
-    from toolchain.bench.statistics import Latency
+    from toolchain.evaluation.statistics import Latency
+    from toolchain.runtimes.machine import Environment, LoadBefore
 
     machine = Environment(
         "A CPU", "x86_64", ("avx2",), 2, 4, 8000.0, None, "Linux", {"edgetl": "0"}, LoadBefore(0.1, None)

@@ -25,7 +25,7 @@ def _around(answer: Answer) -> Callable[[Stock, Path], AbstractContextManager[Ma
     @contextmanager
     def around(stock: Stock, place: Path) -> Iterator[Mapping[str, str]]:
         with serving(answer) as server, pytest.MonkeyPatch.context() as patch:
-            patch.setattr("toolchain.camera.streams.STREAM_LIMIT_MS", OPENED_MS)
+            patch.setattr("toolchain.camera.sources.streams.STREAM_LIMIT_MS", OPENED_MS)
             yield {"server": server}
 
     return around

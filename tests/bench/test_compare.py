@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from test_report import FAILED, FLOAT, INT8, MACHINE, latency, report
 
-from toolchain import files
 from toolchain.bench.compare import Tolerance, compare, drop_ci95, ratio_ci95, read_report, version_changes
 from toolchain.bench.report import change_row, verdict
 from toolchain.bench.results import Accuracy, ArmResult, Report
-from toolchain.bench.statistics import summarise
 from toolchain.cli import run
 from toolchain.errors import BadInputError, ExitCode
+from toolchain.evaluation.statistics import summarise
+from toolchain.system import files
 
 
 def answers(right: str) -> Accuracy:

@@ -15,8 +15,8 @@ from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photograp
 from toolchain.classifier import Classifier
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.errors import BadInputError
-from toolchain.preprocess import Preprocess
-from toolchain.progress import Silent
+from toolchain.images.preprocess import Preprocess
+from toolchain.system.progress import Silent
 
 
 class Remembering(Silent):

@@ -14,13 +14,13 @@ from jsonschema import Draft202012Validator
 
 from toolchain.artifact import Artifact
 from toolchain.bench import runner
-from toolchain.bench.probing import probe_devices
-from toolchain.bench.process import WorkerProcess
 from toolchain.bench.results import ArmResult, Report
 from toolchain.bench.runner import Plan, bench, find_artifacts
-from toolchain.bench.turns import Limits, turns
 from toolchain.errors import BadInputError
-from toolchain.files import to_json
+from toolchain.system.files import to_json
+from toolchain.timing.probing import probe_devices
+from toolchain.timing.process import WorkerProcess
+from toolchain.timing.scheduler import Limits, turns
 
 Launch = Callable[[], WorkerProcess]
 
@@ -54,7 +54,7 @@ class Dying(WorkerProcess):
 
 def changed(program: str) -> WorkerProcess:
     """A real worker with something in it changed."""
-    return WorkerProcess(f"import time\nfrom toolchain.bench import worker\n{program}")
+    return WorkerProcess(f"import time\nfrom toolchain.timing import worker\n{program}")
 
 
 def nth(special: int, launch: Launch) -> Launch:

@@ -14,8 +14,8 @@ import pytest
 from tests.camera.test_drawing import answered
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.answering import Answered
-from toolchain.camera.aside import Aside, LineLostError
 from toolchain.camera.handover import Handover
+from toolchain.camera.sinks.background import Aside, LineLostError
 
 
 class Held:
@@ -138,7 +138,7 @@ def test_the_oldest_is_pushed_out(capacity: int) -> None:
 
 
 def test_what_a_line_had_no_time_for_in_the_end_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolchain.camera.aside.CLOSE_LIMIT_S", 0.1)
+    monkeypatch.setattr("toolchain.camera.sinks.background.CLOSE_LIMIT_S", 0.1)
     line = Held()
     with Aside(line, "printing", Remembering(), capacity=100) as aside:
         for number in range(50):

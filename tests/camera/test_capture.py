@@ -13,9 +13,9 @@ import pytest
 
 from tests.clips import HeldClock, plain
 from tests.datasets.datasets_support import Remembering
-from toolchain.camera.capture import Capture
 from toolchain.camera.frames import Frame, SourceLostError, UndecodableError
-from toolchain.camera.stillness import Stillness
+from toolchain.camera.sources.capture import Capture
+from toolchain.camera.sources.stillness import Stillness
 from toolchain.errors import BadInputError, MissingError
 
 
@@ -271,7 +271,7 @@ def test_pacing_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
             self.resting = False
             return super().read()
 
-    monkeypatch.setattr("toolchain.camera.capture.FILE_STALL_S", 0.1)
+    monkeypatch.setattr("toolchain.camera.sources.capture.FILE_STALL_S", 0.1)
     with Capture(Resting(2), every=True) as capture:
         assert [capture.take(5), capture.take(5)].count(None) == 0
         assert _comes_true(lambda: capture.ended)
@@ -279,7 +279,7 @@ def test_pacing_is_no_stall(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_has_no_cable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolchain.camera.capture.FILE_STALL_S", 0.1)
+    monkeypatch.setattr("toolchain.camera.sources.capture.FILE_STALL_S", 0.1)
 
     class Asleep(Scripted):
         def read(self) -> Frame | None:
@@ -329,7 +329,7 @@ class Slow(Live):
 
 
 def test_a_slow_camera_is_waited_for_unless_a_limit_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolchain.camera.capture.STALL_S", 0.05)
+    monkeypatch.setattr("toolchain.camera.sources.capture.STALL_S", 0.05)
     reporter = Remembering()
     with Capture(Slow(10**6), every=True, reopen=lambda: Slow(10**6), reporter=reporter) as capture:
         assert [capture.take(5) for _ in range(5)].count(None) == 0
@@ -342,8 +342,8 @@ def test_a_slow_camera_is_waited_for_unless_a_limit_was_given(monkeypatch: pytes
 
 
 def test_a_source_that_seems_slow_is_given_more_time_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolchain.camera.capture.STALL_S", 0.05)
-    monkeypatch.setattr("toolchain.camera.capture.SLOW_FIRST_FRAME_S", 0.1)
+    monkeypatch.setattr("toolchain.camera.sources.capture.STALL_S", 0.05)
+    monkeypatch.setattr("toolchain.camera.sources.capture.SLOW_FIRST_FRAME_S", 0.1)
     with Capture(Slow(10**6), every=True, reopen=lambda: Slow(10**6)) as capture:
         assert [capture.take(10) for _ in range(4)].count(None) == 0
         before = capture.reconnects

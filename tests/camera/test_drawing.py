@@ -11,7 +11,7 @@ from toolchain.camera import drawing
 from toolchain.camera.answering import Answered, Beside
 from toolchain.camera.drawing import draw, fit, pretty
 from toolchain.camera.frames import BgrImage, Frame
-from toolchain.camera.screen import LARGEST, Screen, size_for
+from toolchain.camera.sinks.screen import LARGEST, Screen, size_for
 from toolchain.classifier import Prediction
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tests.artifacts import tiny_artifact
-from toolchain.camera.capture import Capture
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import BgrImage, Frame
 from toolchain.camera.latency import LatencyScreen
 from toolchain.camera.loop import Limits, run
+from toolchain.camera.sources.capture import Capture
 from toolchain.classifier import load
 
 DELAY_S = 0.08

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.camera.aside import LineLostError
-from toolchain.camera.log import Log
+from toolchain.camera.sinks.background import LineLostError
+from toolchain.camera.sinks.log import Log
 from toolchain.errors import BadInputError
 
 

@@ -17,13 +17,13 @@ from tests.artifacts import tiny_artifact
 from tests.clips import HeldClock, plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.artifact import Artifact
+from toolchain.artifact.card import Reject
 from toolchain.camera.answering import Answering, Busy
-from toolchain.camera.capture import Capture
 from toolchain.camera.engine import Engine
 from toolchain.camera.figures import KEPT, Rate, Series
 from toolchain.camera.frames import Frame, SourceLostError
 from toolchain.camera.loop import Answered, Control, Limits, Summary, run
-from toolchain.card import Reject
+from toolchain.camera.sources.capture import Capture
 from toolchain.classifier import Classifier, load
 from toolchain.errors import MissingError
 from toolchain.runtimes import Answer

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.clips import colour_of, plain, read_clip
-from toolchain.camera.recorder import LONGEST_GAP_S, Recorder, recording
+from toolchain.camera.sinks.recorder import LONGEST_GAP_S, Recorder, recording
 from toolchain.errors import BadInputError
 
 

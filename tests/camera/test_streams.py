@@ -26,10 +26,10 @@ from tests.served import (
     write_segments,
     write_ts,
 )
-from toolchain.camera.capture import Capture
 from toolchain.camera.frames import Frame
-from toolchain.camera.opening import Manner, Opener, Wish, open_source
-from toolchain.camera.playlists import PlaylistSource, read_playlist
+from toolchain.camera.sources.capture import Capture
+from toolchain.camera.sources.opening import Manner, Opener, Wish, open_source
+from toolchain.camera.sources.playlists import PlaylistSource, read_playlist
 from toolchain.errors import BadInputError, MissingError
 
 SEGMENT_S = 0.5

@@ -12,10 +12,10 @@ import pytest
 
 from tests.conftest import Recorder
 from tests.web_support import HERE, Viewer, answer, ask, place, view, wait_until
-from toolchain.camera.web import Address, WebView
-from toolchain.camera.web.guard import MOST_WRONG, SECURITY_HEADERS, WRONG_TOKEN_S
+from toolchain.camera.sinks.web import Address, WebView
+from toolchain.camera.sinks.web.guard import MOST_WRONG, SECURITY_HEADERS, WRONG_TOKEN_S
 from toolchain.errors import BadInputError
-from toolchain.progress import Silent
+from toolchain.system.progress import Silent
 
 EVERYWHERE = Address("0.0.0.0", 0)
 TOKEN = "a-token-of-a-sensible-length"

@@ -9,10 +9,10 @@ import sys
 import pytest
 
 from tests.web_support import ABOUT, HERE, place, view
-from toolchain.camera.web import Address, WebView, parse_address
-from toolchain.camera.web.address import HOST, PORT, is_loopback, reachable
+from toolchain.camera.sinks.web import Address, WebView, parse_address
+from toolchain.camera.sinks.web.address import HOST, PORT, is_loopback, reachable
 from toolchain.errors import BadInputError, EdgetlError, MissingError
-from toolchain.progress import Silent
+from toolchain.system.progress import Silent
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_which_hosts_other_machines_reach() -> None:
 
 @pytest.mark.parametrize("name", ["starlette", "uvicorn"])
 def test_without_the_server(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in [module for module in sys.modules if module.startswith("toolchain.camera.web.")]:
+    for module in [module for module in sys.modules if module.startswith("toolchain.camera.sinks.web.")]:
         if not module.endswith((".view", ".address")):
             monkeypatch.delitem(sys.modules, module)
-            monkeypatch.delattr(sys.modules["toolchain.camera.web"], module.rpartition(".")[2], raising=False)
+            monkeypatch.delattr(sys.modules["toolchain.camera.sinks.web"], module.rpartition(".")[2], raising=False)
     for module in [module for module in sys.modules if module.partition(".")[0] == name]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
@@ -117,8 +117,8 @@ def test_what_only_the_workshop_has_is_not_needed() -> None:
 import sys, urllib.request
 for name in ("torch", "jinja2", "matplotlib"):
     sys.modules[name] = None
-from toolchain.camera.web import Address, WebView
-from toolchain.progress import Silent
+from toolchain.camera.sinks.web import Address, WebView
+from toolchain.system.progress import Silent
 with WebView(Address("127.0.0.1", 0), {}, reporter=Silent()) as view:
     print(urllib.request.urlopen(view.url + "page.css").status)
 """

@@ -13,9 +13,9 @@ import pytest
 
 from tests.clips import plain
 from tests.web_support import ABOUT, BROWSER, Chromium, answer, place, view, wait_until
-from toolchain.camera.web import Address
-from toolchain.camera.web.app import FILES
-from toolchain.datasets.drawn import draw
+from toolchain.camera.sinks.web import Address
+from toolchain.camera.sinks.web.app import FILES
+from toolchain.drawn.pets import draw
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 

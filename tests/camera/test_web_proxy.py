@@ -18,9 +18,9 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 
 from tests.web_support import ABOUT, BROWSER, HERE, LIMIT_S, Chromium, answer, ask, place, wait_until
-from toolchain.camera.web import Address, WebView
+from toolchain.camera.sinks.web import Address, WebView
 from toolchain.errors import BadInputError
-from toolchain.progress import Silent
+from toolchain.system.progress import Silent
 
 TOKEN = "a-token-of-a-sensible-length"
 NAME = "cameras.localhost"

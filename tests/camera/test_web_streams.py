@@ -18,10 +18,10 @@ from tests.clips import colour_of, plain
 from tests.conftest import Recorder
 from tests.web_support import Viewer, answer, ask, place, view, wait_until
 from toolchain.camera.frames import BgrImage
-from toolchain.camera.web import server
-from toolchain.camera.web.messages import LONGEST_SIDE, encode
-from toolchain.camera.web.newest import Newest
-from toolchain.camera.web.streams import LARGEST_AUDIENCE
+from toolchain.camera.sinks.web import server
+from toolchain.camera.sinks.web.messages import LONGEST_SIDE, encode
+from toolchain.camera.sinks.web.newest import Newest
+from toolchain.camera.sinks.web.streams import LARGEST_AUDIENCE
 
 rng = np.random.default_rng(6)
 BUSY: BgrImage = rng.integers(0, 256, (540, 960, 3), dtype=np.uint8)
@@ -194,7 +194,7 @@ def test_at_most_twenty_pictures_a_second() -> None:
 
 
 def test_encoded_once_for_all_and_only_while_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from toolchain.camera.web import messages
+    from toolchain.camera.sinks.web import messages
 
     encoded = []
 
@@ -366,7 +366,7 @@ def test_the_newest_alone() -> None:
 
 
 def test_the_page_and_its_files_are_in_the_package() -> None:
-    from toolchain.camera.web.app import FILES
+    from toolchain.camera.sinks.web.app import FILES
 
     for path, _ in FILES.values():
         assert Path(path).stat().st_size > 100

@@ -16,7 +16,7 @@ from tests.clips import colour_of, plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.engine import Engine
 from toolchain.camera.loop import Control
-from toolchain.camera.window import Window
+from toolchain.camera.sinks.window import Window
 from toolchain.classifier import load
 from toolchain.errors import MissingError
 

@@ -8,10 +8,10 @@ import pytest
 from artifacts import tiny_ir
 from bench_support import colour_artifact, write_photographs
 
-from toolchain.bench import turns
 from toolchain.cli import COMMANDS, run
 from toolchain.cli.bench import command
 from toolchain.errors import ExitCode
+from toolchain.timing import scheduler as turns
 
 QUICK = ("--rounds", "1", "--threads", "1")
 

@@ -18,9 +18,7 @@ from typing import Any
 import pytest
 from bench_support import colour_artifact, write_photographs
 
-from toolchain import files
 from toolchain.artifact import read_artifact
-from toolchain.bench import machine, turns
 from toolchain.bench.compare import read_report
 from toolchain.bench.place import claimed
 from toolchain.bench.results import Report
@@ -28,6 +26,9 @@ from toolchain.bench.runner import Plan, bench
 from toolchain.cli import run
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.errors import ExitCode
+from toolchain.runtimes import machine
+from toolchain.system import files
+from toolchain.timing import scheduler as turns
 
 QUICK = ("--rounds", "1", "--threads", "1")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.artifacts import tiny_artifact, tiny_ir
-from toolchain import files
-from toolchain.card import Accuracy, Recipe, Reject, Source
+from toolchain.artifact.card import Accuracy, Recipe, Reject, Source
 from toolchain.cli import run
-from toolchain.preprocess import Preprocess
+from toolchain.images.preprocess import Preprocess
+from toolchain.system import files
 
 ZEROS = "0" * 64
 

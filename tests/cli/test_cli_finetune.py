@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from toolchain import recipes
+from toolchain.backbones import recipes
 from toolchain.cli import run
 from toolchain.cli.finetune import _next
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.artifacts import tiny_artifact
-from toolchain import recipes
+from toolchain.backbones import recipes
 
 
 def _completed(line: str, folder: Path) -> list[str]:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.bench import checkup, machine, packages
 from toolchain.cli import COMMANDS, run
 from toolchain.cli.doctor import command
+from toolchain.doctor import checkup, packages
 from toolchain.errors import ExitCode
-from toolchain.processor import cpu_quota
+from toolchain.runtimes import machine
 from toolchain.runtimes.devices import KNOWN
+from toolchain.system.processor import cpu_quota
 
 
 def test_help_is_the_text_of_the_command_list() -> None:
@@ -81,10 +82,10 @@ def test_package_that_is_there_and_does_not_start(
 
     class Refusing:
         def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-            if name == "toolchain.bench.checkup":
+            if name == "toolchain.doctor.checkup":
                 raise ImportError("libGL.so.1: cannot open shared object file")
 
-    monkeypatch.delitem(sys.modules, "toolchain.bench.checkup", raising=False)
+    monkeypatch.delitem(sys.modules, "toolchain.doctor.checkup", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
     assert run(["doctor"]) == ExitCode.MISSING
     assert "missing: libGL.so.1: cannot open shared object file" in capsys.readouterr().out

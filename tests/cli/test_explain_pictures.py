@@ -15,7 +15,7 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from toolchain.cli import run
-from toolchain.preprocess import read
+from toolchain.images.preprocess import read
 
 
 @pytest.fixture

@@ -112,7 +112,7 @@ def test_what_is_not_installed_is_told_with_what_brings_it(
     import cv2
 
     from tests.clips import plain
-    from toolchain.ready_made import ready_made_artifact
+    from toolchain.runs.ready_made import ready_made_artifact
 
     cv2.imwrite(str(tmp_path / "photo.png"), plain("red", 64, 64))
     filled = words.format(photo=tmp_path / "photo.png", pets=ready_made_artifact()).split()
@@ -135,7 +135,7 @@ def test_a_small_device_does_without_openvino_pages_and_windows(tmp_path: Path) 
     cv2.imwrite(str(tmp_path / "photo.png"), plain("red", 64, 64))
     code = (
         "import sys\nsys.modules |= dict.fromkeys(('openvino', 'pygame', 'starlette', 'uvicorn', 'torch'))\n"
-        "from toolchain.bench.packages import missing_packages\nassert missing_packages() == []\n"
+        "from toolchain.doctor.packages import missing_packages\nassert missing_packages() == []\n"
         "from toolchain.cli import run\n"
         "assert run(['predict', 'model.onnx', 'photo.png']) == 0\n"
         "assert run(['camera', 'model.onnx', '--source', 'photo.png', '--headless', '--frames', '1']) == 0\n"

@@ -15,7 +15,7 @@ import pytest
 from tests.artifacts import tiny_artifact
 from tests.datasets.odd_folders import ODD, on_disk, passed_over, picture, put
 from toolchain.cli import run
-from toolchain.preprocess import can_decode
+from toolchain.images.preprocess import can_decode
 
 TOGETHER = (
     "names of phones and browsers",

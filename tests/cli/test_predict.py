@@ -10,8 +10,8 @@ import pytest
 
 from tests.artifacts import tiny_artifact, tiny_ir
 from tests.clips import BGR, plain
-from toolchain import files
 from toolchain.cli import run
+from toolchain.system import files
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_people_get_a_table(place: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_rejected_answers_are_marked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from toolchain.card import Reject
+    from toolchain.artifact.card import Reject
 
     tiny_artifact(place / "tiny.onnx", scale=0.001, reject=Reject("max_probability", 0.9))
     _, out, _ = _predict(capsys, "photos/00-red.png")

@@ -21,11 +21,11 @@ from tests.conftest import Recorder
 from tests.secret_shapes import SECRET, shapes
 from tests.streams import Stream
 from tests.web_support import view
-from toolchain.camera.opening import Manner, open_source
-from toolchain.camera.web import Address
+from toolchain.camera.sinks.web import Address
+from toolchain.camera.sources.opening import Manner, open_source
 from toolchain.cli import run
 from toolchain.errors import EdgetlError
-from toolchain.masking import masked
+from toolchain.system.masking import masked
 
 A = "tiny.onnx"
 WAYS: dict[str, Callable[[str], list[str]]] = {

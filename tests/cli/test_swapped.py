@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from artifacts import tiny_artifact
 
-from toolchain.camera import window
+from toolchain.camera.sinks import window
 from toolchain.cli import run
 from toolchain.cli.swapped import kind_of
 from toolchain.errors import ExitCode

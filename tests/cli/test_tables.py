@@ -12,8 +12,8 @@ from rich.cells import cell_len
 import toolchain
 from tests.artifacts import tiny_artifact
 from tests.clips import plain
-from toolchain import recipes
-from toolchain.card import Accuracy, Speed
+from toolchain.artifact.card import Accuracy, Speed
+from toolchain.backbones import recipes
 from toolchain.cli import export as export_command
 from toolchain.cli import run
 from toolchain.cli.console import Console

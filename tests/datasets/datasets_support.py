@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolchain.progress import Task
+from toolchain.system.progress import Task
 
 Tree = Callable[[dict[str, bytes]], Path]
 """Writes files (path below a folder -> content) and returns the folder."""

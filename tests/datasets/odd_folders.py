@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import PIL.Image
 
-from toolchain.preprocess import HEIC_NEEDS
+from toolchain.images.preprocess import HEIC_NEEDS
 
 BASE = 24
 """Photographs that are there before a folder gets odd."""

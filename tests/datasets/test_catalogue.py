@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.datasets import drawn
 from toolchain.datasets.catalogue import data_root, drawn_pets, open_dataset, photographs_of
+from toolchain.drawn import pets as drawn
 from toolchain.errors import BadInputError, ExitCode, MissingError
 
 

@@ -8,8 +8,8 @@ from datasets_support import Remembering, Tree
 
 from toolchain.datasets.catalogue import list_data
 from toolchain.datasets.check import check
-from toolchain.datasets.drawn import draw
 from toolchain.datasets.folder import list_folder
+from toolchain.drawn.pets import draw
 
 
 def jpeg(label: str, index: int, size: int = 96) -> bytes:

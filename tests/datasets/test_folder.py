@@ -9,9 +9,9 @@ import pytest
 from datasets_support import Tree
 
 from toolchain.datasets.check import check
-from toolchain.datasets.drawn import draw
 from toolchain.datasets.folder import list_folder
 from toolchain.datasets.listing import LeftOut
+from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
 
 RUN = b'{"schema": "edgetl.run/1"}'

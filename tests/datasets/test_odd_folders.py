@@ -15,10 +15,10 @@ from odd_folders import BASE, ODD, Odd, base, passed_over, put
 from tests.conftest import Recorder
 from toolchain.datasets.catalogue import list_data, open_dataset
 from toolchain.datasets.check import check
-from toolchain.datasets.decoded import Decoded
 from toolchain.datasets.naming import photographs_named
 from toolchain.errors import BadInputError
-from toolchain.preprocess import Preprocess, can_decode
+from toolchain.images.decoded import Decoded
+from toolchain.images.preprocess import Preprocess, can_decode
 
 NOBODY = 65534
 

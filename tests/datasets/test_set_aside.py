@@ -19,11 +19,11 @@ from toolchain.datasets import aside
 from toolchain.datasets.aside import Moved, put_back, set_aside, to_move
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.check import check
-from toolchain.datasets.decoded import Decoded
-from toolchain.datasets.drawn import draw
 from toolchain.datasets.folder import list_folder
+from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
-from toolchain.progress import Silent
+from toolchain.images.decoded import Decoded
+from toolchain.system.progress import Silent
 from toolchain.training.photographs import readable
 from toolchain.training.settings import Settings
 from toolchain.training.team import joined

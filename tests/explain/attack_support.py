@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from toolchain.backbones import normalised
-from toolchain.datasets.drawn import CLASSES, draw
+from toolchain.backbones.networks import normalised
+from toolchain.drawn.pets import CLASSES, draw
 from toolchain.explain.subject import Subject
-from toolchain.preprocess import Preprocess
+from toolchain.images.preprocess import Preprocess
 
 LABELS = ("cat", "dog", "fish", "horse")
 SIZE = 64

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from toolchain.explain.subject import Subject
-from toolchain.preprocess import Preprocess
+from toolchain.images.preprocess import Preprocess
 
 SIDE = 64
 

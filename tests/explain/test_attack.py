@@ -12,9 +12,9 @@ import torch
 from tests.explain.attack_support import drawn, small_subject
 from toolchain.errors import BadInputError
 from toolchain.explain.attack import Manner, attack, largest_budget
-from toolchain.explain.smallest import smallest
+from toolchain.explain.attack.smallest import smallest
+from toolchain.explain.attack.whole_pixels import length, project, whole
 from toolchain.explain.subject import Subject
-from toolchain.explain.whole_pixels import length, project, whole
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from toolchain.backbones import BACKBONES, build
+from toolchain.backbones.networks import BACKBONES, build
 from toolchain.errors import BadInputError
 from toolchain.explain.features import Layer, Map, Maps, default_layers, features, layers_of, sheet, tile
 from toolchain.explain.subject import Subject

@@ -13,9 +13,9 @@ import pytest
 from browser import browse, in_browser
 
 from toolchain.errors import BadInputError
-from toolchain.explain.attack_page import POINT_COLUMNS
+from toolchain.explain.attack.page import POINT_COLUMNS
 from toolchain.explain.gallery import Animation, Page, Picture, Section, Table, new_folder, stems, write
-from toolchain.preprocess import Image, read
+from toolchain.images.preprocess import Image, read
 
 
 def _noise(seed: int = 0) -> Image:

@@ -8,7 +8,7 @@ import pytest
 
 from toolchain.explain.canvas import framed
 from toolchain.explain.heat import area_of_half, as_heat, as_sixteen_bits, hottest, inside, overlay
-from toolchain.preprocess import Preprocess
+from toolchain.images.preprocess import Preprocess
 
 
 def test_heat_is_what_speaks_for_the_class_squared_and_sums_to_one() -> None:

@@ -16,7 +16,7 @@ from toolchain.explain.painting import Pixels, Waves
 from toolchain.explain.robustness import as_jpeg, robustness, shifted
 from toolchain.explain.statistics import Statistics
 from toolchain.explain.subject import Subject
-from toolchain.preprocess import Image, Preprocess
+from toolchain.images.preprocess import Image, Preprocess
 
 QUICK = Settings(steps=80, octaves=(1.0,), natural=0, variation=1, window=0, jitter=0.02, turn=0, zoom=0)
 

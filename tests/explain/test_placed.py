@@ -7,7 +7,7 @@ import pytest
 
 from toolchain.explain.gallery import as_png
 from toolchain.explain.placed import place
-from toolchain.preprocess import Preprocess, decode
+from toolchain.images.preprocess import Preprocess, decode
 
 SPECS = {
     "whole short side": Preprocess.for_size(64),

@@ -20,7 +20,7 @@ from toolchain.explain.occlusion import answer_of, log_odds, occlusion
 from toolchain.explain.subject import Subject, ready_made
 from toolchain.explain.why import explained, why
 from toolchain.export.raw_frame import with_raw_frame
-from toolchain.preprocess import Image, Preprocess, read
+from toolchain.images.preprocess import Image, Preprocess, read
 
 
 def _square(colour: tuple[int, int, int], side: int = 32) -> tuple[Image, np.ndarray]:

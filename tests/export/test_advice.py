@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from toolchain.card import Speed
+from toolchain.artifact.card import Speed
 from toolchain.export.advice import choices, instead
 from toolchain.export.exporting import Exported
 from toolchain.export.promises import Attempt

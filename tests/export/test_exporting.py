@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import toolchain
 from tests.conftest import lively
 from toolchain.artifact import read_artifact
-from toolchain.backbones import build, head_of, normalised
+from toolchain.backbones.networks import build, head_of, normalised
 from toolchain.cli import run
 from toolchain.datasets.photographs import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
@@ -28,7 +28,7 @@ from toolchain.export.candidates import MOST_FLOAT
 from toolchain.export.exporting import export
 from toolchain.export.measure import calibration_of, lost
 from toolchain.export.onnx_writer import to_onnx
-from toolchain.preprocess import Preprocess
+from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run, read_splits
 from toolchain.runtimes import open_runtime
 
@@ -136,7 +136,7 @@ def test_cards_tell_the_whole_story(exported: Path) -> None:
 def test_deployed_pipeline_answers_as_the_run_does(exported: Path, drawn_folder: Path) -> None:
     photograph = next((drawn_folder / "cat").iterdir())
     run = read_run(exported)
-    pixels = run.preprocess(toolchain.preprocess.read(photograph))
+    pixels = run.preprocess(toolchain.images.preprocess.read(photograph))
     network = build(run.model.name, 3)
     network.load_state_dict(load_file(exported / "model.safetensors"))
     expected = _expected(network.eval(), pixels[None])[0]

@@ -10,7 +10,7 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from toolchain.artifact import read_artifact
-from toolchain.card import Accuracy, Recipe
+from toolchain.artifact.card import Accuracy, Recipe
 from toolchain.cli import run
 from toolchain.errors import BadInputError, MissingError
 from toolchain.export import further, int8

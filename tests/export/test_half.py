@@ -14,11 +14,11 @@ from onnx import TensorProto, numpy_helper
 
 from tests.artifacts import tiny_model
 from tests.conftest import lively
-from toolchain.backbones import normalised
+from toolchain.backbones.networks import normalised
 from toolchain.errors import PromiseBrokenError
 from toolchain.export.half import largest_activation, to_float16
 from toolchain.export.onnx_writer import to_onnx
-from toolchain.preprocess import Preprocess
+from toolchain.images.preprocess import Preprocess
 
 SMALL = Preprocess(height=64, width=64, shortest_edge=64)
 TEMPERATURE = 0.3

@@ -12,8 +12,7 @@ import pytest
 
 from tests.conftest import Recorder
 from toolchain.artifact import read_artifact
-from toolchain.bench.timing import Timed
-from toolchain.card import Accuracy, Speed
+from toolchain.artifact.card import Accuracy, Speed
 from toolchain.cli import run as run_cli
 from toolchain.errors import BadInputError, PromiseBrokenError
 from toolchain.export import int8
@@ -22,6 +21,7 @@ from toolchain.export.exporting import export
 from toolchain.export.job import Hop
 from toolchain.export.promises import Attempt, Settings
 from toolchain.runtimes import open_runtime
+from toolchain.timing import Timed
 
 DEVICES = ("ort:cpu", "openvino:CPU")
 

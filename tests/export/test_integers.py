@@ -18,7 +18,7 @@ from toolchain.export.integers import Scheme, dequantised_weight, quantise_graph
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.qdq import BIAS_BITS, Grid, Quantisation, quantise_layer, write_qdq
 from toolchain.export.torch_graph import Graph, Node
-from toolchain.preprocess import Preprocess
+from toolchain.images.preprocess import Preprocess
 from toolchain.runtimes import open_runtime
 
 SMALL = Preprocess(height=64, width=64, shortest_edge=64)

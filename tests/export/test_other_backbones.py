@@ -13,9 +13,9 @@ import scipy.special
 import torch
 
 from tests.conftest import lively
-from toolchain.backbones import normalised
+from toolchain.backbones.networks import normalised
 from toolchain.export.onnx_writer import to_onnx
-from toolchain.preprocess import Preprocess
+from toolchain.images.preprocess import Preprocess
 
 SMALL = Preprocess(height=64, width=64, shortest_edge=64)
 TEMPERATURE = 1.7

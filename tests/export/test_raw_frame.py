@@ -20,7 +20,7 @@ from toolchain.artifact import read_artifact
 from toolchain.cli import run
 from toolchain.export import frame_files
 from toolchain.export.raw_frame import with_raw_frame
-from toolchain.preprocess import Preprocess, read
+from toolchain.images.preprocess import Preprocess, read
 
 SIZES = [
     *((480, 640), (1080, 1920), (100, 300), (301, 77), (73, 999), (144, 144), (216, 288)),

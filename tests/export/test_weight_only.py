@@ -17,7 +17,7 @@ from tests.conftest import lively
 from toolchain.artifact import make_artifact
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.weight_only import int8_weights
-from toolchain.preprocess import Preprocess
+from toolchain.images.preprocess import Preprocess
 from toolchain.runtimes import open_runtime
 
 SMALL = Preprocess(height=64, width=64, shortest_edge=64)

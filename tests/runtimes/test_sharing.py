@@ -125,8 +125,8 @@ def test_types_are_met_by_one_thread_only() -> None:
     code = """
 import threading, msgspec
 from artifacts import tiny_card
-from toolchain import strict
-from toolchain.card import Card
+from toolchain.system import strict
+from toolchain.artifact.card import Card
 data = msgspec.json.encode(tiny_card())
 begin = threading.Barrier(8)
 def read():

@@ -9,7 +9,7 @@ import torch
 
 from tests.conftest import Recorder
 from toolchain.errors import BadInputError, MissingError
-from toolchain.progress import Silent
+from toolchain.system.progress import Silent
 from toolchain.training.environment import choose_device, describe_environment
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import lively
-from toolchain.backbones import body_of, frozen_and_trained, normalised
+from toolchain.backbones.networks import body_of, frozen_and_trained, normalised
 from toolchain.training.features import logits_of
 from toolchain.training.frozen import BATCH, WORTH_COMPILING, Frozen
 

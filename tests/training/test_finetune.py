@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 
 import toolchain
 from tests.conftest import QUICK, Recorder
-from toolchain.backbones import build
+from toolchain.backbones.networks import build
 from toolchain.errors import BadInputError, MissingError
 from toolchain.export import exporting
 from toolchain.runs import Run, read_run, read_splits
 from toolchain.training import finetune as finetuning
 from toolchain.training import frozen, loop
+from toolchain.training.evaluator import Workshop
 from toolchain.training.finetune import finetune, resume
-from toolchain.training.judging import Workshop
 from toolchain.training.settings import GENTLE_RATES, Settings
 
 

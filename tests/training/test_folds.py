@@ -10,8 +10,8 @@ import pytest
 from scipy.special import log_softmax
 
 from toolchain.datasets import Photograph
-from toolchain.training.calibration import fit_temperature
-from toolchain.training.folds import HeldOut, assign, cross_validation, folds_for, out_of_fold
+from toolchain.evaluation.calibration import HeldOut, fit_temperature
+from toolchain.training.folds import assign, cross_validation, folds_for, out_of_fold
 from toolchain.training.probe import fit_head
 
 

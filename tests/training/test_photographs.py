@@ -11,10 +11,10 @@ import pytest
 
 from tests.conftest import QUICK, Recorder
 from toolchain.datasets.catalogue import open_dataset
-from toolchain.datasets.decoded import Decoded
 from toolchain.errors import BadInputError
-from toolchain.progress import Silent
+from toolchain.images.decoded import Decoded
 from toolchain.runs import read_splits
+from toolchain.system.progress import Silent
 from toolchain.training.finetune import finetune
 from toolchain.training.photographs import find_outliers
 from toolchain.training.settings import Settings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tests.conftest import lively
-from toolchain.backbones import normalised
+from toolchain.backbones.networks import normalised
 from toolchain.training.precision import strided_depthwise_in_float32
 
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from toolchain.card import Reject
+from toolchain.artifact.card import Reject
 from toolchain.datasets import Photograph
-from toolchain.preprocess import Preprocess
+from toolchain.evaluation.metrics import measure
+from toolchain.images.preprocess import Preprocess
 from toolchain.runs import DataRecord, Metrics, ModelRecord, Rejection, Run
-from toolchain.training.metrics import measure
 from toolchain.training.report import (
     Answers,
     bins_of,

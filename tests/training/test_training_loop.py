@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from tests.conftest import QUICK
-from toolchain import recipes
+from toolchain.backbones import recipes
 from toolchain.datasets import Photograph
 from toolchain.errors import BadInputError
-from toolchain.progress import Silent
 from toolchain.runs import Metrics, read_run
+from toolchain.system.progress import Silent
 from toolchain.training import loop, trainer
 from toolchain.training.checkpoint import Progress
 from toolchain.training.finetune import finetune
@@ -100,7 +100,7 @@ def test_options_go_before_the_recipe() -> None:
 
 
 def test_settings_of_an_unknown_version_cannot_be_resumed(tmp_path: Path, drawn_folder: Path) -> None:
-    from toolchain import files
+    from toolchain.system import files
     from toolchain.training.finetune import resume
 
     document = {"settings": {"data": str(drawn_folder), "epochs": "many"}, "data_sha256": "0" * 64}

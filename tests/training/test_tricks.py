@@ -11,8 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.conftest import QUICK
-from toolchain import recipes
-from toolchain.backbones import build, head_of
+from toolchain.backbones.networks import build, head_of, recipes
 from toolchain.errors import BadInputError
 from toolchain.runs import read_run
 from toolchain.training import loop, trainer

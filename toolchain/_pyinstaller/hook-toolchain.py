@@ -5,7 +5,7 @@ The workshop (training, export, explanations) is left out: PyTorch would come wi
 
 from PyInstaller.utils.hooks import collect_data_files, collect_dynamic_libs, collect_submodules
 
-WORKSHOP = ("toolchain.training", "toolchain.export", "toolchain.explain", "toolchain.backbones")
+WORKSHOP = ("toolchain.training", "toolchain.export", "toolchain.explain", "toolchain.backbones.networks")
 
 
 def _deployed(name: str) -> bool:

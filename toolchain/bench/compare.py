@@ -9,14 +9,14 @@ from pathlib import Path
 
 import msgspec
 
-from toolchain import files
-from toolchain.bench.machine import Environment
 from toolchain.bench.pairing import Foreseen, Identity, identity_of, pair
 from toolchain.bench.report import JSON_FILE
 from toolchain.bench.results import ArmResult, Change, Comparison, Data, Report, Verdict
-from toolchain.bench.statistics import Z95, Latency
 from toolchain.errors import BadInputError
-from toolchain.figures import percent
+from toolchain.evaluation.statistics import Z95, Latency
+from toolchain.runtimes.machine import Environment
+from toolchain.system import files
+from toolchain.system.figures import percent
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from toolchain.datasets import SPLITS, Dataset
 from toolchain.datasets.catalogue import ENTRIES, open_dataset, photographs_of
 from toolchain.datasets.listing import told
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
-from toolchain.preprocess import Image, Preprocess, read
-from toolchain.progress import Reporter
+from toolchain.images.preprocess import Image, Preprocess, read
 from toolchain.runs import read_run, read_splits
 from toolchain.runtimes.devices import cores
+from toolchain.system.progress import Reporter
+from toolchain.timing.protocol import Prepared
 
 DRAWN = 24
 DRAWN_SIZE = 384
@@ -43,15 +44,6 @@ class Chosen:
     split: str = ""
     split_sha256: str = ""
     sha256: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """`pictures`: for each preprocessing a file of raw uint8 [n, height, width, 3]. `readable` are the indices of
-    the photographs that are in it; the others could not be decoded."""
-
-    pictures: dict[Preprocess, Path]
-    readable: tuple[int, ...]
 
 
 def choose(
@@ -127,7 +119,7 @@ def draw_photographs(folder: Path) -> Chosen:
     """Draw pictures with a fixed seed and store them in `folder` as JPEG."""
     import cv2
 
-    from toolchain.datasets.drawn import CLASSES, draw
+    from toolchain.drawn.pets import CLASSES, draw
 
     def one(index: int) -> Path:
         bgr = cv2.cvtColor(draw(CLASSES[index % len(CLASSES)], index, size=DRAWN_SIZE), cv2.COLOR_RGB2BGR)

@@ -12,8 +12,8 @@ from toolchain._version import __version__
 from toolchain.bench import report as reports
 from toolchain.bench.plots import Point, distributions, pareto
 from toolchain.bench.results import ArmResult, Report
-from toolchain.figures import fixed
-from toolchain.page import write_page
+from toolchain.pages import write_page
+from toolchain.system.figures import fixed
 
 PAGE_FILE = "bench.html"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from toolchain.artifact import Artifact
 from toolchain.bench.inputs import Chosen
-from toolchain.bench.machine import Environment
 from toolchain.bench.results import ArmResult
-from toolchain.processor import cores
+from toolchain.runtimes.machine import Environment
+from toolchain.system.processor import cores
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from toolchain import claims
 from toolchain.errors import BadInputError
 from toolchain.runs import RUN_FILE
+from toolchain.system import claims
 
 STEM = "bench"
 

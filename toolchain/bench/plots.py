@@ -1,4 +1,4 @@
-"""The plots of a benchmark's page (see `toolchain.page.svg`)."""
+"""The plots of a benchmark's page (see `toolchain.pages.svg`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from toolchain.page.svg import FIRST, INK, MUTED, SECOND, STYLE, end_at_one, make_figure, to_svg
+from toolchain.pages.svg import FIRST, INK, MUTED, SECOND, STYLE, end_at_one, make_figure, to_svg
 
 LOGARITHMIC = 6.0
 """From this ratio of largest to smallest on, an axis is logarithmic."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolchain import files
-from toolchain.bench.machine import Environment
 from toolchain.bench.results import ArmResult, Change, Comparison, Report
-from toolchain.figures import fixed, percent
-from toolchain.names import escaped
+from toolchain.runtimes.machine import Environment
+from toolchain.system import files
+from toolchain.system.figures import fixed, percent
+from toolchain.system.names import escaped
 
 JSON_FILE = "bench.json"
 MARKDOWN_FILE = "bench.md"

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from toolchain.bench.machine import Environment
-from toolchain.bench.noise import LoadDuring
-from toolchain.bench.statistics import Latency
-from toolchain.card import Precision
+from toolchain.artifact.card import Precision
+from toolchain.evaluation.statistics import Latency
 from toolchain.runtimes import Execution
+from toolchain.runtimes.machine import Environment
+from toolchain.timing.noise import LoadDuring
+from toolchain.timing.protocol import Throughput
 
 BENCH_SCHEMA: Literal["edgetl.bench/1"] = "edgetl.bench/1"
 
@@ -33,15 +34,6 @@ class Accuracy:
     agreement: float | None
     top1_ci95: tuple[float, float]
     right: str = ""
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """The most images a second, and what gave it: `batch` images an inference, `requests` inferences at once."""
-
-    ips: float
-    batch: int
-    requests: int
 
 
 @dataclass(frozen=True)

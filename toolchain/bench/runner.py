@@ -8,18 +8,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact, nothing_in
-from toolchain.bench import machine
-from toolchain.bench.arm import Arm, data_of, result_of
+from toolchain.bench.arm_results import data_of, result_of
 from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photographs, prepare
-from toolchain.bench.noise import Watch, reasons, spare_cores
 from toolchain.bench.pairing import Foreseen, planned
-from toolchain.bench.probing import probe_devices
-from toolchain.bench.process import WorkerProcess
 from toolchain.bench.results import BENCH_SCHEMA, ArmResult, Report, Settings
-from toolchain.bench.turns import Limits, Pace, finish, load_arms, take_turns
-from toolchain.progress import Reporter, Silent
+from toolchain.runtimes import machine
 from toolchain.runtimes.devices import Device
-from toolchain.scratch import scratch_folder
+from toolchain.system.progress import Reporter, Silent
+from toolchain.system.scratch import scratch_folder
+from toolchain.timing.arm import Arm
+from toolchain.timing.noise import Watch, reasons, spare_cores
+from toolchain.timing.probing import probe_devices
+from toolchain.timing.process import WorkerProcess
+from toolchain.timing.scheduler import Limits, Pace, finish, load_arms, take_turns
 
 MAX_ROUNDS = 200
 BUDGET_S = 20.0

@@ -14,10 +14,10 @@ from toolchain.artifact import Artifact, read_artifact
 from toolchain.camera.threads import Worker
 from toolchain.classifier import Classifier, load
 from toolchain.errors import ArtifactError, MissingError
-from toolchain.preprocess import FramePreprocess
-from toolchain.progress import Reporter, Silent
+from toolchain.images.preprocess import FramePreprocess
 from toolchain.runtimes import Answer
 from toolchain.runtimes.devices import KNOWN, probe
+from toolchain.system.progress import Reporter, Silent
 
 _T = TypeVar("_T")
 

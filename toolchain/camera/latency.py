@@ -16,7 +16,7 @@ from toolchain.camera.drawing import FONT
 from toolchain.camera.figures import Percentiles, Series
 from toolchain.camera.frames import BgrImage
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
-from toolchain.camera.screen import Watched
+from toolchain.camera.sinks.screen import Watched
 
 MARKERS = 100
 """Enough for three seconds at 30 pictures per second."""

@@ -11,12 +11,12 @@ from threading import Event, Thread
 from typing import Literal, Protocol
 
 from toolchain.camera.answering import AbandonedError, Answered, Answering
-from toolchain.camera.capture import Capture
 from toolchain.camera.engine import Engine
 from toolchain.camera.figures import Percentiles
 from toolchain.camera.frames import SourceLostError
 from toolchain.camera.handover import Handover
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
+from toolchain.camera.sources.capture import Capture
 from toolchain.camera.threads import Worker
 
 __all__ = ["Answered", "Control", "Ending", "Limits", "Sink", "Summary", "run"]
@@ -36,8 +36,8 @@ Ending = Literal["end", "duration", "frames", "quit", "interrupted", "terminated
 class Sink(Protocol):
     """What is done with an answer: print it, show it, record it, send it on. The frame's pixels stay as they are.
 
-    Called by the thread that answers, so it must come back at once (`toolchain.camera.aside` gives slow ones a
-    thread); only the one that is run's `screen` is called by the thread that called `run`, as windows want it.
+    Called by the thread that answers, so it must come back at once (`toolchain.camera.sinks.background` gives slow
+    ones a thread); only the `screen` of the run is called by the thread that called `run`, as windows want it.
     """
 
     def show(self, answered: Answered) -> None: ...

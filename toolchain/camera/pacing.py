@@ -8,7 +8,7 @@ from statistics import median
 from threading import Event
 from typing import Protocol
 
-from toolchain.progress import Reporter, Silent
+from toolchain.system.progress import Reporter, Silent
 
 LONGEST_GAP_S = 2.0
 """Seconds between two frames of a file beyond which its time stamps are taken for a jump."""

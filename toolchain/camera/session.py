@@ -10,26 +10,26 @@ from pathlib import Path
 from typing import Literal
 
 from toolchain.artifact import find_artifact, read_artifact
-from toolchain.camera.aside import Aside, Line
-from toolchain.camera.capture import Capture
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import FrameSource
 from toolchain.camera.interruption import ended_by_signals
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
-from toolchain.camera.log import Log
 from toolchain.camera.loop import Control, Limits, Sink, Summary, run
-from toolchain.camera.missing import refuse_missing
-from toolchain.camera.on_change import OnChange
-from toolchain.camera.opening import Manner, Opener, camera_index
-from toolchain.camera.printing import Changes, JsonLines, Output
-from toolchain.camera.recorder import Recorder, recording
-from toolchain.camera.screen import Screen
-from toolchain.camera.web import Address, WebView
+from toolchain.camera.sinks.background import Aside, Line
+from toolchain.camera.sinks.command import OnChange
+from toolchain.camera.sinks.lines import Changes, JsonLines, Output
+from toolchain.camera.sinks.log import Log
+from toolchain.camera.sinks.recorder import Recorder, recording
+from toolchain.camera.sinks.screen import Screen
+from toolchain.camera.sinks.web import Address, WebView
+from toolchain.camera.sources.capture import Capture
+from toolchain.camera.sources.missing import refuse_missing
+from toolchain.camera.sources.opening import Manner, Opener, camera_index
 from toolchain.classifier import load
 from toolchain.errors import BadInputError
-from toolchain.masking import shown
-from toolchain.progress import Reporter
-from toolchain.ready_made import ready_made_artifact
+from toolchain.runs.ready_made import ready_made_artifact
+from toolchain.system.masking import shown
+from toolchain.system.progress import Reporter
 
 MOST_LINES = 4096
 """Lines that wait for a slow reader. Older ones are lost then, and the camera goes on."""
@@ -187,7 +187,7 @@ class _Outputs:
         """What draws for a person, in a window or for the recording; None if nobody asked for either."""
         if self._settings.answers != "window":
             return Screen(None, recorder) if recorder else None
-        from toolchain.camera.window import KEYS, Window
+        from toolchain.camera.sinks.window import KEYS, Window
 
         window = self._stack.enter_context(Window(self._control, self._reporter, engine=engine))
         self._reporter.say(KEYS)

@@ -18,11 +18,11 @@ from typing import Any
 
 import click
 
-from toolchain import masking
 from toolchain._version import __version__
 from toolchain.errors import BadInputError, EdgetlError, ExitCode, StoppedError
-from toolchain.names import escaped, harmless
-from toolchain.processor import respect_quota
+from toolchain.system import masking
+from toolchain.system.names import escaped, harmless
+from toolchain.system.processor import respect_quota
 
 COMMANDS = {
     "finetune": "Train a network on your photographs.",
@@ -196,7 +196,7 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
     if isinstance(error, click.ClickException):
         return *_usage(error), ExitCode.BAD_INPUT
     if isinstance(error, ModuleNotFoundError) and (module := (error.name or "").partition(".")[0]):
-        from toolchain.bench.packages import BROUGHT
+        from toolchain.doctor.packages import BROUGHT
 
         message = f"this command needs {module}, which is not installed"
         if module in EXTRAS:
@@ -204,7 +204,7 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
         if module in BROUGHT:
             return message, f"pip install {BROUGHT[module]}", ExitCode.MISSING
     if isinstance(error, ImportError):
-        from toolchain.bench.opencv import is_of_opencv, will_not_load
+        from toolchain.doctor.opencv import is_of_opencv, will_not_load
 
         if is_of_opencv(error):
             return *will_not_load(error), ExitCode.MISSING

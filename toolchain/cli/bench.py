@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from toolchain import masking
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.finite import Finite
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
-from toolchain.names import escaped, harmless
+from toolchain.system import masking
+from toolchain.system.names import escaped, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

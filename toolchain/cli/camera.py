@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from toolchain import files
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.finite import Finite
 from toolchain.errors import BadInputError, ExitCode, StoppedError
+from toolchain.system import files
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.camera.figures import Percentiles
-    from toolchain.camera.printing import Output
     from toolchain.camera.session import Report, Settings
+    from toolchain.camera.sinks.lines import Output
 
 SUMMARY_LIMIT_S = 3.0
 """How long the summary waits for somebody to read it."""
@@ -234,10 +234,10 @@ def command(
     if web is None and web_hosts:
         raise BadInputError("--web-host is for --web", "Add --web.")
     from toolchain.camera.loop import Limits
-    from toolchain.camera.opening import Manner, Wish
-    from toolchain.camera.printing import Output
     from toolchain.camera.session import Settings, watch
-    from toolchain.camera.web import parse_address
+    from toolchain.camera.sinks.lines import Output
+    from toolchain.camera.sinks.web import parse_address
+    from toolchain.camera.sources.opening import Manner, Wish
 
     settings = Settings(
         source=source,
@@ -266,7 +266,7 @@ def command(
 def _conclude(report: Report, settings: Settings, console: Console, output: Output) -> int:
     import msgspec
 
-    from toolchain.camera.aside import LineLostError
+    from toolchain.camera.sinks.background import LineLostError
 
     summary = report.summary
     if summary.lost:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.artifact import Artifact
-    from toolchain.card import Card
+    from toolchain.artifact.card import Card
 
 
 @click.command(

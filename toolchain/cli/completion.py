@@ -13,7 +13,7 @@ from toolchain.errors import EdgetlError
 
 
 def models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from toolchain import recipes
+    from toolchain.backbones import recipes
 
     return _fitting(recipes.names(), incomplete)
 
@@ -47,8 +47,8 @@ def classes(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 def _labels(named: Path | None) -> tuple[str, ...]:
     from toolchain.artifact import find_artifact, read_artifact
-    from toolchain.ready_made import READY_MADE, ready_made_artifact
     from toolchain.runs import RUN_FILE, read_run
+    from toolchain.runs.ready_made import READY_MADE, ready_made_artifact
 
     if named is None or (str(named) == READY_MADE and not named.exists()):
         return read_artifact(ready_made_artifact()).card.labels

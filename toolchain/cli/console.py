@@ -18,10 +18,10 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from toolchain import files, masking
 from toolchain.errors import BadInputError
-from toolchain.names import escaped, harmless
-from toolchain.progress import Task
+from toolchain.system import files, masking
+from toolchain.system.names import escaped, harmless
+from toolchain.system.progress import Task
 
 PLAIN_INTERVAL_S = 60.0
 """Between lines of one step, where there is no terminal: a step is a line, unless it takes minutes."""
@@ -38,7 +38,7 @@ class _Terminal(RichConsole):
 
 
 class Console:
-    """One command's output; also its `Reporter` (see `toolchain.progress`)."""
+    """One command's output; also its `Reporter` (see `toolchain.system.progress`)."""
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json

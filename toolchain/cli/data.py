@@ -14,7 +14,7 @@ from toolchain.cli import COMMANDS, Group, completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
-from toolchain.names import harmless
+from toolchain.system.names import harmless
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -166,7 +166,7 @@ def check(data: str, fix: bool, console: Console) -> int:
 @click.option("--clear", is_flag=True, help="Remove them.")
 @output_options
 def cache(clear: bool, console: Console) -> None:
-    from toolchain.datasets.decoded import cache_folder, cache_state, clear_cache
+    from toolchain.images.decoded import cache_folder, cache_state, clear_cache
 
     found = cache_state(cache_folder())
     if clear:

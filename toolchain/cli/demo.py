@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolchain import claims
 from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, ExitCode
-from toolchain.figures import fixed
+from toolchain.system import claims
+from toolchain.system.figures import fixed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -52,10 +52,10 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     from toolchain.cli.finetune import rejection_line
     from toolchain.export.exporting import export
     from toolchain.export.promises import Settings as Int8
-    from toolchain.ready_made import ready_made_weights
+    from toolchain.runs.ready_made import ready_made_weights
+    from toolchain.system.remaining import Whole, Work
     from toolchain.training.finetune import finetune
     from toolchain.training.settings import Settings
-    from toolchain.whole import Whole, Work
 
     run_folder = folder / "run"
     # In photographs' features, as finetune plans: what comes after it.
@@ -170,12 +170,12 @@ class _Marker:
 
 def _watch(artifact: Path, clip: Path, seed: int) -> dict[str, Any]:
     """Draw a clip, let the camera loop watch it in real time, and say how that went."""
-    from toolchain.camera.capture import Capture
     from toolchain.camera.engine import Engine
     from toolchain.camera.loop import run
-    from toolchain.camera.opening import Manner, open_source
+    from toolchain.camera.sources.capture import Capture
+    from toolchain.camera.sources.opening import Manner, open_source
     from toolchain.classifier import load
-    from toolchain.datasets.drawn import draw_clip
+    from toolchain.drawn.pets import draw_clip
 
     marker = _Marker(draw_clip(clip, CLIP_S, CLIP_FPS, seed))
     summary = run(Engine(load(artifact)), Capture(open_source(str(clip), Manner())), [marker])

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from toolchain.bench.checkup import Findings
-    from toolchain.bench.machine import Environment
-    from toolchain.bench.packages import Missing
+    from toolchain.doctor.checkup import Findings
+    from toolchain.doctor.packages import Missing
+    from toolchain.runtimes.machine import Environment
 
 VERDICTS = {
     True: "This machine runs edgetl.",
@@ -33,12 +33,12 @@ Exits with 3 when something is missing that every command needs. Nothing is sent
 @click.option("--probe-cameras", is_flag=True, help="Where the system lists no cameras: try to open 0, 1 and 2.")
 @output_options
 def command(probe_cameras: bool, console: Console) -> int:
-    from toolchain.bench.packages import Missing, missing_packages
+    from toolchain.doctor.packages import Missing, missing_packages
 
     missing = missing_packages()
     if not missing:
         try:
-            from toolchain.bench.checkup import check_up
+            from toolchain.doctor.checkup import check_up
         except ImportError as error:  # installed, and yet it does not start: a system library is missing
             missing = [Missing(*_broken(error), necessary=True)]
     if missing:
@@ -50,7 +50,7 @@ def command(probe_cameras: bool, console: Console) -> int:
 
 
 def _broken(error: ImportError) -> tuple[str, str]:
-    from toolchain.bench.opencv import is_of_opencv, will_not_load
+    from toolchain.doctor.opencv import is_of_opencv, will_not_load
 
     return will_not_load(error) if is_of_opencv(error) else (str(error), "pip install --force-reinstall edgetl")
 

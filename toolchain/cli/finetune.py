@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from toolchain import masking
 from toolchain.cli import completion
 from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.sections import SectionedCommand, SectionedOption
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
+from toolchain.system import masking
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from toolchain.preprocess import Resize
+    from toolchain.images.preprocess import Resize
     from toolchain.runs import Rejection, Run
     from toolchain.training.settings import Settings
 
@@ -209,10 +209,10 @@ def command(
     else:
         if data is None:
             raise BadInputError("no photographs were named", "edgetl finetune DATA: a folder, pets, or drawn-pets.")
-        from toolchain import recipes
+        from toolchain.backbones import recipes
 
         chosen = recipes.read(recipe) if recipe else recipes.load(model)
-        from toolchain.preprocess import Preprocess
+        from toolchain.images.preprocess import Preprocess
         from toolchain.training.settings import settings_for
 
         if size is not None or resize is not None:
@@ -243,8 +243,8 @@ def command(
 def _check(settings: Settings, out: Path | None) -> None:
     """Find what can be found in a moment, before torch is loaded for seconds."""
     from toolchain.datasets.catalogue import DRAWN_PETS, list_data
-    from toolchain.ready_made import weights_file
     from toolchain.runs import check_free
+    from toolchain.runs.ready_made import weights_file
 
     if out is not None:
         check_free(out)
@@ -276,7 +276,7 @@ def _check_resume_alone() -> None:
 
 def _free_folder(data: str, model: str) -> Path:
     """A new folder of this process's own; of several under `torchrun`, the leader's is the one that counts."""
-    from toolchain import claims
+    from toolchain.system import claims
 
     stem = f"{Path(data).resolve().name if Path(data).is_dir() else Path(data).name}-{model}"
     candidates = (Path("runs") / f"{stem}-{number}" for number in count(1))
@@ -289,7 +289,7 @@ def _is_leader() -> bool:
 
 
 def _list_models(console: Console) -> None:
-    from toolchain import recipes
+    from toolchain.backbones import recipes
 
     found = {name: recipes.load(name) for name in recipes.names()}
     table = Table(
@@ -375,7 +375,7 @@ def rejection_line(rejection: Rejection, test: int) -> RenderableType:
 
 def _next(model: str, folder: Path) -> tuple[str, ...]:
     """What to type next: int8 where it is known to pay, and else what is known of it."""
-    from toolchain import recipes
+    from toolchain.backbones import recipes
 
     words = f"edgetl export {shlex.quote(str(folder))}"
     network = recipes.load(model).network if model in recipes.names() else None

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from toolchain.classifier import Classifier, Prediction
-    from toolchain.preprocess import Image
-    from toolchain.progress import Task
+    from toolchain.images.preprocess import Image
+    from toolchain.system.progress import Task
 
 BATCH = 8
 WORTH_TELLING = 0.005
@@ -101,7 +101,7 @@ def _answers(
     """Decode in threads, infer batch by batch; in the order of `paths`."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from toolchain.processor import cores
+    from toolchain.system.processor import cores
 
     def pixels(path: Path) -> Image | UnreadableImageError:
         try:

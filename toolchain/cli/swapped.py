@@ -35,7 +35,7 @@ DEPTH = 2
 
 def kind_of(word: str | os.PathLike[str]) -> Kind | None:
     """What a word of the command line seems to name, by its name or a folder's content; None: open."""
-    from toolchain.encoded import is_called_picture
+    from toolchain.images.encoded import is_called_picture
 
     path = Path(word)
     if path.is_dir():
@@ -101,7 +101,7 @@ def refuse_source(artifact: Path | None, source: str) -> None:
 
 
 def _kind_of_folder(path: Path) -> Kind | None:
-    from toolchain.encoded import is_called_picture
+    from toolchain.images.encoded import is_called_picture
     from toolchain.runs import RUN_FILE
 
     for number, (parent, folders, names) in enumerate(os.walk(path)):

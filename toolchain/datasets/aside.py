@@ -18,12 +18,12 @@ from typing import Literal
 
 import msgspec
 
-from toolchain import files
 from toolchain.datasets.check import Findings
 from toolchain.datasets.listing import Listed, Listing, Side
 from toolchain.datasets.own_output import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
-from toolchain.preprocess import HEIC_NEEDS
+from toolchain.images.preprocess import HEIC_NEEDS
+from toolchain.system import files
 
 RECORD_SCHEMA: Literal["edgetl.set-aside/1"] = "edgetl.set-aside/1"
 

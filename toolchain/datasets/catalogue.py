@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from toolchain import folders
 from toolchain.datasets import cats_vs_dogs, pets
 from toolchain.datasets.folder import list_folder
 from toolchain.datasets.listing import Listing, usable
 from toolchain.datasets.photographs import Dataset
 from toolchain.datasets.splits import divide
 from toolchain.errors import BadInputError, MissingError
-from toolchain.progress import Reporter, Silent
+from toolchain.system import folders
+from toolchain.system.progress import Reporter, Silent
 
 _SILENT = Silent()
 
@@ -169,7 +169,7 @@ def photographs_of(name: str, path: str, given: str | None = None) -> Path:
 
 def drawn_pets(reporter: Reporter = _SILENT) -> Path:
     """The folder of the drawn pets; they are drawn on first use. Raises MissingError when they cannot be stored."""
-    from toolchain.datasets import drawn
+    from toolchain.drawn import pets as drawn
 
     root, cache = data_root(), folders.cache_folder()
     places = (root, cache, folders.temporary_folder())

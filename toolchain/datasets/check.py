@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from toolchain.datasets.listing import HASHING_THREADS, LeftOut, Listed, Listing, Problem, Side
 from toolchain.datasets.splits import EMPTY_SHA256
 from toolchain.errors import UnreadableImageError
-from toolchain.preprocess import decode
-from toolchain.progress import Reporter, Silent
+from toolchain.images.preprocess import decode
+from toolchain.system.progress import Reporter, Silent
 
 TINY_PX = 64
 """A shortest edge below this has little to show a network that looks at 224 pixels."""

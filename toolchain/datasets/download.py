@@ -22,11 +22,11 @@ from pathlib import Path
 
 import msgspec
 
-from toolchain import files, strict
 from toolchain._version import __version__
 from toolchain.datasets.catalogue import Download
 from toolchain.errors import BadInputError, MissingError
-from toolchain.progress import Reporter, Task
+from toolchain.system import files, strict
+from toolchain.system.progress import Reporter, Task
 
 ATTEMPTS = 5
 """Failures in a row, without a byte gained, after which the download is given up."""

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from toolchain import claims
 from toolchain.datasets.catalogue import DRAWN_PETS, ENTRIES, Entry, drawn_pets, is_offered, locate
 from toolchain.datasets.download import download
 from toolchain.datasets.unpack import unpack
 from toolchain.errors import BadInputError, MissingError
-from toolchain.progress import Reporter, Silent
+from toolchain.system import claims
+from toolchain.system.progress import Reporter, Silent
 
 DOWNLOADS = ".edgetl-downloads"
 """Folder below the data root for archives and parts of them; removed when the data set is in place."""

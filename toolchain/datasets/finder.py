@@ -16,9 +16,9 @@ from pathlib import Path
 
 from toolchain.datasets import own_output
 from toolchain.datasets.listing import LeftOut
-from toolchain.encoded import EMPTY, HEAD_BYTES, HEIC, RAW, is_called_picture, kind_of
-from toolchain.names import is_encodable
-from toolchain.preprocess import HEIC_NEEDS, can_decode
+from toolchain.images.encoded import EMPTY, HEAD_BYTES, HEIC, RAW, is_called_picture, kind_of
+from toolchain.images.preprocess import HEIC_NEEDS, can_decode
+from toolchain.system.names import is_encodable
 
 HIDDEN = "hidden"
 SYSTEM_FILE = "a file of the system"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from toolchain import files
 from toolchain.errors import BadInputError
-from toolchain.progress import Reporter
+from toolchain.system import files
+from toolchain.system.progress import Reporter
 
 Side = Literal["train", "val", "test"]
 

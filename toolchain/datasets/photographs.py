@@ -8,18 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolchain.datasets.listing import LeftOut
+from toolchain.images.photograph import Photograph
+
+__all__ = ["SPLITS", "Dataset", "Photograph", "sha256_of_labelled"]
 
 SPLITS = ("train", "val", "calibration", "test")
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """One image file. `name` is its path below the data set's folder, `label` an index into the classes."""
-
-    name: str
-    path: Path
-    label: int
-    sha256: str
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from pathlib import Path
 from toolchain.datasets.listing import LeftOut, Listed, Listing, Side, hash_all, leave_out, some, usable
 from toolchain.datasets.photographs import SPLITS, Dataset, Photograph
 from toolchain.errors import BadInputError
-from toolchain.progress import Reporter, Silent
+from toolchain.system.progress import Reporter, Silent
 
 SHARES = {"test": 0.15, "val": 0.10, "calibration": 0.05}
 """Decided in this order, each a share of what the decisions before have left in train."""

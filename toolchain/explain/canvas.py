@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from toolchain.preprocess import Image, Preprocess
+from toolchain.images.preprocess import Image, Preprocess
 
 
 def framed(picture: Image, preprocess: Preprocess) -> Image:

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd
 
-from toolchain.backbones import normalised
+from toolchain.backbones.networks import normalised
 from toolchain.errors import BadInputError
-from toolchain.preprocess import Image
+from toolchain.images.preprocess import Image
 
 TOP = 12
 COLUMNS = 6

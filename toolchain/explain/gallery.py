@@ -15,10 +15,10 @@ from typing import Any
 
 import cv2
 
-from toolchain import claims, files
 from toolchain._version import __version__
 from toolchain.errors import BadInputError
-from toolchain.preprocess import Image
+from toolchain.images.preprocess import Image
+from toolchain.system import claims, files
 
 PAGE_FILE = "index.html"
 DEFAULT_FOLDER = Path("explain")
@@ -61,7 +61,7 @@ class Table:
 class Section:
     """A part of the page under a heading; of what it has, in this order: text, pictures, plots, table.
 
-    `plots` are SVG (`toolchain.page.svg.to_svg`).
+    `plots` are SVG (`toolchain.pages.svg.to_svg`).
     """
 
     title: str
@@ -144,7 +144,7 @@ def write(folder: Path, page: Page) -> list[str]:
         files.write_bytes(folder / names[id(picture)], data)
     if not has_page():
         return list(names.values())
-    from toolchain.page import write_page
+    from toolchain.pages import write_page
 
     content = {
         "page": page,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image as Pillow
 
-from toolchain.preprocess import Image
+from toolchain.images.preprocess import Image
 
 FRAME_MS = 120
 LAST_MS = 2000

@@ -11,12 +11,12 @@ from captum.attr import LayerGradCam
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from toolchain.backbones import blocks_of, normalised
+from toolchain.backbones.networks import blocks_of, normalised
 from toolchain.explain.heat import Heat, as_heat
 from toolchain.explain.occlusion import occlusion
 from toolchain.explain.subject import Subject
 from toolchain.explain.why import Explained, Method
-from toolchain.preprocess import Image
+from toolchain.images.preprocess import Image
 
 ENLARGED = 2
 """The network looks at the picture so many times enlarged, for maps of 14 x 14 instead of 7 x 7 (as measured by
@@ -43,7 +43,7 @@ def grad_cam(
 ) -> Heat:
     """How much the maps after a block speak for a class, weighted by the gradient of its log-odds.
 
-    `picture` is uint8 RGB of the network's size; `block` counts as `toolchain.backbones.blocks_of` does.
+    `picture` is uint8 RGB of the network's size; `block` counts as `toolchain.backbones.networks.blocks_of` does.
     """
     layer = _in_network(blocks_of(subject.network)[block], subject.network)
     cam = LayerGradCam(_LogOdds(subject.network, class_index), layer)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.preprocess import Image
+from toolchain.images.preprocess import Image
 
 Heat = NDArray[np.float32]
 """float32 [height, width], none negative; sums to 1, or to 0 where nothing speaks for the class."""

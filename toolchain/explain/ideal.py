@@ -16,7 +16,7 @@ from toolchain.explain.painting import Parametrisation, Pixels, Waves
 from toolchain.explain.robustness import Robustness, robustness
 from toolchain.explain.statistics import Statistics
 from toolchain.explain.subject import Subject
-from toolchain.preprocess import Image, decode
+from toolchain.images.preprocess import Image, decode
 
 OTHERS = 0.5
 """How much the logits of all other classes together count against that of the class."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from toolchain.classifier import Classifier
 from toolchain.explain.canvas import framed
 from toolchain.explain.heat import Heat, as_heat
-from toolchain.preprocess import MEAN, Image
+from toolchain.images.preprocess import MEAN, Image
 
 Logits = NDArray[np.float32]
 """float32 [batch, classes]."""

@@ -10,7 +10,7 @@ import numpy as np
 from toolchain.explain.gallery import Animation, Page, Picture, Section, Table, has_page, stems
 from toolchain.explain.heat import overlay
 from toolchain.explain.why import Why
-from toolchain.preprocess import Image
+from toolchain.images.preprocess import Image
 
 if TYPE_CHECKING:
     from toolchain.explain.features import Maps

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from toolchain.preprocess import Image, Preprocess
+from toolchain.images.preprocess import Image, Preprocess
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The curves of explanations (see `toolchain.page.svg`)."""
+"""The curves of explanations (see `toolchain.pages.svg`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib import style
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from toolchain.page.svg import FIRST, MUTED, SECOND, STYLE, make_figure, to_svg
+from toolchain.pages.svg import FIRST, MUTED, SECOND, STYLE, make_figure, to_svg
 
 COLOURS = (FIRST, SECOND, MUTED)
 DASHES = ("-", "--", ":", "-.")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from toolchain.explain.subject import Subject
-from toolchain.preprocess import Image, decode
+from toolchain.images.preprocess import Image, decode
 
 SHIFT_PIXELS = 5
 SHIFTS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0))

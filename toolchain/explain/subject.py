@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from toolchain.artifact import read_artifact
-from toolchain.backbones import build, normalised, trained_network
+from toolchain.backbones.networks import build, normalised, trained_network
 from toolchain.errors import BadInputError
 from toolchain.explain.classes import class_index
-from toolchain.preprocess import Preprocess
-from toolchain.ready_made import ready_made_artifact, ready_made_weights
+from toolchain.images.preprocess import Preprocess
 from toolchain.runs import RUN_FILE, read_run
+from toolchain.runs.ready_made import ready_made_artifact, ready_made_weights
 
 __all__ = ["Subject", "class_index", "open_run", "ready_made"]
 

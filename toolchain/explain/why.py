@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from toolchain.classifier import Classifier
 from toolchain.explain.heat import Heat, area_of_half, hottest
 from toolchain.explain.occlusion import Answer, answer_of, occlusion
-from toolchain.preprocess import MEAN, Image, Preprocess
+from toolchain.images.preprocess import MEAN, Image, Preprocess
 
 HOTTEST = 0.2
 """The share of the picture that is covered, or left, to see what the answer hangs on."""

@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from toolchain import claims, files
 from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE, Artifact, make_artifact, write_artifact
-from toolchain.backbones import normalised, trained_network
-from toolchain.card import CARD_SCHEMA, Card, Source
+from toolchain.artifact.card import CARD_SCHEMA, Card, Source
+from toolchain.backbones.networks import normalised, trained_network
 from toolchain.datasets.catalogue import photographs_of
 from toolchain.datasets.photographs import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
@@ -33,10 +32,11 @@ from toolchain.export.measure import (
 from toolchain.export.moved import Moved
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.promises import Attempt, Settings
-from toolchain.progress import Reporter, Silent
 from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_run, read_splits
 from toolchain.runtimes.devices import canonical, parse_device, probe
-from toolchain.whole import Whole, Work
+from toolchain.system import claims, files
+from toolchain.system.progress import Reporter, Silent
+from toolchain.system.remaining import Whole, Work
 
 TARGETS = ("ort:cpu", "openvino:CPU")
 """What `--target any` stands for: the file must keep its promises on all of these that are installed."""

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from toolchain import files
 from toolchain.artifact import Artifact, make_artifact, read_artifact
 from toolchain.classifier import Classifier
 from toolchain.export.further import Written
 from toolchain.export.job import Hop, Job, Logits
 from toolchain.export.measure import accuracy_of, logits_on, lost
 from toolchain.export.raw_frame import with_raw_frame
-from toolchain.preprocess import read
+from toolchain.images.preprocess import read
 from toolchain.runtimes import open_runtime
+from toolchain.system import files
 
 MAX_OTHERWISE = {"float32": 0.01, "int8": 0.02}
 """Share of photographs, and one in any case, that may be answered otherwise than by the file that takes resized

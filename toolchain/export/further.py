@@ -13,13 +13,13 @@ from typing import Literal
 
 import onnx
 
-from toolchain import files
 from toolchain.artifact import Artifact, make_artifact, read_artifact
-from toolchain.card import Card, Precision, Recipe
+from toolchain.artifact.card import Card, Precision, Recipe
 from toolchain.errors import MissingError
 from toolchain.export.half import largest_activation, to_float16
 from toolchain.export.job import Hop, Job
 from toolchain.export.weight_only import SETTINGS, int8_weights
+from toolchain.system import files
 
 MIN_AGREEMENT = {"float32": 0.999, "float16": 0.995}
 """Share of photographs and their mirror images with the trained network's top-1. The others promise a drop."""

@@ -14,8 +14,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from toolchain import telemetry
 from toolchain.errors import PromiseBrokenError
+from toolchain.system import telemetry
 
 with telemetry.off():
     import onnxruntime

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolchain.artifact import make_artifact, write_artifact
-from toolchain.bench.timing import time_artifacts
-from toolchain.card import Card, Recipe, Speed, Tried
+from toolchain.artifact.card import Card, Recipe, Speed, Tried
 from toolchain.errors import PromiseBrokenError
 from toolchain.export.candidates import Candidate, candidates
 from toolchain.export.job import Job
@@ -18,9 +17,10 @@ from toolchain.export.measure import Sample
 from toolchain.export.promises import Attempt, Settings
 from toolchain.export.qat import train
 from toolchain.export.torch_graph import Graph
-from toolchain.figures import fixed
 from toolchain.runtimes.devices import cores, cpu_name
-from toolchain.scratch import scratch_folder
+from toolchain.system.figures import fixed
+from toolchain.system.scratch import scratch_folder
+from toolchain.timing import time_artifacts
 
 TIMED = 3
 """At most so many candidates for each device are timed, those that agree most with the float network."""

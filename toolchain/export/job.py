@@ -11,9 +11,9 @@ import onnx
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
-from toolchain.card import Accuracy, Card
+from toolchain.artifact.card import Accuracy, Card
 from toolchain.export.measure import Sample, accuracy_of, logits_on, lost
-from toolchain.progress import Reporter
+from toolchain.system.progress import Reporter
 
 Logits = NDArray[np.float32]
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain import files
 from toolchain.artifact import Artifact
-from toolchain.card import Accuracy, Precision
+from toolchain.artifact.card import Accuracy, Precision
 from toolchain.errors import MissingError
-from toolchain.preprocess import Preprocess, read
+from toolchain.images.preprocess import Preprocess, read
 from toolchain.runs import SplitFile
 from toolchain.runtimes import open_runtime
 from toolchain.runtimes.devices import cores
+from toolchain.system import files
 
 BATCH = 8
 

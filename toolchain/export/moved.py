@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from toolchain import files
 from toolchain.datasets.catalogue import ENTRIES, data_root, locate
 from toolchain.datasets.naming import photographs_named
 from toolchain.errors import BadInputError
-from toolchain.progress import Reporter
 from toolchain.runs import SplitFile
 from toolchain.runtimes.devices import cores
+from toolchain.system import files
+from toolchain.system.progress import Reporter
 
 
 class Moved:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torchvision.ops.misc import SqueezeExcitation
 
-from toolchain.backbones import body_of, head_of
-from toolchain.preprocess import MEAN, STD, Preprocess
+from toolchain.backbones.networks import body_of, head_of
+from toolchain.images.preprocess import MEAN, STD, Preprocess
 
 OPSET = 18
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import onnx
 
-from toolchain import files, ir, telemetry
-from toolchain.artifact import Artifact, parse_ir
-from toolchain.card import Card
-from toolchain.scratch import scratch_folder
+from toolchain.artifact import Artifact, ir, parse_ir
+from toolchain.artifact.card import Card
+from toolchain.system import files, telemetry
+from toolchain.system.scratch import scratch_folder
 
 with telemetry.off():
     import openvino

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from toolchain.card import Speed
+from toolchain.artifact.card import Speed
 from toolchain.export.job import Hop
 
 

@@ -21,9 +21,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from toolchain import telemetry
 from toolchain.export.qdq import BIAS_BITS
-from toolchain.scratch import scratch_folder
+from toolchain.system import telemetry
+from toolchain.system.scratch import scratch_folder
 
 # NNCF sends usage statistics unless it believes that it runs in its makers' own CI.
 os.environ.setdefault("NNCF_CI", "1")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import onnx
 from onnx import helper, parser
 
-from toolchain.preprocess import Preprocess
+from toolchain.images.preprocess import Preprocess
 
 FRAME = ("batch", "height", "width", 3)
 

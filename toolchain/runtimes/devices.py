@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from toolchain import telemetry
 from toolchain.errors import BadInputError
-from toolchain.processor import cores as cores
+from toolchain.system import telemetry
+from toolchain.system.processor import cores as cores
 
 KNOWN = (
     "ort:cpu",

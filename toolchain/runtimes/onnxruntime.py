@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain import telemetry
 from toolchain.artifact import Artifact
 from toolchain.errors import ArtifactError, FallbackError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import ORT_PROVIDERS, cores, probe
 from toolchain.runtimes.sharing import Shared
+from toolchain.system import telemetry
 
 with telemetry.off():
     import onnxruntime

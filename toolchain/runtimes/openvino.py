@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain import telemetry
 from toolchain.artifact import Artifact
 from toolchain.errors import ArtifactError, BadInputError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import cores, probe
 from toolchain.runtimes.sharing import Shared
+from toolchain.system import telemetry
 
 with telemetry.off():
     import openvino

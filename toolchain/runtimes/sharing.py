@@ -11,8 +11,8 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.ending import awaited
 from toolchain.runtimes import Answer, Infer
+from toolchain.system.ending import awaited
 
 PATIENCE = 16
 """Calls that wait for another one before streams are made: nobody waits for a crowd that comes by once."""

@@ -17,14 +17,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from toolchain import files
 from toolchain.artifact import Artifact
-from toolchain.backbones import normalised, trained_network
+from toolchain.backbones.networks import normalised, trained_network
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runs import WEIGHTS_FILE, Run, read_run
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import cores, probe
 from toolchain.runtimes.sharing import Shared
+from toolchain.system import files
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _WARM_UPS = 3

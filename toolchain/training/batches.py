@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toolchain.preprocess import Image
+from toolchain.images.preprocess import Image
 from toolchain.runtimes.devices import cores
 
 AHEAD = 3

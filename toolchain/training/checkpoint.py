@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from toolchain import files
 from toolchain.errors import BadInputError
 from toolchain.runs import CHECKPOINT_FOLDER, SETTINGS_FILE, check_resumable
+from toolchain.system import files
 
 STATE_FILE = "state.safetensors"
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.preprocess import Image, Resize
+from toolchain.images.preprocess import Image, Resize
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from toolchain.errors import BadInputError, MissingError
-from toolchain.processor import cores, cpu_quota
-from toolchain.progress import Reporter
 from toolchain.runtimes.devices import cpu_name
+from toolchain.system.processor import cores, cpu_quota
+from toolchain.system.progress import Reporter
 
 
 def choose_device(name: str, reporter: Reporter) -> torch.device:

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from toolchain.backbones import head_of
+from toolchain.backbones.networks import head_of
 from toolchain.datasets import Photograph
-from toolchain.datasets.decoded import Decoded
-from toolchain.progress import Reporter
+from toolchain.images.decoded import Decoded
+from toolchain.system.progress import Reporter
 from toolchain.training.batches import batches
 from toolchain.training.frozen import BATCH, Extractor, Floats
 

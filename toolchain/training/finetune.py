@@ -19,16 +19,15 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from toolchain import claims, files, folders, strict
 from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE
-from toolchain.backbones import Pretrained, build, head_of, load_pretrained
+from toolchain.backbones.networks import Pretrained, build, head_of, load_pretrained
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import ENTRIES
-from toolchain.datasets.decoded import Decoded, cache_folder
 from toolchain.datasets.listing import by_reason
 from toolchain.errors import BadInputError, EdgetlError
-from toolchain.progress import Reporter, Silent
+from toolchain.evaluation.calibration import HeldOut
+from toolchain.images.decoded import Decoded, cache_folder
 from toolchain.runs import (
     LEFT_OUT_FILE,
     RUN_FILE,
@@ -43,14 +42,17 @@ from toolchain.runs import (
     not_free,
     read_run,
 )
+from toolchain.system import claims, files, folders, strict
+from toolchain.system.progress import Reporter, Silent
+from toolchain.system.remaining import Whole, Work
 from toolchain.training import checkpoint, on_device, shown
 from toolchain.training.environment import choose_device, describe_environment
+from toolchain.training.evaluator import ENOUGH_VALIDATION, Judged, Workshop
 from toolchain.training.features import labels_of
-from toolchain.training.folds import HeldOut, cross_validation, folds_for, out_of_fold
+from toolchain.training.folds import cross_validation, folds_for, out_of_fold
 from toolchain.training.frozen import Floats, Frozen
 from toolchain.training.history import read_lines
 from toolchain.training.job import JUDGING, TRAINING, Job, planned_epochs
-from toolchain.training.judging import ENOUGH_VALIDATION, Judged, Workshop
 from toolchain.training.loop import Best, fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
 from toolchain.training.predictions import write_predictions
@@ -58,7 +60,6 @@ from toolchain.training.probe import fit_head, start_from
 from toolchain.training.report import write_report
 from toolchain.training.settings import Settings
 from toolchain.training.team import Team, joined
-from toolchain.whole import Whole, Work
 
 FEW = 16
 """Validation photographs on which the written `model.onnx` is compared with the network that was trained."""

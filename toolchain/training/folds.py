@@ -7,41 +7,24 @@ network may be. Out of fold, all sixty tell. A head on frozen features is solved
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toolchain.bench.statistics import wilson_ci95
 from toolchain.datasets import Photograph
 from toolchain.datasets.splits import draw
+from toolchain.evaluation.calibration import HeldOut
+from toolchain.evaluation.metrics import measure
+from toolchain.evaluation.statistics import wilson_ci95
 from toolchain.runs import CrossValidation
 from toolchain.training.features import labels_of
 from toolchain.training.frozen import Floats
-from toolchain.training.metrics import measure
 from toolchain.training.probe import fit_head, start_from
 
 FOLDS = 10
 FEW = 500
 """Photographs up to which ten folds cost nothing; above, five do."""
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Answers to photographs that taught them nothing: `logits` float32 [n, classes], `labels` int64 [n]."""
-
-    logits: Floats
-    labels: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def and_(self, other: HeldOut | None) -> HeldOut:
-        """These photographs and those of `other`, if there is one."""
-        if other is None:
-            return self
-        return HeldOut(np.concatenate([self.logits, other.logits]), np.concatenate([self.labels, other.labels]))
 
 
 def folds_for(photographs: int) -> int:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from toolchain import telemetry
-from toolchain.backbones import normalised
+from toolchain.backbones.networks import normalised
 from toolchain.runtimes.devices import cores
+from toolchain.system import telemetry
 from toolchain.training.environment import has_fast_bfloat16
 
 BATCH = 4

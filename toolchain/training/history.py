@@ -7,9 +7,9 @@ import io
 import json
 from pathlib import Path
 
-from toolchain import files
 from toolchain.errors import BadInputError
 from toolchain.runs import METRICS_CSV_FILE, METRICS_FILE
+from toolchain.system import files
 
 
 def read_lines(folder: Path) -> list[dict[str, float]]:

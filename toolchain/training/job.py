@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from toolchain.datasets import Photograph
-from toolchain.progress import Reporter
 from toolchain.runs import Metrics
+from toolchain.system.progress import Reporter
 from toolchain.training.settings import Settings
 from toolchain.training.shown import Show
 from toolchain.training.team import Team

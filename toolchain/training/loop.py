@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from toolchain.figures import fixed
 from toolchain.runs import METRICS_FILE, Metrics
+from toolchain.system.figures import fixed
+from toolchain.system.remaining import Whole
 from toolchain.training.checkpoint import Progress, load_state, save_state
 from toolchain.training.history import keep_lines, write_csv
 from toolchain.training.job import TRAINING, Job
 from toolchain.training.trainer import Trainer
-from toolchain.whole import Whole
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from toolchain.datasets import Photograph
-from toolchain.datasets.decoded import Decoded
+from toolchain.images.decoded import Decoded
 from toolchain.runtimes.devices import cores
 from toolchain.training.crops import View
 from toolchain.training.settings import Settings

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import ENTRIES, data_root, open_dataset
-from toolchain.datasets.decoded import Decoded, problem_of
 from toolchain.datasets.finder import find
 from toolchain.datasets.listing import told
 from toolchain.errors import BadInputError
-from toolchain.files import sha256_of
-from toolchain.progress import Reporter
+from toolchain.images.decoded import Decoded, problem_of
 from toolchain.runtimes.devices import cores
+from toolchain.system.files import sha256_of
+from toolchain.system.progress import Reporter
 from toolchain.training.settings import Settings
 from toolchain.training.team import Team
 

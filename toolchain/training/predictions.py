@@ -7,10 +7,10 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from toolchain import files
 from toolchain.datasets import Dataset
-from toolchain.names import escaped
 from toolchain.runs import PREDICTIONS_FILE
+from toolchain.system import files
+from toolchain.system.names import escaped
 from toolchain.training.report import Answers
 
 

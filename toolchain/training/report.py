@@ -13,13 +13,13 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from toolchain.bench.statistics import wilson_ci95
 from toolchain.datasets import Photograph
 from toolchain.errors import UnreadableImageError
-from toolchain.figures import fixed
-from toolchain.page import write_page
-from toolchain.preprocess import read
+from toolchain.evaluation.statistics import wilson_ci95
+from toolchain.images.preprocess import read
+from toolchain.pages import write_page
 from toolchain.runs import REPORT_FILE, Metrics, Run
+from toolchain.system.figures import fixed
 from toolchain.training.report_plots import NAMED_CLASSES, Bins, confusion_matrix, curves, reliability
 
 RELIABILITY_BINS = 15

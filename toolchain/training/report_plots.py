@@ -1,4 +1,4 @@
-"""The plots of a run's report (see `toolchain.page.svg`)."""
+"""The plots of a run's report (see `toolchain.pages.svg`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from toolchain.page.svg import FIRST, INK, SECOND, STYLE, end_at_one, make_figure, to_svg
+from toolchain.pages.svg import FIRST, INK, SECOND, STYLE, end_at_one, make_figure, to_svg
 from toolchain.runs import Metrics
 
 NAMED_CLASSES = 60

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from toolchain import recipes
+from toolchain.backbones import recipes
 from toolchain.errors import BadInputError
-from toolchain.preprocess import Preprocess
+from toolchain.images.preprocess import Preprocess
 
 Balance = Literal["logit-adjustment", "weights", "none"]
 Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toolchain.datasets import Photograph
-from toolchain.datasets.decoded import Decoded
-from toolchain.preprocess import Image
+from toolchain.images.decoded import Decoded
+from toolchain.images.preprocess import Image
 from toolchain.training.batches import batches
 from toolchain.training.crops import View, draw_view, make_view
 from toolchain.training.settings import Settings

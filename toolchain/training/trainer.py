@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from toolchain.backbones import blocks_of, dropout_of, frozen_and_trained, head_of, normalised
-from toolchain.figures import fixed
+from toolchain.backbones.networks import blocks_of, dropout_of, frozen_and_trained, head_of, normalised
+from toolchain.system.figures import fixed
 from toolchain.training.environment import has_fast_bfloat16
 from toolchain.training.features import labels_of
 from toolchain.training.frozen import BATCH, Frozen

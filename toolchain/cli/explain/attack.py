@@ -18,8 +18,8 @@ from toolchain.errors import BadInputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from toolchain.explain.answering import Answering
     from toolchain.explain.attack import Manner
+    from toolchain.explain.attack.answering import Answering
     from toolchain.explain.subject import Subject
 
 READY_MADE = "ready-made"
@@ -129,11 +129,11 @@ def command(
     own = str(run) == READY_MADE and not run.exists()
     check_run(None if own else run)
     if image is not None:
-        from toolchain.preprocess import read
+        from toolchain.images.preprocess import read
 
         read(image)  # what cannot be read is told before networks are loaded
-    from toolchain.explain.answering import other_answers, own_answers
     from toolchain.explain.attack import Manner
+    from toolchain.explain.attack.answering import other_answers, own_answers
     from toolchain.explain.classes import class_index
     from toolchain.explain.subject import open_run, ready_made
 
@@ -178,9 +178,9 @@ def _one(
     console: Console,
 ) -> None:
     from toolchain.explain import gallery
-    from toolchain.explain.attack_page import one_page, sentence, verdict_row
-    from toolchain.explain.attack_tables import one_document
-    from toolchain.explain.one_attack import attack_photograph
+    from toolchain.explain.attack.one import attack_photograph
+    from toolchain.explain.attack.page import one_page, sentence, verdict_row
+    from toolchain.explain.attack.tables import one_document
 
     start = time.perf_counter()
     with gallery.new_folder(out, "attack") as (folder, place):
@@ -219,14 +219,14 @@ def _many(
     out: Path | None,
     console: Console,
 ) -> None:
-    from toolchain import files
     from toolchain.datasets.catalogue import open_dataset
     from toolchain.datasets.listing import told
     from toolchain.explain import gallery
-    from toolchain.explain.attack_page import POINT_COLUMNS, many_page, point_row
-    from toolchain.explain.attack_tables import as_csv, conclusion
-    from toolchain.explain.many_attacks import Example, Row, attack_many, points
-    from toolchain.explain.sampling import sample
+    from toolchain.explain.attack.many import Example, Row, attack_many, points
+    from toolchain.explain.attack.page import POINT_COLUMNS, many_page, point_row
+    from toolchain.explain.attack.sampling import sample
+    from toolchain.explain.attack.tables import as_csv, conclusion
+    from toolchain.system import files
 
     start = time.perf_counter()
     wanted = None if target is None else subject.labels[target]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from toolchain.explain.features import Layer, Maps
-    from toolchain.preprocess import Preprocess
+    from toolchain.images.preprocess import Preprocess
 
 NOISE_PIXELS = 224
 
@@ -81,7 +81,7 @@ def command(
     import numpy as np
 
     from toolchain.explain.classes import check_run
-    from toolchain.preprocess import read
+    from toolchain.images.preprocess import read
 
     check_run(run)
     photograph = np.zeros((NOISE_PIXELS, NOISE_PIXELS, 3), np.uint8) if image is None else read(image)
@@ -125,8 +125,8 @@ def _open(
         return subject.name, subject.network, subject.preprocess
     import torch
 
-    from toolchain.backbones import build, load_pretrained
-    from toolchain.preprocess import Preprocess
+    from toolchain.backbones.networks import build, load_pretrained
+    from toolchain.images.preprocess import Preprocess
 
     torch.manual_seed(0)  # of random weights
     network = build(model, 1)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from toolchain.explain.ideal import Ideal
-    from toolchain.progress import Task
+    from toolchain.system.progress import Task
 
 SURE = 0.99
 HOLDS = 0.5

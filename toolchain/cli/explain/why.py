@@ -63,7 +63,6 @@ def command(
     console: Console,
 ) -> None:
     swapped.refuse_swapped("edgetl explain why", model, images, place="MODEL")
-    from toolchain import files
     from toolchain.datasets.listing import told
     from toolchain.datasets.naming import photographs_named
     from toolchain.explain import gallery
@@ -71,7 +70,8 @@ def command(
     from toolchain.explain.heat import as_sixteen_bits
     from toolchain.explain.pages import why_page
     from toolchain.explain.why import why
-    from toolchain.preprocess import read
+    from toolchain.images.preprocess import read
+    from toolchain.system import files
 
     named = photographs_named(images)
     skipped = dict(named.nothing)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from toolchain.evaluation.statistics import mean_of_classes, summarise, wilson_ci95
+
+
+def test_figures_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(1)
+    rounds = [rng.exponential(5, 40).tolist() for _ in range(3)]
+    every = np.concatenate(rounds)
+    found = summarise(rounds)
+    assert found.n == 120
+    assert (found.mean, found.std) == pytest.approx((every.mean(), every.std(ddof=1)))
+    assert (found.min, found.max) == (every.min(), every.max())
+    assert [found.p50, found.p90, found.p95, found.p99] == pytest.approx(np.percentile(every, (50, 90, 95, 99)))
+    assert found.p50_ci95[0] <= found.p50 <= found.p50_ci95[1]
+
+
+def test_rounds_that_disagree_widen_the_interval() -> None:
+    rng = np.random.default_rng(2)
+    slow, fast = rng.normal(12, 0.1, 100), rng.normal(8, 0.1, 100)
+    steady = np.concatenate([slow, fast])
+    rng.shuffle(steady)
+    low, high = summarise([slow.tolist(), fast.tolist()]).p50_ci95
+    assert low < 8.5
+    assert high > 11.5
+    narrow = summarise([rng.normal(10, 0.1, 100).tolist() for _ in range(2)]).p50_ci95
+    assert narrow[1] - narrow[0] < 0.2
+
+
+def test_interval_holds_the_true_median_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(3)
+    truth = 4 * np.log(2)
+    held = 0
+    for _ in range(60):
+        low, high = summarise([rng.exponential(4, 20).tolist() for _ in range(6)]).p50_ci95
+        held += low <= truth <= high
+    assert held >= 52
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    rounds = [[1.0, 2.0, 3.0, 7.0], [2.0, 4.0]]
+    assert summarise(rounds, seed=5) == summarise(rounds, seed=5)
+
+
+def test_a_single_sample_and_none() -> None:
+    found = summarise([[2.5], []])
+    assert (found.n, found.std, found.p50, found.p50_ci95) == (1, 0.0, 2.5, (2.5, 2.5))
+    with pytest.raises(ValueError, match="no samples"):
+        summarise([[]])
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "expected"),
+    [
+        (8, 10, (0.4901625, 0.9433178)),
+        (0, 20, (0.0, 0.1611252)),
+        (20, 20, (0.8388748, 1.0)),
+        (500, 1000, (0.4690694, 0.5309306)),
+    ],
+)
+def test_wilson_interval(successes: int, n: int, expected: tuple[float, float]) -> None:
+    assert wilson_ci95(successes, n) == pytest.approx(expected, abs=2e-6)
+
+
+def test_wilson_refuses_what_is_no_share() -> None:
+    with pytest.raises(ValueError, match="3 of 2"):
+        wilson_ci95(3, 2)
+
+
+def test_mean_of_classes_weighs_classes_not_photographs() -> None:
+    labels = np.array([0] * 9 + [2], np.int64)
+    right = np.array([True] * 9 + [False])
+    assert mean_of_classes(labels, right) == 0.5

@@ -1,0 +1,63 @@
+"""Without a home, and with a user id that has no name, everything goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HOMELESS = """
+import os, sys
+for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "XDG_CACHE_HOME", "EDGETL_DATA", "EDGETL_CACHE"):
+    os.environ.pop(name, None)
+import pwd
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+pwd.getpwuid = unknown
+"""
+
+FEW = "from toolchain.drawn import pets; pets.COUNTS = {'train': 5, 'val': 1, 'test': 1}"
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="homes and user ids of POSIX")
+
+
+def homeless(words: list[str], temporary: Path, more: str = "") -> subprocess.CompletedProcess[str]:
+    code = f"{HOMELESS}\n{more}\nfrom toolchain.cli import run\nsys.exit(run({words!r}))"
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize("words", [["data", "list"], ["data", "info", "~"]])
+def test_a_user_without_a_home_has_a_folder_in_the_temporary_one(tmp_path: Path, words: list[str]) -> None:
+    done = homeless(words, tmp_path)
+    assert done.returncode == (2 if words[-1] == "~" else 0), done.stderr
+    if words[-1] != "~":
+        assert done.stderr.count("this user has no home") == 1
+        assert f"{tmp_path}/edgetl-{os.getuid()}" in done.stderr
+
+
+def test_pictures_are_drawn_there_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        done = homeless(["data", "info", "drawn-pets"], tmp_path, FEW)
+        assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [f"edgetl-{os.getuid()}"]
+
+
+def test_a_folder_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> None:
+    trap = tmp_path / f"edgetl-{os.getuid()}"
+    trap.mkdir()
+    trap.chmod(0o777)
+    done = homeless(["data", "info", "drawn-pets"], tmp_path, FEW)
+    assert done.returncode == 0, done.stderr
+    assert not list(trap.iterdir())
+
+
+def test_the_decoded_photographs_have_a_place_too(tmp_path: Path) -> None:
+    code = "from toolchain.images.decoded import cache_folder\nprint(cache_folder())\n"
+    done = homeless(["--version"], tmp_path, code)
+    assert done.stdout.splitlines()[0] == str(tmp_path / f"edgetl-{os.getuid()}")

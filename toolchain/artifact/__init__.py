@@ -1,0 +1,235 @@
+"""The deployable file: one ONNX file that carries its card (or OpenVINO's pair of files). Read strictly here."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import onnx
+
+from toolchain.artifact import ir
+from toolchain.artifact.card import CARD_SCHEMA, Card
+from toolchain.artifact.external_data import external_weights
+from toolchain.errors import ArtifactError
+from toolchain.system import files, strict
+
+CARD_KEY = ir.CARD
+MAX_CARD_BYTES = 4 << 20
+MAX_ARTIFACT_BYTES = 1 << 30
+
+OLDEST_IR_VERSION = 8
+"""Nothing older is written: every runtime of this decade reads it."""
+
+FLOAT_FILE = "model.onnx"
+INT8_FILE = "model.int8.onnx"
+"""What `export` writes into a run folder."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A model file that was read and found whole. `model` is the very content that was checked.
+
+    `weights` are the content of the `.bin` beside OpenVINO's `.xml`, and empty for ONNX, which holds its own.
+    `sha256` is that of `model` and `weights`, one after the other.
+    """
+
+    path: Path
+    sha256: str
+    card: Card
+    model: bytes
+    weights: bytes = b""
+    format: Literal["onnx", "openvino"] = "onnx"
+
+    @property
+    def size_mb(self) -> float:
+        """Size of the file, or of both, in MB (10^6 bytes)."""
+        return (len(self.model) + len(self.weights)) / 1e6
+
+    def on(self, device: str) -> str:
+        """Which file runs where, for people: of a run folder and of the devices, one was chosen."""
+        unmeasured = "" if self.card.accuracy else ", accuracy not measured yet"
+        return f"{self.path} ({self.card.precision}{unmeasured}) on {device}"
+
+
+def make_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
+    """Put `card` into a copy of `model` and check the whole, without writing it to `path` yet.
+
+    Raises ArtifactError when what would be written could not be read back.
+    """
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    kept = [entry for entry in whole.metadata_props if entry.key != CARD_KEY]
+    del whole.metadata_props[:]
+    whole.metadata_props.extend(kept)
+    whole.metadata_props.add(key=CARD_KEY, value=files.to_json(card, indent=0).decode().strip())
+    whole.ir_version = least_ir_version(whole)
+    onnx.checker.check_model(whole, full_check=True)
+    return _parse(whole.SerializeToString(), path)
+
+
+def least_ir_version(model: onnx.ModelProto) -> int:
+    """The oldest version of ONNX's file format that holds `model`: runtimes refuse newer ones than they know.
+
+    Exporters write the newest (torch 2.14: 10, which ONNX Runtime before 1.18 refuses); opset 18 asks for 8.
+    """
+    # What came after bfloat16 (8 bits of float, 4 bits of integer) asks for more than its operators do.
+    if any(tensor.data_type > onnx.TensorProto.BFLOAT16 for tensor in model.graph.initializer):
+        return model.ir_version
+    needed: int = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)
+    return min(model.ir_version, max(needed, OLDEST_IR_VERSION))
+
+
+def write_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
+    """`make_artifact`, and rename it into place at `path`."""
+    artifact = make_artifact(model, card, path)
+    files.write_bytes(path, artifact.model)
+    return artifact
+
+
+def find_artifact(path: Path) -> Path:
+    """The model file that `path` stands for: itself, or the one to deploy from a run folder (int8 if it is there).
+
+    Raises ArtifactError for a folder that holds none.
+    """
+    if not path.is_dir():
+        return path
+    for name in (INT8_FILE, FLOAT_FILE):
+        if (path / name).is_file():
+            return path / name
+    raise nothing_in(path)
+
+
+def nothing_in(folder: Path) -> ArtifactError:
+    """The error for a folder without a model file: what it is instead, and what would make one."""
+    quoted = shlex.quote(str(folder))
+    # The names are those of `toolchain.runs`, which lies above this module.
+    if (folder / "run.json").is_file():
+        return ArtifactError(f"{folder} holds no {FLOAT_FILE}", f"Write it with `edgetl export {quoted}`.")
+    if (folder / "checkpoint").is_dir():
+        hint = f"Continue it: edgetl finetune --resume {quoted}"
+        return ArtifactError(f"{folder} is a run that has not finished: it holds no {FLOAT_FILE}", hint)
+    hint = f"Name a run folder or a model file; photographs are trained on with `edgetl finetune {quoted}`."
+    return ArtifactError(f"{folder} is no run: it holds no {FLOAT_FILE}", hint)
+
+
+def read_artifact(path: Path) -> Artifact:
+    """Read and check a model file.
+
+    A `.xml` is read as OpenVINO's, with the `.bin` beside it. Raises ArtifactError, naming the field, for a file
+    that is missing, truncated, not a network, without a card, with a card that is malformed or does not fit the
+    graph, or with weights that are not its own or lie in other files.
+    """
+    if path.suffix == ".xml":
+        return parse_ir(_read(path, ir.MAX_XML_BYTES), _read(path.with_suffix(".bin")), path)
+    if path.suffix == ".bin" and path.with_suffix(".xml").is_file():
+        raise ArtifactError(f"{path} holds weights only", f"Name the network, {path.with_suffix('.xml').name}.")
+    return _parse(_read(path), path)
+
+
+def parse_ir(xml: bytes, weights: bytes, path: Path) -> Artifact:
+    """An artifact of OpenVINO's two files, by their content. Raises ArtifactError as `read_artifact` does."""
+    found = ir.describe(xml, weights, path)
+    card = _read_card(found.cards, path)
+    _check_graph(found.signature, card, path)
+    digest = hashlib.sha256(xml)
+    digest.update(weights)
+    return Artifact(path, digest.hexdigest(), card, xml, weights, "openvino")
+
+
+def _read(path: Path, limit: int = MAX_ARTIFACT_BYTES) -> bytes:
+    """The content of a file that is not larger than `limit`, which is looked at before it is read."""
+    try:
+        if path.is_dir():
+            hint = "Pass the model.onnx that `edgetl export` wrote into it."
+            raise ArtifactError(f"{path} is a folder, not a model file", hint)
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise ArtifactError(f"{path} is a pipe or a device, not a model file")
+        if found.st_size > limit:
+            most = f"{limit >> 30} GiB" if limit >= 1 << 30 else f"{limit >> 20} MiB"
+            raise ArtifactError(f"{path} has {found.st_size / 1e9:.1f} GB; an artifact has at most {most}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        hint = "Write one with `edgetl export RUN_DIR`."
+        if path.suffix == ".bin":
+            hint = "It holds the weights of the .xml file: copy both."
+        raise ArtifactError(f"{path} does not exist", hint) from None
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _parse(data: bytes, path: Path) -> Artifact:
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception:  # protobuf raises its own types, which differ between its implementations
+        raise ArtifactError(f"{path} is not a whole ONNX file", "Copy or export it again.") from None
+    if not model.graph.node:
+        raise ArtifactError(f"{path} is not a whole ONNX file: it holds no network", "Copy or export it again.")
+    try:
+        for name in external_weights(model):
+            raise ArtifactError(
+                f"{path}: the weights `{name}` lie in another file", "Export it again, into one file."
+            )
+        card = _read_card([entry.value for entry in model.metadata_props if entry.key == CARD_KEY], path)
+        _check_graph(model.graph, card, path)
+    except UnicodeDecodeError:  # protobuf looks at a text when it is asked for
+        raise ArtifactError(
+            f"{path} is not a whole ONNX file: a name in it is not UTF-8", "Copy or export it again."
+        ) from None
+    return Artifact(path=path, sha256=hashlib.sha256(data).hexdigest(), card=card, model=data)
+
+
+def _read_card(entries: Sequence[str], path: Path) -> Card:
+    if len(entries) != 1:
+        count = "no card" if not entries else f"{len(entries)} cards"
+        raise ArtifactError(
+            f"{path} holds {count} (metadata `{CARD_KEY}`)", "edgetl runs the files that `edgetl export` writes."
+        )
+    if len(entries[0]) > MAX_CARD_BYTES:
+        raise ArtifactError(f"{path}: the card has more than {MAX_CARD_BYTES >> 20} MiB")
+    try:
+        with strict.one_error():
+            found = msgspec.json.decode(entries[0])
+        schema = found.get("schema") if isinstance(found, dict) else None
+        if schema != CARD_SCHEMA:
+            raise ArtifactError(
+                f"{path}: the card's `schema` is {schema!r}; this edgetl reads {CARD_SCHEMA!r}", "Update edgetl."
+            )
+        return files.from_json(entries[0], Card)
+    except msgspec.DecodeError as error:
+        raise ArtifactError(f"{path}: the card is wrong: {error}") from None
+
+
+def _check_graph(graph: onnx.GraphProto, card: Card, path: Path) -> None:
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = {value.name: value for value in graph.input if value.name not in weights}
+    outputs = {value.name: value for value in graph.output}
+    expected = card.preprocess
+    # A dynamic side is read as 0.
+    sides = (expected.height, expected.width) if card.input == "image" else (0, 0)
+    wanted = {
+        "image": (inputs, onnx.TensorProto.UINT8, (*sides, 3)),
+        "logits": (outputs, onnx.TensorProto.FLOAT, (len(card.labels),)),
+        "probabilities": (outputs, onnx.TensorProto.FLOAT, (len(card.labels),)),
+    }
+    if set(inputs) != {"image"}:
+        raise ArtifactError(f"{path}: the graph's inputs are {sorted(inputs)}, not ['image']")
+    for name, (values, element_type, shape) in wanted.items():
+        if name not in values:
+            raise ArtifactError(f"{path}: the graph has no output `{name}`")
+        tensor = values[name].type.tensor_type
+        found = tuple(dim.dim_value for dim in tensor.shape.dim)
+        if tensor.elem_type != element_type or found[1:] != shape or len(found) != len(shape) + 1:
+            known = tensor.elem_type in onnx.TensorProto.DataType.values()
+            type_name = (
+                onnx.TensorProto.DataType.Name(tensor.elem_type).lower() if known else "of a type that ONNX lacks"
+            )
+            raise ArtifactError(
+                f"{path}: `{name}` is {type_name} {list(found)}, and the card says {['batch', *shape]}"
+            )

@@ -1,0 +1,148 @@
+"""The card: all that is needed to run a network and to trust it, as plain data.
+
+Class names, preprocessing, temperature, rejection threshold, how it was quantised, what was measured, on which
+photographs, and whose they are. `toolchain.artifact` reads and writes it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from toolchain.images.preprocess import Preprocess
+
+CARD_SCHEMA: Literal["edgetl.card/1"] = "edgetl.card/1"
+
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Score = Literal["max_probability", "energy"]
+Precision = Literal["float32", "float16", "int8", "int8-weights"]
+"""`int8-weights`: stored as int8, computed in float32."""
+
+
+@dataclass(frozen=True)
+class Reject:
+    """When the answer is "none of these": the score (`toolchain.evaluation.rejection`) is below the threshold."""
+
+    score: Score
+    threshold: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.threshold):
+            raise ValueError("`threshold` must be a finite number")
+        if self.score == "max_probability" and not 0 <= self.threshold <= 1:
+            raise ValueError("`threshold` of max_probability must lie between 0 and 1")
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """What was measured at one hop of the way from training to device."""
+
+    device: str
+    precision: Precision
+    split: str
+    split_sha256: Sha256
+    n: Annotated[int, Meta(ge=1)]
+    top1: Fraction
+    per_class_top1: Fraction
+    agreement: Fraction | None = None
+    """Share of photographs with the same top-1 as the trained network in PyTorch."""
+    relative_difference: float | None = None
+    """Largest difference of logits from the trained network's, relative to its largest logit."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Median latency of one photograph in float32 and in int8, side by side on one machine."""
+
+    device: str
+    threads: Annotated[int, Meta(ge=1)]
+    float_ms: Annotated[float, Meta(gt=0)]
+    int8_ms: Annotated[float, Meta(gt=0)]
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast int8 is."""
+        return self.float_ms / self.int8_ms
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One way to int8 on one device: points of top-1 lost, agreement with the trained network, speed-up over float
+    on all cores (None: not measured)."""
+
+    label: str
+    device: str
+    drop_pp: float
+    agreement: Fraction
+    speed_up: float | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How the float network became what it is. Only int8 was calibrated on photographs, timed (on `cpu`) and chosen
+    among what was `tried`."""
+
+    quantiser: str
+    settings: dict[str, Any]
+    calibration_sha256: Sha256 | None = None
+    calibration_n: Annotated[int, Meta(ge=0)] = 0
+    cpu: str = ""
+    speeds: tuple[Speed, ...] = ()
+    tried: tuple[Tried, ...] = ()
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the network came from, and under which terms."""
+
+    model: str
+    run: str
+    weights: str
+    weights_sha256: Sha256 | None
+    data: str
+    licences: dict[str, str]
+    run_sha256: Sha256 | None = None
+    """SHA-256 of the run's `model.safetensors`, by which `bench` finds the float run in PyTorch."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """All metadata of an artifact (docs/design.md, section 4). Stored as JSON under `edgetl.card`."""
+
+    schema: Literal["edgetl.card/1"]
+    labels: Annotated[tuple[Name, ...], Meta(min_length=2, max_length=100_000)]
+    preprocess: Preprocess
+    temperature: Annotated[float, Meta(gt=0, le=1000)]
+    reject: Reject | None
+    precision: Precision
+    recipe: Recipe | None
+    accuracy: tuple[Accuracy, ...]
+    splits: dict[str, Sha256]
+    source: Source
+    edgetl_version: str
+    input: Literal["image", "frame"] = "image"
+    """`frame`: the graph takes frames of any size, and does itself what `preprocess` says."""
+    runtimes: tuple[str, ...] = ()
+    """Devices on which the answers were checked. All but float32 files run on these runtimes only."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("`labels` holds the same name twice")
+        if (self.precision == "float32") != (self.recipe is None):
+            raise ValueError(f"`recipe` must be there unless `precision` is float32; it is {self.precision}")
+        if self.recipe and (self.precision == "int8") != bool(self.recipe.calibration_sha256):
+            raise ValueError("`recipe` must name its calibration photographs for int8, and only for int8")
+
+    def proven_on(self, device: str) -> bool:
+        """Whether this file may run on `device`: float32 files anywhere, others where they were measured."""
+        family = device.partition(":")[0].lower()
+        return self.precision == "float32" or any(name.partition(":")[0] == family for name in self.runtimes)
+
+    def with_accuracy(self, *more: Accuracy) -> Card:
+        """The same card with further measurements."""
+        return replace(self, accuracy=self.accuracy + more)

@@ -1,0 +1,1 @@
+"""Networks that are fine-tuned: what is known of each, and how one is built."""

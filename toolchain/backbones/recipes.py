@@ -1,0 +1,174 @@
+"""Recipes: what is known of each network, and the settings that `edgetl finetune` starts from. No torch in here.
+
+They lie in `models/NAME.toml`: inside an installed package, beside the package in a checkout.
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import ItemsView
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+import toolchain
+from toolchain.errors import BadInputError, MissingError
+from toolchain.system import strict
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+NAMES = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet18", "resnet50", "vgg16", "vgg19")
+
+MAX_BYTES = 1 << 16
+"""Of a recipe, which has some twenty keys: reading takes the square of how deep keys lie in one another."""
+
+Count = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+BelowOne = Annotated[float, Meta(ge=0, lt=1)]
+PositiveShare = Annotated[float, Meta(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The size of a network with a head of 37 classes.
+
+    `macs` are the multiply-accumulates of one photograph of 224 x 224, `size_mb` is that of its float32 ONNX file
+    (10^6 bytes), `features` the width of its pooled features. `imagenet_top1` is what torchvision publishes of its
+    weights, with the head of 1000 classes that they came with. `int8_targets` are the devices on which int8 can be
+    faster than float, where that is not all of them.
+    """
+
+    parameters: Count
+    macs: Count
+    size_mb: Positive
+    features: Count
+    imagenet_top1: Share | None = None
+    int8_targets: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class FinetuneDefaults:
+    """Fields of the training settings that a recipe may set, under the same names; None where it does not."""
+
+    epochs: Natural | None = None
+    patience: Natural | None = None
+    max_minutes: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    batch_size: Count | None = None
+    learning_rate: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    weight_decay: Annotated[float, Meta(ge=0)] | None = None
+    trained_blocks: Natural | None = None
+    average_decay: BelowOne | None = None
+    smallest_crop: PositiveShare | None = None
+    crop_size: Count | None = None
+    label_smoothing: BelowOne | None = None
+    balance: Literal["logit-adjustment", "weights", "none"] | None = None
+    optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] | None = None
+    schedule: Literal["cosine", "linear", "step", "constant"] | None = None
+    warm_up: BelowOne | None = None
+    clip_norm: Annotated[float, Meta(ge=0)] | None = None
+    head_init: Literal["probe", "random", "zeros"] | None = None
+    batch_norm: Literal["auto", "frozen", "trained"] | None = None
+    dropout: BelowOne | None = None
+    augmentation: Annotated[float, Meta(ge=0, le=2)] | None = None
+
+    def items(self) -> ItemsView[str, int | float | str]:
+        """What the recipe sets, and nothing else, as a dict's items."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}.items()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Top-1 on the pets' test photographs, of linear probe and fine-tuned network; None where not measured."""
+
+    pets_probe_top1: Share | None = None
+    pets_top1: Share | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One TOML file. `network` is there in all recipes that come with edgetl; a user's own may do without."""
+
+    network: Network | None = None
+    finetune: FinetuneDefaults = FinetuneDefaults()
+    measured: Measured = Measured()
+
+
+SECTIONS: dict[str, type] = {"network": Network, "finetune": FinetuneDefaults, "measured": Measured}
+
+
+def names() -> tuple[str, ...]:
+    """The networks that come with a recipe, the recommended one first."""
+    return NAMES
+
+
+def load(name: str) -> Recipe:
+    """The recipe that comes with edgetl for the network `name`.
+
+    Raises BadInputError for an unknown name or a damaged file, MissingError where edgetl came without it.
+    """
+    if name not in NAMES:
+        raise unknown(name)
+    package = Path(toolchain.__file__).parent
+    for root in (package, package.parent):
+        path = root / "models" / f"{name}.toml"
+        if path.is_file():
+            return read(path)
+    missing = package / "models" / f"{name}.toml"
+    raise MissingError(f"the recipe of {name} is not there: {missing}", "Install edgetl whole.")
+
+
+def unknown(name: str) -> BadInputError:
+    """The error for a network that edgetl does not know, with the one that may have been meant."""
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), NAMES, n=1, cutoff=0.6)
+    guess = f"Did you mean {near[0]}? " if near else ""
+    return BadInputError(f"unknown model {name!r}", f"{guess}Known are: {', '.join(NAMES)}.")
+
+
+def read(path: Path) -> Recipe:
+    """Read a recipe; every section and every key of [finetune] and [measured] may be absent.
+
+    Raises BadInputError naming the file and what is wrong in it: no TOML, an unknown key, a value of another type
+    or out of range.
+    """
+    try:
+        content = path.read_bytes()
+        if len(content) > MAX_BYTES:
+            raise BadInputError(f"{path} has {len(content) / 1e6:.1f} MB; a recipe has some lines")
+        table = tomllib.loads(content.decode("utf-8"))
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise BadInputError(f"{path} is not TOML: it is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInputError(f"{path} is not TOML: {error}") from None
+    except RecursionError:
+        raise BadInputError(f"{path} is nested too deeply") from None
+    except ValueError:  # Python converts no number of more than 4300 digits
+        raise BadInputError(f"{path} holds a number that is too long") from None
+    _refuse_unknown(table, path)
+    try:
+        return strict.convert(table, Recipe)
+    except msgspec.ValidationError as error:
+        # msgspec ends with the place: "Expected `int` - at `$.finetune.epochs`".
+        raise BadInputError(f"{path}: {str(error).replace('`$.', '`')}") from None
+
+
+def _refuse_unknown(table: dict[str, Any], path: Path) -> None:
+    """msgspec passes over what a dataclass does not have; a mistyped setting would be ignored in silence."""
+    for section, content in table.items():
+        if section not in SECTIONS:
+            raise BadInputError(f"{path}: unknown key `{section}`", f"Sections: {', '.join(SECTIONS)}.")
+        known = [field.name for field in fields(SECTIONS[section])]
+        for key in content if isinstance(content, dict) else ():
+            if key not in known:
+                raise BadInputError(f"{path}: unknown key `{section}.{key}`", f"Known: {', '.join(known)}.")

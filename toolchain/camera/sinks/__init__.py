@@ -1,0 +1,1 @@
+"""Where answers go: window, page, recording, lines of JSON, commands."""

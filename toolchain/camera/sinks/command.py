@@ -1,0 +1,106 @@
+"""Commands that are run whenever the answer becomes another one, or becomes "not sure"."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from typing import TextIO
+
+import msgspec
+
+from toolchain.camera.answering import Answered
+from toolchain.camera.smoothing import seen_as
+from toolchain.system.progress import Reporter
+
+LIMIT_S = 30.0
+"""A command that takes longer is ended."""
+
+
+class OnChange:
+    """Runs the shell command `on_change` for each new label, and `on_unsure` when the answer becomes "not sure",
+    and waits for it. What is rejected is no answer: `on_change` never runs for it, and a label after it is new.
+
+    A command finds the answer in its environment (`EDGETL_LABEL`, `EDGETL_PROBABILITY`, `EDGETL_REJECTED` 0 or 1,
+    `EDGETL_GUESS`, `EDGETL_FRAME`, `EDGETL_TIME_S`) and as a line of JSON on standard input, never in its own
+    words: a label is not to be executed. Where the answer is rejected, `EDGETL_LABEL` is empty. What it prints goes
+    to standard error.
+    """
+
+    def __init__(
+        self, on_change: str | None, on_unsure: str | None, reporter: Reporter, limit_s: float = LIMIT_S
+    ) -> None:
+        self._on_change = on_change
+        self._on_unsure = on_unsure
+        self._reporter = reporter
+        self._limit_s = limit_s
+        self._begun = False
+        self._last: str | None = None
+        self._told: set[str] = set()
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def show(self, answered: Answered) -> None:
+        prediction = answered.prediction
+        seen = seen_as(prediction.label, prediction.rejected)
+        if self._begun and seen == self._last:
+            return
+        self._begun, self._last = True, seen
+        name, command = ("--on-unsure", self._on_unsure) if seen is None else ("--on-change", self._on_change)
+        if command is not None:
+            self._run(name, command, answered)
+
+    def _run(self, name: str, command: str, answered: Answered) -> None:
+        line = answered.line()
+        values = {key: int(value) if isinstance(value, bool) else value for key, value in line.items()}
+        values |= {"label": line["answer"] or "", "guess": line["label"]}
+        told = {f"EDGETL_{key.upper()}": str(value) for key, value in values.items() if key != "answer"}
+        with subprocess.Popen(
+            command,
+            shell=True,
+            env=os.environ | told,
+            stdin=subprocess.PIPE,
+            stdout=_descriptor(sys.stderr) or subprocess.PIPE,
+            start_new_session=True,
+        ) as process:
+            self._running = process
+            try:
+                said, _ = process.communicate(msgspec.json.encode(line) + b"\n", timeout=self._limit_s)
+            except subprocess.TimeoutExpired:
+                _kill(process)
+                self._complain(name, f"took longer than {self._limit_s:g} s and was ended")
+                return
+            finally:
+                self._running = None
+        if said and sys.stderr is not None:
+            sys.stderr.write(said.decode(errors="replace"))
+        if process.returncode:
+            self._complain(name, f"ended with exit code {process.returncode}")
+
+    def close(self) -> None:
+        """End the command that is still running, if one is."""
+        if self._running is not None:
+            _kill(self._running)
+
+    def _complain(self, name: str, what: str) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            self._reporter.warn(f"{name}: the command {what} (said once)")
+
+
+def _descriptor(stream: TextIO | None) -> int | None:
+    """The file behind a stream; None where it was replaced by text (a notebook, a capture)."""
+    try:
+        return stream.fileno() if stream else None
+    except (AttributeError, OSError):
+        return None
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End a shell with all that it started."""
+    with suppress(OSError):  # it ended by itself
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()

@@ -1,0 +1,275 @@
+"""The threads that read a source. They keep the newest frame only, and bring back a source that was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from threading import Event
+
+from toolchain.camera.frames import Frame, FrameSource, SourceLostError, UndecodableError
+from toolchain.camera.handover import Handover
+from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
+from toolchain.camera.sources.stillness import Stillness
+from toolchain.camera.threads import Worker
+from toolchain.errors import EdgetlError, MissingError
+from toolchain.system.progress import Reporter, Silent
+
+CLOSE_LIMIT_S = 2.0
+LOOK_S = 0.05
+"""How often the reading thread is looked at."""
+ASLEEP_S = 1.0
+"""Who looks every 50 ms and has not looked for so long was asleep."""
+STALL_S = 3.0
+FIRST_FRAME_S = 10.0
+SLOW_FIRST_FRAME_S = 20.0
+"""A motion JPEG of one frame in 5 s gives its first one only when the next two have come."""
+LONGEST_STALL_S = 60.0
+USUAL_INTERVALS = 3
+"""A source that gives a frame now and then may be late by so many of its usual intervals."""
+FEW_FRAMES = 3
+"""A source that gave fewer before it was lost may only be slow."""
+FILE_STALL_S = 30.0
+"""Files may lie on a disk that has to wake up."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.8
+"""Pauses between attempts to open a lost source again double from the first to the longest."""
+STEADY_S = 2.0
+"""A source that gave frames for so long begins with the first pause again; one that does not is not hammered."""
+TELL_AGAIN_S = 10.0
+"""A source that is lost again and again is told of no more often."""
+
+
+@dataclass(frozen=True)
+class Outage:
+    """Why there are no frames at the moment, and since when by the clock."""
+
+    reason: str
+    since_s: float
+
+
+class Capture:
+    """Reads `source` in a thread of its own and keeps the newest frame only.
+
+    Entering it starts the reading, leaving it ends it and closes the source. With `every`, the reading waits until
+    each frame was taken; that is for files, which can wait.
+
+    A live source that is lost, or gives nothing for `stall_s`, is opened again by `reopen` until it is there, or
+    `reopen` says by None that it had ended; without `reopen` that is its end. Where no `stall_s` is given, it is
+    `STALL_S`, or longer for a source that has shown to be slow. A read that hangs is left behind: a driver may
+    never come back from it.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        *,
+        every: bool = False,
+        reopen: Callable[[], FrameSource | None] | None = None,
+        stall_s: float | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        reporter: Reporter | None = None,
+    ) -> None:
+        self.source = source
+        self.every = every
+        self.error: Exception | None = None
+        """What ended the source, where it was not its own end."""
+        self.outage: Outage | None = None
+        """Set while the source is lost."""
+        self.reconnects = 0
+        self.frames_in = 0
+        """Frames that the source gave so far, those that nobody looked at included."""
+        self._reopen = reopen
+        self._stall_s = stall_s
+        self._patience = 1.0
+        """What the usual limit is multiplied by, since the source seems to be slow."""
+        self._clock = clock
+        self._reporter = reporter or Silent()
+        self._frames: Handover[Frame] = Handover(every=every)
+        self._stopping = Event()
+        self._reader: _Reader | None = None
+        self._start_s: float | None = None
+        self._pause_s = FIRST_PAUSE_S
+        self._told_s: float | None = None
+        self._told_of_outage = True
+        self._stillness = Stillness(source.name, self._reporter) if source.live else None
+        self._thread = Worker(self._supervise, f"capture {source.name}")
+
+    def __enter__(self) -> Capture:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopping.set()
+        self._frames.close()
+        reader = self._reader
+        if reader is not None:
+            reader.stop()
+        # Whatever hangs is a daemon, so that it does not keep the process from ending.
+        self._thread.join(CLOSE_LIMIT_S)
+
+    @property
+    def ended(self) -> bool:
+        """Whether no frame is left and none will come."""
+        return self._frames.ended
+
+    def take(self, limit_s: float) -> Frame | None:
+        """The newest frame, once; waits for one `limit_s` at most. None: nothing came, or it ended."""
+        return self._frames.take(limit_s)
+
+    def _supervise(self) -> None:
+        source: FrameSource | None = self.source
+        try:
+            while source is not None:
+                self._reader = _Reader(source, self._publish, self._clock)
+                self._reader.start()
+                self.error = self._watch(self._reader)
+                self._reader = None
+                if isinstance(self.error, UndecodableError) and not self.frames_in:
+                    self.error = MissingError(self.error.message, self.error.hint)  # which no waiting changes
+                if self._stopping.is_set() or not isinstance(self.error, SourceLostError) or self._reopen is None:
+                    return
+                source = self._opened_again(self.error, self._reopen)
+        except Exception as error:  # no thread ends without saying why
+            self.error = error
+        finally:
+            self._frames.close()
+
+    def _watch(self, reader: _Reader) -> Exception | None:
+        """Let `reader` read to its end; why it ended."""
+        looked_s = awake_since_s = self._clock.now()
+        while not reader.done.wait(LOOK_S):
+            if self._stopping.is_set():
+                reader.stop()
+                reader.done.wait(CLOSE_LIMIT_S)
+                return None
+            now = self._clock.now()
+            if now - looked_s > ASLEEP_S:
+                awake_since_s = now  # this process was stopped, or the machine slept: nobody could read
+            looked_s = now
+            waited_s = min(reader.waited_s(), now - awake_since_s)
+            if waited_s > self._limit_s(reader) + 1 / reader.source.fps:
+                reader.stop()
+                if reader.frames < FEW_FRAMES:
+                    self._patience *= 2
+                reason = f"{reader.source.name} gave no frame for {waited_s:.1f} s (--stall-limit)"
+                return SourceLostError(reason, reader.source.remedy)
+        return reader.error
+
+    def _limit_s(self, reader: _Reader) -> float:
+        """Seconds for which the source may give nothing now."""
+        if self._stall_s is not None:
+            # A stream gives nothing before its next key frame, which may take longer than any frame after it.
+            return self._stall_s if reader.frames else max(self._stall_s, FIRST_FRAME_S)
+        if not reader.source.live:
+            return FILE_STALL_S
+        usual_s = max(STALL_S, reader.source.patience_s, USUAL_INTERVALS * reader.interval_s)
+        if reader.frames >= FEW_FRAMES:
+            self._patience = 1.0
+            return usual_s
+        return max(usual_s, min(LONGEST_STALL_S, SLOW_FIRST_FRAME_S * self._patience))
+
+    def _publish(self, reader: _Reader, frame: Frame) -> None:
+        if reader is not self._reader:
+            return  # it hung, was left behind, and came back
+        if self._start_s is None:
+            self._start_s = frame.captured_s - frame.time_s
+        if reader.shift is None:
+            # After an outage, numbers and times go on.
+            time_s = frame.captured_s - frame.time_s - self._start_s if self.reconnects or self.outage else 0.0
+            reader.shift = (self.frames_in, time_s)
+        if self.outage is not None:
+            lost_s = self._clock.now() - self.outage.since_s
+            self.outage = None
+            self.reconnects += 1
+            if self._told_of_outage:
+                self._reporter.say(f"{self.source.name} is back after {lost_s:.1f} s")
+        now = self._clock.now()
+        if reader.first_s is None:
+            reader.first_s = now
+        elif now - reader.first_s > STEADY_S:
+            self._pause_s = FIRST_PAUSE_S
+        if self._stillness is not None:
+            self._stillness.look(frame.bgr, now)
+        reader.count(now)
+        number, time_s = reader.shift
+        if number:
+            frame = replace(frame, number=number + frame.number, time_s=time_s + frame.time_s)
+        self.frames_in = frame.number + 1
+        self._frames.put(frame)
+
+    def _opened_again(self, lost: SourceLostError, reopen: Callable[[], FrameSource | None]) -> FrameSource | None:
+        """Try until the source is there; None when it had ended, or nobody waits for it any more."""
+        if self.outage is None:  # else it was opened and lost again before it gave a frame
+            self.outage = Outage(lost.message, self._clock.now())
+            now = self._clock.now()
+            self._told_of_outage = self._told_s is None or now - self._told_s > TELL_AGAIN_S
+            if self._told_of_outage:
+                self._told_s = now
+                self._reporter.warn(f"{lost.message}; trying again until it is back")
+        while not self._clock.wait(self._stopping, self._pause_s):
+            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            with suppress(EdgetlError):
+                source = reopen()
+                if source is None:
+                    self.error = self.outage = None
+                    return None
+                if not self._stopping.is_set():
+                    return source
+                source.close()
+        return None
+
+
+class _Reader:
+    """One opened source, read in a thread of its own."""
+
+    def __init__(self, source: FrameSource, publish: Callable[[_Reader, Frame], None], clock: Clock) -> None:
+        self.source = source
+        self.error: Exception | None = None
+        self.done = Event()
+        self.shift: tuple[int, float] | None = None
+        """What is added to the numbers and times of its frames."""
+        self.first_s: float | None = None
+        """When it gave its first frame."""
+        self.frames = 0
+        self.interval_s = 0.0
+        """Seconds between two frames, of late."""
+        self._publish = publish
+        self._clock = clock
+        self._reading_since_s: float | None = clock.now()
+        self._last_s: float | None = None
+        self._stopping = False
+        self._thread = Worker(self._read_all, f"read {source.name}")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def waited_s(self) -> float:
+        """Seconds for which the source has been asked for its next frame; waiting for a frame's moment is no
+        question to it."""
+        since_s = self._reading_since_s
+        return 0.0 if since_s is None or self.source.resting else self._clock.now() - since_s
+
+    def count(self, now_s: float) -> None:
+        """Note a frame, and how long after the one before it came."""
+        if self._last_s is not None:
+            gap_s = now_s - self._last_s
+            self.interval_s = gap_s if self.frames == 1 else 0.8 * self.interval_s + 0.2 * gap_s
+        self._last_s = now_s
+        self.frames += 1
+
+    def stop(self) -> None:
+        self._stopping = True
+        self.source.stop()
+
+    def _read_all(self) -> None:
+        try:
+            while not self._stopping and (frame := self.source.read()) is not None:
+                self._reading_since_s = None
+                self._publish(self, frame)
+                self._reading_since_s = self._clock.now()
+        except Exception as error:  # whatever it is, it is told where the answers are read
+            self.error = error
+        finally:
+            self._reading_since_s = None
+            self.source.close()
+            self.done.set()

@@ -1,0 +1,103 @@
+"""Images as a source: files one after the other, and animations with their own timing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from threading import Event
+
+import cv2
+
+from toolchain.camera.frames import DISK, BgrImage, Frame
+from toolchain.camera.pacing import Clock, Pacer
+from toolchain.camera.sources.animations import moving_pictures
+from toolchain.errors import BadInputError, UnreadableImageError
+from toolchain.images.preprocess import read as read_image
+from toolchain.system.progress import Reporter, Silent
+
+
+class ImagesSource:
+    """Image files, one after the other, each shown for some seconds. Unreadable ones are named and skipped.
+
+    Of an animated GIF, WebP or PNG each picture is shown, for as long as the file says.
+    """
+
+    live = False
+    patience_s = 0.0
+    remedy = DISK
+
+    def __init__(
+        self,
+        name: str,
+        paths: Sequence[Path],
+        clock: Clock,
+        *,
+        seconds_per_image: float,
+        paced: bool,
+        reporter: Reporter,
+    ) -> None:
+        self.name = name
+        self.fps = 1 / seconds_per_image
+        self.given = f"{len(paths)} image{'s' if len(paths) > 1 else ''}, {seconds_per_image:g} s each"
+        self._clock = clock
+        self._pacer = Pacer(clock) if paced else None
+        self._stopped = Event()
+        self._reporter = reporter
+        self._seconds = seconds_per_image
+        self._number = 0
+        self._time_s = 0.0
+        self._pictures = self._all(paths)
+        if len(paths) == 1:
+            self._look_at(paths[0])
+
+    @property
+    def resting(self) -> bool:
+        return self._pacer is not None and self._pacer.waiting
+
+    def read(self) -> Frame | None:
+        found = next(self._pictures, None)
+        if found is None and not self._number:
+            raise BadInputError(f"{self.name}: no image can be read", "Look at the files; they may be damaged.")
+        if self._pacer and (found is not None or self._number):
+            self._pacer.wait(self._time_s)  # the last image is shown as long as the others
+        if found is None or self._stopped.is_set():
+            return None
+        bgr, seconds = found
+        frame = Frame(self._number, bgr, self._clock.now(), self._time_s)
+        self._number += 1
+        self._time_s += seconds
+        return frame
+
+    def stop(self) -> None:
+        self._stopped.set()
+        if self._pacer:
+            self._pacer.stop()
+
+    def close(self) -> None:
+        pass
+
+    def _all(self, paths: Sequence[Path]) -> Iterator[tuple[BgrImage, float]]:
+        """Each picture, and how many seconds it is shown."""
+        for path in paths:
+            yield from self._of(path)
+
+    def _of(self, path: Path) -> Iterator[tuple[BgrImage, float]]:
+        try:
+            picture = read_image(path)
+            animation = moving_pictures(path, self._reporter)
+            if animation is not None:
+                yield from animation
+            else:
+                yield cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), self._seconds  # type: ignore[misc]
+        except UnreadableImageError as error:
+            self._reporter.warn(f"skipped: {error.message}")
+
+    def _look_at(self, path: Path) -> None:
+        """Rate and description of a single file, which may be an animation."""
+        with suppress(UnreadableImageError):  # that is told when it is to be shown
+            read_image(path)
+            animation = moving_pictures(path, Silent())
+            if animation is not None:
+                self.fps = 1 / next(iter(animation))[1]
+                self.given = f"{animation.count} pictures, animated"

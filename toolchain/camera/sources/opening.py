@@ -1,0 +1,277 @@
+"""From the words after `--source` to a source that has given its first sign of life."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import cv2
+
+from toolchain.camera.frames import FrameSource
+from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
+from toolchain.camera.sources.clips import ClipSource
+from toolchain.camera.sources.images import ImagesSource
+from toolchain.camera.sources.live import LiveSource
+from toolchain.camera.sources.streams import Stream
+from toolchain.camera.threads import within
+from toolchain.datasets import finder
+from toolchain.datasets.listing import told
+from toolchain.errors import BadInputError, MissingError
+from toolchain.system import files
+from toolchain.system.masking import masked, shown
+from toolchain.system.progress import Reporter, Silent
+
+OPEN_LIMIT_S = 20.0
+
+PIPE = " ! "
+"""What joins the elements of a GStreamer pipeline."""
+
+CAMERA_BACKENDS = {
+    "linux": (cv2.CAP_V4L2,),
+    "darwin": (cv2.CAP_AVFOUNDATION,),
+    "win32": (cv2.CAP_MSMF, cv2.CAP_DSHOW),
+}
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a camera is asked for; it gives what it can. `size` is width and height in pixels, `pixel_format` a code
+    of four letters, such as MJPG."""
+
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+    pixel_format: str | None = None
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How frames are taken. `every_frame`: a file is not paced, and each of its frames comes."""
+
+    every_frame: bool = False
+    seconds_per_image: float = 2.0
+    wish: Wish = field(default_factory=Wish)
+
+
+def open_source(
+    text: str,
+    manner: Manner,
+    *,
+    clock: Clock = SYSTEM_CLOCK,
+    reporter: Reporter | None = None,
+    open_limit_s: float = OPEN_LIMIT_S,
+) -> FrameSource:
+    """Open a camera by number or device path, a video file, an image, a folder of images, a stream by URL, or a
+    pipeline of GStreamer (`v4l2src ! videoconvert ! appsink`). What exists as a path is that path.
+
+    Raises BadInputError for what does not exist or holds no pictures, MissingError for a camera or stream that does
+    not answer within `open_limit_s`.
+    """
+    return Opener(text, manner, clock=clock, reporter=reporter).open(open_limit_s)
+
+
+class Opener:
+    """Opens what `text` names, and opens it again when it was lost."""
+
+    def __init__(
+        self, text: str, manner: Manner, *, clock: Clock = SYSTEM_CLOCK, reporter: Reporter | None = None
+    ) -> None:
+        self._text = text
+        self._manner = manner
+        self._clock = clock
+        self._reporter = reporter or Silent()
+        self._stream: Stream | None = None
+
+    def open(self, limit_s: float = OPEN_LIMIT_S) -> FrameSource:
+        """See `open_source`."""
+        text, manner, clock, reporter = self._text, self._manner, self._clock, self._reporter
+        if (index := camera_index(text)) is not None:
+            return _open_camera(index, manner, clock, limit_s)
+        if text.startswith("/dev/") and not _exists(text):
+            raise MissingError(f"{text} is not there", _camera_hint())  # a camera by its id, which was pulled out
+        if not text.strip():
+            raise BadInputError("--source is empty", "It takes a camera's number, FILE, URL or FOLDER.")
+        if _exists(text):
+            return _open_path(Path(text), manner, clock, reporter)
+        if text.lower().startswith("file:"):
+            return _open_path(_path_of(_checked(text)), manner, clock, reporter)
+        if PIPE in text:
+            return _open_pipeline(text, manner, clock, limit_s)
+        if "://" in text:
+            name = shown(_checked(text))
+            stream = Stream(text, name, clock, reporter, every_frame=manner.every_frame, fps=manner.wish.fps)
+            source = within(limit_s, lambda: stream.open(limit_s), name)
+            self._stream = stream
+            return source
+        return _open_path(Path(text), manner, clock, reporter)
+
+    def again(self, limit_s: float) -> FrameSource | None:
+        """Open it once more; None where it turns out that it had come to its end."""
+        if self._stream is None:
+            return self.open(limit_s)
+        return within(limit_s, partial(self._stream.again, limit_s), shown(self._text))
+
+
+def _exists(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # too long, or no name at all
+        return False
+
+
+def _checked(url: str) -> str:
+    """`url`. Raises BadInputError for what stands like an address and is none, such as `http://[::zz]/`."""
+    try:
+        urlsplit(url)
+    except ValueError:
+        raise BadInputError(
+            f"{shown(url)} is no address: what is in brackets is none of IPv6",
+            "Name it as in rtsp://HOST/PATH; signs of a password are written %5B and %5D.",
+        ) from None
+    return url
+
+
+def _path_of(url: str) -> Path:
+    """The path of `file:///folder/a%20clip.mp4`."""
+    parts = urlsplit(url)
+    if parts.netloc not in {"", "localhost"}:
+        raise BadInputError(f"{url}: a file on another machine", "Name it by a path, or by http://.")
+    # What stands behind `?` or `#` was meant for the name, since nobody serves it.
+    return Path(url2pathname(url[url.index(":") + 1 :].removeprefix("//").removeprefix("localhost")))
+
+
+def camera_index(text: str) -> int | None:
+    """The number of the camera that `text` names, itself or by a path (`/dev/v4l/by-id/...` leads to one)."""
+    if text.isdecimal():
+        return int(text)
+    if text.startswith("/dev/") and (match := re.fullmatch(r"/dev/video(\d+)", os.path.realpath(text))):
+        return int(match[1])
+    return None
+
+
+def camera_paths(devices: Path = Path("/dev")) -> list[str]:
+    """The cameras that Linux lists."""
+    found = (path for path in devices.glob("video*") if path.name[5:].isdecimal())
+    return [str(path) for path in sorted(found, key=lambda path: int(path.name[5:]))]
+
+
+def _open_camera(index: int, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
+    name = f"camera {index}"
+    _refuse_every_frame(name, manner)
+    device = f"/dev/video{index}"
+    if sys.platform == "linux":
+        if not Path(device).exists():
+            raise MissingError(f"{name} is not there: no {device}", _camera_hint())
+        if not os.access(device, os.R_OK | os.W_OK):
+            raise MissingError(
+                f"no permission to use {device}",
+                "Add yourself to the group `video` (sudo usermod -aG video $USER) and log in again.",
+            )
+
+    def attempt() -> cv2.VideoCapture | None:
+        for backend in CAMERA_BACKENDS.get(sys.platform, (cv2.CAP_ANY,)):
+            capture = cv2.VideoCapture(index, backend)
+            # One after the other: what the camera cannot do must not keep it from doing the rest.
+            for parameter, value in camera_settings(manner.wish).items():
+                capture.set(parameter, value)
+            if capture.isOpened() and capture.grab():
+                return capture
+            capture.release()
+        return None
+
+    capture = within(limit_s, attempt, name)
+    if capture is None:
+        raise MissingError(f"{name} gives no picture; another program may be using it", _camera_hint())
+    return LiveSource(name, capture, clock, driver_times=sys.platform == "linux")
+
+
+def camera_settings(wish: Wish) -> dict[int, float]:
+    """OpenCV's parameters and their values, in the order in which drivers want them.
+
+    Frames of more than 640 x 480 pixels at 30 per second do not fit through USB 2 unless compressed: MJPG.
+    """
+    code = wish.pixel_format
+    width, height = wish.size or (None, None)
+    if code is None and ((width or 0) > 640 or (height or 0) > 480 or (wish.fps or 0) > 30):
+        code = "MJPG"
+    # One frame in the driver's hands and one in ours. More would hand out the past whenever reading is late; with
+    # a single one the driver has nowhere to put the next frame while this one is decoded.
+    settings: dict[int, float] = {cv2.CAP_PROP_BUFFERSIZE: 2}
+    if code is not None:
+        settings[cv2.CAP_PROP_FOURCC] = cv2.VideoWriter.fourcc(*code)
+    wanted = {
+        cv2.CAP_PROP_FRAME_WIDTH: width,
+        cv2.CAP_PROP_FRAME_HEIGHT: height,
+        cv2.CAP_PROP_FPS: wish.fps,
+    }
+    return settings | {parameter: value for parameter, value in wanted.items() if value is not None}
+
+
+def _camera_hint() -> str:
+    found = camera_paths()
+    listed = f"Cameras here: {', '.join(found)}." if found else "Connect a camera."
+    return f"{listed} Without one: --source FILE|URL|FOLDER."
+
+
+def _open_pipeline(text: str, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
+    name = shown(text)
+    _refuse_every_frame(name, manner)
+    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+        raise MissingError(
+            f"this OpenCV {cv2.__version__} was built without GStreamer",
+            "Debian's python3-opencv has it, and so has OpenCV built from source; pip's has not.",
+        )
+    capture = within(limit_s, lambda: cv2.VideoCapture(text, cv2.CAP_GSTREAMER), name)
+    if not capture.isOpened():
+        raise MissingError(f"{name} gives no video", "Try it with gst-launch-1.0; it must end in appsink.")
+    return LiveSource(name, capture, clock)
+
+
+def _refuse_every_frame(name: str, manner: Manner) -> None:
+    if manner.every_frame:
+        raise BadInputError(f"{name} cannot be read as fast as possible", "Live sources have a rate of their own.")
+
+
+def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> FrameSource:
+    other = finder.no_photograph(path) if path.is_file() else ""
+    if path.is_dir() or (path.is_file() and not other):
+        images = [path] if path.is_file() else _images_in(path, reporter)
+        return ImagesSource(
+            str(path),
+            images,
+            clock,
+            seconds_per_image=manner.seconds_per_image,
+            paced=not manner.every_frame,
+            reporter=reporter,
+        )
+    if not path.exists():
+        hint = "--source takes a camera's number, FILE, URL or FOLDER."
+        raise BadInputError(f"{masked(str(path))} does not exist", hint)
+    if not path.is_file():
+        raise BadInputError(f"{path} is neither a file nor a folder", "A camera goes by its number: --source 0.")
+    if not os.access(path, os.R_OK):
+        raise BadInputError(f"{path}: no permission to read it")
+    # An absolute path: FFmpeg takes what stands before a colon for a protocol.
+    with files.encodable(path.absolute()) as named:
+        capture = cv2.VideoCapture(str(named), cv2.CAP_FFMPEG)
+    if not capture.isOpened():
+        raise BadInputError(f"{path} is not a video that can be read ({other})", "Convert it to MP4 (H.264).")
+    paced = not manner.every_frame
+    return ClipSource(str(path), capture, clock, paced=paced, reporter=reporter, path=path)
+
+
+def _images_in(folder: Path, reporter: Reporter) -> list[Path]:
+    found = finder.find(folder)
+    left_out = told(found.left_out)
+    if not found.photographs:
+        raise BadInputError(
+            "; ".join((f"{folder} holds no images", *left_out)), "Put JPEG, PNG or WebP files into it."
+        )
+    for line in left_out:
+        reporter.warn(f"{folder}: {line}")
+    return list(found.photographs)

@@ -1,0 +1,123 @@
+"""Live HLS: a playlist whose window slides on, played at its live edge and never twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import urljoin
+
+import cv2
+
+from toolchain.camera.frames import Frame
+from toolchain.camera.pacing import Clock, Pacer, Timeline
+from toolchain.camera.sources.live import MOST_CORRUPT, LiveSource, three_channels
+
+MOST_LATE_S = 0.05
+"""Seconds by which the source may be late before the moments of all later frames are moved."""
+MOST_SKIPPED_S = 2.0
+"""Seconds of the stream that are skipped at once to catch up."""
+SEGMENTS_WAITED = 3
+"""Segments that may be late before the stream counts as lost."""
+
+Load = Callable[[str], str]
+"""Gives the text of a playlist by its address, or raises OSError."""
+
+
+@dataclass(frozen=True)
+class Playlist:
+    """What a playlist says: whether anything more will come, and which segment is the newest."""
+
+    finished: bool
+    newest: tuple[int, str]
+    """The number and the address of the last segment."""
+    segment_s: float
+    """The longest that a segment is."""
+
+
+def read_playlist(address: str, load: Load) -> Playlist | None:
+    """Read the playlist at `address`, or the first that it leads to; None where it is no playlist of HLS.
+
+    Raises OSError when it cannot be had.
+    """
+    lines = load(address).splitlines()
+    for index, line in enumerate(lines):
+        if line.startswith("#EXT-X-STREAM-INF"):
+            variant = next((entry for entry in lines[index + 1 :] if entry and not entry.startswith("#")), "")
+            lines = load(urljoin(address, variant)).splitlines()
+            break
+    if not any(line.startswith("#EXT-X-TARGETDURATION") for line in lines):
+        return None
+    segments = [line for line in lines if line and not line.startswith("#")]
+    first = int(_value(lines, "#EXT-X-MEDIA-SEQUENCE"))
+    newest = (first + len(segments) - 1, segments[-1] if segments else "")
+    finished = any(line.startswith("#EXT-X-ENDLIST") for line in lines)
+    return Playlist(finished, newest, _value(lines, "#EXT-X-TARGETDURATION"))
+
+
+def _value(lines: list[str], tag: str) -> float:
+    for line in lines:
+        if line.startswith(f"{tag}:"):
+            try:
+                return float(line.partition(":")[2])
+            except ValueError:
+                break
+    return 0.0
+
+
+class PlaylistSource(LiveSource):
+    """Plays what a live playlist gives at the rate of its own time stamps: it comes in segments of some seconds
+    each, every one at once. `look` reads the playlist.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        capture: cv2.VideoCapture,
+        clock: Clock,
+        look: Callable[[], Playlist | None],
+        segment_s: float,
+    ) -> None:
+        super().__init__(name, capture, clock)
+        self.patience_s = SEGMENTS_WAITED * segment_s
+        self._look = look
+        self._pacer = Pacer(clock)
+        self._times = Timeline(name, self.fps)
+
+    @property
+    def resting(self) -> bool:
+        return self._pacer.waiting
+
+    def read(self) -> Frame | None:
+        skipped = failed = 0
+        while not self._stopped.is_set():
+            asked_s = self._clock.now()
+            if not self._capture.grab():
+                failed += 1
+                if failed < MOST_CORRUPT:
+                    continue
+                if self._is_finished():
+                    return None
+                raise self._lost()
+            time_s = self._times.advance(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            late_s = self._pacer.behind(time_s)
+            if min(late_s, self._clock.now() - asked_s) > MOST_LATE_S:
+                self._pacer.restart(time_s)  # the source was late, and so is all that follows
+            elif late_s > 1 / self.fps and skipped < self.fps * MOST_SKIPPED_S:
+                skipped += 1  # we were, and the moment of this frame has passed
+                continue
+            moment_s = self._pacer.wait(time_s)
+            whole, bgr = self._capture.retrieve()
+            if moment_s is not None and whole and bgr is not None:
+                return self._frame(three_channels(bgr), moment_s)
+        return None
+
+    def stop(self) -> None:
+        super().stop()
+        self._pacer.stop()
+
+    def _is_finished(self) -> bool:
+        try:
+            playlist = self._look()
+        except OSError:
+            return False
+        return playlist is not None and playlist.finished

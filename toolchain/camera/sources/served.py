@@ -1,0 +1,104 @@
+"""What an HTTP server says of an address: a live stream, a file, a playlist or a single picture."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from http.client import HTTPException
+from typing import Literal
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import (
+    HTTPBasicAuthHandler,
+    HTTPDigestAuthHandler,
+    HTTPPasswordMgrWithDefaultRealm,
+    HTTPSHandler,
+    OpenerDirector,
+    Request,
+    build_opener,
+)
+
+from toolchain import __version__
+from toolchain.images.encoded import is_called_picture
+
+Kind = Literal["pictures", "picture", "playlist", "file", "unknown"]
+"""`pictures`: motion JPEG, one after the other without end. `unknown`: something whose length is not told."""
+
+MOST_BYTES = 64 * 2**20
+"""A picture or playlist that is larger is none."""
+LARGEST_FILE = 2**40
+"""Some servers of live streams tell a length, for lack of a better number one that no file has."""
+VAGUE = ("", "application/octet-stream", "binary/octet-stream", "text/plain")
+
+
+@dataclass(frozen=True)
+class Said:
+    """`refused` is how the server refused an answer, such as `404 Not Found`; empty where it gave one."""
+
+    kind: Kind
+    content_type: str = ""
+    refused: str = ""
+
+
+def ask(url: str, limit_s: float) -> Said:
+    """Ask for `url`, and look at the head of the answer. Who cannot be reached or understood says nothing."""
+    try:
+        with _open(url, limit_s) as response:
+            headers = response.headers
+    except HTTPError as error:
+        error.close()
+        return Said("unknown", refused=f"{error.code} {error.reason}".strip())
+    except (OSError, HTTPException, ValueError):
+        return Said("unknown")
+    content_type = (headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+    length = headers.get("Content-Length") or ""
+    return Said(_kind(content_type, urlsplit(url).path, length), content_type)
+
+
+def fetch(url: str, limit_s: float) -> bytes:
+    """What `url` holds. Raises OSError, with the words of the server or the system, when it cannot be had."""
+    try:
+        with _open(url, limit_s) as response:
+            data: bytes = response.read(MOST_BYTES + 1)
+    except HTTPError as error:
+        error.close()
+        raise OSError(f"the server answers {error.code} {error.reason}".strip()) from None
+    except URLError as error:
+        raise OSError(
+            f"the server is not there ({getattr(error.reason, 'strerror', None) or error.reason})"
+        ) from None
+    except (HTTPException, ValueError) as error:
+        raise OSError(f"the server's answer is broken ({type(error).__name__})") from None
+    if len(data) > MOST_BYTES:
+        raise OSError(f"the answer is larger than {MOST_BYTES >> 20} MiB")
+    return data
+
+
+def _kind(content_type: str, path: str, length: str) -> Kind:
+    if content_type.startswith("multipart/"):
+        return "pictures"
+    if "mpegurl" in content_type or path.lower().endswith((".m3u8", ".m3u")):
+        return "playlist"
+    if content_type.startswith("image/") or (content_type in VAGUE and is_called_picture(path.rpartition("/")[2])):
+        return "picture"
+    return "file" if length.isdecimal() and int(length) < LARGEST_FILE else "unknown"
+
+
+def _open(url: str, limit_s: float):  # type: ignore[no-untyped-def]
+    parts = urlsplit(url)
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    passwords = HTTPPasswordMgrWithDefaultRealm()
+    if parts.username is not None:
+        passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
+    request = Request(bare, headers={"User-Agent": f"edgetl/{__version__}"})
+    return _opener(passwords).open(request, timeout=limit_s)
+
+
+def _opener(passwords: HTTPPasswordMgrWithDefaultRealm) -> OpenerDirector:
+    # Cameras sign their own certificates. FFmpeg, which reads the streams, does not look at them either.
+    trusting = ssl.create_default_context()
+    trusting.check_hostname = False
+    trusting.verify_mode = ssl.CERT_NONE
+    return build_opener(
+        HTTPBasicAuthHandler(passwords), HTTPDigestAuthHandler(passwords), HTTPSHandler(context=trusting)
+    )

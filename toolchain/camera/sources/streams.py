@@ -1,0 +1,224 @@
+"""Streams by URL: whether one is live, a file, or a single picture is what it does, and what its server says."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+
+from toolchain.camera.frames import FrameSource
+from toolchain.camera.pacing import Clock, Timeline
+from toolchain.camera.sources.clips import ClipSource
+from toolchain.camera.sources.codecs import undecodable_stream
+from toolchain.camera.sources.live import LiveSource, fourcc, plausible_fps
+from toolchain.camera.sources.playlists import Playlist, PlaylistSource, read_playlist
+from toolchain.camera.sources.served import Said, ask, fetch
+from toolchain.camera.sources.snapshots import SnapshotSource
+from toolchain.errors import BadInputError, MissingError, UnreadableImageError
+from toolchain.system.progress import Reporter
+
+SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
+STREAM_LIMIT_MS = 10_000
+"""How long FFmpeg waits for a stream to open, and for each piece of it."""
+ASK_LIMIT_S = 3.0
+"""How long a server may take to say what it gives, which some do to one client only."""
+WINDOW_S = 0.25
+"""Seconds over which is measured how fast an unknown stream comes."""
+LIVE_RATE = 2.0
+"""Who gives more seconds of video in a second than this gives what it has, not what it sees."""
+BURST_S = 0.3
+"""Who is ahead of time by more gives what it had kept; it may go on to do so, as live HLS does."""
+MOST_AHEAD_S = 10.0
+"""A live server may begin with what it kept for those who come late, but with no more than so many seconds."""
+
+Pace = Literal["live", "burst", "file"]
+"""How a stream comes: as it is seen; at first faster than that; all at once, or to its end."""
+
+
+class Stream:
+    """The stream at `url`, which people know by `name`, and what is known of it."""
+
+    def __init__(
+        self, url: str, name: str, clock: Clock, reporter: Reporter, *, every_frame: bool, fps: float | None
+    ) -> None:
+        scheme = url.partition("://")[0].lower()
+        if scheme not in SCHEMES:
+            raise BadInputError(f"{name}: unknown kind of stream", f"Known are: file, {', '.join(SCHEMES)}.")
+        self._url = url
+        self._name = name
+        self._clock = clock
+        self._reporter = reporter
+        self._every_frame = every_frame
+        self._fps = fps
+        self._by_http = scheme in {"http", "https"}
+        self._snapshot = False
+        self._playlist: Playlist | None = None
+        self._played: tuple[int, str] | None = None
+        """The newest segment when a live playlist was lost."""
+        self._first: Any = None
+        """The first picture of a stream that may be a file."""
+
+    def open(self, limit_s: float) -> FrameSource:
+        """Open it as what it is. Raises MissingError when it gives no video.
+
+        The server is asked with a request of its own only where the stream itself does not tell: some serve one
+        client, and end when he goes.
+        """
+        self._reporter.say(f"opening {self._name}")
+        if self._by_http and urlsplit(self._url).path.lower().endswith((".m3u8", ".m3u")):
+            with suppress(OSError):
+                self._look()
+        capture = self._opened(limit_s)
+        if capture is None:
+            said = self._asked(limit_s)
+            if said.kind == "picture":  # of a kind that FFmpeg does not know
+                return self._as_snapshots()
+            raise self._refused(said)
+        if self._is_live_playlist():
+            return self._as_playlist(capture)
+        if capture.get(cv2.CAP_PROP_FRAME_COUNT) > 0:
+            return self._as_clip(capture)
+        if not self._by_http:
+            return self._as_live(capture)
+        pace = self._pace(capture)
+        if pace == "live":
+            return self._as_live(capture)
+        kind = self._asked(limit_s).kind
+        if kind == "picture":
+            capture.release()
+            return self._as_snapshots()
+        if kind == "playlist":
+            with suppress(OSError):
+                self._look()
+            if self._is_live_playlist():
+                return self._as_playlist(capture)
+        if pace == "file" and kind != "pictures":
+            capture.release()
+            return self._as_clip(self._capture(limit_s))  # from its first frame on
+        return self._as_live(capture)
+
+    def again(self, limit_s: float) -> FrameSource | None:
+        """Open a live stream that was lost; None where it had ended: it says so, or it begins once more."""
+        if self._snapshot:
+            return self._as_snapshots()
+        if self._playlist is not None:
+            return self._playlist_again(limit_s)
+        capture = self._capture(limit_s)
+        if self._first is not None:
+            whole, first = capture.read()
+            if whole and np.array_equal(first, self._first):
+                capture.release()
+                self._reporter.say(f"{self._name} begins from its first picture again: it is a file, and has ended")
+                return None
+        return self._as_live(capture)
+
+    def _playlist_again(self, limit_s: float) -> FrameSource | None:
+        try:
+            now = self._look()
+        except OSError as error:
+            raise MissingError(f"{self._name}: {error}") from None
+        if now is None:
+            raise MissingError(f"{self._name} is no playlist any more")
+        if now.finished:
+            return None
+        if self._played in (None, now.newest):
+            # What is there was played, or is about as old as the outage: it is not to be seen twice.
+            self._played = now.newest
+            raise MissingError(f"{self._name} has nothing new")
+        self._played = None
+        return self._as_playlist(self._capture(limit_s))
+
+    def _look(self) -> Playlist | None:
+        """Read the playlist, and remember what it says."""
+        playlist = read_playlist(self._url, lambda address: fetch(address, ASK_LIMIT_S).decode("utf-8", "replace"))
+        self._playlist = playlist or self._playlist
+        return playlist
+
+    def _is_live_playlist(self) -> bool:
+        return self._playlist is not None and not self._playlist.finished
+
+    def _as_live(self, capture: cv2.VideoCapture) -> FrameSource:
+        self._refuse_every_frame()
+        return LiveSource(self._name, capture, self._clock)
+
+    def _as_clip(self, capture: cv2.VideoCapture) -> FrameSource:
+        paced = not self._every_frame
+        return ClipSource(self._name, capture, self._clock, paced=paced, reporter=self._reporter)
+
+    def _as_playlist(self, capture: cv2.VideoCapture) -> FrameSource:
+        assert self._playlist is not None
+        self._refuse_every_frame()
+        return PlaylistSource(self._name, capture, self._clock, self._look, self._playlist.segment_s)
+
+    def _as_snapshots(self) -> FrameSource:
+        self._refuse_every_frame()
+        self._snapshot = True
+        try:
+            return SnapshotSource(self._name, self._url, self._clock, fps=self._fps)
+        except OSError as error:
+            raise MissingError(f"{self._name}: {error}") from None
+        except UnreadableImageError as error:
+            raise MissingError(error.message, "It should be a JPEG or PNG.") from None
+
+    def _capture(self, limit_s: float) -> cv2.VideoCapture:
+        capture = self._opened(limit_s)
+        if capture is None:
+            raise self._refused(self._asked(limit_s))
+        return capture
+
+    def _opened(self, limit_s: float) -> cv2.VideoCapture | None:
+        limit_ms = min(STREAM_LIMIT_MS, round(1000 * limit_s))
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_LIMIT_MS]
+        # FFmpeg decodes a frame on each core at once, and would hand each out as many frames late.
+        limits += [cv2.CAP_PROP_N_THREADS, 1]
+        capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
+        return capture if capture.isOpened() else None
+
+    def _asked(self, limit_s: float) -> Said:
+        return ask(self._url, min(ASK_LIMIT_S, limit_s)) if self._by_http else Said("unknown")
+
+    def _refused(self, said: Said) -> MissingError:
+        if said.refused:
+            return MissingError(f"{self._name}: the server answers {said.refused}", "Check address and password.")
+        if said.content_type.startswith("text/"):
+            return MissingError(f"{self._name} is a page ({said.content_type}), not video", "Check the address.")
+        hint = "Check address, password, and that the sender is running."
+        return MissingError(f"{self._name} gives no video", hint)
+
+    def _pace(self, capture: cv2.VideoCapture) -> Pace:
+        """How a stream that does not tell its length comes. Reads on until that is clear; a live stream is then at
+        its newest frame.
+        """
+        times = Timeline(self._name, plausible_fps(capture.get(cv2.CAP_PROP_FPS)))
+        timeless = fourcc(capture) == "MJPG"  # its pictures have no time stamps; who gives a second one is live
+        start_s = window_s = self._clock.now()
+        window_time_s = 0.0
+        most_ahead_s = 0.0
+        while True:
+            if not capture.grab():
+                if self._first is None:
+                    raise MissingError(*undecodable_stream(self._name, fourcc(capture)))
+                return "file"
+            time_s = times.advance(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+            if self._first is None:
+                self._first = capture.retrieve()[1]
+            elif timeless:
+                self._first = None
+                return "live"
+            now = self._clock.now()
+            most_ahead_s = max(most_ahead_s, time_s - (now - start_s))
+            if most_ahead_s > MOST_AHEAD_S:
+                return "file"
+            if now - window_s >= WINDOW_S:
+                if time_s - window_time_s < LIVE_RATE * (now - window_s):
+                    return "burst" if most_ahead_s > BURST_S else "live"
+                window_s, window_time_s = now, time_s
+
+    def _refuse_every_frame(self) -> None:
+        if self._every_frame:
+            raise BadInputError(
+                f"{self._name} cannot be read as fast as possible", "Live sources have a rate of their own."
+            )

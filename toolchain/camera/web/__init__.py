@@ -1,8 +1,0 @@
-"""The camera on a page: for devices without a screen, and for everybody else who wants to look."""
-
-from __future__ import annotations
-
-from toolchain.camera.web.address import Address, parse_address
-from toolchain.camera.web.view import WebView
-
-__all__ = ["Address", "WebView", "parse_address"]

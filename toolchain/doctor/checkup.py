@@ -1,0 +1,217 @@
+"""What this machine can run, and what is missing: the findings of `edgetl doctor`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from toolchain.datasets.catalogue import ENTRIES, Entry, data_root, locate
+from toolchain.doctor.opencv import OpenCV, look, problem
+from toolchain.doctor.packages import Missing
+from toolchain.doctor.recommendation import Outlook, fastest
+from toolchain.errors import MissingError
+from toolchain.images.decoded import CacheState, cache_folder, cache_state
+from toolchain.runs.ready_made import ready_made_artifact
+from toolchain.runtimes import machine
+from toolchain.runtimes.devices import KNOWN, Device
+from toolchain.system import interpreter
+from toolchain.system.progress import Reporter
+from toolchain.timing.probing import probe_devices
+
+CAMERA_LIMIT_S = 5.0
+PAIRING_LIMIT_S = 120.0
+ASKED_INDICES = (0, 1, 2)
+"""Cameras that are tried where the system does not list them."""
+
+_PAIRING = """
+import torch, torchvision
+boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 1.9], [5.0, 5.0, 6.0, 6.0]])
+kept = torchvision.ops.nms(boxes, torch.tensor([0.9, 0.8, 0.7]), 0.5).tolist()
+if kept != [0, 2]:
+    raise SystemExit(f"torchvision.ops.nms answered {kept}")
+"""
+_CAMERA = """
+import os, sys
+os.environ["OPENCV_LOG_LEVEL"] = "SILENT"
+import cv2
+capture = cv2.VideoCapture(int(sys.argv[1]))
+got, frame = capture.read()
+print(f"{frame.shape[1]} x {frame.shape[0]}" if got else "")
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Whether torch and torchvision work together: tried, since their version numbers do not tell."""
+
+    status: Literal["works", "broken", "not installed", "not tried"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera by the number that `edgetl camera --source` takes; `frame` is the size of its pictures."""
+
+    source: int
+    works: bool
+    frame: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set with a name; `path` is null where it is not on this machine, and `fix` what would bring it."""
+
+    name: str
+    path: str | None
+    fix: str
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that `edgetl doctor` found. `works`: nothing necessary is missing."""
+
+    works: bool
+    environment: machine.Environment
+    int8: str
+    fastest: Outlook
+    devices: tuple[Device, ...]
+    torch_pairing: Pairing
+    cameras: tuple[Camera, ...]
+    data_root: str
+    data_sets: tuple[DataSet, ...]
+    opencv: OpenCV
+    cache: CacheState
+    ready_made: str | None
+    disk_free_mb: float
+    missing: tuple[Missing, ...]
+
+
+def check_up(reporter: Reporter, probe_cameras: bool = False) -> Findings:
+    """Look at everything; takes some seconds, most of it for importing the runtimes.
+
+    `probe_cameras` tries to open cameras 0 to 2 where the system lists none: it may light their lamp.
+    """
+    environment = machine.describe()
+    devices = probe_devices(KNOWN, reporter)
+    with reporter.task("checking torch, cameras and data", 3) as task:
+        pairing = check_pairing()
+        task.advance()
+        cameras = tuple(check_camera(index) for index in camera_indices(probe_cameras))
+        task.advance()
+        root = data_root()
+        data_sets = tuple(_look_for(entry, root) for entry in ENTRIES.values())
+        task.advance()
+    opencv = look()
+    missing = _gaps(devices, pairing, cameras)
+    missing += [gap for gap in (problem(opencv),) if gap]
+    return Findings(
+        works=not any(gap.necessary for gap in missing),
+        environment=environment,
+        int8=machine.int8_outlook(environment.flags),
+        fastest=fastest(environment.flags, [device.name for device in devices if device.available]),
+        devices=tuple(devices),
+        torch_pairing=pairing,
+        cameras=cameras,
+        data_root=str(root),
+        data_sets=data_sets,
+        opencv=opencv,
+        cache=cache_state(cache_folder()),
+        ready_made=_ready_made(),
+        disk_free_mb=round(shutil.disk_usage(_existing(root)).free / 1e6, 1),
+        missing=tuple(missing),
+    )
+
+
+def check_pairing(program: str = _PAIRING, limit_s: float = PAIRING_LIMIT_S) -> Pairing:
+    """Let torchvision run one of its compiled operators, which fails when it was built for another torch."""
+    absent = [name for name in ("torch", "torchvision") if find_spec(name) is None]
+    if absent:
+        return Pairing("not installed", f"{' and '.join(absent)}: only `finetune`, `export` and torch:cpu need it")
+    try:
+        code, out, err = _run(program, (), limit_s)
+    except MissingError as error:
+        return Pairing("not tried", error.message)
+    if code == 0:
+        return Pairing("works")
+    said = (err or out).strip().splitlines()
+    return Pairing("broken", said[-1] if said else f"exit code {code}")
+
+
+def camera_indices(probe_cameras: bool, devices: Path = Path("/dev")) -> list[int]:
+    """Numbers of the cameras to try: what Linux lists, elsewhere 0 to 2 if asked."""
+    listed = sorted(int(path.name[5:]) for path in devices.glob("video*") if path.name[5:].isdigit())
+    if listed or not probe_cameras:
+        return listed
+    return list(ASKED_INDICES)
+
+
+def check_camera(index: int, program: str = _CAMERA, limit_s: float = CAMERA_LIMIT_S) -> Camera:
+    """Take one picture, in a process of its own: a camera that is broken or busy may hang whoever opens it."""
+    try:
+        code, out, _ = _run(program, (str(index),), limit_s)
+    except MissingError as error:
+        return Camera(index, False, reason=f"not tried: {error.message}")
+    if code is None:
+        return Camera(index, False, reason=f"no picture within {limit_s:g} s")
+    if code == 0 and out.strip():
+        return Camera(index, True, frame=out.strip())
+    if os.name == "posix" and Path(f"/dev/video{index}").exists() and not os.access(f"/dev/video{index}", os.R_OK):
+        return Camera(index, False, reason="no permission: add yourself to the group `video`")
+    return Camera(index, False, reason="it gives no picture")
+
+
+def _gaps(devices: Sequence[Device], pairing: Pairing, cameras: Sequence[Camera]) -> list[Missing]:
+    by_name = {device.name: device for device in devices}
+    ort = by_name["ort:cpu"]
+    gaps = []
+    if not ort.available:
+        gaps.append(Missing(f"ort:cpu ({ort.reason})", "pip install --force-reinstall onnxruntime", necessary=True))
+    if pairing.status == "broken":
+        fix = "pip install --force-reinstall 'edgetl[train]'"
+        gaps.append(Missing(f"torchvision that fits torch ({pairing.reason})", fix, necessary=False))
+    elif pairing.status == "not installed":
+        gaps.append(Missing("torch and torchvision", "pip install 'edgetl[train]'", necessary=False))
+    if not any(camera.works for camera in cameras):
+        gaps.append(
+            Missing("a camera", "edgetl camera --source FILE|URL|FOLDER works without one", necessary=False)
+        )
+    return gaps
+
+
+def _ready_made() -> str | None:
+    try:
+        return str(ready_made_artifact())
+    except MissingError:
+        return None
+
+
+def _run(program: str, arguments: Sequence[str], limit_s: float) -> tuple[int | None, str, str]:
+    """Exit code (None: it took too long), stdout and stderr of a Python program."""
+    command = interpreter.command(program, *arguments)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, errors="replace")
+    except subprocess.TimeoutExpired:
+        return None, "", f"no answer within {limit_s:g} s"
+    return done.returncode, done.stdout, done.stderr
+
+
+def _existing(path: Path) -> Path:
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def _look_for(entry: Entry, root: Path) -> DataSet:
+    found = locate(entry, root)
+    if found is not None:
+        return DataSet(entry.name, str(found), "")
+    return DataSet(
+        entry.name, None, f"edgetl data fetch {entry.name}" if entry.downloads else "drawn when first used"
+    )

@@ -1,0 +1,1 @@
+"""Drawn pets: pictures made by code, for the demo and the tests."""

@@ -1,0 +1,129 @@
+"""The attack on one photograph: pictures saved, read back, and asked about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.errors import BadInputError
+from toolchain.explain.attack import Attacked, Manner, attack
+from toolchain.explain.attack.answering import Answering
+from toolchain.explain.attack.smallest import Smallest, smallest
+from toolchain.explain.gallery import as_png
+from toolchain.explain.placed import Placed, place
+from toolchain.explain.subject import Subject
+from toolchain.images.preprocess import Image, read
+from toolchain.system import files
+
+BEFORE_FILE = "before.png"
+AFTER_FILE = "after.png"
+SMALLEST_FILE = "smallest.png"
+
+
+@dataclass(frozen=True)
+class Said:
+    """An answer."""
+
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one network says to the saved files, read back through its own preprocessing.
+
+    `turned`: its answer to the attacked picture is another than before. `reached`: it is the target; None without a
+    target, or where the network has no class of that name. `smallest` is its answer at the smallest budget.
+    """
+
+    name: str
+    device: str
+    precision: str
+    own: bool
+    before: Said
+    after: Said
+    turned: bool
+    reached: bool | None
+    smallest: Said | None = None
+
+
+@dataclass(frozen=True)
+class OneAttack:
+    """An attacked photograph. `verdicts` begin with the attacked run in PyTorch."""
+
+    photograph: Path
+    target: str | None
+    budget: int
+    manner: Manner
+    placed: Placed
+    attacked: Attacked
+    least: Smallest | None
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def change(self) -> NDArray[np.int16]:
+        """int16 [height, width, 3], in steps of 1/255."""
+        change: NDArray[np.int16] = self.attacked.change[0]
+        return change
+
+    @property
+    def magnified(self) -> int:
+        """By how much the change can be multiplied to be seen without being cut off."""
+        return max(1, 127 // max(1, int(np.abs(self.change).max())))
+
+    @property
+    def change_picture(self) -> Image:
+        """The change, magnified, around middle grey."""
+        shown: Image = np.clip(128 + self.change.astype(np.int32) * self.magnified, 0, 255).astype(np.uint8)
+        return shown
+
+
+def attack_photograph(
+    subject: Subject,
+    photograph: Path,
+    budget: int,
+    folder: Path,
+    answering: Sequence[Answering],
+    *,
+    target: int | None = None,
+    manner: Manner | None = None,
+) -> OneAttack:
+    """Attack a photograph, look for the smallest budget too, write the pictures to `folder` and ask about them.
+
+    Raises UnreadableImageError, and BadInputError where the answer is the target already.
+    """
+    manner = manner or Manner()
+    placed = place(read(photograph), subject.preprocess)
+    attacked = attack(subject, placed.pixels[None], budget, target=target, manner=manner)
+    present = int(attacked.leave[0])
+    if target == present:
+        raise BadInputError(
+            f"{photograph} is taken for {subject.labels[present]!r} already", "Choose another class as --target."
+        )
+    least = smallest(subject, placed.pixels, target=target, manner=manner)
+    pictures = {BEFORE_FILE: placed.whole, AFTER_FILE: placed.with_pixels(attacked.pixels[0])}
+    if least is not None:
+        pictures[SMALLEST_FILE] = placed.with_pixels(least.attacked.pixels[0])
+    for name, picture in pictures.items():
+        files.write_bytes(folder / name, as_png(picture))
+    wanted = None if target is None else subject.labels[target]
+    verdicts = tuple(_ask(one, [folder / name for name in pictures], wanted) for one in answering)
+    return OneAttack(photograph, wanted, budget, manner, placed, attacked, least, verdicts)
+
+
+def _ask(one: Answering, paths: Sequence[Path], target: str | None) -> Verdict:
+    said = [_said(one, probabilities) for probabilities in one.probabilities(paths)]
+    before, after = said[:2]
+    reached = after.label == target if target in one.labels else None
+    turned = before.label != after.label
+    least = said[2] if len(said) > 2 else None
+    return Verdict(one.name, one.device, one.precision, one.own, before, after, turned, reached, least)
+
+
+def _said(one: Answering, probabilities: NDArray[np.float32]) -> Said:
+    best = int(probabilities.argmax())
+    return Said(one.labels[best], float(probabilities[best]))

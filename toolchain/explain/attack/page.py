@@ -1,0 +1,199 @@
+"""The pages of attacks: one photograph, or a data set (see `toolchain.explain.gallery`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolchain.explain.attack.answering import Answering
+from toolchain.explain.attack.many import Example, Point
+from toolchain.explain.attack.one import OneAttack, Said, Verdict
+from toolchain.explain.attack.whole_pixels import Norm
+from toolchain.explain.gallery import Page, Picture, Section, Table, has_page
+from toolchain.explain.subject import Subject
+from toolchain.images.preprocess import Image
+
+AXES: Mapping[Norm, str] = {
+    "linf": "budget, 1/255 in each value",
+    "l2": "budget, 1/255 in length",
+}
+SHOWN = 3
+"""Classes before, and after, whose probabilities are drawn."""
+
+
+def one_page(subject: Subject, done: OneAttack, settings: Mapping[str, Any]) -> Page:
+    """An attacked photograph: before, change and after, probabilities, and what each network says."""
+    attacked, own = done.attacked, done.verdicts[0]
+    pictures = [
+        Picture("before", done.placed.whole, "before", _facts(own.before)),
+        Picture(
+            "change",
+            done.change_picture,
+            f"what was added, {done.magnified} times as strong",
+            {"largest": f"{attacked.largest[0]}/255", "length": f"{attacked.length[0]:.0f}/255"},
+        ),
+        Picture("after", done.placed.with_pixels(attacked.pixels[0]), "after", _facts(own.after)),
+    ]
+    if done.least is not None and own.smallest is not None:
+        whole = done.placed.with_pixels(done.least.attacked.pixels[0])
+        caption = f"the smallest budget: {done.least.budget}"
+        pictures.append(Picture("smallest", whole, caption, _facts(own.smallest)))
+    plots = []
+    if has_page():
+        from toolchain.explain.attack.plots import bars
+
+        before, after = attacked.before[0], attacked.after[0]
+        order = dict.fromkeys([*np.argsort(-before)[:SHOWN], *np.argsort(-after)[:SHOWN]])
+        rows = [(subject.labels[index], float(before[index]), float(after[index])) for index in order]
+        plots.append(bars("probabilities", "Probabilities before and after the attack", rows))
+    return Page(
+        f"{done.photograph.name}, changed until it is {done.target or 'something else'}",
+        [sentence(done), _smallest_sentence(done)],
+        [
+            Section("Before and after", pictures=pictures, plots=plots),
+            Section(
+                "Who is fooled by the saved files",
+                "The PNG files were read back, each network with its own preprocessing, as it is deployed.",
+                table=Table(
+                    ("network", "before", "after", "turned", "at the smallest budget"),
+                    [verdict_row(verdict) for verdict in done.verdicts],
+                ),
+            ),
+        ],
+        settings,
+    )
+
+
+def sentence(done: OneAttack) -> str:
+    """What the attack came to, in the attacked run."""
+    own = done.verdicts[0]
+    within = _within(done.budget, done.manner.norm)
+    if bool(done.attacked.turned[0]):
+        return (
+            f"{own.before.label} ({own.before.probability:.3f}) became {own.after.label} "
+            f"({own.after.probability:.3f}) {within}."
+        )
+    return f"{own.before.label} could not be turned into {done.target or 'something else'} {within}."
+
+
+def _smallest_sentence(done: OneAttack) -> str:
+    if done.least is None:
+        return "No budget did it."
+    return f"The smallest budget that did it is {done.least.budget}/255."
+
+
+def _within(budget: int, norm: Norm) -> str:
+    if norm == "linf":
+        return f"while no value changed by more than {budget}/255"
+    return f"by a change no longer than {budget}/255 (L2, over all values)"
+
+
+def verdict_row(verdict: Verdict) -> tuple[str, ...]:
+    """Network, before, after, whether it turned, and its answer at the smallest budget."""
+    turned = "yes" if verdict.reached or (verdict.reached is None and verdict.turned) else "no"
+    if verdict.turned and verdict.reached is False:
+        turned = "otherwise"
+    least = f"{verdict.smallest.label} {verdict.smallest.probability:.3f}" if verdict.smallest else "–"
+    return (
+        f"{_short(verdict.name)} on {verdict.device}",
+        f"{verdict.before.label} {verdict.before.probability:.3f}",
+        f"{verdict.after.label} {verdict.after.probability:.3f}",
+        turned,
+        least,
+    )
+
+
+def many_page(
+    name: str,
+    answering: Sequence[Answering],
+    curve: Sequence[Point],
+    examples: Sequence[Example],
+    conclusion: str,
+    target: str | None,
+    norm: Norm,
+    settings: Mapping[str, Any],
+) -> Page:
+    """A data set under attack: accuracy against budget, all networks beside each other, and a few pictures."""
+    plots = []
+    if has_page():
+        from toolchain.explain.plots import curves
+
+        budget = AXES[norm]
+        lines = lines_of(answering, curve, "top1")
+        if lines:
+            plots.append(curves("accuracy", "Accuracy against budget", lines, budget, "top-1", shares=True))
+        if target is not None:
+            hits = lines_of(answering, curve, "target")
+            plots.append(curves("hits", "Success against budget", hits, budget, f"taken for {target}", shares=True))
+    pictures = [
+        Picture(
+            f"example-{Path(example.photograph).stem}-{example.budget}",
+            _side_by_side(example),
+            f"{Path(example.photograph).name}, budget {example.budget}",
+        )
+        for example in examples
+    ]
+    sections = [
+        Section(
+            "Against budget",
+            "Accuracy counts all photographs. What is turned, and what is taken for the target, counts those that "
+            "the network answers right when they are not attacked. Transferred: the same among the pictures that "
+            "fool the attacked run itself.",
+            plots=plots,
+            table=Table(POINT_COLUMNS, [point_row(point) for point in curve]),
+        )
+    ]
+    if pictures:
+        text = "As the network sees them: before, what was added (as strong as can be shown), after."
+        sections.append(Section("Some of them", text, pictures))
+    title = f"{name} under attack" + (f": everything becomes {target}" if target else "")
+    return Page(title, [conclusion], sections, settings)
+
+
+POINT_COLUMNS = ("network", "budget", "photographs", "top-1", "right before", "turned", "target", "transferred")
+
+
+def point_row(point: Point) -> tuple[str, ...]:
+    """The cells of POINT_COLUMNS."""
+    counted = (point.turned, point.target, point.transferred)
+    return (
+        f"{_short(point.name)} on {point.device}",
+        str(point.budget),
+        str(point.n),
+        "–" if point.top1 is None else f"{point.top1:.3f}",
+        str(point.n_right),
+        *("–" if share is None else f"{share:.3f}" for share in counted),
+    )
+
+
+def lines_of(
+    answering: Sequence[Answering], curve: Sequence[Point], what: str
+) -> dict[str, tuple[list[float], list[float]]]:
+    """A curve for each network that has one: budgets and values of the field `what`."""
+    lines = {}
+    for one in answering:
+        own = [point for point in curve if (point.name, point.device) == (one.name, one.device)]
+        have = [(float(point.budget), getattr(point, what)) for point in own if getattr(point, what) is not None]
+        if have:
+            lines[f"{_short(one.name)} on {one.device}"] = ([x for x, _ in have], [y for _, y in have])
+    return lines
+
+
+def _side_by_side(example: Example) -> Image:
+    attacked = example.attacked
+    change = attacked.change[0].astype(np.int32)
+    strength = max(1, 127 // max(1, int(np.abs(change).max())))
+    shown = np.clip(128 + change * strength, 0, 255).astype(np.uint8)
+    return np.concatenate([attacked.original[0], shown, attacked.pixels[0]], axis=1)
+
+
+def _facts(said: Said) -> dict[str, str]:
+    return {said.label: f"{said.probability:.3f}"}
+
+
+def _short(name: str) -> str:
+    """The last two parts of a path: the file and the run's folder."""
+    return "/".join(Path(name).parts[-2:])

@@ -1,0 +1,1 @@
+"""Photographs as bytes, pixels and the network's input: sniffed, bounded, decoded, prepared, cached."""

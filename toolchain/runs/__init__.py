@@ -1,0 +1,198 @@
+"""The run folder: what `finetune` writes and `export` and `bench` read. Plain data; no torch in here."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from toolchain.artifact.card import Reject
+from toolchain.errors import BadInputError
+from toolchain.images.preprocess import Preprocess
+from toolchain.system import claims, files
+
+RUN_SCHEMA: Literal["edgetl.run/1"] = "edgetl.run/1"
+RUN_FILE = "run.json"
+WEIGHTS_FILE = "model.safetensors"
+METRICS_FILE = "metrics.jsonl"
+SPLITS_FILE = "splits.json"
+LEFT_OUT_FILE = "left_out.json"
+METRICS_CSV_FILE = "metrics.csv"
+PREDICTIONS_FILE = "predictions.csv"
+REPORT_FILE = "report.html"
+CHECKPOINT_FOLDER = "checkpoint"
+SETTINGS_FILE = "settings.json"
+"""In the checkpoint's folder: what the run was asked for."""
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """Which photographs: `sha256` is the hash of all splits, `split_sha256` of each."""
+
+    name: str
+    path: str
+    classes: Annotated[tuple[str, ...], Meta(min_length=2)]
+    counts: dict[str, int]
+    skipped: int
+    sha256: str
+    split_sha256: dict[str, str]
+    licences: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Files of the data that are in no split, by reason; `left_out.json` has their names."""
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """Which network; `sha256` is that of `model.safetensors`. `kept` tells whether fine-tuning beat the probe."""
+
+    name: str
+    parameters: int
+    weights: str
+    weights_sha256: str | None
+    weights_licence: str
+    sha256: str
+    kept: Literal["probe", "finetune"]
+    best_epoch: int
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Accuracy on one split. Fractions, 0 to 1. `confusion[i][j]`: photographs of class i that were called j.
+
+    `per_class_top1` is the mean over the classes that the split holds. `nll` and `ece` (15 bins, Guo et al. 2017)
+    are after the temperature.
+    """
+
+    n: int
+    top1: float
+    top5: float
+    per_class_top1: float
+    nll: float
+    ece: float
+    ece_uncalibrated: float
+    confusion: list[list[int]]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """How "none of these" was chosen. Shares are fractions; these `outliers` were not part of the choice."""
+
+    reject: Reject
+    accepted: dict[str, float]
+    """By split (`val`, `test`): share of photographs of the classes that are not rejected."""
+    outliers: int = 0
+    outliers_rejected: float | None = None
+
+
+@dataclass(frozen=True)
+class TemperatureFit:
+    """How far the temperature is known: between `low` and `high` with 95 % confidence.
+
+    It was chosen on `val` validation photographs of the kept network, and on the answers of linear probes to
+    `out_of_fold` training photographs that they were not fitted on.
+    """
+
+    low: float
+    high: float
+    val: int
+    out_of_fold: int
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """The linear probe over all photographs, each answered by a head that was not fitted on it.
+
+    `metrics` are those of all these answers, with the run's temperature; `top1_ci95` is Wilson's interval.
+    """
+
+    folds: int
+    metrics: Metrics
+    top1_ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Run:
+    """`run.json`."""
+
+    schema: Literal["edgetl.run/1"]
+    edgetl_version: str
+    command: str
+    data: DataRecord
+    model: ModelRecord
+    preprocess: Preprocess
+    temperature: Annotated[float, Meta(gt=0)]
+    reject: Reject | None
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    timings_s: dict[str, float]
+    metrics: dict[str, Metrics]
+    """By split (`val`, `test`): the network that was kept."""
+    probe_metrics: dict[str, Metrics]
+    """The same for the linear probe that fine-tuning started from."""
+    rejection: Rejection | None = None
+    temperature_fit: TemperatureFit | None = None
+    cross_validation: CrossValidation | None = None
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """One photograph in `splits.json`."""
+
+    name: str
+    sha256: str
+    label: str
+
+
+def check_free(out: Path) -> None:
+    """Raise BadInputError where `out` cannot become the folder of a new run: it holds something already."""
+    if out.exists() and (not out.is_dir() or not claims.is_empty(out)):
+        raise not_free(out)
+
+
+def not_free(out: Path) -> BadInputError:
+    quoted = shlex.quote(str(out))
+    return BadInputError(f"{out} is there already and not empty", f"Choose another --out, or --resume {quoted}")
+
+
+def check_resumable(folder: Path) -> None:
+    """Raise BadInputError where `folder` holds neither a finished run nor one that has begun."""
+    if not (folder / RUN_FILE).exists() and not (folder / CHECKPOINT_FOLDER / SETTINGS_FILE).exists():
+        hint = "Start a run with `edgetl finetune DATA --out RUN`."
+        raise BadInputError(f"{folder} holds nothing to resume", hint)
+
+
+def read_run(folder: Path) -> Run:
+    """Read `run.json` of a finished run. Raises BadInputError when there is none or it is damaged."""
+    path = folder / RUN_FILE
+    try:
+        run = files.from_json(path.read_bytes(), Run)
+    except (FileNotFoundError, NotADirectoryError):
+        unfinished = (folder / CHECKPOINT_FOLDER).is_dir()
+        if unfinished:
+            raise BadInputError(
+                f"{folder} is a run that has not finished",
+                f"Continue it: edgetl finetune --resume {shlex.quote(str(folder))}",
+            ) from None
+        raise BadInputError(
+            f"{folder} is not a run folder: it has no {RUN_FILE}", "Make one with `edgetl finetune DATA --out RUN`."
+        ) from None
+    except msgspec.DecodeError as error:
+        raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise BadInputError(f"{folder / WEIGHTS_FILE} is missing", "Run `edgetl finetune` again.")
+    return run
+
+
+def read_splits(folder: Path) -> dict[str, tuple[SplitFile, ...]]:
+    """Read `splits.json`. Raises BadInputError when it is missing or damaged."""
+    path = folder / SPLITS_FILE
+    try:
+        return files.from_json(path.read_bytes(), dict[str, tuple[SplitFile, ...]])
+    except FileNotFoundError:
+        raise BadInputError(f"{path} is missing", "Run `edgetl finetune` again.") from None
+    except msgspec.DecodeError as error:
+        raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None

@@ -1,0 +1,183 @@
+"""The machine that a measurement was made on: processor, memory, versions, and what else it was doing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from toolchain._version import __version__
+from toolchain.runtimes.devices import cpu_name
+from toolchain.system.processor import allowed_cores, cores, cpu_quota
+
+FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "amx_bf16",
+    "asimddp",
+    "i8mm",
+    "bf16",
+)
+"""What a processor may have that decides how fast int8 and bfloat16 are, by Linux's names."""
+
+PACKAGES = {
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
+    "openvino": ("openvino",),
+    "torch": ("torch",),
+    "torchvision": ("torchvision",),
+    "numpy": ("numpy",),
+    "opencv": (
+        "opencv-python-headless",
+        "opencv-python",
+        "opencv-contrib-python-headless",
+        "opencv-contrib-python",
+    ),
+}
+"""What decides how fast and how well a network runs, and the distributions that it comes in."""
+
+_MACOS_NAMES = {
+    "avx2": "avx2",
+    "avx512f": "avx512f",
+    "avx512vnni": "avx512_vnni",
+    "avxvnni": "avx_vnni",
+    "feat_dotprod": "asimddp",
+    "feat_i8mm": "i8mm",
+    "feat_bf16": "bf16",
+}
+BUSY_SAMPLE_S = 0.3
+
+
+@dataclass(frozen=True)
+class LoadBefore:
+    """What the machine did before the run: share of all cores that were busy, and the mean length of the queue of
+    the last minute (null where the system keeps none)."""
+
+    busy: float
+    average_1min: float | None
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A machine and its software. `threads` are hardware threads that this process may use; `flags` those of FLAGS
+    that the processor has; `quota_cores` the time that a container lets it use, in cores (null: all there is)."""
+
+    cpu: str
+    architecture: str
+    flags: tuple[str, ...]
+    cores: int
+    threads: int
+    memory_mb: float
+    governor: str | None
+    os: str
+    versions: dict[str, str]
+    load_before: LoadBefore
+    quota_cores: float | None = None
+
+
+def describe() -> Environment:
+    """Look at this machine; takes 0.3 s, for the load."""
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return Environment(
+        cpu=cpu_name(),
+        architecture=platform.machine(),
+        flags=cpu_flags(),
+        cores=min(psutil.cpu_count(logical=False) or allowed_cores(), allowed_cores()),
+        threads=cores(),
+        memory_mb=round(memory.total / 1e6, 1),
+        governor=governor(),
+        os=platform.platform(),
+        versions=versions(),
+        load_before=LoadBefore(
+            busy=psutil.cpu_percent(interval=BUSY_SAMPLE_S) / 100,
+            average_1min=round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        ),
+        quota_cores=cpu_quota(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of edgetl, Python and the packages of PACKAGES that are installed; imports none of them."""
+    found = {"edgetl": __version__, "python": platform.python_version()}
+    for name, distributions in PACKAGES.items():
+        for distribution in distributions:
+            try:
+                found[name] = version(distribution)
+                break
+            except PackageNotFoundError:
+                continue
+    return found
+
+
+def governor() -> str | None:
+    """How the system chooses the processor's frequency (`performance`, `powersave`), where it tells."""
+    try:
+        return Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").read_text().strip()
+    except OSError:
+        return None
+
+
+def cpu_flags() -> tuple[str, ...]:
+    """Those of FLAGS that the processor has; empty where the system does not tell (Windows)."""
+    try:
+        words = flags_of_cpuinfo(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        words = flags_of_sysctl(_sysctl()) if platform.system() == "Darwin" else set()
+    return tuple(flag for flag in FLAGS if flag in words)
+
+
+def flags_of_cpuinfo(text: str) -> set[str]:
+    """All flags of the first processor in Linux's /proc/cpuinfo (`flags` on x86, `Features` on ARM)."""
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip().lower() in {"flags", "features"}:
+            return set(value.split())
+    return set()
+
+
+def flags_of_sysctl(text: str) -> set[str]:
+    """Flags, by Linux's names, in what macOS's `sysctl hw.optional machdep.cpu` prints."""
+    words: set[str] = set()
+    for line in text.lower().splitlines():
+        name, _, value = line.partition(":")
+        if name.startswith("machdep.cpu") and name.endswith("features"):
+            words.update(value.split())
+        elif value.strip() == "1":
+            words.add(name.rpartition(".")[2])
+    return {_MACOS_NAMES[word] for word in words & _MACOS_NAMES.keys()}
+
+
+def int8_outlook(flags: Iterable[str]) -> str:
+    """What the processor's flags promise for int8, in words. Runtimes differ in what they make of them."""
+    have = set(flags)
+    known = {
+        "AMX": {"amx_int8"},
+        "VNNI": {"avx512_vnni", "avx_vnni"},
+        "i8mm": {"i8mm"},
+        "dot products": {"asimddp"},
+    }
+    found = [name for name, any_of in known.items() if have & any_of]
+    if found:
+        return f"int8 instructions ({', '.join(found)}): int8 can pay in time and size; `edgetl bench` tells"
+    if "avx2" in have:
+        return "AVX2 without VNNI: int8 is smaller, but perhaps not faster than float; `edgetl bench` tells"
+    return "no int8 instructions known: int8 is smaller, but perhaps not faster than float; `edgetl bench` tells"
+
+
+def _sysctl() -> str:
+    try:
+        done = subprocess.run(
+            ["sysctl", "hw.optional", "machdep.cpu"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout

@@ -1,0 +1,153 @@
+"""What else the machine does while it measures: the load of others, heat, and clocks held back."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from toolchain.system.processor import allowed_cores, cpu_quota, throttling
+
+NOISY_CORES = 0.15
+"""Cores that others kept busy, on average, from which on a measurement is to be doubted."""
+
+HOT_SHARE = 0.1
+"""Of a core, from which on a process is named."""
+
+
+@dataclass(frozen=True)
+class LoadDuring:
+    """The machine while it measured. `others_cores`: cores that other programs kept busy, on average; `steal_cores`
+    those that another machine on the same host took; `busiest`: the programs that used most. `temperature_c`: the
+    hottest sensor at the end; `throttled`: how often the processor slowed itself down against heat; both null where
+    the system does not tell. `quota_waits`: how often the quota of the container was used up, so that all of its
+    threads had to wait, and `quota_waited_s` for how long (threads added up); null where there is no quota."""
+
+    seconds: float
+    others_cores: float
+    steal_cores: float
+    busiest: tuple[str, ...]
+    temperature_c: float | None
+    throttled: int | None
+    quota_waits: int | None = None
+    quota_waited_s: float | None = None
+
+
+class Watch:
+    """Looks at the machine when made, and again when asked."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._cpu = _cpu_seconds()
+        self._own = own_seconds()
+        self._throttled = _throttle_count()
+        self._quota = throttling()
+        self._processes = _by_process()
+
+    def look(self) -> LoadDuring:
+        """What happened since."""
+        seconds = max(time.monotonic() - self._start, 1e-3)
+        busy, steal = (now - before for now, before in zip(_cpu_seconds(), self._cpu, strict=True))
+        own = own_seconds() - self._own
+        throttled = _throttle_count()
+        quota = throttling()
+        waited = quota if quota is None or self._quota is None else quota.since(self._quota)
+        return LoadDuring(
+            seconds=round(seconds, 3),
+            others_cores=round(max(busy - own, 0.0) / seconds, 3),
+            steal_cores=round(max(steal, 0.0) / seconds, 3),
+            busiest=self._busiest(seconds),
+            temperature_c=_temperature(),
+            throttled=None if throttled is None or self._throttled is None else throttled - self._throttled,
+            quota_waits=None if waited is None else waited.times,
+            quota_waited_s=None if waited is None else round(waited.seconds, 3),
+        )
+
+    def _busiest(self, seconds: float) -> tuple[str, ...]:
+        shares = {
+            name: (used - self._processes.get((pid, name), 0.0)) / seconds
+            for (pid, name), used in _by_process().items()
+        }
+        ranked = sorted(shares.items(), key=lambda item: -item[1])
+        return tuple(f"{name} ({share:.0%} of a core)" for name, share in ranked[:3] if share > HOT_SHARE)
+
+
+def reasons(load: LoadDuring, spare_cores: float = 0.0) -> list[str]:
+    """Why what was measured meanwhile is to be doubted; empty on a quiet machine.
+
+    `spare_cores` are those that a quota keeps us from using: others may have them.
+    """
+    found = []
+    if load.quota_waits:
+        found.append(
+            f"the container's CPU quota was used up {load.quota_waits} times, and its threads waited "
+            f"{load.quota_waited_s:.1f} s: measure with fewer --threads, or a larger quota"
+        )
+    elif load.others_cores - spare_cores > NOISY_CORES:
+        who = f": {', '.join(load.busiest)}" if load.busiest else ""
+        found.append(f"other programs kept {load.others_cores:.2f} cores busy{who}")
+    if load.steal_cores > NOISY_CORES:
+        found.append(f"the host gave {load.steal_cores:.2f} of its cores to other machines")
+    if load.throttled:
+        found.append(f"the processor slowed itself down against heat {load.throttled} times")
+    return found
+
+
+def spare_cores() -> float:
+    """Cores that this process could run on, and that a quota keeps it from using."""
+    quota = cpu_quota()
+    return 0.0 if quota is None else max(0.0, allowed_cores() - quota)
+
+
+def _cpu_seconds() -> tuple[float, float]:
+    """Busy and stolen seconds so far, over the cores that this process may use."""
+    times = psutil.cpu_times(percpu=True)
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(len(times))
+    chosen = [times[core] for core in allowed if core < len(times)]
+    kinds = ("user", "nice", "system", "irq", "softirq")
+    busy = sum(getattr(core, kind, 0.0) for core in chosen for kind in kinds)
+    return busy, sum(getattr(core, "steal", 0.0) for core in chosen)
+
+
+def own_seconds() -> float:
+    """What this process and all its children have used, those that have ended too."""
+    total = 0.0
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def _by_process() -> dict[tuple[int, str], float]:
+    """Seconds that each process of others has used."""
+    me = psutil.Process()
+    own = {me.pid, *(child.pid for child in me.children(recursive=True))}
+    found = {}
+    for process in psutil.process_iter(("pid", "name", "cpu_times")):
+        times = process.info["cpu_times"]
+        if process.pid not in own and times is not None:
+            found[process.pid, str(process.info["name"])] = float(times.user + times.system)
+    return found
+
+
+def _temperature() -> float | None:
+    """The hottest sensor in degrees Celsius."""
+    sensors = psutil.sensors_temperatures() if hasattr(psutil, "sensors_temperatures") else {}
+    readings = [sensor.current for group in sensors.values() for sensor in group if sensor.current]
+    return max(readings, default=None)
+
+
+def _throttle_count(folder: Path = Path("/sys/devices/system/cpu")) -> int | None:
+    """How often the processor's cores and packages have been throttled since the start of the system."""
+    try:
+        counts = [int(path.read_text()) for path in folder.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")]
+    except (OSError, ValueError):
+        return None
+    return sum(counts) if counts else None

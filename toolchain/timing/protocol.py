@@ -1,0 +1,105 @@
+"""What the runner and its workers say to each other: a line of JSON each way, over stdin and stdout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toolchain.images.preprocess import Preprocess
+from toolchain.runtimes import Execution
+
+
+@dataclass(frozen=True)
+class Request:
+    """Something to do, by the name of a method of the worker, and what it is to be done with."""
+
+    do: str
+    argument: Any = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why it was not done. `unavailable`: this arm cannot exist on this machine, which is nobody's fault."""
+
+    reason: str
+    unavailable: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The answer, or why there is none."""
+
+    answer: Any = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`pictures`: for each preprocessing a file of raw uint8 [n, height, width, 3]. `readable` are the indices of
+    the photographs that are in it; the others could not be decoded."""
+
+    pictures: dict[Preprocess, Path]
+    readable: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Open the artifact whose content has `sha256` on a device.
+
+    `pictures` is a file of preprocessed pictures, raw uint8 [n, height, width, 3]; `photographs` a few files.
+    """
+
+    artifact: str
+    sha256: str
+    device: str
+    threads: int
+    batch: int
+    pictures: str
+    photographs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """`load_ms`: from the file's content to a runtime that is ready, its library being imported already.
+    `first_ms`: the first inference, which may still compile and allocate."""
+
+    load_ms: float
+    first_ms: float
+    provider_effective: str
+    threads: int
+    execution: Execution
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Times in milliseconds, in the order taken. `quiet`: the worker's threads have gone to sleep since. `joules`:
+    what the processor used meanwhile, where the machine counts it."""
+
+    ms: tuple[float, ...]
+    quiet: bool = True
+    joules: float | None = None
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """The most images a second, and what gave it: `batch` images an inference, `requests` inferences at once."""
+
+    ips: float
+    batch: int
+    requests: int
+
+
+@dataclass(frozen=True)
+class Span:
+    """Pictures `start` to `stop` - 1."""
+
+    start: int
+    stop: int
+
+
+def spread(n: int, wanted: int) -> list[int]:
+    """At most `wanted` indices below `n`, evenly spread."""
+    return sorted({int(index) for index in np.linspace(0, n - 1, min(n, wanted)).round()})

@@ -1,0 +1,284 @@
+"""The process of one arm: `python -m toolchain.timing.worker`, driven by the runner (see `process`).
+
+It does one thing at a time and answers only once its own threads have gone to sleep: thread pools spin for a while
+after an inference, and would slow down the arm whose turn comes next.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.errors import ArtifactError, BadInputError, EdgetlError, FallbackError, MissingError
+from toolchain.runtimes import Infer
+from toolchain.runtimes.devices import Device, parse_device, probe
+from toolchain.system import files, strict
+from toolchain.timing.energy import Meter
+from toolchain.timing.protocol import Failure, Load, Loaded, Reply, Request, Samples, Span, Throughput, spread
+
+INPUTS = 64
+"""Pictures that the timed inferences take turns with."""
+FRAMES = 8
+ANSWER_BATCH = 8
+THROUGHPUT_BATCHES = (1, 8)
+SETTLE_S = 0.05
+BLOCK = 5
+STABLE = 0.05
+WARM_UP_S = 2.0
+QUIET_WINDOW_S = 0.02
+QUIET_LIMIT_S = 1.0
+
+
+class Worker:
+    """One artifact on one device, with its inputs."""
+
+    def __init__(self) -> None:
+        self.meter = Meter()
+
+    def load(self, order: Load) -> Loaded:
+        """Open the artifact and run it once. Raises as `toolchain.runtimes.open_runtime`."""
+        from toolchain import runtimes
+        from toolchain.artifact import read_artifact
+        from toolchain.classifier import Classifier
+
+        artifact = read_artifact(Path(order.artifact))
+        if artifact.sha256 != order.sha256:
+            raise ArtifactError(f"{order.artifact} has changed since the benchmark began")
+        if artifact.card.proven_on(order.device):
+            # So that `load_ms` is the network's own, and not that of importing a library.
+            import_module(f"toolchain.runtimes.{runtimes.MODULES[parse_device(order.device)[0]]}")
+        spec = artifact.card.preprocess
+        shape = (-1, spec.height, spec.width, 3)
+        self.pictures = np.memmap(order.pictures, np.uint8, "r").reshape(shape)
+        self.inputs = np.array(self.pictures[spread(len(self.pictures), INPUTS)])
+        self.encoded = [Path(photograph).read_bytes() for photograph in order.photographs]
+        self.batch = order.batch
+        self.turn = 0
+        start = time.perf_counter()
+        # One arm has its turn at a time, and the machine with it.
+        runtime = runtimes.open_runtime(
+            artifact, order.device, threads=order.threads, batch=order.batch, exclusive=True
+        )
+        load_ms = _ms_since(start)
+        self.classifier = Classifier(artifact.card, runtime)
+        first_ms = self.infer_once()
+        return Loaded(load_ms, first_ms, runtime.provider_effective, runtime.threads, runtime.execution)
+
+    def warm_up(self, _: None) -> Samples:
+        """Run until two blocks of inferences in a row take the same, or two seconds have gone; the last block."""
+        start = time.perf_counter()
+        before = np.inf
+        while True:
+            block = tuple(self.infer_once() for _ in range(BLOCK))
+            median = float(np.median(block))
+            if abs(median - before) < STABLE * median or time.perf_counter() - start > WARM_UP_S:
+                return Samples(block, self.wait_until_quiet())
+            before = median
+
+    def round(self, samples: int) -> Samples:
+        """Time single inferences, each on another picture.
+
+        A few that are not timed come first: the arm that had its turn before has emptied the caches.
+        """
+        self.settle(self.infer_once)
+        self.meter.start()
+        taken = tuple(self.infer_once() for _ in range(samples))
+        joules = self.meter.joules()
+        return Samples(taken, self.wait_until_quiet(), joules)
+
+    def end_to_end(self, samples: int) -> Samples:
+        """Time the way from the bytes of an encoded photograph to a named answer: decode, resize, infer, name."""
+        self.settle(self.answer_once)
+        taken = tuple(self.answer_once() for _ in range(samples))
+        return Samples(taken, self.wait_until_quiet())
+
+    def from_frame(self, samples: int) -> Samples:
+        """Time the way from a frame, as a camera gives it, to a named answer: resize, infer, name."""
+        from toolchain.images.preprocess import decode
+
+        self.frames = [decode(data) for data in self.encoded[:FRAMES]]
+        self.settle(self.answer_frame)
+        taken = tuple(self.answer_frame() for _ in range(samples))
+        return Samples(taken, self.wait_until_quiet())
+
+    def throughput(self, seconds: float) -> Throughput:
+        """The most images per second, of some batches and numbers of requests at once, each for so many seconds."""
+        runtime = self.classifier.runtime
+        batches = sorted({*THROUGHPUT_BATCHES, self.batch})
+        ways: list[tuple[int, list[Infer]]] = [(batch, [runtime.infer]) for batch in batches]
+        if runtime.threads > 1:
+            ways += [(batch, streams) for batch in batches if (streams := runtime.streams(runtime.threads, batch))]
+        tried = [Throughput(self.flood(batch, way, seconds), batch, len(way)) for batch, way in ways]
+        self.wait_until_quiet()
+        return max(tried, key=lambda one: one.ips)
+
+    def flood(self, batch: int, streams: list[Infer], seconds: float) -> float:
+        """Images per second when each stream is given `batch` images as soon as it has answered the last."""
+        images = [self.next_batch(batch) for _ in range(len(streams) + 1)]
+
+        def run(stream: Infer, until: float) -> int:
+            done = 0
+            while time.perf_counter() < until:
+                # A copy, as an application would hand over.
+                stream(images[done % len(images)].copy())
+                done += 1
+            return done
+
+        with ThreadPoolExecutor(len(streams)) as pool:
+            # The first inferences allocate.
+            list(pool.map(lambda stream: stream(images[0]), streams))
+            start = time.perf_counter()
+            done = sum(pool.map(lambda stream: run(stream, start + seconds), streams))
+            return done * batch / (time.perf_counter() - start)
+
+    def answers(self, span: Span) -> list[int]:
+        """The class that the classifier names for each picture of a span, as an index into the card's labels."""
+        labels = {label: index for index, label in enumerate(self.classifier.card.labels)}
+        named = []
+        for start in range(span.start, span.stop, ANSWER_BATCH):
+            images = np.array(self.pictures[start : min(start + ANSWER_BATCH, span.stop)])
+            answer = self.classifier.runtime.infer(images)
+            named += [labels[prediction.label] for prediction in self.classifier.interpret(answer, top=1)]
+        return named
+
+    def peak_rss_mb(self, _: None) -> float:
+        """The most memory that this process has held so far, in MB (10^6 bytes)."""
+        return peak_rss_mb()
+
+    def probe(self, name: str) -> Device:
+        """Look for a device; see `toolchain.runtimes.devices.probe`."""
+        return probe(name)
+
+    def infer_once(self) -> float:
+        """One inference on the next pictures; milliseconds until the answer has been read."""
+        images = self.next_batch(self.batch)
+        start = time.perf_counter()
+        answer = self.classifier.runtime.infer(images)
+        answer.probabilities.argmax(axis=1)
+        return _ms_since(start)
+
+    def answer_once(self) -> float:
+        """One prediction from the next encoded photograph; milliseconds."""
+        data = self.encoded[self.turn % len(self.encoded)]
+        self.turn += 1
+        start = time.perf_counter()
+        self.classifier.predict(data)
+        return _ms_since(start)
+
+    def answer_frame(self) -> float:
+        """One prediction from the next decoded frame; milliseconds."""
+        frame = self.frames[self.turn % len(self.frames)]
+        self.turn += 1
+        start = time.perf_counter()
+        self.classifier.predict(frame)
+        return _ms_since(start)
+
+    def next_batch(self, batch: int) -> NDArray[np.uint8]:
+        """A fresh copy of the next pictures, as an application would hand them over."""
+        chosen = (self.turn * batch + np.arange(batch)) % len(self.inputs)
+        self.turn += 1
+        return self.inputs[chosen]
+
+    def settle(self, work: Callable[[], float]) -> None:
+        """Do `work` untimed, a few times."""
+        start = time.perf_counter()
+        for done in range(1000):
+            work()
+            if done >= 2 and time.perf_counter() - start > SETTLE_S:
+                return
+
+    def wait_until_quiet(self) -> bool:
+        """Sleep until this process uses less than a tenth of a core; False when it does not come to rest."""
+        start = time.perf_counter()
+        while time.perf_counter() - start < QUIET_LIMIT_S:
+            used = time.process_time()
+            time.sleep(QUIET_WINDOW_S)
+            if time.process_time() - used < QUIET_WINDOW_S / 10:
+                return True
+        return False
+
+
+_ARGUMENTS: dict[str, Any] = {
+    "load": Load,
+    "warm_up": None,
+    "round": int,
+    "end_to_end": int,
+    "from_frame": int,
+    "throughput": float,
+    "answers": Span,
+    "peak_rss_mb": None,
+    "probe": str,
+}
+
+
+def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
+    """Do what each line asks for, until the other side closes."""
+    worker = Worker()
+    for line in requests:
+        request = files.from_json(line, Request)
+        replies.write(files.to_json(_reply(worker, request), indent=0))
+        replies.flush()
+
+
+def _reply(worker: Worker, request: Request) -> Reply:
+    try:
+        argument = strict.convert(request.argument, _ARGUMENTS[request.do])
+        answer = getattr(worker, request.do)(argument)
+        return Reply(answer=answer)
+    except EdgetlError as error:
+        reason = f"{error.message}. {error.hint}" if error.hint else error.message
+        # An artifact that this runtime is not for, or a device that is not here; a broken artifact is a failure.
+        absent = isinstance(error, MissingError) and not isinstance(error, FallbackError)
+        unavailable = absent or type(error) is BadInputError
+        return Reply(failure=Failure(reason, unavailable))
+    except Exception as error:  # whatever a runtime raises is this arm's failure, and no other's
+        # OpenVINO's own first line names a line of its source only.
+        said = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from ")]
+        return Reply(failure=Failure(f"{type(error).__name__}: {said[0]}" if said else repr(error)))
+
+
+def peak_rss_mb() -> float:
+    """The most memory that this process has held so far, in MB (10^6 bytes)."""
+    try:
+        # Not getrusage: on Linux its figure begins with what the parent held before it started this program.
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
+    except (OSError, StopIteration):
+        pass
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 1e6
+    import resource
+
+    # Bytes on macOS, kilobytes elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _ms_since(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3
+
+
+def main() -> None:
+    # Ctrl-C reaches the whole group of processes; the runner is the one to end the workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    replies = os.fdopen(os.dup(1), "wb")
+    # Libraries print to stdout; it belongs to the replies.
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, replies)
+
+
+if __name__ == "__main__":
+    main()
