@@ -20,6 +20,10 @@ from toolchain.system.progress import Silent
 if TYPE_CHECKING:
     from torch import nn
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # PyTorch computes with one thread in each process of tests: more would spin, and wait for the other processes.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 WANTED = {"train": 5, "val": 1, "calibration": 1, "test": 1}
 """Pictures for each class of `drawn_folder`."""
 
@@ -69,8 +73,9 @@ def lively(name: str, classes: int, seed: int) -> nn.Module:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Decoded photographs of tests do not go into the user's cache."""
+    """Decoded photographs of tests do not go into the user's cache, and no terminal of the user's folds tables."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("COLUMNS", raising=False)
         patch.setenv("EDGETL_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 

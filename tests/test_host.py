@@ -77,6 +77,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return deployed_run(tmp_path_factory.mktemp("run")).path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize("device", LIBRARIES)
 def test_nothing_that_a_program_could_notice_changes(path: Path, device: str) -> None:

@@ -12,6 +12,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 from toolchain.artifact import read_artifact
+from toolchain.backbones import networks as backbones
 from toolchain.backbones.networks import (
     BACKBONES,
     blocks_of,
@@ -24,7 +25,6 @@ from toolchain.backbones.networks import (
     normalised,
     pooled_features,
 )
-from toolchain.backbones import networks as backbones
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runs.ready_made import MODEL, ready_made_artifact, ready_made_weights
 from toolchain.system import files

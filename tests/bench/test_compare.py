@@ -166,6 +166,7 @@ def test_figures_that_round_to_zero_have_no_sign() -> None:
     assert row[6].startswith("0.0% [")
 
 
+@pytest.mark.slow
 def test_interval_of_a_ratio_holds_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(4)
     held = 0

@@ -187,6 +187,7 @@ def test_killed_worker_fails_alone(artifact: Artifact, photographs: Path) -> Non
     assert other.accuracy.agreement is None
 
 
+@pytest.mark.slow
 def test_hanging_worker_fails_alone(artifact: Artifact) -> None:
     program = "worker.Worker.round = lambda self, samples: time.sleep(600)\nworker.main()"
     report = bench(
@@ -213,6 +214,7 @@ def test_artifact_that_changes_meanwhile(tmp_path: Path) -> None:
     assert (found.status, "has changed" in found.reason) == ("failed", True)
 
 
+@pytest.mark.slow
 def test_units_are_milliseconds_and_images_per_second(artifact: Artifact) -> None:
     """An inference that sleeps 0.03 s takes 30 ms or a little more, and no more than 33 are done in a second."""
     program = (
@@ -235,6 +237,7 @@ def test_units_are_milliseconds_and_images_per_second(artifact: Artifact) -> Non
     assert 1 < found.throughput_ips <= 8 / 0.03
 
 
+@pytest.mark.slow
 def test_rounds_end_when_the_medians_are_known_or_the_time_is_over(artifact: Artifact) -> None:
     """One worker says that every inference took as long as the last, the other that each hundred took longer."""
     programs = {
@@ -254,6 +257,7 @@ def test_rounds_end_when_the_medians_are_known_or_the_time_is_over(artifact: Art
     assert any("noisy: model.onnx on ort:cpu: its median" in remark for remark in report.remarks)
 
 
+@pytest.mark.slow
 def test_every_number_of_threads_and_images_is_an_arm(artifact: Artifact) -> None:
     report = bench(on([artifact], "ort:cpu", rounds=1, threads=(1, 2), batches=(1, 3)))
     assert [(arm.threads, arm.batch) for arm in report.arms] == [(1, 1), (1, 3), (2, 1), (2, 3)]
@@ -274,6 +278,7 @@ def test_session_that_fell_back_has_failed(artifact: Artifact) -> None:
     assert "fell back to CPUExecutionProvider" in report.arms[0].reason
 
 
+@pytest.mark.slow
 def test_auto_is_left_out_where_it_is_the_cpu(artifact: Artifact) -> None:
     found = {device.name: device.available for device in probe_devices(["openvino:GPU", "openvino:NPU"])}
     if any(found.values()):

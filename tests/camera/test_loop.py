@@ -333,6 +333,7 @@ def test_an_inference_is_given_up_once_and_only_while_it_runs(classifier: Classi
     assert not answering.abandon(running)
 
 
+@pytest.mark.slow
 def test_ending_does_not_wait_for_a_device_that_hangs(classifier: Classifier, artifact: Artifact) -> None:
     control, released = Control(), Event()
     hanging = Classifier(classifier.card, Failing(classifier, good=2, hang=released))

@@ -67,6 +67,7 @@ def _captured(url: str, reporter: Remembering | None = None, manner: Manner | No
     return Capture(source, every=True, reopen=reopen, reporter=reporter)
 
 
+@pytest.mark.slow
 def test_live_hls_is_played_at_its_edge_at_its_own_rate_and_ends_when_it_says_so(segments: Path) -> None:
     live = LiveHls(segments, 40, SEGMENT_S)
     with Served(live) as served:
@@ -89,6 +90,7 @@ def test_live_hls_is_played_at_its_edge_at_its_own_rate_and_ends_when_it_says_so
         assert took_s == pytest.approx(length_s, abs=1.5), "neither faster nor much slower than it is live"
 
 
+@pytest.mark.slow
 def test_live_hls_that_stands_still_is_an_outage_and_nothing_is_seen_twice(segments: Path) -> None:
     live = LiveHls(segments, 40, SEGMENT_S)
     reporter = Remembering()
@@ -153,6 +155,7 @@ def test_a_file_over_http_is_played_once(clip: bytes, answer: Callable[..., obje
     assert frames[-1].captured_s - frames[0].captured_s == pytest.approx(29 / 30, abs=0.2), "paced"
 
 
+@pytest.mark.slow
 def test_a_file_that_comes_no_faster_than_it_plays_is_known_by_beginning_again(tmp_path: Path) -> None:
     """Nothing tells it from a live stream before: neither a length nor its rate."""
     clip = write_ts(tmp_path / "clip.ts", numbered, 75).read_bytes()

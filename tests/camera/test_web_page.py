@@ -99,6 +99,7 @@ def test_a_label_is_read_out_when_it_stays_and_not_at_every_answer(chromium: Chr
         assert live == ["spoken"]
 
 
+@pytest.mark.slow
 def test_trouble_is_told_and_the_page_comes_back_by_itself(chromium: Chromium, tmp_path: Path) -> None:
     with view() as shown:
         chromium.open(shown.url)

@@ -87,6 +87,7 @@ def test_device_that_is_not_here_exits_with_3(folder: Path, capsys: pytest.Captu
     assert run([*words, "--device", "openvino:NPU", "--device", "ort:cpu"]) == ExitCode.DONE
 
 
+@pytest.mark.slow
 def test_torch_is_unavailable_without_its_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch")
     words = ["bench", str(folder / "run" / "model.onnx"), "--device", "torch:cpu", "--json", *QUICK]
@@ -131,6 +132,7 @@ def test_truncated_artifact(folder: Path, tmp_path: Path, capsys: pytest.Capture
     assert "not a whole ONNX file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_openvino_file_is_measured_on_openvino_and_unavailable_elsewhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

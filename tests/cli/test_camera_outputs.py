@@ -254,6 +254,7 @@ def test_a_label_is_never_executed(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="the command is written for a POSIX shell")
 def test_a_command_that_fails_or_hangs_does_not_hold_up_the_camera(
     place: Path, capfd: pytest.CaptureFixture[str]

@@ -19,6 +19,7 @@ def test_help_is_the_text_of_the_command_list() -> None:
     assert command.get_short_help_str(limit=100) == COMMANDS["doctor"]
 
 
+@pytest.mark.slow
 def test_this_machine_runs_edgetl(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

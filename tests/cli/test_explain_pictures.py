@@ -57,6 +57,7 @@ def test_ideal_writes_pictures_and_a_page_and_tells_the_numbers(
     assert np.array_equal(sheet[:, 72:], read(Path("explain/ideal-1/fish.png")))
 
 
+@pytest.mark.slow
 def test_the_probability_told_is_that_of_the_deployed_pipeline(
     place: Path, exported: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +176,7 @@ def test_ctrl_c_leaves_nothing(place: Path) -> None:
     # A test run in the background of a shell is started with SIGINT ignored, and so would be what it starts.
     code = (
         "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from toolchain.cli import console\nconsole.PLAIN_INTERVAL_S = 0.2\n"
         f"from toolchain.cli import main\nmain({words!r})"
     )
     started = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)

@@ -28,6 +28,7 @@ def test_pairing_that_does_not_work_is_told_in_its_own_words() -> None:
     assert (slow.status, slow.reason) == ("broken", "no answer within 0.5 s")
 
 
+@pytest.mark.slow
 def test_pairing_here_works() -> None:
     pytest.importorskip("torchvision")
     assert checkup.check_pairing() == checkup.Pairing("works")

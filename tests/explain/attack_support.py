@@ -34,7 +34,7 @@ def small_subject(seed: int = 5) -> Subject:
     )
     nn.init.normal_(network[-1].weight, std=0.3)
     with torch.no_grad():
-        network(normalised(torch.from_numpy(drawn(16))))
+        network(normalised(torch.tensor(drawn(16))))
     return Subject("small", "small", network.eval().requires_grad_(False), LABELS, Preprocess.for_size(SIZE), 1.5)
 
 

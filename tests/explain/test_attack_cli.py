@@ -40,6 +40,7 @@ def _by_hand(model: Path, png: Path) -> str:
     return str(labels[int(session.run(["logits"], {"image": image})[0].argmax())])
 
 
+@pytest.mark.slow
 def test_saved_file_fools_the_deployed_network_by_hand_too(
     capsys: pytest.CaptureFixture[str], exported: Path, photograph: Path, tmp_path: Path
 ) -> None:

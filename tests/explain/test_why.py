@@ -78,6 +78,7 @@ def test_grad_cam_works_for_every_kind_of_network(name: str) -> None:
     assert not any(module._forward_hooks for module in subject.network.modules()), "hooks are taken off"
 
 
+@pytest.mark.slow
 @pytest.mark.photographs
 def test_the_ready_made_network_looks_at_the_animal(real_data: Path) -> None:
     network = grad_cam.explained(ready_made())

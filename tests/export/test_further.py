@@ -35,6 +35,7 @@ def folder(run_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_each_file_is_measured_and_its_card_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["export", str(folder), "--fp16", "--int8-weights", "--openvino", "--max-drop", "100"]
     assert run([*words, "--json", "--quiet"]) == 0
@@ -60,6 +61,7 @@ def test_each_file_is_measured_and_its_card_says_so(folder: Path, capsys: pytest
     assert sizes["model.w8.onnx"] < 0.35 * sizes["model.onnx"]
 
 
+@pytest.mark.slow
 def test_int8_is_converted_too_and_people_read_of_it(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def test_speed_can_be_asked_for_or_left_alone() -> None:
     assert _attempt(0.0, 0.1).broken("ort:cpu", Settings(min_speed_up=0)) is None
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_recipes")
 def test_one_file_where_one_serves_all_and_the_faster_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _speeds(monkeypatch, {(1, "ort:cpu"): 1.5, (2, "ort:cpu"): 1.9})
@@ -103,6 +104,7 @@ def test_one_file_where_one_serves_all_and_the_faster_one(folder: Path, monkeypa
         open_runtime(read_artifact(folder / "model.int8.onnx"), device)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_recipes")
 def test_a_file_for_each_device_where_none_serves_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _speeds(monkeypatch, {(1, "ort:cpu"): 0.5, (2, "openvino:CPU"): 0.5})
@@ -116,6 +118,7 @@ def test_a_file_for_each_device_where_none_serves_all(folder: Path, monkeypatch:
         open_runtime(read_artifact(folder / "model.int8.ort.onnx"), "openvino:CPU")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_recipes")
 def test_slow_on_one_device_is_told_and_the_other_served(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -127,6 +130,7 @@ def test_slow_on_one_device_is_told_and_the_other_served(
     assert not (folder / "model.int8.rejected.onnx").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_recipes")
 def test_slow_everywhere_is_rejected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _speeds(monkeypatch, {(number, device): 0.9 for number in (1, 2) for device in DEVICES})
@@ -138,6 +142,7 @@ def test_slow_everywhere_is_rejected(folder: Path, monkeypatch: pytest.MonkeyPat
         open_runtime(rejected, "ort:cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_recipes")
 def test_what_could_not_be_timed_is_not_promised(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _speeds(monkeypatch, {(number, device): None for number in (1, 2) for device in DEVICES})
@@ -171,6 +176,7 @@ def test_accuracy_that_is_lost_is_told(folder: Path, monkeypatch: pytest.MonkeyP
     assert (folder / "model.int8.rejected.onnx").exists()
 
 
+@pytest.mark.slow
 def test_recipes_that_fail_are_told_and_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing() -> Candidate:
         raise RuntimeError("no such operator")
@@ -195,6 +201,7 @@ def test_time_limit_leaves_out_recipes_and_says_so(folder: Path) -> None:
     assert any("not tried, for --max-minutes" in line for line in recorder.said)
 
 
+@pytest.mark.slow
 def test_trained_integers_come_nearer_to_the_teacher(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -81,6 +81,7 @@ def folder(run_folder: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_exported_file_takes_photographs_of_any_size(
     folder: Path, drawn_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,6 +103,7 @@ def test_exported_file_takes_photographs_of_any_size(
     assert "any size" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_file_that_answers_otherwise_is_not_written(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,7 @@ def test_batches_of_every_size_from_threads(classifier: Classifier) -> None:
         list(pool.map(ask, [1, 2, 3, 4] * 2))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks are POSIX")
 @pytest.mark.parametrize(
     ("device", "shared_before"), [("torch:cpu", False), *((device, True) for device in DEVICES)]
@@ -104,6 +105,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     assert done.returncode == 0, (done.returncode, done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_threads_that_load_at_once(path: Path, device: str) -> None:
     code = f"""
@@ -145,6 +147,7 @@ threads = [threading.Thread(target=read) for _ in range(8)]
         assert (done.returncode, done.stderr) == (0, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_daemon_thread_does_not_spoil_the_end(path: Path, device: str) -> None:
     code = f"""
@@ -233,6 +236,7 @@ def test_by_default_no_thread_is_bound_to_a_core_and_none_spins(path: Path) -> N
         assert toolchain.load(path, "ort:cpu", 2, exclusive=exclusive).runtime.execution.spinning == exclusive
 
 
+@pytest.mark.slow
 def test_interruption_reaches_the_caller(path: Path) -> None:
     if os.name != "posix":
         pytest.skip("signals are POSIX")

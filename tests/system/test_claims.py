@@ -198,6 +198,7 @@ SERVE = (
 )
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_each_have_a_folder_and_one_with_the_same_out_is_refused(
     drawn_folder: Path, tmp_path: Path
 ) -> None:

@@ -94,6 +94,7 @@ def test_a_program_that_is_no_python_is_not_started_again(tmp_path: Path, frozen
         assert (pairing, camera) == ("works", "it gives no picture"), "its Python was found"
 
 
+@pytest.mark.slow
 def test_a_frozen_app_cannot_measure_and_says_so(tmp_path: Path) -> None:
     tiny_artifact(tmp_path / "model.onnx")
     begin = "sys.frozen = True\nfrom toolchain.cli import run\n"

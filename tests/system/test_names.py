@@ -156,6 +156,7 @@ def test_a_name_cannot_pretend_to_be_a_line_of_its_own(
         assert not [line for line in (told.out + told.err).splitlines() if line.startswith("error: forged")]
 
 
+@pytest.mark.slow
 def test_the_whole_road_on_such_names(place: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, photos = place / f"{BAD}-run", place / "photos"
     words = ["finetune", str(photos), "--weights", str(weights), "--model", "mobilenet_v3_small", "--size", "64"]

@@ -67,6 +67,7 @@ def _fresh(home: Path) -> dict[str, str]:
     return kept | {"HOME": str(home), "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
+@pytest.mark.slow
 def test_nothing_is_asked_and_the_home_folder_stays_empty(place: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(place)],
@@ -79,6 +80,7 @@ def test_nothing_is_asked_and_the_home_folder_stays_empty(place: Path, tmp_path:
     assert [str(path) for path in tmp_path.rglob("*")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.skipif(sys.platform != "linux", reason="strace is Linux's")
 def test_no_host_is_looked_up_or_connected_to(place: Path, tmp_path: Path) -> None:

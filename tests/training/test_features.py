@@ -14,6 +14,7 @@ from toolchain.training.frozen import BATCH, WORTH_COMPILING, Frozen
 SHAPE = (64, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "resnet18"])
 def test_openvino_and_torch_give_the_networks_logits(name: str) -> None:
     network = lively(name, 5, seed=0)
@@ -27,6 +28,7 @@ def test_openvino_and_torch_give_the_networks_logits(name: str) -> None:
         np.testing.assert_allclose(logits_of(network, found), expected, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near() -> None:
     network = lively("mobilenet_v2", 5, seed=0)
     images = np.random.default_rng(0).integers(0, 256, (BATCH, 64, 64, 3), np.uint8)

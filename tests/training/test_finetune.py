@@ -157,6 +157,7 @@ def test_resumed_run_equals_an_unbroken_one(
     assert len((folder / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_run_on_openvino_resumes_to_the_same_bytes(
     tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,6 +289,7 @@ def test_run_json_round_trip(run_folder: Path) -> None:
     assert msgspec.json.decode(msgspec.json.encode(run), type=Run) == run
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_another_folder(
     tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ def test_a_cache_that_cannot_be_used_does_not_stop_a_run(
     assert len([line for line in listener.warned if "cannot be used" in line]) == 1
 
 
+@pytest.mark.slow
 def test_a_cache_gives_the_same_run_as_none(tmp_path: Path, drawn_folder: Path) -> None:
     settings = Settings(str(drawn_folder), weights="none", **QUICK)  # type: ignore[arg-type]
     without = Settings(str(drawn_folder), weights="none", cache=False, **QUICK)  # type: ignore[arg-type]

@@ -61,6 +61,7 @@ def test_every_optimiser_finds_the_bottom_of_a_bowl(name: str) -> None:
     assert weight.abs().max() < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd"])
 def test_a_run_with_another_optimiser_resumes_to_the_same_bytes(
     tmp_path: Path, drawn_folder: Path, weights: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch
@@ -139,6 +140,7 @@ def test_what_is_kept_where_no_epoch_is_better_is_the_probe_and_not_the_head_tra
     assert kept["classifier.1.weight"].abs().max() > 1e-3
 
 
+@pytest.mark.slow
 def test_gradients_are_clipped_to_the_norm_that_is_asked_for(
     tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +162,7 @@ def test_gradients_are_clipped_to_the_norm_that_is_asked_for(
     assert max(norms[0.01]) == pytest.approx(0.01, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_dropout_drops_the_share_that_is_asked_for(
     tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
