@@ -27,7 +27,7 @@ def subject() -> Iterator[Subject]:
 
 def _answers(subject: Subject, pixels: np.ndarray) -> np.ndarray:
     with torch.no_grad():
-        return subject.logits(torch.from_numpy(pixels)).argmax(1).numpy()
+        return subject.logits(torch.tensor(pixels)).argmax(1).numpy()
 
 
 @pytest.mark.parametrize("method", ["fgsm", "pgd"])
@@ -52,8 +52,8 @@ def test_what_it_says_is_what_the_network_says(subject: Subject) -> None:
     pixels = drawn(6)
     done = attack(subject, pixels, 16, target=1)
     with torch.no_grad():
-        again = subject.probabilities(torch.from_numpy(done.pixels)).numpy()
-        before = subject.probabilities(torch.from_numpy(pixels)).numpy()
+        again = subject.probabilities(torch.tensor(done.pixels)).numpy()
+        before = subject.probabilities(torch.tensor(pixels)).numpy()
     np.testing.assert_allclose(done.after, again, atol=1e-4)
     np.testing.assert_allclose(done.before, before, atol=1e-4)
     assert (done.turned == (_answers(subject, done.pixels) == 1)).all()

@@ -73,7 +73,7 @@ def test_pgd_in_bytes_is_as_strong_as_theirs_once_that_is_rounded(
 ) -> None:
     pixels = drawn(24)
     with torch.no_grad():
-        present = subject.logits(torch.from_numpy(pixels)).argmax(1).numpy()
+        present = subject.logits(torch.tensor(pixels)).argmax(1).numpy()
     goal = (present + 1) % len(LABELS) if targeted else present
     ours = attack(
         subject, pixels, budget, target=goal.tolist() if targeted else None, manner=Manner(norm=norm, steps=20)
@@ -90,7 +90,7 @@ def test_pgd_in_bytes_is_as_strong_as_theirs_once_that_is_rounded(
     )
     rounded = _out(theirs.generate(_in(pixels), y=goal)).round().clip(0, 255).astype(np.uint8)
     with torch.no_grad():
-        said = subject.logits(torch.from_numpy(rounded)).argmax(1).numpy()
+        said = subject.logits(torch.tensor(rounded)).argmax(1).numpy()
     their_share = ((said == goal) if targeted else (said != goal)).mean()
     assert ours.turned.mean() >= their_share - 1 / 24, (ours.turned.mean(), their_share)
     assert ours.turned.any()

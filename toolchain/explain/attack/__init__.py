@@ -129,7 +129,7 @@ def attack(
             parts.append(
                 _attack(
                     subject,
-                    torch.from_numpy(np.ascontiguousarray(pixels[rows])).float(),
+                    torch.from_numpy(pixels[rows].astype(np.float32)),
                     torch.from_numpy(budgets[rows].astype(np.float32))[:, None, None, None],
                     None if targets is None else targets[rows],
                     None if classes is None else classes[rows],
