@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import http.client
 import json
 import os
@@ -158,7 +159,7 @@ class Chromium:
 
         def place_pipes() -> None:
             # Chromium reads from descriptor 3 and writes to 4. First out of the way, they might be each other's.
-            first, second = os.dup2(to_browser, 20), os.dup2(from_browser, 21)
+            first, second = (fcntl.fcntl(pipe, fcntl.F_DUPFD, 64) for pipe in (to_browser, from_browser))
             os.dup2(first, 3)
             os.dup2(second, 4)
 
