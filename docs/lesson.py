@@ -264,7 +264,7 @@ plt.show()
 # %%
 from toolchain.artifact import find_artifact
 from toolchain.export.exporting import export
-from toolchain.export.promises import Settings as Int8
+from toolchain.export.promises import QuantizationSettings as Int8
 
 done = export(RUN, int8=Int8(max_drop_pp=2.0, min_speed_up=0))
 for path in sorted(RUN.glob("model*.onnx")):
@@ -323,7 +323,7 @@ for photo in some[:2]:
 # cat. Asked for smooth pictures, seen from many sides, it has to draw what it knows a cat by.
 
 # %%
-from toolchain.explain.ideal import Settings as Ideally
+from toolchain.explain.ideal import QuantizationSettings as Ideally
 from toolchain.explain.ideal import ideal
 
 CAT = next((label for label, name in enumerate(classes) if name in ("Siamese", "cat")), 0)

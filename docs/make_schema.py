@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from toolchain.bench.results import Report
+from toolchain.bench.results import BenchReport
 
 SCHEMA = Path(__file__).resolve().parent.parent / "toolchain" / "bench" / "bench.schema.json"
 
@@ -15,7 +15,7 @@ SCHEMA = Path(__file__).resolve().parent.parent / "toolchain" / "bench" / "bench
 def schema() -> str:
     """The JSON Schema (draft 2020-12) of `bench.json`, as text."""
     document = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "edgetl.bench/1"}
-    return json.dumps(document | msgspec.json.schema(Report), indent=1, ensure_ascii=False) + "\n"
+    return json.dumps(document | msgspec.json.schema(BenchReport), indent=1, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

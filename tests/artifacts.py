@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.artifact import Artifact, write_artifact
-from toolchain.artifact.card import CARD_SCHEMA, Card, Recipe, Source
+from toolchain.artifact.card import CARD_SCHEMA, Card, QuantizationRecipe, Source
 from toolchain.images.preprocess import Preprocess
 
 COLOURS = ("red", "green", "blue")
@@ -55,7 +55,7 @@ def tiny_card(labels: Sequence[str] = COLOURS, **fields: Any) -> Card:
     zeros = "0" * 64
     precision = fields.get("precision", "float32")
     calibrated = {"calibration_sha256": zeros, "calibration_n": 1} if precision == "int8" else {}
-    recipe = Recipe(quantiser="none", settings={}, **calibrated)
+    recipe = QuantizationRecipe(quantiser="none", settings={}, **calibrated)
     known: dict[str, Any] = {
         "schema": CARD_SCHEMA,
         "labels": tuple(labels),

@@ -130,10 +130,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_folder(tmp_path_factory: pytest.TempPathFactory, drawn_folder: Path, weights: Path) -> Path:
     """A finished run on `drawn_folder`. Not to be written to."""
     from toolchain.training.finetune import finetune
-    from toolchain.training.settings import Settings
+    from toolchain.training.settings import TrainSettings
 
     folder = tmp_path_factory.mktemp("runs") / "run"
-    settings = Settings(data=str(drawn_folder), weights=str(weights), **QUICK)  # type: ignore[arg-type]
+    settings = TrainSettings(data=str(drawn_folder), weights=str(weights), **QUICK)  # type: ignore[arg-type]
     finetune(settings, folder, command="edgetl finetune")
     return folder
 
@@ -144,7 +144,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path
     import shutil
 
     from toolchain.export.exporting import export
-    from toolchain.export.promises import Settings as Int8
+    from toolchain.export.promises import QuantizationSettings as Int8
 
     folder = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(run_folder, folder)

@@ -58,10 +58,10 @@ def edgetl_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], Non
     from present import Slowed
 
     from toolchain.camera.engine import Engine
-    from toolchain.camera.loop import Limits
+    from toolchain.camera.loop import StopConditions
     from toolchain.camera.loop import run as answer_all
     from toolchain.camera.sources.capture import Capture
-    from toolchain.camera.sources.opening import Manner, open_source
+    from toolchain.camera.sources.opening import CaptureOptions, open_source
     from toolchain.classifier import Classifier, load
 
     class Sink:
@@ -73,8 +73,8 @@ def edgetl_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], Non
 
     loaded = load(run / "model.int8.onnx")
     engine = Engine(Classifier(loaded.card, Slowed(loaded.runtime, slow)))
-    capture = Capture(open_source(url, Manner()))
-    answer_all(engine, capture, [Sink()], limits=Limits(duration_s=end_s - time.monotonic()))
+    capture = Capture(open_source(url, CaptureOptions()))
+    answer_all(engine, capture, [Sink()], limits=StopConditions(duration_s=end_s - time.monotonic()))
 
 
 def plain_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], None], end_s: float) -> None:

@@ -32,9 +32,9 @@ from results_file import append_row
 from tests.streams import Stream
 from toolchain.camera.answering import Answered
 from toolchain.camera.engine import Engine
-from toolchain.camera.loop import Limits, run
+from toolchain.camera.loop import StopConditions, run
 from toolchain.camera.sources.capture import Capture
-from toolchain.camera.sources.opening import Manner, open_source
+from toolchain.camera.sources.opening import CaptureOptions, open_source
 from toolchain.classifier import Classifier, load
 from toolchain.runtimes import Answer, Runtime
 from toolchain.runtimes.devices import cpu_name
@@ -122,7 +122,7 @@ def clip_run(minutes: float, times: int) -> dict[str, object]:
         sink = ReadBack()
         cpu = psutil.Process().cpu_times()
         with memory_watched() as memory:
-            summary = run(Engine(classifier), Capture(open_source(str(path), Manner())), [sink])
+            summary = run(Engine(classifier), Capture(open_source(str(path), CaptureOptions())), [sink])
         used = psutil.Process().cpu_times()
     first_minute = [mib for second, mib in memory if second >= min(60, minutes * 30)]
     interval_ms = 1000 / FPS
@@ -155,8 +155,8 @@ def pulled_run(cuts: int = 3, away_s: float = 10.0) -> dict[str, object]:
     """Cut a stream and bring it back; how long until the next answer."""
     pictures = scenes()
     with Stream(lambda number: picture(pictures, number), FPS) as stream:
-        source = open_source(stream.url, Manner())
-        capture = Capture(source, reopen=lambda: open_source(stream.url, Manner(), open_limit_s=2.5))
+        source = open_source(stream.url, CaptureOptions())
+        capture = Capture(source, reopen=lambda: open_source(stream.url, CaptureOptions(), open_limit_s=2.5))
         sink = ReadBack()
         back_s: list[float] = []
 
@@ -169,7 +169,9 @@ def pulled_run(cuts: int = 3, away_s: float = 10.0) -> dict[str, object]:
                 stream.back()
 
         threading.Thread(target=pull, daemon=True).start()
-        summary = run(Engine(load(ARTIFACT)), capture, [sink], limits=Limits(duration_s=cuts * (away_s + 5) + 5))
+        summary = run(
+            Engine(load(ARTIFACT)), capture, [sink], limits=StopConditions(duration_s=cuts * (away_s + 5) + 5)
+        )
     resumed = [min(at for at in sink.answered_s if at > moment) - moment for moment in back_s]
     return {
         "what": f"pulled for {away_s:g} s, {cuts} times",

@@ -24,7 +24,7 @@ from PIL import Image
 
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.pets import FOLDER
-from toolchain.explain.attack import Manner, attack
+from toolchain.explain.attack import AttackConfig, attack
 from toolchain.explain.attack.sampling import sample
 from toolchain.explain.classes import class_index
 from toolchain.explain.gallery import as_png
@@ -118,7 +118,7 @@ def main() -> None:
     rows, summary = [], []
     for budget in (int(word) for word in options.budgets.split(",")):
         began = time.perf_counter()
-        done = attack(subject, pixels, budget, target=target, manner=Manner())
+        done = attack(subject, pixels, budget, target=target, manner=AttackConfig())
         seconds = time.perf_counter() - began
         saved = [folder / f"{name}-{budget}.png" for name in names]
         for path, placed, one in zip(saved, places, done.pixels, strict=True):

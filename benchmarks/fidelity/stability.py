@@ -16,7 +16,7 @@ from pathlib import Path
 
 from toolchain.artifact import read_artifact
 from toolchain.bench.compare import Tolerance, compare
-from toolchain.bench.results import Report
+from toolchain.bench.results import BenchReport
 from toolchain.bench.runner import Plan, bench
 from toolchain.runtimes.machine import describe
 from toolchain.timing.process import PROGRAM, WorkerProcess
@@ -39,7 +39,7 @@ worker.main()
 """
 
 
-def measure(path: Path, program: str = PROGRAM) -> Report:
+def measure(path: Path, program: str = PROGRAM) -> BenchReport:
     plan = Plan((read_artifact(path),), DEVICES, limit=8)
     return bench(plan, launch=partial(WorkerProcess, program))
 

@@ -69,9 +69,9 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
     from toolchain.images.decoded import Decoded
     from toolchain.runs import Metrics
     from toolchain.system.progress import Silent
-    from toolchain.training.job import Job
+    from toolchain.training.job import TrainContext
     from toolchain.training.loop import fine_tune
-    from toolchain.training.settings import Settings
+    from toolchain.training.settings import TrainSettings
     from toolchain.training.shown import Step, from_cache
     from toolchain.training.team import Team
 
@@ -80,7 +80,7 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
     pairs = [(photo.path, photo.label) for photo in dataset.splits["train"]]
     photos = tuple(by_path[path] for path, _ in limited(pairs, (warm_up + steps) * BATCH))
     every_block = 10**6
-    settings = Settings(
+    settings = TrainSettings(
         data=data,
         weights=str(weights),
         epochs=1,
@@ -109,7 +109,7 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
         return nothing
 
     with TemporaryDirectory() as folder:
-        job = Job(photos, settings, torch.device("cpu"), Path(folder), timed, judge, Team(), Silent())
+        job = TrainContext(photos, settings, torch.device("cpu"), Path(folder), timed, judge, Team(), Silent())
         fine_tune(network, job, nothing)
     return rate_of(stamps, warm_up)
 

@@ -41,7 +41,7 @@ from toolchain.training.finetune import finetune
 from toolchain.training.frozen import Frozen
 from toolchain.training.history import read_lines
 from toolchain.training.photographs import opened
-from toolchain.training.settings import Settings, settings_for
+from toolchain.training.settings import TrainSettings, settings_for
 
 ARMS = (
     *("default", "head-init=random", "head-init=zeros", "batch-norm=trained", "dropout=0", "dropout=0.5"),
@@ -83,7 +83,7 @@ def main() -> None:
             print(", ".join(f"{key} {row[key]}" for key in COLUMNS[:9]), flush=True)
 
 
-def measured(arm: str, settings: Settings) -> tuple[Row, Right]:
+def measured(arm: str, settings: TrainSettings) -> tuple[Row, Right]:
     """Train once; return the row and which test photographs the network of the last epoch answers rightly."""
     with TemporaryDirectory() as place:
         folder = Path(place) / "run"
@@ -118,7 +118,7 @@ def difference(right: Right, default: Right) -> Row:
     return {"difference_pp": f"{100 * change.mean():+.2f}", "error_pp": f"{100 * error:.2f}"}
 
 
-def _right_after_last_epoch(run: Run, settings: Settings, folder: Path) -> Right:
+def _right_after_last_epoch(run: Run, settings: TrainSettings, folder: Path) -> Right:
     network = build(settings.model, len(run.data.classes))
     state = load_file(folder / "checkpoint" / STATE_FILE)
     network.load_state_dict(

@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 import onnx
 
 from toolchain.artifact import read_artifact, write_artifact
-from toolchain.artifact.card import Recipe
+from toolchain.artifact.card import QuantizationRecipe
 from toolchain.bench.runner import Plan, bench
 from toolchain.cli.console import Console
 from toolchain.export.candidates import Candidate, candidates
@@ -103,7 +103,7 @@ def main() -> None:
             console.say(f"quantising: {label}")
             made = make()
             int8 = made.model if isinstance(made, Candidate) else made
-            recipe = Recipe(label, {}, calibration.split_sha256, len(calibration.pixels))
+            recipe = QuantizationRecipe(label, {}, calibration.split_sha256, len(calibration.pixels))
             card = replace(base.card, precision="int8", recipe=recipe, runtimes=TARGETS)
             artifacts.append(write_artifact(int8, card, Path(name) / f"{number}.int8.onnx"))
         plan = Plan(tuple(artifacts), TARGETS, threads=(1,), data=run.data.name, limit=0)

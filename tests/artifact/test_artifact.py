@@ -25,7 +25,7 @@ from toolchain.artifact import (
     read_artifact,
     write_artifact,
 )
-from toolchain.artifact.card import Accuracy, Card, Recipe, Reject, Source
+from toolchain.artifact.card import Accuracy, Card, QuantizationRecipe, Reject, Source
 from toolchain.bench.runner import find_artifacts
 from toolchain.errors import ArtifactError
 from toolchain.images.preprocess import Preprocess
@@ -60,7 +60,7 @@ def _full_card() -> Card:
         temperature=1.25,
         reject=Reject("max_probability", 0.4),
         precision="int8",
-        recipe=Recipe("nncf", {"bits": 8, "nested": {"a": [1, 2.5, None]}}, ZEROS, 300),
+        recipe=QuantizationRecipe("nncf", {"bits": 8, "nested": {"a": [1, 2.5, None]}}, ZEROS, 300),
         accuracy=(Accuracy("ort:cpu", "int8", "val", ZEROS, 100, 0.9, 0.89, 0.97),),
         splits={"train": ZEROS, "test": "f" * 64},
         source=Source("mobilenet_v2", "RUN", "imagenet", ZEROS, "pets", {"photographs": "CC BY-SA 4.0"}, "a" * 64),

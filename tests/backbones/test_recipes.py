@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from toolchain.backbones.networks import BACKBONES, blocks_of, build, head_of, recipes
 from toolchain.errors import BadInputError
-from toolchain.training.settings import Settings, settings_for
+from toolchain.training.settings import TrainSettings, settings_for
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -25,7 +25,7 @@ CLASSES = 37
 
 def test_every_backbone_has_a_recipe() -> None:
     assert recipes.names() == tuple(BACKBONES)
-    assert recipes.names()[0] == Settings(data="pets").model
+    assert recipes.names()[0] == TrainSettings(data="pets").model
     assert {path.stem for path in (ROOT / "models").glob("*.toml")} == set(recipes.names())
 
 
@@ -60,7 +60,7 @@ def test_sizes_are_those_of_the_network(name: str) -> None:
 @pytest.mark.parametrize("name", recipes.names())
 def test_defaults_are_settings_that_make_sense(name: str) -> None:
     given = dict(recipes.load(name).finetune.items())
-    settings = Settings(data="pets", model=name, **given)
+    settings = TrainSettings(data="pets", model=name, **given)
     assert {key: getattr(settings, key) for key in given} == given
     with torch.device("meta"):
         assert 0 < settings.trained_blocks < len(blocks_of(build(name, 2)))
@@ -76,7 +76,7 @@ def test_settings_of_mobilenet_v2_are_those_of_its_recipe() -> None:
 
 def test_what_a_recipe_may_set_are_fields_of_the_settings() -> None:
     own = {field.name for field in dataclasses.fields(recipes.FinetuneDefaults)}
-    assert own <= {field.name for field in dataclasses.fields(Settings)}
+    assert own <= {field.name for field in dataclasses.fields(TrainSettings)}
 
 
 def test_a_recipe_of_ones_own_may_say_little(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ MISSING = object()
 def _whole() -> dict[str, Any]:
     import msgspec
 
-    from toolchain.bench.results import Accuracy, ArmResult, Data, Report
+    from toolchain.bench.results import ArmAccuracy, ArmResult, BenchReport, Data
     from toolchain.evaluation.statistics import Latency
     from toolchain.runtimes.machine import Environment, LoadBefore
 
@@ -42,9 +42,9 @@ def _whole() -> dict[str, Any]:
         end_to_end_ms=11.0,
         peak_rss_mb=90.0,
         file_mb=9.05,
-        accuracy=Accuracy(0.9, 0.88, 100, 1.0, (0.83, 0.94), "1" * 90 + "0" * 10),
+        accuracy=ArmAccuracy(0.9, 0.88, 100, 1.0, (0.83, 0.94), "1" * 90 + "0" * 10),
     )
-    whole = Report("edgetl.bench/1", machine, Data("pets", "test", "a" * 64, 100, 1), (arm,), ())
+    whole = BenchReport("edgetl.bench/1", machine, Data("pets", "test", "a" * 64, 100, 1), (arm,), ())
     document: dict[str, Any] = json.loads(msgspec.json.encode(whole))
     return document
 

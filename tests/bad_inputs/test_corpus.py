@@ -79,7 +79,7 @@ def unfinished_run(tmp_path_factory: pytest.TempPathFactory, drawn_folder: Path,
     from tests.conftest import QUICK
     from toolchain.training import loop
     from toolchain.training.finetune import finetune
-    from toolchain.training.settings import Settings
+    from toolchain.training.settings import TrainSettings
 
     folder = tmp_path_factory.mktemp("unfinished") / "run"
     original = loop.save_state
@@ -88,7 +88,7 @@ def unfinished_run(tmp_path_factory: pytest.TempPathFactory, drawn_folder: Path,
         original(*arguments)  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    settings = Settings(data=str(drawn_folder), weights=str(weights), **QUICK)  # type: ignore[arg-type]
+    settings = TrainSettings(data=str(drawn_folder), weights=str(weights), **QUICK)  # type: ignore[arg-type]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "save_state", interrupted)
         with pytest.raises(KeyboardInterrupt):

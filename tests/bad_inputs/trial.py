@@ -30,7 +30,7 @@ from toolchain.errors import ExitCode
 from toolchain.system.names import harmless
 
 FAILURES = (ExitCode.BAD_INPUT, ExitCode.MISSING)
-LONGEST_LINE = 1200
+MAX_LINE = 1200
 """Characters of an error line. What was given is named in it, not repeated whole."""
 INTERNAL = re.compile(r"Traceback|object at 0x|NoneType|<class |\[Errno|std::|\bself\.")
 """What speaks to programmers."""
@@ -113,7 +113,7 @@ def judge(entry: Entry, outcome: Outcome) -> None:
     if outcome.code in FAILURES and (entry.told_by_error or errors):
         assert len(errors) == 1, f"{len(errors)} error lines{told}"
         assert len(hints) <= 1, f"{len(hints)} hints{told}"
-        assert 8 < len(errors[0]) <= LONGEST_LINE, f"an error line of {len(errors[0])} characters{told}"
+        assert 8 < len(errors[0]) <= MAX_LINE, f"an error line of {len(errors[0])} characters{told}"
     else:
         assert not errors, f"an error that is none{told}"
     if "--json" in outcome.words and not entry.stdout:

@@ -14,8 +14,8 @@ from test_report import ABSENT, FAILED, FLOAT, INT8, report
 
 from toolchain.bench import page
 from toolchain.bench.compare import Tolerance, compare
-from toolchain.bench.plots import Point, front
-from toolchain.bench.results import Accuracy, Report
+from toolchain.bench.plots import PlotPoint, front
+from toolchain.bench.results import ArmAccuracy, BenchReport
 
 QUANTILES = tuple(4 + number / 50 for number in range(101))
 ARMS = (
@@ -25,7 +25,7 @@ ARMS = (
 )
 
 
-def written(found: Report, folder: Path) -> str:
+def written(found: BenchReport, folder: Path) -> str:
     return page.write(found, folder).read_text(encoding="utf-8")
 
 
@@ -66,7 +66,7 @@ def test_what_comes_from_outside_is_only_text(tmp_path: Path) -> None:
     ],
     ids=["old file", "nothing measured", "no accuracy", "twenty arms with long names"],
 )
-def test_other_reports_make_pages_too(found: Report, tmp_path: Path) -> None:
+def test_other_reports_make_pages_too(found: BenchReport, tmp_path: Path) -> None:
     html = written(found, tmp_path)
     assert html.count("<svg") == bool(found.arms[0].accuracy) + bool(found.arms[0].quantiles_ms)
 
@@ -79,7 +79,7 @@ def test_a_comparison_is_shown(tmp_path: Path) -> None:
 
 
 def test_front_is_what_nothing_beats_in_both() -> None:
-    points = [Point(0, name, True, ms, (ms, ms), (), top1) for name, ms, top1 in
+    points = [PlotPoint(0, name, True, ms, (ms, ms), (), top1) for name, ms, top1 in
               (("a", 1, 0.8), ("b", 2, 0.9), ("c", 3, 0.85), ("d", 4, 0.95), ("e", 2, 0.7))]  # fmt: skip
     assert [point.name for point in front(points)] == ["a", "b", "d"]
 
@@ -128,7 +128,7 @@ def test_no_column_is_hidden_on_a_screen_of_1280_pixels(dark: bool, tmp_path: Pa
 
 
 def test_top1_ends_at_one(tmp_path: Path) -> None:
-    sure = replace(FLOAT, accuracy=Accuracy(1.0, 1.0, 120, 1.0, (0.97, 1.0)))
+    sure = replace(FLOAT, accuracy=ArmAccuracy(1.0, 1.0, 120, 1.0, (0.97, 1.0)))
     html = written(report(sure), tmp_path)
     plot = re.findall(r"<svg[^>]*pareto-title.*?</svg>", html, re.DOTALL)[0]
     shares = [float(value) for value in re.findall(r">([\d.]+)\s%<", plot)]

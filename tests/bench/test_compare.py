@@ -10,15 +10,15 @@ from test_report import FAILED, FLOAT, INT8, MACHINE, latency, report
 
 from toolchain.bench.compare import Tolerance, compare, drop_ci95, ratio_ci95, read_report, version_changes
 from toolchain.bench.report import change_row, verdict
-from toolchain.bench.results import Accuracy, ArmResult, Report
+from toolchain.bench.results import ArmAccuracy, ArmResult, BenchReport
 from toolchain.cli import run
 from toolchain.errors import BadInputError, ExitCode
 from toolchain.evaluation.statistics import summarise
 from toolchain.system import files
 
 
-def answers(right: str) -> Accuracy:
-    return Accuracy(right.count("1") / len(right), 0.9, len(right), None, (0.8, 1.0), right)
+def answers(right: str) -> ArmAccuracy:
+    return ArmAccuracy(right.count("1") / len(right), 0.9, len(right), None, (0.8, 1.0), right)
 
 
 def timed(arm: ArmResult, p50: float, half: float = 0.05) -> ArmResult:
@@ -82,7 +82,7 @@ def test_an_arm_that_fails_now_is_a_regression() -> None:
         (report(FLOAT, INT8), "only in the new run: model.int8.onnx"),
     ],
 )
-def test_unlike_runs_are_refused_with_what_differs(new: Report, told: str) -> None:
+def test_unlike_runs_are_refused_with_what_differs(new: BenchReport, told: str) -> None:
     with pytest.raises(BadInputError, match=told):
         compare(report(FLOAT), new, "old.json", Tolerance())
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from toolchain.bench import report as reports
-from toolchain.bench.results import Accuracy, ArmResult, Data, Report
+from toolchain.bench.results import ArmAccuracy, ArmResult, BenchReport, Data
 from toolchain.evaluation.statistics import Latency
 from toolchain.runtimes.machine import Environment, LoadBefore
 
@@ -38,7 +38,7 @@ FLOAT = ArmResult(
     end_to_end_ms=11.0,
     peak_rss_mb=90.0,
     file_mb=9.05,
-    accuracy=Accuracy(0.9, 0.88, 100, 1.0, (0.83, 0.94)),
+    accuracy=ArmAccuracy(0.9, 0.88, 100, 1.0, (0.83, 0.94)),
 )
 INT8 = replace(FLOAT, artifact="run/model.int8.onnx", precision="int8", latency_ms=latency(4), file_mb=2.5)
 ABSENT = replace(
@@ -48,16 +48,16 @@ ABSENT = replace(
 FAILED = replace(ABSENT, artifact="run/model.int8.onnx", device="openvino:CPU", status="failed", reason="it\ndied")
 
 
-def report(*arms: ArmResult) -> Report:
+def report(*arms: ArmResult) -> BenchReport:
     data = Data("pets", "test", "a" * 64, 100, 1)
-    return Report("edgetl.bench/1", MACHINE, data, arms, ("the machine is busy",))
+    return BenchReport("edgetl.bench/1", MACHINE, data, arms, ("the machine is busy",))
 
 
 def test_files_are_written_and_read_back(tmp_path: Path) -> None:
     whole = report(FLOAT, INT8, ABSENT, FAILED)
     reports.write(whole, tmp_path / "new" / "folder")
     text = (tmp_path / "new" / "folder" / "bench.json").read_bytes()
-    assert msgspec.json.decode(text, type=Report) == whole
+    assert msgspec.json.decode(text, type=BenchReport) == whole
     assert json.loads(text)["arms"][2]["latency_ms"] is None
     markdown = (tmp_path / "new" / "folder" / "bench.md").read_text(encoding="utf-8")
     table = [line for line in markdown.splitlines() if line.startswith("|")]
@@ -112,8 +112,8 @@ def test_files_of_the_same_name_are_told_apart() -> None:
     }
 
 
-@pytest.mark.parametrize("accuracy", [None, Accuracy(0.9, 0.88, 100, None, (0.83, 0.94))])
-def test_what_was_not_measured_is_a_dash(accuracy: Accuracy | None) -> None:
+@pytest.mark.parametrize("accuracy", [None, ArmAccuracy(0.9, 0.88, 100, None, (0.83, 0.94))])
+def test_what_was_not_measured_is_a_dash(accuracy: ArmAccuracy | None) -> None:
     cells = dict(zip(reports.COLUMNS, reports.row(replace(FLOAT, accuracy=accuracy), "m"), strict=True))
     assert cells["agreement"] == "-"
     assert (cells["top-1 [95 %]"] == "-") == (accuracy is None)

@@ -14,13 +14,13 @@ from jsonschema import Draft202012Validator
 
 from toolchain.artifact import Artifact
 from toolchain.bench import runner
-from toolchain.bench.results import ArmResult, Report
+from toolchain.bench.results import ArmResult, BenchReport
 from toolchain.bench.runner import Plan, bench, find_artifacts
 from toolchain.errors import BadInputError
 from toolchain.system.files import to_json
 from toolchain.timing.probing import probe_devices
 from toolchain.timing.process import WorkerProcess
-from toolchain.timing.scheduler import Limits, turns
+from toolchain.timing.scheduler import TimeLimits, turns
 
 Launch = Callable[[], WorkerProcess]
 
@@ -34,7 +34,7 @@ ACCURACY_KEYS = {"top1", "per_class_top1", "n", "agreement", "top1_ci95", "right
 SCHEMA = Path(runner.__file__).with_name("bench.schema.json")
 
 
-def arm(report: Report, device: str) -> ArmResult:
+def arm(report: BenchReport, device: str) -> ArmResult:
     (found,) = (arm for arm in report.arms if arm.device == device)
     return found
 
@@ -192,7 +192,7 @@ def test_hanging_worker_fails_alone(artifact: Artifact) -> None:
     program = "worker.Worker.round = lambda self, samples: time.sleep(600)\nworker.main()"
     report = bench(
         on([artifact], "ort:cpu", "openvino:CPU"),
-        limits=Limits(answer_s=4),
+        limits=TimeLimits(answer_s=4),
         launch=nth(2, lambda: changed(program)),
     )
     assert arm(report, "ort:cpu").status == "ok"

@@ -14,8 +14,8 @@ import pytest
 from tests.camera.test_drawing import answered
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.answering import Answered
-from toolchain.camera.handover import Handover
-from toolchain.camera.sinks.background import Aside, LineLostError
+from toolchain.camera.handover import DropOldestQueue
+from toolchain.camera.sinks.background import BackgroundSink, LineLostError
 
 
 class Held:
@@ -40,7 +40,7 @@ def _answer(number: int) -> Answered:
 
 def test_a_slow_line_gets_the_newest_and_nobody_waits_for_it() -> None:
     line = Held()
-    with Aside(line, "slow", Remembering(), capacity=3) as aside:
+    with BackgroundSink(line, "slow", Remembering(), capacity=3) as aside:
         before = time.monotonic()
         for number in range(500):
             aside.show(_answer(number))
@@ -56,7 +56,7 @@ def test_waiting_answers_hold_no_frames() -> None:
     """Four thousand frames of a camera are gigabytes."""
     line = Held()
     frames = []
-    with Aside(line, "slow", Remembering(), capacity=1000) as aside:
+    with BackgroundSink(line, "slow", Remembering(), capacity=1000) as aside:
         for number in range(200):
             one = _answer(number)
             frames.append(weakref.ref(one.frame.bgr))
@@ -70,7 +70,7 @@ def test_waiting_answers_hold_no_frames() -> None:
 
 def test_where_each_counts_the_loop_waits_until_it_is_given_up() -> None:
     line, over = Held(), Event()
-    with Aside(line, "slow", Remembering(), capacity=2, every=True, given_up=over.is_set) as aside:
+    with BackgroundSink(line, "slow", Remembering(), capacity=2, every=True, given_up=over.is_set) as aside:
         shown = threading.Thread(target=lambda: [aside.show(_answer(number)) for number in range(10)], daemon=True)
         shown.start()
         shown.join(0.3)
@@ -88,7 +88,7 @@ def test_a_line_that_fails_is_told_of_once_and_gets_no_more() -> None:
             raise OSError(28, "No space left on device")
 
     line, reporter = Broken(), Remembering()
-    with Aside(line, "writing log", reporter, capacity=100) as aside:
+    with BackgroundSink(line, "writing log", reporter, capacity=100) as aside:
         for number in range(50):
             aside.show(_answer(number))
             time.sleep(0.002)
@@ -109,7 +109,7 @@ def test_a_line_that_loses_an_answer_is_tried_again_with_the_next() -> None:
             self.numbers.append(answered.frame.number)
 
     line, reporter = Full(), Remembering()
-    with Aside(line, "writing log", reporter, capacity=100) as aside:
+    with BackgroundSink(line, "writing log", reporter, capacity=100) as aside:
         for number in range(20):
             aside.show(_answer(number))
     assert line.numbers == [0, 1, 2, *range(10, 20)]
@@ -119,7 +119,7 @@ def test_a_line_that_loses_an_answer_is_tried_again_with_the_next() -> None:
 
 
 def test_values_that_are_there_can_be_taken_after_closing() -> None:
-    handover: Handover[int] = Handover(2)
+    handover: DropOldestQueue[int] = DropOldestQueue(2)
     handover.put(1)
     handover.put(2)
     handover.close()
@@ -130,7 +130,7 @@ def test_values_that_are_there_can_be_taken_after_closing() -> None:
 
 @pytest.mark.parametrize("capacity", [1, 3])
 def test_the_oldest_is_pushed_out(capacity: int) -> None:
-    handover: Handover[int] = Handover(capacity)
+    handover: DropOldestQueue[int] = DropOldestQueue(capacity)
     for number in range(10):
         handover.put(number)
     assert handover.take(0) == 10 - capacity
@@ -140,7 +140,7 @@ def test_the_oldest_is_pushed_out(capacity: int) -> None:
 def test_what_a_line_had_no_time_for_in_the_end_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolchain.camera.sinks.background.CLOSE_LIMIT_S", 0.1)
     line = Held()
-    with Aside(line, "printing", Remembering(), capacity=100) as aside:
+    with BackgroundSink(line, "printing", Remembering(), capacity=100) as aside:
         for number in range(50):
             aside.show(_answer(number))
         time.sleep(0.1)

@@ -14,7 +14,7 @@ from tests.artifacts import tiny_artifact
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import BgrImage, Frame
 from toolchain.camera.latency import LatencyScreen
-from toolchain.camera.loop import Limits, run
+from toolchain.camera.loop import StopConditions, run
 from toolchain.camera.sources.capture import Capture
 from toolchain.classifier import load
 
@@ -62,7 +62,7 @@ def test_the_time_from_screen_to_camera_and_back_is_found(tmp_path: Path) -> Non
     glass = Glass()
     screen = LatencyScreen(glass)
     engine = Engine(load(tiny_artifact(tmp_path / "tiny.onnx")))
-    run(engine, Capture(glass), [], screen, limits=Limits(frames=60))
+    run(engine, Capture(glass), [], screen, limits=StopConditions(frames=60))
     found = screen.result()
     assert found.frames > 20
     assert found.capture.p50 is not None

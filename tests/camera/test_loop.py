@@ -22,7 +22,7 @@ from toolchain.camera.answering import Answering, Busy
 from toolchain.camera.engine import Engine
 from toolchain.camera.figures import KEPT, Rate, Series
 from toolchain.camera.frames import Frame, SourceLostError
-from toolchain.camera.loop import Answered, Control, Limits, Summary, run
+from toolchain.camera.loop import Answered, Control, StopConditions, Summary, run
 from toolchain.camera.sources.capture import Capture
 from toolchain.classifier import Classifier, load
 from toolchain.errors import MissingError
@@ -90,7 +90,7 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 
 
 def _run(
-    classifier: Classifier, source: Colours, sink: Collect | None = None, limits: Limits | None = None, **keywords
+    classifier: Classifier, source: Colours, sink: Collect | None = None, limits: StopConditions | None = None, **keywords
 ) -> tuple[Summary, Keep]:  # fmt: skip
     sink = sink or Collect()
     summary = run(Engine(classifier), Capture(source, every=True), [sink], limits=limits, **keywords)
@@ -157,14 +157,14 @@ def test_slow_network_drops_frames_and_answers_the_newest(classifier: Classifier
 
 
 def test_frames_and_duration_end_the_loop(classifier: Classifier) -> None:
-    summary, answers = _run(classifier, Colours(["red"] * 50), limits=Limits(frames=3))
+    summary, answers = _run(classifier, Colours(["red"] * 50), limits=StopConditions(frames=3))
     assert (summary.ended, len(answers)) == ("frames", 3)
     clock = HeldClock()
 
     def a_second(_: Answered) -> None:
         clock.time_s += 1
 
-    limits = Limits(duration_s=3)
+    limits = StopConditions(duration_s=3)
     summary, answers = _run(classifier, Colours(["red"] * 50), Collect(a_second), limits, clock=clock)
     assert (summary.ended, len(answers)) == ("duration", 3)
     assert summary.fps == pytest.approx(1)
@@ -295,7 +295,7 @@ def test_a_device_that_hangs_is_left_behind(classifier: Classifier, artifact: Ar
     failing = Classifier(classifier.card, Failing(classifier, good=5, hang=released))
     sink = Collect()
     engine = Engine(failing, artifact)
-    limits = Limits(inference_s=0.3)
+    limits = StopConditions(inference_s=0.3)
     summary = run(engine, Capture(Colours(["red"] * 20), every=True), [sink], limits=limits)
     released.set()
     assert (summary.ended, summary.device) == ("end", "ort:cpu")
@@ -362,7 +362,7 @@ def test_answers_below_the_thresholds_are_rejected(classifier: Classifier, tmp_p
     careful = load(tiny_artifact(tmp_path / "unsure.onnx", scale=0.001, reject=Reject("max_probability", 0.9)))
     assert _run(careful, Colours(["red"]))[1][0].prediction.rejected
     assert not _run(classifier, Colours(["red"]))[1][0].prediction.rejected
-    [answered] = _run(classifier, Colours(["red"]), limits=Limits(min_probability=1.0))[1]
+    [answered] = _run(classifier, Colours(["red"]), limits=StopConditions(min_probability=1.0))[1]
     assert answered.prediction.rejected
     assert answered.prediction.label == "red", "what it would have been is told all the same"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.clips import colour_of, plain, read_clip
-from toolchain.camera.sinks.recorder import LONGEST_GAP_S, Recorder, recording
+from toolchain.camera.sinks.recorder import MAX_GAP_S, Recorder, recording
 from toolchain.errors import BadInputError
 
 
@@ -45,7 +45,7 @@ def test_slow_sources_are_recorded_at_a_rate_that_players_know(tmp_path: Path) -
 
 def test_a_pause_of_hours_is_not_recorded(tmp_path: Path) -> None:
     colours = _record(tmp_path / "pause.mp4", [("red", 0.0), ("blue", 7200.0), ("blue", 7200.2)], 5)
-    assert len(colours) == LONGEST_GAP_S * 5 + 2
+    assert len(colours) == MAX_GAP_S * 5 + 2
 
 
 def test_recording_is_kept_when_the_block_fails(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from toolchain.camera.pacing import Timeline
 from toolchain.camera.sources.codecs import undecodable, undecodable_stream
 from toolchain.camera.sources.live import LiveSource, plausible_fps
 from toolchain.camera.sources.opening import (
-    Manner,
+    CaptureOptions,
     Wish,
     camera_index,
     camera_paths,
@@ -34,7 +34,7 @@ from toolchain.camera.threads import within
 from toolchain.errors import BadInputError, EdgetlError, MissingError
 
 COLOURS = ["red"] * 4 + ["green"] * 4 + ["blue"] * 4
-EVERY = Manner(every_frame=True)
+EVERY = CaptureOptions(every_frame=True)
 
 
 def _all(source: FrameSource) -> list[Frame]:
@@ -58,13 +58,15 @@ def test_clip_gives_every_frame_in_order_when_it_is_not_paced(tmp_path: Path) ->
 
 def test_paced_clip_gives_each_frame_at_its_moment(tmp_path: Path) -> None:
     clock = HeldClock()
-    frames = _all(open_source(str(write_clip(tmp_path / "clip.mp4", COLOURS, fps=10)), Manner(), clock=clock))
+    frames = _all(
+        open_source(str(write_clip(tmp_path / "clip.mp4", COLOURS, fps=10)), CaptureOptions(), clock=clock)
+    )
     assert [frame.captured_s for frame in frames] == pytest.approx([100 + number / 10 for number in range(12)])
 
 
 def test_paced_clip_skips_what_is_late_but_never_its_last_frame(tmp_path: Path) -> None:
     clock = HeldClock()
-    source = open_source(str(write_clip(tmp_path / "clip.mp4", COLOURS, fps=10)), Manner(), clock=clock)
+    source = open_source(str(write_clip(tmp_path / "clip.mp4", COLOURS, fps=10)), CaptureOptions(), clock=clock)
     assert source.read() is not None
     clock.time_s += 0.45
     frame = source.read()
@@ -78,7 +80,7 @@ def test_paced_clip_skips_what_is_late_but_never_its_last_frame(tmp_path: Path) 
 def test_clip_goes_on_from_where_it_is_when_the_machine_cannot_follow(tmp_path: Path) -> None:
     """After a sleep of the machine, the clip is neither raced through nor are its frames called old."""
     clock = HeldClock()
-    source = open_source(str(write_clip(tmp_path / "clip.mp4", COLOURS * 2, fps=10)), Manner(), clock=clock)
+    source = open_source(str(write_clip(tmp_path / "clip.mp4", COLOURS * 2, fps=10)), CaptureOptions(), clock=clock)
     assert source.read() is not None
     clock.time_s += 3600
     frame = source.read()
@@ -89,7 +91,7 @@ def test_clip_goes_on_from_where_it_is_when_the_machine_cannot_follow(tmp_path: 
 
 def test_stop_ends_a_wait(tmp_path: Path) -> None:
     write_images(tmp_path, 2)
-    source = open_source(str(tmp_path), Manner(seconds_per_image=1000))
+    source = open_source(str(tmp_path), CaptureOptions(seconds_per_image=1000))
     assert source.read() is not None
     threading.Timer(0.05, source.stop).start()
     assert source.read() is None
@@ -109,7 +111,7 @@ def test_folder_of_images_is_shown_one_by_one(tmp_path: Path) -> None:
     write_images(tmp_path, 3)
     (tmp_path / "notes.txt").write_text("no image")
     clock = HeldClock()
-    frames = _all(open_source(str(tmp_path), Manner(seconds_per_image=2), clock=clock))
+    frames = _all(open_source(str(tmp_path), CaptureOptions(seconds_per_image=2), clock=clock))
     assert [colour_of(frame.bgr) for frame in frames] == ["red", "green", "blue"]
     assert [frame.captured_s for frame in frames] == [100, 102, 104]
     assert clock.now() == 106, "the last image is shown as long as the others"
@@ -187,20 +189,20 @@ def test_what_cannot_be_a_source_is_said(
     Path("truncated.mp4").write_bytes(whole[: len(whole) // 2])
     Path("empty").mkdir()
     with pytest.raises(kind, match=said) as raised:
-        open_source(text, Manner())
+        open_source(text, CaptureOptions())
     assert raised.value.hint
 
 
 def test_absent_camera_is_missing_and_the_hint_says_what_works_without() -> None:
     with pytest.raises(MissingError, match="camera 97") as raised:
-        open_source("97", Manner(), open_limit_s=20)
+        open_source("97", CaptureOptions(), open_limit_s=20)
     assert "--source FILE" in raised.value.hint
 
 
 @pytest.mark.skipif(not hasattr(cv2, "CAP_V4L2") or not Path("/dev").is_dir(), reason="Linux devices")
 def test_device_path_is_a_camera() -> None:
     with pytest.raises(MissingError, match="camera 97"):
-        open_source("/dev/video97", Manner())
+        open_source("/dev/video97", CaptureOptions())
 
 
 def test_cameras_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> None:
@@ -221,7 +223,7 @@ def test_passwords_are_not_shown() -> None:
         unused.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers there
         port = unused.getsockname()[1]
         with pytest.raises(MissingError) as raised:
-            open_source(f"rtsp://me:secret@127.0.0.1:{port}/x", Manner())
+            open_source(f"rtsp://me:secret@127.0.0.1:{port}/x", CaptureOptions())
     assert "secret" not in raised.value.message + raised.value.hint
 
 
@@ -232,7 +234,7 @@ def stream() -> Iterator[Stream]:
 
 
 def test_stream_that_breaks_off_is_lost_not_ended(stream: Stream) -> None:
-    source = open_source(stream.url, Manner())
+    source = open_source(stream.url, CaptureOptions())
     frames = [source.read() for _ in COLOURS]
     colours = [colour_of(frame.bgr) for frame in frames if frame]
     assert colours in [(COLOURS * 2)[first : first + 12] for first in range(12)], "each of them, in order"
@@ -249,7 +251,7 @@ def test_frames_that_cannot_be_decoded_are_passed_over() -> None:
         return b"\xff\xd8 no picture \xff\xd9" if number % 4 == 3 else plain("red")
 
     with Stream(picture, fps=100) as stream:
-        source = open_source(stream.url, Manner())
+        source = open_source(stream.url, CaptureOptions())
         frames = [source.read() for _ in range(20)]
         assert all(frame is not None and colour_of(frame.bgr) == "red" for frame in frames)
         source.close()
@@ -257,7 +259,7 @@ def test_frames_that_cannot_be_decoded_are_passed_over() -> None:
 
 def test_stream_that_changes_its_size_goes_on() -> None:
     with Stream(lambda number: plain("blue", *((48, 64) if number < 10 else (120, 90))), fps=100) as stream:
-        source = open_source(stream.url, Manner())
+        source = open_source(stream.url, CaptureOptions())
         frames = [source.read() for _ in range(30)]
         source.close()
     assert all(frame is not None and colour_of(frame.bgr) == "blue" for frame in frames)
@@ -313,11 +315,11 @@ def test_a_path_that_leads_to_a_camera_is_that_camera(tmp_path: Path) -> None:
 
 def test_a_pipeline_needs_an_opencv_with_gstreamer() -> None:
     if cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
-        source = open_source("videotestsrc ! videoconvert ! video/x-raw,format=BGR ! appsink", Manner())
+        source = open_source("videotestsrc ! videoconvert ! video/x-raw,format=BGR ! appsink", CaptureOptions())
         assert source.read() is not None
     else:
         with pytest.raises(MissingError, match="without GStreamer"):
-            open_source("videotestsrc ! videoconvert ! appsink", Manner())
+            open_source("videotestsrc ! videoconvert ! appsink", CaptureOptions())
 
 
 def test_an_attempt_that_hangs_is_waited_for_and_not_doubled() -> None:
@@ -337,7 +339,7 @@ def test_an_attempt_that_hangs_is_waited_for_and_not_doubled() -> None:
 
 def test_a_camera_by_its_id_that_was_pulled_out_is_missing_not_a_mistake() -> None:
     with pytest.raises(MissingError, match="is not there"):
-        open_source("/dev/v4l/by-id/usb-Somebody_Camera-video-index0", Manner())
+        open_source("/dev/v4l/by-id/usb-Somebody_Camera-video-index0", CaptureOptions())
 
 
 def test_a_clip_that_is_cut_off_plays_to_its_cut_and_says_so(tmp_path: Path) -> None:
@@ -383,7 +385,7 @@ def _write_at(path: Path, times_s: list[float]) -> None:
 def test_frames_come_at_the_clips_own_times(tmp_path: Path, times_s: list[float]) -> None:
     _write_at(tmp_path / "clip.mp4", times_s)
     clock = HeldClock()
-    frames = _all(open_source(str(tmp_path / "clip.mp4"), Manner(), clock=clock))
+    frames = _all(open_source(str(tmp_path / "clip.mp4"), CaptureOptions(), clock=clock))
     wanted = [time_s - times_s[0] for time_s in times_s]
     assert [frame.time_s for frame in frames] == pytest.approx(wanted, abs=0.02)
     assert [frame.captured_s - 100 for frame in frames] == pytest.approx(wanted, abs=0.02)
@@ -403,7 +405,7 @@ def test_jumps_of_time_stamps_are_shortened_and_said_once(
 ) -> None:
     _write_at(tmp_path / "clip.mp4", times_s)
     clock, reporter = HeldClock(), Remembering()
-    frames = _all(open_source(str(tmp_path / "clip.mp4"), Manner(), clock=clock, reporter=reporter))
+    frames = _all(open_source(str(tmp_path / "clip.mp4"), CaptureOptions(), clock=clock, reporter=reporter))
     assert [frame.time_s for frame in frames] == pytest.approx(wanted, abs=0.03)
     assert [frame.captured_s - 100 for frame in frames] == pytest.approx(wanted, abs=0.03)
     assert len(reporter.warned) == (times_s != wanted)
@@ -439,9 +441,9 @@ def test_what_exists_as_a_path_is_that_path(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_file_url_of_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="does not exist"):
-        open_source(f"file://{tmp_path}/nope.mp4", Manner())
+        open_source(f"file://{tmp_path}/nope.mp4", CaptureOptions())
     with pytest.raises(BadInputError, match="another machine"):
-        open_source("file://elsewhere/nope.mp4", Manner())
+        open_source("file://elsewhere/nope.mp4", CaptureOptions())
 
 
 def _animate(path: Path, colours: list[str], durations_ms: list[int]) -> Path:
@@ -456,7 +458,7 @@ def test_an_animation_is_a_clip_with_its_own_timing(tmp_path: Path, suffix: str)
     colours = ["red", "green", "blue"]
     path = _animate(tmp_path / f"moving{suffix}", colours, [500, 1000, 300])
     clock = HeldClock()
-    source = open_source(str(path), Manner(), clock=clock)
+    source = open_source(str(path), CaptureOptions(), clock=clock)
     frames = _all(source)
     assert [colour_of(frame.bgr) for frame in frames] == colours
     assert [frame.captured_s for frame in frames] == pytest.approx([100, 100.5, 101.5])
@@ -468,7 +470,7 @@ def test_an_animation_is_a_clip_with_its_own_timing(tmp_path: Path, suffix: str)
 
 @pytest.mark.skipif(not hasattr(cv2, "imreadanimation"), reason="OpenCV before 4.11")
 def test_a_long_animation_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolchain.camera.sources.animations.MOST_BYTES", 3 * 64 * 48 * 4)
+    monkeypatch.setattr("toolchain.camera.sources.animations.MAX_BYTES", 3 * 64 * 48 * 4)
     colours = ["red", "green", "blue"] * 4
     frames = _all(open_source(str(_animate(tmp_path / "long.gif", colours, [10] * 12)), EVERY))
     assert [colour_of(frame.bgr) for frame in frames] == colours
@@ -512,4 +514,4 @@ def test_words_for_what_is_not_decoded(tmp_path: Path, fourcc: str, said: str) -
 def test_a_source_without_a_name_is_no_source() -> None:
     """An unset variable of the shell would mean the folder that one is in."""
     with pytest.raises(BadInputError, match="is empty"):
-        open_source(" ", Manner())
+        open_source(" ", CaptureOptions())

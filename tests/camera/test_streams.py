@@ -28,7 +28,7 @@ from tests.served import (
 )
 from toolchain.camera.frames import Frame
 from toolchain.camera.sources.capture import Capture
-from toolchain.camera.sources.opening import Manner, Opener, Wish, open_source
+from toolchain.camera.sources.opening import CaptureOptions, Opener, Wish, open_source
 from toolchain.camera.sources.playlists import PlaylistSource, read_playlist
 from toolchain.errors import BadInputError, MissingError
 
@@ -60,8 +60,8 @@ def _frames(capture: Capture, seconds: float, until: Callable[[], object] = lamb
     return frames
 
 
-def _captured(url: str, reporter: Remembering | None = None, manner: Manner | None = None) -> Capture:
-    opener = Opener(url, manner or Manner(), reporter=reporter)
+def _captured(url: str, reporter: Remembering | None = None, manner: CaptureOptions | None = None) -> Capture:
+    opener = Opener(url, manner or CaptureOptions(), reporter=reporter)
     source = opener.open()
     reopen = (lambda: opener.again(2.5)) if source.live else None
     return Capture(source, every=True, reopen=reopen, reporter=reporter)
@@ -116,7 +116,7 @@ def test_a_finished_playlist_is_a_file(segments: Path) -> None:
     live.ended = True
     live.WINDOW = 3
     with Served(live) as served:
-        source = open_source(f"{served.url}/clip.m3u8", Manner(every_frame=True))
+        source = open_source(f"{served.url}/clip.m3u8", CaptureOptions(every_frame=True))
         assert not source.live
         numbers = []
         while (frame := source.read()) is not None:
@@ -173,7 +173,7 @@ def test_a_server_for_one_client_is_not_asked_before_the_stream_is_there(clip: b
     """Some end when their client goes; whoever asked first what they have would be the last to see it."""
     clients = iter([live_ts(clip)])
     with Served(lambda handler: next(clients, refused(503))(handler)) as served:
-        source = open_source(f"{served.url}/live", Manner())
+        source = open_source(f"{served.url}/live", CaptureOptions())
         assert source.live
         assert source.read() is not None
         source.close()
@@ -181,7 +181,7 @@ def test_a_server_for_one_client_is_not_asked_before_the_stream_is_there(clip: b
 
 def test_a_live_playlist_is_known_whatever_its_address(segments: Path) -> None:
     with Served(LiveHls(segments, 40, SEGMENT_S)) as served:
-        source = open_source(f"{served.url}/live?id=7", Manner())
+        source = open_source(f"{served.url}/live?id=7", CaptureOptions())
         assert isinstance(source, PlaylistSource)
         source.close()
 
@@ -196,7 +196,7 @@ def _changing(sent: list[int]) -> Callable[[BaseHTTPRequestHandler], None]:
 
 def test_a_snapshot_is_fetched_again_and_again_at_the_rate_asked_for() -> None:
     with Served(_changing([])) as served:
-        manner = Manner(wish=Wish(fps=10))
+        manner = CaptureOptions(wish=Wish(fps=10))
         with _captured(f"{served.url}/shot", manner=manner) as capture:
             assert capture.source.live
             frames = _frames(capture, 1.05)
@@ -204,7 +204,7 @@ def test_a_snapshot_is_fetched_again_and_again_at_the_rate_asked_for() -> None:
         numbers = [number_of(frame.bgr) for frame in frames]
         assert numbers == list(range(numbers[0], numbers[0] + len(frames))), "each once"
         with pytest.raises(BadInputError, match="as fast as possible"):
-            open_source(f"{served.url}/shot", Manner(every_frame=True))
+            open_source(f"{served.url}/shot", CaptureOptions(every_frame=True))
 
 
 def test_a_snapshot_that_cannot_be_had_for_a_while_is_an_outage() -> None:
@@ -212,7 +212,7 @@ def test_a_snapshot_that_cannot_be_had_for_a_while_is_an_outage() -> None:
     broken = threading.Event()
     with Served(lambda handler: (refused(503) if broken.is_set() else shot)(handler)) as served:
         reporter = Remembering()
-        with _captured(f"{served.url}/shot", reporter, Manner(wish=Wish(fps=20))) as capture:
+        with _captured(f"{served.url}/shot", reporter, CaptureOptions(wish=Wish(fps=20))) as capture:
             assert _frames(capture, 0.3)
             broken.set()
             _frames(capture, 5, lambda: capture.outage)
@@ -235,7 +235,7 @@ def test_a_snapshot_that_cannot_be_had_for_a_while_is_an_outage() -> None:
 )
 def test_what_is_no_stream_is_said(answer: Callable[[BaseHTTPRequestHandler], None], said: str) -> None:
     with Served(answer) as served, pytest.raises(MissingError, match=said) as raised:
-        open_source(f"{served.url}/x", Manner())
+        open_source(f"{served.url}/x", CaptureOptions())
     assert raised.value.hint
 
 
@@ -254,7 +254,7 @@ def test_a_snapshot_behind_a_password() -> None:
 
     with Served(answer) as served:
         url = served.url.replace("//", "//me:p%40ss@")
-        source = open_source(f"{url}/shot", Manner())
+        source = open_source(f"{url}/shot", CaptureOptions())
         assert source.read() is not None
         assert "p%40ss" not in source.name + source.given
     assert "Basic bWU6cEBzcw==" in asked, "me:p@ss"

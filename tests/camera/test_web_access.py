@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import Recorder
 from tests.web_support import HERE, Viewer, answer, ask, place, view, wait_until
 from toolchain.camera.sinks.web import Address, WebView
-from toolchain.camera.sinks.web.guard import MOST_WRONG, SECURITY_HEADERS, WRONG_TOKEN_S
+from toolchain.camera.sinks.web.guard import MAX_WRONG, SECURITY_HEADERS, WRONG_TOKEN_S
 from toolchain.errors import BadInputError
 from toolchain.system.progress import Silent
 
@@ -180,7 +180,7 @@ def test_guessing_is_slow_however_many_ask_at_once() -> None:
         found = [each.result()[0].status for each in asked]
         seconds = time.monotonic() - start
         # Not one guess more than these was looked at.
-        assert 1 <= found.count(403) <= MOST_WRONG * (1 + seconds // WRONG_TOKEN_S)
+        assert 1 <= found.count(403) <= MAX_WRONG * (1 + seconds // WRONG_TOKEN_S)
         assert found.count(403) + found.count(429) == 24
         assert found.count(429) >= 8
         assert ask(shown, "/", Authorization=f"Bearer {TOKEN}")[0].status == 200, "it is over soon"

@@ -19,15 +19,15 @@ from tests.conftest import Recorder
 from tests.web_support import Viewer, answer, ask, place, view, wait_until
 from toolchain.camera.frames import BgrImage
 from toolchain.camera.sinks.web import server
-from toolchain.camera.sinks.web.messages import LONGEST_SIDE, encode
-from toolchain.camera.sinks.web.newest import Newest
-from toolchain.camera.sinks.web.streams import LARGEST_AUDIENCE
+from toolchain.camera.sinks.web.messages import MAX_SIDE, encode
+from toolchain.camera.sinks.web.newest import LatestValue
+from toolchain.camera.sinks.web.streams import MAX_AUDIENCE
 
 rng = np.random.default_rng(6)
 BUSY: BgrImage = rng.integers(0, 256, (540, 960, 3), dtype=np.uint8)
 """Noise: its JPEG has several hundred kilobytes."""
 
-MOST_OLD = 4
+MAX_OLD = 4
 """Pictures of the past that a slow viewer still gets: what its own system holds, and what was half sent."""
 
 
@@ -80,7 +80,7 @@ def test_the_picture_is_what_was_shown(colour: str) -> None:
 def test_large_pictures_are_made_smaller_and_small_ones_stay() -> None:
     for height, width in ((1080, 1920), (1920, 1080), (2, 3000), (480, 640), (1, 1)):
         scaled = decoded(encode(plain("green", height, width)))
-        wanted = min(1.0, LONGEST_SIDE / max(height, width))
+        wanted = min(1.0, MAX_SIDE / max(height, width))
         assert scaled.shape[:2] == (max(1, round(height * wanted)), max(1, round(width * wanted)))
         assert height < 4 or colour_of(scaled) == "green"
 
@@ -160,7 +160,7 @@ def test_little_of_the_past_lies_on_the_way_to_a_slow_viewer() -> None:
         old = 0
         while slow.picture()[0] < newest - 3:
             old += 1
-        assert old <= MOST_OLD
+        assert old <= MAX_OLD
         slow.close()
         quick.close()
 
@@ -242,14 +242,14 @@ def test_several_viewers_come_and_go() -> None:
 @pytest.mark.parametrize("path", ["/picture", "/answers"])
 def test_no_more_viewers_than_can_be_served(path: str) -> None:
     with view() as shown:
-        many = [Viewer(shown, path) for _ in range(LARGEST_AUDIENCE)]
-        wait_until(lambda: shown.viewers == LARGEST_AUDIENCE)
+        many = [Viewer(shown, path) for _ in range(MAX_AUDIENCE)]
+        wait_until(lambda: shown.viewers == MAX_AUDIENCE)
         response, _ = ask(shown, path)
         assert response.status == 503
         assert response.headers["retry-after"]
         assert ask(shown, "/")[0].status == 200
         many.pop().close()
-        wait_until(lambda: shown.viewers == LARGEST_AUDIENCE - 1)
+        wait_until(lambda: shown.viewers == MAX_AUDIENCE - 1)
         again = Viewer(shown, path)
         assert again.status == 200
         for viewer in [*many, again]:
@@ -348,7 +348,7 @@ def test_a_picture_that_cannot_be_shown_is_told_once_and_answers_go_on() -> None
 
 def test_the_newest_alone() -> None:
     async def story() -> None:
-        newest: Newest[str] = Newest()
+        newest: LatestValue[str] = LatestValue()
         waiting = asyncio.ensure_future(newest.newer(0))
         await asyncio.sleep(0)
         newest.put("old")

@@ -21,7 +21,7 @@ from bench_support import colour_artifact, write_photographs
 from toolchain.artifact import read_artifact
 from toolchain.bench.compare import read_report
 from toolchain.bench.place import claimed
-from toolchain.bench.results import Report
+from toolchain.bench.results import BenchReport
 from toolchain.bench.runner import Plan, bench
 from toolchain.cli import run
 from toolchain.datasets.catalogue import open_dataset
@@ -43,7 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def older(folder: Path) -> Report:
+def older(folder: Path) -> BenchReport:
     """The colours on one thread of ort:cpu, on this machine."""
     artifact = read_artifact(folder / "run" / "model.onnx")
     plan = Plan((artifact,), ("ort:cpu",), threads=(1,), rounds=1, data=str(folder / "colours"))
@@ -60,7 +60,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return place
 
 
-def written(report: Report, folder: Path) -> str:
+def written(report: BenchReport, folder: Path) -> str:
     files.write_json(folder / "older.json", report)
     return str(folder / "older.json")
 
@@ -127,7 +127,7 @@ def test_a_run_that_cannot_be_written_to_sends_its_benchmark_here(monkeypatch: p
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_what_cannot_be_compared_is_refused_before_it_is_measured(
-    folder: Path, older: Report, words: list[str], told: str, here: Path, tmp_path: Path,
+    folder: Path, older: BenchReport, words: list[str], told: str, here: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     base = ["bench", str(folder / "run" / "model.onnx"), "--device", "ort:cpu", "--data", str(folder / "colours")]
@@ -139,7 +139,7 @@ def test_what_cannot_be_compared_is_refused_before_it_is_measured(
 
 
 def test_another_machine_is_refused_before_it_is_measured(
-    folder: Path, older: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, older: BenchReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     another = replace(older, environment=replace(machine.describe(), cpu="another", quota_cores=0.5))
     words = ["bench", str(folder / "run" / "model.onnx"), "--device", "ort:cpu", "--data", str(folder / "colours")]
@@ -151,7 +151,7 @@ def test_another_machine_is_refused_before_it_is_measured(
 
 
 def test_what_turns_out_not_to_compare_is_shown_and_written_all_the_same(
-    folder: Path, older: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, older: BenchReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """That a photograph cannot be read turns out when it is."""
     data = tmp_path / "colours"
@@ -173,7 +173,7 @@ def test_what_turns_out_not_to_compare_is_shown_and_written_all_the_same(
 
 
 def test_a_renamed_file_is_compared(
-    folder: Path, older: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, older: BenchReport, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copy(folder / "run" / "model.onnx", tmp_path / "flowers.onnx")
     words = ["bench", str(tmp_path / "flowers.onnx"), "--device", "ort:cpu", "--data", str(folder / "colours")]

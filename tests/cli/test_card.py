@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.artifacts import tiny_artifact, tiny_ir
-from toolchain.artifact.card import Accuracy, Recipe, Reject, Source
+from toolchain.artifact.card import Accuracy, QuantizationRecipe, Reject, Source
 from toolchain.cli import run
 from toolchain.images.preprocess import Preprocess
 from toolchain.system import files
@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
         where,
         ("Siamese", "[bold]odd[/bold]", "american_bulldog"),
         precision="int8",
-        recipe=Recipe("nncf", {"preset": "mixed"}, ZEROS, 300),
+        recipe=QuantizationRecipe("nncf", {"preset": "mixed"}, ZEROS, 300),
         reject=Reject("max_probability", 0.35),
         accuracy=(Accuracy("openvino:CPU", "int8", "val", ZEROS, 740, 0.891, 0.884, 0.975),),
         source=Source(
@@ -102,7 +102,7 @@ def test_float16_and_int8_weights_tell_how_they_were_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for precision, settings in (("float16", {"weights": "float16"}), ("int8-weights", {"weights": "int8"})):
-        tiny_artifact(tmp_path / "model.onnx", precision=precision, recipe=Recipe("edgetl", settings))
+        tiny_artifact(tmp_path / "model.onnx", precision=precision, recipe=QuantizationRecipe("edgetl", settings))
         assert run(["card", str(tmp_path / "model.onnx")]) == 0
         out = capsys.readouterr().out
         assert f"edgetl; weights {settings['weights']}" in out

@@ -22,7 +22,7 @@ from tests.secret_shapes import SECRET, shapes
 from tests.streams import Stream
 from tests.web_support import view
 from toolchain.camera.sinks.web import Address
-from toolchain.camera.sources.opening import Manner, open_source
+from toolchain.camera.sources.opening import CaptureOptions, open_source
 from toolchain.cli import run
 from toolchain.errors import EdgetlError
 from toolchain.system.masking import masked
@@ -86,7 +86,7 @@ def test_a_source_that_cannot_be_opened_is_named_without_its_password(
         word = f"x{word}"  # else FFmpeg would look up `me`, or wait for packets
     reporter = Recorder()
     with pytest.raises(EdgetlError) as raised:
-        open_source(word, Manner(), reporter=reporter, open_limit_s=5)
+        open_source(word, CaptureOptions(), reporter=reporter, open_limit_s=5)
     assert SECRET not in "".join([raised.value.message, raised.value.hint, *reporter.said, *reporter.warned])
     words = ["camera", str(place / A), "--headless", "--json", "--source", word]
     assert run(words) in {2, 3}

@@ -20,7 +20,7 @@ from toolchain.cli.console import Console
 from toolchain.cli.tables import HEAD_LINES, Column, Table
 from toolchain.errors import ExitCode
 from toolchain.export.exporting import Exported
-from toolchain.export.job import Hop
+from toolchain.export.job import Measurement
 from toolchain.export.promises import Attempt
 
 PETS = Path(toolchain.__file__).parents[1] / "models" / "pets"
@@ -111,8 +111,8 @@ def test_names_of_networks_files_and_devices_are_whole(width: int, capsys: pytes
 
 
 def test_export_tells_both_promises(width: int, capsys: pytest.CaptureFixture[str]) -> None:
-    def hop(device: str, **drop: float) -> Hop:
-        return Hop(device, Accuracy(device, "int8", "val", "0" * 64, 229, 0.9, 0.9, 0.99, 1e-1), **drop)
+    def hop(device: str, **drop: float) -> Measurement:
+        return Measurement(device, Accuracy(device, "int8", "val", "0" * 64, 229, 0.9, 0.9, 0.99, 1e-1), **drop)
 
     def attempt(label: str, **chosen: tuple[str, ...]) -> Attempt:
         hops = tuple(hop(device, drop_pp=-0.001, drop_upper_pp=1.25) for device in ("ort:cpu", "openvino:CPU"))

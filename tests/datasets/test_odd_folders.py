@@ -67,7 +67,7 @@ def odd(request: pytest.FixtureRequest) -> Iterator[tuple[Odd, Path]]:
 
 def test_files_are_used_or_left_out_by_name(odd: tuple[Odd, Path]) -> None:
     from toolchain.training.photographs import readable
-    from toolchain.training.settings import Settings
+    from toolchain.training.settings import TrainSettings
     from toolchain.training.team import Team
 
     kind, root = odd
@@ -103,7 +103,7 @@ def test_files_are_used_or_left_out_by_name(odd: tuple[Odd, Path]) -> None:
 
     # finetune
     reporter = Recorder()
-    settings = Settings(data=str(root), weights="none", probe_only=True)
+    settings = TrainSettings(data=str(root), weights="none", probe_only=True)
     decoded = Decoded(None, Preprocess(height=32, width=32, shortest_edge=32), reporter)
     trained, _ = readable(dataset, settings, decoded, Team(), reporter)
     used = [photo.name for photos in trained.splits.values() for photo in photos]

@@ -25,7 +25,7 @@ from toolchain.errors import BadInputError
 from toolchain.images.decoded import Decoded
 from toolchain.system.progress import Silent
 from toolchain.training.photographs import readable
-from toolchain.training.settings import Settings
+from toolchain.training.settings import TrainSettings
 from toolchain.training.team import joined
 
 
@@ -80,7 +80,7 @@ def test_what_training_leaves_out_is_moved_and_nothing_else(spoiled: Path) -> No
 
 
 def test_a_fixed_data_set_holds_what_training_used_before(spoiled: Path) -> None:
-    settings = Settings(str(spoiled))
+    settings = TrainSettings(str(spoiled))
 
     def used() -> dict[str, set[str]]:
         decoded = Decoded(None, settings.preprocess, Silent())

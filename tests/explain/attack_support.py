@@ -11,14 +11,14 @@ from torch import nn
 
 from toolchain.backbones.networks import normalised
 from toolchain.drawn.pets import CLASSES, draw
-from toolchain.explain.subject import Subject
+from toolchain.explain.subject import TorchModel
 from toolchain.images.preprocess import Preprocess
 
 LABELS = ("cat", "dog", "fish", "horse")
 SIZE = 64
 
 
-def small_subject(seed: int = 5) -> Subject:
+def small_subject(seed: int = 5) -> TorchModel:
     """A small convolutional network of random weights on 64 pixels, temperature 1.5."""
     torch.manual_seed(seed)
     network = nn.Sequential(
@@ -35,7 +35,9 @@ def small_subject(seed: int = 5) -> Subject:
     nn.init.normal_(network[-1].weight, std=0.3)
     with torch.no_grad():
         network(normalised(torch.tensor(drawn(16))))
-    return Subject("small", "small", network.eval().requires_grad_(False), LABELS, Preprocess.for_size(SIZE), 1.5)
+    return TorchModel(
+        "small", "small", network.eval().requires_grad_(False), LABELS, Preprocess.for_size(SIZE), 1.5
+    )
 
 
 @cache

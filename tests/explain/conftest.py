@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from toolchain.explain.subject import Subject
+from toolchain.explain.subject import TorchModel
 from toolchain.images.preprocess import Preprocess
 
 SIDE = 64
@@ -34,8 +34,8 @@ class Spot(nn.Module):
 
 
 @pytest.fixture
-def spot() -> Subject:
+def spot() -> TorchModel:
     """`Spot` as a subject, pictures of 64 pixels."""
     network = Spot().eval().requires_grad_(False)
     preprocess = Preprocess(height=SIDE, width=SIDE, shortest_edge=SIDE)
-    return Subject("spot", "spot", network, ("left", "right", "blue"), preprocess, temperature=1.0)
+    return TorchModel("spot", "spot", network, ("left", "right", "blue"), preprocess, temperature=1.0)

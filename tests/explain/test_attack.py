@@ -11,21 +11,21 @@ import torch
 
 from tests.explain.attack_support import drawn, small_subject
 from toolchain.errors import BadInputError
-from toolchain.explain.attack import Manner, attack, largest_budget
+from toolchain.explain.attack import AttackConfig, attack, largest_budget
 from toolchain.explain.attack.smallest import smallest
-from toolchain.explain.attack.whole_pixels import length, project, whole
-from toolchain.explain.subject import Subject
+from toolchain.explain.attack.whole_pixels import length, project, round_within_budget
+from toolchain.explain.subject import TorchModel
 
 
 @pytest.fixture(scope="module")
-def subject() -> Iterator[Subject]:
+def subject() -> Iterator[TorchModel]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more only get into each other's way on a network this small
     yield small_subject()
     torch.set_num_threads(threads)
 
 
-def _answers(subject: Subject, pixels: np.ndarray) -> np.ndarray:
+def _answers(subject: TorchModel, pixels: np.ndarray) -> np.ndarray:
     with torch.no_grad():
         return subject.logits(torch.tensor(pixels)).argmax(1).numpy()
 
@@ -34,10 +34,10 @@ def _answers(subject: Subject, pixels: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("norm", "budget"), [("linf", 3), ("l2", 90)])
 @pytest.mark.parametrize("target", [None, 2])
 def test_budget_is_kept_and_used_in_whole_steps(
-    subject: Subject, method: str, norm: str, budget: int, target: int | None
+    subject: TorchModel, method: str, norm: str, budget: int, target: int | None
 ) -> None:
     pixels = drawn(6)
-    done = attack(subject, pixels, budget, target=target, manner=Manner(method, norm))  # type: ignore[arg-type]
+    done = attack(subject, pixels, budget, target=target, manner=AttackConfig(method, norm))  # type: ignore[arg-type]
     assert done.pixels.dtype == np.uint8
     change = done.pixels.astype(int) - pixels
     size = np.abs(change).max((1, 2, 3)) if norm == "linf" else np.sqrt((change**2).sum((1, 2, 3)))
@@ -48,7 +48,7 @@ def test_budget_is_kept_and_used_in_whole_steps(
     assert (done.largest == np.abs(change).max((1, 2, 3))).all()
 
 
-def test_what_it_says_is_what_the_network_says(subject: Subject) -> None:
+def test_what_it_says_is_what_the_network_says(subject: TorchModel) -> None:
     pixels = drawn(6)
     done = attack(subject, pixels, 16, target=1)
     with torch.no_grad():
@@ -59,53 +59,54 @@ def test_what_it_says_is_what_the_network_says(subject: Subject) -> None:
     assert (done.turned == (_answers(subject, done.pixels) == 1)).all()
 
 
-def test_pgd_turns_answers_into_the_target_and_away(subject: Subject) -> None:
+def test_pgd_turns_answers_into_the_target_and_away(subject: TorchModel) -> None:
     pixels = drawn(8)
     present = _answers(subject, pixels)
-    done = attack(subject, pixels, 24, manner=Manner(steps=20))
+    done = attack(subject, pixels, 24, manner=AttackConfig(steps=20))
     assert (_answers(subject, done.pixels) != present).mean() >= 0.75
     targets = (present + 1) % 4
-    aimed = attack(subject, pixels, 24, target=targets.tolist(), manner=Manner(steps=20))
+    aimed = attack(subject, pixels, 24, target=targets.tolist(), manner=AttackConfig(steps=20))
     assert (_answers(subject, aimed.pixels) == targets).mean() >= 0.75
 
 
-def test_the_seed_decides_and_the_batch_does_not(subject: Subject) -> None:
+def test_the_seed_decides_and_the_batch_does_not(subject: TorchModel) -> None:
     pixels = drawn(3)
-    first, again = (attack(subject, pixels, 4, manner=Manner(steps=1)) for _ in range(2))
-    other = attack(subject, pixels, 4, manner=Manner(steps=1, seed=1))
-    alone = attack(subject, pixels[1:2], 4, manner=Manner(steps=1))
+    first, again = (attack(subject, pixels, 4, manner=AttackConfig(steps=1)) for _ in range(2))
+    other = attack(subject, pixels, 4, manner=AttackConfig(steps=1, seed=1))
+    alone = attack(subject, pixels[1:2], 4, manner=AttackConfig(steps=1))
     assert (first.pixels == again.pixels).all()
     assert (first.pixels != other.pixels).any()
     # Convolutions of other batches round differently, which may turn a few signs.
     assert (alone.pixels[0] == first.pixels[1]).mean() > 0.95
 
 
-def test_enough_leaves_pictures_alone(subject: Subject) -> None:
+def test_enough_leaves_pictures_alone(subject: TorchModel) -> None:
     pixels = drawn(4)
-    whole_way = attack(subject, pixels, 24, manner=Manner(steps=20))
-    barely = attack(subject, pixels, 24, manner=Manner(steps=20, enough=0.1))
+    whole_way = attack(subject, pixels, 24, manner=AttackConfig(steps=20))
+    barely = attack(subject, pixels, 24, manner=AttackConfig(steps=20, enough=0.1))
     assert (barely.turned == whole_way.turned).all()
     assert barely.margin.sum() < whole_way.margin.sum()
 
 
-def test_classes_to_leave_that_are_left_already_cost_nothing(subject: Subject) -> None:
+def test_classes_to_leave_that_are_left_already_cost_nothing(subject: TorchModel) -> None:
     pixels = drawn(3)
     others = (_answers(subject, pixels) + 1) % 4
-    done = attack(subject, pixels, 4, leave=others.tolist(), manner=Manner(enough=0.0))
+    done = attack(subject, pixels, 4, leave=others.tolist(), manner=AttackConfig(enough=0.0))
     assert done.turned.all()
     assert (done.pixels == pixels).all()
 
 
-def test_no_budget_no_change(subject: Subject) -> None:
+def test_no_budget_no_change(subject: TorchModel) -> None:
     pixels = drawn(2)
     done = attack(subject, pixels, 0, target=0)
     assert (done.pixels == pixels).all()
 
 
 @pytest.mark.parametrize(
-    ("budget", "manner"), [(-1, Manner()), (256, Manner()), (28_269, Manner(norm="l2")), (4, Manner(steps=0))]
+    ("budget", "manner"),
+    [(-1, AttackConfig()), (256, AttackConfig()), (28_269, AttackConfig(norm="l2")), (4, AttackConfig(steps=0))],
 )
-def test_budgets_and_steps_that_cannot_be(subject: Subject, budget: int, manner: Manner) -> None:
+def test_budgets_and_steps_that_cannot_be(subject: TorchModel, budget: int, manner: AttackConfig) -> None:
     assert largest_budget("l2", 64, 64) == 28_268
     with pytest.raises(BadInputError):
         attack(subject, drawn(1), budget, manner=manner)
@@ -118,16 +119,16 @@ def test_short_changes_in_l2_survive_rounding() -> None:
     budget = torch.full((2, 1, 1, 1), 10.0)
     inside = project(change, pixels, budget, "l2")
     assert inside.round().abs().sum() == 0, "this is what plain rounding leaves"
-    kept = whole(inside, pixels, budget, "l2")
+    kept = round_within_budget(inside, pixels, budget, "l2")
     assert (length(kept) <= 10).all()
     assert (length(kept) > 9).all()
     assert ((kept == 0) | (kept.sign() == change.sign())).all()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_smallest_budget_is_where_it_turns(subject: Subject, norm: str) -> None:
+def test_smallest_budget_is_where_it_turns(subject: TorchModel, norm: str) -> None:
     picture = drawn(2)[1]
-    found = smallest(subject, picture, manner=Manner(norm=norm, steps=20))  # type: ignore[arg-type]
+    found = smallest(subject, picture, manner=AttackConfig(norm=norm, steps=20))  # type: ignore[arg-type]
     assert found is not None
     assert found.tried[found.budget]
     assert found.budget == 1 or found.tried[found.budget - 1] is False
@@ -136,10 +137,10 @@ def test_smallest_budget_is_where_it_turns(subject: Subject, norm: str) -> None:
     assert 0 < size <= found.budget
 
 
-def test_no_budget_turns_a_network_that_looks_at_nothing(subject: Subject) -> None:
+def test_no_budget_turns_a_network_that_looks_at_nothing(subject: TorchModel) -> None:
     class Constant(torch.nn.Module):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return torch.tensor([[9.0, 0, 0, 0]]).repeat(len(pixels), 1) + 0 * pixels.sum((1, 2, 3))[:, None]
 
     deaf = replace(subject, network=Constant())
-    assert smallest(deaf, drawn(1)[0], manner=Manner(steps=1)) is None
+    assert smallest(deaf, drawn(1)[0], manner=AttackConfig(steps=1)) is None

@@ -11,14 +11,14 @@ from art.attacks.evasion import FastGradientMethod, ProjectedGradientDescentPyTo
 from art.estimators.classification import PyTorchClassifier
 
 from tests.explain.attack_support import LABELS, SIZE, drawn, small_subject
-from toolchain.explain.attack import Manner, attack
-from toolchain.explain.subject import Subject
+from toolchain.explain.attack import AttackConfig, attack
+from toolchain.explain.subject import TorchModel
 
 
 class _Channels(torch.nn.Module):
     """The network with pixels as the toolbox has them: float32 [batch, 3, height, width], 0 to 255."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: TorchModel) -> None:
         super().__init__()
         self.subject = subject
 
@@ -27,7 +27,7 @@ class _Channels(torch.nn.Module):
 
 
 @pytest.fixture(scope="module")
-def subject() -> Iterator[Subject]:
+def subject() -> Iterator[TorchModel]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more only get into each other's way on a network this small
     yield small_subject()
@@ -35,7 +35,7 @@ def subject() -> Iterator[Subject]:
 
 
 @pytest.fixture(scope="module")
-def reference(subject: Subject) -> PyTorchClassifier:
+def reference(subject: TorchModel) -> PyTorchClassifier:
     return PyTorchClassifier(
         _Channels(subject),
         torch.nn.CrossEntropyLoss(),
@@ -55,9 +55,11 @@ def _out(pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("target", [None, 3])
-def test_fgsm_is_the_same_to_the_pixel(subject: Subject, reference: PyTorchClassifier, target: int | None) -> None:
+def test_fgsm_is_the_same_to_the_pixel(
+    subject: TorchModel, reference: PyTorchClassifier, target: int | None
+) -> None:
     pixels = drawn(8)
-    ours = attack(subject, pixels, 4, target=target, manner=Manner("fgsm"))
+    ours = attack(subject, pixels, 4, target=target, manner=AttackConfig("fgsm"))
     theirs = FastGradientMethod(reference, np.inf, 4.0, targeted=target is not None, batch_size=8)
     wanted = ours.leave if target is None else np.full(8, target)
     expected = _out(theirs.generate(_in(pixels), y=wanted))
@@ -69,14 +71,18 @@ def test_fgsm_is_the_same_to_the_pixel(subject: Subject, reference: PyTorchClass
 @pytest.mark.parametrize(("norm", "budget"), [("linf", 6), ("l2", 300)])
 @pytest.mark.parametrize("targeted", [False, True])
 def test_pgd_in_bytes_is_as_strong_as_theirs_once_that_is_rounded(
-    subject: Subject, reference: PyTorchClassifier, norm: str, budget: int, targeted: bool
+    subject: TorchModel, reference: PyTorchClassifier, norm: str, budget: int, targeted: bool
 ) -> None:
     pixels = drawn(24)
     with torch.no_grad():
         present = subject.logits(torch.tensor(pixels)).argmax(1).numpy()
     goal = (present + 1) % len(LABELS) if targeted else present
     ours = attack(
-        subject, pixels, budget, target=goal.tolist() if targeted else None, manner=Manner(norm=norm, steps=20)
+        subject,
+        pixels,
+        budget,
+        target=goal.tolist() if targeted else None,
+        manner=AttackConfig(norm=norm, steps=20),
     )  # type: ignore[arg-type]
     theirs = ProjectedGradientDescentPyTorch(
         reference,

@@ -9,17 +9,17 @@ from torch import nn
 
 from toolchain.backbones.networks import BACKBONES, build
 from toolchain.errors import BadInputError
-from toolchain.explain.features import Layer, Map, Maps, default_layers, features, layers_of, sheet, tile
-from toolchain.explain.subject import Subject
+from toolchain.explain.features import FeatureLayer, Map, Maps, default_layers, features, layers_of, sheet, tile
+from toolchain.explain.subject import TorchModel
 
 GREY = np.full((64, 64, 3), 118, np.uint8)
 
 
-def test_maps_are_those_of_the_network_strongest_first(spot: Subject) -> None:
+def test_maps_are_those_of_the_network_strongest_first(spot: TorchModel) -> None:
     picture = GREY.copy()
     picture[:, :16] = (255, 118, 118)
     (maps,) = features(spot.network, picture, ["features.2"], top=2)
-    assert maps.layer == Layer("features.2", "ReLU", 3, 16, 16)
+    assert maps.layer == FeatureLayer("features.2", "ReLU", 3, 16, 16)
     strongest, second = maps.strongest
     assert strongest.channel == 0, "red changes most over the picture"
     assert strongest.values[:, :4].min() > 1
@@ -80,7 +80,7 @@ def test_a_sheet_shows_each_map_up_to_its_own_largest_value() -> None:
     assert one.shape == (112, 112, 3)
     assert one[0, 0].sum() > 600, "the largest value is bright"
     assert one[111, 111].sum() < 20, "what is below 0 is black"
-    maps = Maps(Layer("x", "ReLU", 8, 7, 7), tuple(Map(n, 1.0, values) for n in range(8)), 0)
+    maps = Maps(FeatureLayer("x", "ReLU", 8, 7, 7), tuple(Map(n, 1.0, values) for n in range(8)), 0)
     paper = sheet(maps)
     assert paper.shape == (2 * 112 + 4, 6 * 112 + 5 * 4, 3)
     assert np.array_equal(paper[116:, 116:228], one)

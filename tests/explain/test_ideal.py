@@ -11,14 +11,14 @@ import torch
 from PIL import Image as Pillow
 
 from toolchain.explain.gif import as_gif
-from toolchain.explain.ideal import Ideal, Settings, ideal
+from toolchain.explain.ideal import Ideal, IdealSettings, ideal
 from toolchain.explain.painting import Pixels, Waves
 from toolchain.explain.robustness import as_jpeg, robustness, shifted
 from toolchain.explain.statistics import Statistics
-from toolchain.explain.subject import Subject
+from toolchain.explain.subject import TorchModel
 from toolchain.images.preprocess import Image, Preprocess
 
-QUICK = Settings(steps=80, octaves=(1.0,), natural=0, variation=1, window=0, jitter=0.02, turn=0, zoom=0)
+QUICK = IdealSettings(steps=80, octaves=(1.0,), natural=0, variation=1, window=0, jitter=0.02, turn=0, zoom=0)
 
 
 def _redness(picture: Image) -> tuple[float, float]:
@@ -28,7 +28,7 @@ def _redness(picture: Image) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("parametrisation", ["fourier", "pixels"])
-def test_noise_becomes_what_the_class_is_known_by(spot: Subject, parametrisation: str) -> None:
+def test_noise_becomes_what_the_class_is_known_by(spot: TorchModel, parametrisation: str) -> None:
     settings = replace(QUICK, parametrisation=parametrisation)  # type: ignore[arg-type]
     left, blue = ideal(spot, 0, settings), ideal(spot, 2, settings)
     on_left, on_right = _redness(left.picture)
@@ -41,7 +41,7 @@ def test_noise_becomes_what_the_class_is_known_by(spot: Subject, parametrisation
     assert len(left.loss) == len(left.logit) == settings.steps
 
 
-def test_a_seed_repeats_a_picture_whichever_others_are_made(spot: Subject) -> None:
+def test_a_seed_repeats_a_picture_whichever_others_are_made(spot: TorchModel) -> None:
     first = ideal(spot, 1, QUICK)
     ideal(spot, 0, QUICK)
     torch.manual_seed(99)
@@ -49,7 +49,7 @@ def test_a_seed_repeats_a_picture_whichever_others_are_made(spot: Subject) -> No
     assert not np.array_equal(ideal(spot, 1, replace(QUICK, seed=1)).picture, first.picture)
 
 
-def test_the_frames_go_from_noise_to_the_picture(spot: Subject) -> None:
+def test_the_frames_go_from_noise_to_the_picture(spot: TorchModel) -> None:
     made: Ideal = ideal(spot, 0, replace(QUICK, steps=10))
     assert made.frame_steps == tuple(range(11))
     assert np.array_equal(made.frames[-1], made.picture)
@@ -59,13 +59,13 @@ def test_the_frames_go_from_noise_to_the_picture(spot: Subject) -> None:
         assert (film.n_frames, film.size) == (11, (64, 64))  # type: ignore[attr-defined]
 
 
-def test_progress_is_told_step_by_step(spot: Subject) -> None:
+def test_progress_is_told_step_by_step(spot: TorchModel) -> None:
     told: list[float] = []
     made = ideal(spot, 0, replace(QUICK, steps=5), told.append)
     assert tuple(told) == made.logit
 
 
-def test_variation_smooths(spot: Subject) -> None:
+def test_variation_smooths(spot: TorchModel) -> None:
     def roughness(picture: Image) -> float:
         return float(np.abs(np.diff(picture.astype(float), axis=0)).mean())
 
@@ -76,13 +76,13 @@ def test_variation_smooths(spot: Subject) -> None:
     assert roughness(blurred) < 0.5 * roughness(rough)
 
 
-def test_the_saved_picture_is_judged_through_the_deployed_preprocessing(spot: Subject) -> None:
+def test_the_saved_picture_is_judged_through_the_deployed_preprocessing(spot: TorchModel) -> None:
     # The border that preprocessing cuts off is added to the file, so that the network sees the picture itself.
     cut = replace(spot, preprocess=Preprocess(height=64, width=64, shortest_edge=80))
     assert ideal(cut, 0, QUICK).robustness == ideal(spot, 0, QUICK).robustness
 
 
-def test_statistics_are_the_distance_to_what_batch_normalisation_remembers(spot: Subject) -> None:
+def test_statistics_are_the_distance_to_what_batch_normalisation_remembers(spot: TorchModel) -> None:
     generator = torch.Generator().manual_seed(0)
     usual = torch.randn(1, 3, 64, 64, generator=generator)
     with Statistics(spot.network) as statistics:
@@ -118,7 +118,7 @@ def test_waves_are_broad_at_first_and_pixels_are_blurred_as_a_gaussian() -> None
     assert float((pixels.pixels.detach()[0, 0].sum(0) * offsets**2).sum()) == pytest.approx(4, rel=0.05)
 
 
-def test_outside_of_the_window_the_picture_is_grey(spot: Subject) -> None:
+def test_outside_of_the_window_the_picture_is_grey(spot: TorchModel) -> None:
     for parametrisation in ("fourier", "pixels"):
         settings = replace(QUICK, window=0.6, parametrisation=parametrisation)  # type: ignore[arg-type]
         picture = ideal(spot, 2, settings).picture.astype(int)
@@ -126,7 +126,7 @@ def test_outside_of_the_window_the_picture_is_grey(spot: Subject) -> None:
         assert picture[22:42, 22:42].std() > 10
 
 
-def test_shifts_repeat_the_edge_and_the_least_probable_counts(spot: Subject) -> None:
+def test_shifts_repeat_the_edge_and_the_least_probable_counts(spot: TorchModel) -> None:
     picture = np.arange(64 * 64 * 3, dtype=np.int64).reshape(64, 64, 3).astype(np.uint8)
     moved = shifted(picture, 5, -3)
     assert np.array_equal(moved[5:, :-3], picture[:-5, 3:])

@@ -17,7 +17,7 @@ from toolchain.artifact import write_artifact
 from toolchain.explain import grad_cam
 from toolchain.explain.heat import inside
 from toolchain.explain.occlusion import answer_of, log_odds, occlusion
-from toolchain.explain.subject import Subject, ready_made
+from toolchain.explain.subject import TorchModel, ready_made
 from toolchain.explain.why import explained, why
 from toolchain.export.raw_frame import with_raw_frame
 from toolchain.images.preprocess import Image, Preprocess, read
@@ -67,7 +67,7 @@ def test_log_odds_are_those_of_the_class_against_all_others() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "resnet18", "vgg16"])
 def test_grad_cam_works_for_every_kind_of_network(name: str) -> None:
-    subject = Subject("random", name, lively(name, 3, seed=0), ("a", "b", "c"), Preprocess.for_size(64), 1.0)
+    subject = TorchModel("random", name, lively(name, 3, seed=0), ("a", "b", "c"), Preprocess.for_size(64), 1.0)
     subject.network.requires_grad_(False)
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     heats = [grad_cam.grad_cam(subject, picture, index) for index in range(3)]

@@ -24,9 +24,9 @@ from toolchain.cli import run
 from toolchain.datasets.photographs import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export import exporting
-from toolchain.export.candidates import MOST_FLOAT
+from toolchain.export.candidates import MAX_FLOAT
 from toolchain.export.exporting import export
-from toolchain.export.measure import calibration_of, lost
+from toolchain.export.measure import accuracy_drop, calibration_of
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run, read_splits
@@ -164,7 +164,7 @@ def test_int8_is_smaller_and_quantised_on_both_runtimes(exported: Path, images: 
     # Two layers of each squeeze-and-excitation stay float (behind a mean; the last mean is the network's own), and
     # some recipes, of which the fastest here is written, leave their most sensitive layers in float.
     squeezes = sum(node.op_type == "ReduceMean" for node in nodes) - 1
-    assert layers.count(["DequantizeLinear", "DequantizeLinear"]) >= len(layers) - 2 * squeezes - MOST_FLOAT
+    assert layers.count(["DequantizeLinear", "DequantizeLinear"]) >= len(layers) - 2 * squeezes - MAX_FLOAT
     artifact = read_artifact(exported / "model.int8.onnx")
     for device in artifact.card.runtimes:
         answer = open_runtime(artifact, device).infer(images)
@@ -177,10 +177,10 @@ def test_drop_is_paired_and_in_percentage_points() -> None:
     right, wrong = [1.0, 0.0], [0.0, 1.0]
     base = np.array([right] * 8, np.float32)
     logits = np.array([wrong, *[right] * 7], np.float32)
-    drop, upper = lost(base, logits, labels)
+    drop, upper = accuracy_drop(base, logits, labels)
     assert drop == pytest.approx(100 / 8)
     assert upper > drop
-    assert lost(base, base, labels) == (0.0, 0.0)
+    assert accuracy_drop(base, base, labels) == (0.0, 0.0)
 
 
 def test_damaged_weights_are_an_error_and_nothing_is_written(run_folder: Path, tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from toolchain.artifact import read_artifact
-from toolchain.artifact.card import Accuracy, Recipe
+from toolchain.artifact.card import Accuracy, QuantizationRecipe
 from toolchain.cli import run
 from toolchain.errors import BadInputError, MissingError
 from toolchain.export import further, int8
 from toolchain.export.candidates import candidates
 from toolchain.export.exporting import export
 from toolchain.export.further import Further
-from toolchain.export.job import Hop
+from toolchain.export.job import Measurement
 
 FILES = {
     "model.onnx": "float32",
@@ -90,10 +90,10 @@ def test_a_file_that_answers_otherwise_is_not_written(
 
 
 def test_drop_of_int8_weights_is_promised_as_that_of_int8(tmp_path: Path) -> None:
-    recipe = Recipe("edgetl", {})
+    recipe = QuantizationRecipe("edgetl", {})
     artifact = tiny_artifact(tmp_path / "model.w8.onnx", precision="int8-weights", recipe=recipe)
     accuracy = Accuracy("ort:cpu", "int8-weights", "val", "0" * 64, 1, 1.0, 1.0, 0.5)
-    hop = Hop("ort:cpu", accuracy, drop_pp=1.2)
+    hop = Measurement("ort:cpu", accuracy, drop_pp=1.2)
     assert further._broken(artifact, (hop,), 1.5) is None
     said = further._broken(artifact, (hop,), 1.0)
     assert said == "model.w8.onnx was not written: it loses 1.20 pp of top-1 on ort:cpu, more than --max-drop 1"

@@ -18,8 +18,8 @@ from toolchain.errors import BadInputError, PromiseBrokenError
 from toolchain.export import int8
 from toolchain.export.candidates import Candidate, candidates
 from toolchain.export.exporting import export
-from toolchain.export.job import Hop
-from toolchain.export.promises import Attempt, Settings
+from toolchain.export.job import Measurement
+from toolchain.export.promises import Attempt, QuantizationSettings
 from toolchain.runtimes import open_runtime
 from toolchain.timing import Timed
 
@@ -58,7 +58,7 @@ def _speeds(monkeypatch: pytest.MonkeyPatch, ratios: dict[tuple[int, str], float
 def _attempt(drop_pp: float, ratio: float | None) -> Attempt:
     accuracy = Accuracy("ort:cpu", "int8", "val", "0" * 64, 10, 0.9, 0.9, 0.99)
     speeds = () if ratio is None else (Speed("ort:cpu", 1, 10.0, 10.0 / ratio),)
-    return Attempt("way", "edgetl", {}, (Hop("ort:cpu", accuracy, drop_pp, drop_pp + 1),), 1.0, speeds)
+    return Attempt("way", "edgetl", {}, (Measurement("ort:cpu", accuracy, drop_pp, drop_pp + 1),), 1.0, speeds)
 
 
 @pytest.mark.parametrize(
@@ -76,20 +76,20 @@ def _attempt(drop_pp: float, ratio: float | None) -> Attempt:
     ],
 )
 def test_promises(drop_pp: float, ratio: float | None, said: str | None) -> None:
-    broken = _attempt(drop_pp, ratio).broken("ort:cpu", Settings())
+    broken = _attempt(drop_pp, ratio).broken("ort:cpu", QuantizationSettings())
     assert broken is None if said is None else broken is not None and broken.startswith(said)
 
 
 def test_speed_can_be_asked_for_or_left_alone() -> None:
-    assert _attempt(0.0, 1.4).broken("ort:cpu", Settings(min_speed_up=1.5)) is not None
-    assert _attempt(0.0, 0.1).broken("ort:cpu", Settings(min_speed_up=0)) is None
+    assert _attempt(0.0, 1.4).broken("ort:cpu", QuantizationSettings(min_speed_up=1.5)) is not None
+    assert _attempt(0.0, 0.1).broken("ort:cpu", QuantizationSettings(min_speed_up=0)) is None
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_recipes")
 def test_one_file_where_one_serves_all_and_the_faster_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _speeds(monkeypatch, {(1, "ort:cpu"): 1.5, (2, "ort:cpu"): 1.9})
-    done = export(folder, int8=Settings(max_drop_pp=100))
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100))
     assert done.broken == {}
     assert set(done.int8_files.values()) == {str(folder / "model.int8.onnx")}
     (chosen,) = [attempt for attempt in done.attempts if attempt.chosen_for]
@@ -108,7 +108,7 @@ def test_one_file_where_one_serves_all_and_the_faster_one(folder: Path, monkeypa
 @pytest.mark.usefixtures("two_recipes")
 def test_a_file_for_each_device_where_none_serves_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _speeds(monkeypatch, {(1, "ort:cpu"): 0.5, (2, "openvino:CPU"): 0.5})
-    done = export(folder, int8=Settings(max_drop_pp=100))
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100))
     assert done.broken == {}
     assert {device: Path(file).name for device, file in done.int8_files.items()} == {
         "ort:cpu": "model.int8.ort.onnx",
@@ -134,7 +134,7 @@ def test_slow_on_one_device_is_told_and_the_other_served(
 @pytest.mark.usefixtures("two_recipes")
 def test_slow_everywhere_is_rejected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _speeds(monkeypatch, {(number, device): 0.9 for number in (1, 2) for device in DEVICES})
-    done = export(folder, int8=Settings(max_drop_pp=100))
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100))
     assert set(done.broken) == set(DEVICES)
     rejected = read_artifact(folder / "model.int8.rejected.onnx")
     assert rejected.card.runtimes == ()
@@ -146,7 +146,7 @@ def test_slow_everywhere_is_rejected(folder: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("two_recipes")
 def test_what_could_not_be_timed_is_not_promised(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _speeds(monkeypatch, {(number, device): None for number in (1, 2) for device in DEVICES})
-    done = export(folder, int8=Settings(max_drop_pp=100))
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100))
     assert done.broken["ort:cpu"] == "int8 could not be timed on ort:cpu"
 
 
@@ -167,10 +167,12 @@ def test_accuracy_that_is_lost_is_told(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(int8, "candidates", backwards)
     # The network was not trained: float is taken to be right, whatever it answers.
     from toolchain.export import job
-    from toolchain.export.measure import lost
+    from toolchain.export.measure import accuracy_drop
 
-    monkeypatch.setattr(job, "lost", lambda base, logits, labels: lost(base, logits, base[: len(labels)].argmax(1)))
-    done = export(folder, int8=Settings(max_drop_pp=5.0))
+    monkeypatch.setattr(
+        job, "lost", lambda base, logits, labels: accuracy_drop(base, logits, base[: len(labels)].argmax(1))
+    )
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=5.0))
     assert "more than --max-drop 5" in done.broken["ort:cpu"]
     assert not (folder / "model.int8.onnx").exists()
     assert (folder / "model.int8.rejected.onnx").exists()
@@ -185,18 +187,18 @@ def test_recipes_that_fail_are_told_and_passed_over(folder: Path, monkeypatch: p
         int8, "candidates", lambda *given, **named: [("other", failing), *list(candidates(*given, **named))[:1]]
     )
     recorder = Recorder()
-    done = export(folder, int8=Settings(max_drop_pp=100, min_speed_up=0), reporter=recorder)
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100, min_speed_up=0), reporter=recorder)
     assert [attempt.label for attempt in done.attempts] == ["edgetl"]
     assert any("other failed: no such operator" in warning for warning in recorder.warned)
     monkeypatch.setattr(int8, "candidates", lambda *given, **named: [("other", failing)])
     with pytest.raises(PromiseBrokenError, match="no quantiser could"):
-        export(folder, int8=Settings())
+        export(folder, int8=QuantizationSettings())
 
 
 @pytest.mark.usefixtures("two_recipes")
 def test_time_limit_leaves_out_recipes_and_says_so(folder: Path) -> None:
     recorder = Recorder()
-    done = export(folder, int8=Settings(100, min_speed_up=0, max_minutes=1e-6), reporter=recorder)
+    done = export(folder, int8=QuantizationSettings(100, min_speed_up=0, max_minutes=1e-6), reporter=recorder)
     assert len(done.attempts) == 1
     assert any("not tried, for --max-minutes" in line for line in recorder.said)
 
@@ -206,7 +208,7 @@ def test_trained_integers_come_nearer_to_the_teacher(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(int8, "candidates", lambda *given, **named: list(candidates(*given, **named))[:1])
-    done = export(folder, int8=Settings(max_drop_pp=100, min_speed_up=0, qat_epochs=12))
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100, min_speed_up=0, qat_epochs=12))
     plain, trained = done.attempts
     assert trained.label == "edgetl, trained (QAT)"
     assert trained.settings["qat_epochs"] == 12
@@ -218,7 +220,7 @@ def test_trained_integers_come_nearer_to_the_teacher(
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_recipes")
 def test_real_clock_times_each_device_and_thread_count(folder: Path) -> None:
-    done = export(folder, int8=Settings(max_drop_pp=100, min_speed_up=0.01))
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100, min_speed_up=0.01))
     from toolchain.runtimes.devices import cores
 
     for attempt in done.attempts:

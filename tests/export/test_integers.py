@@ -16,7 +16,7 @@ from toolchain.export.candidates import candidates, sensitivity
 from toolchain.export.equalise import equalise, largest_values
 from toolchain.export.integers import Scheme, dequantised_weight, quantise_graph, round_to
 from toolchain.export.onnx_writer import to_onnx
-from toolchain.export.qdq import BIAS_BITS, Grid, Quantisation, quantise_layer, write_qdq
+from toolchain.export.qdq import BIAS_BITS, Quantisation, QuantParams, quantise_layer, write_qdq
 from toolchain.export.torch_graph import Graph, Node
 from toolchain.images.preprocess import Preprocess
 from toolchain.runtimes import open_runtime
@@ -165,7 +165,7 @@ def test_sensitivity_names_what_hurts(model: onnx.ModelProto) -> None:
     wide = [node for node in graph.nodes if node.op == "Conv" and node.weight.shape[1] > 8]
     spoiled = next(node for node in wide if node.inputs[0] in found.grids)
     grid = found.grids[spoiled.inputs[0]]
-    found.grids[spoiled.inputs[0]] = Grid(grid.scale * 60, grid.zero_point)
+    found.grids[spoiled.inputs[0]] = QuantParams(grid.scale * 60, grid.zero_point)
     ranked = sensitivity(graph, found, IMAGES[:2])
     assert ranked[0][1] >= ranked[-1][1]
     assert spoiled.name in [name for name, _ in ranked[:3]]

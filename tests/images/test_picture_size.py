@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from toolchain.errors import UnreadableImageError
-from toolchain.images.picture_size import MOST_PIXELS, claimed_pixels
+from toolchain.images.picture_size import MAX_PIXELS, claimed_pixels
 from toolchain.images.preprocess import decode
 
 HEIGHT, WIDTH = 37, 53
@@ -92,7 +92,7 @@ BOMBS = {
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_picture_that_claims_too_much_is_refused_by_its_header(name: str) -> None:
-    assert claimed_pixels(BOMBS[name]) == SIDE * SIDE > MOST_PIXELS
+    assert claimed_pixels(BOMBS[name]) == SIDE * SIDE > MAX_PIXELS
     # Some are cut short, which is told first.
     with pytest.raises(UnreadableImageError, match=r"900 million pixels|truncated"):
         decode(BOMBS[name], name)

@@ -21,13 +21,13 @@ from toolchain.export import exporting
 from toolchain.runs import Run, read_run, read_splits
 from toolchain.training import finetune as finetuning
 from toolchain.training import frozen, loop
-from toolchain.training.evaluator import Workshop
+from toolchain.training.evaluator import Evaluator
 from toolchain.training.finetune import finetune, resume
-from toolchain.training.settings import GENTLE_RATES, Settings
+from toolchain.training.settings import GENTLE_RATES, TrainSettings
 
 
-def _settings(data: Path, weights: Path | str = "none", **more: object) -> Settings:
-    return Settings(data=str(data), weights=str(weights), **{**QUICK, **more})  # type: ignore[arg-type]
+def _settings(data: Path, weights: Path | str = "none", **more: object) -> TrainSettings:
+    return TrainSettings(data=str(data), weights=str(weights), **{**QUICK, **more})  # type: ignore[arg-type]
 
 
 def test_run_folder_holds_what_the_design_says(run_folder: Path, drawn_folder: Path) -> None:
@@ -134,7 +134,7 @@ def test_resumed_run_equals_an_unbroken_one(
 ) -> None:
     folder = tmp_path / "broken"
     judged: list[str] = []
-    original = Workshop.on_validation
+    original = Evaluator.on_validation
 
     def interrupted(self: object, network: torch.nn.Module, what: str, **more: object) -> object:
         judged.append(what)
@@ -143,7 +143,7 @@ def test_resumed_run_equals_an_unbroken_one(
         return original(self, network, what, **more)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(Workshop, "on_validation", interrupted)
+        patch.setattr(Evaluator, "on_validation", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(_settings(drawn_folder, weights), folder)
     assert not (folder / "run.json").exists()
@@ -248,7 +248,7 @@ def test_wrong_settings(
 ) -> None:
     base = {"data": str(drawn_folder), "weights": "none"}
     with pytest.raises(error, match=says):
-        finetune(Settings(**{**base, **change}), tmp_path / "run")  # type: ignore[arg-type]
+        finetune(TrainSettings(**{**base, **change}), tmp_path / "run")  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 
 
@@ -305,7 +305,7 @@ def test_a_run_goes_on_from_another_folder(
 
     monkeypatch.chdir(begun)
     with monkeypatch.context() as patch:
-        patch.setattr(Workshop, "on_validation", interrupted)
+        patch.setattr(Evaluator, "on_validation", interrupted)
         with pytest.raises(KeyboardInterrupt):
             finetune(_settings(Path("photos"), "weights.safetensors"), Path("run"))
     monkeypatch.chdir(later)

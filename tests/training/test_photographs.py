@@ -17,7 +17,7 @@ from toolchain.runs import read_splits
 from toolchain.system.progress import Silent
 from toolchain.training.finetune import finetune
 from toolchain.training.photographs import find_outliers
-from toolchain.training.settings import Settings
+from toolchain.training.settings import TrainSettings
 
 EXIF_UPSIDE_DOWN = (
     b"\xff\xe1\x00\x22Exif\x00\x00II*\x00\x08\x00\x00\x00\x01\x00\x12\x01\x03\x00\x01\x00\x00\x00\x03\x00\x00\x00"
@@ -26,7 +26,7 @@ EXIF_UPSIDE_DOWN = (
 
 
 def _probe(data: Path, out: Path, listener: Silent | None = None) -> object:
-    settings = Settings(str(data), weights="none", probe_only=True, **QUICK)  # type: ignore[arg-type]
+    settings = TrainSettings(str(data), weights="none", probe_only=True, **QUICK)  # type: ignore[arg-type]
     return finetune(settings, out, reporter=listener or Silent())
 
 
@@ -98,8 +98,8 @@ def test_a_cache_that_cannot_be_used_does_not_stop_a_run(
 
 @pytest.mark.slow
 def test_a_cache_gives_the_same_run_as_none(tmp_path: Path, drawn_folder: Path) -> None:
-    settings = Settings(str(drawn_folder), weights="none", **QUICK)  # type: ignore[arg-type]
-    without = Settings(str(drawn_folder), weights="none", cache=False, **QUICK)  # type: ignore[arg-type]
+    settings = TrainSettings(str(drawn_folder), weights="none", **QUICK)  # type: ignore[arg-type]
+    without = TrainSettings(str(drawn_folder), weights="none", cache=False, **QUICK)  # type: ignore[arg-type]
     runs = [finetune(one, tmp_path / str(number)) for number, one in enumerate((settings, settings, without))]
     assert len({run.model.sha256 for run in runs}) == 1
 
@@ -121,7 +121,7 @@ def test_pictures_of_other_things_are_found_like_photographs(tmp_path: Path, dra
     shutil.copy(second, others / "@eaDir" / "SYNOPHOTO_THUMB_XL.jpg")
     (others / "notes.txt").write_text("about them")
     (others / "more").symlink_to(tmp_path / "elsewhere")
-    settings = Settings(str(data), weights="none", probe_only=True, outliers=str(others))
+    settings = TrainSettings(str(data), weights="none", probe_only=True, outliers=str(others))
     reporter = Recorder()
     decoded = Decoded(None, settings.preprocess, reporter)
     found = find_outliers(settings, open_dataset(str(data)), decoded, reporter)

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from toolchain.training.settings import Settings
+from toolchain.training.settings import TrainSettings
 from toolchain.training.shown import steps_of
 from toolchain.training.team import Team
 
@@ -67,7 +67,7 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, drawn_folder: Path
 
 @pytest.mark.parametrize(("photos", "batch", "size"), [(15, 7, 2), (9, 4, 3), (5, 8, 4), (8, 4, 2)])
 def test_processes_share_every_batch(photos: int, batch: int, size: int) -> None:
-    settings = Settings("unused", batch_size=batch)
+    settings = TrainSettings("unused", batch_size=batch)
     shares = [steps_of(photos, settings, 3, Team(rank, size)) for rank in range(size)]
     (whole,) = [steps_of(photos, settings, 3, Team())]
     for number, step in enumerate(whole):
@@ -79,6 +79,6 @@ def test_processes_share_every_batch(photos: int, batch: int, size: int) -> None
 
 
 def test_every_epoch_has_its_own_order() -> None:
-    settings = Settings("unused", batch_size=100)
+    settings = TrainSettings("unused", batch_size=100)
     orders = [steps_of(20, settings, epoch, Team())[0].mine.tolist() for epoch in (1, 2, 1)]
     assert orders[0] == orders[2] != orders[1]

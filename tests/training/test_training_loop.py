@@ -18,18 +18,18 @@ from toolchain.training import loop, trainer
 from toolchain.training.checkpoint import Progress
 from toolchain.training.finetune import finetune
 from toolchain.training.history import read_lines
-from toolchain.training.job import AUTO_PATIENCE, Job
+from toolchain.training.job import AUTO_PATIENCE, TrainContext
 from toolchain.training.loop import score_of
-from toolchain.training.settings import Settings, settings_for
+from toolchain.training.settings import TrainSettings, settings_for
 from toolchain.training.shown import from_cache
 from toolchain.training.team import Team
 
 
-def _job(photos: int = 100, **settings: object) -> Job:
+def _job(photos: int = 100, **settings: object) -> TrainContext:
     listed = tuple(Photograph(str(i), Path(str(i)), i % 2, f"{i:064}") for i in range(photos))
-    chosen = Settings("unused", **settings)  # type: ignore[arg-type]
+    chosen = TrainSettings("unused", **settings)  # type: ignore[arg-type]
     show = from_cache(listed, None, chosen)  # type: ignore[arg-type]
-    return Job(listed, chosen, torch.device("cpu"), Path(), show, lambda *_: None, Team(), Silent())  # type: ignore[arg-type,return-value]
+    return TrainContext(listed, chosen, torch.device("cpu"), Path(), show, lambda *_: None, Team(), Silent())  # type: ignore[arg-type,return-value]
 
 
 def _metrics(top1: float, nll: float) -> Metrics:
@@ -69,7 +69,7 @@ def test_an_epoch_far_below_the_probe_is_never_better() -> None:
 
 
 def test_a_time_budget_ends_a_run(tmp_path: Path, drawn_folder: Path) -> None:
-    settings = Settings(str(drawn_folder), weights="none", max_minutes=1e-6, **{**QUICK, "epochs": 5})  # type: ignore[arg-type]
+    settings = TrainSettings(str(drawn_folder), weights="none", max_minutes=1e-6, **{**QUICK, "epochs": 5})  # type: ignore[arg-type]
     finetune(settings, tmp_path / "run")
     assert [line["epoch"] for line in read_lines(tmp_path / "run")] == [1]
     assert read_run(tmp_path / "run").settings["epochs"] == 5
@@ -78,7 +78,7 @@ def test_a_time_budget_ends_a_run(tmp_path: Path, drawn_folder: Path) -> None:
 @pytest.mark.parametrize("balance", ["logit-adjustment", "weights", "none"])
 def test_rare_classes_weigh_more_where_asked(balance: str) -> None:
     labels = np.array([0] * 90 + [1] * 10)
-    settings = Settings("unused", balance=balance)  # type: ignore[arg-type]
+    settings = TrainSettings("unused", balance=balance)  # type: ignore[arg-type]
     adjustment, weights = trainer._balance(labels, 3, settings, torch.device("cpu"))
     assert bool(adjustment[0] > adjustment[1]) == (balance == "logit-adjustment")
     if balance == "weights":

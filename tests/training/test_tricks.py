@@ -18,13 +18,13 @@ from toolchain.training import loop, trainer
 from toolchain.training.crops import draw_view, make_view
 from toolchain.training.finetune import finetune, resume
 from toolchain.training.optimisers import optimiser_for, share_of_rate
-from toolchain.training.settings import GENTLE_RATES, Settings, settings_for
+from toolchain.training.settings import GENTLE_RATES, TrainSettings, settings_for
 from toolchain.training.trainer import start_head
 
 
 def _trained(folder: Path, data: Path, weights: Path, **more: object) -> dict[str, Tensor]:
     """The network after one epoch, as training left it (not its average), by torchvision's names."""
-    settings = Settings(str(data), weights=str(weights), **{**QUICK, "epochs": 1, **more})  # type: ignore[arg-type]
+    settings = TrainSettings(str(data), weights=str(weights), **{**QUICK, "epochs": 1, **more})  # type: ignore[arg-type]
     finetune(settings, folder)
     state = load_file(folder / "checkpoint" / "state.safetensors")
     return {name.removeprefix("network/"): t for name, t in state.items() if name.startswith("network/")}
@@ -51,7 +51,7 @@ def test_schedules(schedule: str, shares: list[float]) -> None:
 
 @pytest.mark.parametrize("name", ["adamw", "adam", "rmsprop", "sgd"])
 def test_every_optimiser_finds_the_bottom_of_a_bowl(name: str) -> None:
-    settings = Settings("unused", optimizer=name, learning_rate=0.05, weight_decay=0.0)  # type: ignore[arg-type]
+    settings = TrainSettings("unused", optimizer=name, learning_rate=0.05, weight_decay=0.0)  # type: ignore[arg-type]
     weight = nn.Parameter(torch.tensor([3.0, -2.0]))
     optimiser = optimiser_for([weight], settings)
     for _ in range(200):
@@ -66,7 +66,7 @@ def test_every_optimiser_finds_the_bottom_of_a_bowl(name: str) -> None:
 def test_a_run_with_another_optimiser_resumes_to_the_same_bytes(
     tmp_path: Path, drawn_folder: Path, weights: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(str(drawn_folder), weights=str(weights), optimizer=optimizer, **QUICK)  # type: ignore[arg-type]
+    settings = TrainSettings(str(drawn_folder), weights=str(weights), optimizer=optimizer, **QUICK)  # type: ignore[arg-type]
     whole = finetune(settings, tmp_path / "whole")
     original = loop.save_state
 
@@ -93,7 +93,7 @@ def test_a_rate_is_made_for_one_optimiser() -> None:
     assert settings_for("photos", "mobilenet_v2", recipe, optimizer="adamw").learning_rate == 1e-4
     assert settings_for("photos", "mobilenet_v2", recipe, optimizer="sgd").learning_rate == GENTLE_RATES["sgd"]
     assert settings_for("photos", "mobilenet_v2", recipe, optimizer="sgd", learning_rate=0.5).learning_rate == 0.5
-    assert Settings("photos", weights="none", optimizer="sgd").learning_rate == 5e-2
+    assert TrainSettings("photos", weights="none", optimizer="sgd").learning_rate == 5e-2
 
 
 def test_statistics_of_batch_norm_are_learned_where_asked(
@@ -113,9 +113,9 @@ def test_fine_tuning_can_start_from_a_head_without_knowledge(kind: str) -> None:
     network = build("mobilenet_v3_small", 3)
     head = head_of(network)
     nn.init.constant_(head.weight, 7.0)
-    start_head(head, Settings("unused", head_init="probe"))
+    start_head(head, TrainSettings("unused", head_init="probe"))
     assert (head.weight == 7).all()
-    start_head(head, Settings("unused", head_init=kind))  # type: ignore[arg-type]
+    start_head(head, TrainSettings("unused", head_init=kind))  # type: ignore[arg-type]
     if kind == "zeros":
         assert not head.weight.any()
         assert not head.bias.any()
@@ -123,9 +123,9 @@ def test_fine_tuning_can_start_from_a_head_without_knowledge(kind: str) -> None:
         first = head.weight.detach().clone()
         assert first.abs().max() <= 576**-0.5
         assert first.std().item() == pytest.approx((576 * 3) ** -0.5, rel=0.05)
-        start_head(head, Settings("unused", head_init="random"))
+        start_head(head, TrainSettings("unused", head_init="random"))
         assert torch.equal(head.weight, first)
-        start_head(head, Settings("unused", head_init="random", seed=1))
+        start_head(head, TrainSettings("unused", head_init="random", seed=1))
         assert not torch.equal(head.weight, first)
 
 
@@ -230,4 +230,4 @@ def test_the_usual_augmentation_is_what_it_always_was() -> None:
 )
 def test_tricks_that_make_no_sense(change: dict[str, object], says: str) -> None:
     with pytest.raises(BadInputError, match=says):
-        Settings("unused", **change)  # type: ignore[arg-type]
+        TrainSettings("unused", **change)  # type: ignore[arg-type]

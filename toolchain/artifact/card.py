@@ -83,7 +83,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class QuantizationRecipe:
     """How the float network became what it is. Only int8 was calibrated on photographs, timed (on `cpu`) and chosen
     among what was `tried`."""
 
@@ -120,7 +120,7 @@ class Card:
     temperature: Annotated[float, Meta(gt=0, le=1000)]
     reject: Reject | None
     precision: Precision
-    recipe: Recipe | None
+    recipe: QuantizationRecipe | None
     accuracy: tuple[Accuracy, ...]
     splits: dict[str, Sha256]
     source: Source

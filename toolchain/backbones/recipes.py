@@ -95,7 +95,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingRecipe:
     """One TOML file. `network` is there in all recipes that come with edgetl; a user's own may do without."""
 
     network: Network | None = None
@@ -111,7 +111,7 @@ def names() -> tuple[str, ...]:
     return NAMES
 
 
-def load(name: str) -> Recipe:
+def load(name: str) -> TrainingRecipe:
     """The recipe that comes with edgetl for the network `name`.
 
     Raises BadInputError for an unknown name or a damaged file, MissingError where edgetl came without it.
@@ -134,7 +134,7 @@ def unknown(name: str) -> BadInputError:
     return BadInputError(f"unknown model {name!r}", f"{guess}Known are: {', '.join(NAMES)}.")
 
 
-def read(path: Path) -> Recipe:
+def read(path: Path) -> TrainingRecipe:
     """Read a recipe; every section and every key of [finetune] and [measured] may be absent.
 
     Raises BadInputError naming the file and what is wrong in it: no TOML, an unknown key, a value of another type
@@ -157,7 +157,7 @@ def read(path: Path) -> Recipe:
         raise BadInputError(f"{path} holds a number that is too long") from None
     _refuse_unknown(table, path)
     try:
-        return strict.convert(table, Recipe)
+        return strict.convert(table, TrainingRecipe)
     except msgspec.ValidationError as error:
         # msgspec ends with the place: "Expected `int` - at `$.finetune.epochs`".
         raise BadInputError(f"{path}: {str(error).replace('`$.', '`')}") from None

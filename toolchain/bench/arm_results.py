@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from toolchain.bench.inputs import Chosen
-from toolchain.bench.results import Accuracy, ArmResult, Data
+from toolchain.bench.results import ArmAccuracy, ArmResult, Data
 from toolchain.evaluation.statistics import mean_of_classes, summarise, wilson_ci95
 from toolchain.runtimes.devices import cores
 from toolchain.timing.arm import Arm
@@ -67,14 +67,14 @@ def _energy_mj(arm: Arm) -> float | None:
     return sum(counted) / sum(len(samples) for samples in arm.rounds) * 1e3
 
 
-def _accuracy(arm: Arm, arms: Sequence[Arm], chosen: Chosen, prepared: Prepared) -> Accuracy:
+def _accuracy(arm: Arm, arms: Sequence[Arm], chosen: Chosen, prepared: Prepared) -> ArmAccuracy:
     position = {label: index for index, label in enumerate(arm.artifact.card.labels)}
     in_card = [position[label] for label in chosen.classes]
     labels = np.array([in_card[chosen.labels[index]] for index in prepared.readable], np.int64)
     answers = np.array(arm.answers, np.int64)
     right = answers == labels
     reference = next((other for other in arms if _is_reference(other, arm)), None)
-    return Accuracy(
+    return ArmAccuracy(
         top1=float(right.mean()),
         per_class_top1=mean_of_classes(labels, right),
         n=len(right),

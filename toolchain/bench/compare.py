@@ -11,7 +11,7 @@ import msgspec
 
 from toolchain.bench.pairing import Foreseen, Identity, identity_of, pair
 from toolchain.bench.report import JSON_FILE
-from toolchain.bench.results import ArmResult, Change, Comparison, Data, Report, Verdict
+from toolchain.bench.results import ArmResult, BenchReport, Change, Comparison, Data, Verdict
 from toolchain.errors import BadInputError
 from toolchain.evaluation.statistics import Z95, Latency
 from toolchain.runtimes.machine import Environment
@@ -27,12 +27,12 @@ class Tolerance:
     top1_pp: float = 0.5
 
 
-def read_report(path: Path) -> Report:
+def read_report(path: Path) -> BenchReport:
     """Read a `bench.json`, or that in a folder. Raises BadInputError, naming the field, when it is none."""
     if path.is_dir():
         path = _in_folder(path)
     try:
-        report = files.from_json(path.read_bytes(), Report)
+        report = files.from_json(path.read_bytes(), BenchReport)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}", "Name a bench.json.") from None
     except msgspec.DecodeError as error:
@@ -60,7 +60,9 @@ def _in_folder(folder: Path) -> Path:
     return folder / JSON_FILE
 
 
-def compare(old: Report, new: Report, old_path: str, tolerance: Tolerance, *, force: bool = False) -> Comparison:
+def compare(
+    old: BenchReport, new: BenchReport, old_path: str, tolerance: Tolerance, *, force: bool = False
+) -> Comparison:
     """Compare arm with arm. Raises BadInputError with all that differs unless the runs are alike, or `force`.
 
     Latencies of a run that was noisy are shown and not judged.
@@ -104,7 +106,7 @@ def refusal(old_path: str, differences: Sequence[str]) -> BadInputError:
     )
 
 
-def differences_of(old: Report, new: Report) -> list[str]:
+def differences_of(old: BenchReport, new: BenchReport) -> list[str]:
     """In what two runs differ so that their figures mean different things; empty when they may be compared."""
     found = machine_differences(old.environment, new.environment)
     found += _data_differences(old.data, new.data)
@@ -113,7 +115,7 @@ def differences_of(old: Report, new: Report) -> list[str]:
     return found + _arm_differences(old, [identity_of(arm) for arm in now], running)
 
 
-def refuse_early(old: Report, old_path: str, coming: Foreseen, *, force: bool) -> None:
+def refuse_early(old: BenchReport, old_path: str, coming: Foreseen, *, force: bool) -> None:
     """What can be known before anything is measured: raise BadInputError as `compare` would afterwards."""
     data = None
     if coming.chosen is not None:
@@ -230,11 +232,11 @@ def _regressions(change: Change) -> list[str]:
     return found
 
 
-def _running(report: Report) -> list[ArmResult]:
+def _running(report: BenchReport) -> list[ArmResult]:
     return [arm for arm in report.arms if arm.status == "ok"]
 
 
-def _arm_differences(old: Report, arms: Sequence[Identity], running: Collection[int]) -> list[str]:
+def _arm_differences(old: BenchReport, arms: Sequence[Identity], running: Collection[int]) -> list[str]:
     """Arms without a counterpart; of the new `arms`, those at the places `running`."""
     before = [identity_of(arm) for arm in _running(old)]
     paired = pair(before, arms)

@@ -10,15 +10,15 @@ from markupsafe import Markup
 
 from toolchain._version import __version__
 from toolchain.bench import report as reports
-from toolchain.bench.plots import Point, distributions, pareto
-from toolchain.bench.results import ArmResult, Report
+from toolchain.bench.plots import PlotPoint, distributions, pareto
+from toolchain.bench.results import ArmResult, BenchReport
 from toolchain.pages import write_page
 from toolchain.system.figures import fixed
 
 PAGE_FILE = "bench.html"
 
 
-def write(report: Report, folder: Path) -> Path:
+def write(report: BenchReport, folder: Path) -> Path:
     """Write `bench.html` into `folder`; return its path."""
     path = folder / PAGE_FILE
     filters = {"ms": _milliseconds, "percent": _percent, "rounded": _rounded}
@@ -26,7 +26,7 @@ def write(report: Report, folder: Path) -> Path:
     return path
 
 
-def _content(report: Report) -> dict[str, Any]:
+def _content(report: BenchReport) -> dict[str, Any]:
     arms = reports.measured(report)
     names = arm_names(arms)
     points = [_point(number, arm, name) for number, (arm, name) in enumerate(zip(arms, names, strict=True), 1)]
@@ -60,10 +60,10 @@ def arm_names(arms: Sequence[ArmResult]) -> list[str]:
     ]
 
 
-def _point(number: int, arm: ArmResult, name: str) -> Point:
+def _point(number: int, arm: ArmResult, name: str) -> PlotPoint:
     assert arm.latency_ms is not None
     low, high = arm.latency_ms.p50_ci95
-    return Point(
+    return PlotPoint(
         number=number,
         name=name,
         is_float=arm.precision == "float32",

@@ -18,7 +18,7 @@ NAME_LENGTH = 44
 
 
 @dataclass(frozen=True)
-class Point:
+class PlotPoint:
     """One arm in the plots: milliseconds per image and fractions. `top1` is null where it was not measured.
 
     `number` stands for it where there is no room for its `name`.
@@ -34,16 +34,16 @@ class Point:
     top1_ci95: tuple[float, float] = (0.0, 0.0)
 
 
-def front(points: Sequence[Point]) -> list[Point]:
+def front(points: Sequence[PlotPoint]) -> list[PlotPoint]:
     """Those that no other beats in both latency and accuracy, the fastest first."""
-    found: list[Point] = []
+    found: list[PlotPoint] = []
     for point in sorted(points, key=lambda one: (one.ms, -(one.top1 or 0))):
         if not found or (point.top1 or 0) > (found[-1].top1 or 0):
             found.append(point)
     return found
 
 
-def pareto(points: Sequence[Point]) -> str:
+def pareto(points: Sequence[PlotPoint]) -> str:
     """Top-1 against latency with both 95 % intervals, and the front drawn through the best, as an SVG."""
     best = front(points)
     with style.context(["default", STYLE]):
@@ -74,7 +74,7 @@ def pareto(points: Sequence[Point]) -> str:
         return to_svg(figure, "pareto", f"Top-1 against latency of {len(points)} arms")
 
 
-def distributions(points: Sequence[Point]) -> str:
+def distributions(points: Sequence[PlotPoint]) -> str:
     """How latencies of single inferences spread, an arm each line: 1 to 99 %, 5 to 95 %, 25 to 75 %, median."""
     shown = [point for point in points if point.quantiles_ms]
     names = [f"{_short(point.name)}  {point.number}" for point in reversed(shown)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolchain.bench.results import ArmResult, Change, Comparison, Report
+from toolchain.bench.results import ArmResult, BenchReport, Change, Comparison
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
 from toolchain.system.figures import fixed, percent
@@ -15,7 +15,7 @@ JSON_FILE = "bench.json"
 MARKDOWN_FILE = "bench.md"
 
 
-def write(report: Report, folder: Path) -> None:
+def write(report: BenchReport, folder: Path) -> None:
     """Write `bench.json` and `bench.md` into `folder`."""
     files.write_json(folder / JSON_FILE, report)
     files.write_bytes(folder / MARKDOWN_FILE, escaped(to_markdown(report)).encode())
@@ -71,12 +71,12 @@ def row(arm: ArmResult, name: str) -> tuple[str, ...]:
     )
 
 
-def measured(report: Report) -> list[ArmResult]:
+def measured(report: BenchReport) -> list[ArmResult]:
     """The arms that are `ok`, as they were asked for."""
     return [arm for arm in report.arms if arm.status == "ok"]
 
 
-def absences(report: Report) -> list[str]:
+def absences(report: BenchReport) -> list[str]:
     """A line for each reason that arms failed or could not be measured, failures first."""
     names = names_of(report.arms)
     every = set(names.values())
@@ -93,7 +93,7 @@ def absences(report: Report) -> list[str]:
     return lines
 
 
-def conclusions(report: Report) -> list[str]:
+def conclusions(report: BenchReport) -> list[str]:
     """Which arm is the fastest, and what int8 gained against float on each device."""
     arms = measured(report)
     if not arms:
@@ -171,7 +171,7 @@ def verdict(comparison: Comparison) -> list[str]:
     return [f"Nothing is worse than in {comparison.old} beyond the tolerance ({limits})."]
 
 
-def to_markdown(report: Report) -> str:
+def to_markdown(report: BenchReport) -> str:
     """The report as a page of Markdown."""
     machine = report.environment
     names = names_of(report.arms)

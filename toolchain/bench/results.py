@@ -19,7 +19,7 @@ BENCH_SCHEMA: Literal["edgetl.bench/1"] = "edgetl.bench/1"
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class ArmAccuracy:
     """Through the deployed pipeline, on the photographs of `Data`. Fractions, 0 to 1.
 
     `per_class_top1` is the mean over the classes that are present; `agreement` the share of photographs with the
@@ -65,7 +65,7 @@ class ArmResult:
     end_to_end_ms: float | None
     peak_rss_mb: float | None
     file_mb: float
-    accuracy: Accuracy | None
+    accuracy: ArmAccuracy | None
     execution: Execution | None = None
     throughput: Throughput | None = None
     frame_to_answer_ms: float | None = None
@@ -87,7 +87,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchSettings:
     """How long was measured: until the interval of each arm's median was narrower than `precision` (a fraction of
     it), in at most `rounds` rounds and `budget_s` seconds (null: without such a limit)."""
 
@@ -141,7 +141,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     """`bench.json`. `data` is null when only latency was measured; `remarks` are what a reader must know.
 
     `noisy`: the machine was not at rest, or arms were restless; the remarks say why. `command` repeats the run,
@@ -157,7 +157,7 @@ class Report:
     noisy: bool = False
     command: str = ""
     started: str = ""
-    settings: Settings | None = None
+    settings: BenchSettings | None = None
     during: LoadDuring | None = None
     comparison: Comparison | None = None
     not_compared: str = ""

@@ -11,7 +11,7 @@ from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact, nothing_in
 from toolchain.bench.arm_results import data_of, result_of
 from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photographs, prepare
 from toolchain.bench.pairing import Foreseen, planned
-from toolchain.bench.results import BENCH_SCHEMA, ArmResult, Report, Settings
+from toolchain.bench.results import BENCH_SCHEMA, ArmResult, BenchReport, BenchSettings
 from toolchain.runtimes import machine
 from toolchain.runtimes.devices import Device
 from toolchain.system.progress import Reporter, Silent
@@ -20,7 +20,7 @@ from toolchain.timing.arm import Arm
 from toolchain.timing.noise import Watch, reasons, spare_cores
 from toolchain.timing.probing import probe_devices
 from toolchain.timing.process import WorkerProcess
-from toolchain.timing.scheduler import Limits, Pace, finish, load_arms, take_turns
+from toolchain.timing.scheduler import Pace, TimeLimits, finish, load_arms, take_turns
 
 MAX_ROUNDS = 200
 BUDGET_S = 20.0
@@ -75,16 +75,16 @@ def find_artifacts(path: Path) -> list[Path]:
 def bench(
     plan: Plan,
     reporter: Reporter | None = None,
-    limits: Limits | None = None,
+    limits: TimeLimits | None = None,
     launch: Callable[[], WorkerProcess] = WorkerProcess,
     before: Callable[[Foreseen], None] | None = None,
-) -> Report:
+) -> BenchReport:
     """Measure all arms of `plan`. What goes wrong in one arm is told in its `status` and `reason`.
 
     `before` is called when it is known what will be measured, and nothing has been yet; what it raises ends it.
     Raises BadInputError when the data cannot be used.
     """
-    limits = limits or Limits()
+    limits = limits or TimeLimits()
     remembering = _Remembering(reporter or Silent())
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     environment = machine.describe()
@@ -126,7 +126,7 @@ def bench(
         remembering.warn(f"noisy: {doubt}")
     for remark in filter(None, (_shared(result) for result in results)):
         remembering.warn(remark)
-    return Report(
+    return BenchReport(
         schema=BENCH_SCHEMA,
         environment=environment,
         data=data_of(chosen, prepared),
@@ -135,7 +135,7 @@ def bench(
         noisy=bool(doubts) or environment.load_before.busy > BUSY,
         command=plan.command,
         started=started,
-        settings=Settings(plan.pace.rounds, plan.pace.budget_s, plan.pace.precision),
+        settings=BenchSettings(plan.pace.rounds, plan.pace.budget_s, plan.pace.precision),
         during=during,
     )
 

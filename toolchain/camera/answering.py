@@ -12,7 +12,7 @@ from toolchain.camera.engine import Engine, Network
 from toolchain.camera.figures import Percentiles, Rate, Series
 from toolchain.camera.frames import Frame
 from toolchain.camera.pacing import Clock
-from toolchain.camera.smoothing import Holder, Smoother, is_plain, look
+from toolchain.camera.smoothing import Debouncer, Smoother, is_uniform, thumbnail
 from toolchain.classifier import Classifier, Prediction
 from toolchain.runtimes import Answer
 
@@ -94,7 +94,7 @@ class Answering:
         self._min_probability = min_probability
         self._clock = clock
         self._smooth = Smoother()
-        self._hold = Holder()
+        self._hold = Debouncer()
         self._rate = Rate()
         self._times = {name: Series() for name in ("age", "wait", "resize", "infer", "own")}
 
@@ -132,8 +132,8 @@ class Answering:
                 self._engine.fall_back(network, f"failed ({_first_line(error)})")
             else:
                 break
-        seen = look(pixels[0])
-        plain = is_plain(seen)
+        seen = thumbnail(pixels[0])
+        plain = is_uniform(seen)
         classifier = network.classifier
         smoothed = self._smooth(answer.logits[0], classifier.card.temperature, frame.time_s, seen)
         prediction = self._shown(classifier, smoothed, plain, frame.time_s)

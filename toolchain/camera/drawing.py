@@ -23,14 +23,14 @@ BAR_DARKNESS = 0.28
 """What is left of the picture's light behind the text."""
 
 NOT_SURE = "not sure"
-MOST_SHARES = 3
-SMALLEST_SHARE = 0.01
+MAX_SHARES = 3
+MIN_SHARE = 0.01
 """Classes that are less probable are not worth the room."""
 PANEL = 0.36
 """Share of the picture's width that the bars of probabilities take."""
-SMALLEST_FOR_SHARES = 480
+MIN_FOR_SHARES = 480
 
-SMALLEST_TEXT = 0.5
+MIN_TEXT = 0.5
 """Scale of the font below which letters cannot be told apart."""
 
 
@@ -106,7 +106,7 @@ def _draw_bar(bgr: BgrImage, line: _Line, detail: str, *, at_top: bool) -> int:
     """A large line of text and a small one below it, on a darkened bar across the picture; the bar's first row."""
     height, width = bgr.shape[:2]
     unit = _unit(bgr)
-    label_scale, detail_scale = max(1.2 * SMALLEST_TEXT, 0.9 * unit), max(SMALLEST_TEXT, 0.5 * unit)
+    label_scale, detail_scale = max(1.2 * MIN_TEXT, 0.9 * unit), max(MIN_TEXT, 0.5 * unit)
     thickness = max(1, round(1.6 * label_scale))
     line_height, detail_height = _size("Ag", label_scale, thickness)[1], _size("Ag", detail_scale, 1)[1]
     margin = max(4, round(0.45 * line_height))
@@ -128,12 +128,12 @@ def _draw_bar(bgr: BgrImage, line: _Line, detail: str, *, at_top: bool) -> int:
 def _draw_shares(bgr: BgrImage, prediction: Prediction, bottom: int) -> None:
     """The most probable classes as bars, in the right corner above the row `bottom`; not on small pictures."""
     width = bgr.shape[1]
-    scale = max(SMALLEST_TEXT, 0.45 * _unit(bgr))
+    scale = max(MIN_TEXT, 0.45 * _unit(bgr))
     letter_height = _size("Ag", scale, 1)[1]
     row, margin = round(1.6 * letter_height), round(0.4 * letter_height)
-    shares = [(label, share) for label, share in prediction.top[:MOST_SHARES] if share >= SMALLEST_SHARE]
+    shares = [(label, share) for label, share in prediction.top[:MAX_SHARES] if share >= MIN_SHARE]
     top = bottom - row * len(shares) - margin
-    if width < SMALLEST_FOR_SHARES or top < bottom // 2 or not shares:
+    if width < MIN_FOR_SHARES or top < bottom // 2 or not shares:
         return
     panel = bgr[top:bottom, round((1 - PANEL) * width) :]
     _darken(panel)
@@ -164,7 +164,7 @@ def _fitted(text: str, room: int, scale: float, thickness: int) -> tuple[str, fl
     text = _drawable(text)
     width = _size(text, scale, thickness)[0]
     if width > room:
-        scale = max(SMALLEST_TEXT, scale * room / width)
+        scale = max(MIN_TEXT, scale * room / width)
     kept = text
     while len(kept) > 1 and _size(text, scale, thickness)[0] > room:
         kept = kept[:-1]

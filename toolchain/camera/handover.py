@@ -13,7 +13,7 @@ LOOK_S = 0.2
 """How often who waits for room looks whether anybody still wants it."""
 
 
-class Handover(Generic[T]):
+class DropOldestQueue(Generic[T]):
     """Holds `capacity` values at most. Who puts one into a full handover pushes out the oldest.
 
     With `every`, it waits for room instead: for files, which can wait, and of which each frame counts; until

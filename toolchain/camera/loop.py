@@ -14,12 +14,12 @@ from toolchain.camera.answering import AbandonedError, Answered, Answering
 from toolchain.camera.engine import Engine
 from toolchain.camera.figures import Percentiles
 from toolchain.camera.frames import SourceLostError
-from toolchain.camera.handover import Handover
+from toolchain.camera.handover import DropOldestQueue
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.sources.capture import Capture
 from toolchain.camera.threads import Worker
 
-__all__ = ["Answered", "Control", "Ending", "Limits", "Sink", "Summary", "run"]
+__all__ = ["Answered", "Control", "Ending", "StopConditions", "Sink", "Summary", "run"]
 
 SLICE_S = 0.02
 """The longest that anybody waits before he looks at keys and signals again."""
@@ -62,7 +62,7 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Limits:
+class StopConditions:
     """When to stop; None is never. Answers below `min_probability` are rejected."""
 
     duration_s: float | None = None
@@ -108,7 +108,7 @@ def run(
     sinks: Sequence[Sink],
     screen: Sink | None = None,
     *,
-    limits: Limits | None = None,
+    limits: StopConditions | None = None,
     control: Control | None = None,
     clock: Clock = SYSTEM_CLOCK,
 ) -> Summary:
@@ -117,7 +117,7 @@ def run(
     A source that is lost for good ends the loop and is told in the summary; what else the source raised is raised,
     and so is what the runtime raises when no other device can go on.
     """
-    limits, control = limits or Limits(), control or Control()
+    limits, control = limits or StopConditions(), control or Control()
     loop = _Loop(engine, capture, sinks, screen, limits, control, clock)
     control.begun = True
     with capture:
@@ -131,14 +131,14 @@ class _Loop:
         capture: Capture,
         sinks: Sequence[Sink],
         screen: Sink | None,
-        limits: Limits,
+        limits: StopConditions,
         control: Control,
         clock: Clock,
     ) -> None:
         self._engine, self._capture, self._sinks, self._screen = engine, capture, sinks, screen
         self._limits, self._control, self._clock = limits, control, clock
         self._answering = Answering(engine, limits.min_probability, clock)
-        self._to_show: Handover[Answered] = Handover(
+        self._to_show: DropOldestQueue[Answered] = DropOldestQueue(
             every=capture.every, given_up=lambda: control.ending is not None
         )
         self._start_s = clock.now()

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from toolchain.system.progress import Reporter, Silent
 
-LONGEST_GAP_S = 2.0
+MAX_GAP_S = 2.0
 """Seconds between two frames of a file beyond which its time stamps are taken for a jump."""
 USUAL_GAPS = 3
 """A gap of fewer usual ones is none: a time lapse may have minutes between its frames."""
@@ -83,7 +83,7 @@ class Timeline:
 
     Stamps that stand still or go back are counted by the usual rate. Those that jump ahead by more than some
     seconds, as where recordings were joined or nothing moved before a recorder that waits for movement, are
-    believed for `LONGEST_GAP_S` only; that is said once.
+    believed for `MAX_GAP_S` only; that is said once.
     """
 
     def __init__(self, name: str, fps: float, reporter: Reporter | None = None) -> None:
@@ -114,7 +114,7 @@ class Timeline:
                 gap_s = longest_s
             elif gap_s <= 0:  # a format without time stamps, or a recording that begins again
                 gap_s = self._interval_s
-                if stamp_s < self._stamp_s - LONGEST_GAP_S:
+                if stamp_s < self._stamp_s - MAX_GAP_S:
                     self._offset_s = stamp_s - self.time_s - gap_s
             elif stamp_s > self._stamp_s:
                 self._gaps.append(gap_s)
@@ -126,7 +126,7 @@ class Timeline:
     def _longest_gap_s(self) -> float:
         # Before there are any, all that is known is the average over the whole file, jumps included.
         usual_s = USUAL_GAPS * median(self._gaps) if self._gaps else 1.5 * self._interval_s
-        return max(LONGEST_GAP_S, usual_s)
+        return max(MAX_GAP_S, usual_s)
 
     def _tell(self, gap_s: float) -> None:
         if self._told:

@@ -14,8 +14,8 @@ from toolchain.camera.engine import Engine
 from toolchain.camera.frames import FrameSource
 from toolchain.camera.interruption import ended_by_signals
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
-from toolchain.camera.loop import Control, Limits, Sink, Summary, run
-from toolchain.camera.sinks.background import Aside, Line
+from toolchain.camera.loop import Control, Sink, StopConditions, Summary, run
+from toolchain.camera.sinks.background import AnswerConsumer, BackgroundSink
 from toolchain.camera.sinks.command import OnChange
 from toolchain.camera.sinks.lines import Changes, JsonLines, Output
 from toolchain.camera.sinks.log import Log
@@ -24,21 +24,21 @@ from toolchain.camera.sinks.screen import Screen
 from toolchain.camera.sinks.web import Address, WebView
 from toolchain.camera.sources.capture import Capture
 from toolchain.camera.sources.missing import refuse_missing
-from toolchain.camera.sources.opening import Manner, Opener, camera_index
+from toolchain.camera.sources.opening import CaptureOptions, Opener, camera_index
 from toolchain.classifier import load
 from toolchain.errors import BadInputError
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.system.masking import shown
 from toolchain.system.progress import Reporter
 
-MOST_LINES = 4096
+MAX_LINES = 4096
 """Lines that wait for a slow reader. Older ones are lost then, and the camera goes on."""
 REOPEN_LIMIT_S = 2.5
 """How long one attempt to open a lost source again may take."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class CameraSettings:
     """What a person asked for. `answers`: seen in a window, or printed as changes of label or as JSON lines."""
 
     source: str = "0"
@@ -58,8 +58,8 @@ class Settings:
     reconnect: bool = True
     stall_s: float | None = None
     """None: as long as the source has shown to need."""
-    manner: Manner = field(default_factory=Manner)
-    limits: Limits = field(default_factory=Limits)
+    manner: CaptureOptions = field(default_factory=CaptureOptions)
+    limits: StopConditions = field(default_factory=StopConditions)
 
     def __post_init__(self) -> None:
         if (
@@ -79,7 +79,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Report:
+class CameraReport:
     """What came of it. `unwritten` says what was asked for and could not be written to its end, `lines_unwritten`
     how many lines of answers that were."""
 
@@ -93,7 +93,7 @@ class Report:
     """What to look at where the source was lost."""
 
 
-def watch(settings: Settings, reporter: Reporter, output: Output) -> Report:
+def watch(settings: CameraSettings, reporter: Reporter, output: Output) -> CameraReport:
     """Open what `settings` name, answer until it ends, and close all of it.
 
     Raises BadInputError and MissingError for what cannot be opened.
@@ -155,26 +155,26 @@ def watch(settings: Settings, reporter: Reporter, output: Output) -> Report:
         unwritten = (*unwritten, f"{settings.record}: {recorder.failure}")
     recorded = settings.record if recorder is not None and recorder.kept else None
     latency = screen.result() if isinstance(screen, LatencyScreen) else None
-    return Report(summary, artifact.path, recorded, unwritten, outputs.lost(), latency, source.remedy)
+    return CameraReport(summary, artifact.path, recorded, unwritten, outputs.lost(), latency, source.remedy)
 
 
 class _Outputs:
     """What is done with answers. What takes time has a thread of its own."""
 
-    def __init__(self, settings: Settings, stack: ExitStack, control: Control, reporter: Reporter) -> None:
+    def __init__(self, settings: CameraSettings, stack: ExitStack, control: Control, reporter: Reporter) -> None:
         self.sinks: list[Sink] = []
-        self._complete: list[Aside] = []
+        self._complete: list[BackgroundSink] = []
         self._settings, self._stack, self._control, self._reporter = settings, stack, control, reporter
         self._error: Exception | None = None
 
-    def add(self, line: Line, name: str, *, newest_only: bool = False, ends_loop: bool = False) -> None:
+    def add(self, line: AnswerConsumer, name: str, *, newest_only: bool = False, ends_loop: bool = False) -> None:
         """Give `line` the answers: all of them, unless `newest_only`. With `ends_loop`, there is nothing to go on
         for without it."""
-        aside = Aside(
+        aside = BackgroundSink(
             line,
             name,
             self._reporter,
-            capacity=1 if newest_only else MOST_LINES,
+            capacity=1 if newest_only else MAX_LINES,
             every=self._settings.manner.every_frame,
             given_up=lambda: self._control.ending is not None,
             at_failure=self._end if ends_loop else None,
@@ -215,7 +215,7 @@ class _Outputs:
         self._control.end("quit")
 
 
-def _asked(source: FrameSource, settings: Settings, reporter: Reporter) -> str:
+def _asked(source: FrameSource, settings: CameraSettings, reporter: Reporter) -> str:
     """What a camera was asked for, to stand beside what it gives."""
     wish = settings.manner.wish
     asked = ["{} x {}".format(*wish.size)] if wish.size else []

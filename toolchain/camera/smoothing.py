@@ -20,16 +20,16 @@ LOOK_SIDE = 16
 PLAIN = 6
 """A look that varies by less than this, in each colour, shows nothing: a lens cap, a broken frame."""
 
-Look = NDArray[np.uint8]
+Thumbnail = NDArray[np.uint8]
 """A picture at a glance, uint8 [16, 16, 3]."""
 
 
-def look(pixels: NDArray[np.uint8]) -> Look:
+def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
     """What is left of a picture, uint8 [height, width, 3], at a glance."""
     return cv2.resize(pixels, (LOOK_SIDE, LOOK_SIDE), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
-def is_plain(seen: Look) -> bool:
+def is_uniform(seen: Thumbnail) -> bool:
     """Whether there is nothing to be seen."""
     return bool(np.ptp(seen, axis=(0, 1)).max() < PLAIN)
 
@@ -44,12 +44,12 @@ class Smoother:
         self._time_constant_s = time_constant_s
         self._logits: NDArray[np.float32] | None = None
         self._time_s = 0.0
-        self._seen: Look | None = None
+        self._seen: Thumbnail | None = None
         self.began_anew = True
         """Whether the last frame was the first of its scene."""
 
     def __call__(
-        self, logits: NDArray[np.float32], temperature: float, time_s: float, seen: Look | None = None
+        self, logits: NDArray[np.float32], temperature: float, time_s: float, seen: Thumbnail | None = None
     ) -> Answer:
         """Average in the logits, float32 [classes], of the frame at `time_s`; the answer is a batch of one.
 
@@ -70,7 +70,7 @@ class Smoother:
         probabilities = (exponentials / exponentials.sum()).astype(np.float32)
         return Answer(self._logits[None], probabilities[None])
 
-    def _is_cut(self, seen: Look | None) -> bool:
+    def _is_cut(self, seen: Thumbnail | None) -> bool:
         if seen is None or self._seen is None:
             return False
         return bool(cv2.norm(seen, self._seen, cv2.NORM_L1) > CUT * seen.size)
@@ -81,7 +81,7 @@ def seen_as(label: str, rejected: bool) -> str | None:
     return None if rejected else label
 
 
-class Holder:
+class Debouncer:
     """Holds what is shown until something else has led for `hold_s`, or another scene begins: a label, and whether
     it is rejected.
     """

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from toolchain.artifact import Artifact
     from toolchain.bench.compare import Tolerance
-    from toolchain.bench.results import Comparison, Report
+    from toolchain.bench.results import BenchReport, Comparison
     from toolchain.bench.runner import Plan
 
 
@@ -203,7 +203,7 @@ class _Judge:
 
 
 def _measured(
-    plan: Plan, artifact: Path, old: Report | None, judge: _Judge, out: Path | None, console: Console
+    plan: Plan, artifact: Path, old: BenchReport | None, judge: _Judge, out: Path | None, console: Console
 ) -> int:
     """Measure and tell, after a look at what can be known before the minute of measuring."""
     from toolchain.bench.compare import refuse_early
@@ -225,7 +225,7 @@ def _measured(
         return _told(report, folder, console)
 
 
-def _told(report: Report, folder: Path | None, console: Console) -> int:
+def _told(report: BenchReport, folder: Path | None, console: Console) -> int:
     """Print the report, write it into `folder`, and say at the end where it is and why it was not compared."""
     from msgspec import to_builtins
 
@@ -243,7 +243,7 @@ def _told(report: Report, folder: Path | None, console: Console) -> int:
     return _exit_code(report)
 
 
-def _write(report: Report, out: Path, console: Console) -> list[Path]:
+def _write(report: BenchReport, out: Path, console: Console) -> list[Path]:
     from toolchain.bench import report as reports
 
     reports.write(report, out)
@@ -265,7 +265,7 @@ def _read(paths: tuple[Path, ...]) -> tuple[Artifact, ...]:
     return tuple(read_artifact(path) for path in files)
 
 
-def _compared(old: Report, new: Report, judge: _Judge) -> Report:
+def _compared(old: BenchReport, new: BenchReport, judge: _Judge) -> BenchReport:
     """`new` with its comparison, or why there is none: what was measured is not lost."""
     from dataclasses import replace
 
@@ -278,7 +278,7 @@ def _compared(old: Report, new: Report, judge: _Judge) -> Report:
         return replace(new, comparison=None, not_compared=error.message)
 
 
-def _tell_versions(old: Report, new: Report, console: Console) -> None:
+def _tell_versions(old: BenchReport, new: BenchReport, console: Console) -> None:
     from toolchain.bench.compare import version_changes
 
     if changed := version_changes(old.environment, new.environment):
@@ -320,7 +320,7 @@ RANKS = {
 _MEASURING = {"devices", "data", "split", "threads", "batch", "rounds", "budget", "limit"}
 
 
-def _exit_code(report: Report) -> int:
+def _exit_code(report: BenchReport) -> int:
     statuses = {arm.status for arm in report.arms}
     if report.not_compared:
         return ExitCode.BAD_INPUT
@@ -333,7 +333,7 @@ def _exit_code(report: Report) -> int:
     return ExitCode.BAD_INPUT if "failed" in statuses else ExitCode.MISSING
 
 
-def _tables(report: Report) -> tuple[RenderableType, ...]:
+def _tables(report: BenchReport) -> tuple[RenderableType, ...]:
     from toolchain.bench import report as reports
 
     names = reports.names_of(report.arms)
@@ -362,7 +362,7 @@ def _sentences(comparison: Comparison) -> list[Text]:
     return [Text(sentence, style=style) for sentence in reports.verdict(comparison)]
 
 
-def _changes(report: Report) -> Table:
+def _changes(report: BenchReport) -> Table:
     from toolchain.bench import report as reports
 
     assert report.comparison is not None

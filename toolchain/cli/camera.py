@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.camera.figures import Percentiles
-    from toolchain.camera.session import Report, Settings
+    from toolchain.camera.session import CameraReport, CameraSettings
     from toolchain.camera.sinks.lines import Output
 
 SUMMARY_LIMIT_S = 3.0
@@ -233,13 +233,13 @@ def command(
     swapped.refuse_source(artifact, source)
     if web is None and web_hosts:
         raise BadInputError("--web-host is for --web", "Add --web.")
-    from toolchain.camera.loop import Limits
-    from toolchain.camera.session import Settings, watch
+    from toolchain.camera.loop import StopConditions
+    from toolchain.camera.session import CameraSettings, watch
     from toolchain.camera.sinks.lines import Output
     from toolchain.camera.sinks.web import parse_address
-    from toolchain.camera.sources.opening import Manner, Wish
+    from toolchain.camera.sources.opening import CaptureOptions, Wish
 
-    settings = Settings(
+    settings = CameraSettings(
         source=source,
         artifact=artifact,
         device=device,
@@ -256,14 +256,14 @@ def command(
         measure_latency=measure_latency,
         reconnect=not no_reconnect,
         stall_s=stall_s,
-        manner=Manner(every_frame, seconds_per_image, Wish(size, fps, pixel_format)),
-        limits=Limits(duration, frames, min_probability),
+        manner=CaptureOptions(every_frame, seconds_per_image, Wish(size, fps, pixel_format)),
+        limits=StopConditions(duration, frames, min_probability),
     )
     output = Output(json=console.json)
     return _conclude(watch(settings, console, output), settings, console, output)
 
 
-def _conclude(report: Report, settings: Settings, console: Console, output: Output) -> int:
+def _conclude(report: CameraReport, settings: CameraSettings, console: Console, output: Output) -> int:
     import msgspec
 
     from toolchain.camera.sinks.background import LineLostError
@@ -296,7 +296,7 @@ def _conclude(report: Report, settings: Settings, console: Console, output: Outp
     return ExitCode.MISSING if summary.lost and summary.ended != "quit" else ExitCode.DONE
 
 
-def _summary_lines(report: Report, shares: bool) -> list[RenderableType]:
+def _summary_lines(report: CameraReport, shares: bool) -> list[RenderableType]:
     summary, latency = report.summary, report.latency
     age, infer = summary.age_ms, summary.infer_ms
     lines = [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.datasets.aside import Moved
-    from toolchain.datasets.check import Findings
+    from toolchain.datasets.check import CheckReport
     from toolchain.datasets.photographs import Dataset
 
 DATA_HELP = "DATA is pets, cats-vs-dogs, drawn-pets, or a folder of class folders."
@@ -231,7 +231,7 @@ def _per_class(dataset: Dataset, split: str) -> list[int]:
     return [have[label] for label in range(len(dataset.classes))]
 
 
-def _check_lines(findings: Findings) -> list[str]:
+def _check_lines(findings: CheckReport) -> list[str]:
     kinds = {
         "in the way of training": [problem.message for problem in findings.problems],
         "left out, and may be photographs": [f"{one.name}: {one.reason}" for one in findings.lost],

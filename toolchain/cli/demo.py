@@ -51,11 +51,11 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     from toolchain.bench.runner import Plan, bench
     from toolchain.cli.finetune import rejection_line
     from toolchain.export.exporting import export
-    from toolchain.export.promises import Settings as Int8
+    from toolchain.export.promises import QuantizationSettings as Int8
     from toolchain.runs.ready_made import ready_made_weights
     from toolchain.system.remaining import Whole, Work
     from toolchain.training.finetune import finetune
-    from toolchain.training.settings import Settings
+    from toolchain.training.settings import TrainSettings
 
     run_folder = folder / "run"
     # In photographs' features, as finetune plans: what comes after it.
@@ -63,7 +63,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     reporter = Whole(console, [*later, Work("loading", 5, 300.0), Work("measuring", 20, 60.0)])
 
     console.say("1/5 fine-tuning on drawn pets")
-    settings = Settings("drawn-pets", weights=str(ready_made_weights()), epochs=2, seed=seed)
+    settings = TrainSettings("drawn-pets", weights=str(ready_made_weights()), epochs=2, seed=seed)
     run = finetune(settings, run_folder, command="edgetl demo", reporter=reporter, deployable=False)
 
     console.say("2/5 exporting, float32 and int8")
@@ -173,10 +173,10 @@ def _watch(artifact: Path, clip: Path, seed: int) -> dict[str, Any]:
     from toolchain.camera.engine import Engine
     from toolchain.camera.loop import run
     from toolchain.camera.sources.capture import Capture
-    from toolchain.camera.sources.opening import Manner, open_source
+    from toolchain.camera.sources.opening import CaptureOptions, open_source
     from toolchain.classifier import load
     from toolchain.drawn.pets import draw_clip
 
     marker = _Marker(draw_clip(clip, CLIP_S, CLIP_FPS, seed))
-    summary = run(Engine(load(artifact)), Capture(open_source(str(clip), Manner())), [marker])
+    summary = run(Engine(load(artifact)), Capture(open_source(str(clip), CaptureOptions())), [marker])
     return {**asdict(summary), "right": round(marker.right, 4)}

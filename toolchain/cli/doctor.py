@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from toolchain.doctor.checkup import Findings
+    from toolchain.doctor.checkup import DoctorReport
     from toolchain.doctor.packages import Missing
     from toolchain.runtimes.machine import Environment
 
@@ -55,7 +55,7 @@ def _broken(error: ImportError) -> tuple[str, str]:
     return will_not_load(error) if is_of_opencv(error) else (str(error), "pip install --force-reinstall edgetl")
 
 
-def _tables(findings: Findings) -> tuple[RenderableType, ...]:
+def _tables(findings: DoctorReport) -> tuple[RenderableType, ...]:
     devices = Table(Column("device"), Column("here"), Column("", folds=True))
     for device in findings.devices:
         hint = f" ({device.install})" if device.install else ""
@@ -68,7 +68,7 @@ def _gap_lines(missing: Sequence[Missing]) -> list[str]:
     return [f"{'missing' if gap.necessary else 'not here'}: {gap.what}. {gap.fix}" for gap in missing]
 
 
-def _outlook(findings: Findings) -> str:
+def _outlook(findings: DoctorReport) -> str:
     guess = findings.fastest
     return f"{guess.precision} on {guess.device}, to judge by the machine: {guess.why}; `edgetl bench` measures it"
 
@@ -86,7 +86,7 @@ def _sharing(threads: int) -> str:
     return f"up to {threads} workers of one thread each (--threads 1), or one that answers soonest with {threads}"
 
 
-def _facts(findings: Findings) -> list[tuple[str, str]]:
+def _facts(findings: DoctorReport) -> list[tuple[str, str]]:
     machine = findings.environment
     load = machine.load_before
     memory = f"{machine.memory_mb / 1000:.1f} GB memory"

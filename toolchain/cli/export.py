@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.export.exporting import Exported
-    from toolchain.export.job import Hop
+    from toolchain.export.job import Measurement
     from toolchain.export.promises import Attempt
 
 
@@ -121,9 +121,9 @@ def command(
     console.say(f"exporting {run_dir}: {run.model.name} on {run.data.name}")
     from toolchain.export.exporting import export
     from toolchain.export.further import Further
-    from toolchain.export.promises import Settings
+    from toolchain.export.promises import QuantizationSettings
 
-    settings = Settings(max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes)
+    settings = QuantizationSettings(max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes)
     done = export(
         run_dir,
         int8=settings if int8 or qat or symmetric else None,
@@ -180,7 +180,7 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
     return table, *lines
 
 
-def _cells(hop: Hop) -> tuple[str, ...]:
+def _cells(hop: Measurement) -> tuple[str, ...]:
     accuracy = hop.accuracy
     return (
         hop.device,
@@ -191,7 +191,7 @@ def _cells(hop: Hop) -> tuple[str, ...]:
     )
 
 
-def _drop(hop: Hop) -> str:
+def _drop(hop: Measurement) -> str:
     drop, upper = (round(value or 0.0, 2) + 0.0 for value in (hop.drop_pp, hop.drop_upper_pp))  # never "-0.00"
     return f"{drop:.2f} pp ({upper:.2f})"
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from toolchain.images.preprocess import Resize
     from toolchain.runs import Rejection, Run
-    from toolchain.training.settings import Settings
+    from toolchain.training.settings import TrainSettings
 
 
 MUCH_REJECTED = 0.05
@@ -240,7 +240,7 @@ def command(
         console.result(run, *_summary(run, folder))
 
 
-def _check(settings: Settings, out: Path | None) -> None:
+def _check(settings: TrainSettings, out: Path | None) -> None:
     """Find what can be found in a moment, before torch is loaded for seconds."""
     from toolchain.datasets.catalogue import DRAWN_PETS, list_data
     from toolchain.runs import check_free

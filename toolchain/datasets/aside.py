@@ -18,8 +18,8 @@ from typing import Literal
 
 import msgspec
 
-from toolchain.datasets.check import Findings
-from toolchain.datasets.listing import Listed, Listing, Side
+from toolchain.datasets.check import CheckReport
+from toolchain.datasets.listing import DatasetIndex, GivenSplit, ImageEntry
 from toolchain.datasets.own_output import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
 from toolchain.images.preprocess import HEIC_NEEDS
@@ -45,7 +45,7 @@ class Record:
     moved: tuple[Moved, ...]
 
 
-def to_move(listing: Listing, findings: Findings) -> tuple[Moved, ...]:
+def to_move(listing: DatasetIndex, findings: CheckReport) -> tuple[Moved, ...]:
     """The files of `listing` that training leaves out, with the reason.
 
     Raises BadInputError when a class would have nothing left on one side of the split: then the data set could not
@@ -62,14 +62,16 @@ def to_move(listing: Listing, findings: Findings) -> tuple[Moved, ...]:
     return tuple(Moved(name, reason) for name, reason in chosen.items())
 
 
-def _leaks(sides: dict[str, Side]) -> dict[str, str]:
+def _leaks(sides: dict[str, GivenSplit]) -> dict[str, str]:
     """Of files with the same content, those that stand on a side other than the one that holds it back."""
     holder = next(side for side in ("test", "val", "train") if side in sides.values())
     held = next(name for name, side in sides.items() if side == holder)
     return {name: f"also in {holder}: {held}" for name, side in sides.items() if side != holder}
 
 
-def _check_rest(listing: Listing, photos: dict[str, tuple[Side, Listed]], chosen: dict[str, str]) -> None:
+def _check_rest(
+    listing: DatasetIndex, photos: dict[str, tuple[GivenSplit, ImageEntry]], chosen: dict[str, str]
+) -> None:
     left = Counter((side, photo.label) for name, (side, photo) in photos.items() if name not in chosen)
     for name in chosen:
         side, photo = photos[name]
@@ -80,7 +82,7 @@ def _check_rest(listing: Listing, photos: dict[str, tuple[Side, Listed]], chosen
             )
 
 
-def set_aside(listing: Listing, moved: Iterable[Moved]) -> Path:
+def set_aside(listing: DatasetIndex, moved: Iterable[Moved]) -> Path:
     """Move files out of the data set into a new folder beside it; return the record's path.
 
     The record is written first, so that a move which is interrupted can be undone too. The folder is new each time,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toolchain.datasets import cats_vs_dogs, pets
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.listing import Listing, usable
+from toolchain.datasets.listing import DatasetIndex, usable
 from toolchain.datasets.photographs import Dataset
 from toolchain.datasets.splits import divide
 from toolchain.errors import BadInputError, MissingError
@@ -96,7 +96,7 @@ DRAWN_PETS = Entry(
 ENTRIES: Mapping[str, Entry] = {entry.name: entry for entry in (PETS, CATS_VS_DOGS, DRAWN_PETS)}
 
 _FINDERS: Mapping[str, Callable[[Path], Path | None]] = {"pets": pets.find, "cats-vs-dogs": cats_vs_dogs.find}
-_LISTERS: Mapping[str, Callable[[Path], Listing]] = {
+_LISTERS: Mapping[str, Callable[[Path], DatasetIndex]] = {
     "pets": pets.list_pets,
     "cats-vs-dogs": cats_vs_dogs.list_cats_vs_dogs,
 }
@@ -119,7 +119,7 @@ def open_dataset(data: str, *, reporter: Reporter = _SILENT, without: Mapping[Pa
     return divide(list_data(data, reporter=reporter), reporter, without)
 
 
-def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -> Listing:
+def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -> DatasetIndex:
     """The files of a data set without reading them; otherwise as `open_dataset`. Unless `strict`, a folder that
     cannot be trained on is listed with its problems.
     """

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.listing import Listing
+from toolchain.datasets.listing import DatasetIndex
 from toolchain.errors import BadInputError
 
 FOLDER = "cats-vs-dogs"
@@ -25,7 +25,7 @@ def find(data_root: Path) -> Path | None:
     return next((folder for folder in candidates if _has_classes(folder)), None)
 
 
-def list_cats_vs_dogs(root: Path) -> Listing:
+def list_cats_vs_dogs(root: Path) -> DatasetIndex:
     """List the photographs under `root`; the classes are `cat` and `dog` in either layout. It may have problems.
 
     Raises BadInputError for any other class, and as `list_folder` does.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from toolchain.datasets.listing import HASHING_THREADS, LeftOut, Listed, Listing, Problem, Side
+from toolchain.datasets.listing import HASHING_THREADS, DatasetIndex, GivenSplit, ImageEntry, LeftOut, Problem
 from toolchain.datasets.splits import EMPTY_SHA256
 from toolchain.errors import UnreadableImageError
 from toolchain.images.preprocess import decode
@@ -36,7 +36,7 @@ class Tiny:
 
 
 @dataclass(frozen=True)
-class Findings:
+class CheckReport:
     """What was found. Each group of copies holds the names of files with exactly the same content."""
 
     photographs: int
@@ -71,11 +71,11 @@ class _Seen:
     reason: str = ""
 
 
-def check(listing: Listing, reporter: Reporter | None = None) -> Findings:
+def check(listing: DatasetIndex, reporter: Reporter | None = None) -> CheckReport:
     """Read and decode every photograph of `listing`."""
     reporter = reporter or Silent()
     photos = [(side, photo) for side, listed in listing.given.items() for photo in listed]
-    seen: dict[Listed, _Seen] = {}
+    seen: dict[ImageEntry, _Seen] = {}
     with (
         ThreadPoolExecutor(HASHING_THREADS) as pool,
         reporter.task(f"checking {listing.name}", len(photos)) as task,
@@ -91,7 +91,7 @@ def check(listing: Listing, reporter: Reporter | None = None) -> Findings:
     return replace(_findings(photos, seen), left_out=listing.left_out, problems=listing.problems)
 
 
-def _look(photo: Listed) -> _Seen:
+def _look(photo: ImageEntry) -> _Seen:
     try:
         data = photo.path.read_bytes()
     except OSError as error:
@@ -104,8 +104,8 @@ def _look(photo: Listed) -> _Seen:
     return _Seen(sha256, width, height)
 
 
-def _findings(photos: list[tuple[Side, Listed]], seen: Mapping[Listed, _Seen]) -> Findings:
-    groups: dict[str, list[tuple[Side, Listed]]] = defaultdict(list)
+def _findings(photos: list[tuple[GivenSplit, ImageEntry]], seen: Mapping[ImageEntry, _Seen]) -> CheckReport:
+    groups: dict[str, list[tuple[GivenSplit, ImageEntry]]] = defaultdict(list)
     for side, photo in photos:
         if seen[photo].sha256 not in ("", EMPTY_SHA256):
             groups[seen[photo].sha256].append((side, photo))
@@ -122,7 +122,7 @@ def _findings(photos: list[tuple[Side, Listed]], seen: Mapping[Listed, _Seen]) -
             across_classes.append(names)
         if not several_sides and not several_labels:
             within.append(names)
-    return Findings(
+    return CheckReport(
         photographs=len(photos),
         unreadable=tuple(Unreadable(photo.name, look.reason) for photo, look in seen.items() if look.reason),
         copies_across_splits=tuple(across_splits),

@@ -12,11 +12,11 @@ from toolchain.datasets import finder
 from toolchain.datasets.finder import Contents
 from toolchain.datasets.listing import (
     QUIET,
+    DatasetIndex,
+    GivenSplit,
+    ImageEntry,
     LeftOut,
-    Listed,
-    Listing,
     Problem,
-    Side,
     by_reason,
     some,
     told,
@@ -25,7 +25,7 @@ from toolchain.datasets.listing import (
 )
 from toolchain.errors import BadInputError
 
-SIDES: dict[str, Side] = {
+SIDES: dict[str, GivenSplit] = {
     "train": "train",
     "training": "train",
     "val": "val",
@@ -63,7 +63,7 @@ class _Side:
         return sum(len(one.photographs) for one in self.classes.values())
 
 
-def list_folder(root: Path, name: str = "", *, strict: bool = True) -> Listing:
+def list_folder(root: Path, name: str = "", *, strict: bool = True) -> DatasetIndex:
     """List the photographs under `root`; classes are sorted by name. Only files whose names say nothing are opened.
 
     Raises BadInputError when `root` does not exist or has another layout; and, if `strict`, for what is otherwise
@@ -89,16 +89,16 @@ def list_folder(root: Path, name: str = "", *, strict: bool = True) -> Listing:
     problems = _problems(root, sides)
     if len(classes) == 1 and not problems:
         problems = (too_few_classes(name, root, classes),)
-    given: dict[Side, tuple[Listed, ...]] = {}
+    given: dict[GivenSplit, tuple[ImageEntry, ...]] = {}
     for meaning, side in sides:
         left_out += [*side.left_out, *(one for found in side.classes.values() for one in found.left_out)]
         given[meaning] = (*given.get(meaning, ()), *_listed(root, side, classes))
     warnings = (*(f"{root}: {line}" for line in told(left_out)), *_doubts(root, classes, given))
-    listing = Listing(name, root, classes, given, warnings, left_out=tuple(left_out), problems=problems)
+    listing = DatasetIndex(name, root, classes, given, warnings, left_out=tuple(left_out), problems=problems)
     return usable(listing) if strict else listing
 
 
-def _sides(top: Contents) -> list[tuple[Side, _Side]]:
+def _sides(top: Contents) -> list[tuple[GivenSplit, _Side]]:
     """Folders that stand for sides, train first; none where the class folders lie in the root itself.
 
     A class can be called "train": then the photographs are in that folder itself, not in folders below it.
@@ -130,7 +130,7 @@ def _look_into(folder: Path, prefix: str, inside: Contents) -> _Side:
     return side
 
 
-def _beside(top: Contents, sides: list[tuple[Side, _Side]]) -> Iterator[LeftOut]:
+def _beside(top: Contents, sides: list[tuple[GivenSplit, _Side]]) -> Iterator[LeftOut]:
     """What lies in the root, and in folders there that are no sides."""
     yield from top.left_out
     yield from (LeftOut(path.name, OUTSIDE) for path in top.photographs)
@@ -143,14 +143,14 @@ def _beside(top: Contents, sides: list[tuple[Side, _Side]]) -> Iterator[LeftOut]
             yield from found.left_out
 
 
-def _listed(root: Path, side: _Side, classes: tuple[str, ...]) -> Iterator[Listed]:
+def _listed(root: Path, side: _Side, classes: tuple[str, ...]) -> Iterator[ImageEntry]:
     for label, class_name in enumerate(classes):
         if class_name in side.classes:
             for path in sorted(side.classes[class_name].photographs):
-                yield Listed(path.relative_to(root).as_posix(), path, label)
+                yield ImageEntry(path.relative_to(root).as_posix(), path, label)
 
 
-def _problems(root: Path, sides: list[tuple[Side, _Side]]) -> tuple[Problem, ...]:
+def _problems(root: Path, sides: list[tuple[GivenSplit, _Side]]) -> tuple[Problem, ...]:
     """All that keeps the folder from being trained on."""
     return tuple(
         Problem(message, hint)
@@ -164,8 +164,8 @@ def _problems(root: Path, sides: list[tuple[Side, _Side]]) -> tuple[Problem, ...
     )
 
 
-def _layout(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
-    first: dict[Side, _Side] = {}
+def _layout(root: Path, sides: list[tuple[GivenSplit, _Side]]) -> Iterator[str]:
+    first: dict[GivenSplit, _Side] = {}
     for meaning, side in sides:
         if meaning in first:
             yield f"{root} holds both {first[meaning].folder.name} and {side.folder.name}, which mean the same"
@@ -174,7 +174,7 @@ def _layout(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
         yield f"{root} holds {' and '.join(side.folder.name for side in first.values())} but no train folder"
 
 
-def _odd_names(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
+def _odd_names(root: Path, sides: list[tuple[GivenSplit, _Side]]) -> Iterator[str]:
     """Bytes that are no UTF-8, or control characters: no model file could hold them."""
     for _, side in sides:
         prefix = "" if side.folder == root else f"{side.folder.name}/"
@@ -184,7 +184,7 @@ def _odd_names(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
         yield from (f"{root}: the folder name '{prefix}{name}' is not valid text" for name in sorted(names))
 
 
-def _empty(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
+def _empty(root: Path, sides: list[tuple[GivenSplit, _Side]]) -> Iterator[str]:
     empty = {}
     for _, side in sides:
         prefix = "" if side.folder == root else f"{side.folder.name}/"
@@ -200,7 +200,7 @@ def _empty(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
         yield f"{root}: {len(empty)} class folders hold no photographs: {each}"
 
 
-def _strangers(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
+def _strangers(root: Path, sides: list[tuple[GivenSplit, _Side]]) -> Iterator[str]:
     known = {class_name for meaning, side in sides if meaning == "train" for class_name in side.classes}
     for _, side in sides:
         strangers = sorted(set(side.classes) - known)
@@ -208,7 +208,9 @@ def _strangers(root: Path, sides: list[tuple[Side, _Side]]) -> Iterator[str]:
             yield f"{root}: {side.folder.name} holds the class {some(strangers)}, which train does not"
 
 
-def _doubts(root: Path, classes: tuple[str, ...], given: Mapping[Side, tuple[Listed, ...]]) -> Iterator[str]:
+def _doubts(
+    root: Path, classes: tuple[str, ...], given: Mapping[GivenSplit, tuple[ImageEntry, ...]]
+) -> Iterator[str]:
     photos = [photo for listed in given.values() for photo in listed]
     shallow = {photo.label for photo in photos if _is_in_class_folder(photo)}
     deep = [classes[label] for label in sorted({photo.label for photo in photos} - shallow)]
@@ -216,6 +218,6 @@ def _doubts(root: Path, classes: tuple[str, ...], given: Mapping[Side, tuple[Lis
         yield f"{root}: the photographs of {some(deep)} lie in folders below; is this the right folder?"
 
 
-def _is_in_class_folder(photo: Listed) -> bool:
+def _is_in_class_folder(photo: ImageEntry) -> bool:
     parents = Path(photo.name).parts[:-1]
     return len(parents) == 1 or (len(parents) == 2 and parents[0].lower() in SIDES)

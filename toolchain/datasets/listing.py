@@ -13,14 +13,14 @@ from toolchain.errors import BadInputError
 from toolchain.system import files
 from toolchain.system.progress import Reporter
 
-Side = Literal["train", "val", "test"]
+GivenSplit = Literal["train", "val", "test"]
 
 HASHING_THREADS = 4
 """Enough to keep two cores and a disk busy; hashlib lets other threads run."""
 
 
 @dataclass(frozen=True)
-class Listed:
+class ImageEntry:
     """One image file under its label. `name` is its path below the data set's folder, with forward slashes."""
 
     name: str
@@ -48,7 +48,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Listing:
+class DatasetIndex:
     """A data set as it was found. `given` has the publisher's own sides; everything is in `train` where there are
     none. `classes` are in the order of the labels. Files below `root` are the photographs and `left_out`.
 
@@ -58,7 +58,7 @@ class Listing:
     name: str
     root: Path
     classes: tuple[str, ...]
-    given: Mapping[Side, tuple[Listed, ...]]
+    given: Mapping[GivenSplit, tuple[ImageEntry, ...]]
     warnings: tuple[str, ...] = ()
     licences: dict[str, str] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
@@ -70,7 +70,7 @@ class Listing:
             raise BadInputError(problem.message, problem.hint)
 
     @property
-    def photographs(self) -> tuple[Listed, ...]:
+    def photographs(self) -> tuple[ImageEntry, ...]:
         """All files, side after side."""
         return tuple(photo for photos in self.given.values() for photo in photos)
 
@@ -83,7 +83,7 @@ def too_few_classes(name: str, root: Path, classes: Sequence[str]) -> Problem:
     )
 
 
-def usable(listing: Listing) -> Listing:
+def usable(listing: DatasetIndex) -> DatasetIndex:
     """`listing`, if it can be trained on. Raises BadInputError that names all its problems."""
     if listing.problems:
         hints = dict.fromkeys(problem.hint for problem in listing.problems)
@@ -91,7 +91,7 @@ def usable(listing: Listing) -> Listing:
     return listing
 
 
-def hash_all(listing: Listing, reporter: Reporter) -> tuple[Listing, dict[Path, str]]:
+def hash_all(listing: DatasetIndex, reporter: Reporter) -> tuple[DatasetIndex, dict[Path, str]]:
     """`listing` without the files that cannot be read, which it leaves out by name, and SHA-256 of each other."""
     paths = [photo.path for photo in listing.photographs]
     hashes: dict[Path, str] = {}
@@ -116,7 +116,7 @@ def hash_all(listing: Listing, reporter: Reporter) -> tuple[Listing, dict[Path, 
     return replace(readable, warnings=warnings), hashes
 
 
-def leave_out(listing: Listing, reasons: Mapping[Path, str]) -> Listing:
+def leave_out(listing: DatasetIndex, reasons: Mapping[Path, str]) -> DatasetIndex:
     """`listing` without the photographs for which there are reasons; they may be missed."""
     if not reasons:
         return listing

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolchain.datasets.finder import all_files
-from toolchain.datasets.listing import LeftOut, Listed, Listing, Side, some
+from toolchain.datasets.listing import DatasetIndex, GivenSplit, ImageEntry, LeftOut, some
 from toolchain.errors import BadInputError, MissingError
 
 FOLDER = "oxford-iiit-pet"
-LISTS: dict[Side, str] = {"train": "trainval", "test": "test"}
+LISTS: dict[GivenSplit, str] = {"train": "trainval", "test": "test"}
 PUBLISHED = {"trainval": 3680, "test": 3669}
 """Photographs in the publisher's lists."""
 
@@ -36,7 +36,7 @@ def find(data_root: Path) -> Path | None:
     return root if (root / "annotations").is_dir() and (root / "images").is_dir() else None
 
 
-def list_pets(root: Path) -> Listing:
+def list_pets(root: Path) -> DatasetIndex:
     """List the photographs of the official lists that are under `root`; classes are the breeds in class-id order.
 
     Raises MissingError when a list or all photographs are missing, BadInputError naming file and line when a list
@@ -57,12 +57,12 @@ def list_pets(root: Path) -> Listing:
     labels = {class_id: label for label, class_id in enumerate(ids)}
     given = {
         side: tuple(
-            Listed(f"images/{line.image}.jpg", root / "images" / f"{line.image}.jpg", labels[line.class_id])
+            ImageEntry(f"images/{line.image}.jpg", root / "images" / f"{line.image}.jpg", labels[line.class_id])
             for line in here[side]
         )
         for side in LISTS
     }
-    return Listing(
+    return DatasetIndex(
         "pets",
         root,
         tuple(breeds[class_id] for class_id in ids),
@@ -106,7 +106,7 @@ def _read_list(path: Path) -> list[_Line]:
     return lines
 
 
-def _breeds(root: Path, lines: dict[Side, list[_Line]]) -> dict[int, str]:
+def _breeds(root: Path, lines: dict[GivenSplit, list[_Line]]) -> dict[int, str]:
     """Class id to breed. Raises BadInputError when the lists disagree about it."""
     breeds: dict[int, str] = {}
     for side, name in LISTS.items():
@@ -123,7 +123,9 @@ def _breeds(root: Path, lines: dict[Side, list[_Line]]) -> dict[int, str]:
     return breeds
 
 
-def _missing(root: Path, lines: dict[Side, list[_Line]], here: dict[Side, list[_Line]]) -> tuple[str, ...]:
+def _missing(
+    root: Path, lines: dict[GivenSplit, list[_Line]], here: dict[GivenSplit, list[_Line]]
+) -> tuple[str, ...]:
     """A partial copy may have shortened its lists too, so the publisher's counts are what is compared with."""
     parts = []
     for side, name in LISTS.items():

@@ -22,7 +22,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from toolchain.datasets.listing import LeftOut, Listed, Listing, Side, hash_all, leave_out, some, usable
+from toolchain.datasets.listing import (
+    DatasetIndex,
+    GivenSplit,
+    ImageEntry,
+    LeftOut,
+    hash_all,
+    leave_out,
+    some,
+    usable,
+)
 from toolchain.datasets.photographs import SPLITS, Dataset, Photograph
 from toolchain.errors import BadInputError
 from toolchain.system.progress import Reporter, Silent
@@ -43,7 +52,7 @@ def draw(sha256: str, decision: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def decide(sha256: str, given: Iterable[Side] = ("train",)) -> str:
+def decide(sha256: str, given: Iterable[GivenSplit] = ("train",)) -> str:
     """The split that the hash alone gives a photograph of a train folder, where `given` sides have folders."""
     return next((split for split in _decisions(given) if draw(sha256, split) < SHARES[split]), "train")
 
@@ -62,7 +71,7 @@ def most(split: str, photographs: int, left: int) -> int:
     return max(least(split, photographs), min(double, left - (photographs + 1) // 2))
 
 
-def divide_class(contents: Iterable[str], given: Iterable[Side] = ("train",)) -> dict[str, str]:
+def divide_class(contents: Iterable[str], given: Iterable[GivenSplit] = ("train",)) -> dict[str, str]:
     """The split of each content hash of one class's train folder, where `given` sides have folders of their own.
 
     There must be a photograph for each side that is not given, and one to train.
@@ -79,13 +88,13 @@ def divide_class(contents: Iterable[str], given: Iterable[Side] = ("train",)) ->
     return sides | dict.fromkeys(left, "train")
 
 
-def _decisions(given: Iterable[Side]) -> tuple[str, ...]:
+def _decisions(given: Iterable[GivenSplit]) -> tuple[str, ...]:
     decided = set(given)
     return tuple(split for split in SHARES if split not in decided)
 
 
 def divide(
-    listing: Listing, reporter: Reporter | None = None, without: Mapping[Path, str] | None = None
+    listing: DatasetIndex, reporter: Reporter | None = None, without: Mapping[Path, str] | None = None
 ) -> Dataset:
     """Read and hash the files of `listing` and put each into its split; leave out those of `without`, with reasons.
 
@@ -95,9 +104,9 @@ def divide(
     """
     reporter = reporter or Silent()
     listing, hashes = hash_all(leave_out(usable(listing), without or {}), reporter)
-    held: dict[str, Side] = {}
-    kept: dict[Side, list[Listed]] = {side: [] for side in listing.given}
-    left_out: dict[tuple[Side, Side], list[str]] = defaultdict(list)
+    held: dict[str, GivenSplit] = {}
+    kept: dict[GivenSplit, list[ImageEntry]] = {side: [] for side in listing.given}
+    left_out: dict[tuple[GivenSplit, GivenSplit], list[str]] = defaultdict(list)
     # What is held back is placed first, so that its copies in train can be recognised.
     for side in (side for side in ("test", "val", "train") if side in listing.given):
         for listed in listing.given[side]:
@@ -137,7 +146,9 @@ def divide(
     return replace(dataset, warnings=(*listing.warnings, *warnings), left_out=(*listing.left_out, *copies))
 
 
-def _sides(listing: Listing, train: list[Listed], hashes: Mapping[Path, str]) -> dict[tuple[int, str], str]:
+def _sides(
+    listing: DatasetIndex, train: list[ImageEntry], hashes: Mapping[Path, str]
+) -> dict[tuple[int, str], str]:
     """The split of each content of the train side, by label. Raises BadInputError when a class has too few."""
     contents: dict[int, set[str]] = {label: set() for label in range(len(listing.classes))}
     labels: dict[str, set[int]] = defaultdict(set)
@@ -168,16 +179,16 @@ def _sides(listing: Listing, train: list[Listed], hashes: Mapping[Path, str]) ->
     return sides
 
 
-def label_conflicts(listing: Listing, hashes: Mapping[Path, str]) -> list[tuple[Listed, ...]]:
+def label_conflicts(listing: DatasetIndex, hashes: Mapping[Path, str]) -> list[tuple[ImageEntry, ...]]:
     """Groups of files that have the same content under different labels."""
-    groups: dict[str, list[Listed]] = defaultdict(list)
+    groups: dict[str, list[ImageEntry]] = defaultdict(list)
     for photo in listing.photographs:
         if hashes[photo.path] != EMPTY_SHA256:
             groups[hashes[photo.path]].append(photo)
     return [tuple(group) for group in groups.values() if len({photo.label for photo in group}) > 1]
 
 
-def _conflicts(listing: Listing, hashes: Mapping[Path, str]) -> list[str]:
+def _conflicts(listing: DatasetIndex, hashes: Mapping[Path, str]) -> list[str]:
     conflicts = label_conflicts(listing, hashes)
     if not conflicts:
         return []
@@ -205,7 +216,7 @@ def _gaps(dataset: Dataset) -> list[str]:
     return warnings
 
 
-def _few(listing: Listing) -> list[str]:
+def _few(listing: DatasetIndex) -> list[str]:
     counts = Counter(photo.label for photo in listing.photographs)
     few = [f"{name} ({counts[label]})" for label, name in enumerate(listing.classes) if counts[label] < FEW]
     if not few:

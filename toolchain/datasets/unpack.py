@@ -22,7 +22,7 @@ from toolchain.errors import BadInputError
 
 MAX_BYTES = 8 << 30
 MAX_FILES = 200_000
-LONGEST_NAME = 200
+MAX_NAME = 200
 _CHUNK = 1 << 20
 
 
@@ -77,7 +77,7 @@ def unpack(archive: Path, into: Path, *, max_bytes: int = MAX_BYTES, max_files: 
 
 def _short(name: str) -> str:
     """A member's name for an error line."""
-    return repr(name if len(name) <= LONGEST_NAME else f"{name[:LONGEST_NAME]}…")
+    return repr(name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…")
 
 
 def _members(archive: Path) -> Iterator[_Member]:

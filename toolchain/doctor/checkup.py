@@ -76,7 +76,7 @@ class DataSet:
 
 
 @dataclass(frozen=True)
-class Findings:
+class DoctorReport:
     """All that `edgetl doctor` found. `works`: nothing necessary is missing."""
 
     works: bool
@@ -95,7 +95,7 @@ class Findings:
     missing: tuple[Missing, ...]
 
 
-def check_up(reporter: Reporter, probe_cameras: bool = False) -> Findings:
+def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
     """Look at everything; takes some seconds, most of it for importing the runtimes.
 
     `probe_cameras` tries to open cameras 0 to 2 where the system lists none: it may light their lamp.
@@ -113,7 +113,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> Findings:
     opencv = look()
     missing = _gaps(devices, pairing, cameras)
     missing += [gap for gap in (problem(opencv),) if gap]
-    return Findings(
+    return DoctorReport(
         works=not any(gap.necessary for gap in missing),
         environment=environment,
         int8=machine.int8_outlook(environment.flags),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from toolchain.artifact.card import Precision
 from toolchain.bench.report import measured
-from toolchain.bench.results import Report
+from toolchain.bench.results import BenchReport
 
 INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
 """With these a processor multiplies and adds int8 in one instruction."""
@@ -44,7 +44,7 @@ def fastest(flags: Collection[str], devices: Collection[str]) -> Outlook:
     return Outlook("float32", device, "no instructions for int8 are known here")
 
 
-def was_right(report: Report) -> bool | None:
+def was_right(report: BenchReport) -> bool | None:
     """Whether the guess for the report's machine is among the arms that measured fastest (batch 1).
 
     Arms whose interval meets that of the fastest count as fastest too. None when there is nothing to compare, or

@@ -30,7 +30,7 @@ NO_MAPS_OF_THEIR_OWN = (_AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd, nn.Dropout, 
 
 
 @dataclass(frozen=True)
-class Layer:
+class FeatureLayer:
     """A layer that has maps, by its name in the network; `kind` is its class."""
 
     name: str
@@ -57,25 +57,25 @@ class Map:
 class Maps:
     """The strongest maps of a layer, strongest first; `silent` of its channels are nowhere above 0."""
 
-    layer: Layer
+    layer: FeatureLayer
     strongest: tuple[Map, ...]
     silent: int
 
 
-def layers_of(network: nn.Module, picture: Image) -> list[Layer]:
+def layers_of(network: nn.Module, picture: Image) -> list[FeatureLayer]:
     """The layers whose output is maps, larger than a single pixel, in the order in which they are computed."""
-    found: dict[str, Layer] = {}
+    found: dict[str, FeatureLayer] = {}
 
     def see(name: str, module: nn.Module, output: Tensor) -> None:
         channels, height, width = output.shape[1:]
         found.pop(name, None)  # one that is used several times has the place and the shape of the last
-        found[name] = Layer(name, type(module).__name__, channels, height, width)
+        found[name] = FeatureLayer(name, type(module).__name__, channels, height, width)
 
     _run(network, picture, dict(network.named_modules()), see)
     return list(found.values())
 
 
-def default_layers(network: nn.Module, layers: Sequence[Layer]) -> list[str]:
+def default_layers(network: nn.Module, layers: Sequence[FeatureLayer]) -> list[str]:
     """One layer of each size from early to late: the last that is computed before the maps become smaller.
 
     Those after an activation are preferred to those before: what is below 0 there goes no further.
@@ -133,7 +133,7 @@ def tile(one: Map) -> Image:
     return cv2.cvtColor(cv2.applyColorMap(sized, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
-def _strongest(layer: Layer, values: NDArray[np.float32], top: int) -> Maps:
+def _strongest(layer: FeatureLayer, values: NDArray[np.float32], top: int) -> Maps:
     positive = np.maximum(values, 0)
     strengths = positive.std((1, 2), dtype=np.float64)
     order = np.argsort(-strengths, kind="stable")[:top]
@@ -141,7 +141,7 @@ def _strongest(layer: Layer, values: NDArray[np.float32], top: int) -> Maps:
     return Maps(layer, strongest, int((positive.max((1, 2)) == 0).sum()))
 
 
-def _known(name: str, layers: dict[str, Layer]) -> str:
+def _known(name: str, layers: dict[str, FeatureLayer]) -> str:
     if name in layers:
         return name
     near = difflib.get_close_matches(name, layers, n=1, cutoff=0.4)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from toolchain.backbones.networks import blocks_of, normalised
 from toolchain.explain.heat import Heat, as_heat
 from toolchain.explain.occlusion import occlusion
-from toolchain.explain.subject import Subject
+from toolchain.explain.subject import TorchModel
 from toolchain.explain.why import Explained, Method
 from toolchain.images.preprocess import Image
 
@@ -39,7 +39,7 @@ class _LogOdds(nn.Module):
 
 
 def grad_cam(
-    subject: Subject, picture: Image, class_index: int, *, block: int = -1, enlarged: int = ENLARGED
+    subject: TorchModel, picture: Image, class_index: int, *, block: int = -1, enlarged: int = ENLARGED
 ) -> Heat:
     """How much the maps after a block speak for a class, weighted by the gradient of its log-odds.
 
@@ -64,7 +64,7 @@ def _in_network(block: nn.Module, network: nn.Module) -> nn.Module:
     return block[-1]
 
 
-def explained(subject: Subject) -> Explained:
+def explained(subject: TorchModel) -> Explained:
     """A trained network, to ask why: by its gradients, and by covering parts of the picture."""
 
     def answer(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from toolchain.explain.gallery import as_png
 from toolchain.explain.painting import Parametrisation, Pixels, Waves
 from toolchain.explain.robustness import Robustness, robustness
 from toolchain.explain.statistics import Statistics
-from toolchain.explain.subject import Subject
+from toolchain.explain.subject import TorchModel
 from toolchain.images.preprocess import Image, decode
 
 OTHERS = 0.5
@@ -29,7 +29,7 @@ FRAMES = 24
 
 
 @dataclass(frozen=True)
-class Settings:
+class IdealSettings:
     """How the picture is made.
 
     `octaves` are the sizes at which the network looks at it, one after the other, as shares of its own input. Each
@@ -71,16 +71,16 @@ class Ideal:
 
 
 def ideal(
-    subject: Subject,
+    subject: TorchModel,
     class_index: int,
-    settings: Settings | None = None,
+    settings: IdealSettings | None = None,
     told: Callable[[float], None] = lambda logit: None,
 ) -> Ideal:
     """Make the ideal picture of a class. The same settings give the same picture on the same machine.
 
     `told` is called after each step with the logit of the class.
     """
-    settings = settings or Settings()
+    settings = settings or IdealSettings()
     generator = torch.Generator().manual_seed(_seed(settings.seed, class_index))
     height, width = subject.preprocess.height, subject.preprocess.width
     painting: Waves | Pixels
@@ -148,7 +148,7 @@ def _variation(picture: Tensor) -> Tensor:
     return down + across
 
 
-def _view(picture: Tensor, settings: Settings, step: int, generator: torch.Generator) -> Tensor:
+def _view(picture: Tensor, settings: IdealSettings, step: int, generator: torch.Generator) -> Tensor:
     """What the network sees of `picture` [1, 3, height, width] in a step: turned, zoomed, moved, at its octave."""
     octave = settings.octaves[step * len(settings.octaves) // settings.steps]
     height, width = (max(32, round(octave * side)) for side in picture.shape[2:])

@@ -13,7 +13,7 @@ from toolchain.images.preprocess import Image, Preprocess
 
 
 @dataclass(frozen=True)
-class Placed:
+class CroppedImage:
     """A photograph at the network's scale, uint8 RGB, and what cuts the network's input out of it."""
 
     whole: Image
@@ -31,6 +31,6 @@ class Placed:
         return changed
 
 
-def place(photograph: Image, preprocess: Preprocess) -> Placed:
+def place(photograph: Image, preprocess: Preprocess) -> CroppedImage:
     """Scale a photograph as `preprocess` does, without cutting anything off."""
-    return Placed(preprocess.scale(photograph), preprocess)
+    return CroppedImage(preprocess.scale(photograph), preprocess)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from toolchain.explain.subject import Subject
+from toolchain.explain.subject import TorchModel
 from toolchain.images.preprocess import Image, decode
 
 SHIFT_PIXELS = 5
@@ -30,7 +30,7 @@ class Robustness:
 
 
 @torch.inference_mode()
-def robustness(subject: Subject, picture: Image, class_index: int) -> Robustness:
+def robustness(subject: TorchModel, picture: Image, class_index: int) -> Robustness:
     """Measure it for `picture`, uint8 RGB of the network's size."""
     moved = [shifted(picture, SHIFT_PIXELS * down, SHIFT_PIXELS * right) for down, right in SHIFTS]
 

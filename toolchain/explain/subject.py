@@ -16,13 +16,13 @@ from toolchain.images.preprocess import Preprocess
 from toolchain.runs import RUN_FILE, read_run
 from toolchain.runs.ready_made import ready_made_artifact, ready_made_weights
 
-__all__ = ["Subject", "class_index", "open_run", "ready_made"]
+__all__ = ["TorchModel", "class_index", "open_run", "ready_made"]
 
 MODEL_FILES = {".onnx", ".xml", ".bin"}
 
 
 @dataclass(frozen=True)
-class Subject:
+class TorchModel:
     """A trained network in evaluation mode, float32, its weights frozen: gradients are those of pictures.
 
     `name` is the run folder as it was given, `model` the backbone, `temperature` that of its probabilities.
@@ -45,7 +45,7 @@ class Subject:
         return (self.logits(pixels) / self.temperature).softmax(1)
 
 
-def open_run(folder: Path) -> Subject:
+def open_run(folder: Path) -> TorchModel:
     """Load the network of a finished run, to take gradients of.
 
     Raises BadInputError for anything else (an artifact alone holds no gradients) and for damaged weights.
@@ -59,15 +59,15 @@ def open_run(folder: Path) -> Subject:
     run = read_run(folder)
     network = trained_network(folder, run)
     labels = tuple(run.data.classes)
-    return Subject(str(folder), run.model.name, _frozen(network), labels, run.preprocess, run.temperature)
+    return TorchModel(str(folder), run.model.name, _frozen(network), labels, run.preprocess, run.temperature)
 
 
-def ready_made() -> Subject:
+def ready_made() -> TorchModel:
     """The classifier of breeds that comes with edgetl. Raises MissingError where edgetl came without it."""
     card = read_artifact(ready_made_artifact()).card
     network = build(card.source.model, len(card.labels))
     network.load_state_dict({name: tensor.float() for name, tensor in load_file(ready_made_weights()).items()})
-    return Subject(
+    return TorchModel(
         "ready-made pets", card.source.model, _frozen(network), card.labels, card.preprocess, card.temperature
     )
 

@@ -25,11 +25,11 @@ PROBED = 16
 """Calibration photographs by which layers are ranked."""
 SHARE = 0.4
 """Of the squared error, what the layers that stay float must account for."""
-MOST_FLOAT = 4
+MAX_FLOAT = 4
 
 
 @dataclass(frozen=True)
-class Integers:
+class QuantizedGraph:
     """edgetl's own quantisation of a graph, from which training can go on (`toolchain.export.qat`)."""
 
     model: onnx.ModelProto
@@ -45,7 +45,7 @@ class Candidate:
     label: str
     settings: dict[str, Any]
     model: onnx.ModelProto
-    integers: Integers | None = None
+    integers: QuantizedGraph | None = None
 
 
 def candidates(
@@ -88,7 +88,7 @@ class _Own:
         model, graph = self._graph()
         if scheme not in self._made:
             self._made[scheme] = quantise_graph(graph, self._images, scheme)
-        return from_integers(label, Integers(model, scheme, self._made[scheme]))
+        return from_integers(label, QuantizedGraph(model, scheme, self._made[scheme]))
 
     def make_sparing(self, label: str, scheme: Scheme) -> Candidate:
         """As `make`, with the layers in float from which most of the error comes."""
@@ -98,7 +98,7 @@ class _Own:
         ranked = sensitivity(graph, self._made[scheme], self._images[:PROBED])
         total = sum(error**2 for _, error in ranked)
         chosen: set[str] = set()
-        while ranked and len(chosen) < MOST_FLOAT and total > 0:
+        while ranked and len(chosen) < MAX_FLOAT and total > 0:
             chosen.add(ranked.pop(0)[0])
             if sum(rest**2 for _, rest in ranked) < (1 - SHARE) * total:
                 break
@@ -111,7 +111,7 @@ class _Own:
         return self._equalised
 
 
-def from_integers(label: str, integers: Integers, **more: Any) -> Candidate:
+def from_integers(label: str, integers: QuantizedGraph, **more: Any) -> Candidate:
     """The candidate that `integers` make. `more` is added to its settings."""
     scheme = integers.scheme
     settings: dict[str, Any] = {

@@ -20,7 +20,7 @@ from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export.frame_files import write_frame_files
 from toolchain.export.further import Further, Written, write_further
 from toolchain.export.int8 import make_int8
-from toolchain.export.job import Hop, Job
+from toolchain.export.job import ExportContext, Measurement
 from toolchain.export.measure import (
     Sample,
     accuracy_of,
@@ -31,7 +31,7 @@ from toolchain.export.measure import (
 )
 from toolchain.export.moved import Moved
 from toolchain.export.onnx_writer import to_onnx
-from toolchain.export.promises import Attempt, Settings
+from toolchain.export.promises import Attempt, QuantizationSettings
 from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_run, read_splits
 from toolchain.runtimes.devices import canonical, parse_device, probe
 from toolchain.system import claims, files
@@ -60,7 +60,7 @@ class Exported:
     n: int
     float_file: str
     float_mb: float
-    float_hops: tuple[Hop, ...]
+    float_hops: tuple[Measurement, ...]
     max_drop_pp: float | None = None
     attempts: tuple[Attempt, ...] = ()
     int8_files: dict[str, str] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Exported:
 def export(
     folder: Path,
     *,
-    int8: Settings | None = None,
+    int8: QuantizationSettings | None = None,
     target: str = "any",
     out: Path | None = None,
     further: Further = Further(),  # noqa: B008 (frozen)
@@ -118,7 +118,7 @@ def _export(
     run: Run,
     folder: Path,
     float_path: Path,
-    int8: Settings | None,
+    int8: QuantizationSettings | None,
     target: str,
     further: Further,
     data: Path | None,
@@ -150,7 +150,7 @@ def _export(
     whole = make_artifact(model, card, float_path)
     bases = {device: logits_on(whole, device, sample.views) for device in devices}
     hops = tuple(
-        Hop(device, accuracy_of(logits[: len(reference)], reference, sample, device, "float32"))
+        Measurement(device, accuracy_of(logits[: len(reference)], reference, sample, device, "float32"))
         for device, logits in bases.items()
     )
     _check_parity(hops)
@@ -159,7 +159,7 @@ def _export(
     reference = np.concatenate([reference, bases[devices[0]][len(reference) :]])
     seed = int(run.settings.get("seed", 0))
     photographs = tuple(root / file.name for file in splits["val"])
-    job = Job(model, card, float_path, sample, reference, bases, photographs, read, seed, reporter)
+    job = ExportContext(model, card, float_path, sample, reference, bases, photographs, read, seed, reporter)
     done = Exported(str(folder), sample.split, len(sample.labels), str(float_path), artifact.size_mb, hops)
     if int8 is not None:
         found = make_int8(job, int8)
@@ -171,14 +171,14 @@ def _export(
             broken=found.broken,
         )
     kept = [Path(file) for file in dict.fromkeys(done.int8_files.values()) if len(done.broken) < len(devices)]
-    max_drop_pp = (int8 or Settings()).max_drop_pp
+    max_drop_pp = (int8 or QuantizationSettings()).max_drop_pp
     written = write_further(further, job, kept, max_drop_pp)
     if further.raw_frame:
         written += write_frame_files(job, [float_path, *kept])
     return replace(done, further=written)
 
 
-def _works(int8: Settings | None, further: Further) -> list[Work]:
+def _works(int8: QuantizationSettings | None, further: Further) -> list[Work]:
     """What takes time in an export; costs are seconds of MobileNetV2 on two cores."""
     works = [Work("writing ONNX", 2, 2.0)]
     if int8 is not None:
@@ -226,7 +226,7 @@ def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
     return (device.name,)
 
 
-def _check_parity(hops: tuple[Hop, ...]) -> None:
+def _check_parity(hops: tuple[Measurement, ...]) -> None:
     for hop in hops:
         agreement, difference = hop.accuracy.agreement or 0.0, hop.accuracy.relative_difference or 0.0
         if difference > MAX_RELATIVE_DIFFERENCE or agreement < MIN_AGREEMENT:

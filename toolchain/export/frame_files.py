@@ -12,8 +12,8 @@ import onnx
 from toolchain.artifact import Artifact, make_artifact, read_artifact
 from toolchain.classifier import Classifier
 from toolchain.export.further import Written
-from toolchain.export.job import Hop, Job, Logits
-from toolchain.export.measure import accuracy_of, logits_on, lost
+from toolchain.export.job import ExportContext, Logits, Measurement
+from toolchain.export.measure import accuracy_drop, accuracy_of, logits_on
 from toolchain.export.raw_frame import with_raw_frame
 from toolchain.images.preprocess import read
 from toolchain.runtimes import open_runtime
@@ -24,7 +24,7 @@ MAX_OTHERWISE = {"float32": 0.01, "int8": 0.02}
 pictures. Pixels differ by 1 of 255 where OpenCV rounds in its own way; int8 makes more of that."""
 
 
-def write_frame_files(job: Job, paths: Sequence[Path]) -> tuple[Written, ...]:
+def write_frame_files(job: ExportContext, paths: Sequence[Path]) -> tuple[Written, ...]:
     """Write `model.frame.onnx` beside `model.onnx`, and so on for all `paths`, if it answers as that one does."""
     written = []
     with job.reporter.task("files for raw frames", len(paths)) as task:
@@ -34,7 +34,7 @@ def write_frame_files(job: Job, paths: Sequence[Path]) -> tuple[Written, ...]:
     return tuple(written)
 
 
-def _write(job: Job, plain: Artifact) -> Written:
+def _write(job: ExportContext, plain: Artifact) -> Written:
     model = with_raw_frame(onnx.load_model_from_string(plain.model), plain.card.preprocess)
     path = plain.path.with_suffix(".frame.onnx")
     devices = plain.card.runtimes
@@ -45,7 +45,7 @@ def _write(job: Job, plain: Artifact) -> Written:
     for device in devices:
         logits = _logits(draft, device, job.photographs)
         accuracy = accuracy_of(logits, job.reference[:n], job.sample, device, card.precision)
-        hops.append(Hop(device, accuracy, *lost(job.bases[device][:n], logits, job.sample.labels)))
+        hops.append(Measurement(device, accuracy, *accuracy_drop(job.bases[device][:n], logits, job.sample.labels)))
         otherwise = int((logits.argmax(1) != logits_on(plain, device, job.sample.pixels).argmax(1)).sum())
         if otherwise > max(1, MAX_OTHERWISE[card.precision] * n):
             broken = (

@@ -14,10 +14,10 @@ from typing import Literal
 import onnx
 
 from toolchain.artifact import Artifact, make_artifact, read_artifact
-from toolchain.artifact.card import Card, Precision, Recipe
+from toolchain.artifact.card import Card, Precision, QuantizationRecipe
 from toolchain.errors import MissingError
 from toolchain.export.half import largest_activation, to_float16
-from toolchain.export.job import Hop, Job
+from toolchain.export.job import ExportContext, Measurement
 from toolchain.export.weight_only import SETTINGS, int8_weights
 from toolchain.system import files
 
@@ -54,7 +54,7 @@ class Written:
     format: Literal["onnx", "openvino"]
     precision: Precision
     size_mb: float
-    hops: tuple[Hop, ...]
+    hops: tuple[Measurement, ...]
     broken: str | None = None
 
 
@@ -67,7 +67,9 @@ class _Draft:
     make: Callable[[Card], Artifact]
 
 
-def write_further(wanted: Further, job: Job, int8_files: Sequence[Path], max_drop_pp: float) -> tuple[Written, ...]:
+def write_further(
+    wanted: Further, job: ExportContext, int8_files: Sequence[Path], max_drop_pp: float
+) -> tuple[Written, ...]:
     """Write what is `wanted` beside the float file, and beside `int8_files`, which are written already."""
     base_files = 1 + len(int8_files)
     total = wanted.openvino * base_files + (wanted.fp16 + wanted.int8_weights) * (1 + wanted.openvino)
@@ -81,7 +83,7 @@ def write_further(wanted: Further, job: Job, int8_files: Sequence[Path], max_dro
     return tuple(written)
 
 
-def _drafts(wanted: Further, job: Job, int8_files: Sequence[Path]) -> Iterator[_Draft]:
+def _drafts(wanted: Further, job: ExportContext, int8_files: Sequence[Path]) -> Iterator[_Draft]:
     path = job.path
     plain = read_artifact(path)
     if wanted.openvino:
@@ -91,16 +93,16 @@ def _drafts(wanted: Further, job: Job, int8_files: Sequence[Path]) -> Iterator[_
     if wanted.fp16:
         largest = largest_activation(job.model, job.sample.pixels[:PROBED])
         settings = {"arithmetic": "float16; pixels and softmax float32", "largest_activation": round(largest, 1)}
-        recipe = Recipe("edgetl", {"weights": "float16", **settings})
+        recipe = QuantizationRecipe("edgetl", {"weights": "float16", **settings})
         draft = _onnx(to_float16(job.model), "float16", recipe, plain.card, path.with_suffix(".fp16.onnx"), job)
         yield draft
         if wanted.openvino:
             settings = {"weights": "float16", "arithmetic": "as the device prefers"}
-            card = replace(draft.card, recipe=Recipe("OpenVINO compress_to_fp16", settings))
+            card = replace(draft.card, recipe=QuantizationRecipe("OpenVINO compress_to_fp16", settings))
             yield _openvino(replace(plain, card=card), path.with_suffix(".fp16.onnx"), job, half=True)
     if wanted.int8_weights:
         model = int8_weights(job.model)
-        recipe = Recipe("edgetl", dict(SETTINGS))
+        recipe = QuantizationRecipe("edgetl", dict(SETTINGS))
         draft = _onnx(model, "int8-weights", recipe, plain.card, path.with_suffix(".w8.onnx"), job)
         yield draft
         if wanted.openvino:
@@ -108,12 +110,19 @@ def _drafts(wanted: Further, job: Job, int8_files: Sequence[Path]) -> Iterator[_
             yield _openvino(made, made.path, job)
 
 
-def _onnx(model: onnx.ModelProto, precision: Precision, recipe: Recipe, card: Card, path: Path, job: Job) -> _Draft:
+def _onnx(
+    model: onnx.ModelProto,
+    precision: Precision,
+    recipe: QuantizationRecipe,
+    card: Card,
+    path: Path,
+    job: ExportContext,
+) -> _Draft:
     card = replace(card, precision=precision, recipe=recipe)
     return _Draft(card, job.devices, lambda card: make_artifact(model, card, path))
 
 
-def _openvino(source: Artifact, path: Path, job: Job, *, half: bool = False) -> _Draft:
+def _openvino(source: Artifact, path: Path, job: ExportContext, *, half: bool = False) -> _Draft:
     """The finished ONNX content of `source` in OpenVINO's format; `path` is that of the ONNX file beside it."""
     from toolchain.export.openvino_ir import make_ir
 
@@ -123,7 +132,7 @@ def _openvino(source: Artifact, path: Path, job: Job, *, half: bool = False) -> 
     )
 
 
-def _measure_and_write(draft: _Draft, job: Job, max_drop_pp: float) -> Written:
+def _measure_and_write(draft: _Draft, job: ExportContext, max_drop_pp: float) -> Written:
     artifact = draft.make(draft.card)
     hops = tuple(job.hop(artifact, device) for device in draft.devices)
     broken = _broken(artifact, hops, max_drop_pp)
@@ -147,7 +156,7 @@ def _write(artifact: Artifact) -> None:
         files.write_bytes(artifact.path, artifact.model)
 
 
-def _broken(artifact: Artifact, hops: tuple[Hop, ...], max_drop_pp: float) -> str | None:
+def _broken(artifact: Artifact, hops: tuple[Measurement, ...], max_drop_pp: float) -> str | None:
     """Which promise the file did not keep, and by how much."""
     name, least = artifact.path.name, MIN_AGREEMENT.get(artifact.card.precision)
     for hop in hops:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from toolchain.artifact import make_artifact, write_artifact
-from toolchain.artifact.card import Card, Recipe, Speed, Tried
+from toolchain.artifact.card import Card, QuantizationRecipe, Speed, Tried
 from toolchain.errors import PromiseBrokenError
 from toolchain.export.candidates import Candidate, candidates
-from toolchain.export.job import Job
+from toolchain.export.job import ExportContext
 from toolchain.export.measure import Sample
-from toolchain.export.promises import Attempt, Settings
+from toolchain.export.promises import Attempt, QuantizationSettings
 from toolchain.export.qat import train
 from toolchain.export.torch_graph import Graph
 from toolchain.runtimes.devices import cores, cpu_name
@@ -40,7 +40,7 @@ class Found:
     broken: dict[str, str]
 
 
-def make_int8(job: Job, settings: Settings) -> Found:
+def make_int8(job: ExportContext, settings: QuantizationSettings) -> Found:
     """Try recipes, time those that keep the accuracy, and write the fastest.
 
     One file for all devices where one keeps both promises on all of them: `model.int8.onnx`. Otherwise one for each
@@ -68,7 +68,7 @@ class _Entry:
 
 
 class _Search:
-    def __init__(self, job: Job, settings: Settings, calibration: Sample) -> None:
+    def __init__(self, job: ExportContext, settings: QuantizationSettings, calibration: Sample) -> None:
         self._job = job
         self._settings = settings
         self._calibration = calibration
@@ -210,7 +210,9 @@ class _Search:
         return False, -(entry.attempt.speed_up(device) or 0.0)
 
     def _card(self, candidate: Candidate) -> Card:
-        recipe = Recipe(candidate.quantiser, candidate.settings, self._calibration.split_sha256, len(self._images))
+        recipe = QuantizationRecipe(
+            candidate.quantiser, candidate.settings, self._calibration.split_sha256, len(self._images)
+        )
         return replace(self._job.card, precision="int8", recipe=recipe)
 
     def _write(self, entry: _Entry, path: Path) -> None:

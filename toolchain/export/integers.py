@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toolchain.export.qdq import MIN_PER_CHANNEL, Grid, Layer, Quantisation, quantise_layer
+from toolchain.export.qdq import MIN_PER_CHANNEL, Quantisation, QuantizedLayer, QuantParams, quantise_layer
 from toolchain.export.torch_graph import Graph, Node
 
 PERCENTILE = 0.9999
 SAMPLE = 1 << 18
 """Values of a tensor by which its percentiles are taken."""
 
-SMALLEST_RANGE = 1e-3
+MIN_RANGE = 1e-3
 """Of a tensor that is always 0 on the calibration photographs, and may not be on others."""
 
 
@@ -58,7 +58,7 @@ def quantise_graph(graph: Graph, images: NDArray[np.uint8], scheme: Scheme) -> Q
         readers = graph.consumers.get(node.name, [])
         if node.op == "Sub" and scheme.pixels and all(reader.name in layers for reader in readers):
             found.pixels = round(float(inputs[1].mean()))
-            found.grids[node.name] = Grid(1.0, found.pixels)
+            found.grids[node.name] = QuantParams(1.0, found.pixels)
             rounded[node.name] = inputs[0] - found.pixels
             return exact
         if node.name in layers:
@@ -89,13 +89,13 @@ def squeeze_excite(graph: Graph) -> set[str]:
     return {node.name for node in graph.nodes if node.op == "Conv" and node.name in pooled}
 
 
-def dequantised_weight(layer: Layer) -> Tensor:
+def dequantised_weight(layer: QuantizedLayer) -> Tensor:
     """The weights that a layer's integers stand for, float32 [outputs, inputs, ...]."""
     scales = torch.from_numpy(layer.scales).reshape(-1, *[1] * (layer.weight.ndim - 1))
     return torch.from_numpy(layer.weight).float() * scales
 
 
-def round_to(values: Tensor, grid: Grid) -> Tensor:
+def round_to(values: Tensor, grid: QuantParams) -> Tensor:
     """`values` as integers on `grid`, as float32 again. Gradients pass within the grid's limits."""
     return torch.fake_quantize_per_tensor_affine(values, grid.scale, grid.zero_point, *grid.limits)
 
@@ -129,7 +129,7 @@ def _layer(node: Node, inputs: list[Tensor], exact: Tensor, found: Quantisation,
     return result
 
 
-def _grid(values: Tensor, scheme: Scheme, floor: float | None) -> Grid:
+def _grid(values: Tensor, scheme: Scheme, floor: float | None) -> QuantParams:
     low, high = values.min().item(), values.max().item()
     if scheme.ranges == "percentile":
         flat = values.flatten()
@@ -139,7 +139,7 @@ def _grid(values: Tensor, scheme: Scheme, floor: float | None) -> Grid:
         low, high = ordered[cut].item(), ordered[-1 - cut].item()
     low, high = min(low if floor is None else max(low, floor), 0.0), max(high, 0.0)
     if scheme.symmetric:
-        largest = max(-low, high, SMALLEST_RANGE)
-        return Grid(float(np.float32(largest / 127)), 0, signed=True)
-    scale = float(np.float32(max(high - low, SMALLEST_RANGE) / 255))
-    return Grid(scale, int(np.clip(round(-low / scale), 0, 255)))
+        largest = max(-low, high, MIN_RANGE)
+        return QuantParams(float(np.float32(largest / 127)), 0, signed=True)
+    scale = float(np.float32(max(high - low, MIN_RANGE) / 255))
+    return QuantParams(scale, int(np.clip(round(-low / scale), 0, 255)))

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.artifact.card import Accuracy, Card
-from toolchain.export.measure import Sample, accuracy_of, logits_on, lost
+from toolchain.export.measure import Sample, accuracy_drop, accuracy_of, logits_on
 from toolchain.system.progress import Reporter
 
 Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Hop:
+class Measurement:
     """One file on one device.
 
     `drop_pp` is the top-1 lost against float on the same device, over all views of the photographs; at most
@@ -33,7 +33,7 @@ class Hop:
 
 
 @dataclass(frozen=True)
-class Job:
+class ExportContext:
     """The float `model`, to be written to `path` with `card`, and what other files are compared with.
 
     `reference` are the trained network's logits on the views of `sample`, `bases` those of the float file on each
@@ -55,9 +55,9 @@ class Job:
     def devices(self) -> tuple[str, ...]:
         return tuple(self.bases)
 
-    def hop(self, artifact: Artifact, device: str) -> Hop:
+    def hop(self, artifact: Artifact, device: str) -> Measurement:
         """Measure an artifact, which need not be written yet."""
         logits = logits_on(artifact, device, self.sample.views)
         accuracy = accuracy_of(logits, self.reference, self.sample, device, artifact.card.precision)
-        drop, upper = lost(self.bases.get(device, self.reference), logits, self.sample.labels)
-        return Hop(device, accuracy, drop, upper)
+        drop, upper = accuracy_drop(self.bases.get(device, self.reference), logits, self.sample.labels)
+        return Measurement(device, accuracy, drop, upper)

@@ -139,7 +139,9 @@ def relative_difference(logits: NDArray[np.float32], reference: NDArray[np.float
     return float(np.abs(logits - reference).max() / max(np.abs(reference).max(), 1e-6))
 
 
-def lost(base: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[float, float]:
+def accuracy_drop(
+    base: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64]
+) -> tuple[float, float]:
     """Top-1 lost from `base` to `logits` in percentage points, and its one-sided 95 % upper bound.
 
     Both are logits of a sample's views. The bound is that of a paired difference over photographs (normal

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolchain.artifact.card import Speed
-from toolchain.export.job import Hop
+from toolchain.export.job import Measurement
 
 
 @dataclass(frozen=True)
-class Settings:
+class QuantizationSettings:
     """What `--int8` promises, and what may be done for it.
 
     At most `max_drop_pp` points of top-1 are lost, and a photograph takes less than 1 / `min_speed_up` of the time
@@ -35,12 +35,12 @@ class Attempt:
     label: str
     quantiser: str
     settings: dict[str, Any]
-    hops: tuple[Hop, ...]
+    hops: tuple[Measurement, ...]
     size_mb: float
     speeds: tuple[Speed, ...] = ()
     chosen_for: tuple[str, ...] = ()
 
-    def hop(self, device: str) -> Hop:
+    def hop(self, device: str) -> Measurement:
         """What was measured on `device`."""
         return next(hop for hop in self.hops if hop.device == device)
 
@@ -49,7 +49,7 @@ class Attempt:
         ratios = [speed.ratio for speed in self.speeds if speed.device == device]
         return math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios)) if ratios else None
 
-    def broken(self, device: str, settings: Settings) -> str | None:
+    def broken(self, device: str, settings: QuantizationSettings) -> str | None:
         """Which promise is broken on `device`, and by how much; None when both are kept or speed is not known."""
         max_drop_pp, least = settings.max_drop_pp, settings.min_speed_up
         hop = self.hop(device)

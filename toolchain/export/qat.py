@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolchain.export.candidates import Candidate, Integers, from_integers
+from toolchain.export.candidates import Candidate, QuantizedGraph, from_integers
 from toolchain.export.integers import round_to
 from toolchain.export.qdq import Quantisation, quantise_layer
 from toolchain.export.torch_graph import Graph, Node
@@ -106,7 +106,7 @@ def train(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             task.advance(1, f"loss {fixed(loss.item(), 4)}")
-    learned = Integers(start.integers.model, start.integers.scheme, student.quantisation())
+    learned = QuantizedGraph(start.integers.model, start.integers.scheme, student.quantisation())
     return from_integers(f"{start.label}, trained (QAT)", learned, qat_epochs=epochs)
 
 

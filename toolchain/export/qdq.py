@@ -25,7 +25,7 @@ integers alone. They are 3 % of MobileNetV2's weights and make half of the error
 
 
 @dataclass(frozen=True)
-class Grid:
+class QuantParams:
     """What the integers of a tensor stand for: `(integer - zero_point) * scale`; int8 if `signed`, else uint8."""
 
     scale: float
@@ -39,7 +39,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Layer:
+class QuantizedLayer:
     """Integers of a convolution or matrix product.
 
     `weight` int8 [outputs, inputs, ...], `scales` float32 [outputs], `bias` int32 [outputs] in steps of `scales`
@@ -69,14 +69,14 @@ class Quantisation:
     (conversion, mean) is left out, and the layer's bias makes up for it.
     """
 
-    grids: dict[str, Grid] = field(default_factory=dict)
-    layers: dict[str, Layer] = field(default_factory=dict)
+    grids: dict[str, QuantParams] = field(default_factory=dict)
+    layers: dict[str, QuantizedLayer] = field(default_factory=dict)
     biases: dict[str, Floats] = field(default_factory=dict)
     """Of integer layers whose bias stays float32."""
     pixels: int | None = None
 
 
-def quantise_layer(weight: Floats, bias: Floats, input_scale: float | None) -> Layer:
+def quantise_layer(weight: Floats, bias: Floats, input_scale: float | None) -> QuantizedLayer:
     """Round weights [outputs, inputs, ...] to int8, symmetric, with a scale for each output channel.
 
     Where a bias would not fit into int32 (weights or inputs that are next to nothing), the channel's scale grows
@@ -89,9 +89,9 @@ def quantise_layer(weight: Floats, bias: Floats, input_scale: float | None) -> L
     rounded = np.round(weight / scales.reshape(-1, *[1] * len(axes)))
     integers = np.clip(rounded, -127, 127).astype(np.int8)
     if input_scale is None:
-        return Layer(integers, scales)
+        return QuantizedLayer(integers, scales)
     steps = np.round(bias.astype(np.float64) / (scales.astype(np.float64) * input_scale))
-    return Layer(integers, scales, input_scale, steps.astype(np.int32))
+    return QuantizedLayer(integers, scales, input_scale, steps.astype(np.int32))
 
 
 def write_qdq(model: onnx.ModelProto, quantisation: Quantisation) -> onnx.ModelProto:
@@ -130,7 +130,7 @@ class _Writer:
         graph.initializer.extend(tensor for tensor in self._tensors.values() if tensor.name in used)
         return self._model
 
-    def _use_integers(self, node: onnx.NodeProto, layer: Layer) -> None:
+    def _use_integers(self, node: onnx.NodeProto, layer: QuantizedLayer) -> None:
         name, weights = node.output[0], node.input[1]
         integers = self._constant(f"{weights}_int8", layer.weight)
         if layer.input_scale is None and name not in self._found.biases:
@@ -154,7 +154,7 @@ class _Writer:
             one, zero = np.array(1, np.float32), np.array(middle, np.uint8)
             self._renamed[name] = self._dequantised("pixels", node.input[0], one, zero)
 
-    def _round(self, name: str, grid: Grid) -> None:
+    def _round(self, name: str, grid: QuantParams) -> None:
         """Let all readers of the tensor `name` read its integers."""
         scale = np.array(grid.scale, np.float32)
         zero = np.array(grid.zero_point, np.int8 if grid.signed else np.uint8)
@@ -174,7 +174,7 @@ class _Writer:
         self._nodes.append(node)
         return f"{name}_float"
 
-    def _decompressed(self, name: str, weight: str, layer: Layer) -> str:
+    def _decompressed(self, name: str, weight: str, layer: QuantizedLayer) -> str:
         """`Mul(Cast(int8), scale)`, which every runtime computes once, when it loads.
 
         DequantizeLinear says the same, but ONNX Runtime keeps it for integer kernels that there are none of here,

@@ -10,7 +10,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 
-MOST_PIXELS = 1 << 28
+MAX_PIXELS = 1 << 28
 """268 million: sixteen times 4096 x 4096, 805 MB as RGB."""
 
 Size = tuple[int, int]

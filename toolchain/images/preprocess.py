@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.images import encoded
 from toolchain.images.encoded import HEIC, Kind
-from toolchain.images.picture_size import MOST_PIXELS, claimed_pixels
+from toolchain.images.picture_size import MAX_PIXELS, claimed_pixels
 
 Image = NDArray[np.uint8]
 """uint8 [height, width, 3], RGB."""
@@ -216,9 +216,9 @@ def decode(data: bytes, name: str = "image") -> Image:
         raise UnreadableImageError(f"{name}: the file is empty")
     if encoded.is_truncated(data):
         raise UnreadableImageError(f"{name}: the picture is truncated", "Copy or download the file again.")
-    if (pixels := claimed_pixels(data)) > MOST_PIXELS:
+    if (pixels := claimed_pixels(data)) > MAX_PIXELS:
         raise UnreadableImageError(
-            f"{name}: the picture has {pixels / 1e6:.0f} million pixels; at most {MOST_PIXELS / 1e6:.0f} are read",
+            f"{name}: the picture has {pixels / 1e6:.0f} million pixels; at most {MAX_PIXELS / 1e6:.0f} are read",
             "Scale it down.",
         )
     kind = encoded.kind_of(data[: encoded.HEAD_BYTES])
@@ -258,7 +258,7 @@ def _decode_heic(data: bytes, name: str) -> Image:
     try:
         heif = pillow_heif.open_heif(data)
         width, height = heif.size
-        if width * height > MOST_PIXELS:
+        if width * height > MAX_PIXELS:
             raise ValueError(f"{width} x {height} pixels are too many")
         return np.array(heif.to_pillow().convert("RGB"))
     except (ValueError, RuntimeError, OSError, EOFError, SyntaxError) as error:

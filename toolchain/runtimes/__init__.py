@@ -82,8 +82,8 @@ class Runtime(Protocol):
         """
 
 
-MOST_THREADS = 1024
-MOST_IMAGES = 4096
+MAX_THREADS = 1024
+MAX_IMAGES = 4096
 
 MODULES = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
 
@@ -117,8 +117,8 @@ def open_runtime(
     name is wrong, the artifact cannot run there, or `threads` or `batch` is no such number.
     """
     family, target = parse_device(device)
-    threads = whole("threads", threads, 0, MOST_THREADS)
-    batch = whole("batch", batch, 1, MOST_IMAGES)
+    threads = whole("threads", threads, 0, MAX_THREADS)
+    batch = whole("batch", batch, 1, MAX_IMAGES)
     if artifact.format == "openvino" and family != "openvino":
         raise BadInputError(
             f"an OpenVINO file ({artifact.path.suffix}) runs on openvino devices only",

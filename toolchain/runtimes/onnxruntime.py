@@ -34,7 +34,7 @@ _OF_SOURCE = re.compile(
 )
 """Before what its messages say: a code, and the place and function in its source."""
 
-_LONGEST_REASON = 400
+_MAX_REASON = 400
 
 
 class OrtRuntime:
@@ -86,7 +86,7 @@ def _open(artifact: Artifact, provider: str, spin: bool, threads: int) -> onnxru
 
 def _reason(error: Exception) -> str:
     """What ONNX Runtime says for people, in one line."""
-    return _OF_SOURCE.sub("", " ".join(str(error).split()))[:_LONGEST_REASON]
+    return _OF_SOURCE.sub("", " ".join(str(error).split()))[:_MAX_REASON]
 
 
 def _streams(

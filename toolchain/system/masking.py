@@ -34,7 +34,7 @@ _VALUE_IN_TEXT = re.compile(
 )
 _AFTER = ".,:;!?'\"()[]"
 """What stands behind an address in a sentence and is none of it."""
-SHORTEST_SECRET = 8
+MIN_SECRET = 8
 """A secret of fewer characters is not looked for in texts: it may be a part of any word."""
 
 
@@ -101,7 +101,7 @@ def remember(words: Iterable[str], secrets: Iterable[str] = ()) -> None:
             if mask != value:
                 found |= dict.fromkeys(_variants(value), mask)
     for secret in secrets:
-        if len(secret) >= SHORTEST_SECRET:
+        if len(secret) >= MIN_SECRET:
             found |= dict.fromkeys(_variants(secret), MASK)
     _typed = tuple(sorted(found.items(), key=lambda pair: -len(pair[0])))
 

@@ -14,7 +14,7 @@ from toolchain.system.scratch import scratch_folder
 from toolchain.timing.arm import Arm
 from toolchain.timing.process import WorkerProcess
 from toolchain.timing.protocol import Prepared
-from toolchain.timing.scheduler import Limits, Pace, load_arms, take_turns
+from toolchain.timing.scheduler import Pace, TimeLimits, load_arms, take_turns
 
 ROUNDS = 4
 
@@ -48,8 +48,8 @@ def time_artifacts(
         path.write_bytes(pixels.tobytes())
         prepared = Prepared({artifact.card.preprocess: path for artifact in artifacts}, tuple(range(len(pixels))))
         try:
-            load_arms(arms, prepared, [], reporter, Limits(), WorkerProcess)
-            take_turns(arms, Pace(ROUNDS, ROUNDS), reporter, Limits())
+            load_arms(arms, prepared, [], reporter, TimeLimits(), WorkerProcess)
+            take_turns(arms, Pace(ROUNDS, ROUNDS), reporter, TimeLimits())
         finally:
             for arm in arms:
                 arm.close()

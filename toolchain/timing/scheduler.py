@@ -25,7 +25,7 @@ SPAN = 128
 
 
 @dataclass(frozen=True)
-class Limits:
+class TimeLimits:
     """How long a worker may take before it is ended, in seconds."""
 
     load_s: float = 180.0
@@ -55,7 +55,7 @@ def load_arms(
     prepared: Prepared,
     photographs: Sequence[Path],
     reporter: Reporter,
-    limits: Limits,
+    limits: TimeLimits,
     launch: Callable[[], WorkerProcess],
 ) -> None:
     """Start a worker for each arm, let it load and warm up, one after the other."""
@@ -82,7 +82,7 @@ def load_arms(
             task.advance()
 
 
-def take_turns(arms: Sequence[Arm], pace: Pace, reporter: Reporter, limits: Limits) -> None:
+def take_turns(arms: Sequence[Arm], pace: Pace, reporter: Reporter, limits: TimeLimits) -> None:
     """Measure rounds of all arms; those whose median is known well enough drop out."""
     running = [arm for arm in arms if not arm.reason]
     start = time.monotonic()
@@ -113,7 +113,7 @@ def _settled(arm: Arm, pace: Pace) -> bool:
     return arm.reason != "" or (pace.precision is not None and arm.uncertainty() < pace.precision)
 
 
-def finish(arms: Sequence[Arm], photographs: int, reporter: Reporter, limits: Limits) -> None:
+def finish(arms: Sequence[Arm], photographs: int, reporter: Reporter, limits: TimeLimits) -> None:
     """What is measured once for each arm, while the others rest. Memory comes before the large batches."""
     running = [arm for arm in arms if not arm.reason]
     spans = [Span(start, min(start + SPAN, photographs)) for start in range(0, photographs, SPAN)]

@@ -22,7 +22,7 @@ from toolchain.system.progress import Reporter
 from toolchain.training.features import features_of, labels_of, logits_of
 from toolchain.training.frozen import Extractor, Floats, Frozen
 from toolchain.training.report import Answers
-from toolchain.training.settings import Settings
+from toolchain.training.settings import TrainSettings
 from toolchain.training.team import Team
 
 ENOUGH_VALIDATION = 200
@@ -48,10 +48,10 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class Evaluator:
     """What every step of a run needs; evaluation is shared between the processes of the team."""
 
-    settings: Settings
+    settings: TrainSettings
     dataset: Dataset
     outliers: tuple[Photograph, ...]
     decoded: Decoded

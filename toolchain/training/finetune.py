@@ -47,18 +47,18 @@ from toolchain.system.progress import Reporter, Silent
 from toolchain.system.remaining import Whole, Work
 from toolchain.training import checkpoint, on_device, shown
 from toolchain.training.environment import choose_device, describe_environment
-from toolchain.training.evaluator import ENOUGH_VALIDATION, Judged, Workshop
+from toolchain.training.evaluator import ENOUGH_VALIDATION, Evaluator, Judged
 from toolchain.training.features import labels_of
 from toolchain.training.folds import cross_validation, folds_for, out_of_fold
 from toolchain.training.frozen import Floats, Frozen
 from toolchain.training.history import read_lines
-from toolchain.training.job import JUDGING, TRAINING, Job, planned_epochs
+from toolchain.training.job import JUDGING, TRAINING, TrainContext, planned_epochs
 from toolchain.training.loop import Best, fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
 from toolchain.training.predictions import write_predictions
 from toolchain.training.probe import fit_head, start_from
 from toolchain.training.report import write_report
-from toolchain.training.settings import Settings
+from toolchain.training.settings import TrainSettings
 from toolchain.training.team import Team, joined
 
 FEW = 16
@@ -69,7 +69,12 @@ FEW_TEST = 50
 
 
 def finetune(
-    settings: Settings, out: Path, *, command: str = "", reporter: Reporter | None = None, deployable: bool = True
+    settings: TrainSettings,
+    out: Path,
+    *,
+    command: str = "",
+    reporter: Reporter | None = None,
+    deployable: bool = True,
 ) -> Run:
     """Train, evaluate, and write the run folder `out`; return what `run.json` says.
 
@@ -103,7 +108,7 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None, de
     reporter = reporter or Silent()
     stored, data_sha256 = checkpoint.load_settings(out)
     try:
-        settings = strict.convert(stored, Settings)
+        settings = strict.convert(stored, TrainSettings)
     except msgspec.ValidationError as error:
         raise BadInputError(
             f"the settings of {out} are of another version of edgetl: {error}", "Start the run again."
@@ -124,7 +129,7 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None, de
         return _run(settings, out, data_sha256, command, device, team, teller, deployable)
 
 
-def _anchored(settings: Settings) -> Settings:
+def _anchored(settings: TrainSettings) -> TrainSettings:
     """The same with whole paths: a run can be resumed and exported from any folder."""
     data, weights, outliers = settings.data, settings.weights, settings.outliers
     return replace(
@@ -140,7 +145,7 @@ def _working_in(out: Path) -> AbstractContextManager[None]:
 
 
 def _run(
-    settings: Settings,
+    settings: TrainSettings,
     out: Path,
     data_sha256: str | None,
     command: str,
@@ -167,7 +172,7 @@ def _run(
     outliers = find_outliers(settings, dataset, decoded, reporter)
     decoded.tidy()
     reporter = Whole.of(reporter, _works(settings, dataset, len(outliers), team, deployable))
-    shop = Workshop(settings, dataset, outliers, decoded, device, team, reporter)
+    shop = Evaluator(settings, dataset, outliers, decoded, device, team, reporter)
     if team.leads:
         out.mkdir(parents=True, exist_ok=True)
         checkpoint.save_settings(out, settings, dataset.sha256)
@@ -216,7 +221,7 @@ def _run(
     return team.told(write)
 
 
-def _works(settings: Settings, dataset: Dataset, outliers: int, team: Team, deployable: bool) -> list[Work]:
+def _works(settings: TrainSettings, dataset: Dataset, outliers: int, team: Team, deployable: bool) -> list[Work]:
     """What takes time in a run, in photographs; costs are those of MobileNetV2 on a CPU, the features being 1."""
     train, val, calibration, test = (len(team.share(dataset.splits[split])) for split in SPLITS)
     judged = val + test + outliers
@@ -228,14 +233,14 @@ def _works(settings: Settings, dataset: Dataset, outliers: int, team: Team, depl
     return [*works, Work(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works
 
 
-def _job(shop: Workshop, out: Path, held: HeldOut | None) -> Job:
+def _job(shop: Evaluator, out: Path, held: HeldOut | None) -> TrainContext:
     photos = shop.dataset.splits["train"]
     if shop.device.type == "cuda" and on_device.fits(photos, shop.settings, shop.device):
         show = on_device.from_device(photos, shop.decoded, shop.settings, shop.device)
     else:
         show = shown.from_cache(photos, shop.decoded, shop.settings)
     judge = partial(shop.on_validation, out_of_fold=held)
-    return Job(photos, shop.settings, shop.device, out, show, judge, shop.team, shop.reporter)
+    return TrainContext(photos, shop.settings, shop.device, out, show, judge, shop.team, shop.reporter)
 
 
 def _taught(dataset: Dataset) -> tuple[Photograph, ...]:
@@ -246,7 +251,7 @@ def _taught(dataset: Dataset) -> tuple[Photograph, ...]:
     return dataset.splits["train"] + dataset.splits["calibration"]
 
 
-def _probe(shop: Workshop, network: nn.Module, body: Frozen, pretrained: Pretrained) -> Floats:
+def _probe(shop: Evaluator, network: nn.Module, body: Frozen, pretrained: Pretrained) -> Floats:
     """Solve the head on frozen features of photographs; return these, float32 [photographs, width]."""
     photos = _taught(shop.dataset)
     features = shop.features(body, photos)
@@ -261,7 +266,7 @@ def _probe(shop: Workshop, network: nn.Module, body: Frozen, pretrained: Pretrai
     return features
 
 
-def _out_of_fold(shop: Workshop, features: Floats, pretrained: Pretrained) -> HeldOut | None:
+def _out_of_fold(shop: Evaluator, features: Floats, pretrained: Pretrained) -> HeldOut | None:
     """What linear probes answer on training photographs out of fold, where validation alone is too small."""
     if len(shop.dataset.splits["val"]) >= ENOUGH_VALIDATION:
         return None
@@ -270,7 +275,7 @@ def _out_of_fold(shop: Workshop, features: Floats, pretrained: Pretrained) -> He
 
 
 def _cross_validation(
-    shop: Workshop, features: Floats, body: Frozen, pretrained: Pretrained, temperature: float
+    shop: Evaluator, features: Floats, body: Frozen, pretrained: Pretrained, temperature: float
 ) -> CrossValidation | None:
     """The linear probe over all photographs, if the settings ask for it or test is too small to tell anything."""
     splits = shop.dataset.splits
@@ -287,7 +292,7 @@ def _cross_validation(
 
 
 def _described(
-    shop: Workshop,
+    shop: Evaluator,
     out: Path,
     network: nn.Module,
     pretrained: Pretrained,
@@ -332,7 +337,7 @@ def _described(
     )
 
 
-def _write_artifact(shop: Workshop, out: Path, run: Run) -> None:
+def _write_artifact(shop: Evaluator, out: Path, run: Run) -> None:
     """Leave `model.onnx` in the run. What goes wrong with it must not cost the training: it is said."""
     photos = shop.dataset.splits["val"][:FEW]
     with shop.reporter.task(f"writing {FLOAT_FILE}", 1) as task:

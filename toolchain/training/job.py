@@ -12,7 +12,7 @@ from torch import nn
 from toolchain.datasets import Photograph
 from toolchain.runs import Metrics
 from toolchain.system.progress import Reporter
-from toolchain.training.settings import Settings
+from toolchain.training.settings import TrainSettings
 from toolchain.training.shown import Show
 from toolchain.training.team import Team
 
@@ -30,18 +30,18 @@ Judge = Callable[[nn.Module, str], Metrics]
 """Measures a network on validation; the text says what is being measured."""
 
 
-def planned_epochs(settings: Settings, photographs: int) -> int:
+def planned_epochs(settings: TrainSettings, photographs: int) -> int:
     """How many epochs are planned for so many training photographs."""
     least, most = AUTO_EPOCHS
     return settings.epochs or min(max(round(AUTO_PICTURES / photographs), least), most)
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainContext:
     """What is trained on what, and where: `show` makes the pictures of `photos` on `device`."""
 
     photos: tuple[Photograph, ...]
-    settings: Settings
+    settings: TrainSettings
     device: torch.device
     folder: Path
     show: Show

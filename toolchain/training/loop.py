@@ -19,7 +19,7 @@ from toolchain.system.figures import fixed
 from toolchain.system.remaining import Whole
 from toolchain.training.checkpoint import Progress, load_state, save_state
 from toolchain.training.history import keep_lines, write_csv
-from toolchain.training.job import TRAINING, Job
+from toolchain.training.job import TRAINING, TrainContext
 from toolchain.training.trainer import Trainer
 
 
@@ -42,7 +42,7 @@ def score_of(metrics: Metrics, probe: Metrics) -> tuple[float, float]:
     return float(metrics.top1 >= probe.top1 - error), -metrics.nll
 
 
-def fine_tune(network: nn.Module, job: Job, probe: Metrics) -> Best:
+def fine_tune(network: nn.Module, job: TrainContext, probe: Metrics) -> Best:
     """Train `network` in place from its probe; return the best of the probe and all epochs on validation.
 
     Each finished epoch is a line in `metrics.jsonl` and a checkpoint in the run's folder; where there is one, it
@@ -95,14 +95,14 @@ def fine_tune(network: nn.Module, job: Job, probe: Metrics) -> Best:
     return best
 
 
-def _plan(progress: Progress, job: Job) -> None:
+def _plan(progress: Progress, job: TrainContext) -> None:
     """What a run that is resumed, cut to a time or stopped early still has before it."""
     if isinstance(job.reporter, Whole):
         epochs = progress.epochs_planned - progress.epochs_done
         job.reporter.remaining(TRAINING, epochs * len(job.team.share(job.photos)))
 
 
-def _planned(progress: Progress, job: Job) -> int:
+def _planned(progress: Progress, job: TrainContext) -> int:
     """How many epochs there will be, now that one more is done."""
     done, planned = progress.epochs_done, progress.epochs_planned
     if job.patience and done - progress.best_epoch >= job.patience and done < planned:

@@ -14,21 +14,23 @@ from toolchain.datasets import Photograph
 from toolchain.images.decoded import Decoded
 from toolchain.runtimes.devices import cores
 from toolchain.training.crops import View
-from toolchain.training.settings import Settings
+from toolchain.training.settings import TrainSettings
 from toolchain.training.shown import Show, Step, view_of
 
 SHARE_OF_MEMORY = 0.4
 """Of a GPU's free memory, what photographs may take."""
 
 
-def fits(photos: Sequence[Photograph], settings: Settings, device: torch.device) -> bool:
+def fits(photos: Sequence[Photograph], settings: TrainSettings, device: torch.device) -> bool:
     """Whether the photographs fit into the free memory of `device`, were all of them 2:1."""
     free, _ = torch.cuda.mem_get_info(device)
     edge = max(settings.preprocess.height, settings.preprocess.width) * 8 / 7
     return len(photos) * edge * 2 * edge * 3 < SHARE_OF_MEMORY * free
 
 
-def from_device(photos: Sequence[Photograph], decoded: Decoded, settings: Settings, device: torch.device) -> Show:
+def from_device(
+    photos: Sequence[Photograph], decoded: Decoded, settings: TrainSettings, device: torch.device
+) -> Show:
     """Pictures of `photos`, which are put on `device` now and stay there as uint8 [3, height, width]."""
     with ThreadPoolExecutor(cores()) as pool:
         images = [

@@ -8,14 +8,14 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from toolchain.training.settings import Optimizer, Schedule, Settings
+from toolchain.training.settings import Optimizer, Schedule, TrainSettings
 
 MOMENTUM = 0.9
 STEPS = (1.0, 0.1, 0.01)
 """`step`: shares of the learning rate in the first, second and last third of the training."""
 
 
-def optimiser_for(parameters: Iterable[nn.Parameter], settings: Settings) -> torch.optim.Optimizer:
+def optimiser_for(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
     """The optimiser that `settings` name, with torch's defaults where nothing else is said."""
     assert settings.learning_rate is not None
     kind: Optimizer = settings.optimizer

@@ -14,7 +14,7 @@ from toolchain.images.decoded import Decoded, problem_of
 from toolchain.runtimes.devices import cores
 from toolchain.system.files import sha256_of
 from toolchain.system.progress import Reporter
-from toolchain.training.settings import Settings
+from toolchain.training.settings import TrainSettings
 from toolchain.training.team import Team
 
 FEW_VALIDATION = 50
@@ -24,7 +24,7 @@ NOT_PETS = "not-pets"
 """Beside the named data sets: pictures of anything but pets, by which rejection is chosen where it is there."""
 
 
-def opened(settings: Settings, reporter: Reporter) -> Dataset:
+def opened(settings: TrainSettings, reporter: Reporter) -> Dataset:
     """Open the data set and pass on its warnings; nothing is decoded yet."""
     dataset = open_dataset(settings.data, reporter=reporter)
     for warning in dataset.warnings:
@@ -33,7 +33,7 @@ def opened(settings: Settings, reporter: Reporter) -> Dataset:
 
 
 def readable(
-    dataset: Dataset, settings: Settings, decoded: Decoded, team: Team, reporter: Reporter
+    dataset: Dataset, settings: TrainSettings, decoded: Decoded, team: Team, reporter: Reporter
 ) -> tuple[Dataset, int]:
     """Leave out photographs that cannot be decoded, naming each; return how many those are.
 
@@ -60,7 +60,7 @@ def readable(
 
 
 def find_outliers(
-    settings: Settings, dataset: Dataset, decoded: Decoded, reporter: Reporter
+    settings: TrainSettings, dataset: Dataset, decoded: Decoded, reporter: Reporter
 ) -> tuple[Photograph, ...]:
     """Pictures of other things: those of `settings.outliers`, or `not-pets` beside a named data set of pets.
 

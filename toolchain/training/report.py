@@ -23,9 +23,9 @@ from toolchain.system.figures import fixed
 from toolchain.training.report_plots import NAMED_CLASSES, Bins, confusion_matrix, curves, reliability
 
 RELIABILITY_BINS = 15
-MOST_PAIRS = 20
-MOST_PHOTOGRAPHS = 24
-MOST_UNCERTAIN = 6
+MAX_PAIRS = 20
+MAX_PHOTOGRAPHS = 24
+MAX_UNCERTAIN = 6
 UNCERTAIN = 0.9
 THUMBNAIL_PIXELS = 160
 NO_BREAK = "\u00a0"
@@ -80,7 +80,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """A row of the table of results: one network on one split."""
 
     split: str
@@ -139,13 +139,13 @@ def per_class(confusion: NDArray[np.int64]) -> list[ClassRow]:
 
 def misclassified(answers: Answers) -> list[int]:
     """Places of the misclassified photographs, the smallest probability of their own label first; at most 24."""
-    return _least_probable(answers, ~_is_right(answers), MOST_PHOTOGRAPHS)
+    return _least_probable(answers, ~_is_right(answers), MAX_PHOTOGRAPHS)
 
 
 def uncertain(answers: Answers) -> list[int]:
     """Places of photographs that were classified correctly with a probability below 0.9, least first; at most 6."""
     own = _own_probability(answers)
-    return _least_probable(answers, _is_right(answers) & (own < UNCERTAIN), MOST_UNCERTAIN)
+    return _least_probable(answers, _is_right(answers) & (own < UNCERTAIN), MAX_UNCERTAIN)
 
 
 def bins_of(answers: Answers) -> Bins:
@@ -214,7 +214,7 @@ def _content(run: Run, epochs: Sequence[Mapping[str, float]], answers: Mapping[s
         "numbered": len(run.data.classes) > NAMED_CLASSES,
         "mistakes": sum(pair.count for pair in pairs),
         "kinds": len(pairs),
-        "pairs": pairs[:MOST_PAIRS],
+        "pairs": pairs[:MAX_PAIRS],
         "per_class": per_class(confusion),
         "reliability": Markup(reliability(bins_of(answers["test"]))),
         "bins": RELIABILITY_BINS,
@@ -224,12 +224,12 @@ def _content(run: Run, epochs: Sequence[Mapping[str, float]], answers: Mapping[s
     }
 
 
-def _rows(run: Run) -> list[Row]:
+def _rows(run: Run) -> list[ReportRow]:
     networks = {"linear probe": run.probe_metrics}
     if run.model.kept == "finetune":
         networks["fine-tuned"] = run.metrics
     return [
-        Row(split, network, metrics[split], _interval(metrics[split]))
+        ReportRow(split, network, metrics[split], _interval(metrics[split]))
         for split in ("val", "test")
         for network, metrics in networks.items()
     ]

@@ -24,7 +24,7 @@ STRONGEST_AUGMENTATION = 2.0
 
 
 @dataclass(frozen=True)
-class Settings:
+class TrainSettings:
     """Settings of a run, defaults included; all of them are written into `run.json`.
 
     `epochs` 0 means `auto`: as many as the number of photographs asks for, ended early by `patience`.
@@ -137,12 +137,12 @@ class Settings:
         return self.weights == "none"
 
 
-def settings_for(data: str, model: str, recipe: recipes.Recipe, **given: Any) -> Settings:
+def settings_for(data: str, model: str, recipe: recipes.TrainingRecipe, **given: Any) -> TrainSettings:
     """Settings of a run from a recipe; what is `given` and not None goes before it.
 
     Raises BadInputError for values that make no sense.
     """
-    own = {one.name for one in fields(Settings)}
+    own = {one.name for one in fields(TrainSettings)}
     chosen: dict[str, Any] = {key: value for key, value in recipe.finetune.items() if key in own}
     if given.get("weights") == "none":
         # A recipe is made for pretrained weights; random ones need a larger learning rate.
@@ -151,4 +151,4 @@ def settings_for(data: str, model: str, recipe: recipes.Recipe, **given: Any) ->
         # It is also made for one optimiser.
         chosen.pop("learning_rate", None)
     chosen |= {key: value for key, value in given.items() if value is not None}
-    return Settings(data=data, model=model, **chosen)
+    return TrainSettings(data=data, model=model, **chosen)

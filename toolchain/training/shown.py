@@ -17,7 +17,7 @@ from toolchain.images.decoded import Decoded
 from toolchain.images.preprocess import Image
 from toolchain.training.batches import batches
 from toolchain.training.crops import View, draw_view, make_view
-from toolchain.training.settings import Settings
+from toolchain.training.settings import TrainSettings
 from toolchain.training.team import Team
 
 
@@ -34,7 +34,7 @@ class Step:
     weight: float = 1.0
 
 
-def steps_of(photos: int, settings: Settings, epoch: int, team: Team) -> list[Step]:
+def steps_of(photos: int, settings: TrainSettings, epoch: int, team: Team) -> list[Step]:
     """The steps of an epoch over `photos` photographs, in an order that depends on the seed and the epoch."""
     order = np.random.default_rng([settings.seed, epoch]).permutation(photos)
     steps = []
@@ -52,7 +52,7 @@ Show = Callable[[Sequence[Step], int], Iterator[Tensor]]
 """Makes the pictures of the steps of an epoch: uint8 [batch, height, width, 3] each."""
 
 
-def from_cache(photos: Sequence[Photograph], decoded: Decoded, settings: Settings) -> Show:
+def from_cache(photos: Sequence[Photograph], decoded: Decoded, settings: TrainSettings) -> Show:
     """Pictures made by OpenCV in threads, from the decoded photographs on disk."""
 
     def show(steps: Sequence[Step], epoch: int) -> Iterator[Tensor]:
@@ -66,7 +66,7 @@ def from_cache(photos: Sequence[Photograph], decoded: Decoded, settings: Setting
     return show
 
 
-def view_of(place: int, height: int, width: int, settings: Settings, epoch: int) -> View:
+def view_of(place: int, height: int, width: int, settings: TrainSettings, epoch: int) -> View:
     """The view of photograph number `place`, of `height` x `width` pixels, in an epoch."""
     rng = np.random.default_rng([settings.seed, epoch, place])
     strength, resize = settings.augmentation, settings.preprocess.resize

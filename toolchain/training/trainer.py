@@ -17,11 +17,11 @@ from toolchain.system.figures import fixed
 from toolchain.training.environment import has_fast_bfloat16
 from toolchain.training.features import labels_of
 from toolchain.training.frozen import BATCH, Frozen
-from toolchain.training.job import Job
+from toolchain.training.job import TrainContext
 from toolchain.training.optimisers import optimiser_for, share_of_rate
 from toolchain.training.precision import strided_depthwise_in_float32
 from toolchain.training.probe import logit_adjustment
-from toolchain.training.settings import Settings
+from toolchain.training.settings import TrainSettings
 from toolchain.training.shown import Step, steps_of
 
 
@@ -45,7 +45,7 @@ class Trainer:
     `seconds` is how long the last epoch's training took.
     """
 
-    def __init__(self, network: nn.Module, job: Job) -> None:
+    def __init__(self, network: nn.Module, job: TrainContext) -> None:
         settings = job.settings
         everything = len(blocks_of(network))
         count = everything if settings.from_scratch else min(settings.trained_blocks, everything)
@@ -163,7 +163,7 @@ class Trainer:
         self._optimizer.load_state_dict(_nested(self._optimizer, groups["optimizer"]))
 
 
-def start_head(head: nn.Linear, settings: Settings) -> None:
+def start_head(head: nn.Linear, settings: TrainSettings) -> None:
     """Give `head` the start that the settings ask for, in place; the linear probe is in it already.
 
     `random` is torch's own start, uniform within 1 / sqrt(features), drawn from the seed.
@@ -183,7 +183,7 @@ def start_head(head: nn.Linear, settings: Settings) -> None:
 
 
 def _balance(
-    labels: NDArray[np.int64], classes: int, settings: Settings, device: torch.device
+    labels: NDArray[np.int64], classes: int, settings: TrainSettings, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
     """What is added to logits in training [classes], and the weights of the classes' losses, if any."""
     adjustment = torch.zeros(classes)

@@ -11,7 +11,7 @@ from fastapi.concurrency import run_in_threadpool
 import toolchain
 from toolchain.errors import UnreadableImageError
 
-MOST_BYTES = 20 << 20
+MAX_BYTES = 20 << 20
 
 app = FastAPI()
 classifier = toolchain.load(os.environ["MODEL"])
@@ -22,7 +22,7 @@ async def name(request: Request) -> dict[str, object]:
     photograph = b""
     async for part in request.stream():
         photograph += part
-        if len(photograph) > MOST_BYTES:
+        if len(photograph) > MAX_BYTES:
             raise HTTPException(413, "the photograph is too large")
     try:
         # Threads share the classifier; meanwhile the event loop serves others.

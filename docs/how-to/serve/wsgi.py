@@ -11,7 +11,7 @@ from typing import Any
 import toolchain
 from toolchain.errors import UnreadableImageError
 
-MOST_BYTES = 20 << 20
+MAX_BYTES = 20 << 20
 
 # As many workers as cores, one thread of the runtime each.
 classifier = toolchain.load(os.environ["MODEL"], os.environ.get("DEVICE"), threads=1)
@@ -19,7 +19,7 @@ classifier = toolchain.load(os.environ["MODEL"], os.environ.get("DEVICE"), threa
 
 def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     length = int(environ.get("CONTENT_LENGTH") or 0)
-    if length > MOST_BYTES:
+    if length > MAX_BYTES:
         return answer(start_response, "413 Content Too Large", {"error": "the photograph is too large"})
     try:
         prediction = classifier.predict(environ["wsgi.input"].read(length))

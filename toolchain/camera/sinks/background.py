@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from toolchain.camera.answering import Answered
-from toolchain.camera.handover import Handover
+from toolchain.camera.handover import DropOldestQueue
 from toolchain.camera.threads import Worker
 from toolchain.system.progress import Reporter
 
@@ -22,7 +22,7 @@ class LineLostError(Exception):
     """One answer could not be written; the next one may be."""
 
 
-class Line(Protocol):
+class AnswerConsumer(Protocol):
     """What is done with one answer after another. It may take its time; it gets no pixels."""
 
     def show(self, answered: Answered) -> None: ...
@@ -31,7 +31,7 @@ class Line(Protocol):
         """There are no more answers, or nobody waits any longer: end what is still going on."""
 
 
-class Aside:
+class BackgroundSink:
     """A sink of the loop that hands answers on to `line`, in a thread of its own and without their pixels.
 
     `line` gets the last `capacity` answers it has not seen yet; the others are lost. With `every` the loop waits
@@ -41,7 +41,7 @@ class Aside:
 
     def __init__(
         self,
-        line: Line,
+        line: AnswerConsumer,
         name: str,
         reporter: Reporter,
         *,
@@ -60,10 +60,10 @@ class Aside:
         self._line = line
         self._reporter = reporter
         self._at_failure = at_failure
-        self._answers: Handover[Answered] = Handover(capacity, every=every, given_up=given_up)
+        self._answers: DropOldestQueue[Answered] = DropOldestQueue(capacity, every=every, given_up=given_up)
         self._thread = Worker(self._run, name)
 
-    def __enter__(self) -> Aside:
+    def __enter__(self) -> BackgroundSink:
         self._thread.start()
         return self
 

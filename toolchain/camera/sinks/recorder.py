@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toolchain.camera.frames import USUAL_FPS, BgrImage
-from toolchain.camera.handover import Handover
+from toolchain.camera.handover import DropOldestQueue
 from toolchain.camera.threads import Worker
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import claims, files
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 SLOWEST_FPS = 5.0
 """Slower sources, such as a folder of images, are recorded at the usual rate: players stumble over slower ones."""
-LONGEST_GAP_S = 60.0
+MAX_GAP_S = 60.0
 """A longer gap (the loop was paused) is shortened to this in the recording."""
 KEY_FRAMES_S = 2.0
 """Seconds between the frames from which players can begin, and after which the file is whole up to there."""
 CLOSE_LIMIT_S = 20.0
 LOOK_S = 0.2
 
-MOST_WAITING = 8
+MAX_WAITING = 8
 """Pictures that wait for the encoder, which has hiccups."""
 
 ENCODING = {"preset": "superfast", "crf": "23", "bf": "0"}
@@ -46,7 +46,7 @@ class Recorder:
         self._path = path
         self._reporter = reporter or Silent()
         self._fps = self._source_fps = USUAL_FPS
-        self._pictures: Handover[tuple[BgrImage, float]] = Handover(MOST_WAITING, every=every)
+        self._pictures: DropOldestQueue[tuple[BgrImage, float]] = DropOldestQueue(MAX_WAITING, every=every)
         self._thread = Worker(self._run, "record")
         self._video: _Video | None = None
         self._picture: BgrImage | None = None
@@ -105,7 +105,7 @@ class Recorder:
             self._cut_s = time_s
         else:
             gap_s = time_s - self._cut_s - self._video.frames / self._fps
-            self._cut_s += max(0.0, gap_s - LONGEST_GAP_S)
+            self._cut_s += max(0.0, gap_s - MAX_GAP_S)
             self._repeat_until(self._video, time_s)
         self._picture = picture
         self._time_s = time_s

@@ -10,7 +10,7 @@ from toolchain.camera.drawing import draw, draw_state, fit
 from toolchain.camera.frames import BgrImage
 
 LARGEST = (1920, 1080)
-SMALLEST_SIDE = 160
+MIN_SIDE = 160
 """Pictures with a shorter side are enlarged: the text would not fit."""
 
 
@@ -62,6 +62,6 @@ def size_for(height: int, width: int) -> tuple[int, int]:
     """Width and height of the pictures shown for frames of a size: readable, no larger than a screen, and even,
     as video needs it.
     """
-    scale = max(1.0, SMALLEST_SIDE / min(height, width))
+    scale = max(1.0, MIN_SIDE / min(height, width))
     scale = min(scale, LARGEST[0] / width, LARGEST[1] / height)
     return max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)

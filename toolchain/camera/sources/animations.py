@@ -15,9 +15,9 @@ from toolchain.system import files
 from toolchain.system.progress import Reporter
 
 ANIMATED = frozenset({".gif", ".webp", ".png"})
-MOST_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20
 """Of pictures that are decoded at once. OpenCV decodes those before them each time, so few at once are slow."""
-SHORTEST_S, USUAL_S = 0.02, 0.1
+MIN_S, USUAL_S = 0.02, 0.1
 """Browsers take a shorter duration for one that was never set, and show the picture for the usual one."""
 
 
@@ -34,7 +34,7 @@ class Animation:
             pictures = _decoded(self.path, start, min(at_once, self.count - start))
             yield from pictures
             start += len(pictures)
-            at_once = max(1, MOST_BYTES // pictures[0][0].nbytes)
+            at_once = max(1, MAX_BYTES // pictures[0][0].nbytes)
 
 
 def moving_pictures(path: Path, reporter: Reporter) -> Animation | None:
@@ -61,6 +61,6 @@ def _decoded(path: Path, start: int, count: int) -> list[tuple[BgrImage, float]]
         raise UnreadableImageError(f"{path}: picture {start + 1} cannot be decoded")
     seconds = [int(duration) / 1000 for duration in animation.durations]
     return [
-        (three_channels(picture), shown_s if shown_s >= SHORTEST_S else USUAL_S)
+        (three_channels(picture), shown_s if shown_s >= MIN_S else USUAL_S)
         for picture, shown_s in zip(animation.frames, seconds, strict=False)
     ]

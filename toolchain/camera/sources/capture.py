@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from threading import Event
 
 from toolchain.camera.frames import Frame, FrameSource, SourceLostError, UndecodableError
-from toolchain.camera.handover import Handover
+from toolchain.camera.handover import DropOldestQueue
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.sources.stillness import Stillness
 from toolchain.camera.threads import Worker
@@ -24,14 +24,14 @@ STALL_S = 3.0
 FIRST_FRAME_S = 10.0
 SLOW_FIRST_FRAME_S = 20.0
 """A motion JPEG of one frame in 5 s gives its first one only when the next two have come."""
-LONGEST_STALL_S = 60.0
+MAX_STALL_S = 60.0
 USUAL_INTERVALS = 3
 """A source that gives a frame now and then may be late by so many of its usual intervals."""
 FEW_FRAMES = 3
 """A source that gave fewer before it was lost may only be slow."""
 FILE_STALL_S = 30.0
 """Files may lie on a disk that has to wake up."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 0.8
+FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 0.8
 """Pauses between attempts to open a lost source again double from the first to the longest."""
 STEADY_S = 2.0
 """A source that gave frames for so long begins with the first pause again; one that does not is not hammered."""
@@ -84,7 +84,7 @@ class Capture:
         """What the usual limit is multiplied by, since the source seems to be slow."""
         self._clock = clock
         self._reporter = reporter or Silent()
-        self._frames: Handover[Frame] = Handover(every=every)
+        self._frames: DropOldestQueue[Frame] = DropOldestQueue(every=every)
         self._stopping = Event()
         self._reader: _Reader | None = None
         self._start_s: float | None = None
@@ -166,7 +166,7 @@ class Capture:
         if reader.frames >= FEW_FRAMES:
             self._patience = 1.0
             return usual_s
-        return max(usual_s, min(LONGEST_STALL_S, SLOW_FIRST_FRAME_S * self._patience))
+        return max(usual_s, min(MAX_STALL_S, SLOW_FIRST_FRAME_S * self._patience))
 
     def _publish(self, reader: _Reader, frame: Frame) -> None:
         if reader is not self._reader:
@@ -207,7 +207,7 @@ class Capture:
                 self._told_s = now
                 self._reporter.warn(f"{lost.message}; trying again until it is back")
         while not self._clock.wait(self._stopping, self._pause_s):
-            self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
+            self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
             with suppress(EdgetlError):
                 source = reopen()
                 if source is None:

@@ -14,9 +14,9 @@ from toolchain.camera.sources.codecs import undecodable
 from toolchain.camera.sources.live import SLOWEST_CLIP, fourcc, given, plausible_fps, three_channels
 from toolchain.system.progress import Reporter, Silent
 
-MOST_SKIPPED_S = 0.5
+MAX_SKIPPED_S = 0.5
 """Seconds of a clip that are skipped at once to catch up."""
-MOST_SHORT = 0.95
+MAX_SHORT = 0.95
 """Share of the frames that a clip says it has which it must have to count as whole."""
 
 
@@ -85,7 +85,7 @@ class ClipSource:
         if bgr is None:
             got = self._number + 1
             # Formats may be wrong about their length by some frames.
-            if got < MOST_SHORT * self._expected - self.fps:
+            if got < MAX_SHORT * self._expected - self.fps:
                 cut = f"after {got} of {self._expected:.0f} frames"
                 self._reporter.warn(f"{self.name} ends {cut}; the file may be cut off")
             return None
@@ -104,7 +104,7 @@ class ClipSource:
         """Skip what is late by a frame or more: its moment has passed. A clip's last frame is never skipped."""
         # The rate of a file whose time stamps jump is far from that of its frames.
         interval_s = min(1 / self.fps, self._times.interval_s)
-        for _ in range(max(1, round(MOST_SKIPPED_S / interval_s))):
+        for _ in range(max(1, round(MAX_SKIPPED_S / interval_s))):
             if pacer.behind(self._times.time_s) <= interval_s or self._stopped.is_set():
                 return bgr
             later = self._decoded()

@@ -23,7 +23,7 @@ from toolchain.camera.sources.codecs import undecodable_stream
 
 SLOWEST_LIVE, SLOWEST_CLIP, FASTEST = 1.0, 0.01, 240.0
 """Frames per second that can be; a time lapse has few."""
-MOST_CORRUPT = 10
+MAX_CORRUPT = 10
 """Frames in a row that cannot be had or decoded before the source counts as lost."""
 OLDEST_S = 1.0
 """A driver that says a new frame is older than this counts on another clock."""
@@ -61,7 +61,7 @@ class LiveSource:
         return False
 
     def read(self) -> Frame | None:
-        for _ in range(MOST_CORRUPT):
+        for _ in range(MAX_CORRUPT):
             grabbed = self._capture.grab()
             captured_s = self._captured_s()
             whole, bgr = self._capture.retrieve() if grabbed else (False, None)

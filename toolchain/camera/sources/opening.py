@@ -50,7 +50,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Manner:
+class CaptureOptions:
     """How frames are taken. `every_frame`: a file is not paced, and each of its frames comes."""
 
     every_frame: bool = False
@@ -60,7 +60,7 @@ class Manner:
 
 def open_source(
     text: str,
-    manner: Manner,
+    manner: CaptureOptions,
     *,
     clock: Clock = SYSTEM_CLOCK,
     reporter: Reporter | None = None,
@@ -79,7 +79,7 @@ class Opener:
     """Opens what `text` names, and opens it again when it was lost."""
 
     def __init__(
-        self, text: str, manner: Manner, *, clock: Clock = SYSTEM_CLOCK, reporter: Reporter | None = None
+        self, text: str, manner: CaptureOptions, *, clock: Clock = SYSTEM_CLOCK, reporter: Reporter | None = None
     ) -> None:
         self._text = text
         self._manner = manner
@@ -160,7 +160,7 @@ def camera_paths(devices: Path = Path("/dev")) -> list[str]:
     return [str(path) for path in sorted(found, key=lambda path: int(path.name[5:]))]
 
 
-def _open_camera(index: int, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
+def _open_camera(index: int, manner: CaptureOptions, clock: Clock, limit_s: float) -> FrameSource:
     name = f"camera {index}"
     _refuse_every_frame(name, manner)
     device = f"/dev/video{index}"
@@ -218,7 +218,7 @@ def _camera_hint() -> str:
     return f"{listed} Without one: --source FILE|URL|FOLDER."
 
 
-def _open_pipeline(text: str, manner: Manner, clock: Clock, limit_s: float) -> FrameSource:
+def _open_pipeline(text: str, manner: CaptureOptions, clock: Clock, limit_s: float) -> FrameSource:
     name = shown(text)
     _refuse_every_frame(name, manner)
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
@@ -232,12 +232,12 @@ def _open_pipeline(text: str, manner: Manner, clock: Clock, limit_s: float) -> F
     return LiveSource(name, capture, clock)
 
 
-def _refuse_every_frame(name: str, manner: Manner) -> None:
+def _refuse_every_frame(name: str, manner: CaptureOptions) -> None:
     if manner.every_frame:
         raise BadInputError(f"{name} cannot be read as fast as possible", "Live sources have a rate of their own.")
 
 
-def _open_path(path: Path, manner: Manner, clock: Clock, reporter: Reporter) -> FrameSource:
+def _open_path(path: Path, manner: CaptureOptions, clock: Clock, reporter: Reporter) -> FrameSource:
     other = finder.no_photograph(path) if path.is_file() else ""
     if path.is_dir() or (path.is_file() and not other):
         images = [path] if path.is_file() else _images_in(path, reporter)

@@ -10,11 +10,11 @@ import cv2
 
 from toolchain.camera.frames import Frame
 from toolchain.camera.pacing import Clock, Pacer, Timeline
-from toolchain.camera.sources.live import MOST_CORRUPT, LiveSource, three_channels
+from toolchain.camera.sources.live import MAX_CORRUPT, LiveSource, three_channels
 
-MOST_LATE_S = 0.05
+MAX_LATE_S = 0.05
 """Seconds by which the source may be late before the moments of all later frames are moved."""
-MOST_SKIPPED_S = 2.0
+MAX_SKIPPED_S = 2.0
 """Seconds of the stream that are skipped at once to catch up."""
 SEGMENTS_WAITED = 3
 """Segments that may be late before the stream counts as lost."""
@@ -93,16 +93,16 @@ class PlaylistSource(LiveSource):
             asked_s = self._clock.now()
             if not self._capture.grab():
                 failed += 1
-                if failed < MOST_CORRUPT:
+                if failed < MAX_CORRUPT:
                     continue
                 if self._is_finished():
                     return None
                 raise self._lost()
             time_s = self._times.advance(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
             late_s = self._pacer.behind(time_s)
-            if min(late_s, self._clock.now() - asked_s) > MOST_LATE_S:
+            if min(late_s, self._clock.now() - asked_s) > MAX_LATE_S:
                 self._pacer.restart(time_s)  # the source was late, and so is all that follows
-            elif late_s > 1 / self.fps and skipped < self.fps * MOST_SKIPPED_S:
+            elif late_s > 1 / self.fps and skipped < self.fps * MAX_SKIPPED_S:
                 skipped += 1  # we were, and the moment of this frame has passed
                 continue
             moment_s = self._pacer.wait(time_s)

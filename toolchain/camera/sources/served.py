@@ -24,9 +24,9 @@ from toolchain.images.encoded import is_called_picture
 Kind = Literal["pictures", "picture", "playlist", "file", "unknown"]
 """`pictures`: motion JPEG, one after the other without end. `unknown`: something whose length is not told."""
 
-MOST_BYTES = 64 * 2**20
+MAX_BYTES = 64 * 2**20
 """A picture or playlist that is larger is none."""
-LARGEST_FILE = 2**40
+MAX_FILE = 2**40
 """Some servers of live streams tell a length, for lack of a better number one that no file has."""
 VAGUE = ("", "application/octet-stream", "binary/octet-stream", "text/plain")
 
@@ -59,7 +59,7 @@ def fetch(url: str, limit_s: float) -> bytes:
     """What `url` holds. Raises OSError, with the words of the server or the system, when it cannot be had."""
     try:
         with _open(url, limit_s) as response:
-            data: bytes = response.read(MOST_BYTES + 1)
+            data: bytes = response.read(MAX_BYTES + 1)
     except HTTPError as error:
         error.close()
         raise OSError(f"the server answers {error.code} {error.reason}".strip()) from None
@@ -69,8 +69,8 @@ def fetch(url: str, limit_s: float) -> bytes:
         ) from None
     except (HTTPException, ValueError) as error:
         raise OSError(f"the server's answer is broken ({type(error).__name__})") from None
-    if len(data) > MOST_BYTES:
-        raise OSError(f"the answer is larger than {MOST_BYTES >> 20} MiB")
+    if len(data) > MAX_BYTES:
+        raise OSError(f"the answer is larger than {MAX_BYTES >> 20} MiB")
     return data
 
 
@@ -81,7 +81,7 @@ def _kind(content_type: str, path: str, length: str) -> Kind:
         return "playlist"
     if content_type.startswith("image/") or (content_type in VAGUE and is_called_picture(path.rpartition("/")[2])):
         return "picture"
-    return "file" if length.isdecimal() and int(length) < LARGEST_FILE else "unknown"
+    return "file" if length.isdecimal() and int(length) < MAX_FILE else "unknown"
 
 
 def _open(url: str, limit_s: float):  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ import cv2
 
 from toolchain.camera.frames import CABLE, BgrImage, Frame, SourceLostError
 from toolchain.camera.pacing import Clock, Pacer
-from toolchain.camera.sources.live import MOST_CORRUPT
+from toolchain.camera.sources.live import MAX_CORRUPT
 from toolchain.camera.sources.served import fetch
 from toolchain.errors import UnreadableImageError
 from toolchain.images.preprocess import decode
@@ -16,7 +16,7 @@ from toolchain.images.preprocess import decode
 USUAL_FPS = 1.0
 """Pictures in a second, unless somebody asks for more: cameras make each anew."""
 FETCH_LIMIT_S = 10.0
-MOST_FAILED = 3
+MAX_FAILED = 3
 """Requests in a row that fail before the camera counts as lost."""
 
 
@@ -26,7 +26,7 @@ class SnapshotSource:
     """
 
     live = True
-    patience_s = MOST_FAILED * FETCH_LIMIT_S
+    patience_s = MAX_FAILED * FETCH_LIMIT_S
     remedy = CABLE
 
     def __init__(self, name: str, url: str, clock: Clock, *, fps: float | None = None) -> None:
@@ -80,7 +80,7 @@ class SnapshotSource:
             except OSError as error:
                 failed += 1
                 reason = f"{self.name}: {error}"
-            if failed == MOST_FAILED or corrupt == MOST_CORRUPT or self._stopped.is_set():
+            if failed == MAX_FAILED or corrupt == MAX_CORRUPT or self._stopped.is_set():
                 raise SourceLostError(reason, self.remedy)
             self._clock.wait(self._stopped, 1 / self.fps)
 

@@ -31,7 +31,7 @@ LIVE_RATE = 2.0
 """Who gives more seconds of video in a second than this gives what it has, not what it sees."""
 BURST_S = 0.3
 """Who is ahead of time by more gives what it had kept; it may go on to do so, as live HLS does."""
-MOST_AHEAD_S = 10.0
+MAX_AHEAD_S = 10.0
 """A live server may begin with what it kept for those who come late, but with no more than so many seconds."""
 
 Pace = Literal["live", "burst", "file"]
@@ -210,7 +210,7 @@ class Stream:
                 return "live"
             now = self._clock.now()
             most_ahead_s = max(most_ahead_s, time_s - (now - start_s))
-            if most_ahead_s > MOST_AHEAD_S:
+            if most_ahead_s > MAX_AHEAD_S:
                 return "file"
             if now - window_s >= WINDOW_S:
                 if time_s - window_time_s < LIVE_RATE * (now - window_s):

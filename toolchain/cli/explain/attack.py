@@ -18,9 +18,9 @@ from toolchain.errors import BadInputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from toolchain.explain.attack import Manner
+    from toolchain.explain.attack import AttackConfig
     from toolchain.explain.attack.answering import Answering
-    from toolchain.explain.subject import Subject
+    from toolchain.explain.subject import TorchModel
 
 READY_MADE = "ready-made"
 DEFAULT_BUDGETS = {"linf": 4, "l2": 256}
@@ -132,14 +132,14 @@ def command(
         from toolchain.images.preprocess import read
 
         read(image)  # what cannot be read is told before networks are loaded
-    from toolchain.explain.attack import Manner
+    from toolchain.explain.attack import AttackConfig
     from toolchain.explain.attack.answering import other_answers, own_answers
     from toolchain.explain.classes import class_index
     from toolchain.explain.subject import open_run, ready_made
 
     subject = ready_made() if own else open_run(run)
     aim = None if target is None else class_index(subject.labels, target)
-    manner = Manner(method=method, norm=norm, steps=steps, seed=seed)  # type: ignore[arg-type]
+    manner = AttackConfig(method=method, norm=norm, steps=steps, seed=seed)  # type: ignore[arg-type]
     one = (DEFAULT_BUDGETS[norm] if budget is None else budget,)
     chosen = one if image else budgets or DEFAULT_CURVES[norm]
     _check(subject, manner, chosen, least=1 if image else 0)
@@ -155,7 +155,7 @@ def command(
         _many(subject, None if own else run, data, split, limit, aim, chosen, manner, answering, out, console)
 
 
-def _check(subject: Subject, manner: Manner, budgets: Sequence[int], least: int) -> None:
+def _check(subject: TorchModel, manner: AttackConfig, budgets: Sequence[int], least: int) -> None:
     from toolchain.explain.attack import largest_budget
 
     most = largest_budget(manner.norm, subject.preprocess.height, subject.preprocess.width)
@@ -168,11 +168,11 @@ def _check(subject: Subject, manner: Manner, budgets: Sequence[int], least: int)
 
 
 def _one(
-    subject: Subject,
+    subject: TorchModel,
     image: Path,
     target: int | None,
     budget: int,
-    manner: Manner,
+    manner: AttackConfig,
     answering: Sequence[Answering],
     out: Path | None,
     console: Console,
@@ -207,14 +207,14 @@ def _one(
 
 
 def _many(
-    subject: Subject,
+    subject: TorchModel,
     run: Path | None,
     data: str,
     split: str,
     limit: int,
     target: int | None,
     budgets: Sequence[int],
-    manner: Manner,
+    manner: AttackConfig,
     answering: Any,
     out: Path | None,
     console: Console,
@@ -222,7 +222,7 @@ def _many(
     from toolchain.datasets.catalogue import open_dataset
     from toolchain.datasets.listing import told
     from toolchain.explain import gallery
-    from toolchain.explain.attack.many import Example, Row, attack_many, points
+    from toolchain.explain.attack.many import AttackRow, Example, attack_many, points
     from toolchain.explain.attack.page import POINT_COLUMNS, many_page, point_row
     from toolchain.explain.attack.sampling import sample
     from toolchain.explain.attack.tables import as_csv, conclusion
@@ -230,10 +230,10 @@ def _many(
 
     start = time.perf_counter()
     wanted = None if target is None else subject.labels[target]
-    rows: list[Row] = []
+    rows: list[AttackRow] = []
     examples: list[Example] = []
 
-    def keep(more: Sequence[Row], pictures: Sequence[Example]) -> None:
+    def keep(more: Sequence[AttackRow], pictures: Sequence[Example]) -> None:
         rows.extend(more)
         if len(examples) < EXAMPLES * len(budgets):
             examples.extend(one for one in pictures if one.budget)
@@ -294,12 +294,12 @@ EXAMPLES = 3
 """Chunks of which a picture is shown."""
 
 
-def _settings(manner: Manner) -> dict[str, Any]:
+def _settings(manner: AttackConfig) -> dict[str, Any]:
     used = {"method": manner.method, "norm": manner.norm}
     return {**used, "steps": manner.steps, "seed": manner.seed} if manner.method == "pgd" else used
 
 
-def _how(subject: Subject, manner: Manner, **more: Any) -> dict[str, Any]:
+def _how(subject: TorchModel, manner: AttackConfig, **more: Any) -> dict[str, Any]:
     command = shlex.join(["edgetl", *sys.argv[1:]])
     return {"command": command, "model": subject.model, **more, **_settings(manner)}
 

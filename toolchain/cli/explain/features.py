@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from toolchain.explain.features import Layer, Maps
+    from toolchain.explain.features import FeatureLayer, Maps
     from toolchain.images.preprocess import Preprocess
 
 NOISE_PIXELS = 224
@@ -164,7 +164,7 @@ def _table(found: Sequence[Maps]) -> Table:
     return table
 
 
-def _layer_table(found: Sequence[Layer]) -> Table:
+def _layer_table(found: Sequence[FeatureLayer]) -> Table:
     table = Table(Column("layer"), Column("kind", 1), Column("maps", right=True), Column("size"))
     for layer in found:
         table.add(layer.name, layer.kind, str(layer.channels), f"{layer.height} x {layer.width}")

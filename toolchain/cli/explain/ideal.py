@@ -84,11 +84,11 @@ def command(
     check_run(run)
     from toolchain.explain import gallery
     from toolchain.explain.gif import as_gif
-    from toolchain.explain.ideal import Settings, ideal
+    from toolchain.explain.ideal import IdealSettings, ideal
     from toolchain.explain.pages import ideal_page
     from toolchain.explain.subject import class_index, open_run, ready_made
 
-    settings = Settings(**{name: value for name, value in options.items() if value is not None})
+    settings = IdealSettings(**{name: value for name, value in options.items() if value is not None})
     subject = ready_made() if run is None else open_run(run)
     indices = list(dict.fromkeys(class_index(subject.labels, name) for name in names))
     with gallery.new_folder(out, "ideal") as (folder, target):

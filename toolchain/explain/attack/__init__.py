@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from toolchain.errors import BadInputError
-from toolchain.explain.attack.whole_pixels import Norm, length, project, whole
-from toolchain.explain.subject import Subject
+from toolchain.explain.attack.whole_pixels import Norm, length, project, round_within_budget
+from toolchain.explain.subject import TorchModel
 from toolchain.system.progress import Reporter, Silent
 
 Method = Literal["fgsm", "pgd"]
@@ -34,7 +34,7 @@ FIRST_STEP = 0.5
 
 
 @dataclass(frozen=True)
-class Manner:
+class AttackConfig:
     """How a network is attacked: `steps` are those of PGD, `seed` draws where it starts.
 
     A picture is left alone once it is what was wanted by `enough` logits. Far ahead is what another network, or the
@@ -95,13 +95,13 @@ def largest_budget(norm: Norm, height: int, width: int) -> int:
 
 
 def attack(
-    subject: Subject,
+    subject: TorchModel,
     pixels: NDArray[np.uint8],
     budget: int | Sequence[int],
     *,
     target: int | Sequence[int] | None = None,
     leave: Sequence[int] | None = None,
-    manner: Manner | None = None,
+    manner: AttackConfig | None = None,
     reporter: Reporter | None = None,
 ) -> Attacked:
     """Change pictures within a budget so that the answer is `target`, or without one, not what it is now.
@@ -110,7 +110,7 @@ def attack(
     one for all or one for each, and so is the class `target`. `leave` are the classes that the answer should not be
     any more, when those are not the present answers. Raises BadInputError for a budget or a manner that cannot be.
     """
-    manner = manner or Manner()
+    manner = manner or AttackConfig()
     count, height, width = pixels.shape[:3]
     budgets = np.broadcast_to(np.asarray(budget, np.int64), count)
     most = largest_budget(manner.norm, height, width)
@@ -150,12 +150,12 @@ def attack(
 
 
 def _attack(
-    subject: Subject,
+    subject: TorchModel,
     start: Tensor,
     budget: Tensor,
     target: Tensor | None,
     leave: Tensor | None,
-    manner: Manner,
+    manner: AttackConfig,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """One batch: (best pixels, probabilities before and after, classes to leave, margins)."""
     with torch.no_grad():
@@ -171,7 +171,7 @@ def _attack(
             break
         here, size = start[places], budget[places]
         wanted = None if target is None else target[places]
-        tried = (here + whole(change, here, size, manner.norm)).requires_grad_()
+        tried = (here + round_within_budget(change, here, size, manner.norm)).requires_grad_()
         logits = subject.logits(tried)
         margin = _margin(logits.detach(), wanted, leave[places])
         # FGSM is its one step, whatever that does.
@@ -211,7 +211,7 @@ def _direction(slope: Tensor, norm: Norm) -> Tensor:
     return slope.sign() if norm == "linf" else slope / length(slope).clamp_min(1e-30)
 
 
-def _first(start: Tensor, budget: Tensor, manner: Manner) -> Tensor:
+def _first(start: Tensor, budget: Tensor, manner: AttackConfig) -> Tensor:
     """Where the attack starts: at the picture itself (FGSM), or at random within the budget (PGD).
 
     It is drawn from the seed and the picture, so that it is the same whatever else is in the batch.

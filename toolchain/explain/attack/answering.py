@@ -15,7 +15,7 @@ from toolchain.artifact.card import Precision
 from toolchain.bench.runner import find_artifacts
 from toolchain.classifier import Classifier, load
 from toolchain.errors import BadInputError, MissingError
-from toolchain.explain.subject import Subject, open_run
+from toolchain.explain.subject import TorchModel, open_run
 from toolchain.images.preprocess import Image, read
 from toolchain.runs import RUN_FILE, WEIGHTS_FILE
 from toolchain.runs.ready_made import ready_made_artifact
@@ -55,7 +55,7 @@ class Answering:
         return np.concatenate([self.ask(photographs[start : start + BATCH]) for start in starts])
 
 
-def own_answers(run: Path | None, subject: Subject, reporter: Reporter) -> list[Answering]:
+def own_answers(run: Path | None, subject: TorchModel, reporter: Reporter) -> list[Answering]:
     """`subject` in PyTorch, and the files exported from its `run`, each on every runtime that it is proven on.
 
     Without a run, `subject` is the ready-made network. Files that were exported from other weights than those of
@@ -88,7 +88,7 @@ def other_answers(path: Path, reporter: Reporter) -> list[Answering]:
     ]
 
 
-def _in_torch(subject: Subject, *, own: bool) -> Answering:
+def _in_torch(subject: TorchModel, *, own: bool) -> Answering:
     @torch.no_grad()
     def ask(photographs: Sequence[Photograph]) -> NDArray[np.float32]:
         images = [read(one) if isinstance(one, Path) else one for one in photographs]

@@ -14,11 +14,11 @@ import numpy as np
 from toolchain.datasets import Photograph
 from toolchain.errors import UnreadableImageError
 from toolchain.evaluation.statistics import wilson_ci95
-from toolchain.explain.attack import Attacked, Manner, attack
+from toolchain.explain.attack import AttackConfig, Attacked, attack
 from toolchain.explain.attack.answering import Answering
 from toolchain.explain.attack.smallest import one_of
-from toolchain.explain.placed import Placed, place
-from toolchain.explain.subject import Subject
+from toolchain.explain.placed import CroppedImage, place
+from toolchain.explain.subject import TorchModel
 from toolchain.images.preprocess import read
 from toolchain.system.progress import Reporter
 
@@ -29,7 +29,7 @@ AHEAD = 10.0
 
 
 @dataclass(frozen=True)
-class Row:
+class AttackRow:
     """What one network said to one photograph at one budget. `answering` is its place in the list of networks.
 
     `label` is the photograph's, `clean` the answer to it unchanged. `largest` and `length` are those of the change,
@@ -48,7 +48,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Point:
+class RobustnessPoint:
     """One network at one budget. Shares are fractions; `top1` counts all `n` photographs, as they were attacked.
 
     Those that it answered right before the attack are `n_right`; `turned` is the share of these that it answers
@@ -75,20 +75,20 @@ class Example:
     """An attacked photograph to look at, in the network's size."""
 
     photograph: str
-    placed: Placed
+    placed: CroppedImage
     attacked: Attacked
     budget: int
 
 
 def attack_many(
-    subject: Subject,
+    subject: TorchModel,
     answering: Sequence[Answering],
     photographs: Sequence[tuple[Photograph, int]],
     budgets: Sequence[int],
     *,
     target: int | None = None,
-    manner: Manner | None = None,
-    keep: Callable[[Sequence[Row], Sequence[Example]], None],
+    manner: AttackConfig | None = None,
+    keep: Callable[[Sequence[AttackRow], Sequence[Example]], None],
     reporter: Reporter,
 ) -> None:
     """Attack `photographs`, each with its class in `subject.labels`, with every budget; hand rows to `keep` as they
@@ -96,7 +96,7 @@ def attack_many(
 
     Photographs that cannot be read are left out, with a warning. The first of `answering` is the attacked run.
     """
-    manner = replace(manner or Manner(), enough=AHEAD)
+    manner = replace(manner or AttackConfig(), enough=AHEAD)
     with reporter.task("attacking", len(photographs)) as task:
         for start in range(0, len(photographs), CHUNK):
             chunk = photographs[start : start + CHUNK]
@@ -107,8 +107,8 @@ def attack_many(
 
 
 def _read(
-    photographs: Sequence[tuple[Photograph, int]], subject: Subject, reporter: Reporter
-) -> Iterator[tuple[str, int, Placed]]:
+    photographs: Sequence[tuple[Photograph, int]], subject: TorchModel, reporter: Reporter
+) -> Iterator[tuple[str, int, CroppedImage]]:
     for photo, label in photographs:
         try:
             placed = place(read(photo.path), subject.preprocess)
@@ -119,13 +119,13 @@ def _read(
 
 
 def _attack_chunk(
-    subject: Subject,
+    subject: TorchModel,
     answering: Sequence[Answering],
-    chunk: Sequence[tuple[str, int, Placed]],
+    chunk: Sequence[tuple[str, int, CroppedImage]],
     budgets: Sequence[int],
     target: int | None,
-    manner: Manner,
-) -> tuple[list[Row], list[Example]]:
+    manner: AttackConfig,
+) -> tuple[list[AttackRow], list[Example]]:
     names, labels, places = zip(*chunk, strict=True)
     pixels = np.stack([placed.pixels for placed in places])
     clean = [one.probabilities([placed.whole for placed in places]).argmax(1) for one in answering]
@@ -137,7 +137,7 @@ def _attack_chunk(
             for place_, probabilities in enumerate(one.probabilities(wholes)):
                 best = int(probabilities.argmax())
                 rows.append(
-                    Row(
+                    AttackRow(
                         photograph=names[place_],
                         label=subject.labels[labels[place_]],
                         budget=budget,
@@ -153,7 +153,7 @@ def _attack_chunk(
     return rows, examples
 
 
-def points(rows: Sequence[Row], answering: Sequence[Answering], target: str | None) -> list[Point]:
+def points(rows: Sequence[AttackRow], answering: Sequence[Answering], target: str | None) -> list[RobustnessPoint]:
     """The curve: a point for each network at each budget, in the order of `answering`."""
     budgets = sorted({row.budget for row in rows})
     fooled = {
@@ -172,20 +172,20 @@ def points(rows: Sequence[Row], answering: Sequence[Answering], target: str | No
 
 
 def _point(
-    one: Answering, budget: int, rows: Sequence[Row], fooled: set[tuple[str, int]], target: str | None
-) -> Point:
+    one: Answering, budget: int, rows: Sequence[AttackRow], fooled: set[tuple[str, int]], target: str | None
+) -> RobustnessPoint:
     knows = {row.label for row in rows} <= set(one.labels)
     right = [row for row in rows if not knows or row.clean == row.label]
     kept = sum(row.answer == row.label for row in rows)
     aimed = target if target in one.labels else None
     meant = [row for row in right if (row.photograph, row.budget) in fooled]
 
-    def share(among: Sequence[Row], to_target: bool) -> float | None:
+    def share(among: Sequence[AttackRow], to_target: bool) -> float | None:
         if not among:
             return None
         return sum(row.answer == aimed if to_target else row.answer != row.clean for row in among) / len(among)
 
-    return Point(
+    return RobustnessPoint(
         name=one.name,
         device=one.device,
         precision=one.precision,

@@ -10,18 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.errors import BadInputError
-from toolchain.explain.attack import Attacked, Manner, attack
+from toolchain.explain.attack import AttackConfig, Attacked, attack
 from toolchain.explain.attack.answering import Answering
 from toolchain.explain.attack.smallest import Smallest, smallest
 from toolchain.explain.gallery import as_png
-from toolchain.explain.placed import Placed, place
-from toolchain.explain.subject import Subject
+from toolchain.explain.placed import CroppedImage, place
+from toolchain.explain.subject import TorchModel
 from toolchain.images.preprocess import Image, read
 from toolchain.system import files
 
 BEFORE_FILE = "before.png"
 AFTER_FILE = "after.png"
-SMALLEST_FILE = "smallest.png"
+MIN_FILE = "smallest.png"
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class OneAttack:
     photograph: Path
     target: str | None
     budget: int
-    manner: Manner
-    placed: Placed
+    manner: AttackConfig
+    placed: CroppedImage
     attacked: Attacked
     least: Smallest | None
     verdicts: tuple[Verdict, ...]
@@ -83,20 +83,20 @@ class OneAttack:
 
 
 def attack_photograph(
-    subject: Subject,
+    subject: TorchModel,
     photograph: Path,
     budget: int,
     folder: Path,
     answering: Sequence[Answering],
     *,
     target: int | None = None,
-    manner: Manner | None = None,
+    manner: AttackConfig | None = None,
 ) -> OneAttack:
     """Attack a photograph, look for the smallest budget too, write the pictures to `folder` and ask about them.
 
     Raises UnreadableImageError, and BadInputError where the answer is the target already.
     """
-    manner = manner or Manner()
+    manner = manner or AttackConfig()
     placed = place(read(photograph), subject.preprocess)
     attacked = attack(subject, placed.pixels[None], budget, target=target, manner=manner)
     present = int(attacked.leave[0])
@@ -107,7 +107,7 @@ def attack_photograph(
     least = smallest(subject, placed.pixels, target=target, manner=manner)
     pictures = {BEFORE_FILE: placed.whole, AFTER_FILE: placed.with_pixels(attacked.pixels[0])}
     if least is not None:
-        pictures[SMALLEST_FILE] = placed.with_pixels(least.attacked.pixels[0])
+        pictures[MIN_FILE] = placed.with_pixels(least.attacked.pixels[0])
     for name, picture in pictures.items():
         files.write_bytes(folder / name, as_png(picture))
     wanted = None if target is None else subject.labels[target]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from toolchain.explain.attack.answering import Answering
-from toolchain.explain.attack.many import Example, Point
+from toolchain.explain.attack.many import Example, RobustnessPoint
 from toolchain.explain.attack.one import OneAttack, Said, Verdict
 from toolchain.explain.attack.whole_pixels import Norm
 from toolchain.explain.gallery import Page, Picture, Section, Table, has_page
-from toolchain.explain.subject import Subject
+from toolchain.explain.subject import TorchModel
 from toolchain.images.preprocess import Image
 
 AXES: Mapping[Norm, str] = {
@@ -24,7 +24,7 @@ SHOWN = 3
 """Classes before, and after, whose probabilities are drawn."""
 
 
-def one_page(subject: Subject, done: OneAttack, settings: Mapping[str, Any]) -> Page:
+def one_page(subject: TorchModel, done: OneAttack, settings: Mapping[str, Any]) -> Page:
     """An attacked photograph: before, change and after, probabilities, and what each network says."""
     attacked, own = done.attacked, done.verdicts[0]
     pictures = [
@@ -109,7 +109,7 @@ def verdict_row(verdict: Verdict) -> tuple[str, ...]:
 def many_page(
     name: str,
     answering: Sequence[Answering],
-    curve: Sequence[Point],
+    curve: Sequence[RobustnessPoint],
     examples: Sequence[Example],
     conclusion: str,
     target: str | None,
@@ -156,7 +156,7 @@ def many_page(
 POINT_COLUMNS = ("network", "budget", "photographs", "top-1", "right before", "turned", "target", "transferred")
 
 
-def point_row(point: Point) -> tuple[str, ...]:
+def point_row(point: RobustnessPoint) -> tuple[str, ...]:
     """The cells of POINT_COLUMNS."""
     counted = (point.turned, point.target, point.transferred)
     return (
@@ -170,7 +170,7 @@ def point_row(point: Point) -> tuple[str, ...]:
 
 
 def lines_of(
-    answering: Sequence[Answering], curve: Sequence[Point], what: str
+    answering: Sequence[Answering], curve: Sequence[RobustnessPoint], what: str
 ) -> dict[str, tuple[list[float], list[float]]]:
     """A curve for each network that has one: budgets and values of the field `what`."""
     lines = {}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.errors import BadInputError
-from toolchain.explain.subject import Subject
+from toolchain.explain.subject import TorchModel
 from toolchain.runs import read_splits
 from toolchain.system.progress import Reporter
 
@@ -16,7 +16,7 @@ def sample(
     dataset: Dataset,
     split: str,
     limit: int,
-    subject: Subject,
+    subject: TorchModel,
     run: Path | None,
     target: int | None,
     reporter: Reporter,

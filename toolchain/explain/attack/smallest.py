@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.explain.attack import Attacked, Manner, attack, largest_budget
-from toolchain.explain.subject import Subject
+from toolchain.explain.attack import AttackConfig, Attacked, attack, largest_budget
+from toolchain.explain.subject import TorchModel
 
 AT_ONCE = 4
 """Budgets that are tried in one batch."""
@@ -29,18 +29,18 @@ class Smallest:
 
 
 def smallest(
-    subject: Subject,
+    subject: TorchModel,
     picture: NDArray[np.uint8],
     *,
     target: int | None = None,
-    manner: Manner | None = None,
+    manner: AttackConfig | None = None,
 ) -> Smallest | None:
     """Search whole budgets for the smallest that turns the answer to `picture`, uint8 [height, width, 3].
 
     Powers of two come first, then what lies between the largest that failed and the smallest that did not, a few at
     once; so a budget below one that failed is not tried. None where no budget does it.
     """
-    manner = replace(manner or Manner(), enough=AHEAD)
+    manner = replace(manner or AttackConfig(), enough=AHEAD)
     most = largest_budget(manner.norm, picture.shape[0], picture.shape[1])
     powers = [2**power for power in range(most.bit_length()) if 2**power < most]
     found: dict[int, Attacked] = {}

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from toolchain.explain.attack import Attacked
-from toolchain.explain.attack.many import Point, Row
+from toolchain.explain.attack.many import AttackRow, RobustnessPoint
 from toolchain.explain.attack.one import OneAttack
 
 
@@ -40,7 +40,7 @@ def _change(attacked: Attacked) -> dict[str, float]:
     return {"largest": int(attacked.largest[0]), "length": round(float(attacked.length[0]), 2)}
 
 
-def conclusion(curve: Sequence[Point], target: str | None, interrupted: bool) -> str:
+def conclusion(curve: Sequence[RobustnessPoint], target: str | None, interrupted: bool) -> str:
     """One sentence: what the attacked run loses from its smallest budget to its largest."""
     own = [point for point in curve if (point.name, point.device) == (curve[0].name, curve[0].device)]
     first, last = own[0], own[-1]
@@ -54,7 +54,7 @@ def conclusion(curve: Sequence[Point], target: str | None, interrupted: bool) ->
     return said
 
 
-def as_csv(rows: Sequence[Point] | Sequence[Row]) -> bytes:
+def as_csv(rows: Sequence[RobustnessPoint] | Sequence[AttackRow]) -> bytes:
     """A line for each, with a heading; numbers as they are, nothing where there is none."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(asdict(rows[0])), lineterminator="\n")

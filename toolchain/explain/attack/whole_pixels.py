@@ -29,7 +29,7 @@ def project(change: Tensor, pixels: Tensor, budget: Tensor, norm: Norm) -> Tenso
     return torch.minimum(torch.maximum(change, -pixels), 255 - pixels)
 
 
-def whole(change: Tensor, pixels: Tensor, budget: Tensor, norm: Norm) -> Tensor:
+def round_within_budget(change: Tensor, pixels: Tensor, budget: Tensor, norm: Norm) -> Tensor:
     """A change in whole steps, within the budget, that points where `change` does; shapes as `project` has them.
 
     A short change in L2, spread over 150,000 values, is less than half a step in each, and would be rounded to

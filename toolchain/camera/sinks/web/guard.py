@@ -17,13 +17,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from toolchain.errors import BadInputError
 
-SHORTEST_TOKEN = 16
-LONGEST_TOKEN = 256
+MIN_TOKEN = 16
+MAX_TOKEN = 256
 WRONG_TOKEN_S = 0.5
 """How long the answer to a wrong token takes."""
-MOST_WRONG = 4
+MAX_WRONG = 4
 """Wrong tokens from one address that may be waiting for their answer; more are refused without being looked at."""
-MOST_WRONG_OF_ALL = 64
+MAX_WRONG_OF_ALL = 64
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -62,9 +62,9 @@ def make_token() -> str:
 
 def check_token(token: str) -> str:
     """`token` itself. Raises BadInputError where it would be guessed, or cannot stand in a header."""
-    if not SHORTEST_TOKEN <= len(token) <= LONGEST_TOKEN or not all("!" <= letter <= "~" for letter in token):
+    if not MIN_TOKEN <= len(token) <= MAX_TOKEN or not all("!" <= letter <= "~" for letter in token):
         raise BadInputError(
-            f"a token has {SHORTEST_TOKEN} to {LONGEST_TOKEN} letters, digits or signs, and no spaces",
+            f"a token has {MIN_TOKEN} to {MAX_TOKEN} letters, digits or signs, and no spaces",
             "Leave it out to have one made.",
         )
     return token
@@ -106,7 +106,7 @@ class Guard:
         address = scope["client"][0] if scope.get("client") else ""
         if _same(Request(scope).cookies.get(self._cookie_name), self._cookie.encode()):
             return None
-        if self._wrong[address] >= MOST_WRONG or self._wrong.total() >= MOST_WRONG_OF_ALL:
+        if self._wrong[address] >= MAX_WRONG or self._wrong.total() >= MAX_WRONG_OF_ALL:
             return _page("Too many wrong tokens.", 429, {"Retry-After": "1"})
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":

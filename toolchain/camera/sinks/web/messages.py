@@ -13,7 +13,7 @@ from toolchain.camera.drawing import pretty
 from toolchain.camera.frames import BgrImage
 from toolchain.system import files
 
-LONGEST_SIDE = 960
+MAX_SIDE = 960
 """Pixels of a picture as viewers get it, at most."""
 QUALITY = 80
 BOUNDARY = "edgetl-picture"
@@ -68,7 +68,7 @@ def as_event(line: bytes) -> bytes:
 def encode(bgr: BgrImage) -> bytes:
     """JPEG of a picture, made smaller where it is larger than viewers need. The picture stays as it is."""
     height, width = bgr.shape[:2]
-    scale = LONGEST_SIDE / max(height, width)
+    scale = MAX_SIDE / max(height, width)
     if scale < 1:
         size = max(1, round(width * scale)), max(1, round(height * scale))
         bgr = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Newest(Generic[T]):
+class LatestValue(Generic[T]):
     """One value, replaced as newer ones come. Lives in one event loop and is touched in its thread only."""
 
     def __init__(self) -> None:

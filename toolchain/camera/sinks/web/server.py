@@ -17,7 +17,7 @@ from toolchain.system.progress import Reporter
 
 STUCK_S = 10.0
 """A viewer who takes nothing for so long, or a connection that asks nothing, is cut off."""
-MOST_CONNECTIONS = 128
+MAX_CONNECTIONS = 128
 FINISH_S = 0.5
 """What viewers get to take the end of their streams when the server stops."""
 STOP_LIMIT_S = 2.5
@@ -87,7 +87,7 @@ class Server:
             proxy_headers=False,
             server_header=False,
             headers=list(SECURITY_HEADERS),
-            limit_concurrency=MOST_CONNECTIONS,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)

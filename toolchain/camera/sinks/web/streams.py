@@ -9,9 +9,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from toolchain.camera.sinks.web.messages import BOUNDARY, STREAM_START
-from toolchain.camera.sinks.web.newest import Newest
+from toolchain.camera.sinks.web.newest import LatestValue
 
-LARGEST_AUDIENCE = 16
+MAX_AUDIENCE = 16
 """Viewers of one channel at once."""
 
 
@@ -23,7 +23,7 @@ class Channel:
         self._media_type = media_type
         self._start = start
         self._changed = changed
-        self._newest: Newest[bytes] = Newest()
+        self._newest: LatestValue[bytes] = LatestValue()
 
     def put(self, data: bytes) -> None:
         if self.viewers:
@@ -34,7 +34,7 @@ class Channel:
 
     def response(self) -> Response:
         """The stream for one more viewer, or a refusal."""
-        if self.viewers >= LARGEST_AUDIENCE:
+        if self.viewers >= MAX_AUDIENCE:
             return PlainTextResponse("Too many viewers. Try again later.\n", 503, {"Retry-After": "10"})
         return _Stream(self, {"Content-Type": self._media_type})
 
