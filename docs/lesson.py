@@ -74,7 +74,7 @@ show([read(photo.path) for photo in one_each], [classes[photo.label] for photo i
 # also in `test`. The check finds them, and moves them aside. (At the terminal: `edgetl data check FOLDER --fix`.)
 
 # %%
-from toolchain.datasets.aside import put_back, set_aside, to_move
+from toolchain.datasets.quarantine import put_back, set_aside, to_move
 from toolchain.datasets.check import check
 from toolchain.datasets.folder import list_folder
 
@@ -301,7 +301,7 @@ show([noise, stripes], [f"{one.label}? rejected: {one.rejected}" for one in foun
 # %%
 from toolchain.explain import grad_cam
 from toolchain.explain.heat import overlay
-from toolchain.explain.subject import open_run
+from toolchain.explain.torch_model import open_run
 from toolchain.explain.why import why
 
 subject = open_run(RUN)

@@ -84,7 +84,7 @@ def plain_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], None
     from PIL import Image
     from torchvision import transforms
 
-    from toolchain.explain.subject import open_run
+    from toolchain.explain.torch_model import open_run
 
     subject = open_run(run)
     with tempfile.TemporaryDirectory() as folder:

@@ -27,9 +27,9 @@ from toolchain.datasets.pets import FOLDER
 from toolchain.explain.attack import AttackConfig, attack
 from toolchain.explain.attack.sampling import sample
 from toolchain.explain.classes import class_index
+from toolchain.explain.cropped_image import place
 from toolchain.explain.gallery import as_png
-from toolchain.explain.placed import place
-from toolchain.explain.subject import open_run
+from toolchain.explain.torch_model import open_run
 from toolchain.images.preprocess import read
 from toolchain.runtimes.devices import cores, cpu_name
 from toolchain.system.progress import Silent

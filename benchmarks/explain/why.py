@@ -31,7 +31,7 @@ from toolchain.datasets.catalogue import data_root
 from toolchain.explain import grad_cam
 from toolchain.explain.heat import Heat, inside
 from toolchain.explain.occlusion import answer_of, occlusion
-from toolchain.explain.subject import ready_made
+from toolchain.explain.torch_model import ready_made
 from toolchain.images.preprocess import Image, read
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes.machine import describe

@@ -69,7 +69,7 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
     from toolchain.images.decoded import Decoded
     from toolchain.runs import Metrics
     from toolchain.system.progress import Silent
-    from toolchain.training.job import TrainContext
+    from toolchain.training.context import TrainContext
     from toolchain.training.loop import fine_tune
     from toolchain.training.settings import TrainSettings
     from toolchain.training.shown import Step, from_cache

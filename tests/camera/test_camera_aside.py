@@ -14,7 +14,7 @@ import pytest
 from tests.camera.test_drawing import answered
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.answering import Answered
-from toolchain.camera.handover import DropOldestQueue
+from toolchain.camera.drop_oldest_queue import DropOldestQueue
 from toolchain.camera.sinks.background import BackgroundSink, LineLostError
 
 

@@ -90,8 +90,12 @@ def classifier(tmp_path_factory: pytest.TempPathFactory) -> Classifier:
 
 
 def _run(
-    classifier: Classifier, source: Colours, sink: Collect | None = None, limits: StopConditions | None = None, **keywords
-) -> tuple[Summary, Keep]:  # fmt: skip
+    classifier: Classifier,
+    source: Colours,
+    sink: Collect | None = None,
+    limits: StopConditions | None = None,
+    **keywords,
+) -> tuple[Summary, Keep]:
     sink = sink or Collect()
     summary = run(Engine(classifier), Capture(source, every=True), [sink], limits=limits, **keywords)
     return summary, sink.answers

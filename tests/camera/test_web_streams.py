@@ -19,8 +19,8 @@ from tests.conftest import Recorder
 from tests.web_support import Viewer, answer, ask, place, view, wait_until
 from toolchain.camera.frames import BgrImage
 from toolchain.camera.sinks.web import server
+from toolchain.camera.sinks.web.latest_value import LatestValue
 from toolchain.camera.sinks.web.messages import MAX_SIDE, encode
-from toolchain.camera.sinks.web.newest import LatestValue
 from toolchain.camera.sinks.web.streams import MAX_AUDIENCE
 
 rng = np.random.default_rng(6)

@@ -8,7 +8,8 @@ import pytest
 
 from toolchain.cli import COMMANDS, run
 from toolchain.cli.doctor import command
-from toolchain.doctor import checkup, packages
+from toolchain.doctor import packages
+from toolchain.doctor import report as checkup
 from toolchain.errors import ExitCode
 from toolchain.runtimes import machine
 from toolchain.runtimes.devices import KNOWN
@@ -83,10 +84,10 @@ def test_package_that_is_there_and_does_not_start(
 
     class Refusing:
         def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-            if name == "toolchain.doctor.checkup":
+            if name == "toolchain.doctor.report":
                 raise ImportError("libGL.so.1: cannot open shared object file")
 
-    monkeypatch.delitem(sys.modules, "toolchain.doctor.checkup", raising=False)
+    monkeypatch.delitem(sys.modules, "toolchain.doctor.report", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
     assert run(["doctor"]) == ExitCode.MISSING
     assert "missing: libGL.so.1: cannot open shared object file" in capsys.readouterr().out

@@ -19,8 +19,8 @@ from toolchain.cli import run
 from toolchain.cli.console import Console
 from toolchain.cli.tables import HEAD_LINES, Column, Table
 from toolchain.errors import ExitCode
+from toolchain.export.context import Measurement
 from toolchain.export.exporting import Exported
-from toolchain.export.job import Measurement
 from toolchain.export.promises import Attempt
 
 PETS = Path(toolchain.__file__).parents[1] / "models" / "pets"

@@ -10,7 +10,7 @@ from datasets_support import Tree
 
 from toolchain.datasets.check import check
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.listing import LeftOut
+from toolchain.datasets.index import LeftOut
 from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
 

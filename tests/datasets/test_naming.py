@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.datasets.listing import LeftOut
+from toolchain.datasets.index import LeftOut
 from toolchain.datasets.naming import photographs_named
 
 

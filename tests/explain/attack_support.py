@@ -11,7 +11,7 @@ from torch import nn
 
 from toolchain.backbones.networks import normalised
 from toolchain.drawn.pets import CLASSES, draw
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Preprocess
 
 LABELS = ("cat", "dog", "fish", "horse")

@@ -12,7 +12,7 @@ from art.estimators.classification import PyTorchClassifier
 
 from tests.explain.attack_support import LABELS, SIZE, drawn, small_subject
 from toolchain.explain.attack import AttackConfig, attack
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.torch_model import TorchModel
 
 
 class _Channels(torch.nn.Module):

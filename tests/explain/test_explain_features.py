@@ -10,7 +10,7 @@ from torch import nn
 from toolchain.backbones.networks import BACKBONES, build
 from toolchain.errors import BadInputError
 from toolchain.explain.features import FeatureLayer, Map, Maps, default_layers, features, layers_of, sheet, tile
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.torch_model import TorchModel
 
 GREY = np.full((64, 64, 3), 118, np.uint8)
 

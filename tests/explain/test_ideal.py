@@ -15,7 +15,7 @@ from toolchain.explain.ideal import Ideal, IdealSettings, ideal
 from toolchain.explain.painting import Pixels, Waves
 from toolchain.explain.robustness import as_jpeg, robustness, shifted
 from toolchain.explain.statistics import Statistics
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, Preprocess
 
 QUICK = IdealSettings(steps=80, octaves=(1.0,), natural=0, variation=1, window=0, jitter=0.02, turn=0, zoom=0)

@@ -17,7 +17,7 @@ from toolchain.artifact import write_artifact
 from toolchain.explain import grad_cam
 from toolchain.explain.heat import inside
 from toolchain.explain.occlusion import answer_of, log_odds, occlusion
-from toolchain.explain.subject import TorchModel, ready_made
+from toolchain.explain.torch_model import TorchModel, ready_made
 from toolchain.explain.why import explained, why
 from toolchain.export.raw_frame import with_raw_frame
 from toolchain.images.preprocess import Image, Preprocess, read

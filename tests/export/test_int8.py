@@ -17,8 +17,8 @@ from toolchain.cli import run as run_cli
 from toolchain.errors import BadInputError, PromiseBrokenError
 from toolchain.export import int8
 from toolchain.export.candidates import Candidate, candidates
+from toolchain.export.context import Measurement
 from toolchain.export.exporting import export
-from toolchain.export.job import Measurement
 from toolchain.export.promises import Attempt, QuantizationSettings
 from toolchain.runtimes import open_runtime
 from toolchain.timing import Timed
@@ -166,7 +166,7 @@ def test_accuracy_that_is_lost_is_told(folder: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(int8, "candidates", backwards)
     # The network was not trained: float is taken to be right, whatever it answers.
-    from toolchain.export import job
+    from toolchain.export import context as job
     from toolchain.export.measure import accuracy_drop
 
     monkeypatch.setattr(

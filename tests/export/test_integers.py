@@ -13,7 +13,7 @@ from tests.artifacts import tiny_card
 from tests.conftest import lively
 from toolchain.artifact import make_artifact
 from toolchain.export.candidates import candidates, sensitivity
-from toolchain.export.equalise import equalise, largest_values
+from toolchain.export.cross_layer_equalization import equalise, largest_values
 from toolchain.export.integers import Scheme, dequantised_weight, quantise_graph, round_to
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.qdq import BIAS_BITS, Quantisation, QuantParams, quantise_layer, write_qdq

@@ -46,7 +46,7 @@ def test_code_of_the_current_folder_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "toolchain").mkdir()
     (tmp_path / "toolchain" / "__init__.py").write_text(trap)
     # As a notebook has it: the folder where it stands is on its path, and all is imported already.
-    here = f"import toolchain.doctor.checkup, toolchain.timing.probing\nsys.path.insert(0, {str(tmp_path)!r})\n"
+    here = f"import toolchain.doctor.report, toolchain.timing.probing\nsys.path.insert(0, {str(tmp_path)!r})\n"
     for before in ("", here):
         done = program(tmp_path, before + CHECK)
         assert done.returncode == 0, done.stderr

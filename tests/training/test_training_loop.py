@@ -16,9 +16,9 @@ from toolchain.runs import Metrics, read_run
 from toolchain.system.progress import Silent
 from toolchain.training import loop, trainer
 from toolchain.training.checkpoint import Progress
+from toolchain.training.context import AUTO_PATIENCE, TrainContext
 from toolchain.training.finetune import finetune
 from toolchain.training.history import read_lines
-from toolchain.training.job import AUTO_PATIENCE, TrainContext
 from toolchain.training.loop import score_of
 from toolchain.training.settings import TrainSettings, settings_for
 from toolchain.training.shown import from_cache

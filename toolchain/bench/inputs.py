@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from toolchain.artifact import Artifact
 from toolchain.datasets import SPLITS, Dataset
 from toolchain.datasets.catalogue import ENTRIES, open_dataset, photographs_of
-from toolchain.datasets.listing import told
+from toolchain.datasets.index import told
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
 from toolchain.images.preprocess import Image, Preprocess, read
 from toolchain.runs import read_run, read_splits

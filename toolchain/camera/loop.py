@@ -11,15 +11,15 @@ from threading import Event, Thread
 from typing import Literal, Protocol
 
 from toolchain.camera.answering import AbandonedError, Answered, Answering
+from toolchain.camera.drop_oldest_queue import DropOldestQueue
 from toolchain.camera.engine import Engine
 from toolchain.camera.figures import Percentiles
 from toolchain.camera.frames import SourceLostError
-from toolchain.camera.handover import DropOldestQueue
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.sources.capture import Capture
 from toolchain.camera.threads import Worker
 
-__all__ = ["Answered", "Control", "Ending", "StopConditions", "Sink", "Summary", "run"]
+__all__ = ["Answered", "Control", "Ending", "Sink", "StopConditions", "Summary", "run"]
 
 SLICE_S = 0.02
 """The longest that anybody waits before he looks at keys and signals again."""

@@ -19,9 +19,9 @@ from toolchain.system.names import harmless
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from toolchain.datasets.aside import Moved
     from toolchain.datasets.check import CheckReport
     from toolchain.datasets.photographs import Dataset
+    from toolchain.datasets.quarantine import Moved
 
 DATA_HELP = "DATA is pets, cats-vs-dogs, drawn-pets, or a folder of class folders."
 SHOWN = 20
@@ -127,7 +127,7 @@ def check(data: str, fix: bool, console: Console) -> int:
     moved: tuple[Moved, ...] = ()
     record = None
     if fix:
-        from toolchain.datasets.aside import set_aside, to_move
+        from toolchain.datasets.quarantine import set_aside, to_move
 
         moved = to_move(listing, findings)
         if moved:
@@ -183,7 +183,7 @@ def cache(clear: bool, console: Console) -> None:
 @click.argument("record", type=click.Path(path_type=Path))
 @output_options
 def restore(record: Path, console: Console) -> None:
-    from toolchain.datasets.aside import put_back
+    from toolchain.datasets.quarantine import put_back
 
     names = put_back(record)
     console.result(

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from toolchain.doctor.checkup import DoctorReport
     from toolchain.doctor.packages import Missing
+    from toolchain.doctor.report import DoctorReport
     from toolchain.runtimes.machine import Environment
 
 VERDICTS = {
@@ -38,7 +38,7 @@ def command(probe_cameras: bool, console: Console) -> int:
     missing = missing_packages()
     if not missing:
         try:
-            from toolchain.doctor.checkup import check_up
+            from toolchain.doctor.report import check_up
         except ImportError as error:  # installed, and yet it does not start: a system library is missing
             missing = [Missing(*_broken(error), necessary=True)]
     if missing:

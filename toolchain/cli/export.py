@@ -17,8 +17,8 @@ from toolchain.errors import ExitCode
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from toolchain.export.context import Measurement
     from toolchain.export.exporting import Exported
-    from toolchain.export.job import Measurement
     from toolchain.export.promises import Attempt
 
 
@@ -120,8 +120,8 @@ def command(
     read_splits(run_dir)
     console.say(f"exporting {run_dir}: {run.model.name} on {run.data.name}")
     from toolchain.export.exporting import export
-    from toolchain.export.further import Further
     from toolchain.export.promises import QuantizationSettings
+    from toolchain.export.variants import Further
 
     settings = QuantizationSettings(max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes)
     done = export(

@@ -58,7 +58,7 @@ def command(
     swapped.refuse_swapped("edgetl predict", artifact, images, place="ARTIFACT")
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.classifier import load
-    from toolchain.datasets.listing import told
+    from toolchain.datasets.index import told
     from toolchain.datasets.naming import photographs_named
 
     whole = read_artifact(find_artifact(artifact))

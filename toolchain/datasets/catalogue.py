@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toolchain.datasets import cats_vs_dogs, pets
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.listing import DatasetIndex, usable
+from toolchain.datasets.index import DatasetIndex, usable
 from toolchain.datasets.photographs import Dataset
 from toolchain.datasets.splits import divide
 from toolchain.errors import BadInputError, MissingError

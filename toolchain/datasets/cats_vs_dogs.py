@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.listing import DatasetIndex
+from toolchain.datasets.index import DatasetIndex
 from toolchain.errors import BadInputError
 
 FOLDER = "cats-vs-dogs"

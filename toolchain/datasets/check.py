@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from toolchain.datasets.listing import HASHING_THREADS, DatasetIndex, GivenSplit, ImageEntry, LeftOut, Problem
+from toolchain.datasets.index import HASHING_THREADS, DatasetIndex, GivenSplit, ImageEntry, LeftOut, Problem
 from toolchain.datasets.splits import EMPTY_SHA256
 from toolchain.errors import UnreadableImageError
 from toolchain.images.preprocess import decode

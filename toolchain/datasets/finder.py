@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolchain.datasets import own_output
-from toolchain.datasets.listing import LeftOut
+from toolchain.datasets.index import LeftOut
 from toolchain.images.encoded import EMPTY, HEAD_BYTES, HEIC, RAW, is_called_picture, kind_of
 from toolchain.images.preprocess import HEIC_NEEDS, can_decode
 from toolchain.system.names import is_encodable

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from toolchain.datasets import finder
 from toolchain.datasets.finder import Contents
-from toolchain.datasets.listing import (
+from toolchain.datasets.index import (
     QUIET,
     DatasetIndex,
     GivenSplit,

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from toolchain.datasets import finder
-from toolchain.datasets.listing import LeftOut, told
+from toolchain.datasets.index import LeftOut, told
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolchain.datasets.finder import all_files
-from toolchain.datasets.listing import DatasetIndex, GivenSplit, ImageEntry, LeftOut, some
+from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, LeftOut, some
 from toolchain.errors import BadInputError, MissingError
 
 FOLDER = "oxford-iiit-pet"

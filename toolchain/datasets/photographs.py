@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolchain.datasets.listing import LeftOut
+from toolchain.datasets.index import LeftOut
 from toolchain.images.photograph import Photograph
 
 __all__ = ["SPLITS", "Dataset", "Photograph", "sha256_of_labelled"]

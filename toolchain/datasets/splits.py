@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from toolchain.datasets.listing import (
+from toolchain.datasets.index import (
     DatasetIndex,
     GivenSplit,
     ImageEntry,

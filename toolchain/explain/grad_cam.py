@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from toolchain.backbones.networks import blocks_of, normalised
 from toolchain.explain.heat import Heat, as_heat
 from toolchain.explain.occlusion import occlusion
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.torch_model import TorchModel
 from toolchain.explain.why import Explained, Method
 from toolchain.images.preprocess import Image
 

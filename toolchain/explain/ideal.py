@@ -15,7 +15,7 @@ from toolchain.explain.gallery import as_png
 from toolchain.explain.painting import Parametrisation, Pixels, Waves
 from toolchain.explain.robustness import Robustness, robustness
 from toolchain.explain.statistics import Statistics
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, decode
 
 OTHERS = 0.5

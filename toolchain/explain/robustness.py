@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, decode
 
 SHIFT_PIXELS = 5

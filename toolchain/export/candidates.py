@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toolchain.export.equalise import equalise
+from toolchain.export.cross_layer_equalization import equalise
 from toolchain.export.integers import Scheme, dequantised_weight, quantise_graph, round_to
 from toolchain.export.qdq import Quantisation, write_qdq
 from toolchain.export.quantise import QUANTISERS, Quantiser, quantise

@@ -17,10 +17,9 @@ from toolchain.backbones.networks import normalised, trained_network
 from toolchain.datasets.catalogue import photographs_of
 from toolchain.datasets.photographs import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
+from toolchain.export.context import ExportContext, Measurement
 from toolchain.export.frame_files import write_frame_files
-from toolchain.export.further import Further, Written, write_further
 from toolchain.export.int8 import make_int8
-from toolchain.export.job import ExportContext, Measurement
 from toolchain.export.measure import (
     Sample,
     accuracy_of,
@@ -32,6 +31,7 @@ from toolchain.export.measure import (
 from toolchain.export.moved import Moved
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.promises import Attempt, QuantizationSettings
+from toolchain.export.variants import Further, Written, write_further
 from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_run, read_splits
 from toolchain.runtimes.devices import canonical, parse_device, probe
 from toolchain.system import claims, files

@@ -11,10 +11,10 @@ import onnx
 
 from toolchain.artifact import Artifact, make_artifact, read_artifact
 from toolchain.classifier import Classifier
-from toolchain.export.further import Written
-from toolchain.export.job import ExportContext, Logits, Measurement
+from toolchain.export.context import ExportContext, Logits, Measurement
 from toolchain.export.measure import accuracy_drop, accuracy_of, logits_on
 from toolchain.export.raw_frame import with_raw_frame
+from toolchain.export.variants import Written
 from toolchain.images.preprocess import read
 from toolchain.runtimes import open_runtime
 from toolchain.system import files

@@ -12,7 +12,7 @@ from toolchain.artifact import make_artifact, write_artifact
 from toolchain.artifact.card import Card, QuantizationRecipe, Speed, Tried
 from toolchain.errors import PromiseBrokenError
 from toolchain.export.candidates import Candidate, candidates
-from toolchain.export.job import ExportContext
+from toolchain.export.context import ExportContext
 from toolchain.export.measure import Sample
 from toolchain.export.promises import Attempt, QuantizationSettings
 from toolchain.export.qat import train

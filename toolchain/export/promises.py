@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolchain.artifact.card import Speed
-from toolchain.export.job import Measurement
+from toolchain.export.context import Measurement
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from toolchain.artifact import FLOAT_FILE
 from toolchain.backbones.networks import Pretrained, build, head_of, load_pretrained
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import ENTRIES
-from toolchain.datasets.listing import by_reason
+from toolchain.datasets.index import by_reason
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.decoded import Decoded, cache_folder
@@ -46,13 +46,13 @@ from toolchain.system import claims, files, folders, strict
 from toolchain.system.progress import Reporter, Silent
 from toolchain.system.remaining import Whole, Work
 from toolchain.training import checkpoint, on_device, shown
+from toolchain.training.context import JUDGING, TRAINING, TrainContext, planned_epochs
 from toolchain.training.environment import choose_device, describe_environment
 from toolchain.training.evaluator import ENOUGH_VALIDATION, Evaluator, Judged
 from toolchain.training.features import labels_of
 from toolchain.training.folds import cross_validation, folds_for, out_of_fold
 from toolchain.training.frozen import Floats, Frozen
 from toolchain.training.history import read_lines
-from toolchain.training.job import JUDGING, TRAINING, TrainContext, planned_epochs
 from toolchain.training.loop import Best, fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
 from toolchain.training.predictions import write_predictions

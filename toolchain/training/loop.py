@@ -18,8 +18,8 @@ from toolchain.runs import METRICS_FILE, Metrics
 from toolchain.system.figures import fixed
 from toolchain.system.remaining import Whole
 from toolchain.training.checkpoint import Progress, load_state, save_state
+from toolchain.training.context import TRAINING, TrainContext
 from toolchain.training.history import keep_lines, write_csv
-from toolchain.training.job import TRAINING, TrainContext
 from toolchain.training.trainer import Trainer
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import ENTRIES, data_root, open_dataset
 from toolchain.datasets.finder import find
-from toolchain.datasets.listing import told
+from toolchain.datasets.index import told
 from toolchain.errors import BadInputError
 from toolchain.images.decoded import Decoded, problem_of
 from toolchain.runtimes.devices import cores

@@ -14,10 +14,10 @@ from torch.nn.functional import cross_entropy
 
 from toolchain.backbones.networks import blocks_of, dropout_of, frozen_and_trained, head_of, normalised
 from toolchain.system.figures import fixed
+from toolchain.training.context import TrainContext
 from toolchain.training.environment import has_fast_bfloat16
 from toolchain.training.features import labels_of
 from toolchain.training.frozen import BATCH, Frozen
-from toolchain.training.job import TrainContext
 from toolchain.training.optimisers import optimiser_for, share_of_rate
 from toolchain.training.precision import strided_depthwise_in_float32
 from toolchain.training.probe import logit_adjustment

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from toolchain.camera.answering import Answered
-from toolchain.camera.handover import DropOldestQueue
+from toolchain.camera.drop_oldest_queue import DropOldestQueue
 from toolchain.camera.threads import Worker
 from toolchain.system.progress import Reporter
 

@@ -8,8 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from toolchain.camera.drop_oldest_queue import DropOldestQueue
 from toolchain.camera.frames import USUAL_FPS, BgrImage
-from toolchain.camera.handover import DropOldestQueue
 from toolchain.camera.threads import Worker
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import claims, files

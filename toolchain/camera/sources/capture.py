@@ -7,8 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Event
 
+from toolchain.camera.drop_oldest_queue import DropOldestQueue
 from toolchain.camera.frames import Frame, FrameSource, SourceLostError, UndecodableError
-from toolchain.camera.handover import DropOldestQueue
 from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
 from toolchain.camera.sources.stillness import Stillness
 from toolchain.camera.threads import Worker

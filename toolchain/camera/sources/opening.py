@@ -21,7 +21,7 @@ from toolchain.camera.sources.live import LiveSource
 from toolchain.camera.sources.streams import Stream
 from toolchain.camera.threads import within
 from toolchain.datasets import finder
-from toolchain.datasets.listing import told
+from toolchain.datasets.index import told
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import files
 from toolchain.system.masking import masked, shown

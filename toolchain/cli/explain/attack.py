@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from toolchain.explain.attack import AttackConfig
     from toolchain.explain.attack.answering import Answering
-    from toolchain.explain.subject import TorchModel
+    from toolchain.explain.torch_model import TorchModel
 
 READY_MADE = "ready-made"
 DEFAULT_BUDGETS = {"linf": 4, "l2": 256}
@@ -135,7 +135,7 @@ def command(
     from toolchain.explain.attack import AttackConfig
     from toolchain.explain.attack.answering import other_answers, own_answers
     from toolchain.explain.classes import class_index
-    from toolchain.explain.subject import open_run, ready_made
+    from toolchain.explain.torch_model import open_run, ready_made
 
     subject = ready_made() if own else open_run(run)
     aim = None if target is None else class_index(subject.labels, target)
@@ -220,7 +220,7 @@ def _many(
     console: Console,
 ) -> None:
     from toolchain.datasets.catalogue import open_dataset
-    from toolchain.datasets.listing import told
+    from toolchain.datasets.index import told
     from toolchain.explain import gallery
     from toolchain.explain.attack.many import AttackRow, Example, attack_many, points
     from toolchain.explain.attack.page import POINT_COLUMNS, many_page, point_row

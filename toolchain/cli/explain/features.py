@@ -118,7 +118,7 @@ def _open(
     run: Path | None, model: str | None, weights: str | None, console: Console
 ) -> tuple[str, nn.Module, Preprocess]:
     """What to call the network, the network in evaluation mode, and its preprocessing."""
-    from toolchain.explain.subject import open_run, ready_made
+    from toolchain.explain.torch_model import open_run, ready_made
 
     if model is None:
         subject = ready_made() if run is None else open_run(run)

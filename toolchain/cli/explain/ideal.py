@@ -86,7 +86,7 @@ def command(
     from toolchain.explain.gif import as_gif
     from toolchain.explain.ideal import IdealSettings, ideal
     from toolchain.explain.pages import ideal_page
-    from toolchain.explain.subject import class_index, open_run, ready_made
+    from toolchain.explain.torch_model import class_index, open_run, ready_made
 
     settings = IdealSettings(**{name: value for name, value in options.items() if value is not None})
     subject = ready_made() if run is None else open_run(run)

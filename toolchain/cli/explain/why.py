@@ -63,7 +63,7 @@ def command(
     console: Console,
 ) -> None:
     swapped.refuse_swapped("edgetl explain why", model, images, place="MODEL")
-    from toolchain.datasets.listing import told
+    from toolchain.datasets.index import told
     from toolchain.datasets.naming import photographs_named
     from toolchain.explain import gallery
     from toolchain.explain.classes import class_index
@@ -136,7 +136,7 @@ def _open(model: Path, device: str | None, methods: Sequence[str]) -> Explained:
 
         check_run(model if model.is_dir() else None)
         from toolchain.explain import grad_cam
-        from toolchain.explain.subject import open_run, ready_made
+        from toolchain.explain.torch_model import open_run, ready_made
 
         return grad_cam.explained(open_run(model) if model.is_dir() else ready_made())
     if is_folder:

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from toolchain.errors import BadInputError
-from toolchain.explain.attack.whole_pixels import Norm, length, project, round_within_budget
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.attack.rounding import Norm, length, project, round_within_budget
+from toolchain.explain.torch_model import TorchModel
 from toolchain.system.progress import Reporter, Silent
 
 Method = Literal["fgsm", "pgd"]

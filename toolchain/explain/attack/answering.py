@@ -15,7 +15,7 @@ from toolchain.artifact.card import Precision
 from toolchain.bench.runner import find_artifacts
 from toolchain.classifier import Classifier, load
 from toolchain.errors import BadInputError, MissingError
-from toolchain.explain.subject import TorchModel, open_run
+from toolchain.explain.torch_model import TorchModel, open_run
 from toolchain.images.preprocess import Image, read
 from toolchain.runs import RUN_FILE, WEIGHTS_FILE
 from toolchain.runs.ready_made import ready_made_artifact

@@ -17,8 +17,8 @@ from toolchain.evaluation.statistics import wilson_ci95
 from toolchain.explain.attack import AttackConfig, Attacked, attack
 from toolchain.explain.attack.answering import Answering
 from toolchain.explain.attack.smallest import one_of
-from toolchain.explain.placed import CroppedImage, place
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.cropped_image import CroppedImage, place
+from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import read
 from toolchain.system.progress import Reporter
 

@@ -13,9 +13,9 @@ from toolchain.errors import BadInputError
 from toolchain.explain.attack import AttackConfig, Attacked, attack
 from toolchain.explain.attack.answering import Answering
 from toolchain.explain.attack.smallest import Smallest, smallest
+from toolchain.explain.cropped_image import CroppedImage, place
 from toolchain.explain.gallery import as_png
-from toolchain.explain.placed import CroppedImage, place
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, read
 from toolchain.system import files
 

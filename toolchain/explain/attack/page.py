@@ -11,9 +11,9 @@ import numpy as np
 from toolchain.explain.attack.answering import Answering
 from toolchain.explain.attack.many import Example, RobustnessPoint
 from toolchain.explain.attack.one import OneAttack, Said, Verdict
-from toolchain.explain.attack.whole_pixels import Norm
+from toolchain.explain.attack.rounding import Norm
 from toolchain.explain.gallery import Page, Picture, Section, Table, has_page
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image
 
 AXES: Mapping[Norm, str] = {

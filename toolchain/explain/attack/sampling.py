@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.errors import BadInputError
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.torch_model import TorchModel
 from toolchain.runs import read_splits
 from toolchain.system.progress import Reporter
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.explain.attack import AttackConfig, Attacked, attack, largest_budget
-from toolchain.explain.subject import TorchModel
+from toolchain.explain.torch_model import TorchModel
 
 AT_ONCE = 4
 """Budgets that are tried in one batch."""

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from toolchain.camera.sinks.web.latest_value import LatestValue
 from toolchain.camera.sinks.web.messages import BOUNDARY, STREAM_START
-from toolchain.camera.sinks.web.newest import LatestValue
 
 MAX_AUDIENCE = 16
 """Viewers of one channel at once."""

@@ -15,11 +15,11 @@ import pytest
 import torch
 from datasets_support import Tree
 
-from toolchain.datasets import aside
-from toolchain.datasets.aside import Moved, put_back, set_aside, to_move
+from toolchain.datasets import quarantine as aside
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.check import check
 from toolchain.datasets.folder import list_folder
+from toolchain.datasets.quarantine import Moved, put_back, set_aside, to_move
 from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
 from toolchain.images.decoded import Decoded

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.doctor import checkup, packages
+from toolchain.doctor import packages
+from toolchain.doctor import report as checkup
 from toolchain.timing.probing import probe_devices
 from toolchain.timing.process import WorkerProcess
 

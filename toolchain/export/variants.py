@@ -16,8 +16,8 @@ import onnx
 from toolchain.artifact import Artifact, make_artifact, read_artifact
 from toolchain.artifact.card import Card, Precision, QuantizationRecipe
 from toolchain.errors import MissingError
-from toolchain.export.half import largest_activation, to_float16
-from toolchain.export.job import ExportContext, Measurement
+from toolchain.export.context import ExportContext, Measurement
+from toolchain.export.fp16 import largest_activation, to_float16
 from toolchain.export.weight_only import SETTINGS, int8_weights
 from toolchain.system import files
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from toolchain.explain.cropped_image import place
 from toolchain.explain.gallery import as_png
-from toolchain.explain.placed import place
 from toolchain.images.preprocess import Preprocess, decode
 
 SPECS = {

@@ -13,11 +13,12 @@ from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Accuracy, QuantizationRecipe
 from toolchain.cli import run
 from toolchain.errors import BadInputError, MissingError
-from toolchain.export import further, int8
+from toolchain.export import int8
+from toolchain.export import variants as further
 from toolchain.export.candidates import candidates
+from toolchain.export.context import Measurement
 from toolchain.export.exporting import export
-from toolchain.export.further import Further
-from toolchain.export.job import Measurement
+from toolchain.export.variants import Further
 
 FILES = {
     "model.onnx": "float32",

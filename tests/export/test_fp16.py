@@ -16,7 +16,7 @@ from tests.artifacts import tiny_model
 from tests.conftest import lively
 from toolchain.backbones.networks import normalised
 from toolchain.errors import PromiseBrokenError
-from toolchain.export.half import largest_activation, to_float16
+from toolchain.export.fp16 import largest_activation, to_float16
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.images.preprocess import Preprocess
 
