@@ -18,10 +18,11 @@ from tests.clips import HeldClock, plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.artifact import Artifact
 from toolchain.artifact.card import Reject
-from toolchain.camera.answering import KEPT, Answering, Busy, Rate, Series
+from toolchain.camera.answering import KEPT, Answered, Answering, Busy, Rate, Series
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import Frame, SourceLostError
-from toolchain.camera.loop import Answered, Control, StopConditions, Summary, run
+from toolchain.camera.loop import Control, StopConditions, Summary, run
+from toolchain.camera.sinks import Sink
 from toolchain.camera.sources.capture import Capture
 from toolchain.classifier import Classifier, load
 from toolchain.errors import MissingError
@@ -30,7 +31,7 @@ from toolchain.runtimes import Answer
 Keep = list[Answered]
 
 
-class Collect:
+class Collect(Sink):
     """A sink that keeps the answers, and does something at each."""
 
     def __init__(self, at_each: Callable[[Answered], None] | None = None) -> None:
@@ -199,13 +200,15 @@ def test_pause_and_quit(classifier: Classifier) -> None:
             control.paused = True
 
     class Screen(Collect):
+        delivery = "main"
+
         def idle(self, state: str) -> None:
             super().idle(state)
             if self.idled == 5:
                 control.end("quit")
 
     sink = Paused()
-    summary = run(Engine(classifier), Capture(Colours(["red"] * 50), every=True), [sink], Screen(), control=control)
+    summary = run(Engine(classifier), Capture(Colours(["red"] * 50), every=True), [sink, Screen()], control=control)
     assert summary.ended == "quit"
     assert len(sink.answers) == 1, "no frame is answered while it is paused"
 
@@ -214,6 +217,8 @@ def test_drawing_does_not_hold_back_answers(classifier: Classifier) -> None:
     """A screen that takes 100 ms for a picture gets the newest answer each time; all frames are answered."""
 
     class Sluggish(Collect):
+        delivery = "main"
+
         def show(self, answered: Answered) -> None:
             super().show(answered)
             time.sleep(0.1)
@@ -225,7 +230,7 @@ def test_drawing_does_not_hold_back_answers(classifier: Classifier) -> None:
             return frame and replace(frame, captured_s=time.monotonic())
 
     sink, screen = Collect(), Sluggish()
-    summary = run(Engine(classifier), Capture(Timed(["red"] * 60)), [sink], screen)
+    summary = run(Engine(classifier), Capture(Timed(["red"] * 60)), [sink, screen])
     assert summary.frames_answered > 40
     assert len(screen.answers) < 20
     assert screen.answers[-1].frame.number == 59, "the last one is shown in the end"
@@ -235,17 +240,20 @@ def test_drawing_does_not_hold_back_answers(classifier: Classifier) -> None:
 
 def test_every_frame_is_shown_where_each_counts(classifier: Classifier) -> None:
     screen = Collect()
-    run(Engine(classifier), Capture(Colours(["red"] * 40), every=True), [], screen)
+    screen.delivery = "main"
+    run(Engine(classifier), Capture(Colours(["red"] * 40), every=True), [screen])
     assert [answered.frame.number for answered in screen.answers] == list(range(40))
 
 
 def test_what_the_screen_raises_ends_the_loop(classifier: Classifier) -> None:
     class Broken(Collect):
+        delivery = "main"
+
         def show(self, answered: Answered) -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run(Engine(classifier), Capture(Colours(["red"] * 40), every=True), [], Broken())
+        run(Engine(classifier), Capture(Colours(["red"] * 40), every=True), [Broken()])
     end = time.monotonic() + 10
     while (left := _threads_of_the_loop()) and time.monotonic() < end:
         time.sleep(0.01)

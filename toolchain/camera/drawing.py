@@ -34,6 +34,11 @@ MIN_TEXT = 0.5
 """Scale of the font below which letters cannot be told apart."""
 
 
+LARGEST = (1920, 1080)
+MIN_SIDE = 160
+"""Pictures with a shorter side are enlarged: the text would not fit."""
+
+
 def pretty(label: str) -> str:
     """A class name as people write it: `american_bulldog` is `american bulldog`."""
     return " ".join(label.replace("_", " ").split())
@@ -76,6 +81,48 @@ def draw(bgr: BgrImage, answered: Answered) -> None:
 def draw_state(bgr: BgrImage, state: str) -> None:
     """Say on a picture that is of the past, in place, why there is no newer one."""
     _draw_bar(bgr, _Line("not live", "", True), state, at_top=True)
+
+
+class Drawn:
+    """Draws each answer onto its picture once, for all sinks that show it. The first frame decides the size.
+
+    The pictures must stay as they are; they are not the frames themselves.
+    """
+
+    def __init__(self) -> None:
+        self._size: tuple[int, int] | None = None
+        self._answered: Answered | None = None
+        self._picture: BgrImage | None = None
+
+    def __call__(self, answered: Answered) -> BgrImage:
+        """The picture of `answered`, uint8 BGR, with the answer on it."""
+        if answered is not self._answered or self._picture is None:
+            bgr = answered.frame.bgr
+            if self._size is None:
+                self._size = size_for(*bgr.shape[:2])
+            picture = fit(bgr, *self._size)
+            if picture is bgr:
+                picture = bgr.copy()
+            draw(picture, answered)
+            self._answered, self._picture = answered, picture
+        return self._picture
+
+    def with_state(self, state: str) -> BgrImage | None:
+        """The last picture with `state` written over it; None if there is no picture or no state."""
+        if not state or self._picture is None:
+            return None
+        picture: BgrImage = self._picture.copy()
+        draw_state(picture, state)
+        return picture
+
+
+def size_for(height: int, width: int) -> tuple[int, int]:
+    """Width and height of the pictures shown for frames of a size: readable, no larger than a screen, and even,
+    as video needs it.
+    """
+    scale = max(1.0, MIN_SIDE / min(height, width))
+    scale = min(scale, LARGEST[0] / width, LARGEST[1] / height)
+    return max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)
 
 
 @dataclass(frozen=True)

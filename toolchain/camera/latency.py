@@ -7,6 +7,7 @@ is read back in a frame tells when that light left the screen.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from toolchain.camera.answering import Answered, Percentiles, Series
 from toolchain.camera.drawing import FONT
 from toolchain.camera.frames import SYSTEM_CLOCK, BgrImage, Clock
-from toolchain.camera.sinks.screen import Watched
+from toolchain.camera.sinks import Sink
 
 MARKERS = 100
 """Enough for three seconds at 30 pictures per second."""
@@ -37,10 +38,23 @@ class GlassToGlass:
     draw: Percentiles
 
 
-class LatencyScreen:
+class Display(Protocol):
+    """Shows finished pictures, uint8 BGR. They stay as they are."""
+
+    def put(self, picture: BgrImage) -> None: ...
+
+    def idle(self, state: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class LatencyScreen(Sink):
     """Shows one marker after the other in `window`, and finds them again in the frames that were answered."""
 
-    def __init__(self, window: Watched, clock: Clock = SYSTEM_CLOCK) -> None:
+    name = "the window"
+    delivery = "main"
+
+    def __init__(self, window: Display, clock: Clock = SYSTEM_CLOCK) -> None:
         self._window = window
         self._clock = clock
         self._dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_5X5_100)
@@ -57,7 +71,7 @@ class LatencyScreen:
 
     def show(self, answered: Answered) -> None:
         self._number = (self._number + 1) % MARKERS
-        self._window.show(self._page(self._number), answered.frame.time_s)
+        self._window.put(self._page(self._number))
         now = self._clock.now()
         self._shown_s[self._number] = now
         frame = answered.frame
@@ -79,9 +93,12 @@ class LatencyScreen:
 
     def idle(self, state: str) -> None:
         if not self._shown_s:
-            self._window.show(self._page(self._number), 0.0)
+            self._window.put(self._page(self._number))
             self._shown_s[self._number] = self._clock.now()
-        self._window.idle(None)
+        self._window.idle("")
+
+    def close(self) -> None:
+        self._window.close()
 
     def _newest_marker(self, bgr: BgrImage, captured_s: float) -> tuple[int, float] | None:
         """The marker in a frame that was shown last before it was captured, and when.

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
 from types import FrameType
-from typing import Literal, Protocol
+from typing import Literal
 
 from toolchain.camera.answering import AbandonedError, Answered, Answering, Percentiles
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import SYSTEM_CLOCK, Clock, SourceLostError
+from toolchain.camera.sinks import Sink
 from toolchain.camera.sources.capture import Capture
 from toolchain.camera.threads import DropOldestQueue, Worker
 from toolchain.errors import StoppedError
@@ -31,19 +32,6 @@ ASLEEP_S = 1.0
 """Who looks every 20 ms and has not looked for so long was asleep."""
 
 Ending = Literal["end", "duration", "frames", "quit", "interrupted", "terminated", "lost"]
-
-
-class Sink(Protocol):
-    """What is done with an answer: print it, show it, record it, send it on. The frame's pixels stay as they are.
-
-    Called by the thread that answers, so it must come back at once (`toolchain.camera.sinks.background` gives slow
-    ones a thread); only the `screen` of the run is called by the thread that called `run`, as windows want it.
-    """
-
-    def show(self, answered: Answered) -> None: ...
-
-    def idle(self, state: str) -> None:
-        """Called often while there is nothing to show; `state` says what is the matter, if anything is."""
 
 
 class Control:
@@ -106,7 +94,6 @@ def run(
     engine: Engine,
     capture: Capture,
     sinks: Sequence[Sink],
-    screen: Sink | None = None,
     *,
     limits: StopConditions | None = None,
     control: Control | None = None,
@@ -114,11 +101,13 @@ def run(
 ) -> Summary:
     """Answer the newest frame of `capture`, not yet started, until it, a limit or `control` ends the loop.
 
-    A source that is lost for good ends the loop and is told in the summary; what else the source raised is raised,
-    and so is what the runtime raises when no other device can go on.
+    Sinks whose delivery is `main` are called by this thread, all others by the thread that answers (those that take
+    their time need `BackgroundSink` around them).
+    A source that is lost for good ends the loop; the summary says so. Any other error of the source is raised, and
+    so is the error of the runtime when no other device can go on.
     """
     limits, control = limits or StopConditions(), control or Control()
-    loop = _Loop(engine, capture, sinks, screen, limits, control, clock)
+    loop = _Loop(engine, capture, sinks, limits, control, clock)
     control.begun = True
     with capture:
         return loop.run()
@@ -130,12 +119,13 @@ class _Loop:
         engine: Engine,
         capture: Capture,
         sinks: Sequence[Sink],
-        screen: Sink | None,
         limits: StopConditions,
         control: Control,
         clock: Clock,
     ) -> None:
-        self._engine, self._capture, self._sinks, self._screen = engine, capture, sinks, screen
+        self._engine, self._capture = engine, capture
+        self._shown_here = [sink for sink in sinks if sink.delivery == "main"]
+        self._sinks = [sink for sink in sinks if sink.delivery != "main"]
         self._limits, self._control, self._clock = limits, control, clock
         self._answering = Answering(engine, limits.min_probability, clock)
         self._to_show: DropOldestQueue[Answered] = DropOldestQueue(
@@ -167,12 +157,11 @@ class _Loop:
 
     def _show_next(self) -> None:
         answered = self._to_show.take(SLICE_S)
-        if self._screen is None:
-            return
-        if answered is not None:
-            self._screen.show(answered)
-        else:
-            self._screen.idle(self._state())
+        for sink in self._shown_here:
+            if answered is not None:
+                sink.show(answered)
+            else:
+                sink.idle(self._state())
 
     def _state(self) -> str:
         if self._control.paused:
@@ -208,7 +197,7 @@ class _Loop:
                 answered = self._answering.answer(frame)
                 for sink in self._sinks:
                     sink.show(answered)
-                if self._screen is not None:
+                if self._shown_here:
                     self._to_show.put(answered)
                 self._look_at_limits()
         except AbandonedError:

@@ -7,19 +7,43 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TextIO
 
 import msgspec
 
 from toolchain.camera.answering import Answered
+from toolchain.camera.sinks import Sink, SinkContext
 from toolchain.camera.smoothing import seen_as
+from toolchain.errors import BadInputError
 from toolchain.system.progress import Reporter
 
 LIMIT_S = 30.0
 """A command that takes longer is ended."""
 
 
-class OnChange:
+@dataclass(frozen=True)
+class CommandOptions:
+    """Shell commands: `on_change` for each new label, `on_unsure` for each change to "not sure"."""
+
+    on_change: str | None = None
+    on_unsure: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, command in (("--on-change", self.on_change), ("--on-unsure", self.on_unsure)):
+            if command is not None and not command.strip():
+                raise BadInputError(f"{name} has no command", "Name one, or leave it out.")
+
+    def open(self, context: SinkContext) -> Command:
+        return Command(self.on_change, self.on_unsure, context.reporter)
+
+
+def from_text(value: str) -> CommandOptions:
+    """The options that `--sink command=COMMAND` stands for."""
+    return CommandOptions(on_change=value)
+
+
+class Command(Sink):
     """Runs the shell command `on_change` for each new label, and `on_unsure` when the answer becomes "not sure",
     and waits for it. What is rejected is no answer: `on_change` never runs for it, and a label after it is new.
 
@@ -28,6 +52,9 @@ class OnChange:
     words: a label is not to be executed. Where the answer is rejected, `EDGETL_LABEL` is empty. What it prints goes
     to standard error.
     """
+
+    name = "--on-change"
+    delivery = "newest"
 
     def __init__(
         self, on_change: str | None, on_unsure: str | None, reporter: Reporter, limit_s: float = LIMIT_S

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain.camera.sinks.background import LineLostError
+from toolchain.camera.answering import Answered
+from toolchain.camera.sinks import AnswerLostError, Sink, SinkContext
+from toolchain.camera.sinks.lines import json_line
 from toolchain.errors import BadInputError
 
 HEAD = 4096
@@ -16,7 +19,25 @@ MARK = b'{"frame":'
 """What each line of a log begins with."""
 
 
-class Log:
+@dataclass(frozen=True)
+class LogOptions:
+    """Answers are appended to `path` as lines of JSON."""
+
+    path: Path
+    role = "the log"
+
+    def open(self, context: SinkContext) -> Log:
+        return Log(self.path)
+
+
+def from_text(value: str) -> LogOptions:
+    """The options that `--sink log=FILE.jsonl` stands for."""
+    if not value:
+        raise BadInputError("the sink `log` needs a file", "Write --sink log=FILE.jsonl.")
+    return LogOptions(Path(value))
+
+
+class Log(Sink):
     """Appends lines to a file, or writes them to a pipe; each is there whole as soon as it is written.
 
     Lines always go to the end of what `path` names at that moment: a file that was renamed or removed is made anew,
@@ -24,7 +45,10 @@ class Log:
     Raises BadInputError for what cannot be written, or is no log.
     """
 
+    delivery = "all"
+
     def __init__(self, path: Path) -> None:
+        self.name = f"writing {path}"
         if path.is_dir():
             raise BadInputError(f"{path} is a folder", "Name a file: --log FILE.jsonl.")
         if path.is_file() and not _is_log(path):
@@ -37,22 +61,22 @@ class Log:
         except OSError as error:
             raise BadInputError(f"{path} cannot be written: {error.strerror}", "Name another place.") from None
 
-    def __enter__(self) -> Log:
-        return self
+    def show(self, answered: Answered) -> None:
+        self.write(json_line(answered))
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         with suppress(OSError):  # the disk is full, which was told when it was found
             os.close(self._descriptor)
 
     def write(self, line: str) -> None:
-        """Append a line. Raises LineLostError when it cannot be written; the next one may."""
+        """Append a line. Raises AnswerLostError when it cannot be written; the next one may."""
         try:
             self._follow()
             self._append(line.encode() + b"\n")
         except BrokenPipeError:
             raise  # it was a pipe, and nobody reads it any more
         except OSError as error:
-            raise LineLostError(error.strerror or str(error)) from None
+            raise AnswerLostError(error.strerror or str(error)) from None
 
     def _follow(self) -> None:
         """Open the file again where its name stands for another one now."""

@@ -6,15 +6,19 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 
 import cv2
 
-from toolchain.camera.drawing import fit
+from toolchain.camera.answering import Answered
+from toolchain.camera.drawing import Drawn, fit
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import BgrImage
+from toolchain.camera.latency import LatencyScreen
 from toolchain.camera.loop import Control
+from toolchain.camera.sinks import Sink, SinkContext
 from toolchain.errors import MissingError
 from toolchain.system import files
 from toolchain.system.progress import Reporter
@@ -26,15 +30,36 @@ INVISIBLE = {"offscreen", "dummy"}
 """What SDL falls back to without a display; it would draw for nobody."""
 
 
-class Window:
-    """Shows pictures; keys go to `control`. Made, used and closed in the main thread.
+@dataclass(frozen=True)
+class WindowOptions:
+    """Answers are shown in a window; with `measure_latency`, markers are shown there instead."""
 
-    Raises MissingError where there is no display.
+    measure_latency: bool = False
+
+    def open(self, context: SinkContext) -> Sink:
+        window = Window(context.control, context.reporter, engine=context.engine, drawn=context.drawn)
+        context.reporter.say(KEYS)
+        return LatencyScreen(window) if self.measure_latency else window
+
+
+class Window(Sink):
+    """Shows pictures; keys go to `control` and `engine`.
+
+    Raises MissingError if there is no display.
     """
 
+    name = "the window"
+    delivery = "main"
+
     def __init__(
-        self, control: Control, reporter: Reporter, folder: Path | None = None, engine: Engine | None = None
+        self,
+        control: Control,
+        reporter: Reporter,
+        folder: Path | None = None,
+        engine: Engine | None = None,
+        drawn: Drawn | None = None,
     ) -> None:
+        self._drawn = drawn or Drawn()
         self._control = control
         self._engine = engine
         self._reporter = reporter
@@ -42,15 +67,19 @@ class Window:
         self._pygame = _with_display()
         self._picture: BgrImage | None = None
 
-    def __enter__(self) -> Window:
-        return self
+    def show(self, answered: Answered) -> None:
+        self.put(self._drawn(answered))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def idle(self, state: str) -> None:
+        picture = self._drawn.with_state(state)
+        if picture is not None and self._pygame.display.get_surface() is not None:
+            self._paint(picture)
+        self._obey()
+
+    def close(self) -> None:
         self._pygame.display.quit()
 
-    def show(self, picture: BgrImage, time_s: float) -> None:
+    def put(self, picture: BgrImage) -> None:
         """Show `picture`, uint8 BGR, and obey the keys pressed meanwhile."""
         pygame = self._pygame
         if pygame.display.get_surface() is None:
@@ -59,12 +88,6 @@ class Window:
             pygame.display.set_caption(TITLE)
         self._picture = picture
         self._paint(picture)
-        self._obey()
-
-    def idle(self, picture: BgrImage | None = None) -> None:
-        """Show `picture` meanwhile, if there is one, and obey the keys."""
-        if picture is not None and self._pygame.display.get_surface() is not None:
-            self._paint(picture)
         self._obey()
 
     def _obey(self) -> None:

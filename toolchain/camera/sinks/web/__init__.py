@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from toolchain.camera.sinks.web.view import Address, WebView, parse_address
+from toolchain.camera.sinks.web.view import Address, WebOptions, WebView, from_text, parse_address
 
-__all__ = ["Address", "WebView", "parse_address"]
+__all__ = ["Address", "WebOptions", "WebView", "from_text", "parse_address"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from toolchain.camera.sinks import Sink, SinkContext
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system.masking import Readable
 from toolchain.system.progress import Reporter
@@ -130,7 +131,29 @@ def _explained(error: OSError, where: str) -> BadInputError | MissingError:
     return MissingError(f"cannot listen at {where}: {error.strerror or error}", HINT)
 
 
-class WebView:
+@dataclass(frozen=True)
+class WebOptions:
+    """Answers are shown on a page at `address`. `token` and `hosts` as `WebView` takes them."""
+
+    address: Address
+    token: str | None = None
+    hosts: tuple[str, ...] = ()
+
+    def open(self, context: SinkContext) -> WebView:
+        about = {
+            "artifact": context.artifact.path.name,
+            "device": context.engine.network.name,
+            "source": context.source,
+        }
+        return WebView(self.address, about, token=self.token, hosts=self.hosts, reporter=context.reporter)
+
+
+def from_text(value: str) -> WebOptions:
+    """The options that `--sink web=HOST:PORT` stands for."""
+    return WebOptions(parse_address(value))
+
+
+class WebView(Sink):
     """Shows answers on a page, to several viewers at once, none of whom slows the loop.
 
     `about` says what is running, in a few words each: `artifact`, `device`, `source`. `token` is what viewers must
@@ -138,6 +161,9 @@ class WebView:
     by where there is no token, besides those of this machine. Entering raises BadInputError or MissingError when
     the address cannot be had.
     """
+
+    name = "the web view"
+    delivery = "loop"
 
     def __init__(
         self,
@@ -196,7 +222,7 @@ class WebView:
             self._reporter.warn(Readable(line))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self._server:
             self._server.stop()
         self._publisher.stop()
