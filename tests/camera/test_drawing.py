@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from toolchain.camera import drawing
-from toolchain.camera.answering import Answered, Beside
-from toolchain.camera.drawing import LARGEST, Drawn, draw, fit, pretty, size_for
+from toolchain.camera.answering import Answered, ComparedAnswer, pretty
+from toolchain.camera.drawing import MAX_SIZE, Drawn, draw, fit, size_for
 from toolchain.camera.frames import BgrImage, Frame
 from toolchain.classifier import Prediction
 
@@ -88,8 +88,8 @@ def test_fit_keeps_the_shape_and_fills_with_black() -> None:
 def test_sizes_on_the_screen_are_even_and_fit(shape: tuple[int, int]) -> None:
     width, height = size_for(*shape)
     assert width % 2 == height % 2 == 0
-    assert 2 <= width <= LARGEST[0]
-    assert 2 <= height <= LARGEST[1]
+    assert 2 <= width <= MAX_SIZE[0]
+    assert 2 <= height <= MAX_SIZE[1]
     bgr = np.zeros((*shape, 3), np.uint8)
     draw(fit(bgr, width, height), answered(bgr))
 
@@ -120,7 +120,7 @@ def test_another_networks_answer_stands_at_the_upper_edge() -> None:
     one = answered(bgr)
     draw(bgr, one)
     assert not bgr[:100].any()
-    draw(bgr, replace(one, beside=Beside("float32 on ort:cpu", one.prediction, 3.1)))
+    draw(bgr, replace(one, compared=ComparedAnswer("float32 on ort:cpu", one.prediction, 3.1)))
     assert bgr[:100].any()
 
 

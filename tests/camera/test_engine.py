@@ -92,14 +92,14 @@ def test_another_answer_beside_it_is_of_the_same_frame_and_may_fail(artifact: Ar
     reporter = Remembering()
     engine = Engine(load(artifact), artifact, reporter=reporter)
     answering = Answering(engine, 0.0, HeldClock())
-    engine.toggle_beside()
-    assert _comes_true(lambda: engine.beside is not None)
+    engine.toggle_comparison()
+    assert _comes_true(lambda: engine.compared is not None)
     answered = answering.answer(_frame())
-    assert answered.beside is not None
-    assert (answered.beside.name, answered.beside.prediction.label) == ("int8 on ort:cpu", "red")
-    engine.beside = Network(Classifier(load(artifact).card, Broken(load(artifact))))
-    assert answering.answer(_frame(1)).beside is None
-    assert engine.beside is None
+    assert answered.compared is not None
+    assert (answered.compared.name, answered.compared.prediction.label) == ("int8 on ort:cpu", "red")
+    engine.compared = Network(Classifier(load(artifact).card, Broken(load(artifact))))
+    assert answering.answer(_frame(1)).compared is None
+    assert engine.compared is None
     assert answering.answer(_frame(2)).prediction.label == "red"
     assert "compared with no longer" in reporter.warned[0]
     assert engine.failures == [], "what answers has not failed"

@@ -18,7 +18,7 @@ from tests.clips import HeldClock, plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.artifact import Artifact
 from toolchain.artifact.card import Reject
-from toolchain.camera.answering import KEPT, Answered, Answering, Busy, Rate, Series
+from toolchain.camera.answering import KEPT, Answered, Answering, Rate, RunningInference, Series
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import Frame, SourceLostError
 from toolchain.camera.loop import Control, StopConditions, Summary, run
@@ -336,10 +336,10 @@ def test_a_device_that_is_only_slow_to_look_at_is_not_given_up(classifier: Class
 
 def test_an_inference_is_given_up_once_and_only_while_it_runs(classifier: Classifier) -> None:
     answering = Answering(Engine(classifier), 0.0, HeldClock())
-    running = Busy(Engine(classifier).network, 0.0)
+    running = RunningInference(Engine(classifier).network, 0.0)
     assert not answering.abandon(running)
-    answering.busy = running
-    assert not answering.abandon(Busy(running.network, 0.0)), "another one than was looked at"
+    answering.running = running
+    assert not answering.abandon(RunningInference(running.network, 0.0)), "another one than was looked at"
     assert answering.abandon(running)
     assert not answering.abandon(running)
 
@@ -389,8 +389,8 @@ def test_a_frame_on_which_nothing_is_to_be_seen_is_rejected(classifier: Classifi
             return frame
 
     *_, covered, seen = _run(classifier, Pictured(["red"] * 60, interval_s=1.0))[1]
-    assert (covered.plain, covered.prediction.rejected) == (True, True)
-    assert (seen.plain, seen.prediction.rejected) == (False, False)
+    assert (covered.uniform, covered.prediction.rejected) == (True, True)
+    assert (seen.uniform, seen.prediction.rejected) == (False, False)
 
 
 def test_lines_have_exactly_the_documented_fields(classifier: Classifier) -> None:

@@ -21,7 +21,7 @@ from tests.streams import Stream
 from toolchain.camera.frames import BgrImage, Frame, FrameSource, SourceLostError, Timeline
 from toolchain.camera.sources.opening import (
     CaptureOptions,
-    Wish,
+    RequestedFormat,
     camera_index,
     camera_paths,
     camera_settings,
@@ -294,13 +294,13 @@ def test_the_drivers_time_stamp_is_taken_where_it_can_be_true(noted_s: float, ca
 
 def test_cameras_are_asked_for_compressed_frames_where_others_do_not_fit() -> None:
     mjpg = cv2.VideoWriter.fourcc(*"MJPG")
-    assert cv2.CAP_PROP_FOURCC not in camera_settings(Wish((640, 480)))
-    large = camera_settings(Wish((1280, 720), 30))
+    assert cv2.CAP_PROP_FOURCC not in camera_settings(RequestedFormat((640, 480)))
+    large = camera_settings(RequestedFormat((1280, 720), 30))
     assert (large[cv2.CAP_PROP_FRAME_WIDTH], large[cv2.CAP_PROP_FRAME_HEIGHT]) == (1280, 720)
     assert (large[cv2.CAP_PROP_FPS], large[cv2.CAP_PROP_FOURCC]) == (30, mjpg)
     assert list(large).index(cv2.CAP_PROP_FOURCC) < list(large).index(cv2.CAP_PROP_FRAME_WIDTH), "V4L2 wants it so"
-    assert camera_settings(Wish(fps=60))[cv2.CAP_PROP_FOURCC] == mjpg
-    yuyv = camera_settings(Wish((1280, 720), pixel_format="YUYV"))
+    assert camera_settings(RequestedFormat(fps=60))[cv2.CAP_PROP_FOURCC] == mjpg
+    yuyv = camera_settings(RequestedFormat((1280, 720), pixel_format="YUYV"))
     assert yuyv[cv2.CAP_PROP_FOURCC] == cv2.VideoWriter.fourcc(*"YUYV")
 
 

@@ -144,11 +144,11 @@ def test_d_p_and_b_choose_what_answers(
         window.put(plain("red"))
         press(pygame.K_d, lambda: engine.network.name == "int8 on openvino:CPU")
         press(pygame.K_p, lambda: engine.network.name == "float32 on openvino:CPU")
-        press(pygame.K_b, lambda: engine.beside is not None)
-        assert engine.beside is not None
-        assert engine.beside.name == "int8 on openvino:CPU"
+        press(pygame.K_b, lambda: engine.compared is not None)
+        assert engine.compared is not None
+        assert engine.compared.name == "int8 on openvino:CPU"
         press(pygame.K_p, lambda: engine.network.name == "int8 on openvino:CPU")
-        assert engine.beside.name == "float32 on openvino:CPU", "they change places"
-        press(pygame.K_b, lambda: engine.beside is None)
+        assert engine.compared.name == "float32 on openvino:CPU", "they change places"
+        press(pygame.K_b, lambda: engine.compared is None)
     assert len(reporter.said) == 2
     assert not reporter.warned

@@ -14,6 +14,8 @@ from toolchain.camera.smoothing import Debouncer, Smoother, is_uniform, thumbnai
 from toolchain.classifier import Classifier, Prediction
 from toolchain.runtimes import Answer
 
+NOT_SURE = "not sure"
+"""What people read where the answer is rejected."""
 KEPT = 1 << 16
 """Values that percentiles are taken of: the last 36 minutes at 30 frames per second."""
 
@@ -66,7 +68,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Beside:
+class ComparedAnswer:
     """What another network says about the same frame, as it is: not smoothed."""
 
     name: str
@@ -90,8 +92,8 @@ class Answered:
     wait_ms: float = 0.0
     resize_ms: float = 0.0
     network: str = ""
-    plain: bool = False
-    beside: Beside | None = None
+    uniform: bool = False
+    compared: ComparedAnswer | None = None
 
     def line(self) -> dict[str, object]:
         """What `edgetl camera --json` prints for it. `answer` is null where the label is rejected."""
@@ -108,7 +110,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Shares:
+class StepTimes:
     """Where the time of a frame goes, in milliseconds. `own`: all that the loop does besides inference."""
 
     age: Percentiles
@@ -119,11 +121,21 @@ class Shares:
 
 
 @dataclass(frozen=True, eq=False)
-class Busy:
+class RunningInference:
     """An inference that is running, since a moment of the clock."""
 
     network: Network
     since_s: float
+
+
+def pretty(label: str) -> str:
+    """A class name as people write it: `american_bulldog` is `american bulldog`."""
+    return " ".join(label.replace("_", " ").split())
+
+
+def shown_name(prediction: Prediction) -> str:
+    """What a person reads as the answer."""
+    return NOT_SURE if prediction.rejected else pretty(prediction.label)
 
 
 class AbandonedError(Exception):
@@ -135,7 +147,7 @@ class Answering:
 
     def __init__(self, engine: Engine, min_probability: float, clock: Clock) -> None:
         self.count = 0
-        self.busy: Busy | None = None
+        self.running: RunningInference | None = None
         """What is computing now."""
         self._lock = Lock()
         self._engine = engine
@@ -151,15 +163,15 @@ class Answering:
         """How often the label or its rejection changed."""
         return self._hold.changes
 
-    def shares(self) -> Shares:
-        return Shares(**{name: series.percentiles() for name, series in self._times.items()})
+    def shares(self) -> StepTimes:
+        return StepTimes(**{name: series.percentiles() for name, series in self._times.items()})
 
-    def abandon(self, busy: Busy | None) -> bool:
+    def abandon(self, inference: RunningInference | None) -> bool:
         """Let an inference count for nothing, if it still is the one that is running; tell whether it was."""
         with self._lock:
-            if busy is None or self.busy is not busy:
+            if inference is None or self.running is not inference:
                 return False
-            self.busy = None
+            self.running = None
             return True
 
     def answer(self, frame: Frame) -> Answered:
@@ -181,11 +193,11 @@ class Answering:
             else:
                 break
         seen = thumbnail(pixels[0])
-        plain = is_uniform(seen)
+        uniform = is_uniform(seen)
         classifier = network.classifier
         smoothed = self._smooth(answer.logits[0], classifier.card.temperature, frame.time_s, seen)
-        prediction = self._shown(classifier, smoothed, plain, frame.time_s)
-        beside = self._compared(frame)
+        prediction = self._shown(classifier, smoothed, uniform, frame.time_s)
+        compared = self._compare(frame)
         now = self._clock.now()
         self.count += 1
         times_ms = {
@@ -193,7 +205,7 @@ class Answering:
             "wait": 1000 * (taken_s - frame.captured_s),
             "resize": 1000 * (resized_s - taken_s),
             "infer": infer_ms,
-            "own": 1000 * (now - taken_s) - infer_ms - (beside.infer_ms if beside else 0.0),
+            "own": 1000 * (now - taken_s) - infer_ms - (compared.infer_ms if compared else 0.0),
         }
         for name, value in times_ms.items():
             self._times[name].add(value)
@@ -206,13 +218,13 @@ class Answering:
             wait_ms=times_ms["wait"],
             resize_ms=times_ms["resize"],
             network=network.name,
-            plain=plain,
-            beside=beside,
+            uniform=uniform,
+            compared=compared,
         )
 
     def _timed(self, network: Network, pixels: NDArray[np.uint8]) -> tuple[Answer, float]:
         before = self._clock.now()
-        mine = self.busy = Busy(network, before)
+        mine = self.running = RunningInference(network, before)
         try:
             answer = network.infer(pixels)
         finally:
@@ -220,17 +232,17 @@ class Answering:
                 raise AbandonedError
         return answer, 1000 * (self._clock.now() - before)
 
-    def _shown(self, classifier: Classifier, smoothed: Answer, plain: bool, time_s: float) -> Prediction:
+    def _shown(self, classifier: Classifier, smoothed: Answer, uniform: bool, time_s: float) -> Prediction:
         [prediction] = classifier.interpret(smoothed)
-        unsure = plain or prediction.rejected or prediction.probability < self._min_probability
-        label, rejected = self._hold(prediction.label, unsure, time_s, anew=self._smooth.began_anew)
+        unsure = uniform or prediction.rejected or prediction.probability < self._min_probability
+        label, rejected = self._hold(prediction.label, unsure, time_s, new_scene=self._smooth.restarted)
         probability = prediction.probability
         if label != prediction.label:
             probability = float(smoothed.probabilities[0, classifier.card.labels.index(label)])
         return replace(prediction, label=label, probability=probability, rejected=rejected)
 
-    def _compared(self, frame: Frame) -> Beside | None:
-        network = self._engine.beside
+    def _compare(self, frame: Frame) -> ComparedAnswer | None:
+        network = self._engine.compared
         if network is None:
             return None
         try:
@@ -241,7 +253,7 @@ class Answering:
             self._engine.fall_back(network, f"failed ({_first_line(error)})")
             return None
         [prediction] = network.classifier.interpret(answer)
-        return Beside(network.name, prediction, infer_ms)
+        return ComparedAnswer(network.name, prediction, infer_ms)
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from toolchain.camera.answering import Answered
+from toolchain.camera.answering import Answered, pretty, shown_name
 from toolchain.camera.frames import BgrImage
 from toolchain.classifier import Prediction, percent
 
@@ -22,7 +22,6 @@ BLUE = (150, 90, 30)
 BAR_DARKNESS = 0.28
 """What is left of the picture's light behind the text."""
 
-NOT_SURE = "not sure"
 MAX_SHARES = 3
 MIN_SHARE = 0.01
 """Classes that are less probable are not worth the room."""
@@ -34,19 +33,9 @@ MIN_TEXT = 0.5
 """Scale of the font below which letters cannot be told apart."""
 
 
-LARGEST = (1920, 1080)
+MAX_SIZE = (1920, 1080)
 MIN_SIDE = 160
 """Pictures with a shorter side are enlarged: the text would not fit."""
-
-
-def pretty(label: str) -> str:
-    """A class name as people write it: `american_bulldog` is `american bulldog`."""
-    return " ".join(label.replace("_", " ").split())
-
-
-def shown_name(prediction: Prediction) -> str:
-    """What a person reads as the answer."""
-    return NOT_SURE if prediction.rejected else pretty(prediction.label)
 
 
 def fit(bgr: BgrImage, width: int, height: int) -> BgrImage:
@@ -72,8 +61,8 @@ def draw(bgr: BgrImage, answered: Answered) -> None:
     prediction = answered.prediction
     top = _draw_bar(bgr, _headline(prediction), _figures(answered), at_top=False)
     _draw_shares(bgr, prediction, top)
-    if answered.beside is not None:
-        other = answered.beside
+    if answered.compared is not None:
+        other = answered.compared
         figures = f"{other.name}   {other.infer_ms:.1f} ms, not smoothed"
         _draw_bar(bgr, _headline(other.prediction), figures, at_top=True)
 
@@ -121,7 +110,7 @@ def size_for(height: int, width: int) -> tuple[int, int]:
     as video needs it.
     """
     scale = max(1.0, MIN_SIDE / min(height, width))
-    scale = min(scale, LARGEST[0] / width, LARGEST[1] / height)
+    scale = min(scale, MAX_SIZE[0] / width, MAX_SIZE[1] / height)
     return max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)
 
 
@@ -144,7 +133,7 @@ def _figures(answered: Answered) -> str:
         parts.append(f"{answered.fps:.{0 if answered.fps >= 10 else 1}f} fps")
     if answered.network:
         parts.append(f"{answered.network}, {answered.infer_ms:.1f} ms")
-    if answered.plain:
+    if answered.uniform:
         parts.append("nothing to see: lens covered?")
     return "   ".join(parts)
 

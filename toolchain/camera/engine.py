@@ -60,7 +60,7 @@ class Engine:
         reporter: Reporter | None = None,
     ) -> None:
         self.network = Network(classifier, artifact)
-        self.beside: Network | None = None
+        self.compared: Network | None = None
         self.failures: list[str] = []
         self._threads = threads
         self._exclusive = exclusive
@@ -69,8 +69,8 @@ class Engine:
 
     def fall_back(self, failed: Network, why: str) -> None:
         """Go on with a CPU instead of `failed`. Raises MissingError if there is none to go on with."""
-        if failed is self.beside:
-            self.beside = None
+        if failed is self.compared:
+            self.compared = None
             self._reporter.warn(f"{failed.name} {why}; it is compared with no longer")
             return
         if failed is not self.network:
@@ -97,19 +97,19 @@ class Engine:
 
         While two are compared, they change places.
         """
-        if self.beside is not None:
-            self.network, self.beside = self.beside, self.network
+        if self.compared is not None:
+            self.network, self.compared = self.compared, self.network
             return
         self._change(lambda artifact: self._put(self._others(artifact)))
 
-    def toggle_beside(self) -> None:
+    def toggle_comparison(self) -> None:
         """Compare with the next precision, or stop it."""
-        if self.beside is not None:
-            self.beside = None
+        if self.compared is not None:
+            self.compared = None
             return
 
         def compare(artifact: Artifact) -> None:
-            self.beside = self._first_loaded(self._others(artifact))
+            self.compared = self._first_loaded(self._others(artifact))
 
         self._change(compare)
 

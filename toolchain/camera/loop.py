@@ -149,7 +149,7 @@ class _Loop:
                     worker = self._start()
         finally:
             self._to_show.close()
-            self._answering.abandon(self._answering.busy)
+            self._answering.abandon(self._answering.running)
             worker.join(SLICE_S)
         if self._error is not None:
             raise self._error
@@ -220,13 +220,13 @@ class _Loop:
         if now - self._looked_s > ASLEEP_S:
             self._awake_since_s = now  # this process was stopped, or the machine slept: nobody could answer
         self._looked_s = now
-        busy = self._answering.busy
+        running = self._answering.running
         limit_s = self._limits.inference_s
-        if busy is None or now - max(busy.since_s, self._awake_since_s) <= limit_s:
+        if running is None or now - max(running.since_s, self._awake_since_s) <= limit_s:
             return False
-        if not self._answering.abandon(busy):
+        if not self._answering.abandon(running):
             return False  # the answer came after all
-        self._engine.fall_back(busy.network, f"gave no answer for {limit_s:g} s")
+        self._engine.fall_back(running.network, f"gave no answer for {limit_s:g} s")
         return True
 
     def _summary(self) -> Summary:

@@ -12,7 +12,6 @@ from typing import Any
 
 from toolchain.artifact import find_artifact, read_artifact
 from toolchain.camera.answering import Answered
-from toolchain.camera.drawing import Drawn
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import FrameSource
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
@@ -159,7 +158,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
             classifier, artifact, threads=settings.threads, exclusive=settings.exclusive, reporter=reporter
         )
         named = settings.source if os.path.lexists(settings.source) else shown(settings.source)
-        context = SinkContext(reporter, engine, artifact, named, every, control, Drawn())
+        context = SinkContext(reporter, engine, artifact, named, every, control)
         sinks: list[Sink] = []
         for options in settings.sinks:
             sink = options.open(context)
@@ -227,12 +226,14 @@ class _Call(Sink):
 
 def _asked(source: FrameSource, settings: CameraSettings, reporter: Reporter) -> str:
     """What a camera was asked for, to stand beside what it gives."""
-    wish = settings.capture.wish
-    asked = ["{} x {}".format(*wish.size)] if wish.size else []
-    asked += [f"{wish.fps:g} fps"] if wish.fps else []
-    asked += [wish.pixel_format] if wish.pixel_format else []
+    requested = settings.capture.requested
+    asked = ["{} x {}".format(*requested.size)] if requested.size else []
+    asked += [f"{requested.fps:g} fps"] if requested.fps else []
+    asked += [requested.pixel_format] if requested.pixel_format else []
     if asked and camera_index(settings.source) is None:
-        if wish.size or wish.pixel_format or source.fps != wish.fps:  # a snapshot is fetched so often
+        if (
+            requested.size or requested.pixel_format or source.fps != requested.fps
+        ):  # a snapshot is fetched so often
             reporter.warn("--size, --fps and --pixel-format are for cameras; this source gives what it has")
         return ""
     return f" (asked for: {', '.join(asked)})" if asked else ""

@@ -16,8 +16,8 @@ HOLD_S = 0.1
 """How long another answer must have led before it is shown."""
 CUT = 12.0
 """Two looks that differ by more (mean over pixels and colours, of 255) are of different scenes."""
-LOOK_SIDE = 16
-PLAIN = 6
+THUMBNAIL_SIDE = 16
+MAX_UNIFORM_RANGE = 6
 """A look that varies by less than this, in each colour, shows nothing: a lens cap, a broken frame."""
 
 Thumbnail = NDArray[np.uint8]
@@ -26,12 +26,12 @@ Thumbnail = NDArray[np.uint8]
 
 def thumbnail(pixels: NDArray[np.uint8]) -> Thumbnail:
     """What is left of a picture, uint8 [height, width, 3], at a glance."""
-    return cv2.resize(pixels, (LOOK_SIDE, LOOK_SIDE), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return cv2.resize(pixels, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
 
 
 def is_uniform(seen: Thumbnail) -> bool:
     """Whether there is nothing to be seen."""
-    return bool(np.ptp(seen, axis=(0, 1)).max() < PLAIN)
+    return bool(np.ptp(seen, axis=(0, 1)).max() < MAX_UNIFORM_RANGE)
 
 
 class Smoother:
@@ -45,7 +45,7 @@ class Smoother:
         self._logits: NDArray[np.float32] | None = None
         self._time_s = 0.0
         self._seen: Thumbnail | None = None
-        self.began_anew = True
+        self.restarted = True
         """Whether the last frame was the first of its scene."""
 
     def __call__(
@@ -56,8 +56,8 @@ class Smoother:
         `temperature` is the card's. `seen` is what the frame looks like: across a cut, an average would be of two
         scenes and of neither.
         """
-        self.began_anew = self._logits is None or self._is_cut(seen)
-        if self._logits is None or self._time_constant_s <= 0 or self.began_anew:
+        self.restarted = self._logits is None or self._is_cut(seen)
+        if self._logits is None or self._time_constant_s <= 0 or self.restarted:
             self._logits = logits
         else:
             elapsed = max(0.0, time_s - self._time_s)
@@ -95,7 +95,7 @@ class Debouncer:
         self.changes = 0
         """How often what is shown became something else; "not sure" is one thing, whatever the label beneath."""
 
-    def __call__(self, label: str, rejected: bool, time_s: float, *, anew: bool = False) -> tuple[str, bool]:
+    def __call__(self, label: str, rejected: bool, time_s: float, *, new_scene: bool = False) -> tuple[str, bool]:
         """What is to be shown for a frame at `time_s` whose own answer is `label` and `rejected`.
 
         `anew`: it is of another scene, and nothing that was shown has to do with it.
@@ -105,7 +105,7 @@ class Debouncer:
             self._rival, self._rival_since_s = leading, time_s
         # Where answers are further apart than that, the first one that differs is all there is to go by.
         led_s = max(time_s - self._rival_since_s, time_s - self._time_s)
-        if self._shown is None or anew or led_s >= self._hold_s:
+        if self._shown is None or new_scene or led_s >= self._hold_s:
             self.changes += self._shown is not None and seen_as(*leading) != seen_as(*self._shown)
             self._shown = leading
         self._time_s = time_s

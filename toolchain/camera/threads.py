@@ -18,7 +18,7 @@ _Opened = TypeVar("_Opened")
 _hanging: dict[str, Future[Any]] = {}
 """Attempts to open something that have not come back yet, by its name."""
 T = TypeVar("T")
-LOOK_S = 0.2
+POLL_S = 0.2
 """How often who waits for room looks whether anybody still wants it."""
 
 
@@ -90,7 +90,7 @@ class DropOldestQueue(Generic[T]):
         with self._changed:
             if self._every:
                 while not (self._closed or len(self._values) < self._capacity or self._given_up()):
-                    self._changed.wait(LOOK_S)
+                    self._changed.wait(POLL_S)
             if self._closed:
                 return
             if len(self._values) == self._capacity:

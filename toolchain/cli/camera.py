@@ -252,7 +252,7 @@ def command(
     from toolchain.camera.sinks.recorder import RecordOptions
     from toolchain.camera.sinks.web import WebOptions, parse_address
     from toolchain.camera.sinks.window import WindowOptions
-    from toolchain.camera.sources.opening import CaptureOptions, Wish
+    from toolchain.camera.sources.opening import CaptureOptions, RequestedFormat
 
     output = Output(json=console.json)
     sinks: list[SinkOptions] = []
@@ -279,7 +279,7 @@ def command(
         sinks=tuple(sinks),
         reconnect=not no_reconnect,
         stall_s=stall_s,
-        capture=CaptureOptions(every_frame, seconds_per_image, Wish(size, fps, pixel_format)),
+        capture=CaptureOptions(every_frame, seconds_per_image, RequestedFormat(size, fps, pixel_format)),
         stop=StopConditions(duration, frames, min_probability),
     )
     report = watch_until_signal(settings, console)

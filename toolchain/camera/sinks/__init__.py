@@ -27,6 +27,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -116,7 +117,7 @@ class Sink(ABC):
 
 @dataclass(frozen=True)
 class SinkContext:
-    """What a sink may use. Sinks of `control` and `engine` act on them only when a person asks for it."""
+    """What a sink may use. `control` and `engine` are for sinks by which a person ends or changes the camera."""
 
     reporter: Reporter
     engine: Engine
@@ -126,8 +127,13 @@ class SinkContext:
     every_frame: bool
     """Whether each frame counts, as of a file that is read as fast as possible."""
     control: Control
-    drawn: Drawn
-    """Draws answers onto their pictures, once for all sinks that show them."""
+
+    @cached_property
+    def drawn(self) -> Drawn:
+        """Draws answers onto their pictures, once for all sinks that show them."""
+        from toolchain.camera.drawing import Drawn
+
+        return Drawn()
 
 
 class SinkOptions(Protocol):

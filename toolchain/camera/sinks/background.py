@@ -15,7 +15,7 @@ from toolchain.system.progress import Reporter
 
 MAX_WAITING = 4096
 """Answers that wait for a sink that gets all of them. If it is slower than that, the oldest are lost."""
-LOOK_S = 0.1
+POLL_S = 0.1
 CLOSE_LIMIT_S = 5.0
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 
@@ -78,7 +78,7 @@ class BackgroundSink(Sink):
         self._leaving = True
         self._answers.discard()
         self._sink.close()
-        self._thread.join(LOOK_S)
+        self._thread.join(POLL_S)
 
     @property
     def lost(self) -> int:
@@ -95,7 +95,7 @@ class BackgroundSink(Sink):
     def _run(self) -> None:
         try:
             while not self._answers.ended:
-                answered = self._answers.take(LOOK_S)
+                answered = self._answers.take(POLL_S)
                 if answered is None:
                     self._sink.idle(self._state)
                 else:

@@ -11,8 +11,7 @@ from threading import Event
 
 import click
 
-from toolchain.camera.answering import Answered
-from toolchain.camera.drawing import shown_name
+from toolchain.camera.answering import Answered, shown_name
 from toolchain.camera.sinks import AnswerLostError, Sink, SinkContext
 from toolchain.classifier import percent
 from toolchain.system import files, masking
@@ -20,7 +19,7 @@ from toolchain.system.names import harmless
 
 PIECE = getattr(select, "PIPE_BUF", 512)
 """Bytes that a pipe takes at once when it says that it can be written to."""
-LOOK_S = 0.1
+POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ class Output:
         self._given_up.set()
 
     def _wait_for_room(self, descriptor: int, end_s: float | None) -> None:
-        while not select.select([], [descriptor], [], LOOK_S)[1]:
+        while not select.select([], [descriptor], [], POLL_S)[1]:
             if self._given_up.is_set() if end_s is None else time.monotonic() > end_s:
                 raise AnswerLostError("nobody reads standard output")
 

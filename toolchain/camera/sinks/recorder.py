@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
-SLOWEST_FPS = 5.0
+MIN_FPS = 5.0
 """Slower sources, such as a folder of images, are recorded at the usual rate: players stumble over slower ones."""
 MAX_GAP_S = 60.0
 """A longer gap (the loop was paused) is shortened to this in the recording."""
 KEY_FRAMES_S = 2.0
 """Seconds between the frames from which players can begin, and after which the file is whole up to there."""
 CLOSE_LIMIT_S = 20.0
-LOOK_S = 0.2
+POLL_S = 0.2
 
 MAX_WAITING = 8
 """Pictures that wait for the encoder, which has hiccups."""
@@ -116,7 +116,7 @@ class Recorder(Sink):
 
     def start(self, source: FrameSource) -> None:
         self._source_fps = source.fps
-        self._fps = source.fps if source.fps >= SLOWEST_FPS else USUAL_FPS
+        self._fps = source.fps if source.fps >= MIN_FPS else USUAL_FPS
         self._thread.start()
 
     def show(self, answered: Answered) -> None:
@@ -159,7 +159,7 @@ class Recorder(Sink):
     def _run(self) -> None:
         try:
             while not self._pictures.ended:
-                given = self._pictures.take(LOOK_S)
+                given = self._pictures.take(POLL_S)
                 if given is not None:
                     self._write(*given)
             if self._video is not None:

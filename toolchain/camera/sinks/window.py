@@ -102,7 +102,7 @@ class Window(Sink):
             actions |= {
                 pygame.K_d: self._engine.next_device,
                 pygame.K_p: self._engine.next_precision,
-                pygame.K_b: self._engine.toggle_beside,
+                pygame.K_b: self._engine.toggle_comparison,
             }
         for event in pygame.event.get():
             if event.type == pygame.QUIT:

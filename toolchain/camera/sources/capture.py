@@ -24,7 +24,7 @@ from toolchain.errors import EdgetlError, MissingError
 from toolchain.system.progress import Reporter, Silent
 
 CLOSE_LIMIT_S = 2.0
-LOOK_S = 0.05
+POLL_S = 0.05
 """How often the reading thread is looked at."""
 ASLEEP_S = 1.0
 """Who looks every 50 ms and has not looked for so long was asleep."""
@@ -104,7 +104,7 @@ class Capture:
         self._pause_s = FIRST_PAUSE_S
         self._told_s: float | None = None
         self._told_of_outage = True
-        self._stillness = Stillness(source.name, self._reporter) if source.live else None
+        self._freeze_detector = FreezeDetector(source.name, self._reporter) if source.live else None
         self._thread = Worker(self._supervise, f"capture {source.name}")
 
     def __enter__(self) -> Capture:
@@ -150,7 +150,7 @@ class Capture:
     def _watch(self, reader: _Reader) -> Exception | None:
         """Let `reader` read to its end; why it ended."""
         looked_s = awake_since_s = self._clock.now()
-        while not reader.done.wait(LOOK_S):
+        while not reader.done.wait(POLL_S):
             if self._stopping.is_set():
                 reader.stop()
                 reader.done.wait(CLOSE_LIMIT_S)
@@ -201,8 +201,8 @@ class Capture:
             reader.first_s = now
         elif now - reader.first_s > STEADY_S:
             self._pause_s = FIRST_PAUSE_S
-        if self._stillness is not None:
-            self._stillness.look(frame.bgr, now)
+        if self._freeze_detector is not None:
+            self._freeze_detector.look(frame.bgr, now)
         reader.count(now)
         number, time_s = reader.shift
         if number:
@@ -288,7 +288,7 @@ class _Reader:
             self.done.set()
 
 
-class Stillness:
+class FreezeDetector:
     """Says once when a source has given the very same picture for `frozen_s`, and once when it moves again.
 
     Of a source that stands still again and again, such as a picture that is made anew each minute, it says so only

@@ -46,7 +46,7 @@ MAX_FAILED = 3
 
 
 @dataclass(frozen=True)
-class Said:
+class ServerReply:
     """`refused` is how the server refused an answer, such as `404 Not Found`; empty where it gave one."""
 
     kind: Kind
@@ -54,19 +54,19 @@ class Said:
     refused: str = ""
 
 
-def ask(url: str, limit_s: float) -> Said:
+def ask(url: str, limit_s: float) -> ServerReply:
     """Ask for `url`, and look at the head of the answer. Who cannot be reached or understood says nothing."""
     try:
         with _open(url, limit_s) as response:
             headers = response.headers
     except HTTPError as error:
         error.close()
-        return Said("unknown", refused=f"{error.code} {error.reason}".strip())
+        return ServerReply("unknown", refused=f"{error.code} {error.reason}".strip())
     except (OSError, HTTPException, ValueError):
-        return Said("unknown")
+        return ServerReply("unknown")
     content_type = (headers.get("Content-Type") or "").partition(";")[0].strip().lower()
     length = headers.get("Content-Length") or ""
-    return Said(_kind(content_type, urlsplit(url).path, length), content_type)
+    return ServerReply(_kind(content_type, urlsplit(url).path, length), content_type)
 
 
 def fetch(url: str, limit_s: float) -> bytes:

@@ -11,7 +11,7 @@ import numpy as np
 
 from toolchain.camera.frames import Clock, FrameSource, Timeline
 from toolchain.camera.sources.playlists import Playlist, PlaylistSource, read_playlist
-from toolchain.camera.sources.served import Said, SnapshotSource, ask, fetch
+from toolchain.camera.sources.served import ServerReply, SnapshotSource, ask, fetch
 from toolchain.camera.sources.video import ClipSource, LiveSource, fourcc, plausible_fps, undecodable_stream
 from toolchain.errors import BadInputError, MissingError, UnreadableImageError
 from toolchain.system.progress import Reporter
@@ -173,10 +173,10 @@ class Stream:
         capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
         return capture if capture.isOpened() else None
 
-    def _asked(self, limit_s: float) -> Said:
-        return ask(self._url, min(ASK_LIMIT_S, limit_s)) if self._by_http else Said("unknown")
+    def _asked(self, limit_s: float) -> ServerReply:
+        return ask(self._url, min(ASK_LIMIT_S, limit_s)) if self._by_http else ServerReply("unknown")
 
-    def _refused(self, said: Said) -> MissingError:
+    def _refused(self, said: ServerReply) -> MissingError:
         if said.refused:
             return MissingError(f"{self._name}: the server answers {said.refused}", "Check address and password.")
         if said.content_type.startswith("text/"):

@@ -52,11 +52,11 @@ NAMES = {
 """Of the four letters by which containers know them."""
 
 
-SLOWEST_LIVE, SLOWEST_CLIP, FASTEST = 1.0, 0.01, 240.0
+MIN_LIVE_FPS, MIN_CLIP_FPS, MAX_FPS = 1.0, 0.01, 240.0
 """Frames per second that can be; a time lapse has few."""
 MAX_CORRUPT = 10
 """Frames in a row that cannot be had or decoded before the source counts as lost."""
-OLDEST_S = 1.0
+MAX_AGE_S = 1.0
 """A driver that says a new frame is older than this counts on another clock."""
 MAX_SKIPPED_S = 0.5
 """Seconds of a clip that are skipped at once to catch up."""
@@ -104,9 +104,9 @@ def _codec_that_pyav_decodes(path: Path) -> str | None:
     return None
 
 
-def plausible_fps(claimed: float, lowest: float = SLOWEST_LIVE) -> float:
+def plausible_fps(claimed: float, lowest: float = MIN_LIVE_FPS) -> float:
     """The rate that a source claims, or the usual one where that cannot be (0, nan, 90000)."""
-    return claimed if math.isfinite(claimed) and lowest <= claimed <= FASTEST else USUAL_FPS
+    return claimed if math.isfinite(claimed) and lowest <= claimed <= MAX_FPS else USUAL_FPS
 
 
 class LiveSource:
@@ -162,7 +162,7 @@ class LiveSource:
         now = self._clock.now()
         if self._driver_times:
             noted = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if 0 <= now - noted < OLDEST_S:
+            if 0 <= now - noted < MAX_AGE_S:
                 return noted
         return now
 
@@ -173,7 +173,7 @@ class LiveSource:
         self._capture.release()
 
 
-def given(capture: cv2.VideoCapture, slowest: float = SLOWEST_LIVE) -> str:
+def given(capture: cv2.VideoCapture, slowest: float = MIN_LIVE_FPS) -> str:
     """Size, rate and format as the opened source tells them; what it does not tell is left out."""
     width, height = (int(capture.get(code)) for code in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     fps = capture.get(cv2.CAP_PROP_FPS)
@@ -221,8 +221,8 @@ class ClipSource:
         path: Path | None = None,
     ) -> None:
         self.name = name
-        self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS), SLOWEST_CLIP)
-        self.given = given(capture, SLOWEST_CLIP)
+        self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS), MIN_CLIP_FPS)
+        self.given = given(capture, MIN_CLIP_FPS)
         self._capture = capture
         self._clock = clock
         self._pacer = Pacer(clock) if paced else None

@@ -12,8 +12,7 @@ from threading import Event, Thread
 import cv2
 import numpy as np
 
-from toolchain.camera.answering import Answered
-from toolchain.camera.drawing import pretty
+from toolchain.camera.answering import Answered, pretty
 from toolchain.camera.frames import BgrImage
 from toolchain.system import files
 from toolchain.system.masking import masked
