@@ -86,7 +86,7 @@ def test_without_anything_to_go_on_with_the_device_is_missing(tmp_path: Path) ->
         Answering(engine, 0.0, HeldClock()).answer(_frame())
 
 
-def test_another_answer_beside_it_is_of_the_same_frame_and_may_fail(artifact: Artifact, tmp_path: Path) -> None:
+def test_a_compared_answer_is_of_the_same_frame_and_may_fail(artifact: Artifact, tmp_path: Path) -> None:
     tiny_artifact(tmp_path / "model.int8.onnx", precision="int8")
     tiny_artifact(tmp_path / "others.onnx", labels=("cyan", "magenta", "yellow"))
     reporter = Remembering()
@@ -101,7 +101,7 @@ def test_another_answer_beside_it_is_of_the_same_frame_and_may_fail(artifact: Ar
     assert answering.answer(_frame(1)).compared is None
     assert engine.compared is None
     assert answering.answer(_frame(2)).prediction.label == "red"
-    assert "compared with no longer" in reporter.warned[0]
+    assert "the comparison ends" in reporter.warned[0]
     assert engine.failures == [], "what answers has not failed"
 
 

@@ -1,4 +1,4 @@
-"""From a frame to its answer: resize, infer, smooth, name; and how long each step takes."""
+"""From a frame to its answer: resize, infer, smooth, name. Measures each step."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from toolchain.classifier import Classifier, Prediction
 from toolchain.runtimes import Answer
 
 NOT_SURE = "not sure"
-"""What people read where the answer is rejected."""
+"""What people read if the answer is rejected."""
 KEPT = 1 << 16
-"""Values that percentiles are taken of: the last 36 minutes at 30 frames per second."""
+"""How many values percentiles are taken of: the last 36 minutes at 30 frames per second."""
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Of the values that were seen last (at most `KEPT`); None where there were none."""
+    """Percentiles of the last values, at most `KEPT`; None if there are none."""
 
     p50: float | None
     p95: float | None
@@ -30,7 +30,7 @@ class Percentiles:
 
 
 class Series:
-    """The last values of one quantity."""
+    """The last values of one quantity, in memory that does not grow."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._values = np.empty(kept, np.float64)
@@ -57,7 +57,7 @@ class Rate:
         self._interval_s: float | None = None
 
     def event(self, now_s: float) -> float:
-        """Count one event at `now_s`; the rate, 0 while it is unknown."""
+        """Count an event at `now_s`, and return the rate; 0 while it is unknown."""
         if self._last_s is not None:
             interval = max(now_s - self._last_s, 1e-6)
             share = 1 - np.exp(-interval / self.TIME_CONSTANT_S)
@@ -69,7 +69,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class ComparedAnswer:
-    """What another network says about the same frame, as it is: not smoothed."""
+    """What another network answers for the same frame, not smoothed."""
 
     name: str
     prediction: Prediction
@@ -78,10 +78,11 @@ class ComparedAnswer:
 
 @dataclass(frozen=True)
 class Answered:
-    """A frame with its answer, smoothed. `age_ms` is from its capture to this answer; `fps` counts answers.
+    """A frame with its smoothed answer. `age_ms` is the time from its capture to this answer.
 
-    Of the age, `wait_ms` passed before the loop took the frame, `resize_ms` and `infer_ms` with it. `network` names
-    what answered. `plain`: there is nothing to be seen on it. `probability` of the label that is shown.
+    Of the age, `wait_ms` passed before the loop took the frame, `resize_ms` in resizing, `infer_ms` in inference.
+    `fps` is the rate of answers. `network` names the precision and the device that answered. `uniform`: the frame
+    shows nothing, such as a lens cap.
     """
 
     frame: Frame
@@ -96,7 +97,7 @@ class Answered:
     compared: ComparedAnswer | None = None
 
     def line(self) -> dict[str, object]:
-        """What `edgetl camera --json` prints for it. `answer` is null where the label is rejected."""
+        """What `edgetl camera --json` prints. `answer` is null if the label is rejected."""
         return {
             "frame": self.frame.number,
             "time_s": round(self.frame.time_s, 4),
@@ -111,7 +112,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Where the time of a frame goes, in milliseconds. `own`: all that the loop does besides inference."""
+    """How long each step of a frame takes, in milliseconds. `own`: all that the loop does besides inference."""
 
     age: Percentiles
     wait: Percentiles
@@ -122,14 +123,14 @@ class StepTimes:
 
 @dataclass(frozen=True, eq=False)
 class RunningInference:
-    """An inference that is running, since a moment of the clock."""
+    """An inference, and when it began by the clock."""
 
     network: Network
     since_s: float
 
 
 def pretty(label: str) -> str:
-    """A class name as people write it: `american_bulldog` is `american bulldog`."""
+    """A class name as people write it: `american bulldog` for `american_bulldog`."""
     return " ".join(label.replace("_", " ").split())
 
 
@@ -139,16 +140,16 @@ def shown_name(prediction: Prediction) -> str:
 
 
 class AbandonedError(Exception):
-    """An inference took so long that somebody else went on."""
+    """The inference took so long that another thread answers now."""
 
 
 class Answering:
-    """Answers one frame after the other. Used by one thread at a time."""
+    """Answers one frame after another. Used by one thread at a time."""
 
     def __init__(self, engine: Engine, min_probability: float, clock: Clock) -> None:
         self.count = 0
         self.running: RunningInference | None = None
-        """What is computing now."""
+        """The inference that is running now."""
         self._lock = Lock()
         self._engine = engine
         self._min_probability = min_probability
@@ -167,7 +168,7 @@ class Answering:
         return StepTimes(**{name: series.percentiles() for name, series in self._times.items()})
 
     def abandon(self, inference: RunningInference | None) -> bool:
-        """Let an inference count for nothing, if it still is the one that is running; tell whether it was."""
+        """Give up `inference`, and return whether it was still running."""
         with self._lock:
             if inference is None or self.running is not inference:
                 return False
@@ -175,9 +176,9 @@ class Answering:
             return True
 
     def answer(self, frame: Frame) -> Answered:
-        """The answer to `frame`. When the device fails, another one answers.
+        """The answer to `frame`. If the device fails, another one answers.
 
-        Raises AbandonedError when nobody waits for it any more, MissingError when no device can answer.
+        Raises AbandonedError if the inference was given up, MissingError if no device can answer.
         """
         taken_s = self._clock.now()
         while True:

@@ -20,17 +20,17 @@ GREY = (200, 200, 200)
 AMBER = (80, 200, 255)
 BLUE = (150, 90, 30)
 BAR_DARKNESS = 0.28
-"""What is left of the picture's light behind the text."""
+"""How much of the picture's brightness is left behind the text."""
 
 MAX_SHARES = 3
 MIN_SHARE = 0.01
-"""Classes that are less probable are not worth the room."""
+"""Classes that are less probable are not drawn."""
 PANEL = 0.36
 """Share of the picture's width that the bars of probabilities take."""
 MIN_FOR_SHARES = 480
 
 MIN_TEXT = 0.5
-"""Scale of the font below which letters cannot be told apart."""
+"""Scale of the font below which letters cannot be read."""
 
 
 MAX_SIZE = (1920, 1080)
@@ -39,7 +39,7 @@ MIN_SIDE = 160
 
 
 def fit(bgr: BgrImage, width: int, height: int) -> BgrImage:
-    """Scale a picture into `width` x `height`, with black beside or above it where the shapes differ."""
+    """Scale a picture to fit into `width` x `height`, on black if the proportions differ."""
     high, wide = bgr.shape[:2]
     if (wide, high) == (width, height):
         return bgr
@@ -68,7 +68,7 @@ def draw(bgr: BgrImage, answered: Answered) -> None:
 
 
 def draw_state(bgr: BgrImage, state: str) -> None:
-    """Say on a picture that is of the past, in place, why there is no newer one."""
+    """Write onto an old picture, in place, why there is no newer one."""
     _draw_bar(bgr, _Line("not live", "", True), state, at_top=True)
 
 
@@ -196,7 +196,7 @@ def _darken(part: BgrImage) -> None:
 
 
 def _fitted(text: str, room: int, scale: float, thickness: int) -> tuple[str, float]:
-    """The text and the scale at which it fits: smaller first, then shorter."""
+    """The text and the scale at which it fits into `room` pixels: made smaller first, then cut."""
     text = _drawable(text)
     width = _size(text, scale, thickness)[0]
     if width > room:
@@ -209,7 +209,7 @@ def _fitted(text: str, room: int, scale: float, thickness: int) -> tuple[str, fl
 
 
 def _drawable(text: str) -> str:
-    """OpenCV 4 draws ASCII only: letters lose their accents there, and the rest becomes question marks."""
+    """`text` as this OpenCV can draw it. OpenCV 4 draws ASCII only: accents go, other letters become `?`."""
     if DRAWS_UNICODE or text.isascii():
         return text
     plain = unicodedata.normalize("NFKD", text.replace("ß", "ss"))

@@ -1,7 +1,7 @@
-"""From glass to glass: how long after something happens before the lens the screen shows an answer to it.
+"""Latency from glass to glass: from an event before the lens to its answer on the screen.
 
-The screen shows a marker that changes with every answer, the camera is held before the screen, and the marker that
-is read back in a frame tells when that light left the screen.
+The screen shows a marker that changes with every answer, and the camera looks at the screen. The marker in a frame
+tells when the light of that frame left the screen.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ WORDS = "Hold the camera before this screen; q ends."
 
 @dataclass(frozen=True)
 class GlassToGlass:
-    """Milliseconds from the moment a marker was put on the screen to the moment when the picture that answers to it
-    was. `capture`: screen, light, sensor and driver; `wait`, `resize`, `infer`: the loop; `draw`: the rest.
+    """Milliseconds from showing a marker to showing the answer to it. `capture`: screen, light, sensor and driver;
+    `wait`, `resize`, `infer`: the loop; `draw`: the rest.
     """
 
     frames: int
@@ -49,7 +49,7 @@ class Display(Protocol):
 
 
 class LatencyScreen(Sink):
-    """Shows one marker after the other in `window`, and finds them again in the frames that were answered."""
+    """Shows one marker after another in `window`, and finds them in the frames that were answered."""
 
     name = "the window"
     delivery = "main"
@@ -66,7 +66,7 @@ class LatencyScreen(Sink):
         self._times = {name: Series() for name in ("total", "capture", "wait", "resize", "infer", "draw")}
 
     def result(self) -> GlassToGlass:
-        """What was measured so far; `frames` are those in which a new marker was read."""
+        """The measurement so far; `frames` counts those in which a new marker was read."""
         return GlassToGlass(self._frames, **{name: times.percentiles() for name, times in self._times.items()})
 
     def show(self, answered: Answered) -> None:
@@ -101,9 +101,9 @@ class LatencyScreen(Sink):
         self._window.close()
 
     def _newest_marker(self, bgr: BgrImage, captured_s: float) -> tuple[int, float] | None:
-        """The marker in a frame that was shown last before it was captured, and when.
+        """The latest marker in a frame that was shown before its capture, and when it was shown.
 
-        Half-faded ones of earlier pictures are passed over, and misread ones that were not there yet.
+        This leaves out half-faded markers of earlier pictures, and misread ones that had not been shown yet.
         """
         _, ids, _ = self._detector.detectMarkers(bgr)
         found = [int(number) for number in np.ravel(ids)] if ids is not None else []

@@ -1,4 +1,4 @@
-"""A thread for a sink that takes its time, so that it never holds back the next answer."""
+"""A thread for a slow sink, so that it never delays the next answer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ NO_PIXELS = np.empty((0, 0, 3), np.uint8)
 class BackgroundSink(Sink):
     """Hands answers on to `sink` in a thread of its own, without their pixels.
 
-    `capacity` answers wait for it at most (one, unless it gets all answers); the oldest are lost. With `every`, the
-    loop waits for it instead, until `given_up` says that it is to end. An answer for which `sink` raises
-    AnswerLostError is lost, too. If `sink` fails otherwise, it gets nothing more, and `at_failure` is called.
+    At most `capacity` answers wait for it (one, unless it gets all answers); then the oldest are lost. With
+    `every`, the loop waits for it instead, until `given_up` returns True. An answer for which `sink` raises
+    AnswerLostError is lost, too. After any other exception, `sink` gets nothing more, and `at_failure` is called.
     """
 
     delivery = "loop"

@@ -1,4 +1,4 @@
-"""Commands that are run whenever the answer becomes another one, or becomes "not sure"."""
+"""Shell commands that run whenever the answer changes, or becomes "not sure"."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toolchain.errors import BadInputError
 from toolchain.system.progress import Reporter
 
 LIMIT_S = 30.0
-"""A command that takes longer is ended."""
+"""A command that takes longer is killed."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def from_text(value: str) -> CommandOptions:
 
 
 class Command(Sink):
-    """Runs the shell command `on_change` for each new label, and `on_unsure` when the answer becomes "not sure",
-    and waits for it. What is rejected is no answer: `on_change` never runs for it, and a label after it is new.
+    """Runs the shell command `on_change` for each new label and `on_unsure` when the answer becomes "not sure", and
+    waits for it. `on_change` never runs for a rejected answer, and the first label after one is new.
 
     A command finds the answer in its environment (`EDGETL_LABEL`, `EDGETL_PROBABILITY`, `EDGETL_REJECTED` 0 or 1,
     `EDGETL_GUESS`, `EDGETL_FRAME`, `EDGETL_TIME_S`) and as a line of JSON on standard input, never in its own
@@ -106,7 +106,7 @@ class Command(Sink):
             self._complain(name, f"ended with exit code {process.returncode}")
 
     def close(self) -> None:
-        """End the command that is still running, if one is."""
+        """Kill the command if it is still running."""
         if self._running is not None:
             _kill(self._running)
 
@@ -117,7 +117,7 @@ class Command(Sink):
 
 
 def _descriptor(stream: TextIO | None) -> int | None:
-    """The file behind a stream; None where it was replaced by text (a notebook, a capture)."""
+    """The descriptor of a stream; None if it was replaced by an object in memory (a notebook, a test)."""
     try:
         return stream.fileno() if stream else None
     except (AttributeError, OSError):
@@ -125,8 +125,8 @@ def _descriptor(stream: TextIO | None) -> int | None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a shell with all that it started."""
-    with suppress(OSError):  # it ended by itself
+    """Kill a shell and all that it started."""
+    with suppress(OSError):  # it has ended by itself
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
         else:

@@ -18,7 +18,7 @@ from toolchain.system import files, masking
 from toolchain.system.names import harmless
 
 PIECE = getattr(select, "PIPE_BUF", 512)
-"""Bytes that a pipe takes at once when it says that it can be written to."""
+"""How many bytes a pipe that is ready takes without blocking."""
 POLL_S = 0.1
 
 
@@ -66,7 +66,7 @@ def json_line(answered: Answered) -> str:
 
 
 class Output:
-    """Standard output, to which whole lines are written without ever hanging in one.
+    """Standard output, written in whole lines that never block for ever.
 
     A pipe that nobody reads fills up, and a write to it then blocks until its reader ends. Here, a line waits until
     there is room or `give_up` was called. With `json`, lines are UTF-8 whatever the encoding of the terminal.
@@ -77,12 +77,12 @@ class Output:
         self._given_up = Event()
         self._descriptor = _waitable_stdout()
         self._torn = False
-        """Whether a line was written in part."""
+        """Whether the last line was written only in part."""
 
     def write(self, line: str, limit_s: float | None = None) -> None:
-        """Write a line when there is room for it, even after `give_up` if that is within `limit_s`.
+        """Write a line as soon as there is room for it. With `limit_s`, wait so long, whatever `give_up` says.
 
-        Raises AnswerLostError when it cannot be written.
+        Raises AnswerLostError if it cannot be written.
         """
         line = masking.without_typed(line)
         if self._descriptor is None:
@@ -98,7 +98,7 @@ class Output:
             self._torn = bool(left)
 
     def give_up(self) -> None:
-        """Let a line that waits for room be lost."""
+        """Stop waiting for room; the line is lost."""
         self._given_up.set()
 
     def _wait_for_room(self, descriptor: int, end_s: float | None) -> None:
@@ -108,7 +108,7 @@ class Output:
 
 
 def _waitable_stdout() -> int | None:
-    """The descriptor of standard output where one can wait for room in it; None elsewhere, and under a test."""
+    """The descriptor of standard output, if one can wait for room in it; else (and in tests) None."""
     stdout = sys.__stdout__
     if os.name != "posix" or stdout is None or stdout is not sys.stdout:
         return None

@@ -1,4 +1,4 @@
-"""A video file of constant rate, whatever the rate of the answers: H.264 in MP4, by PyAV."""
+"""Recording as H.264 in MP4, by PyAV: at a constant rate, whatever the rate of the answers."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 MIN_FPS = 5.0
-"""Slower sources, such as a folder of images, are recorded at the usual rate: players stumble over slower ones."""
+"""Slower sources, such as a folder of images, are recorded at the usual rate, which all players can play."""
 MAX_GAP_S = 60.0
 """A longer gap (the loop was paused) is shortened to this in the recording."""
 KEY_FRAMES_S = 2.0
-"""Seconds between the frames from which players can begin, and after which the file is whole up to there."""
+"""Seconds between key frames. A recording that is cut off is whole up to the last one."""
 CLOSE_LIMIT_S = 20.0
 POLL_S = 0.2
 
 MAX_WAITING = 8
-"""Pictures that wait for the encoder, which has hiccups."""
+"""How many pictures wait for the encoder."""
 
 ENCODING = {"preset": "superfast", "crf": "23", "bf": "0"}
-"""x264 on one thread, which leaves the others to the network. Frames that refer to later ones would begin late."""
+"""x264 on one thread, which leaves the others to the network. B-frames would delay the first picture."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def from_text(value: str) -> RecordOptions:
 
 
 class Recorder(Sink):
-    """Writes pictures, each for as long as it was seen: they are repeated or left out to keep real time.
+    """Writes pictures in real time: each is repeated for as long as it was shown, or left out.
 
-    All pictures have the size of the first, even in both directions. A thread of its own encodes them, so that
-    `show` returns at once; pictures that it has no time for are left out, unless `every` picture counts.
+    All pictures have the size of the first, which is even in both directions. A thread of its own encodes them, so
+    that `show` returns at once. Pictures that it has no time for are left out, unless `every` picture counts.
 
     The recording is written to `NAME.part.mp4` beside `path`, and gets its name when it is closed, however that
     comes. If there was no picture, there is no file. A process that was killed leaves `NAME.part.mp4`, which lacks
@@ -96,9 +96,9 @@ class Recorder(Sink):
         self._time_s = 0.0
         self._cut_s = 0.0
         self.failure: Exception | None = None
-        """What ended the recording before its time, such as a full disk."""
+        """What ended the recording early, such as a full disk."""
         self.kept = False
-        """Whether there is a file in the end, with at least one picture in it."""
+        """Whether there is a file in the end."""
         with ExitStack() as stack:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,14 +123,14 @@ class Recorder(Sink):
         self.put(self._drawn(answered), answered.frame.time_s)
 
     def put(self, picture: BgrImage, time_s: float) -> None:
-        """Record `picture` as what was seen from `time_s` on. It must stay as it is."""
+        """Record `picture` as shown from `time_s` on. It must stay as it is."""
         self._pictures.put((picture, time_s))
 
     def close(self) -> None:
         with self._claim:
             try:
                 self._finish()
-            finally:  # somebody pressed Ctrl-C once more
+            finally:  # after a second Ctrl-C, too
                 self._keep()
 
     def report(self) -> SinkReport:
@@ -138,7 +138,7 @@ class Recorder(Sink):
         return SinkReport(unwritten, file=self._path if self.kept else None)
 
     def _finish(self) -> None:
-        """Let the last picture stand as long as one of the source's, and end the file."""
+        """Show the last picture for one interval of the source, and end the file."""
         self._pictures.close()
         if self._thread.is_alive():
             self._thread.join(CLOSE_LIMIT_S)
@@ -146,7 +146,7 @@ class Recorder(Sink):
                 self._fail(TimeoutError(f"its end was not written within {CLOSE_LIMIT_S:g} s"))
 
     def _keep(self) -> None:
-        """Give the file its name, or remove it if nothing in it can be played."""
+        """Give the file its name, or remove it if it holds no picture."""
         try:
             if self.frames and (self.failure is None or _plays(self._part)):
                 self._part.replace(self._path)
@@ -187,7 +187,7 @@ class Recorder(Sink):
         self._time_s = time_s
 
     def _repeat_until(self, video: _Video, time_s: float) -> None:
-        """Write the picture for each frame whose moment lies before `time_s`."""
+        """Write the picture for each frame that is due before `time_s`."""
         assert self._picture is not None
         wanted = round((time_s - self._cut_s) * self._fps)
         while video.frames < wanted:
@@ -195,7 +195,7 @@ class Recorder(Sink):
 
 
 class _Video:
-    """An MP4 file. What was written is whole up to the last key frame, even if its end is never written."""
+    """An MP4 file that plays up to its last key frame even if its end is never written."""
 
     def __init__(self, path: Path, fps: float, width: int, height: int) -> None:
         import av
@@ -223,13 +223,13 @@ class _Video:
         self._container.close()
 
     def give_up(self) -> None:
-        """Close what can be closed; the disk may be full."""
+        """Close as far as that is possible; the disk may be full."""
         with suppress(Exception):
             self._container.close()
 
 
 def _plays(path: Path) -> bool:
-    """Whether a video that was cut off holds a picture."""
+    """Whether a video that may be cut off holds a picture."""
     import av
 
     try:

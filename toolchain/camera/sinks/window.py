@@ -1,4 +1,4 @@
-"""A window, by pygame: OpenCV without a window system of its own runs on more machines."""
+"""A window, by pygame, so that the headless OpenCV is enough."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEYS = "q or Escape: end, space: pause, s: save a picture, d: next device, p: ne
 TITLE = "edgetl camera"
 HINT = "Run it with --headless: the answers are printed."
 INVISIBLE = {"offscreen", "dummy"}
-"""What SDL falls back to without a display; it would draw for nobody."""
+"""Drivers that SDL falls back to without a display, and which nobody sees."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,13 @@ class Window(Sink):
         picture = self._drawn.with_state(state)
         if picture is not None and self._pygame.display.get_surface() is not None:
             self._paint(picture)
-        self._obey()
+        self._handle_keys()
 
     def close(self) -> None:
         self._pygame.display.quit()
 
     def put(self, picture: BgrImage) -> None:
-        """Show `picture`, uint8 BGR, and obey the keys pressed meanwhile."""
+        """Show `picture`, uint8 BGR, and handle the keys that were pressed."""
         pygame = self._pygame
         if pygame.display.get_surface() is None:
             height, width = picture.shape[:2]
@@ -88,9 +88,9 @@ class Window(Sink):
             pygame.display.set_caption(TITLE)
         self._picture = picture
         self._paint(picture)
-        self._obey()
+        self._handle_keys()
 
-    def _obey(self) -> None:
+    def _handle_keys(self) -> None:
         pygame = self._pygame
         actions: dict[int, Callable[[], None]] = {
             pygame.K_q: self._quit,
@@ -146,7 +146,7 @@ class Window(Sink):
 
 
 def _with_display() -> ModuleType:
-    """pygame with its display started."""
+    """pygame with its display initialised. Raises MissingError if there is none."""
     if sys.platform == "linux" and not _display_likely():
         raise MissingError("there is no display for a window", HINT)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would print to stdout
@@ -167,6 +167,6 @@ def _with_display() -> ModuleType:
 
 
 def _display_likely() -> bool:
-    """Whether SDL has anything to try: a window system, or (a small board's console) the graphics card itself."""
+    """Whether there is a window system or, on the console of a small board, a graphics card for SDL to use."""
     asked = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"))
     return asked or any(Path("/dev/dri").glob("card*"))

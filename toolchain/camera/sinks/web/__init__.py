@@ -1,4 +1,4 @@
-"""The camera on a page: for devices without a screen, and for everybody else who wants to look."""
+"""The camera on a web page, for devices without a screen and for viewers elsewhere."""
 
 from __future__ import annotations
 
