@@ -26,7 +26,7 @@ Precision = Literal["float32", "float16", "int8", "int8-weights"]
 
 @dataclass(frozen=True)
 class Reject:
-    """When the answer is "none of these": the score (`toolchain.evaluation.rejection`) is below the threshold."""
+    """When the answer is "none of these": the score (`evaluation.metrics.scores`) is below the threshold."""
 
     score: Score
     threshold: float

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from torchvision.models import VGG, ResNet
 
 from toolchain.artifact import read_artifact
+from toolchain.artifact.card import Card
 from toolchain.backbones import recipes
 from toolchain.errors import ArtifactError, BadInputError, MissingError
 from toolchain.images.preprocess import MEAN, STD
 from toolchain.runs import WEIGHTS_FILE, Run
-from toolchain.runs.ready_made import READY_MADE, ready_made_artifact, weights_file
+from toolchain.runs.ready_made import READY_MADE, ready_made_artifact, ready_made_weights, weights_file
 from toolchain.system import files
 
 TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms apply to its use"
@@ -173,25 +174,46 @@ def normalised(images: Tensor) -> Tensor:
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)
 
 
-def trained_network(folder: Path, run: Run) -> nn.Module:
+def load_network(folder: Path, run: Run) -> nn.Module:
     """The network of the finished `run` in `folder`, float32 on the CPU, in evaluation mode.
 
     Raises ArtifactError where its weights are damaged, or those of another network.
     """
+    return _loaded(run.model.name, len(run.data.classes), folder / WEIGHTS_FILE, "Run `edgetl finetune` again.")
+
+
+def load_ready_made(card: Card) -> nn.Module:
+    """The network of the model that comes with edgetl, described by `card`: as `load_network`, with its errors.
+
+    Raises MissingError where edgetl came without it.
+    """
+    return _loaded(card.source.model, len(card.labels), ready_made_weights(), "Install edgetl again.")
+
+
+def _loaded(name: str, classes: int, path: Path, hint: str) -> nn.Module:
     # On no device at first: random weights would only move the program's own random numbers on.
     with torch.device("meta"):
-        network = build(run.model.name, len(run.data.classes))
-    path = folder / WEIGHTS_FILE
+        network = build(name, classes)
     try:
         with files.encodable(path) as named:
-            network.load_state_dict(load_file(named), assign=True)
+            state = {key: _as_float32(tensor) for key, tensor in load_file(named).items()}
+        network.load_state_dict(state, assign=True)
     except Exception as error:  # safetensors and torch have types of their own for damaged and unfitting files
         reason = str(error).strip().splitlines()[0]
-        raise ArtifactError(f"{path} is damaged: {reason}", "Run `edgetl finetune` again.") from None
-    bad = next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None)
-    if bad is not None:
-        raise ArtifactError(f"{path} is damaged: {bad} holds NaN or infinity", "Run `edgetl finetune` again.")
+        raise ArtifactError(f"{path} is damaged: {reason}", hint) from None
+    bad = not_finite(network.state_dict())
+    if bad:
+        raise ArtifactError(f"{path} is damaged: {bad[0]} holds NaN or infinity", hint)
     return network.eval()
+
+
+def _as_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors of `state` that hold NaN or infinity."""
+    return [name for name, tensor in state.items() if not tensor.isfinite().all()]
 
 
 def load_pretrained(network: nn.Module, name: str, weights: str) -> Pretrained:
@@ -298,7 +320,7 @@ def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str 
             f"{source} does not fit the network: {shown}", "Are these the weights of another --model?"
         )
     used = {key: value for key, value in state.items() if key in body or key.startswith(f"{place}.")}
-    bad = [key for key, value in used.items() if value.is_floating_point() and not value.isfinite().all()]
+    bad = not_finite(used)
     if bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise BadInputError(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from toolchain.artifact import Artifact
-from toolchain.backbones.networks import normalised, trained_network
+from toolchain.backbones.networks import load_network, normalised
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runs import WEIGHTS_FILE, Run, read_run
 from toolchain.runtimes import Answer, Execution, Infer
@@ -58,7 +58,7 @@ class TorchRuntime:
         self.threads = threads or cores()
         device = torch.device(place)
         kind = next((_TYPES[way] for way in ways if way in _TYPES), torch.float32)
-        network = _Network(trained_network(folder, run), run, device, kind, compiled="compile" in ways)
+        network = _Network(load_network(folder, run), run, device, kind, compiled="compile" in ways)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         how = "+".join(ways) or "eager"
         self.provider_effective = f"torch {torch.__version__} {how} on {name}"
