@@ -113,7 +113,8 @@ print("put back:", len(put_back(record)), "files")
 # there are more of them. Here are the strongest maps of some layers for one photograph.
 
 # %%
-from toolchain.backbones.networks import build, load_pretrained
+from toolchain.backbones.networks import build
+from toolchain.backbones.weights import load_pretrained
 from toolchain.explain.features import features, sheet
 
 look = Preprocess()

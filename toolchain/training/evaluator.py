@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from toolchain.backbones.networks import body_of
+from toolchain.backbones.networks import body_of, hidden_of
 from toolchain.datasets import Dataset, Photograph
 from toolchain.evaluation.calibration import HeldOut, fit_rejection, fit_temperature
 from toolchain.evaluation.metrics import measure, softmax
@@ -69,7 +69,8 @@ class Evaluator:
     def body(self, network: nn.Module) -> Frozen:
         """What computes the features of `network` as it is now."""
         spec = self.settings.preprocess
-        return Frozen(body_of(network), (spec.height, spec.width), self.device, pooled=True)
+        shape = (spec.height, spec.width)
+        return Frozen(body_of(network), shape, self.device, pooled=True, hidden=hidden_of(network))
 
     def features(self, body: Frozen, photos: Sequence[Photograph]) -> Floats:
         """Features of photographs, float32 [photographs, width].
