@@ -19,7 +19,8 @@ from tests.bad_inputs.entry import Entry, Stock
 from tests.bad_inputs.serving import Answer, http, says, says_and_waits, says_without_end, serving
 from toolchain.datasets import catalogue
 from toolchain.datasets import fetch as fetching
-from toolchain.datasets.catalogue import CATS_VS_DOGS, Download
+from toolchain.datasets.cats_vs_dogs import CATS_VS_DOGS
+from toolchain.datasets.named import Download
 from toolchain.datasets.unpack import unpack
 
 MAX_BYTES, MAX_FILES = 1 << 20, 50

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.datasets.catalogue import data_root, drawn_pets, open_dataset, photographs_of
+from toolchain.datasets.catalogue import data_root, open_dataset, photographs_of
+from toolchain.datasets.drawn_pets import make
 from toolchain.drawn import pets as drawn
 from toolchain.errors import BadInputError, ExitCode, MissingError
+from toolchain.system.progress import Silent
 
 
 @pytest.fixture
@@ -86,18 +88,18 @@ def test_the_data_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("few")
 def test_drawn_pets_are_drawn_once_and_again_when_incomplete(root: Path) -> None:
-    folder = drawn_pets()
+    folder = make(root, Silent())
     assert folder == root / "drawn-pets-v1"
     pictures = {path: path.read_bytes() for path in folder.glob("*/*/*.jpg")}
     assert len(pictures) == 12
     first = folder / "train" / "cat" / "cat-000.jpg"
     before = first.stat().st_mtime_ns
-    assert drawn_pets() == folder
+    assert make(root, Silent()) == folder
     assert first.stat().st_mtime_ns == before
 
     first.write_bytes(b"")
     (folder / "test" / "dog" / "dog-001.jpg").unlink()
-    assert drawn_pets() == folder
+    assert make(root, Silent()) == folder
     assert {path: path.read_bytes() for path in folder.glob("*/*/*.jpg")} == pictures
     assert [path.name for path in root.iterdir()] == ["drawn-pets-v1"]
 
@@ -124,7 +126,7 @@ def test_drawn_pets_go_to_the_cache_when_the_data_folder_is_read_only(
     root.mkdir()
     root.chmod(0o555)
     try:
-        assert drawn_pets() == tmp_path / "cache" / "drawn-pets-v1"
+        assert make(root, Silent()) == tmp_path / "cache" / "drawn-pets-v1"
         assert list(root.iterdir()) == []
     finally:
         root.chmod(0o755)

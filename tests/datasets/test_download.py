@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from datasets_support import Remembering, Server
 
-from toolchain.datasets.catalogue import Download
 from toolchain.datasets.download import ATTEMPTS, download
+from toolchain.datasets.named import Download
 from toolchain.errors import BadInputError, ExitCode, MissingError
 
 CONTENT = b"".join(number.to_bytes(4, "big") for number in range(800_000))

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from datasets_support import Remembering, Server
 
-from toolchain.datasets.catalogue import CATS_VS_DOGS, PETS, Download, Entry, open_dataset
+from toolchain.datasets.catalogue import open_dataset
+from toolchain.datasets.cats_vs_dogs import CATS_VS_DOGS
 from toolchain.datasets.fetch import DOWNLOADS, fetch
+from toolchain.datasets.named import Download, NamedDataset
+from toolchain.datasets.pets import PETS
 from toolchain.errors import BadInputError, MissingError
 
 BREEDS = (("Abyssinian", 1, "1 1"), ("beagle", 5, "2 4"))
@@ -36,7 +39,7 @@ def zip_of(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def served(server: Server, entry: Entry, archives: dict[str, bytes]) -> dict[str, Entry]:
+def served(server: Server, entry: NamedDataset, archives: dict[str, bytes]) -> dict[str, NamedDataset]:
     """The catalogue, with `entry` coming from the local server."""
     downloads = []
     for name, content in archives.items():
@@ -47,7 +50,7 @@ def served(server: Server, entry: Entry, archives: dict[str, bytes]) -> dict[str
 
 
 @pytest.fixture
-def pets(server: Server) -> dict[str, Entry]:
+def pets(server: Server) -> dict[str, NamedDataset]:
     lines = {
         side: "".join(
             f"{breed}_{number} {class_id} {rest}\n" for breed, class_id, rest in BREEDS for number in numbers
@@ -72,7 +75,11 @@ def pets(server: Server) -> dict[str, Entry]:
 
 
 def test_pets_arrive_and_open(
-    pets: dict[str, Entry], server: Server, tmp_path: Path, reporter: Remembering, monkeypatch: pytest.MonkeyPatch
+    pets: dict[str, NamedDataset],
+    server: Server,
+    tmp_path: Path,
+    reporter: Remembering,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root = tmp_path / "data"
     server.cut_after = [300]
@@ -91,7 +98,7 @@ def test_pets_arrive_and_open(
 
 
 def test_an_empty_folder_that_is_a_link_to_another_disk_is_filled(
-    pets: dict[str, Entry], tmp_path: Path, reporter: Remembering
+    pets: dict[str, NamedDataset], tmp_path: Path, reporter: Remembering
 ) -> None:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as disk:
@@ -129,7 +136,7 @@ def test_a_harmful_archive_leaves_nothing_behind(server: Server, tmp_path: Path,
 
 
 def test_something_else_in_its_place_is_not_touched(
-    pets: dict[str, Entry], server: Server, tmp_path: Path, reporter: Remembering
+    pets: dict[str, NamedDataset], server: Server, tmp_path: Path, reporter: Remembering
 ) -> None:
     (tmp_path / "oxford-iiit-pet" / "annotations").mkdir(parents=True)
     (tmp_path / "oxford-iiit-pet" / "annotations" / "mine.txt").write_text("mine")
@@ -140,7 +147,7 @@ def test_something_else_in_its_place_is_not_touched(
 
 
 def test_too_little_room_is_told_before_the_download(
-    pets: dict[str, Entry], server: Server, tmp_path: Path, reporter: Remembering
+    pets: dict[str, NamedDataset], server: Server, tmp_path: Path, reporter: Remembering
 ) -> None:
     huge = replace(pets["pets"], downloads=tuple(replace(d, size_bytes=10**18) for d in pets["pets"].downloads))
     with pytest.raises(MissingError, match="needs 4200000000"):
@@ -155,7 +162,9 @@ def test_offline(tmp_path: Path, reporter: Remembering) -> None:
     assert not (tmp_path / DOWNLOADS).exists()
 
 
-def test_unknown_names_and_read_only_folders(pets: dict[str, Entry], tmp_path: Path, reporter: Remembering) -> None:
+def test_unknown_names_and_read_only_folders(
+    pets: dict[str, NamedDataset], tmp_path: Path, reporter: Remembering
+) -> None:
     with pytest.raises(BadInputError, match="no data set called 'flowers'"):
         fetch("flowers", tmp_path, reporter=reporter)
     root = tmp_path / "data"

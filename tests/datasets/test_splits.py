@@ -7,8 +7,7 @@ import pytest
 from datasets_support import Remembering, Tree
 
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.photographs import SPLITS, Dataset
-from toolchain.datasets.splits import SHARES, decide, divide
+from toolchain.datasets.splits import SHARES, SPLITS, Dataset, decide, divide
 from toolchain.errors import BadInputError
 
 

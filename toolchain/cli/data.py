@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.datasets.check import CheckReport
-    from toolchain.datasets.photographs import Dataset
     from toolchain.datasets.quarantine import Moved
+    from toolchain.datasets.splits import Dataset
 
 DATA_HELP = "DATA is pets, cats-vs-dogs, drawn-pets, or a folder of class folders."
 SHOWN = 20
@@ -36,13 +36,13 @@ def command() -> None:
 @command.command(name="list", help="Show the data sets that have a name, and whether they are here.")
 @output_options
 def list_(console: Console) -> None:
-    from toolchain.datasets.catalogue import ENTRIES, data_root, locate
+    from toolchain.datasets.catalogue import ENTRIES, data_root
 
     root = data_root()
     document: list[dict[str, object]] = []
     lines: list[RenderableType] = []
     for entry in ENTRIES.values():
-        found = locate(entry, root)
+        found = entry.find(root)
         missing = f"not here: edgetl data fetch {entry.name}" if entry.downloads else "drawn when first used"
         lines += [
             strong(entry.name),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from toolchain.datasets.folder import list_folder
 from toolchain.datasets.index import DatasetIndex
+from toolchain.datasets.named import Download, NamedDataset
 from toolchain.errors import BadInputError
 
 FOLDER = "cats-vs-dogs"
@@ -42,3 +43,24 @@ def list_cats_vs_dogs(root: Path) -> DatasetIndex:
 
 def _has_classes(folder: Path) -> bool:
     return folder.is_dir() and {"cat", "dog"} <= {child.name.lower() for child in folder.iterdir()}
+
+
+CATS_VS_DOGS = NamedDataset(
+    name="cats-vs-dogs",
+    description="Microsoft's cats versus dogs (Asirra), a few broken files among them",
+    classes=2,
+    photographs=25_000,
+    licences={"Cats vs. Dogs (Microsoft)": "Microsoft Research licence (MSR-LA, in the archive): for research"},
+    folder=FOLDER,
+    find=find,
+    index=list_cats_vs_dogs,
+    homepage="https://www.microsoft.com/en-us/download/details.aspx?id=54765",
+    downloads=(
+        Download(
+            "https://download.microsoft.com/download/3/E/1/3E1C3F21-ECDB-4869-8368-6DEBA77B919F/"
+            "kagglecatsanddogs_5340.zip",
+            824_887_076,
+            "",
+        ),
+    ),
+)

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from toolchain._version import __version__
-from toolchain.datasets.catalogue import Download
+from toolchain.datasets.named import Download
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import files, strict
 from toolchain.system.progress import Reporter, Task

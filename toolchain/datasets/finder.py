@@ -14,7 +14,6 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain.datasets import own_output
 from toolchain.datasets.index import LeftOut
 from toolchain.images.encoded import EMPTY, HEAD_BYTES, HEIC, RAW, is_called_picture, kind_of
 from toolchain.images.preprocess import HEIC_NEEDS, can_decode
@@ -23,7 +22,7 @@ from toolchain.system.names import is_encodable
 HIDDEN = "hidden"
 SYSTEM_FILE = "a file of the system"
 HELPER = "in a helper folder of the system"
-OWN = own_output.REASON
+OWN = "written by edgetl"
 BACKUP = "a backup of the file beside it"
 THUMBNAIL = "the thumbnail of a video"
 LIBRARY = "in the library of a photo program"
@@ -53,6 +52,25 @@ _BACKUP = re.compile(r"(.+?)(_original|~|\.bak|\.backup|\.old|\.orig)")
 
 _LIBRARY = re.compile(r".*\.(photoslibrary|photolibrary|aplibrary|lrdata|photobooth)", re.IGNORECASE)
 """Folders that hold each photograph in several sizes and versions."""
+
+ASIDE_SUFFIX = ".set-aside"
+"""Ends the name of a folder that holds what was moved out of the data beside it; never a class."""
+
+_SNAPSHOT = re.compile(r"edgetl-\d{8}-\d{6}(_\d+)?\.png")
+"""What `camera` saves: a picture with its own answer written on it."""
+
+_OWN_MARKS = {
+    "run.json": b'"edgetl.run/',
+    "bench.json": b'"edgetl.bench/',
+    "index.html": b'content="edgetl ',
+    "checkpoint/settings.json": b'"data_sha256"',
+}
+"""What these files hold within their first bytes; the last stands for a run that has not finished."""
+
+_EXPLANATION = re.compile(r"(ideal|why|features|attack)-\d+")
+"""Without its page, a folder of explanations holds pictures alone: by its place."""
+
+_MARK_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -148,8 +166,8 @@ def passed_over(folder: Path) -> str:
     """Why a folder is not looked into; empty when it is."""
     if _HELPER.fullmatch(folder.name):
         return HELPER
-    if own := own_output.reason_for(folder):
-        return own
+    if _is_own(folder):
+        return OWN
     if folder.name.startswith("."):
         return HIDDEN
     if _LIBRARY.fullmatch(folder.name):
@@ -157,6 +175,27 @@ def passed_over(folder: Path) -> str:
     if not is_encodable(folder.name):
         return BAD_NAME
     return ""
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether edgetl wrote a folder. What it holds tells: a class may be called "runs", and a run anything."""
+    return (
+        folder.name.endswith(ASIDE_SUFFIX)
+        or (folder.parent.name == "explain" and _EXPLANATION.fullmatch(folder.name) is not None)
+        or any(_holds(folder / name, mark) for name, mark in _OWN_MARKS.items())
+    )
+
+
+def _holds(path: Path, mark: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_MARK_BYTES)
+            if mark in head:
+                return True
+            file.seek(max(0, path.stat().st_size - _MARK_BYTES))
+            return path.suffix == ".json" and mark in file.read()
+    except OSError:
+        return False
 
 
 def all_files(folder: Path, prefix: str = "") -> Iterator[str]:
@@ -195,7 +234,7 @@ def _reason(entry: os.DirEntry[str], is_file: bool, beside: Set[str]) -> str:
         return HIDDEN
     if not is_file:
         return BROKEN_LINK if entry.is_symlink() and not Path(entry.path).exists() else NO_FILE
-    if own_output.SNAPSHOT.fullmatch(name):
+    if _SNAPSHOT.fullmatch(name):
         return OWN
     if is_called_picture(name):
         return ""

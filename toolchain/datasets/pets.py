@@ -13,6 +13,7 @@ from pathlib import Path
 
 from toolchain.datasets.finder import all_files
 from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, LeftOut, some
+from toolchain.datasets.named import Download, NamedDataset
 from toolchain.errors import BadInputError, MissingError
 
 FOLDER = "oxford-iiit-pet"
@@ -134,3 +135,26 @@ def _missing(
         if missing:
             parts.append(f"{missing} of {published} {name}")
     return (f"pets: {' and '.join(parts)} photographs are missing under {root}",) if parts else ()
+
+
+PETS = NamedDataset(
+    name="pets",
+    description="Oxford-IIIT Pet: 37 breeds of cats and dogs, official trainval and test lists",
+    classes=37,
+    photographs=7349,
+    licences={"Oxford-IIIT Pet": "CC BY-SA 4.0; the photographs belong to their owners"},
+    folder=FOLDER,
+    find=find,
+    index=list_pets,
+    homepage="https://www.robots.ox.ac.uk/~vgg/data/pets/",
+    downloads=(
+        Download(
+            "https://thor.robots.ox.ac.uk/pets/images.tar.gz", 791_918_971, "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c"
+        ),
+        Download(
+            "https://thor.robots.ox.ac.uk/pets/annotations.tar.gz",
+            19_173_078,
+            "md5:95a8c909bbe2e81eed6a22bccdf3f68f",
+        ),
+    ),
+)

@@ -19,8 +19,8 @@ from typing import Literal
 import msgspec
 
 from toolchain.datasets.check import CheckReport
+from toolchain.datasets.finder import ASIDE_SUFFIX
 from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry
-from toolchain.datasets.own_output import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
 from toolchain.images.preprocess import HEIC_NEEDS
 from toolchain.system import files

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from toolchain.datasets.index import (
@@ -32,9 +32,45 @@ from toolchain.datasets.index import (
     some,
     usable,
 )
-from toolchain.datasets.photographs import SPLITS, Dataset, Photograph
 from toolchain.errors import BadInputError
+from toolchain.images.reader import Photograph
 from toolchain.system.progress import Reporter, Silent
+
+SPLITS = ("train", "val", "calibration", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Named classes and, for each split, its photographs in a fixed order.
+
+    `warnings` are things that the user should know: photographs that are missing, duplicates across splits.
+    `licences` maps what is licensed to its terms. `left_out` are the files below `root` that are in no split.
+    """
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    splits: dict[str, tuple[Photograph, ...]]
+    warnings: tuple[str, ...] = ()
+    licences: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+
+    def split_sha256(self, split: str) -> str:
+        """A hash of which photographs the split holds, under which label; independent of order and folder."""
+        return sha256_of_labelled((photo.sha256, self.classes[photo.label]) for photo in self.splits[split])
+
+    @property
+    def sha256(self) -> str:
+        """A hash of all splits together."""
+        parts = [f"{split} {self.split_sha256(split)}" for split in SPLITS]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def sha256_of_labelled(photographs: Iterable[tuple[str, str]]) -> str:
+    """A hash of photographs, given as pairs of content hash and label; independent of their order."""
+    lines = sorted(f"{sha256} {label}" for sha256, label in photographs)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
 
 SHARES = {"test": 0.15, "val": 0.10, "calibration": 0.05}
 """Decided in this order, each a share of what the decisions before have left in train."""

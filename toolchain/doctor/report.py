@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from toolchain.datasets.catalogue import ENTRIES, Entry, data_root, locate
+from toolchain.datasets.catalogue import ENTRIES, data_root
+from toolchain.datasets.named import NamedDataset
 from toolchain.doctor.opencv import OpenCV, look, problem
 from toolchain.doctor.packages import Missing
 from toolchain.doctor.recommendation import Outlook, fastest
@@ -208,8 +209,8 @@ def _existing(path: Path) -> Path:
     return next(place for place in (path, *path.parents) if place.exists())
 
 
-def _look_for(entry: Entry, root: Path) -> DataSet:
-    found = locate(entry, root)
+def _look_for(entry: NamedDataset, root: Path) -> DataSet:
+    found = entry.find(root)
     if found is not None:
         return DataSet(entry.name, str(found), "")
     return DataSet(
