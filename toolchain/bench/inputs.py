@@ -16,7 +16,7 @@ import numpy as np
 from toolchain.artifact import Artifact
 from toolchain.datasets import SPLITS, Dataset
 from toolchain.datasets.catalogue import ENTRIES, open_dataset, photographs_of
-from toolchain.datasets.index import told
+from toolchain.datasets.index import describe_left_out
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
 from toolchain.images.cache import cache_folder
 from toolchain.images.preprocess import Image, Preprocess
@@ -57,7 +57,7 @@ def choose(
     """
     if data is not None:
         dataset = open_dataset(data, reporter=reporter)
-        for line in told(one for one in dataset.left_out if one.lost):
+        for line in describe_left_out(one for one in dataset.left_out if one.lost):
             reporter.warn(f"{data}: {line}")
         return _take(dataset, artifacts, split, limit)
     named = {_data_of(artifact) for artifact in artifacts}

@@ -127,11 +127,11 @@ def check(data: str, fix: bool, console: Console) -> int:
     moved: tuple[Moved, ...] = ()
     record = None
     if fix:
-        from toolchain.datasets.quarantine import set_aside, to_move
+        from toolchain.datasets.quarantine import movable, move_out
 
-        moved = to_move(listing, findings)
+        moved = movable(listing, findings)
         if moved:
-            record = set_aside(listing, moved)
+            record = move_out(listing, moved)
             listing = list_data(data, reporter=console, strict=False)
             findings = check_listing(listing, console)
     if not console.json:
@@ -183,9 +183,9 @@ def cache(clear: bool, console: Console) -> None:
 @click.argument("record", type=click.Path(path_type=Path))
 @output_options
 def restore(record: Path, console: Console) -> None:
-    from toolchain.datasets.quarantine import put_back
+    from toolchain.datasets.quarantine import restore
 
-    names = put_back(record)
+    names = restore(record)
     console.result(
         {"restored": names}, "\n".join(map(harmless, [f"put back {len(names)} files", *_shortened(names)]))
     )

@@ -11,10 +11,10 @@ from pathlib import Path
 from toolchain.datasets.cats_vs_dogs import CATS_VS_DOGS
 from toolchain.datasets.drawn_pets import DRAWN_PETS
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.index import DatasetIndex, usable
+from toolchain.datasets.index import DatasetIndex, require_usable
 from toolchain.datasets.named import NamedDataset
 from toolchain.datasets.pets import PETS
-from toolchain.datasets.splits import Dataset, divide
+from toolchain.datasets.splits import Dataset, make_splits
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import folders
 from toolchain.system.progress import Reporter, Silent
@@ -39,7 +39,7 @@ def open_dataset(data: str, *, reporter: Reporter = _SILENT, without: Mapping[Pa
     Raises BadInputError when `data` is neither a known name nor a usable folder, MissingError when the named data
     set is not on this machine.
     """
-    return divide(list_data(data, reporter=reporter), reporter, without)
+    return make_splits(list_data(data, reporter=reporter), reporter, without)
 
 
 def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -> DatasetIndex:
@@ -60,7 +60,7 @@ def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -
             f"{entry.folder}.",
         )
     listing = entry.index(folder)
-    return replace(usable(listing) if strict else listing, licences=entry.licences)
+    return replace(require_usable(listing) if strict else listing, licences=entry.licences)
 
 
 def locate(entry: NamedDataset, root: Path) -> Path | None:

@@ -52,7 +52,7 @@ class DatasetIndex:
     """A data set as it was found. `given` has the publisher's own sides; everything is in `train` where there are
     none. `classes` are in the order of the labels. Files below `root` are the photographs and `left_out`.
 
-    With `problems`, nothing can be trained on it (see `usable`), but all that is there can be looked at.
+    With `problems`, nothing can be trained on it (see `require_usable`), but all that is there can be looked at.
     """
 
     name: str
@@ -83,7 +83,7 @@ def too_few_classes(name: str, root: Path, classes: Sequence[str]) -> Problem:
     )
 
 
-def usable(listing: DatasetIndex) -> DatasetIndex:
+def require_usable(listing: DatasetIndex) -> DatasetIndex:
     """`listing`, if it can be trained on. Raises BadInputError that names all its problems."""
     if listing.problems:
         hints = dict.fromkeys(problem.hint for problem in listing.problems)
@@ -111,7 +111,7 @@ def hash_all(listing: DatasetIndex, reporter: Reporter) -> tuple[DatasetIndex, d
             pool.shutdown(cancel_futures=True)
             raise
     readable = leave_out(listing, reasons)
-    lines = told(readable.left_out[len(listing.left_out) :])
+    lines = describe_left_out(readable.left_out[len(listing.left_out) :])
     warnings = (*listing.warnings, *(f"{listing.root}: {line}" for line in lines))
     return replace(readable, warnings=warnings), hashes
 
@@ -133,11 +133,11 @@ def leave_out(listing: DatasetIndex, reasons: Mapping[Path, str]) -> DatasetInde
     )
 
 
-QUIET = frozenset(("a file of the system", "the publisher's annotations"))
+QUIET_REASONS = frozenset(("a file of the system", "the publisher's annotations"))
 """Reasons that nobody needs to hear of; `--json` has them all the same."""
-_TOLD_FIRST = ("outside the class", "in a folder beside", "camera raw", "in the library")
+_NAMED_FIRST = ("outside the class", "in a folder beside", "camera raw", "in the library")
 """Reasons of photographs, which a person may not expect to be left out."""
-_KINDS_TOLD = 5
+_MAX_REASONS = 5
 
 
 def by_reason(left_out: Iterable[LeftOut]) -> dict[str, list[str]]:
@@ -148,26 +148,26 @@ def by_reason(left_out: Iterable[LeftOut]) -> dict[str, list[str]]:
     return dict(sorted(names.items(), key=lambda found: -len(found[1])))
 
 
-def told(left_out: Iterable[LeftOut]) -> tuple[str, ...]:
+def describe_left_out(left_out: Iterable[LeftOut]) -> tuple[str, ...]:
     """What people are told of files that are left out: counts by reason and the first few names, in two lines at
     most; first of those that may be photographs.
     """
     lines = []
-    loud = [one for one in left_out if one.reason not in QUIET]
+    loud = [one for one in left_out if one.reason not in QUIET_REASONS]
     for chosen, what in (
         ([one for one in loud if one.lost], "left out that may be photographs"),
         ([one for one in loud if not one.lost], "left out"),
     ):
         if chosen:
-            kinds = sorted(by_reason(chosen).items(), key=lambda kind: not kind[0].startswith(_TOLD_FIRST))
-            groups = [f"{reason}: {len(names)} ({some(names, 3)})" for reason, names in kinds]
-            if len(groups) > _KINDS_TOLD:
-                groups[_KINDS_TOLD:] = [f"and {len(groups) - _KINDS_TOLD} other kinds"]
+            kinds = sorted(by_reason(chosen).items(), key=lambda kind: not kind[0].startswith(_NAMED_FIRST))
+            groups = [f"{reason}: {len(names)} ({first_few(names, 3)})" for reason, names in kinds]
+            if len(groups) > _MAX_REASONS:
+                groups[_MAX_REASONS:] = [f"and {len(groups) - _MAX_REASONS} other kinds"]
             lines.append(f"{len(chosen)} {what}: {'; '.join(groups)}")
     return tuple(lines)
 
 
-def some(names: Sequence[str], limit: int = 5) -> str:
+def first_few(names: Sequence[str], limit: int = 5) -> str:
     """The first few of `names` and a count of the rest, for a message."""
     rest = len(names) - limit
     # A file may be called by a line end, or by what clears a screen.
@@ -181,3 +181,7 @@ def _sha256(path: Path) -> tuple[str, str]:
         return files.sha256_of(path), ""
     except OSError as error:
         return "", f"cannot be read: {error.strerror or error}"
+
+
+told = describe_left_out
+"""Its former name."""

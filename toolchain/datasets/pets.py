@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain.datasets.finder import all_files
-from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, LeftOut, some
+from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, LeftOut, first_few
 from toolchain.datasets.named import Download, NamedDataset
+from toolchain.datasets.scan import all_files
 from toolchain.errors import BadInputError, MissingError
 
 FOLDER = "oxford-iiit-pet"
@@ -53,7 +53,7 @@ def list_pets(root: Path) -> DatasetIndex:
     ids = sorted({line.class_id for line in here["train"]})
     untrained = sorted({line.class_id for line in here["test"]} - set(ids))
     if untrained:
-        names = some([breeds[class_id] for class_id in untrained])
+        names = first_few([breeds[class_id] for class_id in untrained])
         raise BadInputError(f"pets: test holds {names}, of which no training photograph is under {root}")
     labels = {class_id: label for label, class_id in enumerate(ids)}
     given = {

@@ -19,8 +19,8 @@ from typing import Literal
 import msgspec
 
 from toolchain.datasets.check import CheckReport
-from toolchain.datasets.finder import ASIDE_SUFFIX
 from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry
+from toolchain.datasets.scan import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
 from toolchain.images.preprocess import HEIC_NEEDS
 from toolchain.system import files
@@ -45,7 +45,7 @@ class Record:
     moved: tuple[Moved, ...]
 
 
-def to_move(listing: DatasetIndex, findings: CheckReport) -> tuple[Moved, ...]:
+def movable(listing: DatasetIndex, findings: CheckReport) -> tuple[Moved, ...]:
     """The files of `listing` that training leaves out, with the reason.
 
     Raises BadInputError when a class would have nothing left on one side of the split: then the data set could not
@@ -82,7 +82,7 @@ def _check_rest(
             )
 
 
-def set_aside(listing: DatasetIndex, moved: Iterable[Moved]) -> Path:
+def move_out(listing: DatasetIndex, moved: Iterable[Moved]) -> Path:
     """Move files out of the data set into a new folder beside it; return the record's path.
 
     The record is written first, so that a move which is interrupted can be undone too. The folder is new each time,
@@ -97,7 +97,7 @@ def set_aside(listing: DatasetIndex, moved: Iterable[Moved]) -> Path:
     return record
 
 
-def put_back(record: Path) -> tuple[str, ...]:
+def restore(record: Path) -> tuple[str, ...]:
     """Move the files of a record back to where they were, and remove the record; return their names.
 
     Raises BadInputError when the record is damaged or in another place, or when there is a file where one was:

@@ -1,17 +1,18 @@
-"""Which photographs train, validate, calibrate and test: the publisher's sides first, then a hash of the content.
+"""Which photographs train, validate, calibrate and test: the publisher's splits first, then a hash of the content.
 
-A photograph should never change sides when others are added: a test accuracy measured last month would otherwise
-contain what is trained on today. A side that never changes is a function of the photograph alone, so the rule is a
-hash of its content, with a salt for each decision so that the decisions are independent. In large classes that is
-all. In a class of 20 it is not enough: chance leaves 4 % of such classes without a test photograph, and 12 %
-without one to validate on. So within each class the hashes are ranked, and a split takes the lowest: as many as lie
-below its share, but no fewer than `least` and no more than `most`. Only photographs that these bounds have put on
-their side can leave it when others are added to their class, and they are named.
+A photograph should never change its split when others are added. Otherwise a test accuracy of last month would
+contain photographs that are trained on today. So the split is a function of the photograph alone: of a hash of its
+content, with a salt for each decision, so that the decisions are independent.
+
+In large classes that is all. In a class of 20 it is not enough: by chance, 4 % of such classes would have no test
+photograph, and 12 % none to validate on. So the hashes are ranked within each class, and a split takes the lowest:
+all below its share, but no fewer than `min_count` and no more than `max_count`. Only photographs that these bounds
+have put into their split can leave it when others are added to their class; a warning names them.
 
 Copies count once and stay together. The label is not part of the hash, and content that stands under two labels
-goes by its hash alone: it is then on one side, and sorting a mislabelled photograph anew does not move it across.
+goes by its hash alone. So a mislabelled photograph stays in its split when it is sorted anew.
 
-Whoever needs exact shares puts `train`, `val` and `test` folders above the classes; what is given is kept.
+For exact shares, put `train`, `val` and `test` folders above the classes: given splits are kept.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from toolchain.datasets.index import (
     GivenSplit,
     ImageEntry,
     LeftOut,
+    first_few,
     hash_all,
     leave_out,
-    some,
-    usable,
+    require_usable,
 )
 from toolchain.errors import BadInputError
 from toolchain.images.reader import Photograph
@@ -82,32 +83,34 @@ EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 """Empty files are unreadable, not copies of each other."""
 
 
-def draw(sha256: str, decision: str) -> float:
+def hash_fraction(sha256: str, decision: str) -> float:
     """What the photograph with this content hash draws for a decision: uniform from 0 to 1, always the same."""
     digest = hashlib.sha256(f"edgetl {decision} {sha256}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def decide(sha256: str, given: Iterable[GivenSplit] = ("train",)) -> str:
+def split_by_hash(sha256: str, given: Iterable[GivenSplit] = ("train",)) -> str:
     """The split that the hash alone gives a photograph of a train folder, where `given` sides have folders."""
-    return next((split for split in _decisions(given) if draw(sha256, split) < SHARES[split]), "train")
+    return next(
+        (split for split in _undecided_splits(given) if hash_fraction(sha256, split) < SHARES[split]), "train"
+    )
 
 
-def least(split: str, photographs: int) -> int:
+def min_count(split: str, photographs: int) -> int:
     """How many of a class's photographs `split` holds at least: half its share, and one for val and test."""
     return 0 if split == "calibration" else max(1, int(SHARES[split] * photographs / 2 + 0.5))
 
 
-def most(split: str, photographs: int, left: int) -> int:
+def max_count(split: str, photographs: int, left: int) -> int:
     """How many of a class's photographs `split` holds at most, where `left` are not in another split yet.
 
     That is twice its share, and no more than leave half of the class to train; but what it holds at least.
     """
     double = int(2 * SHARES[split] * photographs + 0.5)
-    return max(least(split, photographs), min(double, left - (photographs + 1) // 2))
+    return max(min_count(split, photographs), min(double, left - (photographs + 1) // 2))
 
 
-def divide_class(contents: Iterable[str], given: Iterable[GivenSplit] = ("train",)) -> dict[str, str]:
+def split_class(contents: Iterable[str], given: Iterable[GivenSplit] = ("train",)) -> dict[str, str]:
     """The split of each content hash of one class's train folder, where `given` sides have folders of their own.
 
     There must be a photograph for each side that is not given, and one to train.
@@ -115,21 +118,21 @@ def divide_class(contents: Iterable[str], given: Iterable[GivenSplit] = ("train"
     left = set(contents)
     total = len(left)
     sides: dict[str, str] = {}
-    for split in _decisions(given):
-        ranked = sorted(left, key=lambda sha256: draw(sha256, split))
-        below = sum(draw(sha256, split) < SHARES[split] for sha256 in ranked)
-        taken = ranked[: min(max(below, least(split, total)), most(split, total, len(ranked)))]
+    for split in _undecided_splits(given):
+        ranked = sorted(left, key=lambda sha256: hash_fraction(sha256, split))
+        below = sum(hash_fraction(sha256, split) < SHARES[split] for sha256 in ranked)
+        taken = ranked[: min(max(below, min_count(split, total)), max_count(split, total, len(ranked)))]
         sides |= dict.fromkeys(taken, split)
         left.difference_update(taken)
     return sides | dict.fromkeys(left, "train")
 
 
-def _decisions(given: Iterable[GivenSplit]) -> tuple[str, ...]:
+def _undecided_splits(given: Iterable[GivenSplit]) -> tuple[str, ...]:
     decided = set(given)
     return tuple(split for split in SHARES if split not in decided)
 
 
-def divide(
+def make_splits(
     listing: DatasetIndex, reporter: Reporter | None = None, without: Mapping[Path, str] | None = None
 ) -> Dataset:
     """Read and hash the files of `listing` and put each into its split; leave out those of `without`, with reasons.
@@ -139,7 +142,7 @@ def divide(
     class has too few photographs.
     """
     reporter = reporter or Silent()
-    listing, hashes = hash_all(leave_out(usable(listing), without or {}), reporter)
+    listing, hashes = hash_all(leave_out(require_usable(listing), without or {}), reporter)
     held: dict[str, GivenSplit] = {}
     kept: dict[GivenSplit, list[ImageEntry]] = {side: [] for side in listing.given}
     left_out: dict[tuple[GivenSplit, GivenSplit], list[str]] = defaultdict(list)
@@ -160,7 +163,7 @@ def divide(
             sha256 = hashes[listed.path]
             split = sides[listed.label, sha256] if side == "train" else side
             splits[split].append(Photograph(listed.name, listed.path, listed.label, sha256))
-            if side == "train" and split != decide(sha256, listing.given):
+            if side == "train" and split != split_by_hash(sha256, listing.given):
                 moved[split].append(listed.name)
     dataset = Dataset(
         name=listing.name,
@@ -170,7 +173,7 @@ def divide(
         licences=listing.licences,
     )
     warnings = [
-        f"{len(names)} photographs in {side} are also in {holder}; they are left out of {side}: {some(names)}"
+        f"{len(names)} photographs in {side} are also in {holder}; they are left out of {side}: {first_few(names)}"
         for (side, holder), names in left_out.items()
     ]
     warnings += _conflicts(listing, hashes) + _gaps(dataset) + _few(listing) + _moved(moved)
@@ -192,13 +195,13 @@ def _sides(
         contents[listed.label].add(hashes[listed.path])
         labels[hashes[listed.path]].add(listed.label)
     disputed = {sha256 for sha256, under in labels.items() if len(under) > 1}
-    wanted = 1 + sum(split != "calibration" for split in _decisions(listing.given))
+    wanted = 1 + sum(split != "calibration" for split in _undecided_splits(listing.given))
     few = [label for label, held in contents.items() if len(held) < wanted]
     if few:
         counts = [f"{listing.classes[label]} ({len(contents[label])})" for label in few]
         roles = ["train", *(split for split in ("val", "test") if split not in listing.given)]
         raise BadInputError(
-            f"{listing.name}: too few different photographs to train of {some(counts)}",
+            f"{listing.name}: too few different photographs to train of {first_few(counts)}",
             f"Each class needs {wanted} at least, one each for {', '.join(roles)}; "
             f"ten show what can be had, and {FEW} or more do well."
             if wanted > 1
@@ -208,10 +211,10 @@ def _sides(
     for label, held in contents.items():
         own = held - disputed
         if len(own) >= wanted:
-            sides |= {(label, sha256): split for sha256, split in divide_class(own, listing.given).items()}
+            sides |= {(label, sha256): split for sha256, split in split_class(own, listing.given).items()}
         else:
             disputed |= own
-        sides |= {(label, sha256): decide(sha256, listing.given) for sha256 in held & disputed}
+        sides |= {(label, sha256): split_by_hash(sha256, listing.given) for sha256 in held & disputed}
     return sides
 
 
@@ -228,7 +231,7 @@ def _conflicts(listing: DatasetIndex, hashes: Mapping[Path, str]) -> list[str]:
     conflicts = label_conflicts(listing, hashes)
     if not conflicts:
         return []
-    pairs = some([" = ".join(photo.name for photo in group) for group in conflicts], 3)
+    pairs = first_few([" = ".join(photo.name for photo in group) for group in conflicts], 3)
     return [f"{len(conflicts)} photographs are there under more than one class: {pairs}"]
 
 
@@ -240,7 +243,7 @@ def _gaps(dataset: Dataset) -> list[str]:
         absent[split] = [name for label, name in enumerate(dataset.classes) if not have[label]]
     if absent["train"]:
         raise BadInputError(
-            f"{dataset.name}: no training photograph is left for {some(absent['train'])}",
+            f"{dataset.name}: no training photograph is left for {first_few(absent['train'])}",
             "Its photographs stand under other classes too, or in val and test: add others.",
         )
     warnings = []
@@ -248,7 +251,7 @@ def _gaps(dataset: Dataset) -> list[str]:
         if len(absent[split]) == len(dataset.classes):
             warnings.append(f"{split} holds no photograph at all; add photographs, or a `{split}` folder")
         elif absent[split]:
-            warnings.append(f"{split} holds no photograph of {some(absent[split])}")
+            warnings.append(f"{split} holds no photograph of {first_few(absent[split])}")
     return warnings
 
 
@@ -257,12 +260,16 @@ def _few(listing: DatasetIndex) -> list[str]:
     few = [f"{name} ({counts[label]})" for label, name in enumerate(listing.classes) if counts[label] < FEW]
     if not few:
         return []
-    return [f"fewer than {FEW} photographs of {some(few)}: accuracy will be known roughly; add photographs"]
+    return [f"fewer than {FEW} photographs of {first_few(few)}: accuracy will be known roughly; add photographs"]
 
 
 def _moved(moved: Mapping[str, list[str]]) -> list[str]:
     """What small classes cost: photographs that are on a side for want of others, and may leave it."""
     if not moved:
         return []
-    told = "; ".join(f"{split}: {some(moved[split], 3)}" for split in SPLITS if moved.get(split))
-    return [f"sides that small classes force, and that may change when photographs are added: {told}"]
+    names = "; ".join(f"{split}: {first_few(moved[split], 3)}" for split in SPLITS if moved.get(split))
+    return [f"some classes are small, so these photographs may change their split when others are added: {names}"]
+
+
+decide, draw = split_by_hash, hash_fraction
+"""Their former names."""
