@@ -22,7 +22,7 @@ MODULES = {"Image", "ImageFile"}
 """Pillow's modules, whose `open` opens a picture."""
 
 ELSEWHERE = {
-    "camera/sources/animations.py": "a moving picture is decoded frame by frame, from a place in the middle",
+    "camera/sources/images.py": "a moving picture is decoded frame by frame, from a place in the middle",
 }
 """Modules outside `images/` that open pictures themselves, with the reason."""
 
