@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import toolchain
-from toolchain.datasets.catalogue import ENTRIES, data_root, open_dataset
+from toolchain.datasets.catalogue import DATASETS, data_root, open_dataset
 from toolchain.images.preprocess import Preprocess, read
 from toolchain.runs.ready_made import ready_made_weights
 
@@ -52,7 +52,7 @@ def show(pictures, titles=(), columns=6, size=2.2):
 # judged on what it learned from is like a pupil who knows the exam.
 
 # %%
-REAL = ENTRIES["pets"].find(data_root()) is not None
+REAL = DATASETS.get("pets").find(data_root()) is not None
 DATA = "pets" if REAL else "drawn-pets"
 # Drawn animals are learned from the network of breeds that comes with edgetl, so that nothing is downloaded.
 WEIGHTS = os.environ.get("EDGETL_WEIGHTS", "imagenet") if REAL else str(ready_made_weights())

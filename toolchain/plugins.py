@@ -22,7 +22,7 @@ Hook = TypeVar("Hook")
 OWN = "edgetl"
 TAKEN = "edgetl has one of that name"
 
-KINDS: dict[str, str] = {}
+KINDS: dict[str, str] = {"datasets": "toolchain.datasets.catalogue:DATASETS"}
 """Each kind of plug-in, and the `module:name` of its registry. None of these modules may import torch."""
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from tests.bad_inputs.entry import Entry, Stock
 from tests.bad_inputs.serving import Answer, http, says, says_and_waits, says_without_end, serving
-from toolchain.datasets import catalogue
+from toolchain.datasets import cats_vs_dogs
 from toolchain.datasets import fetch as fetching
 from toolchain.datasets.cats_vs_dogs import CATS_VS_DOGS
 from toolchain.datasets.named import Download
@@ -42,7 +42,7 @@ def _around(answer: Answer, name: str, size: int = 1000) -> Around:
     def around(stock: Stock, place: Path) -> Iterator[Mapping[str, str]]:
         with serving(answer) as server, pytest.MonkeyPatch.context() as patch:
             entry = replace(CATS_VS_DOGS, downloads=(Download(f"http://{server}/{name}", size, ""),))
-            patch.setattr(catalogue, "ENTRIES", {"cats-vs-dogs": entry})
+            patch.setattr(cats_vs_dogs, "CATS_VS_DOGS", entry)
             patch.setitem(fetching.fetch.__kwdefaults__, "pause", lambda seconds: None)
             patch.setitem(unpack.__kwdefaults__, "max_bytes", MAX_BYTES)
             patch.setitem(unpack.__kwdefaults__, "max_files", MAX_FILES)

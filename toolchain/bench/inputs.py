@@ -15,7 +15,7 @@ import numpy as np
 
 from toolchain.artifact import Artifact
 from toolchain.datasets import SPLITS, Dataset
-from toolchain.datasets.catalogue import ENTRIES, open_dataset, photographs_of
+from toolchain.datasets.catalogue import DATASETS, open_dataset, photographs_of
 from toolchain.datasets.index import describe_left_out
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
 from toolchain.images.cache import cache_folder
@@ -194,7 +194,7 @@ def _take(dataset: Dataset, artifacts: Sequence[Artifact], split: str, limit: in
 def _data_of(artifact: Artifact) -> str:
     """The data that a card names, by the path that its run knows where a bare name is not enough."""
     name = artifact.card.source.data
-    if name in ENTRIES:
+    if name in DATASETS:
         return name
     try:
         run = read_run(artifact.path.parent)

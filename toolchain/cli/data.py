@@ -13,7 +13,7 @@ import click
 from toolchain.cli import COMMANDS, Group, completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table, strong
-from toolchain.errors import ExitCode
+from toolchain.errors import BadInputError, ExitCode
 from toolchain.system.names import harmless
 
 if TYPE_CHECKING:
@@ -36,12 +36,12 @@ def command() -> None:
 @command.command(name="list", help="Show the data sets that have a name, and whether they are here.")
 @output_options
 def list_(console: Console) -> None:
-    from toolchain.datasets.catalogue import ENTRIES, data_root
+    from toolchain.datasets.catalogue import DATASETS, data_root
 
     root = data_root()
     document: list[dict[str, object]] = []
     lines: list[RenderableType] = []
-    for entry in ENTRIES.values():
+    for entry in DATASETS.all().values():
         found = entry.find(root)
         missing = f"not here: edgetl data fetch {entry.name}" if entry.downloads else "drawn when first used"
         lines += [
@@ -91,11 +91,14 @@ def info(data: str, console: Console) -> None:
 @click.argument("name", shell_complete=completion.data_sets)
 @output_options
 def fetch(name: str, console: Console) -> None:
-    from toolchain.datasets.catalogue import ENTRIES, data_root
+    from toolchain.datasets.catalogue import DATASETS, data_root, named
     from toolchain.datasets.fetch import fetch as fetch_data
 
-    folder = fetch_data(name, data_root(), reporter=console, entries=ENTRIES)
-    entry = ENTRIES[name]
+    entry = named(name)
+    if entry is None:
+        known = ", ".join(DATASETS.names())
+        raise BadInputError(f"no data set called {name!r} can be fetched", f"Choose one of: {known}.")
+    folder = fetch_data(entry, data_root(), reporter=console)
     licence = "; ".join(entry.licences.values())
     console.result(
         {"name": name, "path": str(folder), "licences": entry.licences},

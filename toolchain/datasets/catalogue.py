@@ -8,21 +8,28 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from toolchain.datasets.cats_vs_dogs import CATS_VS_DOGS
-from toolchain.datasets.drawn_pets import DRAWN_PETS
 from toolchain.datasets.folder import list_folder
 from toolchain.datasets.index import DatasetIndex, require_usable
 from toolchain.datasets.named import NamedDataset
-from toolchain.datasets.pets import PETS
 from toolchain.datasets.splits import Dataset, make_splits
 from toolchain.errors import BadInputError, MissingError
+from toolchain.plugins import Registry, instance_of
 from toolchain.system import folders
 from toolchain.system.progress import Reporter, Silent
 
 _SILENT = Silent()
 
-
-ENTRIES: Mapping[str, NamedDataset] = {entry.name: entry for entry in (PETS, CATS_VS_DOGS, DRAWN_PETS)}
+DATASETS: Registry[NamedDataset] = Registry(
+    "datasets",
+    {
+        "pets": "toolchain.datasets.pets:PETS",
+        "cats-vs-dogs": "toolchain.datasets.cats_vs_dogs:CATS_VS_DOGS",
+        "drawn-pets": "toolchain.datasets.drawn_pets:DRAWN_PETS",
+    },
+    instance_of(NamedDataset),
+)
+ENTRIES = DATASETS
+"""Its former name."""
 
 
 def data_root() -> Path:
@@ -46,7 +53,7 @@ def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -
     """The files of a data set without reading them; otherwise as `open_dataset`. Unless `strict`, a folder that
     cannot be trained on is listed with its problems.
     """
-    entry = ENTRIES.get(data)
+    entry = named(data)
     if entry is None:
         path = folders.expanded(data)
         if not data or not (path.is_dir() or path.name != data):
@@ -63,9 +70,9 @@ def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -
     return replace(require_usable(listing) if strict else listing, licences=entry.licences)
 
 
-def locate(entry: NamedDataset, root: Path) -> Path | None:
-    """The folder of a named data set below `root`, or None when it is not there."""
-    return entry.find(root)
+def named(name: str) -> NamedDataset | None:
+    """The data set of that name, or None for an unknown name (a folder). Raises MissingError as `Registry.get`."""
+    return DATASETS.get(name) if name in DATASETS else None
 
 
 def photographs_of(name: str, path: str, given: str | None = None) -> Path:
@@ -78,18 +85,18 @@ def photographs_of(name: str, path: str, given: str | None = None) -> Path:
         return list_data(given).root
     if Path(path).is_dir():
         return Path(path)
-    entry = ENTRIES.get(name)
-    moved = locate(entry, data_root()) if entry else data_root() / Path(path).name
+    entry = named(name)
+    moved = entry.find(data_root()) if entry else data_root() / Path(path).name
     return moved if moved is not None and moved.is_dir() else Path(path)
 
 
 def _unknown(data: str, path: Path) -> BadInputError:
-    known = ", ".join(ENTRIES)
+    known = ", ".join(DATASETS.names())
     if path.is_file():
         return BadInputError(
             f"{data} is a file, not a folder of photographs", f"Pass a folder, or one of: {known}."
         )
-    near = difflib.get_close_matches(data.lower().replace("_", "-"), ENTRIES, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(data.lower().replace("_", "-"), DATASETS.names(), n=1, cutoff=0.6)
     guess = f"Did you mean {near[0]}? " if near else ""
     return BadInputError(
         f"{data!r} is neither a known data set nor a folder", f"{guess}Known are: {known}; or pass a folder's path."

@@ -5,10 +5,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from toolchain.datasets.catalogue import ENTRIES
 from toolchain.datasets.download import download
 from toolchain.datasets.named import NamedDataset, is_offered
 from toolchain.datasets.unpack import unpack
@@ -21,27 +20,23 @@ DOWNLOADS = ".edgetl-downloads"
 
 
 def fetch(
-    name: str,
+    entry: NamedDataset,
     root: Path,
     *,
     reporter: Reporter | None = None,
-    entries: Mapping[str, NamedDataset] = ENTRIES,
     pause: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """Download the data set `name` below `root` and return its folder; what is there already is left alone.
+    """Download a data set below `root` and return its folder; what is there already is left alone.
 
-    Raises BadInputError for an unknown name, a wrong checksum or an unacceptable archive, MissingError when the
+    Raises BadInputError for a wrong checksum or an unacceptable archive, MissingError when the
     publisher cannot be reached or the disk is too small.
     """
     reporter = reporter or Silent()
-    if name not in entries:
-        raise BadInputError(f"no data set called {name!r} can be fetched", f"Choose one of: {', '.join(entries)}.")
-    entry = entries[name]
     if entry.make is not None:
         return entry.make(root, reporter)
     found = entry.find(root)
     if found is not None:
-        reporter.say(f"{name} is already at {found}")
+        reporter.say(f"{entry.name} is already at {found}")
         return found
     target = root / entry.folder
     _check_place(entry, root, target)

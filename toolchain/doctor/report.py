@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from toolchain.datasets.catalogue import ENTRIES, data_root
+from toolchain.datasets.catalogue import DATASETS, data_root
 from toolchain.datasets.named import NamedDataset
 from toolchain.doctor.opencv import OpenCV, look, problem
 from toolchain.doctor.packages import Missing
@@ -109,7 +109,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
         cameras = tuple(check_camera(index) for index in camera_indices(probe_cameras))
         task.advance()
         root = data_root()
-        data_sets = tuple(_look_for(entry, root) for entry in ENTRIES.values())
+        data_sets = tuple(_look_for(entry, root) for entry in DATASETS.all().values())
         task.advance()
     opencv = look()
     missing = _gaps(devices, pairing, cameras)
