@@ -86,7 +86,7 @@ def test_copies_stay_on_one_side_even_under_other_names(tree: Tree) -> None:
     dataset = make_splits(list_folder(tree(files)))
     held = [{photo.sha256 for photo in dataset.splits[split]} for split in SPLITS]
     assert sum(len(hashes) for hashes in held) == len(set.union(*held))
-    assert any("30 photographs are there under more than one class" in warning for warning in dataset.warnings)
+    assert any("30 photographs are under more than one class" in warning for warning in dataset.warnings)
 
 
 def test_given_splits_are_kept_and_the_rest_is_carved_from_train(tree: Tree) -> None:
@@ -191,9 +191,9 @@ def test_one_photograph_for_each_given_side_is_enough(tree: Tree) -> None:
         (
             {"cat": 2, "dog": 2},
             r"too few different photographs to train of cat \(2\), dog \(2\)",
-            "needs 3 at least",
+            "needs at least 3",
         ),
-        ({"train/cat": 1, "train/dog": 2, "test/cat": 1, "test/dog": 1}, r"cat \(1\)", "needs 2 at least"),
+        ({"train/cat": 1, "train/dog": 2, "test/cat": 1, "test/dog": 1}, r"cat \(1\)", "needs at least 2"),
         ({"cat": 20, "dog": 0}, r"dog \(1\)", "one each for train, val, test"),
     ],
 )
@@ -223,7 +223,7 @@ def test_few_photographs_are_a_warning(tree: Tree) -> None:
         list_folder(tree(many(49) | {f"dog/more{i}.jpg": b"%d" % i for i in range(10)}))
     ).warnings
     assert [w for w in warnings if "fewer than" in w] == [
-        "fewer than 50 photographs of cat (49): accuracy will be known roughly; add photographs"
+        "fewer than 50 photographs of cat (49): accuracy can only be estimated roughly; add photographs"
     ]
 
 

@@ -66,8 +66,8 @@ def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -
             f"Get it with `edgetl data fetch {entry.name}`, or set EDGETL_DATA to the folder that holds "
             f"{entry.folder}.",
         )
-    listing = entry.index(folder)
-    return replace(require_usable(listing) if strict else listing, licences=entry.licences)
+    index = entry.index(folder)
+    return replace(require_usable(index) if strict else index, licences=entry.licences)
 
 
 def named(name: str) -> NamedDataset | None:

@@ -31,14 +31,14 @@ def list_cats_vs_dogs(root: Path) -> DatasetIndex:
 
     Raises BadInputError for any other class, and as `list_folder` does.
     """
-    listing = list_folder(root, name="cats-vs-dogs", strict=False)
-    classes = tuple(name.lower() for name in listing.classes)
+    index = list_folder(root, name="cats-vs-dogs", strict=False)
+    classes = tuple(name.lower() for name in index.classes)
     if classes != ("cat", "dog"):
         raise BadInputError(
-            f"cats-vs-dogs: {root} holds {', '.join(listing.classes)}, not cat and dog",
+            f"cats-vs-dogs: {root} holds {', '.join(index.classes)}, not cat and dog",
             "To use your own classes, pass the folder's path instead of the name.",
         )
-    return replace(listing, classes=classes)
+    return replace(index, classes=classes)
 
 
 def _has_classes(folder: Path) -> bool:

@@ -67,7 +67,7 @@ def list_folder(root: Path, name: str = "", *, strict: bool = True) -> DatasetIn
     """List the photographs under `root`; classes are sorted by name. Only files whose names say nothing are opened.
 
     Raises BadInputError when `root` does not exist or has another layout; and, if `strict`, for what is otherwise
-    in the listing's `problems`: class folders without photographs, classes that only val or test has, and others.
+    in the index's `problems`: class folders without photographs, classes that only val or test has, and others.
     """
     if not root.is_dir():
         found = "is a file, not a folder of photographs" if root.exists() else "does not exist"
@@ -94,8 +94,8 @@ def list_folder(root: Path, name: str = "", *, strict: bool = True) -> DatasetIn
         left_out += [*side.left_out, *(one for found in side.classes.values() for one in found.left_out)]
         given[meaning] = (*given.get(meaning, ()), *_listed(root, side, classes))
     warnings = (*(f"{root}: {line}" for line in describe_left_out(left_out)), *_doubts(root, classes, given))
-    listing = DatasetIndex(name, root, classes, given, warnings, left_out=tuple(left_out), problems=problems)
-    return require_usable(listing) if strict else listing
+    index = DatasetIndex(name, root, classes, given, warnings, left_out=tuple(left_out), problems=problems)
+    return require_usable(index) if strict else index
 
 
 def _sides(top: FolderContents) -> list[tuple[GivenSplit, _Side]]:
