@@ -1,4 +1,4 @@
-"""Commands that are run whenever the answer becomes another one, or becomes "not sure"."""
+"""Shell commands that run whenever the answer changes, or becomes "not sure"."""
 
 from __future__ import annotations
 
@@ -7,27 +7,54 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TextIO
 
 import msgspec
 
 from toolchain.camera.answering import Answered
+from toolchain.camera.sinks import Sink, SinkContext
 from toolchain.camera.smoothing import seen_as
+from toolchain.errors import BadInputError
 from toolchain.system.progress import Reporter
 
 LIMIT_S = 30.0
-"""A command that takes longer is ended."""
+"""A command that takes longer is killed."""
 
 
-class OnChange:
-    """Runs the shell command `on_change` for each new label, and `on_unsure` when the answer becomes "not sure",
-    and waits for it. What is rejected is no answer: `on_change` never runs for it, and a label after it is new.
+@dataclass(frozen=True)
+class CommandOptions:
+    """Shell commands: `on_change` for each new label, `on_unsure` for each change to "not sure"."""
+
+    on_change: str | None = None
+    on_unsure: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, command in (("--on-change", self.on_change), ("--on-unsure", self.on_unsure)):
+            if command is not None and not command.strip():
+                raise BadInputError(f"{name} has no command", "Name one, or leave it out.")
+
+    def open(self, context: SinkContext) -> Command:
+        return Command(self.on_change, self.on_unsure, context.reporter)
+
+
+def from_text(value: str) -> CommandOptions:
+    """The options that `--sink command=COMMAND` stands for."""
+    return CommandOptions(on_change=value)
+
+
+class Command(Sink):
+    """Runs the shell command `on_change` for each new label and `on_unsure` when the answer becomes "not sure", and
+    waits for it. `on_change` never runs for a rejected answer, and the first label after one is new.
 
     A command finds the answer in its environment (`EDGETL_LABEL`, `EDGETL_PROBABILITY`, `EDGETL_REJECTED` 0 or 1,
     `EDGETL_GUESS`, `EDGETL_FRAME`, `EDGETL_TIME_S`) and as a line of JSON on standard input, never in its own
     words: a label is not to be executed. Where the answer is rejected, `EDGETL_LABEL` is empty. What it prints goes
     to standard error.
     """
+
+    name = "--on-change"
+    delivery = "newest"
 
     def __init__(
         self, on_change: str | None, on_unsure: str | None, reporter: Reporter, limit_s: float = LIMIT_S
@@ -79,7 +106,7 @@ class OnChange:
             self._complain(name, f"ended with exit code {process.returncode}")
 
     def close(self) -> None:
-        """End the command that is still running, if one is."""
+        """Kill the command if it is still running."""
         if self._running is not None:
             _kill(self._running)
 
@@ -90,7 +117,7 @@ class OnChange:
 
 
 def _descriptor(stream: TextIO | None) -> int | None:
-    """The file behind a stream; None where it was replaced by text (a notebook, a capture)."""
+    """The descriptor of a stream; None if it was replaced by an object in memory (a notebook, a test)."""
     try:
         return stream.fileno() if stream else None
     except (AttributeError, OSError):
@@ -98,8 +125,8 @@ def _descriptor(stream: TextIO | None) -> int | None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a shell with all that it started."""
-    with suppress(OSError):  # it ended by itself
+    """Kill a shell and all that it started."""
+    with suppress(OSError):  # it has ended by itself
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
         else:

@@ -1,4 +1,4 @@
-"""uvicorn in a thread of its own: it starts where the caller can see errors, and stops within a time limit."""
+"""uvicorn in a thread of its own, which stops within a time limit."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from toolchain.camera.sinks.web.guard import SECURITY_HEADERS
 from toolchain.system.progress import Reporter
 
 STUCK_S = 10.0
-"""A viewer who takes nothing for so long, or a connection that asks nothing, is cut off."""
+"""A connection is closed if the viewer reads nothing, or requests nothing, for so long."""
 MAX_CONNECTIONS = 128
 FINISH_S = 0.5
-"""What viewers get to take the end of their streams when the server stops."""
+"""How long viewers have to read the end of their streams when the server stops."""
 STOP_LIMIT_S = 2.5
 
 
 class Connection(H11Protocol):
-    """uvicorn's own, which keeps no more than one message for a viewer, and does not wait for one forever."""
+    """uvicorn's connection, which buffers one message at most, and does not wait for a viewer forever."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        # The next message is waited with until all of the one before is with the system.
+        # The next message waits until the system has taken all of the previous one.
         transport.set_write_buffer_limits(high=0)
         self._seen: tuple[Any, ...] = ()
         self._watch()
@@ -49,7 +49,7 @@ class Connection(H11Protocol):
 
 
 class _Telling:
-    """`app`, whose defects are told to `reporter`, once: uvicorn's log is silent here."""
+    """`app`; its first error is reported, since uvicorn's log is off."""
 
     def __init__(self, app: ASGIApp, reporter: Reporter) -> None:
         self._app = app
@@ -67,7 +67,7 @@ class _Telling:
 
 
 class Server:
-    """Serves `app` at a listening socket. `stopping` is called in the event loop when the streams should end."""
+    """Serves `app` at a listening socket. `stopping` is called in the event loop to end the streams."""
 
     def __init__(
         self, app: ASGIApp, listening: socket.socket, stopping: Callable[[], None], reporter: Reporter
@@ -95,16 +95,16 @@ class Server:
         self._thread = Thread(target=self._serve, name="web view: server", daemon=True)
 
     def start(self) -> None:
-        """Viewers who come from now on are served. uvicorn leaves signals alone outside of the main thread."""
+        """Start serving. Outside of the main thread, uvicorn leaves signals alone."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End all streams, then all connections; back within `STOP_LIMIT_S`."""
+        """End all streams, then all connections; returns within `STOP_LIMIT_S`."""
         self.call(self._stop)
         self._thread.join(STOP_LIMIT_S)
 
     def call(self, function: Callable[..., None], *values: Any) -> None:
-        """Call `function` in the event loop, soon; nothing happens once that is closed."""
+        """Call `function` in the event loop soon; ignored once that is closed."""
         try:
             self.loop.call_soon_threadsafe(function, *values)
         except RuntimeError:
