@@ -81,7 +81,8 @@ def _put_head(network: nn.Module, hidden: Sequence[nn.Module], features: int, cl
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     parent, _, name = backbone.head.rpartition(".")
-    setattr(network.get_submodule(parent), name, nn.Sequential(*hidden, nn.Dropout(backbone.dropout), linear))
+    head = nn.Sequential(*hidden, nn.Dropout(backbone.dropout), linear).train(network.training)
+    setattr(network.get_submodule(parent), name, head)
 
 
 def grow(network: nn.Module, state: Mapping[str, Tensor]) -> None:

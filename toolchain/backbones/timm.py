@@ -53,7 +53,7 @@ def find(name: str) -> Backbone:
             f"Perhaps one of: {near}." if near else "`timm.list_models()` names them all.",
         )
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             network = _create(name)
         config: dict[str, Any] = vars(network)["pretrained_cfg"]
         head = str(config["classifier"])
