@@ -11,6 +11,7 @@ from pathlib import Path
 
 from toolchain.datasets import scan
 from toolchain.datasets.index import LeftOut, describe_left_out
+from toolchain.errors import BadInputError
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,11 @@ def _found(word: str) -> _Finds:
 
 
 def _match(pattern: str, finds: _Finds) -> None:
-    matches = sorted(Path(match) for match in glob.glob(_pattern(Path(pattern)), recursive=True))  # noqa: PTH207 - Path.glob knows no absolute pattern
+    try:
+        found = glob.glob(_pattern(Path(pattern)), recursive=True)  # noqa: PTH207 - Path.glob knows no absolute pattern
+    except RecursionError:
+        raise BadInputError(f"{pattern}: folders are nested too deeply", "Name a folder inside.") from None
+    matches = sorted(map(Path, found))
     folders = []
     seen: dict[str, str] = {}
     for match in matches:

@@ -1,7 +1,7 @@
-"""What lies below a folder: the photographs, by their content and not by their names, and all else with a reason.
+"""Scanning a folder: the photographs in it, by content and not by name, and all other files with a reason.
 
-The one place that decides which files are photographs. Nothing below the folder is passed over in silence: files on
-disk are the photographs and what is left out (see `LeftOut`), together.
+Only this module decides which files are photographs. No file is dropped in silence: each is either a photograph or
+left out (see `LeftOut`).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ LOOP = "a link back to a folder that it lies in"
 TWICE = "a link to a folder that is searched already"
 NO_FILE = "neither a file nor a folder"
 BAD_NAME = "its name is not valid text"
-"""Of folders: they name classes, and are read by whoever reads the data. Of photographs any name will do."""
+"""Said of folders only, since they name classes. The name of a photograph may be anything."""
 
 _SYSTEM_FILE = re.compile(
     r"\._.*|\.ds_store|\.localized|(eh)?thumbs(_vista)?\.db(:encryptable)?|desktop\.ini|icon\r|\.?picasa\.ini|"
     r"zbthumbnail\.info|\.nomedia|\.directory",
     re.IGNORECASE | re.DOTALL,
 )
-"""Thumbnails and settings that file managers leave behind: nobody misses them."""
+"""Thumbnails and settings that file managers leave behind."""
 
 _HELPER = re.compile(
     # Synology, QNAP, Windows, file systems, macOS, Samba, in this order.
@@ -48,7 +48,7 @@ _HELPER = re.compile(
     re.IGNORECASE,
 )
 _BACKUP = re.compile(r"(.+?)(_original|~|\.bak|\.backup|\.old|\.orig)")
-"""What ExifTool and editors leave beside a file that they changed: the same picture once more."""
+"""Earlier versions that ExifTool and editors leave beside a file: the same picture once more."""
 
 _LIBRARY = re.compile(r".*\.(photoslibrary|photolibrary|aplibrary|lrdata|photobooth)", re.IGNORECASE)
 """Folders that hold each photograph in several sizes and versions."""
@@ -84,47 +84,43 @@ class FolderContents:
 
 @dataclass(frozen=True)
 class Found:
-    """All below a folder: photographs folder by folder, and whatever else is there."""
+    """All files below a folder: photographs, folder by folder, and the others."""
 
     photographs: tuple[Path, ...]
     left_out: tuple[LeftOut, ...]
 
 
 def find_photographs(folder: Path, prefix: str = "", seen: set[tuple[int, int]] | None = None) -> Found:
-    """Search `folder` with all below it. Names of what is left out begin with `prefix`, and those of folders end
-    with a slash. Links to folders are followed, each real folder once; `seen` are those of searches before.
+    """Search `folder` and all folders below it.
+
+    Links to folders are followed, each real folder once; `seen` holds those of earlier searches. Names of files
+    that are left out begin with `prefix`; names of folders end with a slash.
     """
     photographs: list[Path] = []
     left_out: list[LeftOut] = []
     seen = set() if seen is None else seen
+    folders = deque([(folder, prefix)])
     links: deque[tuple[Path, str]] = deque()
-
-    def search(folder: Path, prefix: str) -> None:
-        identity = _identity(folder)
+    while folders or links:
+        # Links come last: a folder goes by its own name where it has one.
+        place, prefix = folders.popleft() if folders else links.popleft()
+        identity = _identity(place)
         if identity and identity in seen:
             left_out.append(LeftOut(prefix, TWICE))
-            return
+            continue
         if identity:
             seen.add(identity)
-        inside = scan_folder(folder, prefix)
+        inside = scan_folder(place, prefix)
         photographs.extend(inside.photographs)
         left_out.extend(inside.left_out)
-        for child in inside.folders:
-            name = f"{prefix}{child.name}/"
-            if child.is_symlink():
-                links.append((child, name))
-            else:
-                search(child, name)
-
-    search(folder, prefix)
-    # Links last: a folder is known by its own name where it has one.
-    while links:
-        search(*links.popleft())
+        children = [(child, f"{prefix}{child.name}/") for child in inside.folders]
+        folders.extendleft(child for child in reversed(children) if not child[0].is_symlink())
+        links.extend(child for child in children if child[0].is_symlink())
     return Found(tuple(photographs), tuple(left_out))
 
 
 def scan_folder(folder: Path, prefix: str = "") -> FolderContents:
-    """The entries of `folder`, not of the folders in it. One that cannot be read says so, and has none."""
+    """The entries of `folder` itself. A folder that cannot be read is left out, with the reason."""
     try:
         with os.scandir(folder) as scan:
             entries = sorted(scan, key=lambda entry: entry.name)
@@ -138,7 +134,7 @@ def scan_folder(folder: Path, prefix: str = "") -> FolderContents:
         name = prefix + entry.name
         try:
             is_folder, is_file = entry.is_dir(), entry.is_file()
-        except OSError as error:  # a link in a circle, or one to where nobody may look
+        except OSError as error:  # a link in a circle, or into a folder without permission
             reason = BROKEN_LINK if error.errno == errno.ELOOP else f"{_CANNOT_BE_READ}{error.strerror}"
             left_out.append(_left_out(name, reason))
             continue
@@ -163,7 +159,7 @@ def reject_reason(path: Path) -> str:
 
 
 def skip_reason(folder: Path) -> str:
-    """Why a folder is not looked into; empty when it is."""
+    """Why a folder is not searched; empty when it is."""
     if _HELPER.fullmatch(folder.name):
         return HELPER
     if _is_own(folder):
@@ -199,14 +195,21 @@ def _holds(path: Path, mark: bytes) -> bool:
 
 
 def all_files(folder: Path, prefix: str = "") -> Iterator[str]:
-    """Names of all files below `folder`, of links, and (with a slash) of folders that cannot be read."""
-    unreadable: list[str] = []
-    for parent, children, names in os.walk(folder, onerror=lambda error: unreadable.append(str(error.filename))):
-        children.sort()
-        above = prefix + (Path(parent).relative_to(folder).as_posix() + "/").removeprefix("./")
-        linked = [name for name in children if Path(parent, name).is_symlink()]
-        yield from (above + (name) for name in sorted([*names, *linked]))
-    yield from (f"{prefix}{(Path(path).relative_to(folder).as_posix())}/" for path in unreadable)
+    """Names of all files and links below `folder`, and (with a slash) of folders that cannot be read."""
+    folders = [(str(folder), prefix)]
+    unreadable = []
+    while folders:
+        place, above = folders.pop()
+        try:
+            with os.scandir(place) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+        except OSError:
+            unreadable.append(above if place != str(folder) else f"{prefix}./")
+            continue
+        inner = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        yield from (above + entry.name for entry in entries if entry not in inner)
+        folders += [(entry.path, f"{above}{entry.name}/") for entry in reversed(inner)]
+    yield from unreadable
 
 
 _LOST = frozenset((BROKEN_LINK, BAD_NAME, HEIC_NEEDS))
@@ -226,7 +229,7 @@ def _all_below(entry: os.DirEntry[str], name: str, reason: str) -> list[LeftOut]
 
 
 def _reason(entry: os.DirEntry[str], is_file: bool, beside: Set[str]) -> str:
-    """Why something that is no folder is not a photograph; empty when it is one. `beside` are the names there."""
+    """Why an entry that is not a folder is not a photograph; empty when it is. `beside` are the names beside it."""
     name = entry.name
     if _SYSTEM_FILE.fullmatch(name):
         return SYSTEM_FILE
@@ -244,7 +247,7 @@ def _reason(entry: os.DirEntry[str], is_file: bool, beside: Set[str]) -> str:
 
 
 def _head_reason(path: Path) -> str:
-    """Why a file is no photograph that can be read here, by its first bytes; empty when it is."""
+    """Why a file is not a photograph that can be read here, by its first bytes; empty when it is."""
     try:
         with path.open("rb", buffering=0) as file:
             kind = kind_of(file.read(HEAD_BYTES), path.name)
@@ -260,7 +263,7 @@ def _head_reason(path: Path) -> str:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """What a folder is, by whatever path it is reached; None where that cannot be told."""
+    """What identifies a folder, whatever the path to it; None where that is unknown."""
     try:
         found = folder.stat()
     except OSError:
