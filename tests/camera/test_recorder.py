@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +83,33 @@ def test_recording_is_kept_when_the_block_fails(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert len(read_clip(path)[1]) == 10
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and signals as POSIX has them")
+def test_a_process_that_is_killed_leaves_a_part_that_plays_and_that_others_may_read(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys, time
+from pathlib import Path
+from tests.camera.test_recorder import Rate
+from tests.clips import plain
+from toolchain.camera.sinks.recorder import Recorder
+os.umask(0o022)
+recorder = Recorder(Path(sys.argv[1]), every=True)
+recorder.start(Rate(10))
+for number in range(100):
+    recorder.put(plain("red"), number / 10)
+while recorder.frames < 99:
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "out.mp4")], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    part = tmp_path / "out.part.mp4"
+    assert not (tmp_path / "out.mp4").exists()
+    assert part.stat().st_mode & 0o777 == 0o644
+    assert len(read_clip(part)[1]) >= 70
+    assert _record(tmp_path / "out.mp4", [("blue", 0.0)], 10) == ["blue"], "the next recording replaces it"
+    assert not part.exists()
 
 
 def test_nothing_shown_leaves_no_file(tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_the_camera_goes_on_without_a_sink_that_fails(place: Path, delivery: Del
     assert report.summary.frames_answered == 60
     assert [line for line in reporter.warned if "No space left" in line]
     assert report.lines_unwritten == (60 if delivery == "all" else 0)
-    assert bool(report.unwritten) == (delivery == "all")
+    assert "No space left" in report.unwritten[0]
 
 
 def test_an_answer_that_was_lost_is_counted_and_the_next_one_is_tried(place: Path) -> None:

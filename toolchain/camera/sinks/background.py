@@ -25,7 +25,8 @@ class BackgroundSink(Sink):
 
     At most `capacity` answers wait for it (one, unless it gets all answers); then the oldest are lost. With
     `every`, the loop waits for it instead, until `given_up` returns True. An answer for which `sink` raises
-    AnswerLostError is lost, too. After any other exception, `sink` gets nothing more, and `at_failure` is called.
+    is lost, too, and the next one is tried. But after a BrokenPipeError, and after any error but
+    AnswerLostError of an essential sink (with `at_failure`), `sink` gets nothing more, and `at_failure` is called.
     """
 
     delivery = "loop"
@@ -87,19 +88,17 @@ class BackgroundSink(Sink):
 
     def report(self) -> SinkReport:
         report = self._sink.report()
-        if self._sink.delivery != "all" or not self.lost:
-            return report
-        reason = self.failure or "it was too slow"
-        return replace(report, unwritten=f"{self.name}: {self.lost} answers lost ({reason})", lost=self.lost)
+        if self._sink.delivery == "all" and self.lost:
+            reason = self.failure or "it was too slow"
+            return replace(report, unwritten=f"{self.name}: {self.lost} answers lost ({reason})", lost=self.lost)
+        if self.failure is not None:
+            return replace(report, unwritten=f"{self.name}: failed {self._failed} times ({self.failure})")
+        return report
 
     def _run(self) -> None:
         try:
             while not self._answers.ended:
-                answered = self._answers.take(POLL_S)
-                if answered is None:
-                    self._sink.idle(self._state)
-                else:
-                    self._show(answered)
+                self._call(self._answers.take(POLL_S))
         except Exception as error:
             self.failure = error
             self._failed += 1
@@ -111,16 +110,22 @@ class BackgroundSink(Sink):
             else:
                 self._reporter.warn(f"{self.name} failed: {error}; the camera goes on without it")
 
-    def _show(self, answered: Answered) -> None:
+    def _call(self, answered: Answered | None) -> None:
         try:
-            self._sink.show(answered)
-        except AnswerLostError as error:
+            if answered is None:
+                self._sink.idle(self._state)
+            else:
+                self._sink.show(answered)
+        except Exception as error:
+            is_final = self._at_failure is not None and not isinstance(error, AnswerLostError)
+            if is_final or isinstance(error, BrokenPipeError):
+                raise
             self.failure = error
             self._failed += 1
             if not self._losing and not self._leaving:
                 self._reporter.warn(f"{self.name} failed: {error}; the camera goes on without it, and tries again")
             self._losing += 1
         else:
-            if self._losing:
+            if self._losing and answered is not None:
                 self._reporter.say(f"{self.name} works again; {self._losing} answers were lost")
                 self._losing = 0

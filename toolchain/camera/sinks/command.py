@@ -10,10 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TextIO
 
-import msgspec
-
 from toolchain.camera.answering import Answered
-from toolchain.camera.sinks import Sink, SinkContext
+from toolchain.camera.sinks import AnswerLostError, Sink, SinkContext
+from toolchain.camera.sinks.lines import json_line
 from toolchain.camera.smoothing import seen_as
 from toolchain.errors import BadInputError
 from toolchain.system.progress import Reporter
@@ -49,8 +48,9 @@ class Command(Sink):
 
     A command finds the answer in its environment (`EDGETL_LABEL`, `EDGETL_PROBABILITY`, `EDGETL_REJECTED` 0 or 1,
     `EDGETL_GUESS`, `EDGETL_FRAME`, `EDGETL_TIME_S`) and as a line of JSON on standard input, never in its own
-    words: a label is not to be executed. Where the answer is rejected, `EDGETL_LABEL` is empty. What it prints goes
-    to standard error.
+    words, so that no label is executed (unless the command itself does that, as `bash -c "$EDGETL_LABEL"` would).
+    If the answer is rejected, `EDGETL_LABEL` is empty. What the command prints goes to standard error. Jobs that it
+    leaves in the background are killed before the next command, and when the camera ends.
     """
 
     name = "--on-change"
@@ -67,48 +67,65 @@ class Command(Sink):
         self._last: str | None = None
         self._told: set[str] = set()
         self._running: subprocess.Popen[bytes] | None = None
+        self._left_running: int | None = None
+        """The process group of the last command, if it left jobs in the background."""
 
     def show(self, answered: Answered) -> None:
         prediction = answered.prediction
         seen = seen_as(prediction.label, prediction.rejected)
         if self._begun and seen == self._last:
             return
-        self._begun, self._last = True, seen
         name, command = ("--on-unsure", self._on_unsure) if seen is None else ("--on-change", self._on_change)
         if command is not None:
             self._run(name, command, answered)
+        self._begun, self._last = True, seen  # unless the command could not be started: then the next answer tries
 
     def _run(self, name: str, command: str, answered: Answered) -> None:
         line = answered.line()
         values = {key: int(value) if isinstance(value, bool) else value for key, value in line.items()}
         values |= {"label": line["answer"] or "", "guess": line["label"]}
-        told = {f"EDGETL_{key.upper()}": str(value) for key, value in values.items() if key != "answer"}
-        with subprocess.Popen(
-            command,
-            shell=True,
-            env=os.environ | told,
-            stdin=subprocess.PIPE,
-            stdout=_descriptor(sys.stderr) or subprocess.PIPE,
-            start_new_session=True,
-        ) as process:
+        told = {
+            f"EDGETL_{key.upper()}": _for_environment(value) for key, value in values.items() if key != "answer"
+        }
+        self._kill_jobs()
+        try:
+            process = subprocess.Popen(
+                command,
+                shell=True,
+                env=os.environ | told,
+                stdin=subprocess.PIPE,
+                stdout=_descriptor(sys.stderr) or subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise AnswerLostError(f"the command cannot be started: {error.strerror}") from None
+        with process:
             self._running = process
             try:
-                said, _ = process.communicate(msgspec.json.encode(line) + b"\n", timeout=self._limit_s)
+                said, _ = process.communicate(json_line(answered).encode() + b"\n", timeout=self._limit_s)
             except subprocess.TimeoutExpired:
-                _kill(process)
+                _kill(process.pid)
                 self._complain(name, f"took longer than {self._limit_s:g} s and was ended")
                 return
             finally:
                 self._running = None
+            self._left_running = process.pid if _has_jobs(process.pid) else None
         if said and sys.stderr is not None:
             sys.stderr.write(said.decode(errors="replace"))
         if process.returncode:
             self._complain(name, f"ended with exit code {process.returncode}")
 
     def close(self) -> None:
-        """Kill the command if it is still running."""
+        """Kill the command if it is still running, and what the last one left in the background."""
         if self._running is not None:
-            _kill(self._running)
+            _kill(self._running.pid)
+        self._kill_jobs()
+
+    def _kill_jobs(self) -> None:
+        """Kill what the last command left in the background."""
+        if self._left_running is not None:
+            _kill(self._left_running)
+            self._left_running = None
 
     def _complain(self, name: str, what: str) -> None:
         if name not in self._told:
@@ -124,10 +141,24 @@ def _descriptor(stream: TextIO | None) -> int | None:
         return None
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _for_environment(value: object) -> str:
+    """A label as an environment variable can hold it: without NUL and lone surrogates."""
+    return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _has_jobs(group: int) -> bool:
+    """Whether anything of a process group still runs after its shell has ended."""
+    try:
+        os.killpg(group, 0)
+    except (AttributeError, OSError):  # Windows has no process groups
+        return False
+    return True
+
+
+def _kill(process: int) -> None:
     """Kill a shell and all that it started."""
-    with suppress(OSError):  # it has ended by itself
+    with suppress(OSError):  # they have ended by themselves
         if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process, signal.SIGKILL)
         else:
-            process.kill()
+            os.kill(process, signal.SIGTERM)

@@ -201,7 +201,7 @@ class _Video:
         import av
 
         self._container: OutputContainer = av.open(
-            str(path), "w", format="mp4", options={"movflags": "hybrid_fragmented"}
+            str(path), "w", format="mp4", options={"movflags": "hybrid_fragmented", "flush_packets": "1"}
         )
         rate = Fraction(fps).limit_denominator(1001)
         self._stream: VideoStream = self._container.add_stream("libx264", rate=rate, options=ENCODING)

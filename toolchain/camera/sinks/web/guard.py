@@ -106,25 +106,24 @@ class Guard:
         address = scope["client"][0] if scope.get("client") else ""
         if _same(Request(scope).cookies.get(self._cookie_name), self._cookie.encode()):
             return None
-        if self._wrong[address] >= MAX_WRONG or self._wrong.total() >= MAX_WRONG_OF_ALL:
-            return _page("Too many wrong tokens.", 429, {"Retry-After": "1"})
+        # Right tokens are let in however many wrong ones come from the same address, such as that of a proxy.
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            if _same(bearer.strip(), self._token):
-                return None
-            return await self._slowly(address, 401)
+            return None if _same(bearer.strip(), self._token) else await self._refuse_wrong(address, 401)
         asked = parse_qs(scope["query_string"].decode("latin-1"), encoding="latin-1").get("token")
         if asked is None:
             return _page(_ASK, 401, {"WWW-Authenticate": "Bearer"})
         if not _same(asked[0], self._token):
-            return await self._slowly(address, 403)
+            return await self._refuse_wrong(address, 403)
         # A relative redirect, and a cookie without a path: only the browser knows the prefix that a proxy adds, and
         # other pages of the proxy get no cookie.
         clean = RedirectResponse(_up_to_the_page(scope), 303)
         clean.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="strict", path=None)
         return clean
 
-    async def _slowly(self, address: str, status: int) -> Response:
+    async def _refuse_wrong(self, address: str, status: int) -> Response:
+        if self._wrong[address] >= MAX_WRONG or self._wrong.total() >= MAX_WRONG_OF_ALL:
+            return _page("Too many wrong tokens.", 429, {"Retry-After": "1"})
         self._wrong[address] += 1
         try:
             await asyncio.sleep(WRONG_TOKEN_S)
