@@ -82,7 +82,7 @@ def _simplify(network: nn.Module) -> nn.Module:
 
 
 def to_onnx(network: nn.Module, spec: Preprocess, temperature: float) -> onnx.ModelProto:
-    """Write `network` as ONNX with the fixed contract of an artifact (docs/design.md, section 4).
+    """Write `network` as ONNX with the fixed contract of an artifact (docs/reference/files.md).
 
     Input `image` uint8 [batch, height, width, 3]; outputs `logits` and `probabilities` float32 [batch, classes].
     """
