@@ -1,4 +1,4 @@
-# The lesson as cells: docs/make_lesson.py makes docs/lesson.ipynb of it.
+# The lesson as cells: docs/make_lesson.py makes docs/tutorial/lesson.ipynb of it.
 
 # %% [markdown]
 # # Teaching a network to tell animals apart
