@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from toolchain.evaluation.metrics import softmax
 from toolchain.runtimes import Answer
 
 TIME_CONSTANT_S = 0.2
@@ -65,10 +66,7 @@ class Smoother:
             self._logits = (self._logits + share * (logits - self._logits)).astype(np.float32)
         self._time_s = time_s
         self._seen = seen
-        scaled = self._logits / temperature
-        exponentials = np.exp(scaled - scaled.max())
-        probabilities = (exponentials / exponentials.sum()).astype(np.float32)
-        return Answer(self._logits[None], probabilities[None])
+        return Answer(self._logits[None], softmax(self._logits, temperature)[None])
 
     def _is_cut(self, seen: Thumbnail | None) -> bool:
         if seen is None or self._seen is None:

@@ -19,8 +19,8 @@ from toolchain.camera.sources.images import ImagesSource
 from toolchain.camera.sources.streams import Stream
 from toolchain.camera.sources.video import ClipSource, LiveSource
 from toolchain.camera.threads import within
-from toolchain.datasets import finder
-from toolchain.datasets.index import told
+from toolchain.datasets import scan
+from toolchain.datasets.index import describe_left_out
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import files
 from toolchain.system.masking import masked, shown
@@ -218,7 +218,7 @@ def _refuse_every_frame(name: str, options: CaptureOptions) -> None:
 
 
 def _open_path(path: Path, options: CaptureOptions, clock: Clock, reporter: Reporter) -> FrameSource:
-    other = finder.no_photograph(path) if path.is_file() else ""
+    other = scan.reject_reason(path) if path.is_file() else ""
     if path.is_dir() or (path.is_file() and not other):
         images = [path] if path.is_file() else _images_in(path, reporter)
         return ImagesSource(
@@ -246,8 +246,8 @@ def _open_path(path: Path, options: CaptureOptions, clock: Clock, reporter: Repo
 
 
 def _images_in(folder: Path, reporter: Reporter) -> list[Path]:
-    found = finder.find(folder)
-    left_out = told(found.left_out)
+    found = scan.find_photographs(folder)
+    left_out = describe_left_out(found.left_out)
     if not found.photographs:
         raise BadInputError(
             "; ".join((f"{folder} holds no images", *left_out)), "Put JPEG, PNG or WebP files into it."
