@@ -231,6 +231,8 @@ class Answering:
         finally:
             if not self.abandon(mine):
                 raise AbandonedError
+        if not np.isfinite(answer.logits).all():
+            raise ArithmeticError("its answer is not a number")
         return answer, 1000 * (self._clock.now() - before)
 
     def _shown(self, classifier: Classifier, smoothed: Answer, uniform: bool, time_s: float) -> Prediction:

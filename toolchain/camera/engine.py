@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
@@ -63,6 +64,8 @@ class Engine:
         self.network = Network(classifier, artifact)
         self.compared: Network | None = None
         self.failures: list[str] = []
+        self._failed: set[tuple[Path | None, str]] = set()
+        """Files and devices that are not tried again, so that two CPUs never replace each other for ever."""
         self._threads = threads
         self._exclusive = exclusive
         self._reporter = reporter or Silent()
@@ -77,8 +80,9 @@ class Engine:
         if failed is not self.network:
             return  # it was replaced in the meantime
         told = f"{failed.name} {why}"
+        self._failed.add((failed.artifact.path if failed.artifact else None, failed.device))
         for device in CPUS:
-            if device == failed.device or failed.artifact is None:
+            if failed.artifact is None or (failed.artifact.path, device) in self._failed:
                 continue
             try:
                 self.network = self._loaded(failed.artifact, device)
