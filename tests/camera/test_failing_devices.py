@@ -101,6 +101,25 @@ def test_a_network_that_no_device_answers_with_numbers_ends(
     assert loaded == ["ort:cpu", "openvino:CPU"]
 
 
+def test_a_device_that_failed_is_tried_again_once_another_has_answered(
+    classifier: Classifier, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is overloaded now and then, each CPU may hang once in a while."""
+    loaded: list[str] = []
+
+    def load(artifact: Artifact, device: str, *_: object, **__: object) -> Classifier:
+        loaded.append(device)
+        failing = Failing(classifier, good=6)
+        failing.device = device
+        return Classifier(classifier.card, failing)
+
+    monkeypatch.setattr("toolchain.camera.engine.load", load)
+    engine = Engine(Classifier(classifier.card, Failing(classifier, good=6)), artifact)
+    summary = run(engine, Capture(Colours(["red"] * 20), every=True), [Collect()])
+    assert summary.frames_answered == 20
+    assert loaded == ["ort:cpu", "openvino:CPU", "ort:cpu"]
+
+
 def test_a_device_that_hangs_is_left_behind(classifier: Classifier, artifact: Artifact) -> None:
     released = Event()
     failing = Classifier(classifier.card, Failing(classifier, good=5, hang=released))

@@ -192,6 +192,7 @@ class Answering:
             except Exception as error:  # runtimes raise what they like
                 self._engine.fall_back(network, f"failed ({_first_line(error)})")
             else:
+                network.has_answered = True
                 break
         seen = thumbnail(pixels[0])
         uniform = is_uniform(seen)

@@ -34,6 +34,8 @@ class Network:
         self.artifact = artifact
         card, self.device = classifier.card, classifier.runtime.device
         self.name = f"{card.precision} on {self.device}"
+        self.has_answered = False
+        """Whether it has answered a frame."""
         self.preprocess = FramePreprocess(card.preprocess, whole=card.input == "frame")
         # Runtimes prepare themselves in the first inference, which would make the first frame old.
         side = card.preprocess
@@ -65,7 +67,8 @@ class Engine:
         self.compared: Network | None = None
         self.failures: list[str] = []
         self._failed: set[tuple[Path | None, str]] = set()
-        """Files and devices that are not tried again, so that two CPUs never replace each other for ever."""
+        """Files and devices that failed since a network answered. They are not tried again, so that two CPUs that
+        cannot answer do not replace each other for ever."""
         self._threads = threads
         self._exclusive = exclusive
         self._reporter = reporter or Silent()
@@ -80,6 +83,8 @@ class Engine:
         if failed is not self.network:
             return  # it was replaced in the meantime
         told = f"{failed.name} {why}"
+        if failed.has_answered:
+            self._failed.clear()  # the others may have recovered
         self._failed.add((failed.artifact.path if failed.artifact else None, failed.device))
         for device in CPUS:
             if failed.artifact is None or (failed.artifact.path, device) in self._failed:
