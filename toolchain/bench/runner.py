@@ -98,7 +98,7 @@ def bench(
         before(_foreseen(environment, chosen, arms))
     with scratch_folder("edgetl-bench-") as folder:
         specs = list(dict.fromkeys(artifact.card.preprocess for artifact in plan.artifacts))
-        prepared = prepare((chosen or draw_photographs(folder)).photographs, specs, folder, remembering)
+        prepared = prepare(chosen or draw_photographs(folder), specs, folder, remembering)
         photographs = sorted(folder.glob("*.jpg")) if chosen is None else list(chosen.photographs)
         if chosen is not None:
             for remark in filter(None, (compare_split(chosen, artifact) for artifact in plan.artifacts)):

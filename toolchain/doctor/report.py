@@ -16,7 +16,7 @@ from toolchain.doctor.opencv import OpenCV, look, problem
 from toolchain.doctor.packages import Missing
 from toolchain.doctor.recommendation import Outlook, fastest
 from toolchain.errors import MissingError
-from toolchain.images.decoded import CacheState, cache_folder, cache_state
+from toolchain.images.cache import CacheState, cache_folder, cache_state
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes import machine
 from toolchain.runtimes.devices import Device, known_devices
