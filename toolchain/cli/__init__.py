@@ -10,11 +10,12 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -128,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     respect_quota(os.environ)
+    _show_plugin_warnings()
     _heed_polite_kills()
     code = run(words)
     if any(type(thread).__module__.startswith("toolchain.") for thread in threading.enumerate()):
@@ -137,6 +139,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _show_plugin_warnings() -> None:
+    """Show what is wrong with a plug-in as edgetl shows warnings, and those of others as Python does."""
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if category.__module__ == "toolchain.plugins":
+            print(f"warning: {escaped(harmless(str(message)))}", file=sys.stderr)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
 
 
 def _heed_polite_kills() -> None:
