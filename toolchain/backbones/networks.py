@@ -13,10 +13,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.ops.misc import SqueezeExcitation
 
+from toolchain.artifact.card import Card
 from toolchain.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, find
 from toolchain.errors import ArtifactError, BadInputError
 from toolchain.images.preprocess import MEAN, STD
 from toolchain.runs import WEIGHTS_FILE, Run
+from toolchain.runs.ready_made import ready_made_weights
 from toolchain.system import files
 
 _BACKBONE = "edgetl_backbone"
@@ -187,22 +189,32 @@ def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(MEAN).to(device), torch.from_numpy(STD).to(device)
 
 
-def trained_network(folder: Path, run: Run) -> nn.Module:
+def load_network(folder: Path, run: Run) -> nn.Module:
     """The network of the finished `run` in `folder`, float32 on the CPU, in evaluation mode.
 
     Raises ArtifactError where its weights are damaged, or those of another network.
     """
-    path = folder / WEIGHTS_FILE
+    return _loaded(run.model.name, len(run.data.classes), folder / WEIGHTS_FILE, "Run `edgetl finetune` again.")
 
+
+def load_ready_made(card: Card) -> nn.Module:
+    """The network of the model that comes with edgetl, described by `card`: as `load_network`, with its errors.
+
+    Raises MissingError where edgetl came without it.
+    """
+    return _loaded(card.source.model, len(card.labels), ready_made_weights(), "Install edgetl again.")
+
+
+def _loaded(name: str, classes: int, path: Path, hint: str) -> nn.Module:
     def loaded() -> nn.Module:
-        network = build(run.model.name, len(run.data.classes))
+        network = build(name, classes)
         grow(network, state)
         network.load_state_dict(state, assign=True)
         return network
 
     try:
         with files.encodable(path) as named:
-            state = load_file(named)
+            state = {key: _as_float32(tensor) for key, tensor in load_file(named).items()}
         # On no device at first: random weights would only move the program's own random numbers on.
         with torch.device("meta"):
             network = loaded()
@@ -214,11 +226,20 @@ def trained_network(folder: Path, run: Run) -> nn.Module:
         raise
     except Exception as error:  # safetensors and torch have types of their own for damaged and unfitting files
         reason = str(error).strip().splitlines()[0]
-        raise ArtifactError(f"{path} is damaged: {reason}", "Run `edgetl finetune` again.") from None
-    bad = next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None)
-    if bad is not None:
-        raise ArtifactError(f"{path} is damaged: {bad} holds NaN or infinity", "Run `edgetl finetune` again.")
+        raise ArtifactError(f"{path} is damaged: {reason}", hint) from None
+    bad = not_finite(network.state_dict())
+    if bad:
+        raise ArtifactError(f"{path} is damaged: {bad[0]} holds NaN or infinity", hint)
     return network.eval()
+
+
+def _as_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors of `state` that hold NaN or infinity."""
+    return [name for name, tensor in state.items() if not tensor.isfinite().all()]
 
 
 def _mean_pooling(module: nn.Module) -> nn.Module | None:

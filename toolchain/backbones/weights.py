@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from toolchain.artifact import read_artifact
 from toolchain.backbones import IMAGENET, IMAGENET_V1
-from toolchain.backbones.networks import backbone_of, grow, head_of, place_of_head
+from toolchain.backbones.networks import backbone_of, grow, head_of, not_finite, place_of_head
 from toolchain.errors import BadInputError
 from toolchain.runs.ready_made import READY_MADE, ready_made_artifact, weights_file
 from toolchain.system import files
@@ -132,7 +132,7 @@ def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str 
             f"{source} does not fit the network: {shown}", "Are these the weights of another --model?"
         )
     used = {key: value for key, value in state.items() if key in body or key.startswith(in_head)}
-    bad = [key for key, value in used.items() if value.is_floating_point() and not value.isfinite().all()]
+    bad = not_finite(used)
     if bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise BadInputError(

@@ -20,9 +20,9 @@ def models(context: click.Context, parameter: click.Parameter, incomplete: str) 
 
 def data_sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names, and folders as the shell has them."""
-    from toolchain.datasets.catalogue import ENTRIES
+    from toolchain.datasets.catalogue import DATASETS
 
-    return [*_fitting(ENTRIES, incomplete), CompletionItem(incomplete, type="dir")]
+    return [*_fitting(DATASETS.names(), incomplete), CompletionItem(incomplete, type="dir")]
 
 
 def weights(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -243,14 +243,15 @@ def command(
 
 def _check(settings: TrainSettings, out: Path | None) -> None:
     """Find what can be found in a moment, before torch is loaded for seconds."""
-    from toolchain.datasets.catalogue import DRAWN_PETS, list_data
+    from toolchain.datasets.catalogue import list_data, named
     from toolchain.runs import check_free
     from toolchain.runs.ready_made import weights_file
 
     if out is not None:
         check_free(out)
     weights_file(settings.weights, settings.model)
-    if settings.data != DRAWN_PETS.name:
+    entry = named(settings.data)
+    if entry is None or entry.make is None:
         list_data(settings.data)
     if settings.outliers is not None and not Path(settings.outliers).is_dir():
         raise BadInputError(

@@ -85,7 +85,7 @@ def _first_convolutions(body: fx.GraphModule) -> list[nn.Conv2d]:
 
 
 def to_onnx(network: nn.Module, spec: Preprocess, temperature: float) -> onnx.ModelProto:
-    """Write `network` as ONNX with the fixed contract of an artifact (docs/design.md, section 4).
+    """Write `network` as ONNX with the fixed contract of an artifact (docs/reference/files.md).
 
     Input `image` uint8 [batch, height, width, 3]; outputs `logits` and `probabilities` float32 [batch, classes].
     """

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from torch import nn
 
 from toolchain.backbones.networks import body_of, hidden_of
 from toolchain.datasets import Dataset, Photograph
 from toolchain.evaluation.calibration import HeldOut, fit_rejection, fit_temperature
-from toolchain.evaluation.metrics import measure
+from toolchain.evaluation.metrics import measure, softmax
 from toolchain.images.reader import Reader
 from toolchain.runs import Metrics, Rejection, TemperatureFit
 from toolchain.system.progress import Reporter
@@ -42,7 +41,7 @@ class Judged:
     def answers(self, dataset: Dataset) -> dict[str, Answers]:
         """Probabilities of each photograph of val and test."""
         return {
-            split: Answers(dataset.splits[split], softmax(logits / np.float32(self.temperature), axis=1))
+            split: Answers(dataset.splits[split], softmax(logits, self.temperature))
             for split, logits in self.logits.items()
         }
 
