@@ -46,6 +46,7 @@ EXTRAS = {
     ),
     **dict.fromkeys(("jinja2", "matplotlib"), "report"),
     "av": "record",
+    "timm": "timm",
 }
 """What `pip install edgetl` leaves out (a device neither trains nor exports), and the extra that brings it."""
 
