@@ -25,7 +25,6 @@ TAKEN = "edgetl has one of that name"
 KINDS = {
     "backbones": "toolchain.backbones:BACKBONES",
     "datasets": "toolchain.datasets.catalogue:DATASETS",
-    "datasets": "toolchain.datasets.catalogue:DATASETS",
     "runtimes": "toolchain.runtimes.devices:RUNTIMES",
 }
 """Each kind of plug-in, and the `module:name` of its registry. None of these modules may import torch."""

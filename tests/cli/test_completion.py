@@ -31,7 +31,7 @@ def _completed(line: str, folder: Path) -> list[str]:
     [
         ("edgetl fine", {"finetune"}),
         ("edgetl data f", {"fetch"}),
-        ("edgetl finetune x --model ", set(recipes.names())),
+        ("edgetl finetune x --model ", {*recipes.names(), "timm:"}),
         ("edgetl finetune x --model mobilenet_v3", {"mobilenet_v3_small", "mobilenet_v3_large"}),
         ("edgetl finetune x --weights r", {"ready-made", "r"}),
         ("edgetl finetune cats", {"cats-vs-dogs", "cats"}),
