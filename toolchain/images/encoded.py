@@ -23,7 +23,7 @@ HEAD_BYTES = 64
 """The first bytes of a file that `kind_of` needs."""
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""A file with such a name is meant to be a photograph. It is not opened to find out; if it is none, it is broken."""
+"""A file with such a name is meant to be a photograph. It is not opened to find out; otherwise it is broken."""
 
 EMPTY = "empty"
 OTHER = "no picture"
@@ -34,8 +34,9 @@ AVIF = "AVIF"
 
 @dataclass(frozen=True)
 class Kind:
-    """The kind of a file. `suffix` is that of the OpenCV codec that may read it. `is_picture` tells whether the file
-    holds a photograph, even if nothing on this machine can read it.
+    """The kind of a file. `suffix` is that of the OpenCV codec that may read it.
+
+    `is_picture` tells whether the file holds a photograph, even if nothing on this machine can read it.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """The size that a picture claims in its header: a file of a few bytes can claim gigabytes of pixels.
 
-OpenCV has a limit of its own, but reads it once in the life of a process, from the environment, which belongs to
-whoever imports it first. Only the size is looked for here; whether the rest is a picture is the decoder's to say.
+OpenCV has a limit of its own. But it reads that limit once in a process, from the environment, when it is first
+imported, which may happen outside edgetl. Only the size is read here; the decoder finds out about the rest.
 """
 
 from __future__ import annotations
