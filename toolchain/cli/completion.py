@@ -13,9 +13,9 @@ from toolchain.errors import EdgetlError
 
 
 def models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from toolchain.backbones import recipes
+    from toolchain.backbones import BACKBONES
 
-    return _fitting(recipes.names(), incomplete)
+    return _fitting((name if name != "timm" else "timm:" for name in BACKBONES.names()), incomplete)
 
 
 def data_sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -26,7 +26,10 @@ def data_sets(context: click.Context, parameter: click.Parameter, incomplete: st
 
 
 def weights(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return [*_fitting(("imagenet", "ready-made", "none"), incomplete), CompletionItem(incomplete, type="file")]
+    return [
+        *_fitting(("imagenet", "imagenet-v1", "ready-made", "none"), incomplete),
+        CompletionItem(incomplete, type="file"),
+    ]
 
 
 def devices(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

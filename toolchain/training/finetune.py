@@ -21,7 +21,8 @@ from torch import nn
 
 from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE
-from toolchain.backbones.networks import Pretrained, build, head_of, load_pretrained
+from toolchain.backbones.networks import backbone_of, build, head_of
+from toolchain.backbones.weights import Pretrained, load_pretrained
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import DATASETS
 from toolchain.datasets.index import by_reason
@@ -315,7 +316,7 @@ def _described(
         command=command,
         data=_describe_data(dataset, skipped),
         model=ModelRecord(
-            name=settings.model,
+            name=backbone_of(network).name,
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             weights=pretrained.source,
             weights_sha256=pretrained.sha256,

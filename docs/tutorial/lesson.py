@@ -1,4 +1,4 @@
-# The lesson as cells: docs/make_lesson.py makes docs/lesson.ipynb of it.
+# The lesson as cells: docs/make_lesson.py makes docs/tutorial/lesson.ipynb of it.
 
 # %% [markdown]
 # # Teaching a network to tell animals apart
@@ -113,7 +113,8 @@ print("put back:", len(restore(record)), "files")
 # there are more of them. Here are the strongest maps of some layers for one photograph.
 
 # %%
-from toolchain.backbones.networks import build, load_pretrained
+from toolchain.backbones.networks import build
+from toolchain.backbones.weights import load_pretrained
 from toolchain.explain.features import features, sheet
 
 look = Preprocess()
