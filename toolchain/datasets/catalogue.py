@@ -27,8 +27,6 @@ DATASETS: Registry[NamedDataset] = Registry(
     },
     instance_of(NamedDataset),
 )
-ENTRIES = DATASETS
-"""Its former name."""
 
 
 def data_root() -> Path:
