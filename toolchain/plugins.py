@@ -26,6 +26,7 @@ KINDS = {
     "backbones": "toolchain.backbones:BACKBONES",
     "datasets": "toolchain.datasets.catalogue:DATASETS",
     "runtimes": "toolchain.runtimes.devices:RUNTIMES",
+    "sinks": "toolchain.camera.sinks:SINKS",
 }
 """Each kind of plug-in, and the `module:name` of its registry. None of these modules may import torch."""
 

@@ -52,6 +52,7 @@ EXTRAS = {
 
 
 WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
+SOURCE_VARIABLE = "EDGETL_SOURCE"
 
 
 class Group(click.Group):
@@ -177,7 +178,7 @@ def _heed_polite_kills() -> None:
 
 def run(words: Sequence[str]) -> int:
     """Run one command; tell errors as one line of what is wrong and one of what to do; return the exit code."""
-    masking.remember(words, _secrets(words))
+    masking.remember([*words, os.environ.get(SOURCE_VARIABLE, "")], _secrets(words))
     try:
         result = root.main(args=list(words), prog_name="edgetl", standalone_mode=False)
         if sys.stdout is not None:
