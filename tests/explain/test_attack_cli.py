@@ -193,7 +193,7 @@ def test_target_is_hit_counted_and_never_attacked(
         (["RUN", "BROKEN"], "broken.jpg: not a readable picture", ""),
         (["RUN", "nope.jpg"], "nope.jpg", ""),
         (["RUN/model.onnx", "PHOTO"], "has no gradients", "run folder"),
-        (["nowhere", "PHOTO"], "not a run folder", "finetune"),
+        (["nowhere", "PHOTO"], "nowhere does not exist", "Name a run folder"),
         (["RUN", "PHOTO", "--out", "RUN"], "is there already", "--out"),
         (["RUN", "PHOTO", "--transfer", "BROKEN"], "broken.jpg", ""),
         (["RUN", "PHOTO", "--steps", "0"], "--steps", ""),

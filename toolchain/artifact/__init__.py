@@ -105,6 +105,20 @@ def find_artifact(path: Path) -> Path:
     raise nothing_in(path)
 
 
+def find_artifacts(path: Path) -> list[Path]:
+    """The model files that a path stands for: itself, or those in a run folder, float first.
+
+    Raises ArtifactError for a folder that holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    by_runtime = [INT8_FILE.replace(".onnx", f".{family}.onnx") for family in ("ort", "openvino")]
+    found = [path / name for name in (FLOAT_FILE, INT8_FILE, *by_runtime) if (path / name).is_file()]
+    if not found:
+        raise nothing_in(path)
+    return found
+
+
 def nothing_in(folder: Path) -> ArtifactError:
     """The error for a folder without a model file: what it is instead, and what would make one."""
     quoted = shlex.quote(str(folder))

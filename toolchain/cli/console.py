@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import click
@@ -164,8 +163,8 @@ def _refuse_addresses(values: Mapping[str, Any]) -> None:
     for parameter in click.get_current_context().command.params:
         value = values.get(parameter.name or "")
         for path in value if isinstance(value, tuple) else (value,):
-            if isinstance(path, Path) and masking.is_address(str(path)) and not os.path.lexists(path):
-                name = parameter.opts[0] if isinstance(parameter, click.Option) else (parameter.name or "").upper()
+            if isinstance(path, os.PathLike) and masking.is_address(str(path)) and not os.path.lexists(path):
+                name = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
                 raise BadInputError(
                     f"{name} takes a file or folder of this machine, not {masking.shown(str(path))}",
                     "The address of a stream goes after `edgetl camera --source`.",

@@ -1,19 +1,11 @@
-"""Runs and classes by the names that people type. No torch in here."""
+"""Classes by the names that people type. No torch in here."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from pathlib import Path
 
 from toolchain.errors import BadInputError
-from toolchain.runs import read_run
-
-
-def check_run(run: Path | None) -> None:
-    """Raise BadInputError for a folder that holds no finished run: torch, which reads it, takes seconds to load."""
-    if run is not None and not run.is_file():
-        read_run(run)
 
 
 def class_index(labels: Sequence[str], name: str) -> int:

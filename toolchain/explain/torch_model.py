@@ -10,15 +10,12 @@ from torch import Tensor, nn
 
 from toolchain.artifact import read_artifact
 from toolchain.backbones.networks import build, normalised, trained_network
-from toolchain.errors import BadInputError
 from toolchain.explain.classes import class_index
 from toolchain.images.preprocess import Preprocess
-from toolchain.runs import RUN_FILE, read_run
+from toolchain.runs import read_run
 from toolchain.runs.ready_made import ready_made_artifact, ready_made_weights
 
-__all__ = ["TorchModel", "class_index", "open_run", "ready_made"]
-
-MODEL_FILES = {".onnx", ".xml", ".bin"}
+__all__ = ["TorchModel", "class_index", "open_model", "open_run", "ready_made"]
 
 
 @dataclass(frozen=True)
@@ -45,17 +42,19 @@ class TorchModel:
         return (self.logits(pixels) / self.temperature).softmax(1)
 
 
+def open_model(run: Path | None) -> TorchModel:
+    """The network of the finished `run`; without one, the ready-made network.
+
+    Raises BadInputError for a folder that is no run, or whose weights are damaged.
+    """
+    return ready_made() if run is None else open_run(run)
+
+
 def open_run(folder: Path) -> TorchModel:
     """Load the network of a finished run, to take gradients of.
 
     Raises BadInputError for anything else (an artifact alone holds no gradients) and for damaged weights.
     """
-    if folder.suffix in MODEL_FILES and folder.is_file():
-        beside = f": {folder.parent}" if (folder.parent / RUN_FILE).is_file() else ""
-        raise BadInputError(
-            f"{folder} is a deployed file, which has no gradients",
-            f"Name the run folder that it was exported from{beside}.",
-        )
     run = read_run(folder)
     network = trained_network(folder, run)
     labels = tuple(run.data.classes)

@@ -12,6 +12,7 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from toolchain.explain.attack.answering import Answering
     from toolchain.explain.torch_model import TorchModel
 
-READY_MADE = "ready-made"
 DEFAULT_BUDGETS = {"linf": 4, "l2": 256}
 DEFAULT_CURVES = {"linf": (0, 1, 2, 4, 8), "l2": (0, 32, 64, 128, 256)}
 LIMIT = 100
@@ -38,16 +38,18 @@ def _budgets(context: click.Context, parameter: click.Parameter, text: str | Non
 
 
 @click.command(
-    help="""Change a photograph a little, until a network takes it for something else.
+    help=f"""Change a photograph a little, until a network takes it for something else.
 
-RUN is the folder of a run, or the word ready-made: the breeds that come with edgetl. Its gradients say which pixels
-to change. What is saved are PNG files, read back and asked about as the network is deployed: model.onnx and
-model.int8.onnx beside the run, on each runtime. Budgets are whole steps of 1/255.
+{MODEL_WITH_GRADIENTS}
 
-With --data in place of IMAGE, the photographs of a data set are attacked with one budget after the other: how much
-accuracy is left, float and int8."""
+The network's gradients say which pixels to change, and a budget says by how much: it is counted in steps of 1/255.
+The changed photograph is saved as PNG and read back, and every deployed file is asked what it sees: model.onnx and
+model.int8.onnx of the run, on each runtime.
+
+With --data in place of IMAGE, the photographs of a data set are attacked with several budgets. That shows how much
+accuracy is left, in float and in int8."""
 )
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("model", type=ModelArgument())
 @click.argument("image", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--target",
@@ -75,10 +77,10 @@ accuracy is left, float and int8."""
 @click.option(
     "--transfer",
     "others",
-    type=click.Path(path_type=Path),
+    type=ModelArgument(),
     multiple=True,
-    metavar="RUN|ARTIFACT",
-    help="Ask this network too; can be given again.",
+    metavar="MODEL",
+    help="Ask this network too, which may be a model file; can be given again.",
 )
 @click.option(
     "--data", metavar="DATA", shell_complete=completion.data_sets, help="Attack the photographs of a data set."
@@ -100,7 +102,7 @@ accuracy is left, float and int8."""
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/attack-1, -2, ...")
 @output_options
 def command(
-    run: Path,
+    model: ModelName,
     image: Path | None,
     target: str | None,
     budget: int | None,
@@ -108,7 +110,7 @@ def command(
     method: str,
     steps: int,
     seed: int,
-    others: tuple[Path, ...],
+    others: tuple[ModelName, ...],
     data: str | None,
     split: str,
     limit: int,
@@ -116,7 +118,7 @@ def command(
     out: Path | None,
     console: Console,
 ) -> None:
-    swapped.refuse_swapped("edgetl explain attack", run, [] if image is None else [str(image)], place="RUN")
+    swapped.refuse_swapped("edgetl explain attack", model, [] if image is None else [str(image)])
     if (image is None) == (data is None):
         message = "there is nothing to attack" if data is None else "an image and --data cannot both be attacked"
         raise BadInputError(message, "Name an image, or a data set with --data.")
@@ -124,10 +126,8 @@ def command(
         raise BadInputError(
             "--budget is for an image, and --budgets for --data", "Name one budget, or several with --data."
         )
-    from toolchain.explain.classes import check_run
-
-    own = str(run) == READY_MADE and not run.exists()
-    check_run(None if own else run)
+    run = model.run_folder()
+    transferred = [one.path() or one.artifact_file() for one in others]
     if image is not None:
         from toolchain.images.preprocess import read
 
@@ -135,9 +135,9 @@ def command(
     from toolchain.explain.attack import AttackConfig
     from toolchain.explain.attack.answering import other_answers, own_answers
     from toolchain.explain.classes import class_index
-    from toolchain.explain.torch_model import open_run, ready_made
+    from toolchain.explain.torch_model import open_model
 
-    subject = ready_made() if own else open_run(run)
+    subject = open_model(run)
     aim = None if target is None else class_index(subject.labels, target)
     manner = AttackConfig(method=method, norm=norm, steps=steps, seed=seed)  # type: ignore[arg-type]
     one = (DEFAULT_BUDGETS[norm] if budget is None else budget,)
@@ -145,14 +145,14 @@ def command(
     _check(subject, manner, chosen, least=1 if image else 0)
 
     def answering() -> list[Answering]:
-        found = own_answers(None if own else run, subject, console)
-        return found + [one for path in others for one in other_answers(path, console)]
+        found = own_answers(run, subject, console)
+        return found + [one for path in transferred for one in other_answers(path, console)]
 
     if image is not None:
         _one(subject, image, aim, chosen[0], manner, answering(), out, console)
     else:
         assert data is not None
-        _many(subject, None if own else run, data, split, limit, aim, chosen, manner, answering, out, console)
+        _many(subject, run, data, split, limit, aim, chosen, manner, answering, out, console)
 
 
 def _check(subject: TorchModel, manner: AttackConfig, budgets: Sequence[int], least: int) -> None:

@@ -15,6 +15,7 @@ import click
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.finite import Finite
+from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName
 from toolchain.cli.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -40,12 +41,14 @@ def _octaves(context: click.Context, parameter: click.Parameter, value: str | No
 
 
 @click.command(
-    help="""Draw what a network takes for the ideal picture of a class.
+    help=f"""Draw what a network takes for the ideal picture of a class.
 
-RUN is the folder of a run; without it, the breeds that come with edgetl are drawn. Noise is changed step by step
-until the network is sure to see the class; what it knows the class by becomes visible."""
+{MODEL_WITH_GRADIENTS} The default is ready-made.
+
+Noise is changed step by step until the network is sure to see the class. What it knows the class by
+becomes visible."""
 )
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=ModelArgument())
 @click.option(
     "--class",
     "names",
@@ -74,22 +77,25 @@ until the network is sure to see the class; what it knows the class by becomes v
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/ideal-1, -2, ...")
 @output_options
 def command(
-    run: Path | None, names: tuple[str, ...], gif: bool, out: Path | None, console: Console, **options: Any
+    model: ModelName | None,
+    names: tuple[str, ...],
+    gif: bool,
+    out: Path | None,
+    console: Console,
+    **options: Any,
 ) -> None:
-    if run is not None:
-        hint = "The picture is drawn. What it sees in one: edgetl explain why RUN IMAGE"
-        swapped.refuse(run, "RUN", "the folder of a run", dict.fromkeys((*swapped.PICTURES, "video"), hint))
-    from toolchain.explain.classes import check_run
-
-    check_run(run)
+    if model is not None:
+        hint = "The picture is drawn. What it sees in one: edgetl explain why MODEL IMAGE"
+        swapped.refuse_as_model(model, dict.fromkeys((*swapped.PICTURES, "video"), hint))
+    run = None if model is None else model.run_folder()
     from toolchain.explain import gallery
     from toolchain.explain.gif import as_gif
     from toolchain.explain.ideal import IdealSettings, ideal
     from toolchain.explain.pages import ideal_page
-    from toolchain.explain.torch_model import class_index, open_run, ready_made
+    from toolchain.explain.torch_model import class_index, open_model
 
     settings = IdealSettings(**{name: value for name, value in options.items() if value is not None})
-    subject = ready_made() if run is None else open_run(run)
+    subject = open_model(run)
     indices = list(dict.fromkeys(class_index(subject.labels, name) for name in names))
     with gallery.new_folder(out, "ideal") as (folder, target):
         ideals, seconds = [], []

@@ -11,6 +11,7 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
@@ -19,17 +20,17 @@ if TYPE_CHECKING:
 
     from toolchain.explain.why import Explained, Why
 
-READY_MADE = "ready-made"
-
 
 @click.command(
-    help="""Show where a network looked when it named a photograph.
+    help=f"""Show where a network looked when it named a photograph.
 
-MODEL is the folder of a run, a model file that `edgetl export` wrote, or the word ready-made: the breeds that come
-with edgetl. A run is asked by its gradients (Grad-CAM) and by covering parts of the picture (occlusion); a model
-file by covering alone, as it is deployed: int8, OpenVINO. IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
+{MODEL_OR_FILE}
+
+There are two ways to find out: by the network's gradients (Grad-CAM), and by covering parts of the picture
+(occlusion). A model file has no gradients; it is asked by occlusion, as it is deployed, in int8 or on
+OpenVINO. IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
 )
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=ModelArgument())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
 @click.option(
     "--class",
@@ -54,7 +55,7 @@ file by covering alone, as it is deployed: int8, OpenVINO. IMAGE may be a folder
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/why-1, -2, ...")
 @output_options
 def command(
-    model: Path,
+    model: ModelName,
     images: tuple[str, ...],
     asked: str | None,
     methods: tuple[str, ...],
@@ -62,7 +63,7 @@ def command(
     out: Path | None,
     console: Console,
 ) -> None:
-    swapped.refuse_swapped("edgetl explain why", model, images, place="MODEL")
+    swapped.refuse_swapped("edgetl explain why", model, images)
     from toolchain.datasets.index import told
     from toolchain.datasets.naming import photographs_named
     from toolchain.explain import gallery
@@ -126,24 +127,21 @@ def _raise_nothing(skipped: Mapping[str, str]) -> NoReturn:
     raise BadInputError(f"{word}: {reason}", "Name photographs: JPEG, PNG, WebP, BMP, TIFF.")
 
 
-def _open(model: Path, device: str | None, methods: Sequence[str]) -> Explained:
+def _open(model: ModelName, device: str | None, methods: Sequence[str]) -> Explained:
     from toolchain.explain.why import explained
-    from toolchain.runs import RUN_FILE
 
-    is_folder = model.is_dir() or (str(model) == READY_MADE and not model.exists())
-    if is_folder and device is None:
-        from toolchain.explain.classes import check_run
-
-        check_run(model if model.is_dir() else None)
+    path = model.path()
+    if path is None or path.is_dir():
+        if device is not None:
+            raise BadInputError(
+                "--device is for a model file; a run is asked by PyTorch",
+                f"Name the file, such as {(path or Path('RUN')) / 'model.onnx'}.",
+            )
+        run = model.run_folder()
         from toolchain.explain import grad_cam
-        from toolchain.explain.torch_model import open_run, ready_made
+        from toolchain.explain.torch_model import open_model
 
-        return grad_cam.explained(open_run(model) if model.is_dir() else ready_made())
-    if is_folder:
-        raise BadInputError(
-            "--device is for a model file; a run is asked by PyTorch",
-            f"Name the file, such as {model / 'model.onnx'}, not the folder with its {RUN_FILE}.",
-        )
+        return grad_cam.explained(open_model(run))
     from toolchain.classifier import load
 
     if "grad-cam" in methods:
@@ -151,7 +149,7 @@ def _open(model: Path, device: str | None, methods: Sequence[str]) -> Explained:
             f"{model} is a deployed file, which has no gradients for grad-cam",
             "Use --method occlusion, or name the run folder that it was exported from.",
         )
-    return explained(load(str(model), device))
+    return explained(load(path, device))
 
 
 def _only(network: Explained, methods: Sequence[str]) -> Explained:

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toolchain.artifact import FLOAT_FILE, read_artifact
+from toolchain.artifact import FLOAT_FILE, find_artifacts, read_artifact
 from toolchain.artifact.card import Precision
-from toolchain.bench.runner import find_artifacts
 from toolchain.classifier import Classifier, load
 from toolchain.errors import BadInputError, MissingError
 from toolchain.explain.torch_model import TorchModel, open_run
