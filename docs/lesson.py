@@ -299,8 +299,8 @@ show([noise, stripes], [f"{one.label}? rejected: {one.rejected}" for one in foun
 # nothing of the inside: it covers one part of the picture after the other, and sees when the answer suffers.
 
 # %%
-from toolchain.explain import grad_cam
-from toolchain.explain.heat import overlay
+from toolchain.explain.why import grad_cam
+from toolchain.explain.why.heat import overlay
 from toolchain.explain.torch_model import open_run
 from toolchain.explain.why import why
 
@@ -323,7 +323,7 @@ for photo in some[:2]:
 # cat. Asked for smooth pictures, seen from many sides, it has to draw what it knows a cat by.
 
 # %%
-from toolchain.explain.ideal import QuantizationSettings as Ideally
+from toolchain.explain.ideal import IdealSettings as Ideally
 from toolchain.explain.ideal import ideal
 
 CAT = next((label for label, name in enumerate(classes) if name in ("Siamese", "cat")), 0)

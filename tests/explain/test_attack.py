@@ -12,8 +12,8 @@ import torch
 from tests.explain.attack_support import drawn, small_subject
 from toolchain.errors import BadInputError
 from toolchain.explain.attack import AttackConfig, attack, largest_budget
+from toolchain.explain.attack.one import smallest
 from toolchain.explain.attack.rounding import length, project, round_within_budget
-from toolchain.explain.attack.smallest import smallest
 from toolchain.explain.torch_model import TorchModel
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from toolchain.cli import run
-from toolchain.explain.attack import many as many_attacks
+from toolchain.explain.attack import dataset as many_attacks
 from toolchain.runs import read_run, read_splits
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from toolchain.backbones.networks import normalised
 from toolchain.errors import BadInputError
+from toolchain.explain import gallery
 from toolchain.images.preprocess import Image
 
 TOP = 12
@@ -131,6 +133,45 @@ def tile(one: Map) -> Image:
     shrinks = min(levels.shape) > TILE
     sized = cv2.resize(levels, (TILE, TILE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_NEAREST)
     return cv2.cvtColor(cv2.applyColorMap(sized, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+
+
+def entries(found: Sequence[Maps]) -> list[dict[str, object]]:
+    """What is told of each layer with `--json`."""
+    return [
+        {
+            "layer": maps.layer,
+            "file": f"{stem}.png",
+            "silent": maps.silent,
+            "strongest": [
+                {"channel": one.channel, "strength": one.strength, "largest": float(one.values.max())}
+                for one in maps.strongest
+            ],
+        }
+        for maps, stem in zip(found, gallery.stems([maps.layer.name for maps in found]), strict=True)
+    ]
+
+
+def features_page(name: str, picture: Image, found: Sequence[Maps], settings: Mapping[str, Any]) -> gallery.Page:
+    """What the layers of the network called `name` make of `picture`."""
+    sections = [gallery.Section("What the network sees", pictures=[gallery.Picture("input", picture)])]
+    for maps in found:
+        layer = maps.layer
+        channels = ", ".join(str(one.channel) for one in maps.strongest)
+        text = (
+            f"{layer.kind}, {layer.channels} maps of {layer.height} x {layer.width}, of which {maps.silent} see "
+            f"nothing here. Shown, the strongest first: {channels}."
+        )
+        sections.append(gallery.Section(layer.name, text, [gallery.Picture(layer.name, sheet(maps))]))
+    return gallery.Page(
+        f"What {name} sees in a picture",
+        [
+            "Early layers answer to edges and colours, exactly where they are; late ones to parts of things, and "
+            "only roughly where.",
+            "Each map is drawn up to its own largest value, the brightest; black is 0 or less.",
+        ],
+        sections,
+        settings,
+    )
 
 
 def _strongest(layer: FeatureLayer, values: NDArray[np.float32], top: int) -> Maps:

@@ -13,10 +13,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from toolchain._version import __version__
 from toolchain.errors import BadInputError
+from toolchain.explain.pictures import as_png
 from toolchain.images.preprocess import Image
 from toolchain.system import claims, files
 
@@ -163,13 +162,6 @@ def has_page() -> bool:
     return all(find_spec(name) for name in NEEDS)
 
 
-def as_png(image: Image) -> bytes:
-    """`image`, uint8 RGB, as the bytes of a PNG: read back, it is the same to the bit."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    assert done
-    return data.tobytes()
-
-
 def _claimed(target: Path, claim: ExitStack) -> Path:
     """`target`, held by `claim`. Raises BadInputError where it holds something, or another process has it."""
     claim.enter_context(claims.writing(target, "writing it", "Name another folder with --out."))
@@ -202,6 +194,11 @@ def stems(names: Sequence[str]) -> list[str]:
             stem = f"{plain}-{number}"
         found.append(stem)
     return found
+
+
+def percent(value: float) -> str:
+    """A fraction as a person reads it, on a page."""
+    return f"{100 * value:.1f}\u00a0%"
 
 
 def _number(cell: str) -> float | None:

@@ -10,12 +10,9 @@ from torch import Tensor, nn
 
 from toolchain.artifact import read_artifact
 from toolchain.backbones.networks import build, normalised, trained_network
-from toolchain.explain.classes import class_index
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run
 from toolchain.runs.ready_made import ready_made_artifact, ready_made_weights
-
-__all__ = ["TorchModel", "class_index", "open_model", "open_run", "ready_made"]
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +10,13 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
-from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName
+from toolchain.cli.explain import command_line, tell_no_page
+from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName, class_index
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from toolchain.explain.attack import AttackConfig
     from toolchain.explain.attack.answering import Answering
@@ -134,7 +133,6 @@ def command(
         read(image)  # what cannot be read is told before networks are loaded
     from toolchain.explain.attack import AttackConfig
     from toolchain.explain.attack.answering import other_answers, own_answers
-    from toolchain.explain.classes import class_index
     from toolchain.explain.torch_model import open_model
 
     subject = open_model(run)
@@ -179,15 +177,14 @@ def _one(
 ) -> None:
     from toolchain.explain import gallery
     from toolchain.explain.attack.one import attack_photograph
-    from toolchain.explain.attack.page import one_page, sentence, verdict_row
-    from toolchain.explain.attack.tables import one_document
+    from toolchain.explain.attack.report import one_document, one_page, sentence, verdict_row
 
     start = time.perf_counter()
     with gallery.new_folder(out, "attack") as (folder, place):
         done = attack_photograph(subject, image, budget, folder, answering, target=target, manner=manner)
         seconds = time.perf_counter() - start
         written = gallery.write(folder, one_page(subject, done, _how(subject, manner)))
-    _tell_no_page(console)
+    tell_no_page(console)
     document = {
         "subject": subject.name,
         "model": subject.model,
@@ -214,84 +211,52 @@ def _many(
     limit: int,
     target: int | None,
     budgets: Sequence[int],
-    manner: AttackConfig,
-    answering: Any,
+    config: AttackConfig,
+    answering: Callable[[], Sequence[Answering]],
     out: Path | None,
     console: Console,
 ) -> None:
-    from toolchain.datasets.catalogue import open_dataset
-    from toolchain.datasets.index import told
     from toolchain.explain import gallery
-    from toolchain.explain.attack.many import AttackRow, Example, attack_many, points
-    from toolchain.explain.attack.page import POINT_COLUMNS, many_page, point_row
-    from toolchain.explain.attack.sampling import sample
-    from toolchain.explain.attack.tables import as_csv, conclusion
-    from toolchain.system import files
+    from toolchain.explain.attack.dataset import attack_dataset
+    from toolchain.explain.attack.report import POINT_COLUMNS, conclusion, point_row, write_dataset
 
     start = time.perf_counter()
-    wanted = None if target is None else subject.labels[target]
-    rows: list[AttackRow] = []
-    examples: list[Example] = []
-
-    def keep(more: Sequence[AttackRow], pictures: Sequence[Example]) -> None:
-        rows.extend(more)
-        if len(examples) < EXAMPLES * len(budgets):
-            examples.extend(one for one in pictures if one.budget)
-
-    interrupted = False
     with gallery.new_folder(out, "attack") as (folder, place):
-        dataset = open_dataset(data, reporter=console)
-        for line in told(one for one in dataset.left_out if one.lost):
-            console.warn(f"{data}: {line}")
-        photographs = sample(dataset, split, limit, subject, run, target, console)
-        asked = answering()
-        try:
-            attack_many(
-                subject, asked, photographs, budgets, target=target, manner=manner, keep=keep, reporter=console
-            )
-        except KeyboardInterrupt:
-            if not rows:
-                raise
-            interrupted = True
-        if not rows:
-            raise BadInputError(f"none of {len(photographs)} photographs can be read", "Try `edgetl data check`.")
-        curve = points(rows, asked, wanted)
-        found = conclusion(curve, wanted, interrupted)
-        how = _how(subject, manner, data=data, split=split)
-        page = many_page(subject.name, asked, curve, examples, found, wanted, manner.norm, how)
+        done = attack_dataset(
+            subject,
+            data,
+            budgets,
+            answering,
+            run=run,
+            split=split,
+            limit=limit,
+            target=target,
+            config=config,
+            reporter=console,
+        )
         document = {
             "subject": subject.name,
             "model": subject.model,
-            "data": {"name": dataset.name, "split": split, "split_sha256": dataset.split_sha256(split)},
-            "settings": {**_settings(manner), "budgets": budgets, "limit": limit},
-            "target": wanted,
-            "complete": not interrupted,
-            "photographs": len({row.photograph for row in rows}),
-            "curve": curve,
+            "data": {"name": done.dataset.name, "split": split, "split_sha256": done.dataset.split_sha256(split)},
+            "settings": {**_settings(config), "budgets": budgets, "limit": limit},
+            "target": done.target,
+            "complete": done.complete,
+            "photographs": len({row.photograph for row in done.rows}),
+            "curve": done.curve,
             "folder": str(place),
             "seconds": round(time.perf_counter() - start, 1),
         }
-        tables = {
-            "curve.csv": as_csv(curve),
-            "photographs.csv": as_csv(rows),
-            "attack.json": files.to_json(document),
-        }
-        for name, content in tables.items():
-            files.write_bytes(folder / name, content)
-        written = [*gallery.write(folder, page), *tables]
-    _tell_no_page(console)
+        how = _how(subject, config, data=data, split=split)
+        written = write_dataset(folder, subject.name, done, document, how)
+    tell_no_page(console)
     table = _table(POINT_COLUMNS, 1)
-    for point in curve:
+    for point in done.curve:
         table.add(*point_row(point))
-    lines = (strong(found), f"{place}: {', '.join(written)}")
-    if not (interrupted and console.json):  # --json prints one document; then it is that of the interruption
+    lines = (strong(conclusion(done)), f"{place}: {', '.join(written)}")
+    if done.complete or not console.json:  # --json prints one document; of an interruption, that is the error
         console.result({**document, "files": written}, table, *lines)
-    if interrupted:
+    if not done.complete:
         raise KeyboardInterrupt
-
-
-EXAMPLES = 3
-"""Chunks of which a picture is shown."""
 
 
 def _settings(manner: AttackConfig) -> dict[str, Any]:
@@ -300,17 +265,9 @@ def _settings(manner: AttackConfig) -> dict[str, Any]:
 
 
 def _how(subject: TorchModel, manner: AttackConfig, **more: Any) -> dict[str, Any]:
-    command = shlex.join(["edgetl", *sys.argv[1:]])
-    return {"command": command, "model": subject.model, **more, **_settings(manner)}
+    return {"command": command_line(), "model": subject.model, **more, **_settings(manner)}
 
 
 def _table(columns: Sequence[str], words: int) -> Table:
     """A table whose first `words` columns hold words; the first two always stay, the others from left to right."""
     return Table(*(Column(name, max(0, at - 1), at >= words) for at, name in enumerate(columns)))
-
-
-def _tell_no_page(console: Console) -> None:
-    from toolchain.explain.gallery import has_page
-
-    if not has_page():
-        console.warn("no page was written: pip install 'edgetl[report]'")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.explain import command_line, tell_no_page
 from toolchain.cli.model_argument import (
     MODEL_OR_PUBLISHED,
     READY_MADE,
@@ -81,8 +81,7 @@ def command(
     folder_of_run = None if named.kind == "published" else named.run_folder()
     photograph = np.zeros((NOISE_PIXELS, NOISE_PIXELS, 3), np.uint8) if image is None else read(image)
     from toolchain.explain import gallery
-    from toolchain.explain.features import features, layers_of, sheet
-    from toolchain.explain.pages import features_page
+    from toolchain.explain.features import entries, features, features_page, layers_of
     from toolchain.explain.torch_model import open_model
 
     if named.kind == "published":
@@ -97,19 +96,15 @@ def command(
         return
     with gallery.new_folder(out, "features") as (folder, target):
         maps = features(network, picture, layers, top)
-        sheets = [sheet(one) for one in maps]
-        how = {"command": shlex.join(["edgetl", *sys.argv[1:]]), "image": str(image), "network": name}
-        written = gallery.write(folder, features_page(name, picture, maps, sheets, how))
-    if not gallery.has_page():
-        console.warn("no page was written: pip install 'edgetl[report]'")
+        how = {"command": command_line(), "image": str(image), "network": name}
+        written = gallery.write(folder, features_page(name, picture, maps, how))
+    tell_no_page(console)
     document = {
         "network": name,
         "image": str(image),
         "folder": str(target),
         "files": written,
-        "layers": [
-            _entry(one, stem) for one, stem in zip(maps, gallery.stems([m.layer.name for m in maps]), strict=True)
-        ],
+        "layers": entries(maps),
     }
     console.result(document, _table(maps), f"{target}: {', '.join(written)}")
 
@@ -161,18 +156,6 @@ def _published(name: str, weights: str, console: Console) -> tuple[str, nn.Modul
     if source == "none":
         console.warn("the weights are random: so are the features")
     return f"{name} ({source})", network.eval().requires_grad_(False), Preprocess()
-
-
-def _entry(maps: Maps, stem: str) -> dict[str, object]:
-    return {
-        "layer": maps.layer,
-        "file": f"{stem}.png",
-        "silent": maps.silent,
-        "strongest": [
-            {"channel": one.channel, "strength": one.strength, "largest": float(one.values.max())}
-            for one in maps.strongest
-        ],
-    }
 
 
 def _table(found: Sequence[Maps]) -> Table:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-import time
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +10,15 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.explain import command_line, tell_no_page
 from toolchain.cli.finite import Finite
-from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName
+from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName, class_index
 from toolchain.cli.tables import Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from toolchain.explain.ideal import Ideal
-    from toolchain.system.progress import Task
 
 SURE = 0.99
 HOLDS = 0.5
@@ -89,54 +85,30 @@ def command(
         swapped.refuse_as_model(model, dict.fromkeys((*swapped.PICTURES, "video"), hint))
     run = None if model is None else model.run_folder()
     from toolchain.explain import gallery
-    from toolchain.explain.gif import as_gif
-    from toolchain.explain.ideal import IdealSettings, ideal
-    from toolchain.explain.pages import ideal_page
-    from toolchain.explain.torch_model import class_index, open_model
+    from toolchain.explain.ideal import IdealSettings, ideals
+    from toolchain.explain.ideal.report import entries, ideal_page
+    from toolchain.explain.torch_model import open_model
 
     settings = IdealSettings(**{name: value for name, value in options.items() if value is not None})
     subject = open_model(run)
-    indices = list(dict.fromkeys(class_index(subject.labels, name) for name in names))
+    indices = [class_index(subject.labels, name) for name in names]
     with gallery.new_folder(out, "ideal") as (folder, target):
-        ideals, seconds = [], []
-        with console.task("drawing", len(indices) * settings.steps) as task:
-            for index in indices:
-                label = subject.labels[index]
-                start = time.perf_counter()
-                told = partial(_tell, task, label)
-                ideals.append(ideal(subject, index, settings, told))
-                seconds.append(time.perf_counter() - start)
-        gifs = [as_gif(one.frames) for one in ideals] if gif else []
-        how = {"command": shlex.join(["edgetl", *sys.argv[1:]]), "model": subject.model, **asdict(settings)}
-        written = gallery.write(folder, ideal_page(subject.name, ideals, gifs, how))
-    for one in ideals:
+        found = ideals(subject, indices, settings, console)
+        how = {"command": command_line(), "model": subject.model, **asdict(settings)}
+        written = gallery.write(folder, ideal_page(subject.name, found, how, gif=gif))
+    for one in found:
         if one.robustness.probability < SURE or one.robustness.shifted_jpeg90 < HOLDS:
             console.warn(f"{one.label}: the network is not sure of its own picture; more --steps may help")
-    if not gallery.has_page():
-        console.warn("no page was written: pip install 'edgetl[report]'")
+    tell_no_page(console)
     document = {
         "subject": subject.name,
         "model": subject.model,
         "settings": settings,
         "folder": str(target),
         "files": written,
-        "classes": [
-            {
-                "label": one.label,
-                "file": f"{stem}.png",
-                **asdict(one.robustness),
-                "seconds": round(taken, 2),
-                "loss": one.loss,
-                "logit": one.logit,
-            }
-            for one, stem, taken in zip(ideals, gallery.stems([one.label for one in ideals]), seconds, strict=True)
-        ],
+        "classes": entries(found),
     }
-    console.result(document, _table(ideals), f"{target}: {', '.join(written)}")
-
-
-def _tell(task: Task, label: str, logit: float) -> None:
-    task.advance(1, f"{label}, logit {logit:.0f}")
+    console.result(document, _table(found), f"{target}: {', '.join(written)}")
 
 
 def _table(ideals: Sequence[Ideal]) -> Table:

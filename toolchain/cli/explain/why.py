@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -11,7 +9,8 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
-from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
+from toolchain.cli.explain import command_line, tell_no_page
+from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName, class_index
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
@@ -67,12 +66,9 @@ def command(
     from toolchain.datasets.index import told
     from toolchain.datasets.naming import photographs_named
     from toolchain.explain import gallery
-    from toolchain.explain.classes import class_index
-    from toolchain.explain.heat import as_sixteen_bits
-    from toolchain.explain.pages import why_page
     from toolchain.explain.why import why
+    from toolchain.explain.why.report import entry, write
     from toolchain.images.preprocess import read
-    from toolchain.system import files
 
     named = photographs_named(images)
     skipped = dict(named.nothing)
@@ -94,29 +90,23 @@ def command(
         if not answers:
             _raise_nothing(skipped)
         how = {
-            "command": shlex.join(["edgetl", *sys.argv[1:]]),
+            "command": command_line(),
             "model": str(model),
             "methods": list(network.methods),
         }
-        written = gallery.write(folder, why_page(str(model), answers, how))
-        for stem, answer in answers.items():
-            for look in answer.looks:
-                name = f"{stem}-{look.method}-heat.png"
-                files.write_bytes(folder / name, as_sixteen_bits(look.heat))
-                written.append(name)
+        written = write(folder, str(model), answers, how)
     for image, reason in skipped.items():
         console.warn(f"skipped: {image}: {reason}")
     for line in told(named.left_out):
         console.warn(line)
     skipped |= {one.name: one.reason for one in named.left_out}
-    if not gallery.has_page():
-        console.warn("no page was written: pip install 'edgetl[report]'")
+    tell_no_page(console)
     document = {
         "model": str(model),
         "methods": list(network.methods),
         "folder": str(target),
         "files": written,
-        "images": [_entry(paths[stem], stem, answer) for stem, answer in answers.items()],
+        "images": [entry(paths[stem], stem, answer) for stem, answer in answers.items()],
         "skipped": [{"image": image, "reason": reason} for image, reason in skipped.items()],
     }
     console.result(document, _table(paths, answers), f"{target}: {len(written)} files")
@@ -138,8 +128,8 @@ def _open(model: ModelName, device: str | None, methods: Sequence[str]) -> Expla
                 f"Name the file, such as {(path or Path('RUN')) / 'model.onnx'}.",
             )
         run = model.run_folder()
-        from toolchain.explain import grad_cam
         from toolchain.explain.torch_model import open_model
+        from toolchain.explain.why import grad_cam
 
         return grad_cam.explained(open_model(run))
     from toolchain.classifier import load
@@ -158,29 +148,6 @@ def _only(network: Explained, methods: Sequence[str]) -> Explained:
     if not methods:
         return network
     return replace(network, methods={name: network.methods[name] for name in dict.fromkeys(methods)})
-
-
-def _entry(path: str, stem: str, answer: Why) -> dict[str, object]:
-    return {
-        "image": path,
-        "file": f"{stem}.png",
-        "label": answer.label,
-        "probability": answer.probability,
-        "class": answer.asked,
-        "class_probability": answer.asked_probability,
-        "looks": [
-            {
-                "method": look.method,
-                "file": f"{stem}-{look.method}.png",
-                "heat": f"{stem}-{look.method}-heat.png",
-                "peak": look.peak,
-                "area_of_half": look.area_of_half,
-                "without_hottest": look.without_hottest,
-                "only_hottest": look.only_hottest,
-            }
-            for look in answer.looks
-        ],
-    }
 
 
 def _table(paths: Mapping[str, str], answers: Mapping[str, Why]) -> Table:

@@ -65,6 +65,19 @@ class Attacked:
     target: NDArray[np.int64] | None
     margin: NDArray[np.float32]
 
+    def __getitem__(self, place: int) -> Attacked:
+        """A single picture of them, as an attack on one."""
+        rows = slice(place, place + 1)
+        return Attacked(
+            self.original[rows],
+            self.pixels[rows],
+            self.before[rows],
+            self.after[rows],
+            self.leave[rows],
+            None if self.target is None else self.target[rows],
+            self.margin[rows],
+        )
+
     @property
     def turned(self) -> NDArray[np.bool_]:
         """[n]: whether the answer is what was wanted: `target`, or without one, any but `leave`."""

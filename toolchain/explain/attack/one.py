@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.errors import BadInputError
-from toolchain.explain.attack import AttackConfig, Attacked, attack
+from toolchain.explain.attack import AttackConfig, Attacked, attack, largest_budget
 from toolchain.explain.attack.answering import Answering
-from toolchain.explain.attack.smallest import Smallest, smallest
-from toolchain.explain.cropped_image import CroppedImage, place
-from toolchain.explain.gallery import as_png
+from toolchain.explain.pictures import CroppedImage, as_png
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, read
 from toolchain.system import files
@@ -22,6 +20,11 @@ from toolchain.system import files
 BEFORE_FILE = "before.png"
 AFTER_FILE = "after.png"
 MIN_FILE = "smallest.png"
+
+AT_ONCE = 4
+"""Budgets that are tried in one batch."""
+AHEAD = 0.1
+"""Logits by which the answer must be what is wanted: other runtimes round a little differently."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,18 @@ class Verdict:
     turned: bool
     reached: bool | None
     smallest: Said | None = None
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """`budget` in steps of 1/255 turned the answer, and `attacked` (of one picture) is how.
+
+    `tried` are the budgets that were tried and whether they did, in the order of their size.
+    """
+
+    budget: int
+    attacked: Attacked
+    tried: dict[int, bool]
 
 
 @dataclass(frozen=True)
@@ -97,7 +112,7 @@ def attack_photograph(
     Raises UnreadableImageError, and BadInputError where the answer is the target already.
     """
     manner = manner or AttackConfig()
-    placed = place(read(photograph), subject.preprocess)
+    placed = CroppedImage.of(read(photograph), subject.preprocess)
     attacked = attack(subject, placed.pixels[None], budget, target=target, manner=manner)
     present = int(attacked.leave[0])
     if target == present:
@@ -113,6 +128,43 @@ def attack_photograph(
     wanted = None if target is None else subject.labels[target]
     verdicts = tuple(_ask(one, [folder / name for name in pictures], wanted) for one in answering)
     return OneAttack(photograph, wanted, budget, manner, placed, attacked, least, verdicts)
+
+
+def smallest(
+    subject: TorchModel,
+    picture: NDArray[np.uint8],
+    *,
+    target: int | None = None,
+    manner: AttackConfig | None = None,
+) -> Smallest | None:
+    """Search whole budgets for the smallest that turns the answer to `picture`, uint8 [height, width, 3].
+
+    Powers of two come first, then what lies between the largest that failed and the smallest that did not, a few at
+    once; so a budget below one that failed is not tried. None where no budget does it.
+    """
+    manner = replace(manner or AttackConfig(), enough=AHEAD)
+    most = largest_budget(manner.norm, picture.shape[0], picture.shape[1])
+    powers = [2**power for power in range(most.bit_length()) if 2**power < most]
+    found: dict[int, Attacked] = {}
+    tried: dict[int, bool] = {}
+    below, above = 0, most + 1
+    while above - below > 1:
+        if found:
+            steps = min(AT_ONCE, above - below - 1)
+            budgets = [below + (above - below) * step // (steps + 1) for step in range(1, steps + 1)]
+        else:
+            budgets = [budget for budget in (*powers, most) if budget > below][:AT_ONCE]
+        pictures = np.repeat(picture[None], len(budgets), axis=0)
+        done = attack(subject, pictures, budgets, target=target, manner=manner)
+        for place, budget in enumerate(budgets):
+            tried[budget] = bool(done.margin[place] >= AHEAD)
+            if tried[budget]:
+                found[budget] = done[place]
+        above = min((budget for budget, turned in tried.items() if turned), default=most + 1)
+        below = max((budget for budget, turned in tried.items() if not turned and budget < above), default=0)
+    if not found:
+        return None
+    return Smallest(above, found[above], dict(sorted(tried.items())))
 
 
 def _ask(one: Answering, paths: Sequence[Path], target: str | None) -> Verdict:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.classifier import Classifier
-from toolchain.explain.canvas import framed
-from toolchain.explain.heat import Heat, as_heat
+from toolchain.explain.pictures import framed
+from toolchain.explain.why.heat import Heat, as_heat
 from toolchain.images.preprocess import MEAN, Image
 
 Logits = NDArray[np.float32]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolchain.explain.canvas import framed
-from toolchain.explain.gallery import as_png
-from toolchain.explain.painting import Parametrisation, Pixels, Waves
-from toolchain.explain.robustness import Robustness, robustness
-from toolchain.explain.statistics import Statistics
+from toolchain.explain.ideal.painting import Parametrisation, Pixels, Waves
+from toolchain.explain.ideal.robustness import Robustness, robustness
+from toolchain.explain.pictures import as_png, framed
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, decode
+from toolchain.system.progress import Reporter
 
 OTHERS = 0.5
 """How much the logits of all other classes together count against that of the class."""
@@ -26,6 +28,8 @@ STEADY = 0.6
 BLUR_EVERY = 4
 NOISE = 0.02
 FRAMES = 24
+MAX_DISTANCE = 100.0
+"""A channel that photographs hardly ever change would outweigh all others."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Ideal:
     """The ideal picture of a class, uint8 RGB of the network's size, and how it came about.
 
     `loss` and `logit` have a value for each step, of the view that the network saw. `frames` show the descent,
-    `frame_steps` after how many steps.
+    `frame_steps` after how many steps. It took so many `seconds`.
     """
 
     label: str
@@ -68,6 +72,20 @@ class Ideal:
     logit: tuple[float, ...]
     frames: tuple[Image, ...]
     frame_steps: tuple[int, ...]
+    seconds: float = 0.0
+
+
+def ideals(
+    subject: TorchModel, class_indices: Sequence[int], settings: IdealSettings, reporter: Reporter
+) -> list[Ideal]:
+    """Make the ideal pictures of several classes, each once."""
+    wanted = list(dict.fromkeys(class_indices))
+    with reporter.task("drawing", len(wanted) * settings.steps) as task:
+
+        def tell(label: str, logit: float) -> None:
+            task.advance(1, f"{label}, logit {logit:.0f}")
+
+        return [ideal(subject, index, settings, partial(tell, subject.labels[index])) for index in wanted]
 
 
 def ideal(
@@ -80,6 +98,7 @@ def ideal(
 
     `told` is called after each step with the logit of the class.
     """
+    start = time.perf_counter()
     settings = settings or IdealSettings()
     generator = torch.Generator().manual_seed(_seed(settings.seed, class_index))
     height, width = subject.preprocess.height, subject.preprocess.width
@@ -92,7 +111,7 @@ def ideal(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step / settings.steps))
     shown_at = {round(share * settings.steps) for share in np.linspace(0, 1, FRAMES)}
     losses, logits, frames = [], [], {}
-    with Statistics(subject.network) as statistics:
+    with BatchNormDistance(subject.network) as batchnorm:
         for step in range(settings.steps):
             picture = painting()
             if step in shown_at:
@@ -100,7 +119,7 @@ def ideal(
             view = _view(picture, settings, step, generator)
             answer = subject.logits(255 * view.permute(0, 2, 3, 1))[0]
             loss = _loss(answer, class_index) + settings.variation * _variation(picture)
-            loss = loss + settings.natural * statistics.distance()
+            loss = loss + settings.natural * batchnorm.distance()
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -122,6 +141,7 @@ def ideal(
         tuple(logits),
         tuple(frames.values()),
         tuple(frames),
+        time.perf_counter() - start,
     )
 
 
@@ -167,3 +187,40 @@ def _view(picture: Tensor, settings: IdealSettings, step: int, generator: torch.
 def _as_image(picture: Tensor) -> Image:
     image: Image = (255 * picture[0].permute(1, 2, 0)).round().to(torch.uint8).numpy()
     return image
+
+
+class BatchNormDistance:
+    """Within `with`, compares the maps that enter each BatchNorm of a network with its mean and variance.
+
+    Yin et al.: *Dreaming to Distill*, CVPR 2020. A network without BatchNorm (VGG) remembers nothing: distance 0.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self._distances: list[Tensor] = []
+
+    def __enter__(self) -> BatchNormDistance:
+        self._handles = [layer.register_forward_hook(self._compare) for layer in self._layers]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def distance(self) -> Tensor:
+        """The mean over layers for what went through the network since the last call, a scalar, 0 or more."""
+        found, self._distances = self._distances, []
+        return torch.stack(found).mean() if found else torch.zeros(())
+
+    def _compare(self, layer: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> None:
+        assert isinstance(layer, nn.BatchNorm2d)
+        assert layer.running_mean is not None
+        assert layer.running_var is not None
+        (maps,) = inputs
+        usual = layer.running_var + 1e-3 * layer.running_var.mean()
+        mean, variance = maps.mean((0, 2, 3)), maps.var((0, 2, 3), unbiased=False)
+        shift = ((mean - layer.running_mean) ** 2 / usual).clamp(max=MAX_DISTANCE)
+        spread = ((variance / usual + 1e-6).sqrt() - 1).square().clamp(max=MAX_DISTANCE)
+        self._distances.append(shift.mean() + spread.mean())

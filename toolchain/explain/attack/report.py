@@ -1,20 +1,24 @@
-"""The pages of attacks: one photograph, or a data set (see `toolchain.explain.gallery`)."""
+"""What attacks came to, on one photograph or on a data set: as a page, as JSON, as CSV, as a sentence."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from toolchain.explain.attack.answering import Answering
-from toolchain.explain.attack.many import Example, RobustnessPoint
+from toolchain.explain.attack import Attacked
+from toolchain.explain.attack.dataset import AttackRow, DatasetAttack, Example, RobustnessPoint
 from toolchain.explain.attack.one import OneAttack, Said, Verdict
 from toolchain.explain.attack.rounding import Norm
-from toolchain.explain.gallery import Page, Picture, Section, Table, has_page
+from toolchain.explain.gallery import Page, Picture, Section, Table, has_page, write
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image
+from toolchain.system import files
 
 AXES: Mapping[Norm, str] = {
     "linf": "budget, 1/255 in each value",
@@ -43,7 +47,7 @@ def one_page(subject: TorchModel, done: OneAttack, settings: Mapping[str, Any]) 
         pictures.append(Picture("smallest", whole, caption, _facts(own.smallest)))
     plots = []
     if has_page():
-        from toolchain.explain.attack.plots import bars
+        from toolchain.explain.plots import bars
 
         before, after = attacked.before[0], attacked.after[0]
         order = dict.fromkeys([*np.argsort(-before)[:SHOWN], *np.argsort(-after)[:SHOWN]])
@@ -106,35 +110,42 @@ def verdict_row(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
-def many_page(
-    name: str,
-    answering: Sequence[Answering],
-    curve: Sequence[RobustnessPoint],
-    examples: Sequence[Example],
-    conclusion: str,
-    target: str | None,
-    norm: Norm,
-    settings: Mapping[str, Any],
-) -> Page:
+def write_dataset(
+    folder: Path, name: str, done: DatasetAttack, document: Mapping[str, Any], settings: Mapping[str, Any]
+) -> list[str]:
+    """Write the page, `attack.json` with `document`, and tables into `folder`; return the names of the files."""
+    tables = {
+        "curve.csv": as_csv(done.curve),
+        "photographs.csv": as_csv(done.rows),
+        "attack.json": files.to_json(document),
+    }
+    for file, content in tables.items():
+        files.write_bytes(folder / file, content)
+    return [*write(folder, dataset_page(name, done, settings)), *tables]
+
+
+def dataset_page(name: str, done: DatasetAttack, settings: Mapping[str, Any]) -> Page:
     """A data set under attack: accuracy against budget, all networks beside each other, and a few pictures."""
     plots = []
     if has_page():
         from toolchain.explain.plots import curves
 
-        budget = AXES[norm]
-        lines = lines_of(answering, curve, "top1")
+        budget = AXES[done.config.norm]
+        lines = lines_of(done, "top1")
         if lines:
             plots.append(curves("accuracy", "Accuracy against budget", lines, budget, "top-1", shares=True))
-        if target is not None:
-            hits = lines_of(answering, curve, "target")
-            plots.append(curves("hits", "Success against budget", hits, budget, f"taken for {target}", shares=True))
+        if done.target is not None:
+            hits = lines_of(done, "target")
+            plots.append(
+                curves("hits", "Success against budget", hits, budget, f"taken for {done.target}", shares=True)
+            )
     pictures = [
         Picture(
             f"example-{Path(example.photograph).stem}-{example.budget}",
             _side_by_side(example),
             f"{Path(example.photograph).name}, budget {example.budget}",
         )
-        for example in examples
+        for example in done.examples
     ]
     sections = [
         Section(
@@ -143,14 +154,14 @@ def many_page(
             "the network answers right when they are not attacked. Transferred: the same among the pictures that "
             "fool the attacked run itself.",
             plots=plots,
-            table=Table(POINT_COLUMNS, [point_row(point) for point in curve]),
+            table=Table(POINT_COLUMNS, [point_row(point) for point in done.curve]),
         )
     ]
     if pictures:
         text = "As the network sees them: before, what was added (as strong as can be shown), after."
         sections.append(Section("Some of them", text, pictures))
-    title = f"{name} under attack" + (f": everything becomes {target}" if target else "")
-    return Page(title, [conclusion], sections, settings)
+    title = f"{name} under attack" + (f": everything becomes {done.target}" if done.target else "")
+    return Page(title, [conclusion(done)], sections, settings)
 
 
 POINT_COLUMNS = ("network", "budget", "photographs", "top-1", "right before", "turned", "target", "transferred")
@@ -169,13 +180,11 @@ def point_row(point: RobustnessPoint) -> tuple[str, ...]:
     )
 
 
-def lines_of(
-    answering: Sequence[Answering], curve: Sequence[RobustnessPoint], what: str
-) -> dict[str, tuple[list[float], list[float]]]:
+def lines_of(done: DatasetAttack, what: str) -> dict[str, tuple[list[float], list[float]]]:
     """A curve for each network that has one: budgets and values of the field `what`."""
     lines = {}
-    for one in answering:
-        own = [point for point in curve if (point.name, point.device) == (one.name, one.device)]
+    for one in done.victims:
+        own = [point for point in done.curve if (point.name, point.device) == (one.name, one.device)]
         have = [(float(point.budget), getattr(point, what)) for point in own if getattr(point, what) is not None]
         if have:
             lines[f"{_short(one.name)} on {one.device}"] = ([x for x, _ in have], [y for _, y in have])
@@ -197,3 +206,58 @@ def _facts(said: Said) -> dict[str, str]:
 def _short(name: str) -> str:
     """The last two parts of a path: the file and the run's folder."""
     return "/".join(Path(name).parts[-2:])
+
+
+def one_document(labels: Sequence[str], done: OneAttack) -> dict[str, Any]:
+    """The numbers of an attack on one photograph, for `--json`; `labels` are the attacked network's."""
+    least = done.least
+    return {
+        "target": done.target,
+        "budget": done.budget,
+        "turned": bool(done.attacked.turned[0]),
+        "change": _change(done.attacked),
+        "probabilities": {
+            "before": dict(zip(labels, done.attacked.before[0].tolist(), strict=True)),
+            "after": dict(zip(labels, done.attacked.after[0].tolist(), strict=True)),
+        },
+        "smallest": least
+        and {
+            "budget": least.budget,
+            "change": _change(least.attacked),
+            "tried": [{"budget": budget, "turned": turned} for budget, turned in least.tried.items()],
+        },
+        "answers": done.verdicts,
+    }
+
+
+def _change(attacked: Attacked) -> dict[str, float]:
+    """How large a change is, in 1/255."""
+    return {"largest": int(attacked.largest[0]), "length": round(float(attacked.length[0]), 2)}
+
+
+def conclusion(done: DatasetAttack) -> str:
+    """One sentence: what the attacked run loses from its smallest budget to its largest."""
+    start = done.curve[0]
+    own = [point for point in done.curve if (point.name, point.device) == (start.name, start.device)]
+    first, last = own[0], own[-1]
+    so_far = "Interrupted; of what was done: " if not done.complete else ""
+    said = (
+        f"{so_far}top-1 of {first.n} photographs is {first.top1 or 0:.3f} at a budget of {first.budget} "
+        f"and {last.top1 or 0:.3f} at {last.budget}."
+    )
+    if done.target is not None and last.target is not None:
+        said += f" At {last.budget}, {last.target:.1%} of those it knew are taken for {done.target}."
+    return said
+
+
+def as_csv(rows: Sequence[RobustnessPoint] | Sequence[AttackRow]) -> bytes:
+    """A line for each, with a heading; numbers as they are, nothing where there is none."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(asdict(rows[0])), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        fields = asdict(row)
+        if isinstance(fields.get("top1_ci95"), tuple):
+            fields["top1_ci95"] = " ".join(f"{end:.4f}" for end in fields["top1_ci95"])
+        writer.writerow(fields)
+    return text.getvalue().encode("utf-8", "backslashreplace")

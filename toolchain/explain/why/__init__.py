@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.classifier import Classifier
-from toolchain.explain.heat import Heat, area_of_half, hottest
-from toolchain.explain.occlusion import Answer, answer_of, occlusion
+from toolchain.explain.why.heat import Heat, area_of_half, hottest
+from toolchain.explain.why.occlusion import Answer, answer_of, occlusion
 from toolchain.images.preprocess import MEAN, Image, Preprocess
 
 HOTTEST = 0.2

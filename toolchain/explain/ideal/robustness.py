@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 
+from toolchain.explain.pictures import as_jpeg
 from toolchain.explain.torch_model import TorchModel
-from toolchain.images.preprocess import Image, decode
+from toolchain.images.preprocess import Image
 
 SHIFT_PIXELS = 5
 SHIFTS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0))
@@ -53,11 +53,3 @@ def shifted(picture: Image, down: int, right: int) -> Image:
     rows = np.clip(np.arange(height) - down, 0, height - 1)
     columns = np.clip(np.arange(width) - right, 0, width - 1)
     return np.ascontiguousarray(picture[rows][:, columns])
-
-
-def as_jpeg(picture: Image, quality: int) -> Image:
-    """`picture` after it was saved as JPEG and read again."""
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    return decode(data.tobytes())

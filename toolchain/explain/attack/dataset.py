@@ -8,20 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
 
 import numpy as np
 
-from toolchain.datasets import Photograph
-from toolchain.errors import UnreadableImageError
+from toolchain.datasets import SPLITS, Dataset, Photograph
+from toolchain.datasets.catalogue import open_dataset
+from toolchain.datasets.index import told
+from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.evaluation.statistics import wilson_ci95
 from toolchain.explain.attack import AttackConfig, Attacked, attack
 from toolchain.explain.attack.answering import Answering
-from toolchain.explain.attack.smallest import one_of
-from toolchain.explain.cropped_image import CroppedImage, place
+from toolchain.explain.pictures import CroppedImage
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import read
+from toolchain.runs import read_splits
 from toolchain.system.progress import Reporter
 
+EXAMPLES = 3
+"""Chunks of which a picture is kept to look at."""
 CHUNK = 8
 """Photographs that are attacked together; what is done is kept after each chunk."""
 AHEAD = 10.0
@@ -80,6 +86,119 @@ class Example:
     budget: int
 
 
+@dataclass(frozen=True)
+class DatasetAttack:
+    """What attacks on the photographs of a data set came to. `examples` are some of them, to look at.
+
+    `complete` is False where it was interrupted. `victims` are those that were asked, the attacked network first.
+    """
+
+    dataset: Dataset
+    split: str
+    config: AttackConfig
+    budgets: tuple[int, ...]
+    target: str | None
+    victims: tuple[Answering, ...]
+    rows: tuple[AttackRow, ...]
+    curve: tuple[RobustnessPoint, ...]
+    examples: tuple[Example, ...]
+    complete: bool
+
+
+def attack_dataset(
+    subject: TorchModel,
+    data: str,
+    budgets: Sequence[int],
+    answering: Callable[[], Sequence[Answering]],
+    *,
+    run: Path | None = None,
+    split: str = "test",
+    limit: int = 0,
+    target: int | None = None,
+    config: AttackConfig | None = None,
+    reporter: Reporter,
+) -> DatasetAttack:
+    """Attack photographs of the data set `data`, and ask the networks that `answering` loads about all of them.
+
+    `run` is the run of `subject`: what it has seen in training is left out. An interruption ends it early, once
+    there is something to tell. Raises BadInputError where there is no photograph to attack.
+    """
+    config = config or AttackConfig()
+    dataset = open_dataset(data, reporter=reporter)
+    for line in told(one for one in dataset.left_out if one.lost):
+        reporter.warn(f"{data}: {line}")
+    photographs = sample(dataset, split, limit, subject, run, target, reporter)
+    asked = answering()
+    rows: list[AttackRow] = []
+    examples: list[Example] = []
+
+    def keep(more: Sequence[AttackRow], pictures: Sequence[Example]) -> None:
+        rows.extend(more)
+        if len(examples) < EXAMPLES * len(budgets):
+            examples.extend(one for one in pictures if one.budget)
+
+    complete = True
+    try:
+        attack_many(
+            subject, asked, photographs, budgets, target=target, manner=config, keep=keep, reporter=reporter
+        )
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+        complete = False
+    if not rows:
+        raise BadInputError(f"none of {len(photographs)} photographs can be read", "Try `edgetl data check`.")
+    wanted = None if target is None else subject.labels[target]
+    curve = points(rows, asked, wanted)
+    return DatasetAttack(
+        dataset, split, config, tuple(budgets), wanted, tuple(asked), tuple(rows), tuple(curve), tuple(examples),
+        complete,
+    )  # fmt: skip
+
+
+def sample(
+    dataset: Dataset,
+    split: str,
+    limit: int,
+    subject: TorchModel,
+    run: Path | None,
+    target: int | None,
+    reporter: Reporter,
+) -> list[tuple[Photograph, int]]:
+    """At most `limit` photographs of `split` (0: all), each with its class in `subject.labels`.
+
+    Classes take turns, so that any number of the first is balanced as far as there are photographs. Those of the
+    class `target` are left out, and so are those that the run has trained on or was chosen by. Raises BadInputError
+    where nothing is left, or the data set has classes that the network has not.
+    """
+    if split not in SPLITS:
+        raise BadInputError(f"unknown split {split!r}", f"Choose one of: {', '.join(SPLITS)}.")
+    unknown = [name for name in dataset.classes if name not in subject.labels]
+    if unknown:
+        raise BadInputError(
+            f"{dataset.name} has classes that {subject.name} does not know: {', '.join(unknown[:5])}",
+            "Pass photographs of the classes that the run knows.",
+        )
+    seen = _seen(run)
+    photographs = dataset.splits.get(split, ())
+    labels = {place: subject.labels.index(name) for place, name in enumerate(dataset.classes)}
+    fresh = [photo for photo in photographs if photo.sha256 not in seen and labels[photo.label] != target]
+    known = sum(photo.sha256 in seen for photo in photographs)
+    if known:
+        reporter.warn(f"left out: {known} of the {len(photographs)} photographs in {split}, which the run has seen")
+    if not fresh:
+        raise BadInputError(
+            f"{dataset.name} has no photograph in {split} to attack", "Choose another --split, or other --data."
+        )
+    by_class: dict[int, list[Photograph]] = {}
+    # By content: neighbours in a data set are often of the same animal.
+    for photo in sorted(fresh, key=lambda photo: photo.sha256):
+        by_class.setdefault(labels[photo.label], []).append(photo)
+    turns = zip_longest(*(by_class[label] for label in sorted(by_class)))
+    mixed = [(photo, labels[photo.label]) for turn in turns for photo in turn if photo is not None]
+    return mixed[:limit] if limit else mixed
+
+
 def attack_many(
     subject: TorchModel,
     answering: Sequence[Answering],
@@ -111,7 +230,7 @@ def _read(
 ) -> Iterator[tuple[str, int, CroppedImage]]:
     for photo, label in photographs:
         try:
-            placed = place(read(photo.path), subject.preprocess)
+            placed = CroppedImage.of(read(photo.path), subject.preprocess)
         except UnreadableImageError as error:
             reporter.warn(f"skipped: {error.message}")
             continue
@@ -149,7 +268,7 @@ def _attack_chunk(
                         length=float(attacked.length[place_]),
                     )
                 )
-        examples.append(Example(names[0], places[0], one_of(attacked, 0), budget))
+        examples.append(Example(names[0], places[0], attacked[0], budget))
     return rows, examples
 
 
@@ -198,3 +317,14 @@ def _point(
         target=share(right, True) if aimed else None,
         transferred=share(meant, aimed is not None),
     )
+
+
+def _seen(run: Path | None) -> set[str]:
+    """SHA-256 of what the run trained on, or was chosen by; nothing where it does not say."""
+    if run is None:
+        return set()
+    try:
+        splits = read_splits(run)
+    except BadInputError:
+        return set()
+    return {photo.sha256 for name, photos in splits.items() if name != "test" for photo in photos}
