@@ -27,7 +27,7 @@ from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.pets import FOLDER
 from toolchain.explain.attack import AttackConfig, attack
 from toolchain.explain.attack.dataset import sample
-from toolchain.explain.pictures import as_png
+from toolchain.explain.pictures import CroppedImage, as_png
 from toolchain.explain.torch_model import open_run
 from toolchain.images.preprocess import read
 from toolchain.runtimes.devices import cores, cpu_name
