@@ -112,8 +112,8 @@ def find_artifacts(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    by_runtime = [INT8_FILE.replace(".onnx", f".{family}.onnx") for family in ("ort", "openvino")]
-    found = [path / name for name in (FLOAT_FILE, INT8_FILE, *by_runtime) if (path / name).is_file()]
+    of_one_runtime = sorted(path.glob(INT8_FILE.replace(".onnx", ".*.onnx")))
+    found = [file for file in (path / FLOAT_FILE, path / INT8_FILE, *of_one_runtime) if file.is_file()]
     if not found:
         raise nothing_in(path)
     return found

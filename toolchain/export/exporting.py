@@ -33,7 +33,7 @@ from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.promises import Attempt, QuantizationSettings
 from toolchain.export.variants import Further, Written, write_further
 from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_run, read_splits
-from toolchain.runtimes.devices import canonical, parse_device, probe
+from toolchain.runtimes.devices import canonical, family_of, probe
 from toolchain.system import claims, files
 from toolchain.system.progress import Reporter, Silent
 from toolchain.system.remaining import Whole, Work
@@ -216,7 +216,7 @@ def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
             if not device.available:
                 reporter.warn(f"not measured on {device.name}: {device.reason}")
         return tuple(device.name for device in found if device.available)
-    if parse_device(target)[0] == "torch":
+    if family_of(canonical(target)).of_run:
         raise BadInputError(
             "PyTorch does not run exported files", f"Choose a target of: any, {', '.join(TARGETS)}."
         )

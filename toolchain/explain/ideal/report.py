@@ -62,8 +62,8 @@ def ideal_page(name: str, ideals: Sequence[Ideal], settings: Mapping[str, Any], 
         f"What {name} looks for",
         [
             f"Noise was changed step by step, until the network took it for {_listed(names)}. The probability is "
-            f"{percent(min(sure))}{' at least' if len(sure) > 1 else ''}, and {percent(min(after))} after a move by "
-            "5 pixels and JPEG.",
+            f"{percent(min(sure))}{' at least' if len(sure) > 1 else ''}; after a move by 5 pixels and JPEG it is "
+            f"{percent(min(after))}.",
             "Shapes, colours and textures that appear here are those that the network knows the class by. What "
             "does not belong to the thing itself, such as grass or a hand, was in its photographs and was learned.",
         ],
