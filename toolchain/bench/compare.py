@@ -16,7 +16,7 @@ from toolchain.errors import BadInputError
 from toolchain.evaluation.statistics import Z95, Latency
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
-from toolchain.system.figures import percent
+from toolchain.system.text import percent
 
 
 @dataclass(frozen=True)

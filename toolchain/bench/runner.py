@@ -14,8 +14,8 @@ from toolchain.bench.pairing import Foreseen, planned
 from toolchain.bench.results import BENCH_SCHEMA, ArmResult, BenchReport, BenchSettings
 from toolchain.runtimes import machine
 from toolchain.runtimes.devices import Device, family_of
+from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter, Silent
-from toolchain.system.scratch import scratch_folder
 from toolchain.timing.arm import Arm
 from toolchain.timing.noise import Watch, reasons, spare_cores
 from toolchain.timing.probing import probe_devices

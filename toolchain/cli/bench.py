@@ -18,7 +18,7 @@ from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
 from toolchain.system import masking
-from toolchain.system.names import escaped, harmless
+from toolchain.system.text import escaped, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

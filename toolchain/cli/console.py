@@ -19,8 +19,8 @@ from rich.text import Text
 
 from toolchain.errors import BadInputError
 from toolchain.system import files, masking
-from toolchain.system.names import escaped, harmless
 from toolchain.system.progress import Task
+from toolchain.system.text import escaped, harmless
 
 PLAIN_INTERVAL_S = 60.0
 """Between lines of one step, where there is no terminal: a step is a line, unless it takes minutes."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from toolchain.backbones.networks import blocks_of, dropout_of, frozen_and_trained, head_of, normalised
-from toolchain.system.figures import fixed
+from toolchain.system.text import fixed
 from toolchain.training.context import TrainContext
 from toolchain.training.environment import has_fast_bfloat16
 from toolchain.training.features import labels_of

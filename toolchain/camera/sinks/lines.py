@@ -16,7 +16,7 @@ from toolchain.camera.drawing import shown_name
 from toolchain.camera.sinks.background import LineLostError
 from toolchain.classifier import percent
 from toolchain.system import files, masking
-from toolchain.system.names import harmless
+from toolchain.system.text import harmless
 
 Print = Callable[[str], None]
 """Prints one line at once, without waiting for a full buffer."""
