@@ -309,8 +309,8 @@ asked = grad_cam.explained(subject)
 for photo in some[:2]:
     told = why(asked, read(photo.path))
     show(
-        [told.picture, *(overlay(told.picture, one.heat) for one in told.looks)],
-        [f"{told.label} {told.probability:.0%}", *(one.method for one in told.looks)],
+        [told.picture, *(overlay(told.picture, one.heat) for one in told.saliency)],
+        [f"{told.label} {told.probability:.0%}", *(one.method for one in told.saliency)],
         columns=3,
         size=3,
     )

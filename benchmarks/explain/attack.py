@@ -117,7 +117,7 @@ def main() -> None:
     rows, summary = [], []
     for budget in (int(word) for word in options.budgets.split(",")):
         began = time.perf_counter()
-        done = attack(subject, pixels, budget, target=target, manner=AttackConfig())
+        done = attack(subject, pixels, budget, target=target, config=AttackConfig())
         seconds = time.perf_counter() - began
         saved = [folder / f"{name}-{budget}.png" for name in names]
         for path, placed, one in zip(saved, places, done.pixels, strict=True):

@@ -230,7 +230,7 @@ def test_target_that_is_the_answer_already(
     answer = json.loads(text)["answers"][0]["before"]["label"]
     code, _, err = _run(capsys, exported, photograph, "--target", answer, "--out", tmp_path / "b", "--quiet")
     assert code == 2
-    assert f"is taken for '{answer}' already" in err
+    assert f"is already taken for '{answer}'" in err
     assert not (tmp_path / "b").exists()
 
 
@@ -251,4 +251,4 @@ def test_files_of_other_weights_are_left_out(
     code, text, err = _run(capsys, folder, photograph, "--out", tmp_path / "a", "--json", "--quiet")
     assert code == 0
     assert {one["device"] for one in json.loads(text)["answers"]} == {"torch:cpu"}
-    assert "other weights" in err
+    assert "older weights" in err

@@ -1,4 +1,4 @@
-"""Pictures that a network finds again to the bit: put back into what preprocessing cuts them out of, and encoded.
+"""Pictures that reach a network unchanged: placed where preprocessing cuts them out, and encoded as files.
 
 Where `shortest_edge` is larger than the crop, a saved picture of the crop's size would be scaled up before the crop
 is cut out of it. What was changed in it would be blurred. So what is saved is larger than the crop: the photograph
@@ -24,7 +24,7 @@ LAST_FRAME_MS = 2000
 
 @dataclass(frozen=True)
 class CroppedImage:
-    """A photograph at the network's scale, uint8 RGB, and what cuts the network's input out of it."""
+    """A photograph at the network's scale, uint8 RGB, and the preprocessing that crops it."""
 
     whole: Image
     preprocess: Preprocess
@@ -40,17 +40,16 @@ class CroppedImage:
         return self.preprocess.centre(self.whole)
 
     def with_pixels(self, pixels: Image) -> Image:
-        """The photograph in which the network sees `pixels`."""
+        """The photograph with its crop replaced by `pixels`."""
         changed: Image = self.whole.copy()
         self.preprocess.centre(changed)[:] = pixels
         return changed
 
 
 def framed(picture: Image, preprocess: Preprocess) -> Image:
-    """The photograph that `preprocess` turns into exactly `picture`, uint8 RGB of the network's size.
+    """A picture that `preprocess` turns into exactly `picture`, uint8 RGB in the size of the network's input.
 
-    That is the picture itself, or, where preprocessing cuts a border off, the picture with its outermost pixels
-    repeated around it.
+    That is `picture` itself, or, if preprocessing crops, `picture` with its outermost pixels repeated around it.
     """
     if preprocess.resize == "squash":
         return picture
@@ -75,7 +74,7 @@ def as_jpeg(picture: Image, quality: int) -> Image:
 
 
 def as_gif(frames: Sequence[Image]) -> bytes:
-    """An endless GIF of `frames`, uint8 RGB of one size, that stays at the last. Each has its own 256 colours."""
+    """An endless GIF of `frames`, uint8 RGB of one size, that pauses at the last. Each has its own 256 colours."""
     from PIL import Image as Pillow
 
     pictures = [Pillow.fromarray(frame).quantize(256, Pillow.Quantize.FASTOCTREE) for frame in frames]
@@ -88,7 +87,7 @@ def as_gif(frames: Sequence[Image]) -> bytes:
 
 
 def contact_sheet(pictures: Sequence[Image]) -> Image:
-    """Pictures of one size as one, in rows, uint8 RGB."""
+    """Pictures of one size as one picture, in rows, uint8 RGB."""
     height, width = pictures[0].shape[:2]
     columns = min(len(pictures), SHEET_COLUMNS)
     rows = -(-len(pictures) // columns)

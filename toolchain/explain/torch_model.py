@@ -1,4 +1,4 @@
-"""The network that is explained: a run with its gradients, and the names of its classes."""
+"""The network that is explained: that of a run in PyTorch, which has gradients."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from toolchain.runs.ready_made import ready_made_artifact, ready_made_weights
 
 @dataclass(frozen=True)
 class TorchModel:
-    """A trained network in evaluation mode, float32, its weights frozen: gradients are those of pictures.
+    """A trained network in evaluation mode, float32. Its weights are frozen: gradients are taken of pictures.
 
-    `name` is the run folder as it was given, `model` the backbone, `temperature` that of its probabilities.
+    `name` is the run folder as it was given, `backbone` its architecture, `temperature` that of its probabilities.
     """
 
     name: str
-    model: str
+    backbone: str
     network: nn.Module
     labels: tuple[str, ...]
     preprocess: Preprocess

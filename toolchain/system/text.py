@@ -2,9 +2,9 @@ r"""Text for people and for files: names that are not plain text, and figures.
 
 Names hold bytes of old archives that are not UTF-8, line breaks, and escape sequences for terminals. Python keeps
 a byte that is not UTF-8 as a lone surrogate (PEP 383: é of Latin-1 is `\udce9`). JSON, CSV and HTML cannot hold
-that, so it is written as the six characters `\udce9`, as Python shows it on a terminal, and read back as the surrogate. A
-name that really contains such six characters gets its backslash written as `\u005c`. So each name has one written
-form, and each written form belongs to one name.
+that. It is written as the six characters `\udce9`, as Python shows it on a terminal, and read back as the
+surrogate. A name that really contains such six characters gets its backslash written as `\u005c`. So each name has
+one written form, and each written form belongs to one name.
 """
 
 from __future__ import annotations

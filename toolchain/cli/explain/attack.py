@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from toolchain.explain.attack import AttackConfig
-    from toolchain.explain.attack.answering import Answering
+    from toolchain.explain.attack.victims import Victim
     from toolchain.explain.torch_model import TorchModel
 
 DEFAULT_BUDGETS = {"linf": 4, "l2": 256}
@@ -132,46 +132,46 @@ def command(
 
         read(image)  # what cannot be read is told before networks are loaded
     from toolchain.explain.attack import AttackConfig
-    from toolchain.explain.attack.answering import other_answers, own_answers
+    from toolchain.explain.attack.victims import other_victims, own_victims
     from toolchain.explain.torch_model import open_model
 
-    subject = open_model(run)
-    aim = None if target is None else class_index(subject.labels, target)
-    manner = AttackConfig(method=method, norm=norm, steps=steps, seed=seed)  # type: ignore[arg-type]
+    torch_model = open_model(run)
+    aim = None if target is None else class_index(torch_model.labels, target)
+    config = AttackConfig(method=method, norm=norm, steps=steps, seed=seed)  # type: ignore[arg-type]
     one = (DEFAULT_BUDGETS[norm] if budget is None else budget,)
     chosen = one if image else budgets or DEFAULT_CURVES[norm]
-    _check(subject, manner, chosen, least=1 if image else 0)
+    _check(torch_model, config, chosen, least=1 if image else 0)
 
-    def answering() -> list[Answering]:
-        found = own_answers(run, subject, console)
-        return found + [one for path in transferred for one in other_answers(path, console)]
+    def victims() -> list[Victim]:
+        found = own_victims(run, torch_model, console)
+        return found + [one for path in transferred for one in other_victims(path, console)]
 
     if image is not None:
-        _one(subject, image, aim, chosen[0], manner, answering(), out, console)
+        _one(torch_model, image, aim, chosen[0], config, victims(), out, console)
     else:
         assert data is not None
-        _many(subject, run, data, split, limit, aim, chosen, manner, answering, out, console)
+        _many(torch_model, run, data, split, limit, aim, chosen, config, victims, out, console)
 
 
-def _check(subject: TorchModel, manner: AttackConfig, budgets: Sequence[int], least: int) -> None:
+def _check(torch_model: TorchModel, config: AttackConfig, budgets: Sequence[int], least: int) -> None:
     from toolchain.explain.attack import largest_budget
 
-    most = largest_budget(manner.norm, subject.preprocess.height, subject.preprocess.width)
+    most = largest_budget(config.norm, torch_model.preprocess.height, torch_model.preprocess.width)
     for budget in budgets:
         if not least <= budget <= most:
             raise BadInputError(
-                f"{budget} is no budget: in {manner.norm} they are whole steps of 1/255 from {least} to {most}",
+                f"{budget} is no budget: in {config.norm} they are whole steps of 1/255 from {least} to {most}",
                 "Try 4 in linf, 256 in l2.",
             )
 
 
 def _one(
-    subject: TorchModel,
+    torch_model: TorchModel,
     image: Path,
     target: int | None,
     budget: int,
-    manner: AttackConfig,
-    answering: Sequence[Answering],
+    config: AttackConfig,
+    victims: Sequence[Victim],
     out: Path | None,
     console: Console,
 ) -> None:
@@ -181,16 +181,16 @@ def _one(
 
     start = time.perf_counter()
     with gallery.new_folder(out, "attack") as (folder, place):
-        done = attack_photograph(subject, image, budget, folder, answering, target=target, manner=manner)
+        done = attack_photograph(torch_model, image, budget, folder, victims, target=target, config=config)
         seconds = time.perf_counter() - start
-        written = gallery.write(folder, one_page(subject, done, _how(subject, manner)))
+        written = gallery.write(folder, one_page(torch_model, done, _how(torch_model, config)))
     tell_no_page(console)
     document = {
-        "subject": subject.name,
-        "model": subject.model,
+        "subject": torch_model.name,
+        "model": torch_model.backbone,
         "image": str(image),
-        "settings": _settings(manner),
-        **one_document(subject.labels, done),
+        "settings": _settings(config),
+        **one_document(torch_model.labels, done),
         "folder": str(place),
         "files": written,
         "seconds": round(seconds, 2),
@@ -204,7 +204,7 @@ def _one(
 
 
 def _many(
-    subject: TorchModel,
+    torch_model: TorchModel,
     run: Path | None,
     data: str,
     split: str,
@@ -212,7 +212,7 @@ def _many(
     target: int | None,
     budgets: Sequence[int],
     config: AttackConfig,
-    answering: Callable[[], Sequence[Answering]],
+    victims: Callable[[], Sequence[Victim]],
     out: Path | None,
     console: Console,
 ) -> None:
@@ -223,10 +223,10 @@ def _many(
     start = time.perf_counter()
     with gallery.new_folder(out, "attack") as (folder, place):
         done = attack_dataset(
-            subject,
+            torch_model,
             data,
             budgets,
-            answering,
+            victims,
             run=run,
             split=split,
             limit=limit,
@@ -235,8 +235,8 @@ def _many(
             reporter=console,
         )
         document = {
-            "subject": subject.name,
-            "model": subject.model,
+            "subject": torch_model.name,
+            "model": torch_model.backbone,
             "data": {"name": done.dataset.name, "split": split, "split_sha256": done.dataset.split_sha256(split)},
             "settings": {**_settings(config), "budgets": budgets, "limit": limit},
             "target": done.target,
@@ -246,8 +246,8 @@ def _many(
             "folder": str(place),
             "seconds": round(time.perf_counter() - start, 1),
         }
-        how = _how(subject, config, data=data, split=split)
-        written = write_dataset(folder, subject.name, done, document, how)
+        how = _how(torch_model, config, data=data, split=split)
+        written = write_dataset(folder, torch_model.name, done, document, how)
     tell_no_page(console)
     table = _table(POINT_COLUMNS, 1)
     for point in done.curve:
@@ -259,13 +259,13 @@ def _many(
         raise KeyboardInterrupt
 
 
-def _settings(manner: AttackConfig) -> dict[str, Any]:
-    used = {"method": manner.method, "norm": manner.norm}
-    return {**used, "steps": manner.steps, "seed": manner.seed} if manner.method == "pgd" else used
+def _settings(config: AttackConfig) -> dict[str, Any]:
+    used = {"method": config.method, "norm": config.norm}
+    return {**used, "steps": config.steps, "seed": config.seed} if config.method == "pgd" else used
 
 
-def _how(subject: TorchModel, manner: AttackConfig, **more: Any) -> dict[str, Any]:
-    return {"command": command_line(), "model": subject.model, **more, **_settings(manner)}
+def _how(torch_model: TorchModel, config: AttackConfig, **more: Any) -> dict[str, Any]:
+    return {"command": command_line(), "model": torch_model.backbone, **more, **_settings(config)}
 
 
 def _table(columns: Sequence[str], words: int) -> Table:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from toolchain.explain.features import FeatureLayer, Maps
+    from toolchain.explain.features import FeatureLayer, LayerMaps
     from toolchain.images.preprocess import Preprocess
 
 NOISE_PIXELS = 224
@@ -87,8 +87,8 @@ def command(
     if named.kind == "published":
         name, network, preprocess = _published(named.word, weights or "imagenet", console)
     else:
-        subject = open_model(folder_of_run)
-        name, network, preprocess = subject.name, subject.network, subject.preprocess
+        torch_model = open_model(folder_of_run)
+        name, network, preprocess = torch_model.name, torch_model.network, torch_model.preprocess
     picture = preprocess(photograph)
     if list_layers:
         found = layers_of(network, picture)
@@ -158,7 +158,7 @@ def _published(name: str, weights: str, console: Console) -> tuple[str, nn.Modul
     return f"{name} ({source})", network.eval().requires_grad_(False), Preprocess()
 
 
-def _table(found: Sequence[Maps]) -> Table:
+def _table(found: Sequence[LayerMaps]) -> Table:
     table = Table(
         Column("layer"), Column("kind", 2), Column("maps", 1), Column("silent", 2, right=True),
         Column("strongest maps", folds=True),

@@ -90,19 +90,19 @@ def command(
     from toolchain.explain.torch_model import open_model
 
     settings = IdealSettings(**{name: value for name, value in options.items() if value is not None})
-    subject = open_model(run)
-    indices = [class_index(subject.labels, name) for name in names]
+    torch_model = open_model(run)
+    indices = [class_index(torch_model.labels, name) for name in names]
     with gallery.new_folder(out, "ideal") as (folder, target):
-        found = ideals(subject, indices, settings, console)
-        how = {"command": command_line(), "model": subject.model, **asdict(settings)}
-        written = gallery.write(folder, ideal_page(subject.name, found, how, gif=gif))
+        found = ideals(torch_model, indices, settings, console)
+        how = {"command": command_line(), "model": torch_model.backbone, **asdict(settings)}
+        written = gallery.write(folder, ideal_page(torch_model.name, found, how, gif=gif))
     for one in found:
         if one.robustness.probability < SURE or one.robustness.shifted_jpeg90 < HOLDS:
             console.warn(f"{one.label}: the network is not sure of its own picture; more --steps may help")
     tell_no_page(console)
     document = {
-        "subject": subject.name,
-        "model": subject.model,
+        "subject": torch_model.name,
+        "model": torch_model.backbone,
         "settings": settings,
         "folder": str(target),
         "files": written,

@@ -157,7 +157,7 @@ def _table(paths: Mapping[str, str], answers: Mapping[str, Why]) -> Table:
         *(Column(name, rank, right=True) for rank, name in enumerate(columns, 1)),
     )  # fmt: skip
     for stem, answer in answers.items():
-        for look in answer.looks:
+        for look in answer.saliency:
             table.add(
                 paths[stem],
                 answer.label,

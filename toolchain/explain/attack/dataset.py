@@ -1,7 +1,7 @@
-"""How much of its accuracy a network keeps under attack: pictures of a data set, budget after budget.
+"""Robust accuracy: how many photographs of a data set a network still names right when they are attacked.
 
-The pictures are made on the float run, with its gradients; all networks answer to the same ones, through their own
-preprocessing.
+The attacked pictures are made with the gradients of the float run. All networks are asked about the same pictures,
+each through its own preprocessing.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.index import told
 from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.evaluation.statistics import wilson_ci95
-from toolchain.explain.attack import AttackConfig, Attacked, attack
-from toolchain.explain.attack.answering import Answering
+from toolchain.explain.attack import AttackConfig, AttackResult, attack
+from toolchain.explain.attack.victims import Victim
 from toolchain.explain.pictures import CroppedImage
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import read
@@ -27,19 +27,19 @@ from toolchain.runs import read_splits
 from toolchain.system.progress import Reporter
 
 EXAMPLES = 3
-"""Chunks of which a picture is kept to look at."""
+"""Chunks from which one picture for each budget is kept, to be looked at."""
 CHUNK = 8
-"""Photographs that are attacked together; what is done is kept after each chunk."""
-AHEAD = 10.0
-"""Logits by which a picture is what was wanted when it is left alone: enough for int8 and other runtimes."""
+"""Photographs that are attacked together. An interruption loses one chunk at most."""
+CONFIDENCE = 10.0
+"""An attack that has succeeded by so many logits stops early: it then fools int8 and other runtimes too."""
 
 
 @dataclass(frozen=True)
 class AttackRow:
-    """What one network said to one photograph at one budget. `answering` is its place in the list of networks.
+    """What one network said to one photograph at one budget. `answering` is the network's place in the list.
 
-    `label` is the photograph's, `clean` the answer to it unchanged. `largest` and `length` are those of the change,
-    in 1/255.
+    `label` is the photograph's class, `clean` the answer to the unchanged photograph. `largest` and `length` are
+    the size of the change in L-infinity and in L2, in 1/255.
     """
 
     photograph: str
@@ -55,12 +55,12 @@ class AttackRow:
 
 @dataclass(frozen=True)
 class RobustnessPoint:
-    """One network at one budget. Shares are fractions; `top1` counts all `n` photographs, as they were attacked.
+    """One network at one budget. Shares are fractions; `top1` is the accuracy on all `n` attacked photographs.
 
-    Those that it answered right before the attack are `n_right`; `turned` is the share of these that it answers
-    wrong now, `target` the share that it takes for the target. `transferred` is the same share (of the target, if
-    there is one) among those that fooled the attacked run in PyTorch. Where a network has other classes, there is
-    no `top1`, and an answer counts as wrong when it is another than before. None: there was nothing to count.
+    `n_right` photographs were answered right before the attack. Of these, `turned` is the share that is answered
+    wrong now, and `target` the share that is taken for the target. `transferred` is the same share (of the target,
+    if there is one) among the pictures that fooled the attacked run in PyTorch. A network with other classes has no
+    `top1`; its answer counts as wrong when it has changed. None: there was nothing to count.
     """
 
     name: str
@@ -78,19 +78,19 @@ class RobustnessPoint:
 
 @dataclass(frozen=True)
 class Example:
-    """An attacked photograph to look at, in the network's size."""
+    """An attacked photograph to look at, in the size of the network's input."""
 
     photograph: str
     placed: CroppedImage
-    attacked: Attacked
+    attacked: AttackResult
     budget: int
 
 
 @dataclass(frozen=True)
 class DatasetAttack:
-    """What attacks on the photographs of a data set came to. `examples` are some of them, to look at.
+    """The results of attacks on a data set. `examples` are a few pictures to look at.
 
-    `complete` is False where it was interrupted. `victims` are those that were asked, the attacked network first.
+    `victims` are the networks that were asked, the attacked one first. `complete` is False after an interruption.
     """
 
     dataset: Dataset
@@ -98,7 +98,7 @@ class DatasetAttack:
     config: AttackConfig
     budgets: tuple[int, ...]
     target: str | None
-    victims: tuple[Answering, ...]
+    victims: tuple[Victim, ...]
     rows: tuple[AttackRow, ...]
     curve: tuple[RobustnessPoint, ...]
     examples: tuple[Example, ...]
@@ -106,10 +106,10 @@ class DatasetAttack:
 
 
 def attack_dataset(
-    subject: TorchModel,
+    model: TorchModel,
     data: str,
     budgets: Sequence[int],
-    answering: Callable[[], Sequence[Answering]],
+    load_victims: Callable[[], Sequence[Victim]],
     *,
     run: Path | None = None,
     split: str = "test",
@@ -118,17 +118,17 @@ def attack_dataset(
     config: AttackConfig | None = None,
     reporter: Reporter,
 ) -> DatasetAttack:
-    """Attack photographs of the data set `data`, and ask the networks that `answering` loads about all of them.
+    """Attack photographs of the data set `data`, and ask the networks that `load_victims` returns about them.
 
-    `run` is the run of `subject`: what it has seen in training is left out. An interruption ends it early, once
-    there is something to tell. Raises BadInputError where there is no photograph to attack.
+    `run` is the run of `model`: photographs that it has seen are left out. After an interruption, the results so
+    far are returned, if there are any. Raises BadInputError if there is no photograph to attack.
     """
     config = config or AttackConfig()
     dataset = open_dataset(data, reporter=reporter)
     for line in told(one for one in dataset.left_out if one.lost):
         reporter.warn(f"{data}: {line}")
-    photographs = sample(dataset, split, limit, subject, run, target, reporter)
-    asked = answering()
+    photographs = sample(dataset, split, limit, model, run, target, reporter)
+    victims = load_victims()
     rows: list[AttackRow] = []
     examples: list[Example] = []
 
@@ -140,7 +140,7 @@ def attack_dataset(
     complete = True
     try:
         attack_many(
-            subject, asked, photographs, budgets, target=target, manner=config, keep=keep, reporter=reporter
+            model, victims, photographs, budgets, target=target, config=config, keep=keep, reporter=reporter
         )
     except KeyboardInterrupt:
         if not rows:
@@ -148,10 +148,10 @@ def attack_dataset(
         complete = False
     if not rows:
         raise BadInputError(f"none of {len(photographs)} photographs can be read", "Try `edgetl data check`.")
-    wanted = None if target is None else subject.labels[target]
-    curve = points(rows, asked, wanted)
+    wanted = None if target is None else model.labels[target]
+    curve = points(rows, victims, wanted)
     return DatasetAttack(
-        dataset, split, config, tuple(budgets), wanted, tuple(asked), tuple(rows), tuple(curve), tuple(examples),
+        dataset, split, config, tuple(budgets), wanted, tuple(victims), tuple(rows), tuple(curve), tuple(examples),
         complete,
     )  # fmt: skip
 
@@ -160,28 +160,28 @@ def sample(
     dataset: Dataset,
     split: str,
     limit: int,
-    subject: TorchModel,
+    model: TorchModel,
     run: Path | None,
     target: int | None,
     reporter: Reporter,
 ) -> list[tuple[Photograph, int]]:
-    """At most `limit` photographs of `split` (0: all), each with its class in `subject.labels`.
+    """At most `limit` photographs of `split` (0: all), each with the index of its class in `model.labels`.
 
-    Classes take turns, so that any number of the first is balanced as far as there are photographs. Those of the
-    class `target` are left out, and so are those that the run has trained on or was chosen by. Raises BadInputError
-    where nothing is left, or the data set has classes that the network has not.
+    Classes take turns, so the choice is balanced for any `limit`. Photographs of the class `target` are left out,
+    and so are those that the run was trained on or selected by. Raises BadInputError if nothing is left, or if the
+    data set has classes that the network does not know.
     """
     if split not in SPLITS:
         raise BadInputError(f"unknown split {split!r}", f"Choose one of: {', '.join(SPLITS)}.")
-    unknown = [name for name in dataset.classes if name not in subject.labels]
+    unknown = [name for name in dataset.classes if name not in model.labels]
     if unknown:
         raise BadInputError(
-            f"{dataset.name} has classes that {subject.name} does not know: {', '.join(unknown[:5])}",
+            f"{dataset.name} has classes that {model.name} does not know: {', '.join(unknown[:5])}",
             "Pass photographs of the classes that the run knows.",
         )
     seen = _seen(run)
     photographs = dataset.splits.get(split, ())
-    labels = {place: subject.labels.index(name) for place, name in enumerate(dataset.classes)}
+    labels = {place: model.labels.index(name) for place, name in enumerate(dataset.classes)}
     fresh = [photo for photo in photographs if photo.sha256 not in seen and labels[photo.label] != target]
     known = sum(photo.sha256 in seen for photo in photographs)
     if known:
@@ -191,7 +191,7 @@ def sample(
             f"{dataset.name} has no photograph in {split} to attack", "Choose another --split, or other --data."
         )
     by_class: dict[int, list[Photograph]] = {}
-    # By content: neighbours in a data set are often of the same animal.
+    # Sorted by content: neighbours in a data set often show the same animal.
     for photo in sorted(fresh, key=lambda photo: photo.sha256):
         by_class.setdefault(labels[photo.label], []).append(photo)
     turns = zip_longest(*(by_class[label] for label in sorted(by_class)))
@@ -200,37 +200,37 @@ def sample(
 
 
 def attack_many(
-    subject: TorchModel,
-    answering: Sequence[Answering],
+    model: TorchModel,
+    victims: Sequence[Victim],
     photographs: Sequence[tuple[Photograph, int]],
     budgets: Sequence[int],
     *,
     target: int | None = None,
-    manner: AttackConfig | None = None,
+    config: AttackConfig | None = None,
     keep: Callable[[Sequence[AttackRow], Sequence[Example]], None],
     reporter: Reporter,
 ) -> None:
-    """Attack `photographs`, each with its class in `subject.labels`, with every budget; hand rows to `keep` as they
-    come, a chunk at a time, so that an interruption loses no more than one.
+    """Attack `photographs`, each with the index of its class in `model.labels`, with every budget.
 
-    Photographs that cannot be read are left out, with a warning. The first of `answering` is the attacked run.
+    `keep` gets the results chunk by chunk, so that an interruption loses no more than one. Photographs that cannot
+    be read are left out, with a warning. The first of `victims` is the attacked network.
     """
-    manner = replace(manner or AttackConfig(), enough=AHEAD)
+    config = replace(config or AttackConfig(), confidence=CONFIDENCE)
     with reporter.task("attacking", len(photographs)) as task:
         for start in range(0, len(photographs), CHUNK):
             chunk = photographs[start : start + CHUNK]
-            read_ones = list(_read(chunk, subject, reporter))
-            if read_ones:
-                keep(*_attack_chunk(subject, answering, read_ones, budgets, target, manner))
+            readable = list(_read(chunk, model, reporter))
+            if readable:
+                keep(*_attack_chunk(model, victims, readable, budgets, target, config))
             task.advance(len(chunk))
 
 
 def _read(
-    photographs: Sequence[tuple[Photograph, int]], subject: TorchModel, reporter: Reporter
+    photographs: Sequence[tuple[Photograph, int]], model: TorchModel, reporter: Reporter
 ) -> Iterator[tuple[str, int, CroppedImage]]:
     for photo, label in photographs:
         try:
-            placed = CroppedImage.of(read(photo.path), subject.preprocess)
+            placed = CroppedImage.of(read(photo.path), model.preprocess)
         except UnreadableImageError as error:
             reporter.warn(f"skipped: {error.message}")
             continue
@@ -238,27 +238,27 @@ def _read(
 
 
 def _attack_chunk(
-    subject: TorchModel,
-    answering: Sequence[Answering],
+    model: TorchModel,
+    victims: Sequence[Victim],
     chunk: Sequence[tuple[str, int, CroppedImage]],
     budgets: Sequence[int],
     target: int | None,
-    manner: AttackConfig,
+    config: AttackConfig,
 ) -> tuple[list[AttackRow], list[Example]]:
     names, labels, places = zip(*chunk, strict=True)
     pixels = np.stack([placed.pixels for placed in places])
-    clean = [one.probabilities([placed.whole for placed in places]).argmax(1) for one in answering]
+    clean = [one.probabilities([placed.whole for placed in places]).argmax(1) for one in victims]
     rows, examples = [], []
     for budget in budgets:
-        attacked = attack(subject, pixels, budget, target=target, leave=labels, manner=manner)
+        attacked = attack(model, pixels, budget, target=target, labels=labels, config=config)
         wholes = [placed.with_pixels(one) for placed, one in zip(places, attacked.pixels, strict=True)]
-        for number, one in enumerate(answering):
+        for number, one in enumerate(victims):
             for place_, probabilities in enumerate(one.probabilities(wholes)):
                 best = int(probabilities.argmax())
                 rows.append(
                     AttackRow(
                         photograph=names[place_],
-                        label=subject.labels[labels[place_]],
+                        label=model.labels[labels[place_]],
                         budget=budget,
                         answering=number,
                         clean=one.labels[clean[number][place_]],
@@ -272,8 +272,8 @@ def _attack_chunk(
     return rows, examples
 
 
-def points(rows: Sequence[AttackRow], answering: Sequence[Answering], target: str | None) -> list[RobustnessPoint]:
-    """The curve: a point for each network at each budget, in the order of `answering`."""
+def points(rows: Sequence[AttackRow], victims: Sequence[Victim], target: str | None) -> list[RobustnessPoint]:
+    """The curve: a point for each network at each budget, in the order of `victims`."""
     budgets = sorted({row.budget for row in rows})
     fooled = {
         (row.photograph, row.budget)
@@ -283,7 +283,7 @@ def points(rows: Sequence[AttackRow], answering: Sequence[Answering], target: st
         and (row.answer == target if target else row.answer != row.label)
     }
     found = []
-    for number, one in enumerate(answering):
+    for number, one in enumerate(victims):
         for budget in budgets:
             here = [row for row in rows if row.answering == number and row.budget == budget]
             found.append(_point(one, budget, here, fooled, target))
@@ -291,7 +291,7 @@ def points(rows: Sequence[AttackRow], answering: Sequence[Answering], target: st
 
 
 def _point(
-    one: Answering, budget: int, rows: Sequence[AttackRow], fooled: set[tuple[str, int]], target: str | None
+    one: Victim, budget: int, rows: Sequence[AttackRow], fooled: set[tuple[str, int]], target: str | None
 ) -> RobustnessPoint:
     knows = {row.label for row in rows} <= set(one.labels)
     right = [row for row in rows if not knows or row.clean == row.label]
@@ -320,7 +320,7 @@ def _point(
 
 
 def _seen(run: Path | None) -> set[str]:
-    """SHA-256 of what the run trained on, or was chosen by; nothing where it does not say."""
+    """SHA-256 of the photographs that the run was trained on or selected by; empty if it does not tell."""
     if run is None:
         return set()
     try:

@@ -1,4 +1,4 @@
-"""What attacks came to, on one photograph or on a data set: as a page, as JSON, as CSV, as a sentence."""
+"""The results of attacks, on one photograph or on a data set: as a page, as JSON, as CSV and in a sentence."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from toolchain.explain.attack import Attacked
+from toolchain.explain.attack import AttackResult
 from toolchain.explain.attack.dataset import AttackRow, DatasetAttack, Example, RobustnessPoint
-from toolchain.explain.attack.one import OneAttack, Said, Verdict
+from toolchain.explain.attack.one import Answer, OneAttack, Verdict
 from toolchain.explain.attack.rounding import Norm
 from toolchain.explain.gallery import Page, Picture, Section, Table, has_page, write
 from toolchain.explain.torch_model import TorchModel
@@ -25,11 +25,11 @@ AXES: Mapping[Norm, str] = {
     "l2": "budget, 1/255 in length",
 }
 SHOWN = 3
-"""Classes before, and after, whose probabilities are drawn."""
+"""So many of the most probable classes before the attack, and after it, are drawn."""
 
 
-def one_page(subject: TorchModel, done: OneAttack, settings: Mapping[str, Any]) -> Page:
-    """An attacked photograph: before, change and after, probabilities, and what each network says."""
+def one_page(model: TorchModel, done: OneAttack, settings: Mapping[str, Any]) -> Page:
+    """The page of one photograph: before, change and after, probabilities, and what each network says."""
     attacked, own = done.attacked, done.verdicts[0]
     pictures = [
         Picture("before", done.placed.whole, "before", _facts(own.before)),
@@ -51,7 +51,7 @@ def one_page(subject: TorchModel, done: OneAttack, settings: Mapping[str, Any]) 
 
         before, after = attacked.before[0], attacked.after[0]
         order = dict.fromkeys([*np.argsort(-before)[:SHOWN], *np.argsort(-after)[:SHOWN]])
-        rows = [(subject.labels[index], float(before[index]), float(after[index])) for index in order]
+        rows = [(model.labels[index], float(before[index]), float(after[index])) for index in order]
         plots.append(bars("probabilities", "Probabilities before and after the attack", rows))
     return Page(
         f"{done.photograph.name}, changed until it is {done.target or 'something else'}",
@@ -60,7 +60,7 @@ def one_page(subject: TorchModel, done: OneAttack, settings: Mapping[str, Any]) 
             Section("Before and after", pictures=pictures, plots=plots),
             Section(
                 "Who is fooled by the saved files",
-                "The PNG files were read back, each network with its own preprocessing, as it is deployed.",
+                "Each network read the PNG files back through its own preprocessing, as it is deployed.",
                 table=Table(
                     ("network", "before", "after", "turned", "at the smallest budget"),
                     [verdict_row(verdict) for verdict in done.verdicts],
@@ -72,9 +72,9 @@ def one_page(subject: TorchModel, done: OneAttack, settings: Mapping[str, Any]) 
 
 
 def sentence(done: OneAttack) -> str:
-    """What the attack came to, in the attacked run."""
+    """In one sentence: what the attacked network says before and after."""
     own = done.verdicts[0]
-    within = _within(done.budget, done.manner.norm)
+    within = _within(done.budget, done.config.norm)
     if bool(done.attacked.turned[0]):
         return (
             f"{own.before.label} ({own.before.probability:.3f}) became {own.after.label} "
@@ -85,8 +85,8 @@ def sentence(done: OneAttack) -> str:
 
 def _smallest_sentence(done: OneAttack) -> str:
     if done.least is None:
-        return "No budget did it."
-    return f"The smallest budget that did it is {done.least.budget}/255."
+        return "No budget is enough."
+    return f"The smallest budget that is enough is {done.least.budget}/255."
 
 
 def _within(budget: int, norm: Norm) -> str:
@@ -96,7 +96,7 @@ def _within(budget: int, norm: Norm) -> str:
 
 
 def verdict_row(verdict: Verdict) -> tuple[str, ...]:
-    """Network, before, after, whether it turned, and its answer at the smallest budget."""
+    """Cells of a table: network, answers before and after, whether it was fooled, and at the smallest budget."""
     turned = "yes" if verdict.reached or (verdict.reached is None and verdict.turned) else "no"
     if verdict.turned and verdict.reached is False:
         turned = "otherwise"
@@ -150,15 +150,15 @@ def dataset_page(name: str, done: DatasetAttack, settings: Mapping[str, Any]) ->
     sections = [
         Section(
             "Against budget",
-            "Accuracy counts all photographs. What is turned, and what is taken for the target, counts those that "
-            "the network answers right when they are not attacked. Transferred: the same among the pictures that "
-            "fool the attacked run itself.",
+            "Top-1 counts all photographs. `Turned` and `target` count those that the network answers right before "
+            "the attack: the share that it then answers wrong, and the share that it takes for the target. "
+            "`Transferred` is the same share among the pictures that fool the attacked run itself.",
             plots=plots,
             table=Table(POINT_COLUMNS, [point_row(point) for point in done.curve]),
         )
     ]
     if pictures:
-        text = "As the network sees them: before, what was added (as strong as can be shown), after."
+        text = "As the network sees them: before, the change (as strong as can be shown), after."
         sections.append(Section("Some of them", text, pictures))
     title = f"{name} under attack" + (f": everything becomes {done.target}" if done.target else "")
     return Page(title, [conclusion(done)], sections, settings)
@@ -181,7 +181,7 @@ def point_row(point: RobustnessPoint) -> tuple[str, ...]:
 
 
 def lines_of(done: DatasetAttack, what: str) -> dict[str, tuple[list[float], list[float]]]:
-    """A curve for each network that has one: budgets and values of the field `what`."""
+    """A curve for each network that has one: the budgets, and the values of the field `what`."""
     lines = {}
     for one in done.victims:
         own = [point for point in done.curve if (point.name, point.device) == (one.name, one.device)]
@@ -199,7 +199,7 @@ def _side_by_side(example: Example) -> Image:
     return np.concatenate([attacked.original[0], shown, attacked.pixels[0]], axis=1)
 
 
-def _facts(said: Said) -> dict[str, str]:
+def _facts(said: Answer) -> dict[str, str]:
     return {said.label: f"{said.probability:.3f}"}
 
 
@@ -230,28 +230,28 @@ def one_document(labels: Sequence[str], done: OneAttack) -> dict[str, Any]:
     }
 
 
-def _change(attacked: Attacked) -> dict[str, float]:
-    """How large a change is, in 1/255."""
+def _change(attacked: AttackResult) -> dict[str, float]:
+    """The size of the change in L-infinity and in L2, in 1/255."""
     return {"largest": int(attacked.largest[0]), "length": round(float(attacked.length[0]), 2)}
 
 
 def conclusion(done: DatasetAttack) -> str:
-    """One sentence: what the attacked run loses from its smallest budget to its largest."""
+    """In one sentence: the accuracy of the attacked run at its smallest budget and at its largest."""
     start = done.curve[0]
     own = [point for point in done.curve if (point.name, point.device) == (start.name, start.device)]
     first, last = own[0], own[-1]
-    so_far = "Interrupted; of what was done: " if not done.complete else ""
+    so_far = "Interrupted. So far, " if not done.complete else ""
     said = (
         f"{so_far}top-1 of {first.n} photographs is {first.top1 or 0:.3f} at a budget of {first.budget} "
         f"and {last.top1 or 0:.3f} at {last.budget}."
     )
     if done.target is not None and last.target is not None:
-        said += f" At {last.budget}, {last.target:.1%} of those it knew are taken for {done.target}."
+        said += f" At {last.budget}, {last.target:.1%} of those that it knew are taken for {done.target}."
     return said
 
 
 def as_csv(rows: Sequence[RobustnessPoint] | Sequence[AttackRow]) -> bytes:
-    """A line for each, with a heading; numbers as they are, nothing where there is none."""
+    """CSV with a heading and a line for each of `rows`; None is an empty field."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(asdict(rows[0])), lineterminator="\n")
     writer.writeheader()

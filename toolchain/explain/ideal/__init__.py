@@ -1,4 +1,4 @@
-"""The ideal picture of a class: noise, changed by gradient ascent into what a network takes for it."""
+"""The ideal picture of a class: noise, changed by gradient ascent (activation maximisation) until it shows it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolchain.explain.ideal.painting import Parametrisation, Pixels, Waves
+from toolchain.explain.ideal.parametrisation import FourierImage, Parametrisation, PixelImage
 from toolchain.explain.ideal.robustness import Robustness, robustness
 from toolchain.explain.pictures import as_png, framed
 from toolchain.explain.torch_model import TorchModel
@@ -21,26 +21,26 @@ from toolchain.images.preprocess import Image, decode
 from toolchain.system.progress import Reporter
 
 OTHERS = 0.5
-"""How much the logits of all other classes together count against that of the class."""
-RATES = {"fourier": 0.05, "pixels": 0.1}
-STEADY = 0.6
-"""The share of the steps after which the steps become smaller, until they are nothing."""
+"""The weight of all other classes' logits (their logsumexp) against the logit of the class."""
+LEARNING_RATES = {"fourier": 0.05, "pixels": 0.1}
+DECAY_FROM = 0.6
+"""The learning rate falls to 0 after this share of the steps."""
 BLUR_EVERY = 4
 NOISE = 0.02
 FRAMES = 24
 MAX_DISTANCE = 100.0
-"""A channel that photographs hardly ever change would outweigh all others."""
+"""Of one channel. A channel that hardly varies on photographs would outweigh all others."""
 
 
 @dataclass(frozen=True)
 class IdealSettings:
     """How the picture is made.
 
-    `octaves` are the sizes at which the network looks at it, one after the other, as shares of its own input. Each
-    step it looks at another view: moved by up to `jitter` of the side, turned by up to `turn` degrees, zoomed by up
-    to `zoom`. `variation` weighs the differences of neighbouring pixels, `natural` how far the statistics of the
-    network's maps are from those of photographs. Beyond `window` halves of its side the picture fades to grey
-    (0: nowhere). `blur` is in pixels, for `pixels` alone: waves are smooth.
+    `octaves` are the sizes at which the network looks at the picture, one after the other, as fractions of its
+    input. In each step it looks at another view: moved by up to `jitter` of the side, rotated by up to `turn`
+    degrees, zoomed by up to `zoom`. `variation` is the weight of the total variation, `natural` that of the
+    distance to the statistics of photographs. Beyond `window` halves of its side the picture fades to grey (0: it
+    does not fade). `blur`, in pixels, is for the parametrisation `pixels` alone.
     """
 
     steps: int = 240
@@ -58,10 +58,10 @@ class IdealSettings:
 
 @dataclass(frozen=True)
 class Ideal:
-    """The ideal picture of a class, uint8 RGB of the network's size, and how it came about.
+    """The ideal picture of a class, uint8 RGB in the size of the network's input, and how it came about.
 
-    `loss` and `logit` have a value for each step, of the view that the network saw. `frames` show the descent,
-    `frame_steps` after how many steps. It took so many `seconds`.
+    `loss` and `logit` have a value for each step, of the view that the network saw. `frames` show the picture after
+    `frame_steps` steps. `seconds` is how long it took.
     """
 
     label: str
@@ -76,64 +76,64 @@ class Ideal:
 
 
 def ideals(
-    subject: TorchModel, class_indices: Sequence[int], settings: IdealSettings, reporter: Reporter
+    model: TorchModel, class_indices: Sequence[int], settings: IdealSettings, reporter: Reporter
 ) -> list[Ideal]:
-    """Make the ideal pictures of several classes, each once."""
+    """Make the ideal pictures of several classes; a class that is named twice is made once."""
     wanted = list(dict.fromkeys(class_indices))
     with reporter.task("drawing", len(wanted) * settings.steps) as task:
 
         def tell(label: str, logit: float) -> None:
             task.advance(1, f"{label}, logit {logit:.0f}")
 
-        return [ideal(subject, index, settings, partial(tell, subject.labels[index])) for index in wanted]
+        return [ideal(model, index, settings, partial(tell, model.labels[index])) for index in wanted]
 
 
 def ideal(
-    subject: TorchModel,
+    model: TorchModel,
     class_index: int,
     settings: IdealSettings | None = None,
-    told: Callable[[float], None] = lambda logit: None,
+    on_step: Callable[[float], None] = lambda logit: None,
 ) -> Ideal:
     """Make the ideal picture of a class. The same settings give the same picture on the same machine.
 
-    `told` is called after each step with the logit of the class.
+    `on_step` is called with the logit of the class after each step.
     """
     start = time.perf_counter()
     settings = settings or IdealSettings()
     generator = torch.Generator().manual_seed(_seed(settings.seed, class_index))
-    height, width = subject.preprocess.height, subject.preprocess.width
-    painting: Waves | Pixels
+    height, width = model.preprocess.height, model.preprocess.width
+    painting: FourierImage | PixelImage
     if settings.parametrisation == "fourier":
-        painting = Waves(height, width, generator, settings.window)
+        painting = FourierImage(height, width, generator, settings.window)
     else:
-        painting = Pixels(height, width, generator, settings.window)
-    optimiser = torch.optim.Adam(painting.parameters(), RATES[settings.parametrisation])
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step / settings.steps))
+        painting = PixelImage(height, width, generator, settings.window)
+    optimiser = torch.optim.Adam(painting.parameters(), LEARNING_RATES[settings.parametrisation])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _decay(step / settings.steps))
     shown_at = {round(share * settings.steps) for share in np.linspace(0, 1, FRAMES)}
     losses, logits, frames = [], [], {}
-    with BatchNormDistance(subject.network) as batchnorm:
+    with BatchNormDistance(model.network) as batchnorm:
         for step in range(settings.steps):
             picture = painting()
             if step in shown_at:
                 frames[step] = _as_image(picture)
             view = _view(picture, settings, step, generator)
-            answer = subject.logits(255 * view.permute(0, 2, 3, 1))[0]
-            loss = _loss(answer, class_index) + settings.variation * _variation(picture)
+            answer = model.logits(255 * view.permute(0, 2, 3, 1))[0]
+            loss = _loss(answer, class_index) + settings.variation * _total_variation(picture)
             loss = loss + settings.natural * batchnorm.distance()
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-            if isinstance(painting, Pixels) and settings.blur and step % BLUR_EVERY == 0:
+            if isinstance(painting, PixelImage) and settings.blur and step % BLUR_EVERY == 0:
                 painting.blur(settings.blur)
             losses.append(float(loss.detach()))
             logits.append(float(answer[class_index].detach()))
-            told(logits[-1])
+            on_step(logits[-1])
     frames[settings.steps] = final = _as_image(painting())
-    png = as_png(framed(final, subject.preprocess))
-    measured = robustness(subject, subject.preprocess(decode(png)), class_index)
+    png = as_png(framed(final, model.preprocess))
+    measured = robustness(model, model.preprocess(decode(png)), class_index)
     return Ideal(
-        subject.labels[class_index],
+        model.labels[class_index],
         class_index,
         final,
         measured,
@@ -146,14 +146,14 @@ def ideal(
 
 
 def _seed(seed: int, class_index: int) -> int:
-    """So that a class has the same picture whichever others are made beside it."""
+    """A seed for each class: its picture does not depend on the other classes that are asked for."""
     return int(np.random.SeedSequence([seed, class_index]).generate_state(1)[0])
 
 
-def _rate(share: float) -> float:
-    if share < STEADY:
+def _decay(share: float) -> float:
+    if share < DECAY_FROM:
         return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (share - STEADY) / (1 - STEADY)))
+    return 0.5 * (1 + math.cos(math.pi * (share - DECAY_FROM) / (1 - DECAY_FROM)))
 
 
 def _loss(logits: Tensor, class_index: int) -> Tensor:
@@ -161,15 +161,15 @@ def _loss(logits: Tensor, class_index: int) -> Tensor:
     return OTHERS * others.logsumexp(0) - logits[class_index]
 
 
-def _variation(picture: Tensor) -> Tensor:
-    """Mean absolute difference of neighbours, down and across (Rudin, Osher, Fatemi 1992, as a sum of the two)."""
+def _total_variation(picture: Tensor) -> Tensor:
+    """Total variation: mean absolute difference of neighbours, down and across (Rudin, Osher, Fatemi, 1992)."""
     down = (picture[:, :, 1:] - picture[:, :, :-1]).abs().mean()
     across = (picture[..., 1:] - picture[..., :-1]).abs().mean()
     return down + across
 
 
 def _view(picture: Tensor, settings: IdealSettings, step: int, generator: torch.Generator) -> Tensor:
-    """What the network sees of `picture` [1, 3, height, width] in a step: turned, zoomed, moved, at its octave."""
+    """The view of `picture` [1, 3, height, width] in a step: rotated, zoomed, moved, in the size of its octave."""
     octave = settings.octaves[step * len(settings.octaves) // settings.steps]
     height, width = (max(32, round(octave * side)) for side in picture.shape[2:])
     turn, zoom, right, down = (2 * torch.rand(4, generator=generator) - 1).tolist()
@@ -190,9 +190,10 @@ def _as_image(picture: Tensor) -> Image:
 
 
 class BatchNormDistance:
-    """Within `with`, compares the maps that enter each BatchNorm of a network with its mean and variance.
+    """How far the feature maps of a picture are from those of photographs, by BatchNorm's running statistics.
 
-    Yin et al.: *Dreaming to Distill*, CVPR 2020. A network without BatchNorm (VGG) remembers nothing: distance 0.
+    Within `with`, it compares the input of each BatchNorm layer with the layer's running mean and variance
+    (Yin et al.: *Dreaming to Distill*, CVPR 2020). Without BatchNorm, as in VGG, the distance is 0.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -210,7 +211,7 @@ class BatchNormDistance:
             handle.remove()
 
     def distance(self) -> Tensor:
-        """The mean over layers for what went through the network since the last call, a scalar, 0 or more."""
+        """The mean over layers, for what went through the network since the last call; a scalar, 0 or more."""
         found, self._distances = self._distances, []
         return torch.stack(found).mean() if found else torch.zeros(())
 

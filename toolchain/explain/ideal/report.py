@@ -1,4 +1,4 @@
-"""What ideal pictures show: as a page and as JSON."""
+"""Ideal pictures as a page and as JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from toolchain.explain.pictures import as_gif, contact_sheet
 
 
 def entries(ideals: Sequence[Ideal]) -> list[dict[str, object]]:
-    """What is told of each class with `--json`."""
+    """What `--json` prints for each class."""
     return [
         {
             "label": one.label,
@@ -27,7 +27,7 @@ def entries(ideals: Sequence[Ideal]) -> list[dict[str, object]]:
 
 
 def ideal_page(name: str, ideals: Sequence[Ideal], settings: Mapping[str, Any], *, gif: bool = False) -> Page:
-    """The ideal pictures of the network called `name`; with `gif`, also the way from noise to each."""
+    """The page of ideal pictures of the network called `name`; with `gif`, also how each grew out of noise."""
     sure = [one.robustness.probability for one in ideals]
     after = [one.robustness.shifted_jpeg90 for one in ideals]
     names = [one.label for one in ideals]
@@ -64,8 +64,8 @@ def ideal_page(name: str, ideals: Sequence[Ideal], settings: Mapping[str, Any], 
             f"Noise was changed step by step, until the network took it for {_listed(names)}. The probability is "
             f"{percent(min(sure))}{' at least' if len(sure) > 1 else ''}; after a move by 5 pixels and JPEG it is "
             f"{percent(min(after))}.",
-            "Shapes, colours and textures that appear here are those that the network knows the class by. What "
-            "does not belong to the thing itself, such as grass or a hand, was in its photographs and was learned.",
+            "The network recognises the class by the shapes, colours and textures that appear here. Things that do "
+            "not belong to the class, such as grass or a hand, were in its photographs, and were learned too.",
         ],
         sections,
         settings,
@@ -93,8 +93,8 @@ def _robustness(ideals: Sequence[Ideal]) -> Section:
         for one in ideals
     ]
     text = (
-        "The probability of the class, of the saved file read back through the deployed preprocessing. Moved: by 5 "
-        "pixels, the least probable of eight directions."
+        "The probability of the class for the saved file, read back through the deployed preprocessing. Moved: by "
+        "5 pixels; of eight directions, the one with the lowest probability."
     )
     return Section("Robustness", text, table=Table(columns, rows))
 
@@ -109,8 +109,8 @@ def _curves(ideals: Sequence[Ideal]) -> Section:
         curves("loss", "Loss, by step", losses, "step", "loss"),
         curves("logit", "Logit of the class, by step", logits, "step", "logit of the class"),
     ]
-    text = "Of the view that the network saw in each step. The loss jumps where the view becomes larger."
-    return Section("Course of the descent", text, plots=plots)
+    text = "For the view that the network saw in each step. The loss jumps where the view becomes larger."
+    return Section("Loss and logit", text, plots=plots)
 
 
 def _listed(names: Sequence[str]) -> str:

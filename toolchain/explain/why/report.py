@@ -1,4 +1,4 @@
-"""Where a network looked: as a page, as files of heat, and as JSON. No torch in here."""
+"""Where a network looked: as a page, as heat maps in files, and as JSON. No torch in here."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from toolchain.system import files
 
 
 def write(folder: Path, name: str, answers: Mapping[str, Why], settings: Mapping[str, Any]) -> list[str]:
-    """Write page, pictures and heat into `folder`; return the names of the files. For the rest see `why_page`."""
+    """Write the page, its pictures and the heat maps into `folder`; return the names of the files."""
     written = write_gallery(folder, why_page(name, answers, settings))
     for stem, answer in answers.items():
-        for look in answer.looks:
+        for look in answer.saliency:
             files.write_bytes(folder / _heat_file(stem, look.method), as_sixteen_bits(look.heat))
             written.append(_heat_file(stem, look.method))
     return written
 
 
 def entry(path: str, stem: str, answer: Why) -> dict[str, object]:
-    """What is told of one photograph with `--json`; its files begin with `stem`."""
+    """What `--json` prints for one photograph; the names of its files begin with `stem`."""
     return {
         "image": path,
         "file": f"{stem}.png",
@@ -42,17 +42,17 @@ def entry(path: str, stem: str, answer: Why) -> dict[str, object]:
                 "without_hottest": look.without_hottest,
                 "only_hottest": look.only_hottest,
             }
-            for look in answer.looks
+            for look in answer.saliency
         ],
     }
 
 
 def why_page(name: str, answers: Mapping[str, Why], settings: Mapping[str, Any]) -> Page:
-    """Where the network called `name` looked in photographs, by the names of their files (see `stems`)."""
+    """The page of where the network called `name` looked. The keys of `answers` name files (see `stems`)."""
     sections = []
     for file, one in answers.items():
         pictures = [Picture(file, one.picture, "what the network saw")]
-        for look in one.looks:
+        for look in one.saliency:
             facts = {
                 "half the heat in": percent(look.area_of_half),
                 "fifth covered": percent(look.without_hottest),
@@ -66,10 +66,10 @@ def why_page(name: str, answers: Mapping[str, Why], settings: Mapping[str, Any])
     return Page(
         f"Where {name} looked",
         [
-            "Bright is what spoke for the class.",
-            "Whether a map is to be believed: once the hottest fifth of the picture is covered, the probability of "
-            "the class should fall; with that fifth alone and all else covered, it should stay. Below each map, "
-            "too: the share of the picture that holds half of the heat.",
+            "What spoke for the class is bright.",
+            "To check a map: when the hottest fifth of the picture is covered, the probability of the class should "
+            "fall; when everything else is covered, it should stay. Both are given below each map, and so is the "
+            "part of the picture that holds half of the heat.",
         ],
         sections,
         settings,
