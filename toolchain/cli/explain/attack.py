@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -183,14 +183,10 @@ def _one(
     with gallery.new_folder(out, "attack") as (folder, place):
         done = attack_photograph(torch_model, image, budget, folder, victims, target=target, config=config)
         seconds = time.perf_counter() - start
-        written = gallery.write(folder, one_page(torch_model, done, _how(torch_model, config)))
+        written = gallery.write(folder, one_page(torch_model, done, {"command": command_line()}))
     tell_no_page(console)
     document = {
-        "subject": torch_model.name,
-        "model": torch_model.backbone,
-        "image": str(image),
-        "settings": _settings(config),
-        **one_document(torch_model.labels, done),
+        **one_document(torch_model, done),
         "folder": str(place),
         "files": written,
         "seconds": round(seconds, 2),
@@ -218,7 +214,13 @@ def _many(
 ) -> None:
     from toolchain.explain import gallery
     from toolchain.explain.attack.dataset import attack_dataset
-    from toolchain.explain.attack.report import POINT_COLUMNS, conclusion, point_row, write_dataset
+    from toolchain.explain.attack.report import (
+        POINT_COLUMNS,
+        conclusion,
+        dataset_document,
+        point_row,
+        write_dataset,
+    )
 
     start = time.perf_counter()
     with gallery.new_folder(out, "attack") as (folder, place):
@@ -235,19 +237,12 @@ def _many(
             reporter=console,
         )
         document = {
-            "subject": torch_model.name,
-            "model": torch_model.backbone,
-            "data": {"name": done.dataset.name, "split": split, "split_sha256": done.dataset.split_sha256(split)},
-            "settings": {**_settings(config), "budgets": budgets, "limit": limit},
-            "target": done.target,
-            "complete": done.complete,
-            "photographs": len({row.photograph for row in done.rows}),
-            "curve": done.curve,
+            **dataset_document(torch_model, done),
             "folder": str(place),
             "seconds": round(time.perf_counter() - start, 1),
         }
-        how = _how(torch_model, config, data=data, split=split)
-        written = write_dataset(folder, torch_model.name, done, document, how)
+        how = {"command": command_line(), "data": data}
+        written = write_dataset(folder, torch_model, done, document, how)
     tell_no_page(console)
     table = _table(POINT_COLUMNS, 1)
     for point in done.curve:
@@ -257,15 +252,6 @@ def _many(
         console.result({**document, "files": written}, table, *lines)
     if not done.complete:
         raise KeyboardInterrupt
-
-
-def _settings(config: AttackConfig) -> dict[str, Any]:
-    used = {"method": config.method, "norm": config.norm}
-    return {**used, "steps": config.steps, "seed": config.seed} if config.method == "pgd" else used
-
-
-def _how(torch_model: TorchModel, config: AttackConfig, **more: Any) -> dict[str, Any]:
-    return {"command": command_line(), "model": torch_model.backbone, **more, **_settings(config)}
 
 
 def _table(columns: Sequence[str], words: int) -> Table:

@@ -95,6 +95,7 @@ class DatasetAttack:
 
     dataset: Dataset
     split: str
+    limit: int
     config: AttackConfig
     budgets: tuple[int, ...]
     target: str | None
@@ -149,11 +150,19 @@ def attack_dataset(
     if not rows:
         raise BadInputError(f"none of {len(photographs)} photographs can be read", "Try `edgetl data check`.")
     wanted = None if target is None else model.labels[target]
-    curve = points(rows, victims, wanted)
     return DatasetAttack(
-        dataset, split, config, tuple(budgets), wanted, tuple(victims), tuple(rows), tuple(curve), tuple(examples),
-        complete,
-    )  # fmt: skip
+        dataset=dataset,
+        split=split,
+        limit=limit,
+        config=config,
+        budgets=tuple(budgets),
+        target=wanted,
+        victims=tuple(victims),
+        rows=tuple(rows),
+        curve=tuple(points(rows, victims, wanted)),
+        examples=tuple(examples),
+        complete=complete,
+    )
 
 
 def sample(

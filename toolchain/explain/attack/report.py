@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from toolchain.explain.attack import AttackResult
+from toolchain.explain.attack import AttackConfig, AttackResult
 from toolchain.explain.attack.dataset import AttackRow, DatasetAttack, Example, RobustnessPoint
 from toolchain.explain.attack.one import Answer, OneAttack, Verdict
 from toolchain.explain.attack.rounding import Norm
@@ -67,7 +67,7 @@ def one_page(model: TorchModel, done: OneAttack, settings: Mapping[str, Any]) ->
                 ),
             ),
         ],
-        settings,
+        {**settings, **_how(model, done.config)},
     )
 
 
@@ -110,8 +110,23 @@ def verdict_row(verdict: Verdict) -> tuple[str, ...]:
     )
 
 
+def dataset_document(model: TorchModel, done: DatasetAttack) -> dict[str, Any]:
+    """What `--json` prints of attacks on a data set."""
+    split = {"split": done.split, "split_sha256": done.dataset.split_sha256(done.split)}
+    return {
+        "subject": model.name,
+        "model": model.backbone,
+        "data": {"name": done.dataset.name, **split},
+        "settings": {**_settings(done.config), "budgets": done.budgets, "limit": done.limit},
+        "target": done.target,
+        "complete": done.complete,
+        "photographs": len({row.photograph for row in done.rows}),
+        "curve": done.curve,
+    }
+
+
 def write_dataset(
-    folder: Path, name: str, done: DatasetAttack, document: Mapping[str, Any], settings: Mapping[str, Any]
+    folder: Path, model: TorchModel, done: DatasetAttack, document: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> list[str]:
     """Write the page, `attack.json` with `document`, and tables into `folder`; return the names of the files."""
     tables = {
@@ -121,10 +136,10 @@ def write_dataset(
     }
     for file, content in tables.items():
         files.write_bytes(folder / file, content)
-    return [*write(folder, dataset_page(name, done, settings)), *tables]
+    return [*write(folder, dataset_page(model, done, settings)), *tables]
 
 
-def dataset_page(name: str, done: DatasetAttack, settings: Mapping[str, Any]) -> Page:
+def dataset_page(model: TorchModel, done: DatasetAttack, settings: Mapping[str, Any]) -> Page:
     """A data set under attack: accuracy against budget, all networks beside each other, and a few pictures."""
     plots = []
     if has_page():
@@ -160,8 +175,8 @@ def dataset_page(name: str, done: DatasetAttack, settings: Mapping[str, Any]) ->
     if pictures:
         text = "As the network sees them: before, the change (as strong as can be shown), after."
         sections.append(Section("Some of them", text, pictures))
-    title = f"{name} under attack" + (f": everything becomes {done.target}" if done.target else "")
-    return Page(title, [conclusion(done)], sections, settings)
+    title = f"{model.name} under attack" + (f": everything becomes {done.target}" if done.target else "")
+    return Page(title, [conclusion(done)], sections, {**settings, **_how(model, done.config), "split": done.split})
 
 
 POINT_COLUMNS = ("network", "budget", "photographs", "top-1", "right before", "turned", "target", "transferred")
@@ -208,17 +223,21 @@ def _short(name: str) -> str:
     return "/".join(Path(name).parts[-2:])
 
 
-def one_document(labels: Sequence[str], done: OneAttack) -> dict[str, Any]:
-    """The numbers of an attack on one photograph, for `--json`; `labels` are the attacked network's."""
+def one_document(model: TorchModel, done: OneAttack) -> dict[str, Any]:
+    """What `--json` prints of an attack on one photograph."""
     least = done.least
     return {
+        "subject": model.name,
+        "model": model.backbone,
+        "image": str(done.photograph),
+        "settings": _settings(done.config),
         "target": done.target,
         "budget": done.budget,
         "turned": bool(done.attacked.turned[0]),
         "change": _change(done.attacked),
         "probabilities": {
-            "before": dict(zip(labels, done.attacked.before[0].tolist(), strict=True)),
-            "after": dict(zip(labels, done.attacked.after[0].tolist(), strict=True)),
+            "before": dict(zip(model.labels, done.attacked.before[0].tolist(), strict=True)),
+            "after": dict(zip(model.labels, done.attacked.after[0].tolist(), strict=True)),
         },
         "smallest": least
         and {
@@ -228,6 +247,16 @@ def one_document(labels: Sequence[str], done: OneAttack) -> dict[str, Any]:
         },
         "answers": done.verdicts,
     }
+
+
+def _how(model: TorchModel, config: AttackConfig) -> dict[str, Any]:
+    """The settings that a page shows."""
+    return {"model": model.backbone, **_settings(config)}
+
+
+def _settings(config: AttackConfig) -> dict[str, Any]:
+    used = {"method": config.method, "norm": config.norm}
+    return {**used, "steps": config.steps, "seed": config.seed} if config.method == "pgd" else used
 
 
 def _change(attacked: AttackResult) -> dict[str, float]:
