@@ -166,11 +166,13 @@ def test_accuracy_that_is_lost_is_told(folder: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(int8, "candidates", backwards)
     # The network was not trained: float is taken to be right, whatever it answers.
+    from toolchain.evaluation.metrics import accuracy_drop
     from toolchain.export import context as job
-    from toolchain.export.measure import accuracy_drop
 
     monkeypatch.setattr(
-        job, "lost", lambda base, logits, labels: accuracy_drop(base, logits, base[: len(labels)].argmax(1))
+        job,
+        "accuracy_drop",
+        lambda base, logits, labels: accuracy_drop(base, logits, base[: len(labels)].argmax(1)),
     )
     done = export(folder, int8=QuantizationSettings(max_drop_pp=5.0))
     assert "more than --max-drop 5" in done.broken["ort:cpu"]

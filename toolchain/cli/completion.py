@@ -13,21 +13,22 @@ from toolchain.errors import EdgetlError
 
 
 def models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from toolchain.backbones import recipes
+    from toolchain.backbones import BACKBONES
 
-    return _fitting(recipes.names(), incomplete)
+    return _fitting((name if name != "timm" else "timm:" for name in BACKBONES.names()), incomplete)
 
 
 def data_sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names, and folders as the shell has them."""
-    from toolchain.datasets.catalogue import ENTRIES
+    from toolchain.datasets.catalogue import DATASETS
 
     # In this order: for a folder or a file, bash forgets the words that came before.
-    return [CompletionItem(incomplete, type="dir"), *_fitting(ENTRIES, incomplete)]
+    return [CompletionItem(incomplete, type="dir"), *_fitting(DATASETS.names(), incomplete)]
 
 
 def weights(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(incomplete, type="file"), *_fitting(("imagenet", "ready-made", "none"), incomplete)]
+    names = ("imagenet", "imagenet-v1", "ready-made", "none")
+    return [CompletionItem(incomplete, type="file"), *_fitting(names, incomplete)]
 
 
 def devices(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

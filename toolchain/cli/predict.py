@@ -61,7 +61,7 @@ def command(
     swapped.refuse_swapped("edgetl predict", model, images)
     from toolchain.artifact import read_artifact
     from toolchain.classifier import load
-    from toolchain.datasets.index import told
+    from toolchain.datasets.index import describe_left_out
     from toolchain.datasets.naming import photographs_named
 
     whole = read_artifact(model.artifact_file())
@@ -85,7 +85,7 @@ def command(
         console.warn(f"skipped: {skip.image}: {skip.reason}")
     if skipped:
         console.warn(f"{len(skipped)} skipped, {len(predictions)} named")
-    for line in told(named.left_out):
+    for line in describe_left_out(named.left_out):
         console.warn(line)
     document = {
         "artifact": str(whole.path),

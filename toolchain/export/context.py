@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.artifact.card import Accuracy, Card
-from toolchain.export.measure import Sample, accuracy_drop, accuracy_of, logits_on
+from toolchain.evaluation.metrics import accuracy_drop
+from toolchain.export.measure import Sample, accuracy_of, logits_on
 from toolchain.system.progress import Reporter
 
 Logits = NDArray[np.float32]

@@ -13,21 +13,15 @@ from torch import nn
 from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE, Artifact, make_artifact, write_artifact
 from toolchain.artifact.card import CARD_SCHEMA, Card, Source
-from toolchain.backbones.networks import normalised, trained_network
+from toolchain.backbones.networks import load_network, normalised
 from toolchain.datasets.catalogue import photographs_of
-from toolchain.datasets.photographs import sha256_of_labelled
+from toolchain.datasets.splits import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
+from toolchain.evaluation.metrics import relative_difference
 from toolchain.export.context import ExportContext, Measurement
 from toolchain.export.frame_files import write_frame_files
 from toolchain.export.int8 import make_int8
-from toolchain.export.measure import (
-    Sample,
-    accuracy_of,
-    calibration_of,
-    logits_on,
-    read_sample,
-    relative_difference,
-)
+from toolchain.export.measure import Sample, accuracy_of, calibration_of, logits_on, read_sample
 from toolchain.export.moved import Moved
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.promises import Attempt, QuantizationSettings
@@ -139,7 +133,7 @@ def _export(
 
     sample = read("val")
     with reporter.task("writing ONNX", 2) as task:
-        network = trained_network(folder, run)
+        network = load_network(folder, run)
         # PyTorch is slow: photographs and mirror images are enough to know that the files are the network.
         reference = _torch_logits(network, sample.views[: 2 * len(sample.labels)])
         task.advance()
@@ -194,7 +188,7 @@ def write_unmeasured(folder: Path, run: Run, pixels: NDArray[np.uint8]) -> Artif
     On `pixels`, uint8 [n, height, width, 3], it is compared with the trained network. Raises PromiseBrokenError
     where it answers differently.
     """
-    network = trained_network(folder, run)
+    network = load_network(folder, run)
     whole = make_artifact(
         to_onnx(network, run.preprocess, run.temperature), _card(run, folder), folder / FLOAT_FILE
     )

@@ -11,8 +11,9 @@ import onnx
 
 from toolchain.artifact import Artifact, make_artifact, read_artifact
 from toolchain.classifier import Classifier
+from toolchain.evaluation.metrics import accuracy_drop
 from toolchain.export.context import ExportContext, Logits, Measurement
-from toolchain.export.measure import accuracy_drop, accuracy_of, logits_on
+from toolchain.export.measure import accuracy_of, logits_on
 from toolchain.export.raw_frame import with_raw_frame
 from toolchain.export.variants import Written
 from toolchain.images.preprocess import read

@@ -144,8 +144,9 @@ def _published(name: str, weights: str, console: Console) -> tuple[str, nn.Modul
     """What to call the network, the network in evaluation mode, and its preprocessing."""
     import torch
 
-    from toolchain.backbones.networks import build, load_pretrained
-    from toolchain.images.preprocess import Preprocess
+    from toolchain.backbones import preprocess_of
+    from toolchain.backbones.networks import build
+    from toolchain.backbones.weights import load_pretrained
 
     torch.manual_seed(0)  # of random weights
     network = build(name, 1)
@@ -155,7 +156,7 @@ def _published(name: str, weights: str, console: Console) -> tuple[str, nn.Modul
         console.say(f"{source}: names were taken without {pretrained.stripped!r} before them")
     if source == "none":
         console.warn("the weights are random: so are the features")
-    return f"{name} ({source})", network.eval().requires_grad_(False), Preprocess()
+    return f"{name} ({source})", network.eval().requires_grad_(False), preprocess_of(name)
 
 
 def _table(found: Sequence[LayerMaps]) -> Table:

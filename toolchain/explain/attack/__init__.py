@@ -175,7 +175,7 @@ def _attack(
     """One batch: (best pixels, probabilities before and after, labels, margins)."""
     with torch.no_grad():
         logits = model.logits(start)
-    before = (logits / model.temperature).softmax(1)
+    before = model.probabilities_of(logits)
     labels = logits.argmax(1) if labels is None else labels
     best, best_logits, best_margin = start.clone(), logits.clone(), _margin(logits, target, labels)
     # The pictures that are still attacked, by their place in the batch.
@@ -203,7 +203,7 @@ def _attack(
         change = project(change + share * size * _step_direction(gradient, config.norm), here, size, config.norm)
         going = best_margin[places] < config.confidence
         places, change = places[going], change[going]
-    after = (best_logits / model.temperature).softmax(1)
+    after = model.probabilities_of(best_logits)
     return best, before, after, labels, best_margin
 
 

@@ -15,15 +15,15 @@ import numpy as np
 
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import open_dataset
-from toolchain.datasets.index import told
+from toolchain.datasets.index import describe_left_out
 from toolchain.errors import BadInputError, UnreadableImageError
-from toolchain.evaluation.statistics import wilson_ci95
+from toolchain.evaluation.metrics import accuracy
+from toolchain.evaluation.overlap import seen_photographs
 from toolchain.explain.attack import AttackConfig, AttackResult, attack
 from toolchain.explain.attack.victims import Victim
 from toolchain.explain.pictures import CroppedImage
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import read
-from toolchain.runs import read_splits
 from toolchain.system.progress import Reporter
 
 EXAMPLES = 3
@@ -126,7 +126,7 @@ def attack_dataset(
     """
     config = config or AttackConfig()
     dataset = open_dataset(data, reporter=reporter)
-    for line in told(one for one in dataset.left_out if one.lost):
+    for line in describe_left_out(one for one in dataset.left_out if one.lost):
         reporter.warn(f"{data}: {line}")
     photographs = sample(dataset, split, limit, model, run, target, reporter)
     victims = load_victims()
@@ -188,7 +188,7 @@ def sample(
             f"{dataset.name} has classes that {model.name} does not know: {', '.join(unknown[:5])}",
             "Pass photographs of the classes that the run knows.",
         )
-    seen = _seen(run)
+    seen = set() if run is None else seen_photographs(run)
     photographs = dataset.splits.get(split, ())
     labels = {place: model.labels.index(name) for place, name in enumerate(dataset.classes)}
     fresh = [photo for photo in photographs if photo.sha256 not in seen and labels[photo.label] != target]
@@ -304,7 +304,8 @@ def _point(
 ) -> RobustnessPoint:
     knows = {row.label for row in rows} <= set(one.labels)
     right = [row for row in rows if not knows or row.clean == row.label]
-    kept = sum(row.answer == row.label for row in rows)
+    answers, labels = np.array([row.answer for row in rows]), np.array([row.label for row in rows])
+    kept = accuracy(answers, labels) if knows else None
     aimed = target if target in one.labels else None
     meant = [row for row in right if (row.photograph, row.budget) in fooled]
 
@@ -319,21 +320,10 @@ def _point(
         precision=one.precision,
         budget=budget,
         n=len(rows),
-        top1=kept / len(rows) if knows else None,
-        top1_ci95=wilson_ci95(kept, len(rows)) if knows else None,
+        top1=kept.top1 if kept else None,
+        top1_ci95=kept.top1_ci95 if kept else None,
         n_right=len(right),
         turned=share(right, False),
         target=share(right, True) if aimed else None,
         transferred=share(meant, aimed is not None),
     )
-
-
-def _seen(run: Path | None) -> set[str]:
-    """SHA-256 of the photographs that the run was trained on or selected by; empty if it does not tell."""
-    if run is None:
-        return set()
-    try:
-        splits = read_splits(run)
-    except BadInputError:
-        return set()
-    return {photo.sha256 for name, photos in splits.items() if name != "test" for photo in photos}
