@@ -10,11 +10,10 @@ import pytest
 import torch
 from PIL import Image as Pillow
 
-from toolchain.explain.gif import as_gif
-from toolchain.explain.ideal import Ideal, IdealSettings, ideal
-from toolchain.explain.painting import Pixels, Waves
-from toolchain.explain.robustness import as_jpeg, robustness, shifted
-from toolchain.explain.statistics import Statistics
+from toolchain.explain.ideal import BatchNormDistance, Ideal, IdealSettings, ideal
+from toolchain.explain.ideal.parametrisation import FourierImage, PixelImage
+from toolchain.explain.ideal.robustness import robustness, shifted
+from toolchain.explain.pictures import as_gif, as_jpeg
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, Preprocess
 
@@ -85,7 +84,7 @@ def test_the_saved_picture_is_judged_through_the_deployed_preprocessing(spot: To
 def test_statistics_are_the_distance_to_what_batch_normalisation_remembers(spot: TorchModel) -> None:
     generator = torch.Generator().manual_seed(0)
     usual = torch.randn(1, 3, 64, 64, generator=generator)
-    with Statistics(spot.network) as statistics:
+    with BatchNormDistance(spot.network) as statistics:
         spot.network(usual)
         near = float(statistics.distance())
         spot.network(usual + 2)
@@ -103,12 +102,12 @@ def test_statistics_are_the_distance_to_what_batch_normalisation_remembers(spot:
 def test_waves_are_broad_at_first_and_pixels_are_blurred_as_a_gaussian() -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        waves = Waves(64, 48, generator)()
+        waves = FourierImage(64, 48, generator)()
     assert waves.shape == (1, 3, 64, 48)
     neighbours = (waves[..., 1:] - waves[..., :-1]).std()
     far = (waves[..., 20:] - waves[..., :-20]).std()
     assert far > 1.4 * neighbours
-    pixels = Pixels(21, 21, generator)
+    pixels = PixelImage(21, 21, generator)
     with torch.no_grad():
         pixels.pixels.zero_()
         pixels.pixels[0, 0, 10, 10] = 1

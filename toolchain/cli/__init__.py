@@ -22,8 +22,8 @@ import click
 from toolchain._version import __version__
 from toolchain.errors import BadInputError, EdgetlError, ExitCode, StoppedError
 from toolchain.system import masking
-from toolchain.system.names import escaped, harmless
 from toolchain.system.processor import respect_quota
+from toolchain.system.text import escaped, harmless
 
 COMMANDS = {
     "finetune": "Train a network on your photographs.",

@@ -14,10 +14,11 @@ from rich.text import Text
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.finite import Finite
+from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
 from toolchain.system import masking
-from toolchain.system.names import escaped, harmless
+from toolchain.system.text import escaped, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,16 +40,18 @@ def _counts(context: click.Context, parameter: click.Parameter, text: str | None
 
 
 @click.command(
-    help="""Measure accuracy and latency on every device at hand.
+    help=f"""Measure accuracy and latency on every device at hand.
 
-ARTIFACT is a model file that `edgetl export` wrote, or a run folder: then its model.onnx and model.int8.onnx, and
-the run itself in PyTorch. Each artifact on each device runs in a process of its own; they take turns, so that none
-slows another. With --compare, ARTIFACT may also be a bench.json, which is then compared and not measured again.
+{MODEL_OR_FILE}
+
+Of a run folder, model.onnx and model.int8.onnx are measured, and the run itself in PyTorch. Each file on each
+device runs in a process of its own; they take turns, so that none slows another. With --compare, MODEL may also
+be a bench.json, which is then compared and not measured again.
 
 Exit codes: 1 when something became worse than in OLD.json; 4 when a run was too noisy to say; 2 when the two cannot
 be compared."""
 )
-@click.argument("artifact", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("model", nargs=-1, required=True, type=ModelArgument())
 @click.option(
     "--device",
     "devices",
@@ -127,7 +130,7 @@ be compared."""
 @click.option("--force", is_flag=True, help="Compare runs of different machines, settings or data all the same.")
 @output_options
 def command(
-    artifact: tuple[Path, ...],
+    model: tuple[ModelName, ...],
     devices: tuple[str, ...],
     data: str | None,
     split: str,
@@ -150,17 +153,16 @@ def command(
     from toolchain.errors import BadInputError
     from toolchain.runtimes.devices import expand
 
-    for path in artifact:
-        swapped.refuse(
-            path, "ARTIFACT", "a model file or a run folder", _instead(path, comparing=compare is not None)
-        )
+    for one in model:
+        swapped.refuse_as_model(one, _instead(one, comparing=compare is not None))
     if split not in SPLITS:
         raise BadInputError(f"unknown split {split!r}", f"Choose one of: {', '.join(SPLITS)}.")
     old = read_report(compare) if compare is not None else None
     judge = _Judge(str(compare), Tolerance(tolerance, tolerance_top1), force)
-    if old is None or [path.suffix for path in artifact] != [".json"]:
+    paths = [one.path() or one.artifact_file() for one in model]
+    if old is None or [path.suffix for path in paths] != [".json"]:
         plan = Plan(
-            artifacts=_read(artifact),
+            artifacts=_read(model),
             devices=tuple(expand(devices)),
             threads=threads or (0,),
             batches=batch,
@@ -172,18 +174,18 @@ def command(
             distinct="all" in devices and "openvino:AUTO" not in devices,
             command=_command_line(),
         )
-        return _measured(plan, artifact[0], old, judge, out, console)
-    with claimed(out, artifact[0]) if out is not None else nullcontext() as folder:
-        report = _compared(old, read_report(artifact[0]), judge)
+        return _measured(plan, paths[0], old, judge, out, console)
+    with claimed(out, paths[0]) if out is not None else nullcontext() as folder:
+        report = _compared(old, read_report(paths[0]), judge)
         _tell_versions(old, report, console)
         return _told(report, folder, console)
 
 
-def _instead(path: Path, comparing: bool) -> dict[str, str]:
-    """What to type where a path of this kind stands in the place of an artifact."""
-    quoted = shlex.quote(str(path))
+def _instead(model: ModelName, comparing: bool) -> dict[swapped.Kind, str]:
+    """What to type where something of this kind stands in the place of MODEL."""
+    quoted = shlex.quote(str(model))
     measured = f"edgetl bench MODEL --data {quoted}"
-    hints: dict[str, str] = {
+    hints: dict[swapped.Kind, str] = {
         "photographs": measured,
         "photograph": f"edgetl predict MODEL {quoted}",
         "video": f"edgetl camera MODEL --source {quoted}",
@@ -257,11 +259,10 @@ def _write(report: BenchReport, out: Path, console: Console) -> list[Path]:
     return [out / name for name in names]
 
 
-def _read(paths: tuple[Path, ...]) -> tuple[Artifact, ...]:
+def _read(models: tuple[ModelName, ...]) -> tuple[Artifact, ...]:
     from toolchain.artifact import read_artifact
-    from toolchain.bench.runner import find_artifacts
 
-    files = dict.fromkeys(file for path in paths for file in find_artifacts(path))
+    files = dict.fromkeys(file for model in models for file in model.artifact_files())
     return tuple(read_artifact(path) for path in files)
 
 

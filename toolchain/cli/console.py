@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,8 +19,8 @@ from rich.text import Text
 
 from toolchain.errors import BadInputError
 from toolchain.system import files, masking
-from toolchain.system.names import escaped, harmless
 from toolchain.system.progress import Task
+from toolchain.system.text import escaped, harmless
 
 PLAIN_INTERVAL_S = 60.0
 """Between lines of one step, where there is no terminal: a step is a line, unless it takes minutes."""
@@ -164,8 +163,8 @@ def _refuse_addresses(values: Mapping[str, Any]) -> None:
     for parameter in click.get_current_context().command.params:
         value = values.get(parameter.name or "")
         for path in value if isinstance(value, tuple) else (value,):
-            if isinstance(path, Path) and masking.is_address(str(path)) and not os.path.lexists(path):
-                name = parameter.opts[0] if isinstance(parameter, click.Option) else (parameter.name or "").upper()
+            if isinstance(path, os.PathLike) and masking.is_address(str(path)) and not os.path.lexists(path):
+                name = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
                 raise BadInputError(
                     f"{name} takes a file or folder of this machine, not {masking.shown(str(path))}",
                     "The address of a stream goes after `edgetl camera --source`.",

@@ -14,7 +14,7 @@ from toolchain.cli import COMMANDS, Group, completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError, ExitCode
-from toolchain.system.names import harmless
+from toolchain.system.text import harmless
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

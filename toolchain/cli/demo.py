@@ -14,7 +14,7 @@ from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, ExitCode
 from toolchain.system import claims
-from toolchain.system.figures import fixed
+from toolchain.system.text import fixed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -54,14 +54,14 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     from toolchain.export.exporting import export
     from toolchain.export.promises import QuantizationSettings as Int8
     from toolchain.runs.ready_made import ready_made_weights
-    from toolchain.system.remaining import Whole, Work
+    from toolchain.system.progress import EtaReporter, PlannedTask
     from toolchain.training.finetune import finetune
     from toolchain.training.settings import TrainSettings
 
     run_folder = folder / "run"
     # In photographs' features, as finetune plans: what comes after it.
-    later = (Work("writing ONNX", 2, 400.0), Work("int8 recipes", 6, 1600.0))
-    reporter = Whole(console, [*later, Work("loading", 5, 300.0), Work("measuring", 20, 60.0)])
+    later = (PlannedTask("writing ONNX", 2, 400.0), PlannedTask("int8 recipes", 6, 1600.0))
+    reporter = EtaReporter(console, [*later, PlannedTask("loading", 5, 300.0), PlannedTask("measuring", 20, 60.0)])
 
     console.say("1/5 fine-tuning on drawn pets")
     settings = TrainSettings("drawn-pets", weights=str(ready_made_weights()), epochs=2, seed=seed)

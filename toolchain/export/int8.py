@@ -18,8 +18,8 @@ from toolchain.export.promises import Attempt, QuantizationSettings
 from toolchain.export.qat import train
 from toolchain.export.torch_graph import Graph
 from toolchain.runtimes.devices import cores, cpu_name
-from toolchain.system.figures import fixed
-from toolchain.system.scratch import scratch_folder
+from toolchain.system.folders import scratch_folder
+from toolchain.system.text import fixed
 from toolchain.timing import time_artifacts
 
 TIMED = 3

@@ -13,7 +13,7 @@ import onnx
 from toolchain.artifact import Artifact, ir, parse_ir
 from toolchain.artifact.card import Card
 from toolchain.system import files, telemetry
-from toolchain.system.scratch import scratch_folder
+from toolchain.system.folders import scratch_folder
 
 with telemetry.off():
     import openvino

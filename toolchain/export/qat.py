@@ -19,8 +19,8 @@ from toolchain.export.candidates import Candidate, QuantizedGraph, from_integers
 from toolchain.export.integers import round_to
 from toolchain.export.qdq import Quantisation, quantise_layer
 from toolchain.export.torch_graph import Graph, Node
-from toolchain.system.figures import fixed
 from toolchain.system.progress import Reporter
+from toolchain.system.text import fixed
 
 LEARNING_RATE = 1e-5
 WARM_UP = 10

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from toolchain.export.qdq import BIAS_BITS
 from toolchain.system import telemetry
-from toolchain.system.scratch import scratch_folder
+from toolchain.system.folders import scratch_folder
 
 # NNCF sends usage statistics unless it believes that it runs in its makers' own CI.
 os.environ.setdefault("NNCF_CI", "1")

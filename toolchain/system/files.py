@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from toolchain.system import names, strict
+from toolchain.system import strict, text
 
 Value = TypeVar("Value")
 
@@ -118,14 +118,14 @@ def _sync_folder(folder: Path) -> None:
 def to_json(value: Any, *, indent: int = 2) -> bytes:
     """UTF-8 JSON of plain data or dataclasses; ends with a newline. With `indent` 0 it is one line.
 
-    Names that are no UTF-8 are escaped (see `toolchain.system.names`), and `from_json` reads them back.
+    Names that are no UTF-8 are escaped (see `toolchain.system.text`), and `from_json` reads them back.
     """
     try:
         encoded = msgspec.json.encode(value)
     except UnicodeEncodeError:
         encoded = b""
     if not encoded or _ESCAPE in encoded:
-        encoded = msgspec.json.encode(names.apply(names.escaped, msgspec.to_builtins(value, str_keys=True)))
+        encoded = msgspec.json.encode(text.apply(text.escaped, msgspec.to_builtins(value, str_keys=True)))
     return (msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n"
 
 
@@ -135,7 +135,7 @@ def from_json(data: bytes | str, type: type[Value]) -> Value:
     if _ESCAPE not in encoded:
         return strict.decode(encoded, type)
     with strict.one_error():
-        return strict.convert(names.apply(names.unescaped, msgspec.json.decode(encoded)), type, str_keys=True)
+        return strict.convert(text.apply(text.unescaped, msgspec.json.decode(encoded)), type, str_keys=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -146,11 +146,11 @@ def write_json(path: Path, value: Any) -> None:
 @contextmanager
 def encodable(path: Path) -> Iterator[Path]:
     """`path` of a file, or another path of the same for libraries that take none but UTF-8 (OpenCV crashes)."""
-    if names.is_encodable(str(path)):
+    if text.is_encodable(str(path)):
         yield path
         return
     with TemporaryDirectory(prefix="edgetl-") as folder:
-        other = Path(folder) / f"file{names.escaped(path.suffix)}"
+        other = Path(folder) / f"file{text.escaped(path.suffix)}"
         other.symlink_to(path.absolute())
         yield other
 

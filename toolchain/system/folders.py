@@ -1,16 +1,21 @@
-"""Where edgetl keeps what can be made or fetched again: the user's cache folder, where the user has one."""
+"""Where edgetl keeps files that can be made again (the user's cache folder), and temporary ones."""
 
 from __future__ import annotations
 
+import errno
 import functools
 import getpass
 import logging
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
+
+from toolchain.errors import BadInputError
 
 
 def cache_folder() -> Path:
@@ -21,6 +26,28 @@ def cache_folder() -> Path:
     except (RuntimeError, KeyError):
         folder = Path()
     return folder if folder.is_absolute() else _without_home()
+
+
+@contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """A new folder among the system's temporary files, removed at the end.
+
+    Raises BadInputError, with the folder's name and what to do, when the disk becomes full or none can be made.
+    """
+    remedy = "Free some space there, or name a folder that has more: TMPDIR=FOLDER edgetl ..."
+    try:
+        made = tempfile.TemporaryDirectory(prefix=prefix)
+    except OSError as error:
+        raise BadInputError(f"no temporary files can be made: {error.strerror or error}", remedy) from None
+    with made as name:
+        try:
+            yield Path(name)
+        except OSError as error:
+            # The system does not say which file it was that did not fit.
+            is_here = error.filename is None or str(error.filename).startswith(name)
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not is_here:
+                raise
+            raise BadInputError(f"{Path(name).parent}, the folder of temporary files, is full", remedy) from None
 
 
 def expanded(path: str) -> Path:

@@ -1,56 +1,5 @@
-r"""Names that are not plain text: bytes of old archives that are no UTF-8, line breaks, sequences for terminals.
+"""Until all callers name `toolchain.system.text`."""
 
-Python has a byte that is no UTF-8 as a lone surrogate (PEP 383: é of Latin-1 is `\udce9`). No file of JSON, CSV or
-HTML may hold that, so it is written as the six characters `\udce9`, as Python shows it on a terminal, and read back
-as the surrogate. A name that really has such six characters gets its backslash written as `\u005c`: each name has
-one form, and each form is of one name.
-"""
+from toolchain.system.text import apply, escaped, harmless, is_encodable, unescaped
 
-from __future__ import annotations
-
-import re
-from collections.abc import Mapping
-from typing import Any
-
-_LONE = re.compile(r"[\ud800-\udfff]")
-_LIKE_LONE = re.compile(r"\\(?=(?:u005c)*ud[89a-f][0-9a-f]{2})")
-_WRITTEN = re.compile(r"\\(?:u005c(?=(?:u005c)*ud[89a-f][0-9a-f]{2})|(ud[89a-f][0-9a-f]{2}))")
-# Control characters, line and paragraph separators, and what turns the direction of text or is not seen.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-
-
-def escaped(text: str) -> str:
-    """`text` without lone surrogates, so that it can be encoded; see above."""
-    text = _LIKE_LONE.sub(r"\\u005c", text)
-    return _LONE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def unescaped(text: str) -> str:
-    """What `escaped` was given."""
-    return _WRITTEN.sub(lambda found: chr(int(found[1][1:], 16)) if found[1] else "\\", text)
-
-
-def is_encodable(text: str) -> bool:
-    """Whether `text` is Unicode, which libraries written in C ask for."""
-    return not _LONE.search(text)
-
-
-def harmless(text: str, *, keep: str = "") -> str:
-    r"""`text` for a terminal: what would not be seen, or would move the cursor, as `\x1b` has it; `keep` stays."""
-    return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _code(found[0]), text)
-
-
-def apply(function: Any, value: Any) -> Any:
-    """Plain data (of dictionaries, lists, strings, numbers) with `function` applied to each string in it."""
-    if isinstance(value, str):
-        return function(value)
-    if isinstance(value, Mapping):
-        return {apply(function, key): apply(function, one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [apply(function, one) for one in value]
-    return value
-
-
-def _code(character: str) -> str:
-    number = ord(character)
-    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
+__all__ = ["apply", "escaped", "harmless", "is_encodable", "unescaped"]

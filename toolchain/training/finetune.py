@@ -45,8 +45,7 @@ from toolchain.runs import (
     read_run,
 )
 from toolchain.system import claims, files, folders, strict
-from toolchain.system.progress import Reporter, Silent
-from toolchain.system.remaining import Whole, Work
+from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 from toolchain.training import checkpoint, on_device, shown
 from toolchain.training.context import JUDGING, TRAINING, TrainContext, planned_epochs
 from toolchain.training.environment import choose_device, describe_environment
@@ -173,7 +172,7 @@ def _run(
         )
     outliers = find_outliers(settings, dataset, decoded, reporter)
     decoded.tidy()
-    reporter = Whole.of(reporter, _works(settings, dataset, len(outliers), team, deployable))
+    reporter = EtaReporter.of(reporter, _works(settings, dataset, len(outliers), team, deployable))
     shop = Evaluator(settings, dataset, outliers, decoded, device, team, reporter)
     if team.leads:
         out.mkdir(parents=True, exist_ok=True)
@@ -223,16 +222,18 @@ def _run(
     return team.told(write)
 
 
-def _works(settings: TrainSettings, dataset: Dataset, outliers: int, team: Team, deployable: bool) -> list[Work]:
+def _works(
+    settings: TrainSettings, dataset: Dataset, outliers: int, team: Team, deployable: bool
+) -> list[PlannedTask]:
     """What takes time in a run, in photographs; costs are those of MobileNetV2 on a CPU, the features being 1."""
     train, val, calibration, test = (len(team.share(dataset.splits[split])) for split in SPLITS)
     judged = val + test + outliers
-    works = [Work("features", train + calibration, 1.0), Work("linear probe on *", judged, 1.3)]
+    works = [PlannedTask("features", train + calibration, 1.0), PlannedTask("linear probe on *", judged, 1.3)]
     if not settings.probe_only:
         epochs = planned_epochs(settings, len(dataset.splits["train"]))
-        works.append(Work(TRAINING, train * epochs, 8.0 if settings.from_scratch else 2.5))
-        works.append(Work(JUDGING, val * epochs + judged, 1.3))
-    return [*works, Work(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works
+        works.append(PlannedTask(TRAINING, train * epochs, 8.0 if settings.from_scratch else 2.5))
+        works.append(PlannedTask(JUDGING, val * epochs + judged, 1.3))
+    return [*works, PlannedTask(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works
 
 
 def _job(shop: Evaluator, out: Path, held: HeldOut | None) -> TrainContext:

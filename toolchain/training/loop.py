@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 
 from toolchain.runs import METRICS_FILE, Metrics
-from toolchain.system.figures import fixed
-from toolchain.system.remaining import Whole
+from toolchain.system.progress import EtaReporter
+from toolchain.system.text import fixed
 from toolchain.training.checkpoint import Progress, load_state, save_state
 from toolchain.training.context import TRAINING, TrainContext
 from toolchain.training.history import keep_lines, write_csv
@@ -97,7 +97,7 @@ def fine_tune(network: nn.Module, job: TrainContext, probe: Metrics) -> Best:
 
 def _plan(progress: Progress, job: TrainContext) -> None:
     """What a run that is resumed, cut to a time or stopped early still has before it."""
-    if isinstance(job.reporter, Whole):
+    if isinstance(job.reporter, EtaReporter):
         epochs = progress.epochs_planned - progress.epochs_done
         job.reporter.remaining(TRAINING, epochs * len(job.team.share(job.photos)))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from toolchain.datasets import Dataset
 from toolchain.runs import PREDICTIONS_FILE
 from toolchain.system import files
-from toolchain.system.names import escaped
+from toolchain.system.text import escaped
 from toolchain.training.report import Answers
 
 

@@ -20,7 +20,7 @@ from toolchain.backbones.networks import (
     hidden_of,
     normalised,
 )
-from toolchain.system.figures import fixed
+from toolchain.system.text import fixed
 from toolchain.training.context import TrainContext
 from toolchain.training.environment import has_fast_bfloat16
 from toolchain.training.features import labels_of

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 from toolchain.cli import COMMANDS, LazyGroup
+from toolchain.cli.console import Console
+from toolchain.system import masking
 
 SUMMARIES: dict[str, str] = {
     "attack": "Change a photograph a little, until a network takes it for something else.",
@@ -13,3 +17,16 @@ SUMMARIES: dict[str, str] = {
 """Name and one-line help; the help stands here so that `edgetl explain --help` imports no command."""
 
 command = LazyGroup(name="explain", package="toolchain.cli.explain", summaries=SUMMARIES, help=COMMANDS["explain"])
+
+
+def command_line() -> str:
+    """What was typed, for the page, which tells how it was made."""
+    return masking.command(["edgetl", *sys.argv[1:]])
+
+
+def tell_no_page(console: Console) -> None:
+    """Say it where pictures were written, but no page."""
+    from toolchain.explain.gallery import has_page
+
+    if not has_page():
+        console.warn("no page was written: pip install 'edgetl[report]'")

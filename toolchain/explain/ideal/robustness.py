@@ -1,15 +1,15 @@
-"""Whether a network still knows a picture after what happens to pictures: JPEG, and being moved a little."""
+"""Whether a network still recognises a picture after it was saved as JPEG or moved a little."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 
+from toolchain.explain.pictures import as_jpeg
 from toolchain.explain.torch_model import TorchModel
-from toolchain.images.preprocess import Image, decode
+from toolchain.images.preprocess import Image
 
 SHIFT_PIXELS = 5
 SHIFTS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0))
@@ -17,8 +17,8 @@ SHIFTS = tuple((down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (
 
 @dataclass(frozen=True)
 class Robustness:
-    """Probabilities of the class: for the picture itself, after JPEG of quality 90 and 75, moved by 5 pixels, and
-    after both. Where it is moved, the least probable of eight directions counts.
+    """Probabilities of the class: for the picture itself, after JPEG of quality 90 and 75, after a move by 5
+    pixels, and after both. Of the eight directions of a move, the one with the lowest probability counts.
     """
 
     probability: float
@@ -30,12 +30,12 @@ class Robustness:
 
 
 @torch.inference_mode()
-def robustness(subject: TorchModel, picture: Image, class_index: int) -> Robustness:
-    """Measure it for `picture`, uint8 RGB of the network's size."""
+def robustness(model: TorchModel, picture: Image, class_index: int) -> Robustness:
+    """Measure the robustness of `picture`, uint8 RGB in the size of the network's input."""
     moved = [shifted(picture, SHIFT_PIXELS * down, SHIFT_PIXELS * right) for down, right in SHIFTS]
 
     def least(pictures: list[Image]) -> float:
-        return float(subject.probabilities(torch.from_numpy(np.stack(pictures)))[:, class_index].min())
+        return float(model.probabilities(torch.from_numpy(np.stack(pictures)))[:, class_index].min())
 
     return Robustness(
         probability=least([picture]),
@@ -48,16 +48,8 @@ def robustness(subject: TorchModel, picture: Image, class_index: int) -> Robustn
 
 
 def shifted(picture: Image, down: int, right: int) -> Image:
-    """`picture` moved by so many pixels; the row or column at the edge is repeated."""
+    """`picture` moved by so many pixels; the rows and columns at its edge are repeated."""
     height, width = picture.shape[:2]
     rows = np.clip(np.arange(height) - down, 0, height - 1)
     columns = np.clip(np.arange(width) - right, 0, width - 1)
     return np.ascontiguousarray(picture[rows][:, columns])
-
-
-def as_jpeg(picture: Image, quality: int) -> Image:
-    """`picture` after it was saved as JPEG and read again."""
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    assert done
-    return decode(data.tobytes())

@@ -1,4 +1,4 @@
-"""Where a network looked, read from its gradients: Grad-CAM, by captum.
+"""Where a network looked, by its gradients: Grad-CAM, computed by captum.
 
 Selvaraju et al.: *Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization*, ICCV 2017.
 """
@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from toolchain.backbones.networks import blocks_of, normalised
-from toolchain.explain.heat import Heat, as_heat
-from toolchain.explain.occlusion import occlusion
 from toolchain.explain.torch_model import TorchModel
 from toolchain.explain.why import Explained, Method
+from toolchain.explain.why.heat import Heat, as_heat
+from toolchain.explain.why.occlusion import occlusion
 from toolchain.images.preprocess import Image
 
 ENLARGED = 2
-"""The network looks at the picture so many times enlarged, for maps of 14 x 14 instead of 7 x 7 (as measured by
-`benchmarks/explain/why.py`)."""
+"""The picture is enlarged so many times, which gives maps of 14 x 14 instead of 7 x 7 (`benchmarks/explain/why.py`
+measures what that brings)."""
 
 
 class _LogOdds(nn.Module):
-    """Logits to how much each is above all others together, so that what classes have in common does not count."""
+    """The log-odds of one class, in place of its logit: what all classes have in common does not count."""
 
     def __init__(self, network: nn.Module, class_index: int) -> None:
         super().__init__()
@@ -39,15 +39,16 @@ class _LogOdds(nn.Module):
 
 
 def grad_cam(
-    subject: TorchModel, picture: Image, class_index: int, *, block: int = -1, enlarged: int = ENLARGED
+    model: TorchModel, picture: Image, class_index: int, *, block: int = -1, enlarged: int = ENLARGED
 ) -> Heat:
-    """How much the maps after a block speak for a class, weighted by the gradient of its log-odds.
+    """The maps after a block, weighted by the gradient of the log-odds of a class.
 
-    `picture` is uint8 RGB of the network's size; `block` counts as `toolchain.backbones.networks.blocks_of` does.
+    `picture` is uint8 RGB in the size of the network's input; `block` is an index into
+    `toolchain.backbones.networks.blocks_of`.
     """
-    layer = _in_network(blocks_of(subject.network)[block], subject.network)
-    cam = LayerGradCam(_LogOdds(subject.network, class_index), layer)
-    # The weights are frozen; the graph hangs on the picture.
+    layer = _in_network(blocks_of(model.network)[block], model.network)
+    cam = LayerGradCam(_LogOdds(model.network, class_index), layer)
+    # The weights are frozen, so the picture must require a gradient.
     images = nn.functional.interpolate(
         normalised(torch.from_numpy(picture)[None]), scale_factor=enlarged, mode="bilinear", align_corners=False
     ).requires_grad_()
@@ -57,23 +58,23 @@ def grad_cam(
 
 
 def _in_network(block: nn.Module, network: nn.Module) -> nn.Module:
-    """The layer of the network whose output is that of `block`: some blocks are made up of layers, beside it."""
+    """The layer of the network whose output is that of `block`, which may be a new Sequential of several layers."""
     if any(block is module for module in network.modules()):
         return block
     assert isinstance(block, nn.Sequential)
     return block[-1]
 
 
-def explained(subject: TorchModel) -> Explained:
-    """A trained network, to ask why: by its gradients, and by covering parts of the picture."""
+def explained(model: TorchModel) -> Explained:
+    """A trained network that can be asked why, by Grad-CAM and by occlusion."""
 
     def answer(pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            logits: NDArray[np.float32] = subject.logits(torch.from_numpy(pictures)).numpy()
+            logits: NDArray[np.float32] = model.logits(torch.from_numpy(pictures)).numpy()
         return logits
 
     methods: dict[str, Method] = {
-        "grad-cam": lambda picture, index: grad_cam(subject, picture, index),
+        "grad-cam": lambda picture, index: grad_cam(model, picture, index),
         "occlusion": lambda picture, index: occlusion(answer, picture, index),
     }
-    return Explained(subject.labels, subject.preprocess, subject.temperature, answer, methods)
+    return Explained(model.labels, model.preprocess, model.temperature, answer, methods)

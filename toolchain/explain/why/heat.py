@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from toolchain.images.preprocess import Image
 
 Heat = NDArray[np.float32]
-"""float32 [height, width], none negative; sums to 1, or to 0 where nothing speaks for the class."""
+"""float32 [height, width], not negative. It sums to 1, or to 0 if nothing speaks for the class."""
 
 EMPHASIS = 2
 FLOOR = 0.25
-"""How bright the picture is under no heat at all."""
+"""The brightness of the picture where there is no heat."""
 
 
 def as_heat(values: NDArray[np.floating]) -> Heat:
-    """What of `values` [height, width] speaks for the class, its positive part, as weights that sum to 1.
+    """The positive part of `values` [height, width], which speaks for the class, as weights that sum to 1.
 
-    Values count squared: faint ones, all over a large background, would otherwise add up to as much as the animal.
+    Values are squared. Otherwise faint ones all over a large background would add up to as much as the animal.
     """
     positive = np.maximum(values, 0).astype(np.float64) ** EMPHASIS
     total = float(positive.sum())
@@ -28,7 +28,7 @@ def as_heat(values: NDArray[np.floating]) -> Heat:
 
 
 def as_sixteen_bits(heat: Heat) -> bytes:
-    """The heat itself as a grey PNG of 16 bits: 65535 is the hottest, 0 none."""
+    """The heat as a grey PNG of 16 bits: 65535 is the hottest pixel, 0 is no heat."""
     strength = heat / heat.max() if heat.max() > 0 else heat
     done, data = cv2.imencode(".png", np.rint(65535 * strength).astype(np.uint16))
     assert done
@@ -36,7 +36,7 @@ def as_sixteen_bits(heat: Heat) -> bytes:
 
 
 def overlay(picture: Image, heat: Heat) -> Image:
-    """`picture`, lit where the heat is and coloured by it. uint8 RGB, as large as the picture."""
+    """`picture`, brighter and coloured where the heat is; uint8 RGB of the same size."""
     strength = heat / heat.max() if heat.max() > 0 else heat
     levels = np.rint(255 * strength).astype(np.uint8)
     colours = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB).astype(np.float32)
@@ -46,7 +46,7 @@ def overlay(picture: Image, heat: Heat) -> Image:
 
 
 def hottest(heat: Heat, share: float) -> NDArray[np.bool_]:
-    """Which pixels [height, width] are the hottest `share` of all; of equals, the first."""
+    """Which pixels [height, width] are the hottest `share` of all; among equals, the first."""
     count = round(share * heat.size)
     chosen = np.zeros(heat.size, bool)
     chosen[np.argsort(-heat, axis=None, kind="stable")[:count]] = True
@@ -54,7 +54,7 @@ def hottest(heat: Heat, share: float) -> NDArray[np.bool_]:
 
 
 def area_of_half(heat: Heat) -> float:
-    """The share of the picture, 0 to 1, that holds half of the heat: small where one detail decides."""
+    """The fraction of the picture, 0 to 1, that holds half of the heat. It is small if one detail decides."""
     total = heat.sum(dtype=np.float64)
     if total <= 0:
         return 1.0
@@ -63,6 +63,6 @@ def area_of_half(heat: Heat) -> float:
 
 
 def inside(heat: Heat, region: NDArray[np.floating]) -> float:
-    """The share of the heat that lies in `region` [height, width], fractions of each pixel, 0 to 1."""
+    """The fraction of the heat, 0 to 1, inside `region` [height, width], which has a fraction for each pixel."""
     total = heat.sum(dtype=np.float64)
     return float((heat * region).sum(dtype=np.float64) / total) if total > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Pictures as numbers that can be trained: pixel by pixel, or as waves (Fourier)."""
+"""Pictures as parameters that an optimiser can change: as pixels, or as a Fourier spectrum."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from torch import Tensor, nn
 Parametrisation = Literal["fourier", "pixels"]
 
 COLOURS = ((0.568, 0.180, 0.047), (0.581, -0.005, -0.099), (0.582, -0.170, 0.053))
-"""Rows R, G, B; columns light, warm against cold, green against magenta. The square root of the covariance of
-colours in 436 photographs of the pets, scaled: a step of the optimiser changes lightness most, as in them."""
+"""Rows R, G, B; columns lightness, warm against cold, green against magenta. It is the scaled square root of the
+covariance of colours in 436 photographs of the pets: a step of the optimiser changes lightness most, as they
+vary."""
 
 START = 0.01
 
 
-class Waves(nn.Module):
-    """A picture as the strength of its waves, long ones counting more: broad shapes move first, as in photographs.
+class FourierImage(nn.Module):
+    """A picture as its Fourier spectrum, with low frequencies scaled up: broad shapes move first.
 
-    Olah, Mordvintsev, Schubert: *Feature Visualization*, Distill 2017. The call gives float32 RGB
-    [1, 3, height, width], 0 to 1. Waves count as their length to the power of `decay`; in photographs they are as
-    strong as they are long, which is `decay` 1.
+    Olah, Mordvintsev, Schubert: *Feature Visualization*, Distill 2017. Calling it gives float32 RGB
+    [1, 3, height, width], 0 to 1. Amplitudes are scaled by 1 / frequency to the power of `decay`; photographs have
+    `decay` 1.
     """
 
     scale: Tensor
@@ -38,15 +39,15 @@ class Waves(nn.Module):
         self.size = (height, width)
         self.register_buffer("scale", 0.25 * frequency**-decay)
         start = START * torch.randn(1, 3, *frequency.shape, 2, generator=generator)
-        self.strengths = nn.Parameter(start)
+        self.spectrum = nn.Parameter(start)
 
     def forward(self) -> Tensor:
-        waves = torch.view_as_complex(self.strengths) * self.scale
-        return as_colours(self.window * torch.fft.irfft2(waves, s=self.size, norm="ortho"))
+        spectrum = torch.view_as_complex(self.spectrum) * self.scale
+        return to_rgb(self.window * torch.fft.irfft2(spectrum, s=self.size, norm="ortho"))
 
 
-class Pixels(nn.Module):
-    """A picture as its pixels, in decorrelated colours. Called, it is float32 RGB [1, 3, height, width], 0 to 1."""
+class PixelImage(nn.Module):
+    """A picture as its pixels, in decorrelated colours. Calling it gives the same as calling a FourierImage."""
 
     window: Tensor
 
@@ -56,11 +57,11 @@ class Pixels(nn.Module):
         self.pixels = nn.Parameter(0.5 * torch.randn(1, 3, height, width, generator=generator))
 
     def forward(self) -> Tensor:
-        return as_colours(self.window * self.pixels)
+        return to_rgb(self.window * self.pixels)
 
     @torch.no_grad()
     def blur(self, sigma: float) -> None:
-        """Smooth the picture itself by `sigma` pixels: what is too fine to be seen does not grow."""
+        """Smooth the picture by a Gaussian of `sigma` pixels, so that no invisibly fine pattern grows."""
         radius = max(1, math.ceil(3 * sigma))
         distance = torch.arange(-radius, radius + 1, dtype=torch.float32)
         weights = torch.exp(-0.5 * (distance / sigma) ** 2)
@@ -73,8 +74,8 @@ class Pixels(nn.Module):
 def window(height: int, width: int, radius: float) -> Tensor:
     """Weights [height, width]: 1 in the middle, less than half beyond `radius` (in halves of a side), 0 in corners.
 
-    A picture that fades to grey around the middle has one animal there; without, parts of several are spread all
-    over it. `radius` 0 is no window: 1 everywhere.
+    A picture that fades to grey towards its edges shows one animal in the middle; otherwise, parts of several may
+    be spread all over it. With `radius` 0 all weights are 1.
     """
     if radius == 0:
         return torch.ones(height, width)
@@ -82,6 +83,6 @@ def window(height: int, width: int, radius: float) -> Tensor:
     return torch.exp(-(((down**2 + across**2).sqrt() / radius) ** 4))
 
 
-def as_colours(values: Tensor) -> Tensor:
-    """Decorrelated values [batch, 3, height, width] to RGB, 0 to 1."""
+def to_rgb(values: Tensor) -> Tensor:
+    """Convert decorrelated values [batch, 3, height, width] to RGB, 0 to 1."""
     return torch.sigmoid(torch.einsum("bchw,dc->bdhw", values, torch.tensor(COLOURS)))

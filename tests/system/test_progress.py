@@ -7,8 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from toolchain.system.progress import Silent, Task
-from toolchain.system.remaining import Whole, Work, span
+from toolchain.system.progress import EtaReporter, PlannedTask, Silent, Task, span
 
 
 class Clock:
@@ -36,7 +35,7 @@ class Notes(Silent):
         yield Noting()
 
 
-def _spend(whole: Whole, clock: Clock, description: str, steps: int, each_s: float) -> None:
+def _spend(whole: EtaReporter, clock: Clock, description: str, steps: int, each_s: float) -> None:
     with whole.task(description, steps) as task:
         for _ in range(steps):
             clock.now += each_s
@@ -45,8 +44,12 @@ def _spend(whole: Whole, clock: Clock, description: str, steps: int, each_s: flo
 
 def test_what_was_measured_is_believed_and_the_rest_is_scaled_to_it() -> None:
     clock, notes = Clock(), Notes()
-    works = [Work("features", 10, 1.0), Work("epoch */*", 30, 2.0), Work("epoch * on *", 3, 1.0)]
-    whole = Whole(notes, works, clock)
+    works = [
+        PlannedTask("features", 10, 1.0),
+        PlannedTask("epoch */*", 30, 2.0),
+        PlannedTask("epoch * on *", 3, 1.0),
+    ]
+    whole = EtaReporter(notes, works, clock)
     assert whole.left_s() is None
     _spend(whole, clock, "features", 10, 3.0)
     assert whole.left_s() == pytest.approx(30 * 2 * 3 + 3 * 3), "twice as much a step, it was said"
@@ -64,7 +67,7 @@ def test_what_was_measured_is_believed_and_the_rest_is_scaled_to_it() -> None:
 
 def test_the_end_is_not_counted_down_to_the_second() -> None:
     clock, notes = Clock(), Notes()
-    whole = Whole(notes, [Work("writing", 2, 1.0)], clock)
+    whole = EtaReporter(notes, [PlannedTask("writing", 2, 1.0)], clock)
     _spend(whole, clock, "writing", 4, 2.0)
     assert notes.notes == [
         "loss 1, all of it: about 5 s left",
@@ -76,8 +79,8 @@ def test_the_end_is_not_counted_down_to_the_second() -> None:
 
 def test_what_begins_within_another_has_one_plan() -> None:
     clock = Clock()
-    outer = Whole(Notes(), [Work("writing", 2, 100.0)], clock)
-    assert Whole.of(outer, [Work("features", 10, 1.0), Work("writing", 1, 0.5)]) is outer
+    outer = EtaReporter(Notes(), [PlannedTask("writing", 2, 100.0)], clock)
+    assert EtaReporter.of(outer, [PlannedTask("features", 10, 1.0), PlannedTask("writing", 1, 0.5)]) is outer
     _spend(outer, clock, "features", 10, 0.5)
     assert outer.left_s() == pytest.approx(50), "the outer one's cost, the inner one's number"
 

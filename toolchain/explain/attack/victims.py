@@ -1,4 +1,4 @@
-"""Who answers to an attacked picture: the run in PyTorch, its deployed files on every runtime, other networks."""
+"""The networks that are shown attacked pictures: the run in PyTorch, its files on each runtime, and others."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toolchain.artifact import FLOAT_FILE, read_artifact
+from toolchain.artifact import FLOAT_FILE, find_artifacts, read_artifact
 from toolchain.artifact.card import Precision
-from toolchain.bench.runner import find_artifacts
 from toolchain.classifier import Classifier, load
 from toolchain.errors import BadInputError, MissingError
 from toolchain.explain.torch_model import TorchModel, open_run
@@ -30,11 +29,11 @@ Photograph = Path | Image
 
 
 @dataclass(frozen=True)
-class Answering:
+class Victim:
     """A network on a device, with its own preprocessing. `name` is its file or its run folder.
 
-    `own`: it is the attacked run, or was exported from it. `ask` gives probabilities, float32 [n, classes], for a
-    few photographs.
+    `own`: it is the attacked run itself, or was exported from it. `ask` returns probabilities, float32
+    [n, classes], for a few photographs at once.
     """
 
     name: str
@@ -46,38 +45,38 @@ class Answering:
 
     @property
     def title(self) -> str:
-        """For a person: the file or the folder, without where it lies, and the device."""
+        """What to call it: its file or folder, without the path, and the device."""
         return f"{Path(self.name).name} on {self.device}"
 
     def probabilities(self, photographs: Sequence[Photograph]) -> NDArray[np.float32]:
-        """float32 [n, classes], for any number of photographs, at least one."""
+        """Probabilities, float32 [n, classes], for one photograph or more."""
         starts = range(0, len(photographs), BATCH)
         return np.concatenate([self.ask(photographs[start : start + BATCH]) for start in starts])
 
 
-def own_answers(run: Path | None, subject: TorchModel, reporter: Reporter) -> list[Answering]:
-    """`subject` in PyTorch, and the files exported from its `run`, each on every runtime that it is proven on.
+def own_victims(run: Path | None, model: TorchModel, reporter: Reporter) -> list[Victim]:
+    """`model` in PyTorch, and the files exported from its `run`, each on every runtime that it was proven on.
 
-    Without a run, `subject` is the ready-made network. Files that were exported from other weights than those of
-    the run are left out, with a warning.
+    Without a run, `model` is the ready-made network. Files that were exported from older weights of the run are
+    left out, with a warning.
     """
-    found = [_in_torch(subject, own=True)]
+    found = [_in_torch(model, own=True)]
     if run is None:
         return found + _on_its_devices(ready_made_artifact(), own=True, reporter=reporter)
     if not (run / FLOAT_FILE).is_file():
-        reporter.say(f"{run} holds no {FLOAT_FILE}: the run itself answers, in PyTorch")
+        reporter.say(f"{run} holds no {FLOAT_FILE}: only the run itself is asked, in PyTorch")
         return found
     weights = files.sha256_of(run / WEIGHTS_FILE)
     for path in find_artifacts(run):
         if read_artifact(path).card.source.run_sha256 != weights:
-            reporter.warn(f"left out: {path} was exported from other weights than the run's; export it again")
+            reporter.warn(f"left out: {path} was exported from older weights of the run; export it again")
         else:
             found += _on_its_devices(path, own=True, reporter=reporter)
     return found
 
 
-def other_answers(path: Path, reporter: Reporter) -> list[Answering]:
-    """A model file; or a run, by the files in it, or in PyTorch where there are none.
+def other_victims(path: Path, reporter: Reporter) -> list[Victim]:
+    """The network of a model file, or of a run: its files where it has any, otherwise the run in PyTorch.
 
     Raises BadInputError for anything else.
     """
@@ -88,25 +87,25 @@ def other_answers(path: Path, reporter: Reporter) -> list[Answering]:
     ]
 
 
-def _in_torch(subject: TorchModel, *, own: bool) -> Answering:
+def _in_torch(model: TorchModel, *, own: bool) -> Victim:
     @torch.no_grad()
     def ask(photographs: Sequence[Photograph]) -> NDArray[np.float32]:
         images = [read(one) if isinstance(one, Path) else one for one in photographs]
-        pixels = np.stack([subject.preprocess(image) for image in images])
-        probabilities: NDArray[np.float32] = subject.probabilities(torch.from_numpy(pixels)).numpy()
+        pixels = np.stack([model.preprocess(image) for image in images])
+        probabilities: NDArray[np.float32] = model.probabilities(torch.from_numpy(pixels)).numpy()
         return probabilities
 
-    return Answering(subject.name, TORCH, "float32", subject.labels, own, ask)
+    return Victim(model.name, TORCH, "float32", model.labels, own, ask)
 
 
-def _on_its_devices(path: Path, *, own: bool, reporter: Reporter) -> list[Answering]:
+def _on_its_devices(path: Path, *, own: bool, reporter: Reporter) -> list[Victim]:
     artifact = read_artifact(path)
     card = artifact.card
     found = []
     for device in card.runtimes or ("ort:cpu",):
         classifier = _load_or_say(artifact.path, device, reporter)
         if classifier is not None:
-            found.append(Answering(str(path), device, card.precision, card.labels, own, _asking(classifier)))
+            found.append(Victim(str(path), device, card.precision, card.labels, own, _asking(classifier)))
     if not found:
         raise MissingError(f"{path} runs on none of its runtimes here: {', '.join(card.runtimes)}")
     return found

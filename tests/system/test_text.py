@@ -20,7 +20,7 @@ from tests.clips import write_clip
 from toolchain.cli import run
 from toolchain.runs import read_run, read_splits
 from toolchain.system import files
-from toolchain.system.names import escaped, harmless, unescaped
+from toolchain.system.text import escaped, fixed, harmless, percent, unescaped
 
 BAD = os.fsdecode(b"caf\xe9")
 """As an old archive of another code page leaves it."""
@@ -182,3 +182,23 @@ def test_the_whole_road_on_such_names(place: Path, weights: Path, capsys: pytest
     picture = str(next(photos.glob("*/caf*")))
     for more in (["why", str(folder / "model.onnx"), picture],):
         assert run(["explain", *more, "--out", str(place / f"{BAD}-{more[0]}"), "--json"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "plain", "signed"),
+    [
+        (-0.0, 2, "0.00", "0.00"),
+        (-0.0004, 3, "0.000", "0.000"),
+        (0.0004, 3, "0.000", "0.000"),
+        (-0.0006, 3, "-0.001", "-0.001"),
+        (1.25, 1, "1.2", "+1.2"),
+        (-12.0, 0, "-12", "-12"),
+    ],
+)
+def test_what_rounds_to_zero_has_no_sign(value: float, digits: int, plain: str, signed: str) -> None:
+    assert (fixed(value, digits), fixed(value, digits, plus=True)) == (plain, signed)
+
+
+def test_shares_in_percent() -> None:
+    shown = [percent(-0.0001, 1, plus=True), percent(0.031, 1, plus=True), percent(0.5, 0)]
+    assert shown == ["0.0%", "+3.1%", "50%"]

@@ -1,7 +1,7 @@
-"""Where a network looked, found by covering parts of the picture: for any network that answers. No torch in here.
+"""Where a network looked, found by covering parts of the picture (occlusion). No torch in here.
 
-Zeiler and Fergus: *Visualizing and Understanding Convolutional Networks*, ECCV 2014. Nothing but answers is needed,
-so an int8 file is explained as it runs, on the runtime that it runs on.
+Zeiler and Fergus: *Visualizing and Understanding Convolutional Networks*, ECCV 2014. The method needs answers only,
+so it explains an int8 file as it is deployed, on its own runtime.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from toolchain.classifier import Classifier
 from toolchain.evaluation.metrics import Logits, log_odds
-from toolchain.explain.canvas import framed
-from toolchain.explain.heat import Heat, as_heat
+from toolchain.explain.pictures import framed
+from toolchain.explain.why.heat import Heat, as_heat
 from toolchain.images.preprocess import MEAN, Image
 
 Answer = Callable[[NDArray[np.uint8]], Logits]
-"""Logits for pictures of the network's size, uint8 RGB [batch, height, width, 3]."""
+"""Logits for pictures in the size of the network's input, uint8 RGB [batch, height, width, 3]."""
 
 PATCH = 48
 STRIDE = 16
@@ -28,7 +28,7 @@ BATCH = 16
 
 
 def answer_of(classifier: Classifier) -> Answer:
-    """The logits of a deployed network, whether it resizes by itself or not."""
+    """A function that gives the logits of a deployed network, whether its graph resizes pictures or not."""
     preprocess, resizes = classifier.card.preprocess, classifier.card.input == "frame"
 
     def answer(pictures: NDArray[np.uint8]) -> Logits:
@@ -41,10 +41,11 @@ def answer_of(classifier: Classifier) -> Answer:
 def occlusion(
     answer: Answer, picture: Image, class_index: int, *, patch: int | None = None, stride: int | None = None
 ) -> Heat:
-    """How much the log-odds of a class fall when a square is covered, averaged over the squares that hold a pixel.
+    """How much the log-odds of a class fall when a square is covered, averaged over the squares that cover a pixel.
 
-    `picture` is uint8 RGB of the network's size. Squares of `patch` pixels, `stride` apart, are filled with the
-    mean colour of ImageNet, which is 0 to the network; without `patch` and `stride` they grow with the picture.
+    `picture` is uint8 RGB in the size of the network's input. Squares of `patch` pixels, `stride` apart, are filled
+    with ImageNet's mean colour, which the network sees as 0. By default their size is proportional to the
+    picture's.
     """
     height, width = picture.shape[:2]
     scale = min(height, width) / 224
@@ -66,7 +67,7 @@ def occlusion(
 
 
 def _starts(length: int, patch: int, stride: int) -> range:
-    """Where squares begin, the first half outside, so that pixels at the edge are covered as often as others."""
+    """Where squares begin. The first begin outside, so that pixels at the edge are covered as often as others."""
     return range(-(patch // 2), length - patch // 2 + 1, stride)
 
 

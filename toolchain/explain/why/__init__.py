@@ -1,4 +1,4 @@
-"""Where a network looked when it named a photograph, and whether its answer hangs on that. No torch in here."""
+"""Where a network looked when it named a photograph, and whether its answer depends on that. No torch in here."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 
 from toolchain.classifier import Classifier
 from toolchain.evaluation.metrics import softmax
-from toolchain.explain.heat import Heat, area_of_half, hottest
-from toolchain.explain.occlusion import Answer, answer_of, occlusion
+from toolchain.explain.why.heat import Heat, area_of_half, hottest
+from toolchain.explain.why.occlusion import Answer, answer_of, occlusion
 from toolchain.images.preprocess import MEAN, Image, Preprocess
 
 HOTTEST = 0.2
-"""The share of the picture that is covered, or left, to see what the answer hangs on."""
+"""The fraction of the picture that is covered, or left uncovered, to test what the answer depends on."""
 
 Method = Callable[[Image, int], Heat]
-"""From a picture of the network's size and the number of a class to where the class is seen."""
+"""From a picture in the size of the network's input, and the index of a class, to a heat map."""
 
 
 @dataclass(frozen=True)
 class Explained:
-    """A network to be asked why: how it answers, and the ways to find out where it looks, by name."""
+    """A network that can be asked why: how it answers, and the ways to find out where it looks, by name."""
 
     labels: tuple[str, ...]
     preprocess: Preprocess
@@ -33,12 +33,12 @@ class Explained:
 
 
 @dataclass(frozen=True)
-class Look:
-    """Where one method says that the network looked.
+class Saliency:
+    """Where the network looked, according to one method.
 
-    `area_of_half` is the share of the picture that holds half of the heat; `peak` its hottest pixel, (x, y).
-    `without_hottest` is the probability of the class once the hottest fifth of the picture is covered,
-    `only_hottest` once all else is.
+    `area_of_half` is the fraction of the picture that holds half of the heat, `peak` its hottest pixel, (x, y).
+    `without_hottest` is the probability of the class when the hottest fifth of the picture is covered,
+    `only_hottest` when everything else is.
     """
 
     method: str
@@ -51,8 +51,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Why:
-    """`picture` is what the network saw, uint8 RGB; it named it `label`. The looks are for `asked`, the class asked
-    about; probabilities are after the temperature.
+    """Why a photograph was named as it was. `picture` is what the network saw, uint8 RGB; `label` is its answer.
+
+    `saliency` is for the class `asked`, one entry for each method. Probabilities are after the temperature.
     """
 
     picture: Image
@@ -60,11 +61,11 @@ class Why:
     probability: float
     asked: str
     asked_probability: float
-    looks: tuple[Look, ...]
+    saliency: tuple[Saliency, ...]
 
 
 def explained(classifier: Classifier) -> Explained:
-    """A deployed network, of any precision on any runtime: only covering parts of the picture is left to do."""
+    """A deployed network, of any precision on any runtime. It has no gradients, so occlusion is the only method."""
     answer = answer_of(classifier)
     card = classifier.card
     methods = {"occlusion": lambda picture, index: occlusion(answer, picture, index)}
@@ -77,25 +78,25 @@ def why(network: Explained, photograph: Image, class_index: int | None = None) -
     probabilities = _probabilities(network, [picture])[0]
     top = int(probabilities.argmax())
     index = top if class_index is None else class_index
-    looks = tuple(_look(network, picture, index, name) for name in network.methods)
+    saliency = tuple(_saliency(network, picture, index, name) for name in network.methods)
     return Why(
         picture,
         network.labels[top],
         float(probabilities[top]),
         network.labels[index],
         float(probabilities[index]),
-        looks,
+        saliency,
     )
 
 
-def _look(network: Explained, picture: Image, index: int, method: str) -> Look:
+def _saliency(network: Explained, picture: Image, index: int, method: str) -> Saliency:
     heat = network.methods[method](picture, index)
     hot = hottest(heat, HOTTEST)
     colour = np.rint(MEAN).astype(np.uint8)
     pictures = [np.where(covered[..., None], colour, picture) for covered in (hot, ~hot)]
     without, only = _probabilities(network, pictures)[:, index]
     y, x = np.unravel_index(int(heat.argmax()), heat.shape)
-    return Look(method, heat, area_of_half(heat), (int(x), int(y)), float(without), float(only))
+    return Saliency(method, heat, area_of_half(heat), (int(x), int(y)), float(without), float(only))
 
 
 def _probabilities(network: Explained, pictures: Sequence[Image]) -> NDArray[np.float64]:
