@@ -163,8 +163,7 @@ import torch
 from toolchain.backbones.networks import body_of
 from toolchain.images.reader import Reader
 from toolchain.system.progress import Silent
-from toolchain.training.features import features_of, labels_of
-from toolchain.training.frozen import Frozen
+from toolchain.training.features import Frozen, features_of, labels_of
 from toolchain.training.probe import fit_head
 
 body = Frozen(body_of(network), (224, 224), torch.device("cpu"), pooled=True)
@@ -211,7 +210,7 @@ plt.show()
 
 # %%
 from toolchain.training.finetune import finetune
-from toolchain.training.history import read_lines
+from toolchain.training.records import read_lines
 from toolchain.training.settings import settings_for
 
 recipe = recipes.load("mobilenet_v2")

@@ -37,11 +37,10 @@ from toolchain.runtimes.devices import cores, cpu_name
 from toolchain.system import files
 from toolchain.system.progress import Silent
 from toolchain.training.checkpoint import STATE_FILE
-from toolchain.training.features import features_of, labels_of, logits_of
+from toolchain.training.features import Frozen, features_of, labels_of, logits_of
 from toolchain.training.finetune import finetune
-from toolchain.training.frozen import Frozen
-from toolchain.training.history import read_lines
 from toolchain.training.photographs import opened
+from toolchain.training.records import read_lines
 from toolchain.training.settings import TrainSettings, settings_for
 
 ARMS = (

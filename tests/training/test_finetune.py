@@ -19,8 +19,8 @@ from toolchain.backbones.networks import build
 from toolchain.errors import BadInputError, MissingError
 from toolchain.export import exporting
 from toolchain.runs import Run, read_run, read_splits
+from toolchain.training import features, loop
 from toolchain.training import finetune as finetuning
-from toolchain.training import frozen, loop
 from toolchain.training.evaluator import Evaluator
 from toolchain.training.finetune import finetune, resume
 from toolchain.training.settings import GENTLE_RATES, TrainSettings
@@ -161,7 +161,7 @@ def test_resumed_run_equals_an_unbroken_one(
 def test_a_run_on_openvino_resumes_to_the_same_bytes(
     tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frozen, "WORTH_COMPILING", 0)
+    monkeypatch.setattr(features, "WORTH_COMPILING", 0)
     settings = _settings(drawn_folder, weights)
     whole = finetune(settings, tmp_path / "whole")
     original = loop.save_state

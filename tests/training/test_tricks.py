@@ -17,9 +17,8 @@ from toolchain.runs import read_run
 from toolchain.training import loop, trainer
 from toolchain.training.crops import draw_view, make_view
 from toolchain.training.finetune import finetune, resume
-from toolchain.training.optimisers import optimiser_for, share_of_rate
 from toolchain.training.settings import GENTLE_RATES, TrainSettings, settings_for
-from toolchain.training.trainer import start_head
+from toolchain.training.trainer import optimiser_for, share_of_rate, start_head
 
 
 def _trained(folder: Path, data: Path, weights: Path, **more: object) -> dict[str, Tensor]:
