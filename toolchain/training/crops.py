@@ -110,8 +110,8 @@ def make_views(images: Sequence[Tensor], views: Sequence[View], height: int, wid
         dtype=torch.float32,
         device=device,
     )
-    # `aligned` puts pixel centres where OpenCV has them.
-    made = roi_align(canvas, boxes, (height, width), aligned=True)
+    # `aligned` puts pixel centres where OpenCV has them, which rounds to whole values before the light changes.
+    made = roi_align(canvas, boxes, (height, width), aligned=True).round()
     mirrored = torch.tensor([view.mirrored for view in views], device=device)
     made = torch.where(mirrored[:, None, None, None], made.flip(3), made)
     gain = torch.tensor(np.stack([view.gain for view in views]), dtype=torch.float32, device=device)
