@@ -21,7 +21,7 @@ from tests.conftest import lively
 from toolchain.artifact import read_artifact
 from toolchain.backbones.networks import build, head_of, normalised
 from toolchain.cli import run
-from toolchain.datasets.photographs import sha256_of_labelled
+from toolchain.datasets.splits import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export import exporting
 from toolchain.export.candidates import MAX_FLOAT

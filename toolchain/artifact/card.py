@@ -112,7 +112,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Card:
-    """All metadata of an artifact (docs/design.md, section 4). Stored as JSON under `edgetl.card`."""
+    """All metadata of an artifact (docs/reference/files.md). Stored as JSON under `edgetl.card`."""
 
     schema: Literal["edgetl.card/1"]
     labels: Annotated[tuple[Name, ...], Meta(min_length=2, max_length=100_000)]

@@ -15,8 +15,8 @@ import numpy as np
 
 from toolchain.artifact import Artifact
 from toolchain.datasets import SPLITS, Dataset
-from toolchain.datasets.catalogue import ENTRIES, open_dataset, photographs_of
-from toolchain.datasets.index import told
+from toolchain.datasets.catalogue import DATASETS, open_dataset, photographs_of
+from toolchain.datasets.index import describe_left_out
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
 from toolchain.evaluation.overlap import seen_photographs
 from toolchain.images.cache import cache_folder
@@ -58,7 +58,7 @@ def choose(
     """
     if data is not None:
         dataset = open_dataset(data, reporter=reporter)
-        for line in told(one for one in dataset.left_out if one.lost):
+        for line in describe_left_out(one for one in dataset.left_out if one.lost):
             reporter.warn(f"{data}: {line}")
         return _take(dataset, artifacts, split, limit)
     named = {_data_of(artifact) for artifact in artifacts}
@@ -183,7 +183,7 @@ def _take(dataset: Dataset, artifacts: Sequence[Artifact], split: str, limit: in
 def _data_of(artifact: Artifact) -> str:
     """The data that a card names, by the path that its run knows where a bare name is not enough."""
     name = artifact.card.source.data
-    if name in ENTRIES:
+    if name in DATASETS:
         return name
     try:
         run = read_run(artifact.path.parent)

@@ -15,7 +15,7 @@ from toolchain.artifact import FLOAT_FILE, Artifact, make_artifact, write_artifa
 from toolchain.artifact.card import CARD_SCHEMA, Card, Source
 from toolchain.backbones.networks import load_network, normalised
 from toolchain.datasets.catalogue import photographs_of
-from toolchain.datasets.photographs import sha256_of_labelled
+from toolchain.datasets.splits import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.evaluation.metrics import relative_difference
 from toolchain.export.context import ExportContext, Measurement

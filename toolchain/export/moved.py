@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from toolchain.datasets.catalogue import ENTRIES, data_root, locate
+from toolchain.datasets.catalogue import data_root, named
 from toolchain.datasets.naming import photographs_named
 from toolchain.errors import BadInputError
 from toolchain.runs import SplitFile
@@ -23,8 +23,8 @@ class Moved:
     """
 
     def __init__(self, folder: Path, reporter: Reporter) -> None:
-        entry = ENTRIES.get(str(folder))
-        self.folder = folder = (locate(entry, data_root()) if entry else None) or folder
+        entry = named(str(folder))
+        self.folder = folder = (entry.find(data_root()) if entry else None) or folder
         if not folder.is_dir():
             raise BadInputError(f"{folder} is not a folder", "Name the one that holds the run's photographs.")
         paths = photographs_named([str(folder)]).paths

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from toolchain.backbones.networks import body_of
+from toolchain.backbones.networks import body_of, hidden_of
 from toolchain.datasets import Dataset, Photograph
 from toolchain.evaluation.calibration import HeldOut, fit_rejection, fit_temperature
 from toolchain.evaluation.metrics import measure, softmax
@@ -82,7 +82,8 @@ class Evaluator:
 def body_for(network: nn.Module, context: TrainContext) -> Frozen:
     """What computes the features of `network` as it is now."""
     spec = context.settings.preprocess
-    return Frozen(body_of(network), (spec.height, spec.width), context.device, pooled=True)
+    shape = (spec.height, spec.width)
+    return Frozen(body_of(network), shape, context.device, pooled=True, hidden=hidden_of(network))
 
 
 def probe_features(context: TrainContext, body: Frozen, photos: Sequence[Photograph]) -> Floats:

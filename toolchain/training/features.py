@@ -6,7 +6,6 @@ sees, and computing them is all that evaluating a network costs.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from toolchain.backbones.networks import head_of, normalised
+from toolchain.backbones.networks import head_of, normalised, simplified
 from toolchain.datasets import Photograph
 from toolchain.images.reader import Reader
 from toolchain.runtimes.devices import cores
@@ -40,15 +39,24 @@ Extractor = Callable[[Iterable[NDArray[np.uint8]]], Floats]
 
 
 class Frozen:
-    """The first layers of a network, from uint8 pixels to maps, or to their means over space where `pooled`.
+    """The first layers of a network, from uint8 pixels to maps; where `pooled`, to their means over space, and what
+    `hidden` layers make of these.
 
     `shape` is height and width of the pixels.
 
     Weights are taken when they are first needed; after training, make another one.
     """
 
-    def __init__(self, layers: nn.Module, shape: tuple[int, int], device: torch.device, *, pooled: bool) -> None:
-        self._layers = _Layers(layers.eval(), pooled)
+    def __init__(
+        self,
+        layers: nn.Module,
+        shape: tuple[int, int],
+        device: torch.device,
+        *,
+        pooled: bool,
+        hidden: nn.Module | None = None,
+    ) -> None:
+        self._layers = _Layers(layers.eval(), pooled, (hidden or nn.Sequential()).eval())
         self._shape = shape
         self._device = device
         self._converted: Any = None
@@ -65,7 +73,7 @@ class Frozen:
 
         example = torch.zeros(BATCH, *self._shape, 3, dtype=torch.uint8)
         # With BatchNorm folded into the convolutions there are half as many operators to convert.
-        folded = _Layers(fuse(copy.deepcopy(self._layers.layers)), self._layers.pooled)
+        folded = _Layers(fuse(simplified(self._layers.layers)), self._layers.pooled, self._layers.hidden)
         with torch.inference_mode():
             program = torch.export.export(folded, (example,))
         return openvino.convert_model(program)
@@ -125,14 +133,15 @@ class Frozen:
 
 
 class _Layers(nn.Module):
-    def __init__(self, layers: nn.Module, pooled: bool) -> None:
+    def __init__(self, layers: nn.Module, pooled: bool, hidden: nn.Module) -> None:
         super().__init__()
         self.layers = layers
         self.pooled = pooled
+        self.hidden = hidden
 
     def forward(self, images: Tensor) -> Tensor:
-        maps: Tensor = self.layers(normalised(images))
-        return maps.mean((2, 3)) if self.pooled else maps
+        answers: Tensor = self.layers(normalised(images))
+        return self.hidden(answers.mean((2, 3))) if self.pooled else answers
 
 
 def labels_of(photos: Sequence[Photograph]) -> NDArray[np.int64]:

@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from toolchain.artifact import FLOAT_FILE
-from toolchain.backbones.networks import Pretrained, build, head_of, load_pretrained
+from toolchain.backbones.networks import build, head_of
+from toolchain.backbones.weights import Pretrained, load_pretrained
 from toolchain.datasets import SPLITS
-from toolchain.datasets.catalogue import ENTRIES
+from toolchain.datasets.catalogue import DATASETS
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.cache import cache_folder
@@ -94,7 +95,7 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None, de
         raise BadInputError(
             f"the settings of {out} are of another version of edgetl: {error}", "Start the run again."
         ) from None
-    if settings.data not in ENTRIES and not Path(settings.data).is_dir():
+    if settings.data not in DATASETS and not Path(settings.data).is_dir():
         where = "" if Path(settings.data).is_absolute() else f" in {Path.cwd()}"
         raise BadInputError(
             f"{settings.data}, the photographs of {out}, is not{where or ' there'}",
@@ -115,7 +116,7 @@ def _anchored(settings: TrainSettings) -> TrainSettings:
     data, weights, outliers = settings.data, settings.weights, settings.outliers
     return replace(
         settings,
-        data=data if data in ENTRIES else str(folders.expanded(data).absolute()),
+        data=data if data in DATASETS else str(folders.expanded(data).absolute()),
         weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
         outliers=None if outliers is None else str(Path(outliers).absolute()),
     )

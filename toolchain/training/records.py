@@ -14,7 +14,8 @@ from safetensors.torch import save
 from torch import nn
 
 from toolchain._version import __version__
-from toolchain.backbones.networks import Pretrained
+from toolchain.backbones.networks import backbone_of
+from toolchain.backbones.weights import Pretrained
 from toolchain.datasets import SPLITS, Dataset
 from toolchain.datasets.index import by_reason
 from toolchain.errors import BadInputError
@@ -118,7 +119,7 @@ def describe_run(
         command=command,
         data=_describe_data(context.dataset, skipped),
         model=ModelRecord(
-            name=settings.model,
+            name=backbone_of(network).name,
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             weights=pretrained.source,
             weights_sha256=pretrained.sha256,

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from toolchain.backbones.networks import blocks_of, dropout_of, frozen_and_trained, head_of, normalised
+from toolchain.backbones.networks import (
+    blocks_of,
+    dropout_of,
+    frozen_and_trained,
+    head_of,
+    hidden_of,
+    normalised,
+)
 from toolchain.system.figures import fixed
 from toolchain.training.batches import Batches, Step, steps_of
 from toolchain.training.context import TrainContext
@@ -31,13 +38,14 @@ STEPS = (1.0, 0.1, 0.01)
 class _Tail(nn.Module):
     """The trained blocks and the head, with a mask for its input instead of dropout's own chance."""
 
-    def __init__(self, blocks: list[nn.Module], head: nn.Linear) -> None:
+    def __init__(self, blocks: list[nn.Module], hidden: nn.Module, head: nn.Linear) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*blocks)
+        self.hidden = hidden
         self.head = head
 
     def forward(self, maps: Tensor, mask: Tensor) -> Tensor:
-        features: Tensor = self.blocks(maps).mean((2, 3))
+        features: Tensor = self.hidden(self.blocks(maps).mean((2, 3)))
         logits: Tensor = self.head(features * mask)
         return logits
 
@@ -63,7 +71,7 @@ class Trainer:
         on_cpu = context.device.type == "cpu"
         self._extract = frozen.extractor(many=many, exact=not self._low_precision) if on_cpu and many else None
         self._prefix = prefix
-        tail = _Tail(blocks_of(network)[everything - count :], head_of(network))
+        tail = _Tail(blocks_of(network)[everything - count :], hidden_of(network), head_of(network))
         self._tail = context.team.parallel(tail, context.device)
         self._dropout = dropout_of(network).p if settings.dropout is None else settings.dropout
         self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
