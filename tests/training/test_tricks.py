@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.conftest import QUICK
-from toolchain.backbones.networks import build, head_of, recipes
+from toolchain.backbones import recipes
+from toolchain.backbones.networks import build, head_of
 from toolchain.errors import BadInputError
 from toolchain.runs import read_run
 from toolchain.training import loop, trainer
