@@ -32,12 +32,12 @@ def _knocking(host: str, port: int) -> socket.socket:
 
 def _sockets() -> int:
     """How many sockets this process has open."""
-    return sum(_leads_to(f"/proc/self/fd/{name}").startswith("socket:") for name in os.listdir("/proc/self/fd"))
+    return sum(_leads_to(link).startswith("socket:") for link in Path("/proc/self/fd").iterdir())
 
 
-def _leads_to(link: str) -> str:
+def _leads_to(link: Path) -> str:
     try:
-        return os.readlink(link)
+        return str(link.readlink())
     except OSError:  # it was closed meanwhile
         return ""
 
