@@ -235,7 +235,7 @@ plt.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# More tricks are options of the same function (`dropout`, `optimizer`, `schedule`, `clip_norm`, `batch_norm`,
+# More tricks are options of the same function (`dropout`, `optimizer`, `schedule`, `max_grad_norm`, `batch_norm`,
 # `label_smoothing`, `patience` ...); [the guide](guide.md) explains each, and says what it was worth on the pets.
 #
 # Now, once, the test photographs. Each row of the square is what a class was; each column is what it was called.

@@ -95,7 +95,7 @@ def test_options_go_before_the_recipe() -> None:
     settings = settings_for("photos", "mobilenet_v2", recipe, epochs=3, batch_size=None)
     assert settings.epochs == 3
     assert settings.batch_size == 32
-    assert settings.learning_rate == recipe.finetune.learning_rate
+    assert settings.learning_rate == recipe.finetune["learning_rate"]
     scratch = settings_for("photos", "mobilenet_v2", recipe, weights="none")
     assert scratch.learning_rate == 1e-3
 

@@ -139,4 +139,4 @@ def _view_of(place: int, height: int, width: int, settings: TrainSettings, epoch
     """The view of photograph number `place`, of `height` x `width` pixels, in an epoch."""
     rng = np.random.default_rng([settings.seed, epoch, place])
     strength, resize = settings.augmentation, settings.preprocess.resize
-    return draw_view(height, width, rng, settings.smallest_crop, strength, resize)
+    return draw_view(height, width, rng, settings.min_crop_area, strength, resize)

@@ -26,7 +26,7 @@ from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Reader
 from toolchain.runs import RUN_FILE, CrossValidation, Run, not_free, read_run
-from toolchain.system import claims, files, folders, strict
+from toolchain.system import claims, files, folders
 from toolchain.system.progress import Reporter, Silent
 from toolchain.system.remaining import Whole, Work
 from toolchain.training import checkpoint
@@ -40,7 +40,7 @@ from toolchain.training.photographs import find_outliers, opened, readable
 from toolchain.training.probe import cross_validation, fit_head, folds_for, out_of_fold, start_from
 from toolchain.training.records import describe_run, read_lines, write_predictions, write_splits, write_weights
 from toolchain.training.report import write_report
-from toolchain.training.settings import TrainSettings
+from toolchain.training.settings import TrainSettings, read_stored
 from toolchain.training.team import Team, joined
 
 FEW = 16
@@ -90,7 +90,7 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None, de
     reporter = reporter or Silent()
     stored, data_sha256 = checkpoint.load_settings(out)
     try:
-        settings = strict.convert(stored, TrainSettings)
+        settings = read_stored(stored)
     except msgspec.ValidationError as error:
         raise BadInputError(
             f"the settings of {out} are of another version of edgetl: {error}", "Start the run again."

@@ -131,8 +131,8 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes, of which each holds its share of the batch.
         torch.autograd.backward(loss * context.team.size)
-        if context.settings.clip_norm:
-            nn.utils.clip_grad_norm_(self._trained, context.settings.clip_norm)
+        if context.settings.max_grad_norm:
+            nn.utils.clip_grad_norm_(self._trained, context.settings.max_grad_norm)
         self._optimizer.step()
         self._follow()
         return loss.detach()
@@ -155,7 +155,7 @@ class Trainer:
 
     @torch.no_grad()
     def _follow(self) -> None:
-        decay = self._context.settings.average_decay
+        decay = self._context.settings.ema_decay
         for mine, new in zip(self.average.parameters(), self._network.parameters(), strict=True):
             if new.requires_grad:
                 mine.lerp_(new, 1 - decay)
