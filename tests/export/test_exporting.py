@@ -24,10 +24,11 @@ from toolchain.cli import run
 from toolchain.datasets.photographs import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export import exporting
-from toolchain.export.candidates import MAX_FLOAT
 from toolchain.export.exporting import export
-from toolchain.export.measure import accuracy_drop, calibration_of
+from toolchain.export.int8.quantisers.edgetl import MAX_FLOAT_LAYERS
+from toolchain.export.measure import accuracy_drop
 from toolchain.export.onnx_writer import to_onnx
+from toolchain.export.photographs import calibration_of
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run, read_splits
 from toolchain.runtimes import open_runtime
@@ -164,7 +165,7 @@ def test_int8_is_smaller_and_quantised_on_both_runtimes(exported: Path, images: 
     # Two layers of each squeeze-and-excitation stay float (behind a mean; the last mean is the network's own), and
     # some recipes, of which the fastest here is written, leave their most sensitive layers in float.
     squeezes = sum(node.op_type == "ReduceMean" for node in nodes) - 1
-    assert layers.count(["DequantizeLinear", "DequantizeLinear"]) >= len(layers) - 2 * squeezes - MAX_FLOAT
+    assert layers.count(["DequantizeLinear", "DequantizeLinear"]) >= len(layers) - 2 * squeezes - MAX_FLOAT_LAYERS
     artifact = read_artifact(exported / "model.int8.onnx")
     for device in artifact.card.runtimes:
         answer = open_runtime(artifact, device).infer(images)
