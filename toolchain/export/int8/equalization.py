@@ -1,10 +1,10 @@
 """Cross-layer equalisation: the channels of a tensor get one range, so that they can share one scale.
 
 An activation has one scale for all of its channels. A depthwise convolution never mixes channels, so its inputs
-have very different sizes: in the first of MobileNetV3 small one channel reaches 93 where half of them stay below 5, and
-int8 leaves those with a dozen steps. Scaling a channel up before a layer and its weights down in the layer changes
-nothing in float (Nagel et al., ICCV 2019). In a depthwise convolution, whose weights have a scale for each channel,
-int8 loses nothing by it either.
+have very different sizes: in the first of MobileNetV3 small one channel reaches 93 where half of them stay below 5,
+and int8 leaves those with a dozen steps. Scaling a channel up before a layer and its weights down in the layer
+changes nothing in float (Nagel et al., ICCV 2019). In a depthwise convolution, whose weights have a scale for each
+channel, int8 loses nothing by it either.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Quantisation-aware training: the int8 network learns to answer as the float one does.
 
 The graph that will be deployed is trained itself. Integers are simulated in the forward pass, gradients pass
-through the rounding (straight-through, Bengio et al., 2013), and the float network is the teacher, so no labels are needed.
+through the rounding (straight-through, Bengio et al., 2013), and the float network is the teacher, so no labels are
+needed.
 """
 
 from __future__ import annotations
