@@ -161,7 +161,7 @@ for name in recipes.names():
 import torch
 
 from toolchain.backbones.networks import body_of
-from toolchain.images.decoded import Decoded
+from toolchain.images.reader import Reader
 from toolchain.system.progress import Silent
 from toolchain.training.features import features_of, labels_of
 from toolchain.training.frozen import Frozen
@@ -169,7 +169,7 @@ from toolchain.training.probe import fit_head
 
 body = Frozen(body_of(network), (224, 224), torch.device("cpu"), pooled=True)
 extract = body.extractor(many=len(train) + len(test), exact=True)
-decoded = Decoded(None, look, Silent())
+decoded = Reader(look, None, Silent())
 
 started = time.perf_counter()
 seen = {split: features_of(dataset.splits[split], extract, decoded, Silent(), split) for split in ("train", "val")}

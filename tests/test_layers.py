@@ -14,8 +14,8 @@ import toolchain
 PACKAGE = Path(toolchain.__file__).parent
 
 ORDER = (
-    "_version", "_pyinstaller", "errors", "system", "images", "pages", "drawn", "datasets", "artifact", "runs",
-    "evaluation", "backbones", "runtimes", "classifier", "timing", "camera", "bench", "doctor", "export",
+    "_version", "_pyinstaller", "errors", "system", "plugins", "images", "pages", "drawn", "datasets", "artifact",
+    "runs", "evaluation", "backbones", "runtimes", "classifier", "timing", "camera", "bench", "doctor", "export",
     "training", "explain", "cli",
 )  # fmt: skip
 """From the ground up: each may import those before it, and none of those after it."""

@@ -66,7 +66,7 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
     """
     from toolchain.backbones.networks import build, load_pretrained
     from toolchain.datasets.catalogue import open_dataset
-    from toolchain.images.decoded import Decoded
+    from toolchain.images.reader import Reader
     from toolchain.runs import Metrics
     from toolchain.system.progress import Silent
     from toolchain.training.context import TrainContext
@@ -89,7 +89,7 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
         batch_size=BATCH,
         trained_blocks=every_block,
     )
-    decoded = Decoded(cache, settings.preprocess, Silent())
+    decoded = Reader(settings.preprocess, cache, Silent())
     if cache:
         for photo in photos:
             decoded.prepare(photo, larger=True)

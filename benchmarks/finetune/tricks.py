@@ -30,7 +30,8 @@ from safetensors.torch import load_file
 
 from toolchain.backbones.networks import body_of, build, recipes
 from toolchain.datasets import Dataset
-from toolchain.images.decoded import Decoded, cache_folder
+from toolchain.images.cache import cache_folder
+from toolchain.images.reader import Reader
 from toolchain.runs import Run
 from toolchain.runtimes.devices import cores, cpu_name
 from toolchain.system import files
@@ -127,7 +128,7 @@ def _right_after_last_epoch(run: Run, settings: TrainSettings, folder: Path) -> 
     dataset: Dataset = opened(settings, Silent())
     photos, spec = dataset.splits["test"], settings.preprocess
     body = Frozen(body_of(network), (spec.height, spec.width), torch.device("cpu"), pooled=True)
-    decoded = Decoded(cache_folder() if settings.cache else None, spec, Silent())
+    decoded = Reader(spec, cache_folder() if settings.cache else None, Silent())
     features = features_of(photos, body.extractor(many=len(photos), exact=True), decoded, Silent(), "test")
     right: Right = logits_of(network, features).argmax(1) == labels_of(photos)
     return right

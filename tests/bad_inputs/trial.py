@@ -178,7 +178,7 @@ def _limit(seconds: float) -> Iterator[None]:
 
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
-    faulthandler.dump_traceback_later(3 * seconds, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(3 * seconds + 10, exit=True, file=sys.__stderr__)
     try:
         yield
     finally:

@@ -76,12 +76,12 @@ def test_unreadable_photographs_are_skipped_and_named(tmp_path: Path, photograph
     bad.write_bytes(good[0].read_bytes()[:100])
     reporter = Remembering()
     specs = [Preprocess(SIDE, SIDE, shortest_edge=SIDE), Preprocess(16, 24, resize="squash")]
-    prepared = prepare([bad, good[0], bad, good[1]], specs, tmp_path, reporter)
+    prepared = prepare(Chosen((bad, good[0], bad, good[1])), specs, tmp_path, reporter)
     assert prepared.readable == (1, 3)
     assert len(reporter.warnings) == 2
     assert "bad.png" in reporter.warnings[0]
     with pytest.raises(BadInputError, match="none of the photographs"):
-        prepare([bad], specs, tmp_path, reporter)
+        prepare(Chosen((bad,)), specs, tmp_path, reporter)
 
 
 def test_prepared_pictures_are_what_the_classifier_would_see(
@@ -89,7 +89,7 @@ def test_prepared_pictures_are_what_the_classifier_would_see(
 ) -> None:
     paths = sorted((photographs / "test").rglob("*.png"))
     spec = artifact.card.preprocess
-    prepared = prepare(paths, [spec], tmp_path, Silent())
+    prepared = prepare(Chosen(tuple(paths)), [spec], tmp_path, Silent())
     found = np.fromfile(prepared.pictures[spec], np.uint8).reshape(-1, SIDE, SIDE, 3)
     classifier = Classifier(artifact.card, None)  # type: ignore[arg-type]  # preprocessing needs no runtime
     expected = np.stack([classifier.preprocess(path) for path in paths])
@@ -101,7 +101,7 @@ def test_drawn_photographs_can_be_read_and_differ(tmp_path: Path) -> None:
     assert chosen.labels == ()
     assert len({path.read_bytes() for path in chosen.photographs}) == len(chosen.photographs) > 10
     spec = Preprocess(SIDE, SIDE, shortest_edge=SIDE)
-    assert len(prepare(chosen.photographs, [spec], tmp_path, Silent()).readable) == len(chosen.photographs)
+    assert len(prepare(chosen, [spec], tmp_path, Silent()).readable) == len(chosen.photographs)
 
 
 @pytest.mark.parametrize(

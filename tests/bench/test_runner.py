@@ -269,8 +269,8 @@ def test_session_that_fell_back_has_failed(artifact: Artifact) -> None:
     if "AzureExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has no provider that runs nothing")
     program = (
-        "from toolchain.runtimes import devices\n"
-        "devices.ORT_PROVIDERS['cuda'] = 'AzureExecutionProvider'\n"
+        "from toolchain.runtimes import onnxruntime\n"
+        "onnxruntime.PROVIDERS['cuda'] = 'AzureExecutionProvider'\n"
         "worker.main()"
     )
     report = bench(on([artifact], "ort:cuda", "ort:cpu", rounds=1), launch=lambda: changed(program))

@@ -14,8 +14,8 @@ import pytest
 from tests.camera.test_drawing import answered
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.answering import Answered
-from toolchain.camera.drop_oldest_queue import DropOldestQueue
 from toolchain.camera.sinks.background import BackgroundSink, LineLostError
+from toolchain.camera.threads import DropOldestQueue
 
 
 class Held:

@@ -14,8 +14,7 @@ import pytest
 from tests.clips import HeldClock, plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.frames import Frame, SourceLostError, UndecodableError
-from toolchain.camera.sources.capture import Capture
-from toolchain.camera.sources.stillness import Stillness
+from toolchain.camera.sources.capture import Capture, Stillness
 from toolchain.errors import BadInputError, MissingError
 
 

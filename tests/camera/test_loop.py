@@ -18,9 +18,8 @@ from tests.clips import HeldClock, plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.artifact import Artifact
 from toolchain.artifact.card import Reject
-from toolchain.camera.answering import Answering, Busy
+from toolchain.camera.answering import KEPT, Answering, Busy, Rate, Series
 from toolchain.camera.engine import Engine
-from toolchain.camera.figures import KEPT, Rate, Series
 from toolchain.camera.frames import Frame, SourceLostError
 from toolchain.camera.loop import Answered, Control, StopConditions, Summary, run
 from toolchain.camera.sources.capture import Capture

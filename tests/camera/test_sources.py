@@ -18,10 +18,7 @@ from PIL import Image
 from tests.clips import HeldClock, colour_of, plain, write_clip
 from tests.datasets.datasets_support import Remembering
 from tests.streams import Stream
-from toolchain.camera.frames import BgrImage, Frame, FrameSource, SourceLostError
-from toolchain.camera.pacing import Timeline
-from toolchain.camera.sources.codecs import undecodable, undecodable_stream
-from toolchain.camera.sources.live import LiveSource, plausible_fps
+from toolchain.camera.frames import BgrImage, Frame, FrameSource, SourceLostError, Timeline
 from toolchain.camera.sources.opening import (
     CaptureOptions,
     Wish,
@@ -30,6 +27,7 @@ from toolchain.camera.sources.opening import (
     camera_settings,
     open_source,
 )
+from toolchain.camera.sources.video import LiveSource, plausible_fps, undecodable, undecodable_stream
 from toolchain.camera.threads import within
 from toolchain.errors import BadInputError, EdgetlError, MissingError
 
@@ -470,7 +468,7 @@ def test_an_animation_is_a_clip_with_its_own_timing(tmp_path: Path, suffix: str)
 
 @pytest.mark.skipif(not hasattr(cv2, "imreadanimation"), reason="OpenCV before 4.11")
 def test_a_long_animation_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("toolchain.camera.sources.animations.MAX_BYTES", 3 * 64 * 48 * 4)
+    monkeypatch.setattr("toolchain.camera.sources.images.MAX_BYTES", 3 * 64 * 48 * 4)
     colours = ["red", "green", "blue"] * 4
     frames = _all(open_source(str(_animate(tmp_path / "long.gif", colours, [10] * 12)), EVERY))
     assert [colour_of(frame.bgr) for frame in frames] == colours

@@ -10,7 +10,7 @@ import pytest
 
 from tests.web_support import ABOUT, HERE, place, view
 from toolchain.camera.sinks.web import Address, WebView, parse_address
-from toolchain.camera.sinks.web.address import HOST, PORT, is_loopback, reachable
+from toolchain.camera.sinks.web.view import HOST, PORT, is_loopback, reachable
 from toolchain.errors import BadInputError, EdgetlError, MissingError
 from toolchain.system.progress import Silent
 

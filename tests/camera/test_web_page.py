@@ -14,7 +14,7 @@ import pytest
 from tests.clips import plain
 from tests.web_support import ABOUT, BROWSER, Chromium, answer, place, view, wait_until
 from toolchain.camera.sinks.web import Address
-from toolchain.camera.sinks.web.app import FILES
+from toolchain.camera.sinks.web.streams import FILES
 from toolchain.drawn.pets import draw
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

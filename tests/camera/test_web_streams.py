@@ -19,9 +19,8 @@ from tests.conftest import Recorder
 from tests.web_support import Viewer, answer, ask, place, view, wait_until
 from toolchain.camera.frames import BgrImage
 from toolchain.camera.sinks.web import server
-from toolchain.camera.sinks.web.latest_value import LatestValue
-from toolchain.camera.sinks.web.messages import MAX_SIDE, encode
-from toolchain.camera.sinks.web.streams import MAX_AUDIENCE
+from toolchain.camera.sinks.web.publisher import MAX_SIDE, encode
+from toolchain.camera.sinks.web.streams import MAX_AUDIENCE, LatestValue
 
 rng = np.random.default_rng(6)
 BUSY: BgrImage = rng.integers(0, 256, (540, 960, 3), dtype=np.uint8)
@@ -194,7 +193,7 @@ def test_at_most_twenty_pictures_a_second() -> None:
 
 
 def test_encoded_once_for_all_and_only_while_somebody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    from toolchain.camera.sinks.web import messages
+    from toolchain.camera.sinks.web import publisher
 
     encoded = []
 
@@ -202,7 +201,7 @@ def test_encoded_once_for_all_and_only_while_somebody_looks(monkeypatch: pytest.
         encoded.append(threading.current_thread())
         return encode(bgr)
 
-    monkeypatch.setattr(messages, "encode", count)
+    monkeypatch.setattr(publisher, "encode", count)
     with view() as shown:
         for number in range(5):
             shown.show(answer(number))
@@ -366,7 +365,7 @@ def test_the_newest_alone() -> None:
 
 
 def test_the_page_and_its_files_are_in_the_package() -> None:
-    from toolchain.camera.sinks.web.app import FILES
+    from toolchain.camera.sinks.web.streams import FILES
 
     for path, _ in FILES.values():
         assert Path(path).stat().st_size > 100

@@ -147,7 +147,7 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], words: list[str], code: Ex
 def test_cache_is_shown_and_emptied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from toolchain.images.decoded import FILE
+    from toolchain.images.cache import FILE
 
     monkeypatch.setenv("EDGETL_CACHE", str(tmp_path))
     monkeypatch.setenv("EDGETL_CACHE_MB", "500")

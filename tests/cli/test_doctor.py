@@ -12,7 +12,7 @@ from toolchain.doctor import packages
 from toolchain.doctor import report as checkup
 from toolchain.errors import ExitCode
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import KNOWN
+from toolchain.runtimes.devices import known_devices
 from toolchain.system.processor import cpu_quota
 
 
@@ -30,7 +30,7 @@ def test_this_machine_runs_edgetl(
     assert found["works"] is True
     assert not any(gap["necessary"] for gap in found["missing"])
     devices = {device["name"]: device for device in found["devices"]}
-    assert tuple(devices) == KNOWN
+    assert tuple(devices) == known_devices()
     assert devices["ort:cpu"]["available"]
     assert all(device["available"] or device["reason"] for device in devices.values())
     assert found["data_root"] == str(tmp_path)

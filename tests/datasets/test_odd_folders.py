@@ -17,8 +17,8 @@ from toolchain.datasets.catalogue import list_data, open_dataset
 from toolchain.datasets.check import check
 from toolchain.datasets.naming import photographs_named
 from toolchain.errors import BadInputError
-from toolchain.images.decoded import Decoded
 from toolchain.images.preprocess import Preprocess, can_decode
+from toolchain.images.reader import Reader
 
 NOBODY = 65534
 
@@ -104,7 +104,7 @@ def test_files_are_used_or_left_out_by_name(odd: tuple[Odd, Path]) -> None:
     # finetune
     reporter = Recorder()
     settings = TrainSettings(data=str(root), weights="none", probe_only=True)
-    decoded = Decoded(None, Preprocess(height=32, width=32, shortest_edge=32), reporter)
+    decoded = Reader(Preprocess(height=32, width=32, shortest_edge=32), None, reporter)
     trained, _ = readable(dataset, settings, decoded, Team(), reporter)
     used = [photo.name for photos in trained.splits.values() for photo in photos]
     left = [one.name for one in trained.left_out]

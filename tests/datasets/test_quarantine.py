@@ -22,7 +22,7 @@ from toolchain.datasets.folder import list_folder
 from toolchain.datasets.quarantine import Moved, put_back, set_aside, to_move
 from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
-from toolchain.images.decoded import Decoded
+from toolchain.images.reader import Reader
 from toolchain.system.progress import Silent
 from toolchain.training.photographs import readable
 from toolchain.training.settings import TrainSettings
@@ -83,7 +83,7 @@ def test_a_fixed_data_set_holds_what_training_used_before(spoiled: Path) -> None
     settings = TrainSettings(str(spoiled))
 
     def used() -> dict[str, set[str]]:
-        decoded = Decoded(None, settings.preprocess, Silent())
+        decoded = Reader(settings.preprocess, None, Silent())
         with joined(torch.device("cpu")) as alone:
             dataset, _ = readable(open_dataset(str(spoiled)), settings, decoded, alone, Silent())
         return {side: {photo.name for photo in photos} for side, photos in dataset.splits.items()}

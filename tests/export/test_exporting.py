@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -256,6 +258,24 @@ def test_photographs_that_were_moved_and_renamed_are_found_by_content(
     for wrong, said in ((tmp_path / "absent", "is not a folder"), (folder, "holds no photographs")):
         assert run([*words, "--data", str(wrong)]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_each_photograph_is_read_once(run_folder: Path, tmp_path: Path, drawn_folder: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    opened: Counter[str] = Counter()
+    listening = True
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if listening and event == "open":
+            opened[str(arguments[0])] += 1
+
+    sys.addaudithook(hook)  # it cannot be removed again
+    done = export(folder)
+    listening = False
+    seen = {path: opened[path] for path in map(str, drawn_folder.rglob("*.jpg")) if opened[path]}
+    assert len(seen) == done.n
+    assert set(seen.values()) == {1}
 
 
 def test_folders_that_hold_no_run(tmp_path: Path) -> None:

@@ -58,6 +58,6 @@ def test_a_folder_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> Non
 
 
 def test_the_decoded_photographs_have_a_place_too(tmp_path: Path) -> None:
-    code = "from toolchain.images.decoded import cache_folder\nprint(cache_folder())\n"
+    code = "from toolchain.images.cache import cache_folder\nprint(cache_folder())\n"
     done = homeless(["--version"], tmp_path, code)
     assert done.stdout.splitlines()[0] == str(tmp_path / f"edgetl-{os.getuid()}")

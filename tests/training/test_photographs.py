@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import QUICK, Recorder
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.errors import BadInputError
-from toolchain.images.decoded import Decoded
+from toolchain.images.reader import Reader
 from toolchain.runs import read_splits
 from toolchain.system.progress import Silent
 from toolchain.training.finetune import finetune
@@ -123,7 +123,7 @@ def test_pictures_of_other_things_are_found_like_photographs(tmp_path: Path, dra
     (others / "more").symlink_to(tmp_path / "elsewhere")
     settings = TrainSettings(str(data), weights="none", probe_only=True, outliers=str(others))
     reporter = Recorder()
-    decoded = Decoded(None, settings.preprocess, reporter)
+    decoded = Reader(settings.preprocess, None, reporter)
     found = find_outliers(settings, open_dataset(str(data)), decoded, reporter)
     assert len(found) == 8
     assert reporter.warned == [

@@ -21,7 +21,9 @@ from toolchain.artifact.card import Reject
 from toolchain.datasets import Photograph
 from toolchain.evaluation.metrics import measure
 from toolchain.images.preprocess import Preprocess
+from toolchain.images.reader import Reader
 from toolchain.runs import DataRecord, Metrics, ModelRecord, Rejection, Run
+from toolchain.system.progress import Silent
 from toolchain.training.report import (
     Answers,
     bins_of,
@@ -49,6 +51,7 @@ EPOCHS = [
     }
     for epoch in (1, 2, 3)
 ]
+READER = Reader(Preprocess(), None, Silent())
 VOID = {"meta", "img", "link", "br"}
 
 
@@ -98,7 +101,7 @@ def photographs(folder: Path, labels: Sequence[int], names: Sequence[str] = ()) 
         path = folder / "photographs" / f"{index}.png"
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), np.full((120, 240, 3), 20 + 5 * index, np.uint8))
-        photos.append(Photograph(names[index] if names else path.name, path, label, "0" * 64))
+        photos.append(Photograph(names[index] if names else path.name, path, label))
     return tuple(photos)
 
 
@@ -149,7 +152,7 @@ def written(folder: Path, run: Run, answers: Answers, epochs: Sequence[dict[str,
     out = folder / "run"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        path = write_report(out, run, epochs, {"val": answers, "test": answers})
+        path = write_report(out, run, epochs, {"val": answers, "test": answers}, READER)
     assert [path] == list(out.iterdir())
     return Page(path)
 
@@ -364,13 +367,14 @@ def test_photograph_that_vanished_is_only_named(tmp_path: Path) -> None:
 
 def test_thumbnail_is_never_larger_than_the_photograph(tmp_path: Path) -> None:
     path = tmp_path / "small.png"
+    photo = Photograph(path.name, path, 0)
     cv2.imwrite(str(path), np.zeros((3, 500, 3), np.uint8))
-    source = thumbnail(path)
+    source = thumbnail(photo, READER)
     assert source is not None
     data = base64.b64decode(source.partition(",")[2])
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (1, 160, 3)
     cv2.imwrite(str(path), np.zeros((8, 9, 3), np.uint8))
-    data = base64.b64decode((thumbnail(path) or "").partition(",")[2])
+    data = base64.b64decode((thumbnail(photo, READER) or "").partition(",")[2])
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR).shape == (8, 9, 3)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -167,10 +168,19 @@ def pooled_features(network: nn.Module, images: Tensor) -> Tensor:
 
 def normalised(images: Tensor) -> Tensor:
     """Turn uint8 RGB [batch, height, width, 3] into the float32 [batch, 3, height, width] that networks expect."""
-    mean = torch.from_numpy(MEAN).to(images.device)
-    std = torch.from_numpy(STD).to(images.device)
+    # What is made while tracing belongs to the trace.
+    constants = _constants.__wrapped__ if torch.compiler.is_compiling() else _constants
+    mean, std = constants(images.device)
     # Permuting NHWC gives channels_last strides, which is what convolutions on a CPU like.
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+@cache
+def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation on `device`, where they stay: to copy them there again each time would make each
+    inference wait, and no CUDA graph may be captured over such a copy."""
+    with torch.inference_mode(False):
+        return torch.from_numpy(MEAN).to(device), torch.from_numpy(STD).to(device)
 
 
 def trained_network(folder: Path, run: Run) -> nn.Module:

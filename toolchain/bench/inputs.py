@@ -6,20 +6,21 @@ same pixels.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.datasets import SPLITS, Dataset
 from toolchain.datasets.catalogue import ENTRIES, open_dataset, photographs_of
 from toolchain.datasets.index import told
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
-from toolchain.images.preprocess import Image, Preprocess, read
+from toolchain.images.cache import cache_folder
+from toolchain.images.preprocess import Image, Preprocess
+from toolchain.images.reader import Photograph, Reader
 from toolchain.runs import read_run, read_splits
 from toolchain.runtimes.devices import cores
 from toolchain.system.progress import Reporter
@@ -131,18 +132,20 @@ def draw_photographs(folder: Path) -> Chosen:
         return Chosen(tuple(pool.map(one, range(DRAWN))))
 
 
-def prepare(
-    photographs: Sequence[Path], specs: Collection[Preprocess], folder: Path, reporter: Reporter
-) -> Prepared:
+def prepare(chosen: Chosen, specs: Sequence[Preprocess], folder: Path, reporter: Reporter) -> Prepared:
     """Decode and preprocess into files in `folder`. Raises BadInputError when no photograph can be read."""
+    reader = Reader(specs[0], cache_folder(), reporter, keep=False)
 
-    def one(path: Path) -> list[NDArray[np.uint8]] | UnreadableImageError:
+    def one(photo: Photograph) -> list[Image] | UnreadableImageError:
         try:
-            image: Image = read(path)
+            return reader.inputs(photo, specs)
         except UnreadableImageError as error:
             return error
-        return [spec(image) for spec in specs]
 
+    hashes = chosen.sha256 or ("",) * len(chosen.photographs)
+    photographs = [
+        Photograph(path.name, path, -1, sha256) for path, sha256 in zip(chosen.photographs, hashes, strict=True)
+    ]
     pictures = {spec: folder / f"pictures-{number}.raw" for number, spec in enumerate(specs)}
     readable: list[int] = []
     handles = [path.open("wb") for path in pictures.values()]

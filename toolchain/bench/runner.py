@@ -13,7 +13,7 @@ from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photograp
 from toolchain.bench.pairing import Foreseen, planned
 from toolchain.bench.results import BENCH_SCHEMA, ArmResult, BenchReport, BenchSettings
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import Device
+from toolchain.runtimes.devices import RUNTIMES, Device, family_of
 from toolchain.system.progress import Reporter, Silent
 from toolchain.system.scratch import scratch_folder
 from toolchain.timing.arm import Arm
@@ -65,7 +65,7 @@ def find_artifacts(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    by_runtime = [INT8_FILE.replace(".onnx", f".{family}.onnx") for family in ("ort", "openvino")]
+    by_runtime = [INT8_FILE.replace(".onnx", f".{family}.onnx") for family in RUNTIMES.names()]
     found = [path / name for name in (FLOAT_FILE, INT8_FILE, *by_runtime) if (path / name).is_file()]
     if not found:
         raise nothing_in(path)
@@ -98,7 +98,7 @@ def bench(
         before(_foreseen(environment, chosen, arms))
     with scratch_folder("edgetl-bench-") as folder:
         specs = list(dict.fromkeys(artifact.card.preprocess for artifact in plan.artifacts))
-        prepared = prepare((chosen or draw_photographs(folder)).photographs, specs, folder, remembering)
+        prepared = prepare(chosen or draw_photographs(folder), specs, folder, remembering)
         photographs = sorted(folder.glob("*.jpg")) if chosen is None else list(chosen.photographs)
         if chosen is not None:
             for remark in filter(None, (compare_split(chosen, artifact) for artifact in plan.artifacts)):
@@ -185,9 +185,7 @@ def _foreseen(environment: machine.Environment, chosen: Chosen | None, arms: Seq
 
 def _will_run(arm: Arm) -> bool:
     """Whether nothing speaks against it before it is loaded. PyTorch needs the run too, and is never certain."""
-    family = arm.device.partition(":")[0]
-    fits = family == "openvino" if arm.artifact.format == "openvino" else family != "torch"
-    return fits and arm.artifact.card.proven_on(arm.device)
+    return family_of(arm.device).takes(arm.artifact, arm.device)
 
 
 class _Remembering:

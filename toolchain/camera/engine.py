@@ -16,7 +16,7 @@ from toolchain.classifier import Classifier, load
 from toolchain.errors import ArtifactError, MissingError
 from toolchain.images.preprocess import FramePreprocess
 from toolchain.runtimes import Answer
-from toolchain.runtimes.devices import KNOWN, probe
+from toolchain.runtimes.devices import RUNTIMES, family_of, probe
 from toolchain.system.progress import Reporter, Silent
 
 _T = TypeVar("_T")
@@ -157,7 +157,7 @@ class Engine:
                 continue
             device = self.network.device
             for found in (device, *CPUS):
-                if other.card.proven_on(found) and (other.format == "onnx" or found.startswith("openvino:")):
+                if family_of(found).takes(other, found):
                     yield other, found
                     break
 
@@ -167,9 +167,9 @@ class Engine:
 
 
 def _devices_after(artifact: Artifact, device: str) -> Iterator[tuple[Artifact, str]]:
-    for name in _after([name for name in KNOWN if not name.startswith("torch:")], device):
-        may = artifact.card.proven_on(name) and (artifact.format == "onnx" or name.startswith("openvino:"))
-        if may and probe(name).available:
+    ways = {name: family for family in RUNTIMES.all().values() for name in family.devices if not family.of_run}
+    for name in _after(list(ways), device):
+        if ways[name].takes(artifact, name) and probe(name).available:
             yield artifact, name
 
 

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from toolchain.camera.answering import Answered
+from toolchain.camera.answering import Answered, Percentiles, Series
 from toolchain.camera.drawing import FONT
-from toolchain.camera.figures import Percentiles, Series
-from toolchain.camera.frames import BgrImage
-from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
+from toolchain.camera.frames import SYSTEM_CLOCK, BgrImage, Clock
 from toolchain.camera.sinks.screen import Watched
 
 MARKERS = 100

@@ -5,21 +5,21 @@ Showing never holds back answering: what cannot be shown in time is not shown.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
+from types import FrameType
 from typing import Literal, Protocol
 
-from toolchain.camera.answering import AbandonedError, Answered, Answering
-from toolchain.camera.drop_oldest_queue import DropOldestQueue
+from toolchain.camera.answering import AbandonedError, Answered, Answering, Percentiles
 from toolchain.camera.engine import Engine
-from toolchain.camera.figures import Percentiles
-from toolchain.camera.frames import SourceLostError
-from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
+from toolchain.camera.frames import SYSTEM_CLOCK, Clock, SourceLostError
 from toolchain.camera.sources.capture import Capture
-from toolchain.camera.threads import Worker
-
-__all__ = ["Answered", "Control", "Ending", "Sink", "StopConditions", "Summary", "run"]
+from toolchain.camera.threads import DropOldestQueue, Worker
+from toolchain.errors import StoppedError
 
 SLICE_S = 0.02
 """The longest that anybody waits before he looks at keys and signals again."""
@@ -275,3 +275,34 @@ class _Loop:
         if isinstance(error, SourceLostError):
             return "lost"
         raise error
+
+
+@contextmanager
+def ended_by_signals(control: Control) -> Iterator[None]:
+    """While the block runs, SIGINT, SIGTERM and SIGHUP ask the loop to end: a service ends by SIGTERM, which is as
+    good an end as any. One that comes before there is a loop raises KeyboardInterrupt (StoppedError, unless it is
+    Ctrl-C), and so does a second one. A SIGHUP that was ignored before (by `nohup`) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python hands signals to the main thread only
+        return
+
+    once = False
+
+    def asked(number: int, frame: FrameType | None) -> None:
+        nonlocal once
+        by_hand = number == signal.SIGINT
+        if once or not control.begun:
+            raise KeyboardInterrupt if once or by_hand else StoppedError
+        once = True
+        control.end("interrupted" if by_hand else "terminated")
+
+    heard = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        heard.append(signal.SIGHUP)
+    before = {number: signal.signal(number, asked) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -12,9 +12,8 @@ from typing import Literal
 from toolchain.artifact import find_artifact, read_artifact
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import FrameSource
-from toolchain.camera.interruption import ended_by_signals
 from toolchain.camera.latency import GlassToGlass, LatencyScreen
-from toolchain.camera.loop import Control, Sink, StopConditions, Summary, run
+from toolchain.camera.loop import Control, Sink, StopConditions, Summary, ended_by_signals, run
 from toolchain.camera.sinks.background import AnswerConsumer, BackgroundSink
 from toolchain.camera.sinks.command import OnChange
 from toolchain.camera.sinks.lines import Changes, JsonLines, Output
@@ -23,8 +22,7 @@ from toolchain.camera.sinks.recorder import Recorder, recording
 from toolchain.camera.sinks.screen import Screen
 from toolchain.camera.sinks.web import Address, WebView
 from toolchain.camera.sources.capture import Capture
-from toolchain.camera.sources.missing import refuse_missing
-from toolchain.camera.sources.opening import CaptureOptions, Opener, camera_index
+from toolchain.camera.sources.opening import CaptureOptions, Opener, camera_index, refuse_missing
 from toolchain.classifier import load
 from toolchain.errors import BadInputError
 from toolchain.runs.ready_made import ready_made_artifact

@@ -20,7 +20,7 @@ from toolchain.system import files
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from toolchain.camera.figures import Percentiles
+    from toolchain.camera.answering import Percentiles
     from toolchain.camera.session import CameraReport, CameraSettings
     from toolchain.camera.sinks.lines import Output
 

@@ -30,9 +30,9 @@ def weights(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 
 def devices(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from toolchain.runtimes.devices import KNOWN
+    from toolchain.runtimes.devices import known_devices
 
-    return _fitting(KNOWN, incomplete)
+    return _fitting(known_devices(), incomplete)
 
 
 def classes(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

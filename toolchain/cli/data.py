@@ -166,7 +166,7 @@ def check(data: str, fix: bool, console: Console) -> int:
 @click.option("--clear", is_flag=True, help="Remove them.")
 @output_options
 def cache(clear: bool, console: Console) -> None:
-    from toolchain.images.decoded import cache_folder, cache_state, clear_cache
+    from toolchain.images.cache import cache_folder, cache_state, clear_cache
 
     found = cache_state(cache_folder())
     if clear:

@@ -19,7 +19,7 @@ from toolchain.system.figures import fixed
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from toolchain.camera.loop import Answered
+    from toolchain.camera.answering import Answered
 
 CLIP_S = 6.0
 CLIP_FPS = 15.0

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from toolchain.datasets.index import LeftOut
-from toolchain.images.photograph import Photograph
+from toolchain.images.reader import Photograph
 
 __all__ = ["SPLITS", "Dataset", "Photograph", "sha256_of_labelled"]
 

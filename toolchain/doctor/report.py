@@ -16,10 +16,10 @@ from toolchain.doctor.opencv import OpenCV, look, problem
 from toolchain.doctor.packages import Missing
 from toolchain.doctor.recommendation import Outlook, fastest
 from toolchain.errors import MissingError
-from toolchain.images.decoded import CacheState, cache_folder, cache_state
+from toolchain.images.cache import CacheState, cache_folder, cache_state
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import KNOWN, Device
+from toolchain.runtimes.devices import Device, known_devices
 from toolchain.system import interpreter
 from toolchain.system.progress import Reporter
 from toolchain.timing.probing import probe_devices
@@ -101,7 +101,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
     `probe_cameras` tries to open cameras 0 to 2 where the system lists none: it may light their lamp.
     """
     environment = machine.describe()
-    devices = probe_devices(KNOWN, reporter)
+    devices = probe_devices(known_devices(), reporter)
     with reporter.task("checking torch, cameras and data", 3) as task:
         pairing = check_pairing()
         task.advance()

@@ -23,7 +23,7 @@ from toolchain.export.raw_frame import write_frame_files
 from toolchain.export.results import Exported, Measurement, QuantizationSettings, Variants
 from toolchain.export.variants import write_variants
 from toolchain.runs import Run, read_run
-from toolchain.runtimes.devices import canonical, parse_device, probe
+from toolchain.runtimes.devices import canonical, family_of, probe
 from toolchain.system import claims, files
 from toolchain.system.progress import Reporter, Silent
 from toolchain.system.remaining import Whole, Work
@@ -157,7 +157,7 @@ def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
             if not device.available:
                 reporter.warn(f"not measured on {device.name}: {device.reason}")
         return tuple(device.name for device in found if device.available)
-    if parse_device(target)[0] == "torch":
+    if family_of(canonical(target)).of_run:
         raise BadInputError(
             "PyTorch does not run exported files", f"Choose a target of: any, {', '.join(TARGETS)}."
         )

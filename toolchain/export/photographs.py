@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,8 @@ from toolchain.datasets.catalogue import ENTRIES, data_root, locate, photographs
 from toolchain.datasets.naming import photographs_named
 from toolchain.datasets.photographs import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError
-from toolchain.images.preprocess import decode
+from toolchain.images.cache import cache_folder
+from toolchain.images.reader import Photograph, Reader
 from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_splits
 from toolchain.runtimes.devices import cores
 from toolchain.system import files
@@ -66,6 +67,7 @@ class RunPhotographs:
             found = _by_content(self._root, reporter)
             self._splits = {split: _renamed(listed, found) for split, listed in self._splits.items()}
         self._splits["calibration"] = calibration_of(self._splits)
+        self._reader = Reader(run.preprocess, cache_folder(), reporter, keep=False)
 
     def paths(self, split: str) -> tuple[Path, ...]:
         """The files of a split, in the order of `read`."""
@@ -73,19 +75,24 @@ class RunPhotographs:
 
     def read(self, split: str) -> Sample:
         """Decode a split. Raises MissingError when a photograph is gone or has changed since training."""
-        listed = self._splits[split]
+        listed, spec, classes = self._splits[split], self._run.preprocess, self._run.data.classes
         sha256 = sha256_of_labelled((file.sha256, file.label) for file in listed)
-        run = self._run
-        spec, classes = run.preprocess, run.data.classes
 
         def pixels_of(file: SplitFile) -> NDArray[np.uint8]:
-            return spec(decode(_content(self._root / file.name, file.sha256, split), file.name))
+            photograph = Photograph(file.name, self._root / file.name, classes.index(file.label), file.sha256)
+            try:
+                return self._reader.verified(photograph)
+            except MissingError:
+                state = "has changed" if os.path.lexists(photograph.path) else "is not there"
+                raise MissingError(
+                    f"{photograph.path}, a {split} photograph of the run, {state}",
+                    "Say where the run's photographs are now with --data FOLDER: they are known by their content.",
+                ) from None
 
         with ThreadPoolExecutor(cores()) as pool:
             pixels = list(pool.map(pixels_of, listed))
         stacked = np.stack(pixels) if pixels else np.zeros((0, spec.height, spec.width, 3), np.uint8)
-        labels = np.array([classes.index(file.label) for file in listed], np.int64)
-        return Sample(split, sha256, stacked, labels)
+        return Sample(split, sha256, stacked, np.array([classes.index(file.label) for file in listed], np.int64))
 
 
 def calibration_of(splits: Mapping[str, Sequence[SplitFile]]) -> tuple[SplitFile, ...]:
@@ -146,15 +153,3 @@ def _by_content(folder: Path, reporter: Reporter) -> dict[str, Path]:
 def _renamed(listed: Iterable[SplitFile], found: Mapping[str, Path]) -> tuple[SplitFile, ...]:
     """`listed` with the names that the photographs have now; those that were not found keep theirs."""
     return tuple(replace(file, name=str(found.get(file.sha256, file.name))) for file in listed)
-
-
-def _content(path: Path, sha256: str, split: str) -> bytes:
-    """The bytes of a photograph, read once. Raises MissingError when they are not those of `sha256`."""
-    hint = "Say where the run's photographs are now with --data FOLDER: they are known by their content."
-    try:
-        data = path.read_bytes()
-    except OSError:
-        raise MissingError(f"{path}, a {split} photograph of the run, is not there", hint) from None
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise MissingError(f"{path}, a {split} photograph of the run, has changed", hint)
-    return data

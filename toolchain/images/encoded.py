@@ -5,10 +5,19 @@ What follows a picture's own end is none of its business: the video behind a mot
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
+
+from toolchain.errors import UnreadableImageError
+
+MAX_BYTES = (1 << 31) - 1
+"""Size of the largest file that is read: OpenCV decodes no longer buffer."""
+
+MAX_PIPE_BYTES = 1 << 28
+"""Bytes that are read of a pipe or a device, which do not tell their size."""
 
 HEAD_BYTES = 64
 """As much of a file as `kind_of` wants to see."""
@@ -76,6 +85,20 @@ _RAW_SUFFIXES = re.compile(
     r"\.(3fr|arw|cr[23]|dcr|dng|erf|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|ra[fw]|rw[2l]|sr[2fw]|x3f)", re.I
 )
 """Most makers' raw files call themselves TIFF, and a small preview is all that a reader of TIFF would find."""
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a photograph's file. Raises UnreadableImageError, also where it is too large."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            limit = MAX_BYTES if size else MAX_PIPE_BYTES
+            data = file.read((size or limit) + 1) if size <= limit else b""
+    except OSError as error:
+        raise UnreadableImageError(f"{path}: {error.strerror or error}") from None
+    if max(size, len(data)) > limit:
+        raise UnreadableImageError(f"{path}: no photograph is larger than {limit / 1e9:.1f} GB, and this file is")
+    return data
 
 
 def is_called_picture(name: str) -> bool:

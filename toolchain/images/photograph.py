@@ -1,16 +1,5 @@
-"""One photograph as a file: where it lies, what it is called, what it holds."""
+"""Former place of `toolchain.images.reader.Photograph`."""
 
-from __future__ import annotations
+from toolchain.images.reader import Photograph
 
-from dataclasses import dataclass
-from pathlib import Path
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """One image file. `name` is its path below the data set's folder, `label` an index into the classes."""
-
-    name: str
-    path: Path
-    label: int
-    sha256: str
+__all__ = ["Photograph"]

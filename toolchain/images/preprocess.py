@@ -267,8 +267,4 @@ def _decode_heic(data: bytes, name: str) -> Image:
 
 def read(path: Path) -> Image:
     """Read a photograph from a file; see `decode`. Raises UnreadableImageError naming the path."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(f"{path}: {error.strerror or error}") from None
-    return decode(data, str(path))
+    return decode(encoded.read_bytes(path), str(path))

@@ -1,6 +1,6 @@
-"""ONNX Runtime, OpenVINO and PyTorch behind one small protocol.
+"""ONNX Runtime, OpenVINO, PyTorch and others behind one small protocol.
 
-Each implementation is a module of its own, imported only when its device is asked for.
+Each is a module of its own, imported only when its device is asked for; `devices.RUNTIMES` lists them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import operator
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from importlib import import_module
 from threading import Lock
 from typing import Literal, Protocol
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.errors import BadInputError, MissingError
-from toolchain.runtimes.devices import parse_device, probe
+from toolchain.runtimes.devices import family_of, parse_device, probe
 
 __all__ = ["Answer", "Execution", "Infer", "Runtime", "default_device", "open_runtime", "whole"]
 
@@ -85,9 +84,6 @@ class Runtime(Protocol):
 MAX_THREADS = 1024
 MAX_IMAGES = 4096
 
-MODULES = {"ort": "onnxruntime", "openvino": "openvino", "torch": "torch"}
-
-
 _LOADING = Lock()
 
 
@@ -116,15 +112,17 @@ def open_runtime(
     Raises MissingError when the device or its package is not on this machine, BadInputError when the device's
     name is wrong, the artifact cannot run there, or `threads` or `batch` is no such number.
     """
-    family, target = parse_device(device)
+    name, target = parse_device(device)
+    family = family_of(name)
     threads = whole("threads", threads, 0, MAX_THREADS)
     batch = whole("batch", batch, 1, MAX_IMAGES)
-    if artifact.format == "openvino" and family != "openvino":
+    if artifact.format not in family.formats:
+        default = default_device(artifact)
         raise BadInputError(
-            f"an OpenVINO file ({artifact.path.suffix}) runs on openvino devices only",
-            "Run it on openvino:CPU, or name the .onnx file.",
+            f"{artifact.path.name} does not run on {device}: {family.title} takes {' and '.join(family.formats)}",
+            f"Run it on {default}, or name the .onnx file.",
         )
-    if family != "torch" and not unproven and not artifact.card.proven_on(device):
+    if not (unproven or family.of_run or artifact.card.proven_on(device)):
         proven = artifact.card.runtimes
         there = f"Run it there (--device {proven[0]}), or use" if proven else "Use"
         raise BadInputError(
@@ -133,14 +131,10 @@ def open_runtime(
         )
     # Libraries that threads import and start at the same time meet each other half initialised.
     with _LOADING:
-        try:
-            module = import_module(f"toolchain.runtimes.{MODULES[family]}")
-        except ImportError as error:
-            found = probe(device)
-            reason = found.reason or f"it does not start here ({error})"
-            raise MissingError(f"{device}: {reason}", found.install) from error
-        runtime: Runtime = module.load(artifact, target, threads, batch, exclusive=exclusive)
-    return runtime
+        found = probe(device)
+        if not found.available:
+            raise MissingError(f"{found.name}: {found.reason}", found.install)
+        return family.load(artifact, target, threads, batch, exclusive=exclusive)
 
 
 def whole(name: str, value: object, least: int, most: int | None = None) -> int:

@@ -1,39 +1,24 @@
-"""Names of devices, and which of them this machine has."""
+"""Devices: what they are called, which runtime each belongs to, and which of them this machine has.
+
+A device is `FAMILY:TARGET`, such as `ort:cpu`. All that is known of a family is declared in one module, as a
+`RuntimeFamily`; other packages add theirs by the entry point `edgetl.runtimes` (docs/reference/plugins.md).
+"""
 
 from __future__ import annotations
 
 import platform
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from toolchain.errors import BadInputError
-from toolchain.system import telemetry
+from toolchain.plugins import Registry, instance_of
 from toolchain.system.processor import cores as cores
 
-KNOWN = (
-    "ort:cpu",
-    "ort:cuda",
-    "ort:tensorrt",
-    "openvino:CPU",
-    "openvino:GPU",
-    "openvino:NPU",
-    "openvino:AUTO",
-    "torch:cpu",
-    "torch:cuda",
-)
-"""Every device that `all` looks for."""
-
-TORCH_WAYS = ("bf16", "fp16", "compile", "graph")
-"""How PyTorch may run a network, added to its device with `+`; see `toolchain.runtimes.torch`."""
-
-ORT_PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-}
+if TYPE_CHECKING:
+    from toolchain.artifact import Artifact
+    from toolchain.runtimes import Runtime
 
 
 @dataclass(frozen=True)
@@ -46,6 +31,82 @@ class Device:
     install: str = ""
 
 
+class Load(Protocol):
+    """Opens an artifact on one of the family's devices."""
+
+    def __call__(
+        self, artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False
+    ) -> Runtime:
+        """`target`, `threads`, `batch` and `exclusive` as for `toolchain.runtimes.open_runtime`.
+
+        The device was probed and found. Raises ArtifactError where the artifact cannot be loaded.
+        """
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class RuntimeFamily:
+    """A library that runs artifacts, and all that edgetl knows of it.
+
+    Its module imports the library only inside of functions: names and options are asked for without it.
+
+    - `name`: what its devices begin with; `title`: what people call it.
+    - `targets`: those that `--device all` looks for.
+    - `parse`: turns a target in small letters into the way it is written; None where there is no such device. May
+      raise BadInputError.
+    - `probe`: looks for a device by its target.
+    - `load`: opens an artifact on a device that was found.
+    - `preload`: imports what `load` needs, so that this does not count as the network's time.
+    - `formats`: the files that it runs, `onnx` or `openvino`.
+    - `of_run`: it runs the network of the run and not the file, so no file need be proven on it.
+    - `packages`: what decides how it computes, and the distributions that each comes in.
+    """
+
+    name: str
+    title: str
+    targets: tuple[str, ...]
+    parse: Callable[[str], str | None]
+    probe: Callable[[str], Device]
+    load: Load
+    preload: Callable[[], object] = _nothing
+    formats: tuple[str, ...] = ("onnx",)
+    of_run: bool = False
+    packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(f"{self.name}:{target}" for target in self.targets)
+
+    def takes(self, artifact: Artifact, device: str) -> bool:
+        """Whether `artifact` may run on `device` of this family, as far as is known before it is loaded."""
+        fits = artifact.format in self.formats
+        return fits and not self.of_run and artifact.card.proven_on(device)
+
+
+RUNTIMES: Registry[RuntimeFamily] = Registry(
+    "runtimes",
+    {
+        "ort": "toolchain.runtimes.onnxruntime:FAMILY",
+        "openvino": "toolchain.runtimes.openvino:FAMILY",
+        "torch": "toolchain.runtimes.torch:FAMILY",
+    },
+    instance_of(RuntimeFamily),
+)
+
+
+def known_devices() -> tuple[str, ...]:
+    """Every device that `all` looks for."""
+    return tuple(device for family in RUNTIMES.all().values() for device in family.devices)
+
+
+def family_of(device: str) -> RuntimeFamily:
+    """The family of a device that is well formed (`canonical`)."""
+    return RUNTIMES.get(device.partition(":")[0])
+
+
 def canonical(name: str) -> str:
     """A device's name as edgetl writes it: OpenVINO's devices in capitals, all else small (`OpenVINO:cpu` is
     `openvino:CPU`). Raises BadInputError as `parse_device`."""
@@ -53,47 +114,35 @@ def canonical(name: str) -> str:
 
 
 def parse_device(name: str) -> tuple[str, str]:
-    """Split `ort:cpu` into runtime and target. Raises BadInputError for a name that no runtime knows.
+    """Split `ort:cpu` into family and target; small letters and capitals are the same.
 
-    Small letters and capitals are the same. OpenVINO's own device strings (`GPU.1`, `HETERO:GPU,CPU`) are passed
-    on, and so are PyTorch's ways of running (`torch:cpu+bf16+compile`).
+    Raises BadInputError for a name that no runtime knows, MissingError where its plug-in is broken.
     """
-    family, _, target = name.strip().lower().partition(":")
-    if family == "openvino":
-        target = target.upper()
-    families = {"ort": tuple(ORT_PROVIDERS), "openvino": None, "torch": ("cpu", "cuda", "mps")}
-    if family in families and target:
-        allowed = families[family]
-        ways = target.split("+")[1:] if family == "torch" else []
-        # Only PyTorch's devices have a number.
-        kind = re.sub(r":\d+$", "", target.split("+")[0]) if family == "torch" else target
-        if allowed is None or kind in allowed:
-            if unknown := set(ways) - set(TORCH_WAYS):
-                raise BadInputError(
-                    f"{name}: PyTorch runs in no way called {', '.join(sorted(unknown))}",
-                    f"Choose from: {', '.join(TORCH_WAYS)}; for example torch:cpu+bf16+compile.",
-                )
+    family, _, text = name.strip().lower().partition(":")
+    if text and family in RUNTIMES:
+        target = RUNTIMES.get(family).parse(text)
+        if target is not None:
             return family, target
-    raise BadInputError(f"unknown device {name!r}", f"Choose one of: {', '.join(KNOWN)}.")
+    raise BadInputError(f"unknown device {name!r}", f"Choose one of: {', '.join(known_devices())}.")
 
 
 def discover() -> list[Device]:
     """Look for every known device. Loads the runtimes that are installed, which takes about a second."""
-    return [probe(name) for name in KNOWN]
+    return [probe(name) for name in known_devices()]
 
 
 def probe(name: str) -> Device:
     """Look for one device. Raises BadInputError for an unknown name."""
     family, target = parse_device(name)
     try:
-        return {"ort": _probe_ort, "openvino": _probe_openvino, "torch": _probe_torch}[family](name, target)
+        return RUNTIMES.get(family).probe(target)
     except ImportError as error:  # it is installed, and lacks a library of the system, or memory
         return Device(name, False, f"it does not start here ({error})")
 
 
 def expand(names: Sequence[str]) -> list[str]:
     """Replace `all` by every known device, drop repetitions, and check and complete each name (`canonical`)."""
-    groups = (KNOWN if name.strip().lower() == "all" else (canonical(name),) for name in names)
+    groups = (known_devices() if name.strip().lower() == "all" else (canonical(name),) for name in names)
     return list(dict.fromkeys(device for group in groups for device in group))
 
 
@@ -105,66 +154,3 @@ def cpu_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _probe_ort(name: str, target: str) -> Device:
-    if find_spec("onnxruntime") is None:
-        return Device(name, False, "ONNX Runtime (onnxruntime) is not installed", "pip install onnxruntime")
-    with telemetry.off():
-        import onnxruntime
-
-    provider = ORT_PROVIDERS[target]
-    if provider in onnxruntime.get_available_providers():
-        return Device(name, True)
-    return Device(
-        name,
-        False,
-        f"this onnxruntime {onnxruntime.__version__} has no {provider}",
-        "with an NVIDIA GPU: pip uninstall onnxruntime && pip install onnxruntime-gpu",
-    )
-
-
-def _probe_openvino(name: str, target: str) -> Device:
-    if find_spec("openvino") is None:
-        return Device(name, False, "OpenVINO is not installed", "pip install openvino")
-    with telemetry.off():
-        import openvino
-
-    found = openvino.Core().available_devices
-    wanted = target.split(":")[-1].split(",") if ":" in target else [] if target == "AUTO" else [target]
-    # `GPU` stands for `GPU.0` where there are several.
-    kinds = {have.split(".")[0] for have in found}
-    missing = [device for device in wanted if device.split(".")[0] not in kinds]
-    if not missing:
-        return Device(name, True)
-    if "CPU" in missing:
-        # Its part for the CPU comes with OpenVINO itself, so it was there and could not be loaded.
-        return Device(name, False, "OpenVINO cannot load its part for the CPU: there may be too little memory")
-    drivers = {"GPU": "install Intel's GPU compute runtime", "NPU": "install Intel's NPU driver"}
-    return Device(
-        name,
-        False,
-        f"OpenVINO {openvino.__version__.partition('-')[0]} finds no {missing[0]} here, only {', '.join(found)}",
-        drivers.get(missing[0].split(".")[0], ""),
-    )
-
-
-def _probe_torch(name: str, target: str) -> Device:
-    if find_spec("torch") is None:
-        return Device(name, False, "PyTorch is not installed", "pip install 'edgetl[train]'")
-    import torch
-
-    target, *ways = target.split("+")
-    kind = target.split(":")[0]
-    if "graph" in ways and kind != "cuda":
-        return Device(name, False, "only CUDA has graphs", "leave out +graph")
-    if kind == "cpu":
-        return Device(name, True)
-    if kind == "cuda" and torch.cuda.is_available():
-        index = int(target.partition(":")[2] or 0)
-        if index < torch.cuda.device_count():
-            return Device(name, True)
-        return Device(name, False, f"there are {torch.cuda.device_count()} CUDA devices")
-    if kind == "mps" and torch.backends.mps.is_available():
-        return Device(name, True)
-    return Device(name, False, f"torch {torch.__version__} finds no {kind.upper()} device")

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from toolchain._version import __version__
-from toolchain.runtimes.devices import cpu_name
+from toolchain.runtimes.devices import RUNTIMES, cpu_name
 from toolchain.system.processor import allowed_cores, cores, cpu_quota
 
 FLAGS = (
@@ -29,10 +29,6 @@ FLAGS = (
 """What a processor may have that decides how fast int8 and bfloat16 are, by Linux's names."""
 
 PACKAGES = {
-    "onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"),
-    "openvino": ("openvino",),
-    "torch": ("torch",),
-    "torchvision": ("torchvision",),
     "numpy": ("numpy",),
     "opencv": (
         "opencv-python-headless",
@@ -41,7 +37,7 @@ PACKAGES = {
         "opencv-contrib-python",
     ),
 }
-"""What decides how fast and how well a network runs, and the distributions that it comes in."""
+"""What decides, beside the runtimes, how fast and how well a network runs; the distributions that it comes in."""
 
 _MACOS_NAMES = {
     "avx2": "avx2",
@@ -106,9 +102,10 @@ def describe() -> Environment:
 
 
 def versions() -> dict[str, str]:
-    """Versions of edgetl, Python and the packages of PACKAGES that are installed; imports none of them."""
+    """Versions of edgetl, Python, the runtimes and the packages of PACKAGES; imports none of them."""
     found = {"edgetl": __version__, "python": platform.python_version()}
-    for name, distributions in PACKAGES.items():
+    packages = [item for family in RUNTIMES.all().values() for item in family.packages.items()]
+    for name, distributions in (*packages, *PACKAGES.items()):
         for distribution in distributions:
             try:
                 found[name] = version(distribution)

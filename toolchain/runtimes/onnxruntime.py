@@ -5,29 +5,33 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
-from toolchain.errors import ArtifactError, FallbackError, MissingError
+from toolchain.errors import ArtifactError, FallbackError
 from toolchain.runtimes import Answer, Execution, Infer
-from toolchain.runtimes.devices import ORT_PROVIDERS, cores, probe
+from toolchain.runtimes.devices import Device, RuntimeFamily, cores
 from toolchain.runtimes.sharing import Shared
 from toolchain.system import telemetry
+from toolchain.system.folders import cache_folder
 
-with telemetry.off():
+if TYPE_CHECKING:
     import onnxruntime
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 
 _RECORD_NODES = "session.record_ep_graph_assignment_info"
 """Makes a session (of ONNX Runtime 1.24 or newer) tell which provider was given which node."""
-
-
-# What is wrong comes as an exception; ONNX Runtime would write it to the terminal as well.
-_RUN = onnxruntime.RunOptions()
-_RUN.log_severity_level = 4
 
 _OF_SOURCE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |\S*onnxruntime\S*:\d+ [^()]*(\((?:[^()]|\([^()]*\))*\))?( const)? "
@@ -37,23 +41,80 @@ _OF_SOURCE = re.compile(
 _MAX_REASON = 400
 
 
+@cache
+def _library() -> Any:
+    with telemetry.off():
+        import onnxruntime
+    return onnxruntime
+
+
+@cache
+def _run_options() -> onnxruntime.RunOptions:
+    # What is wrong comes as an exception; ONNX Runtime would write it to the terminal as well.
+    options = _library().RunOptions()
+    options.log_severity_level = 4
+    return options
+
+
+def parse(text: str) -> str | None:
+    """`cpu`, `cuda` and `tensorrt`; the GPUs may have a number (`cuda:1`)."""
+    kind = re.sub(r"^(cuda|tensorrt):\d+$", r"\1", text)
+    return text if kind in PROVIDERS else None
+
+
+def probe(target: str) -> Device:
+    """Whether this ONNX Runtime was built with the provider of `target`; whether it works, a session tells."""
+    name = f"ort:{target}"
+    if find_spec("onnxruntime") is None:
+        return Device(name, False, "ONNX Runtime (onnxruntime) is not installed", "pip install onnxruntime")
+    provider = PROVIDERS[target.partition(":")[0]]
+    if provider in _library().get_available_providers():
+        return Device(name, True)
+    return Device(
+        name,
+        False,
+        f"this onnxruntime {_library().__version__} has no {provider}",
+        "with an NVIDIA GPU: pip uninstall onnxruntime && pip install onnxruntime-gpu",
+    )
+
+
+def providers_of(target: str, artifact: Artifact) -> list[tuple[str, dict[str, str]]]:
+    """Providers for a session on `target`, the wanted one first, with their options.
+
+    TF32 rounds what a float32 network multiplies to 10 bits, so it is off. TensorRT leaves what it cannot compute
+    to CUDA. Its engines take minutes to build, so they are kept.
+    """
+    kind, _, number = target.partition(":")
+    gpu = {"device_id": number or "0"}
+    cuda = (PROVIDERS["cuda"], gpu | {"use_tf32": "0"})
+    if kind == "cuda":
+        return [cuda]
+    if kind == "tensorrt":
+        folder = cache_folder() / "tensorrt" / artifact.sha256[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        cached = {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
+        return [(PROVIDERS["tensorrt"], gpu | cached), cuda]
+    return [(PROVIDERS[kind], {})]
+
+
 class OrtRuntime:
     """An ONNX Runtime session. `provider_effective` is the provider that the session really has."""
 
     def __init__(self, artifact: Artifact, target: str, threads: int, *, exclusive: bool = False) -> None:
         self.device = f"ort:{target}"
         self.threads = threads or cores()
-        provider = ORT_PROVIDERS[target]
+        providers = providers_of(target, artifact)
+        wanted = providers[0][0]
         self._path = artifact.path
-        self._open = partial(_open, artifact, provider, exclusive)
+        self._open = partial(_open, artifact, providers, exclusive)
         session = self._open(self.threads)
         # A session falls back to the CPU without an error; the answer would be right and the latency a lie.
         self.provider_effective = str(session.get_providers()[0])
         nodes = _nodes(session)
-        if self.provider_effective != provider or (nodes and provider not in nodes):
+        if self.provider_effective != wanted or (nodes and wanted not in nodes):
             really = ", ".join(nodes) or self.provider_effective
             raise FallbackError(
-                f"ONNX Runtime fell back to {really}; {provider} runs nothing",
+                f"ONNX Runtime fell back to {really}; {wanted} runs nothing",
                 "Look at the driver, CUDA and cuDNN that this onnxruntime was built for.",
             )
         spinning = exclusive and self.threads > 1 if target == "cpu" else None
@@ -71,15 +132,18 @@ class OrtRuntime:
         return _streams(self._open, self._path, self.threads, count)
 
 
-def _open(artifact: Artifact, provider: str, spin: bool, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
+def _open(
+    artifact: Artifact, providers: list[tuple[str, dict[str, str]]], spin: bool, threads: int
+) -> onnxruntime.InferenceSession:
+    library = _library()
+    options = library.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry(_RECORD_NODES, "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     try:
-        return onnxruntime.InferenceSession(artifact.model, options, providers=[provider])
+        return library.InferenceSession(artifact.model, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no common public base
         raise ArtifactError(f"{artifact.path}: ONNX Runtime cannot load it: {_reason(error)}") from None
 
@@ -99,7 +163,7 @@ def _streams(
 
 def _infer(session: onnxruntime.InferenceSession, path: Path, images: NDArray[np.uint8]) -> Answer:
     try:
-        logits, probabilities = session.run(["logits", "probabilities"], {"image": images}, _RUN)
+        logits, probabilities = session.run(["logits", "probabilities"], {"image": images}, _run_options())
     except Exception as error:  # as in `_open`
         raise ArtifactError(
             f"{path}: ONNX Runtime cannot run it: {_reason(error)}",
@@ -119,8 +183,17 @@ def _nodes(session: onnxruntime.InferenceSession) -> dict[str, int]:
 
 
 def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False) -> OrtRuntime:
-    """Load `artifact`; `target` is `cpu`, `cuda` or `tensorrt`. A session is the same for every `batch`."""
-    device = probe(f"ort:{target}")
-    if not device.available:
-        raise MissingError(f"{device.name}: {device.reason}", device.install)
+    """Load `artifact`; `target` is `cpu`, `cuda`, `cuda:1`, `tensorrt`. A session is the same for every `batch`."""
     return OrtRuntime(artifact, target, threads, exclusive=exclusive)
+
+
+FAMILY = RuntimeFamily(
+    name="ort",
+    title="ONNX Runtime",
+    targets=tuple(PROVIDERS),
+    parse=parse,
+    probe=probe,
+    load=load,
+    preload=_library,
+    packages={"onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")},
+)

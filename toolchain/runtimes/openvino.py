@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
+from importlib.util import find_spec
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +16,11 @@ from numpy.typing import NDArray
 from toolchain.artifact import Artifact
 from toolchain.errors import ArtifactError, BadInputError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
-from toolchain.runtimes.devices import cores, probe
+from toolchain.runtimes.devices import Device, RuntimeFamily, cores
 from toolchain.runtimes.sharing import Shared
 from toolchain.system import telemetry
 
-with telemetry.off():
+if TYPE_CHECKING:
     import openvino
 
 _TOLD = ("PERFORMANCE_HINT", "NUM_STREAMS", "ENABLE_CPU_PINNING", "INFERENCE_PRECISION_HINT")
@@ -29,6 +30,38 @@ _NO_MEMORY = ("bad_alloc", "Cannot allocate memory", "Resource temporarily unava
 _COMPILING = Lock()
 _at_home = 0
 """The process in which OpenVINO has loaded a model; 0 for none."""
+
+
+@cache
+def _library() -> Any:
+    with telemetry.off():
+        import openvino
+    return openvino
+
+
+def probe(target: str) -> Device:
+    """Whether OpenVINO finds every device that `target` names."""
+    name = f"openvino:{target}"
+    if find_spec("openvino") is None:
+        return Device(name, False, "OpenVINO is not installed", "pip install openvino")
+    found = _library().Core().available_devices
+    wanted = target.split(":")[-1].split(",") if ":" in target else [] if target == "AUTO" else [target]
+    # `GPU` stands for `GPU.0` where there are several.
+    kinds = {have.split(".")[0] for have in found}
+    missing = [device for device in wanted if device.split(".")[0] not in kinds]
+    if not missing:
+        return Device(name, True)
+    if "CPU" in missing:
+        # Its part for the CPU comes with OpenVINO itself, so it was there and could not be loaded.
+        return Device(name, False, "OpenVINO cannot load its part for the CPU: there may be too little memory")
+    drivers = {"GPU": "install Intel's GPU compute runtime", "NPU": "install Intel's NPU driver"}
+    version = _library().__version__.partition("-")[0]
+    return Device(
+        name,
+        False,
+        f"OpenVINO {version} finds no {missing[0]} here, only {', '.join(found)}",
+        drivers.get(missing[0].split(".")[0], ""),
+    )
 
 
 def _forked() -> bool:
@@ -50,7 +83,7 @@ class OpenVinoRuntime:
         self.threads = threads or cores()
         # Frames come in any size, and so does what they are computed with.
         self._batch = batch if artifact.card.input == "image" else 0
-        self._compile = partial(_compile, openvino.Core(), artifact, target, self.threads, exclusive)
+        self._compile = partial(_compile, _library().Core(), artifact, target, self.threads, exclusive)
         models = _Models(partial(self._compile, {"PERFORMANCE_HINT": "LATENCY"}))
         compiled = models(self._batch)
         self.provider_effective = ",".join(compiled.get_property("EXECUTION_DEVICES"))
@@ -119,22 +152,28 @@ def _compile(
             "OpenVINO cannot load in a process that was forked from one where it has loaded before",
             "Load before the fork, or start processes with spawn.",
         )
-    # OpenVINO would run a float32 file in bfloat16 where the CPU has it, and answer a little differently.
-    # And it would round to int8 what goes into fully connected layers whose weights are stored as int8.
-    cpu = {
+    exact: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+    cpu = exact | {
         "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": "f32",
+        # It would round to int8 what goes into fully connected layers whose weights are stored as int8.
         "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
         # Bound to cores, every process with fewer threads than cores would take the same ones.
         "ENABLE_CPU_PINNING": exclusive,
     }
-    if target == "CPU":
+    kind = target.partition(":")[0].partition(".")[0]
+    # Left alone, OpenVINO computes float32 files in bfloat16 on CPUs that have it, and in float16 on GPUs.
+    gpu = exact if artifact.card.precision != "float16" else {}
+    if kind == "CPU":
         config = cpu | config
-    elif target.startswith("BATCH:"):
+    elif kind == "GPU":
+        config = gpu | config
+    elif kind == "BATCH":
         # It takes no properties for the device below it.
         core.set_property("CPU", cpu)
-    elif target.partition(":")[0] in {"AUTO", "HETERO", "MULTI"}:
-        config = config | {"DEVICE_PROPERTIES": {"CPU": cpu}}
+        if gpu and "GPU" in core.available_devices:
+            core.set_property("GPU", gpu)
+    elif kind in {"AUTO", "HETERO", "MULTI"}:
+        config = config | {"DEVICE_PROPERTIES": {"CPU": cpu, **({"GPU": gpu} if gpu else {})}}
     try:
         with _COMPILING:
             # The bytes that were checked, not the files again.
@@ -202,7 +241,7 @@ class _Request:
         self._pixels: NDArray[np.uint8] | None = None
         if static:
             self._pixels = np.empty(tuple(compiled.input("image").shape), np.uint8)
-            self._request.set_tensor("image", openvino.Tensor(self._pixels, shared_memory=True))
+            self._request.set_tensor("image", _library().Tensor(self._pixels, shared_memory=True))
 
     def __call__(self, images: NDArray[np.uint8]) -> Answer:
         if self._pixels is None:
@@ -262,7 +301,18 @@ def _check_outputs(model: openvino.Model, artifact: Artifact) -> None:
 
 def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False) -> OpenVinoRuntime:
     """Load `artifact`; `target` is a device string of OpenVINO, such as `CPU`, `GPU.0` or `AUTO`."""
-    device = probe(f"openvino:{target}")
-    if not device.available:
-        raise MissingError(f"{device.name}: {device.reason}", device.install)
     return OpenVinoRuntime(artifact, target, threads, batch, exclusive=exclusive)
+
+
+FAMILY = RuntimeFamily(
+    name="openvino",
+    title="OpenVINO",
+    targets=("CPU", "GPU", "NPU", "AUTO"),
+    # Its own device strings are passed on as they are (`GPU.1`, `HETERO:GPU,CPU`), in its capitals.
+    parse=str.upper,
+    probe=probe,
+    load=load,
+    preload=_library,
+    formats=("onnx", "openvino"),
+    packages={"openvino": ("openvino",)},
+)

@@ -1,36 +1,83 @@
 """The float run itself in PyTorch, as the baseline that an artifact is compared with.
 
-The one module of the device half that needs the workshop; it is loaded only when a torch device is asked for.
+The one module of the device half that needs torch; torch is imported only when a torch device is asked for.
 """
 
 from __future__ import annotations
 
+import re
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from importlib.util import find_spec
 from queue import SimpleQueue
 from threading import Lock, Thread
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from toolchain.artifact import Artifact
-from toolchain.backbones.networks import normalised, trained_network
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runs import WEIGHTS_FILE, Run, read_run
 from toolchain.runtimes import Answer, Execution, Infer
-from toolchain.runtimes.devices import cores, probe
+from toolchain.runtimes.devices import Device, RuntimeFamily, cores
 from toolchain.runtimes.sharing import Shared
 from toolchain.system import files
 
-_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+PRECISIONS = {"bf16": "bfloat16", "fp16": "float16"}
+WAYS = (*PRECISIONS, "compile", "graph")
+"""How PyTorch may run a network, added to its device with `+`; see `TorchRuntime`."""
+
 _WARM_UPS = 3
 """Inferences before a CUDA graph is captured, on a stream of their own, as PyTorch asks."""
 
 _NUMBER = Lock()
+
+
+def parse(text: str) -> str | None:
+    """A device of PyTorch, perhaps with a number (`cuda:1`), and ways of running it (`cpu+bf16+compile`)."""
+    place, *ways = text.split("+")
+    if not re.fullmatch(r"(cpu|cuda|mps)(:\d+)?", place):
+        return None
+    if unknown := set(ways) - set(WAYS):
+        raise BadInputError(
+            f"torch:{text}: PyTorch runs in no way called {', '.join(sorted(unknown))}",
+            f"Choose from: {', '.join(WAYS)}; for example torch:cpu+bf16+compile.",
+        )
+    return text
+
+
+def probe(target: str) -> Device:
+    """Whether PyTorch is here and finds the device."""
+    name = f"torch:{target}"
+    if find_spec("torch") is None:
+        return Device(name, False, "PyTorch is not installed", "pip install 'edgetl[train]'")
+    import torch
+
+    place, *ways = target.split("+")
+    kind, _, number = place.partition(":")
+    if "graph" in ways and kind != "cuda":
+        return Device(name, False, "only CUDA has graphs", "leave out +graph")
+    if kind == "cpu":
+        return Device(name, True)
+    if kind == "cuda" and torch.cuda.is_available():
+        if int(number or 0) < torch.cuda.device_count():
+            return Device(name, True)
+        return Device(name, False, f"there are {torch.cuda.device_count()} CUDA devices")
+    if kind == "mps" and torch.backends.mps.is_available():
+        return Device(name, True)
+    return Device(name, False, f"torch {torch.__version__} finds no {kind.upper()} device")
+
+
+def preload() -> None:
+    import toolchain.backbones.networks  # noqa: F401 - takes torch and torchvision along
 
 
 class TorchRuntime:
@@ -52,12 +99,16 @@ class TorchRuntime:
                 f"{folder} does not hold the run that {artifact.path.name} was exported from",
                 f"PyTorch needs the run folder: run.json and {WEIGHTS_FILE} beside the artifact.",
             )
+        import torch
+
+        from toolchain.backbones.networks import trained_network
+
         run = read_run(folder)
         place, *ways = target.split("+")
         self.device = f"torch:{target}"
         self.threads = threads or cores()
         device = torch.device(place)
-        kind = next((_TYPES[way] for way in ways if way in _TYPES), torch.float32)
+        kind = getattr(torch, next((PRECISIONS[way] for way in ways if way in PRECISIONS), "float32"))
         network = _Network(trained_network(folder, run), run, device, kind, compiled="compile" in ways)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         how = "+".join(ways) or "eager"
@@ -89,6 +140,8 @@ class _Network:
     def __init__(
         self, trained: nn.Module, run: Run, device: torch.device, kind: torch.dtype, *, compiled: bool
     ) -> None:
+        import torch
+
         network = trained.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         network = network.to(kind)
         self._network: Callable[[torch.Tensor], torch.Tensor] = torch.compile(network) if compiled else network
@@ -97,18 +150,35 @@ class _Network:
         self._temperature = run.temperature
         self.captured: _Captured | None = None
 
-    @torch.inference_mode()
     def __call__(self, images: NDArray[np.uint8]) -> Answer:
-        pixels = torch.from_numpy(images if images.flags.writeable else images.copy())
-        if self.captured is not None and self.captured.pixels.shape == pixels.shape:
-            logits, probabilities = self.captured(pixels)
-        else:
-            logits, probabilities = self.compute(pixels.to(self._device))
-        return Answer(logits.cpu().numpy(), probabilities.cpu().numpy())
+        import torch
+
+        with torch.inference_mode():
+            pixels = torch.from_numpy(images if images.flags.writeable else images.copy())
+            if self.captured is not None and self.captured.pixels.shape == pixels.shape:
+                logits, probabilities = self.captured(pixels)
+            else:
+                logits, probabilities = self.compute(pixels.to(self._device))
+            return Answer(logits.cpu().numpy(), probabilities.cpu().numpy())
 
     def compute(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = self._network(normalised(pixels).to(self._kind)).float()
-        return logits, torch.softmax(logits / self._temperature, dim=1)
+        import torch
+
+        from toolchain.backbones.networks import normalised
+
+        with _without_tf32(self._device):
+            logits = self._network(normalised(pixels).to(self._kind)).float()
+            return logits, torch.softmax(logits / self._temperature, dim=1)
+
+
+def _without_tf32(device: torch.device) -> AbstractContextManager[None]:
+    """Let cuDNN multiply float32 as it is; by default its convolutions round it to TF32's 10 bits."""
+    import torch
+
+    if device.type != "cuda":
+        return nullcontext()
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    return flags
 
 
 def _streams(network: _Network, count: int) -> list[Infer]:
@@ -147,6 +217,8 @@ def _work(network: Infer, threads: int, jobs: SimpleQueue[tuple[Future[Answer], 
 
 def _compute_with(threads: int) -> None:
     """Let this thread compute with so many threads, and leave the number that new threads begin with as it is."""
+    import torch
+
     with _NUMBER:
         before = torch.get_num_threads()
         if threads != before:
@@ -162,8 +234,11 @@ class _Captured:
     def __init__(
         self, compute: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]], pixels: torch.Tensor
     ) -> None:
+        import torch
+
         self.pixels = pixels
-        with torch.inference_mode():
+        # Streams and captures are those of the current device, which need not be this one.
+        with torch.inference_mode(), torch.cuda.device(pixels.device):
             beside = torch.cuda.Stream(pixels.device)  # type: ignore[no-untyped-call]
             beside.wait_stream(torch.cuda.current_stream(pixels.device))
             with torch.cuda.stream(beside):
@@ -185,7 +260,17 @@ def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive
 
     It is the same for every `exclusive`: PyTorch neither binds threads to cores nor keeps them awake for long.
     """
-    device = probe(f"torch:{target}")
-    if not device.available:
-        raise MissingError(f"{device.name}: {device.reason}", device.install)
     return TorchRuntime(artifact, target, threads, batch)
+
+
+FAMILY = RuntimeFamily(
+    name="torch",
+    title="PyTorch",
+    targets=("cpu", "cuda"),
+    parse=parse,
+    probe=probe,
+    load=load,
+    preload=preload,
+    of_run=True,
+    packages={"torch": ("torch",), "torchvision": ("torchvision",)},
+)

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from toolchain.errors import ArtifactError, BadInputError, EdgetlError, FallbackError, MissingError
 from toolchain.runtimes import Infer
-from toolchain.runtimes.devices import Device, parse_device, probe
+from toolchain.runtimes.devices import Device, family_of, probe
 from toolchain.system import files, strict
 from toolchain.timing.energy import Meter
 from toolchain.timing.protocol import Failure, Load, Loaded, Reply, Request, Samples, Span, Throughput, spread
@@ -56,7 +55,7 @@ class Worker:
             raise ArtifactError(f"{order.artifact} has changed since the benchmark began")
         if artifact.card.proven_on(order.device):
             # So that `load_ms` is the network's own, and not that of importing a library.
-            import_module(f"toolchain.runtimes.{runtimes.MODULES[parse_device(order.device)[0]]}")
+            family_of(order.device).preload()
         spec = artifact.card.preprocess
         shape = (-1, spec.height, spec.width, 3)
         self.pictures = np.memmap(order.pictures, np.uint8, "r").reshape(shape)

@@ -16,7 +16,7 @@ from toolchain.backbones.networks import body_of
 from toolchain.datasets import Dataset, Photograph
 from toolchain.evaluation.calibration import HeldOut, fit_rejection, fit_temperature
 from toolchain.evaluation.metrics import measure
-from toolchain.images.decoded import Decoded
+from toolchain.images.reader import Reader
 from toolchain.runs import Metrics, Rejection, TemperatureFit
 from toolchain.system.progress import Reporter
 from toolchain.training.features import features_of, labels_of, logits_of
@@ -54,7 +54,7 @@ class Evaluator:
     settings: TrainSettings
     dataset: Dataset
     outliers: tuple[Photograph, ...]
-    decoded: Decoded
+    decoded: Reader
     device: torch.device
     team: Team
     reporter: Reporter

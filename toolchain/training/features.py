@@ -10,7 +10,7 @@ from torch import nn
 
 from toolchain.backbones.networks import head_of
 from toolchain.datasets import Photograph
-from toolchain.images.decoded import Decoded
+from toolchain.images.reader import Reader
 from toolchain.system.progress import Reporter
 from toolchain.training.batches import batches
 from toolchain.training.frozen import BATCH, Extractor, Floats
@@ -22,7 +22,7 @@ def labels_of(photos: Sequence[Photograph]) -> NDArray[np.int64]:
 
 
 def features_of(
-    photos: Sequence[Photograph], extract: Extractor, decoded: Decoded, reporter: Reporter, description: str
+    photos: Sequence[Photograph], extract: Extractor, decoded: Reader, reporter: Reporter, description: str
 ) -> Floats:
     """Features of `photos`, in their order: float32 [photographs, width]."""
 

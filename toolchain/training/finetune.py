@@ -27,7 +27,8 @@ from toolchain.datasets.catalogue import ENTRIES
 from toolchain.datasets.index import by_reason
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
-from toolchain.images.decoded import Decoded, cache_folder
+from toolchain.images.cache import cache_folder
+from toolchain.images.reader import Reader
 from toolchain.runs import (
     LEFT_OUT_FILE,
     RUN_FILE,
@@ -162,7 +163,7 @@ def _run(
     if pretrained.stripped:
         reporter.say(f"{pretrained.source}: names were taken without {pretrained.stripped!r} before them")
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    decoded = Decoded(cache_folder() if settings.cache else None, settings.preprocess, reporter)
+    decoded = Reader(settings.preprocess, cache_folder() if settings.cache else None, reporter)
     dataset, skipped = readable(dataset, settings, decoded, team, reporter)
     if data_sha256 not in (None, dataset.sha256):
         raise BadInputError(
@@ -214,7 +215,7 @@ def _run(
         run = replace(run, timings_s=shop.seconds)
         answers = judged.answers(shop.dataset)
         write_predictions(out, shop.dataset, answers)
-        write_report(out, run, read_lines(out), answers)
+        write_report(out, run, read_lines(out), answers, decoded)
         files.write_json(out / RUN_FILE, run)
         return run
 

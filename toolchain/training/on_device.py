@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from toolchain.datasets import Photograph
-from toolchain.images.decoded import Decoded
+from toolchain.images.reader import Reader
 from toolchain.runtimes.devices import cores
 from toolchain.training.crops import View
 from toolchain.training.settings import TrainSettings
@@ -29,7 +29,7 @@ def fits(photos: Sequence[Photograph], settings: TrainSettings, device: torch.de
 
 
 def from_device(
-    photos: Sequence[Photograph], decoded: Decoded, settings: TrainSettings, device: torch.device
+    photos: Sequence[Photograph], decoded: Reader, settings: TrainSettings, device: torch.device
 ) -> Show:
     """Pictures of `photos`, which are put on `device` now and stay there as uint8 [3, height, width]."""
     with ThreadPoolExecutor(cores()) as pool:

@@ -10,7 +10,7 @@ from toolchain.datasets.catalogue import ENTRIES, data_root, open_dataset
 from toolchain.datasets.finder import find
 from toolchain.datasets.index import told
 from toolchain.errors import BadInputError
-from toolchain.images.decoded import Decoded, problem_of
+from toolchain.images.reader import Reader
 from toolchain.runtimes.devices import cores
 from toolchain.system.files import sha256_of
 from toolchain.system.progress import Reporter
@@ -33,7 +33,7 @@ def opened(settings: TrainSettings, reporter: Reporter) -> Dataset:
 
 
 def readable(
-    dataset: Dataset, settings: TrainSettings, decoded: Decoded, team: Team, reporter: Reporter
+    dataset: Dataset, settings: TrainSettings, decoded: Reader, team: Team, reporter: Reporter
 ) -> tuple[Dataset, int]:
     """Leave out photographs that cannot be decoded, naming each; return how many those are.
 
@@ -42,9 +42,8 @@ def readable(
     Raises BadInputError when a class or a split that training needs has nothing left.
     """
     photos = [photo for split in SPLITS for photo in dataset.splits[split]]
-    reasons = _problems(
-        photos, set(dataset.splits["train"]) if not settings.probe_only else set(), decoded, team, reporter
-    )
+    trained = set() if settings.probe_only else set(dataset.splits["train"])
+    reasons = _problems(photos, trained, set(dataset.splits["test"]), decoded, team, reporter)
     for reason in reasons.values():
         reporter.warn(f"skipped: {reason}")
     if reasons:
@@ -60,7 +59,7 @@ def readable(
 
 
 def find_outliers(
-    settings: TrainSettings, dataset: Dataset, decoded: Decoded, reporter: Reporter
+    settings: TrainSettings, dataset: Dataset, decoded: Reader, reporter: Reporter
 ) -> tuple[Photograph, ...]:
     """Pictures of other things: those of `settings.outliers`, or `not-pets` beside a named data set of pets.
 
@@ -82,7 +81,7 @@ def find_outliers(
         except OSError as error:
             reporter.warn(f"left out of the pictures of other things: {name}: {error.strerror or error}")
             continue
-        problem = "is one of the photographs of the classes" if photo.sha256 in own else problem_of(photo, decoded)
+        problem = "is one of the photographs of the classes" if photo.sha256 in own else decoded.problem_of(photo)
         if problem:
             reporter.warn(f"left out of the pictures of other things: {photo.name}: {problem}")
         else:
@@ -96,12 +95,20 @@ def find_outliers(
 
 
 def _problems(
-    photos: list[Photograph], trained: set[Photograph], decoded: Decoded, team: Team, reporter: Reporter
+    photos: list[Photograph],
+    trained: set[Photograph],
+    shown: set[Photograph],
+    decoded: Reader,
+    team: Team,
+    reporter: Reporter,
 ) -> dict[Path, str]:
-    """Why photographs cannot be used, by path; every process of the team tries its share."""
+    """Why photographs cannot be used, by path; every process of the team tries its share.
+
+    Those of `trained` will be cropped, those of `shown` may stand in the report.
+    """
 
     def problem(photo: Photograph) -> str:
-        return problem_of(photo, decoded, larger=photo in trained)
+        return decoded.problem_of(photo, larger=photo in trained, thumbnail=photo in shown)
 
     mine = team.share(photos)
     reasons = []

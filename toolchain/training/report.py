@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from toolchain.datasets import Photograph
 from toolchain.errors import UnreadableImageError
 from toolchain.evaluation.statistics import wilson_ci95
-from toolchain.images.preprocess import read
+from toolchain.images.reader import Reader
 from toolchain.pages import write_page
 from toolchain.runs import REPORT_FILE, Metrics, Run
 from toolchain.system.figures import fixed
@@ -27,7 +27,6 @@ MAX_PAIRS = 20
 MAX_PHOTOGRAPHS = 24
 MAX_UNCERTAIN = 6
 UNCERTAIN = 0.9
-THUMBNAIL_PIXELS = 160
 NO_BREAK = "\u00a0"
 
 
@@ -90,7 +89,11 @@ class ReportRow:
 
 
 def write_report(
-    folder: Path, run: Run, epochs: Sequence[Mapping[str, float]], answers: Mapping[str, Answers]
+    folder: Path,
+    run: Run,
+    epochs: Sequence[Mapping[str, float]],
+    answers: Mapping[str, Answers],
+    reader: Reader,
 ) -> Path:
     """Write `report.html` into the run folder; return its path.
 
@@ -99,7 +102,7 @@ def write_report(
     """
     path = folder / REPORT_FILE
     filters: dict[str, Callable[..., str]] = {"percent": percent, "number": number, "duration": duration}
-    write_page(path, Path(__file__).with_name("report.html.jinja"), _content(run, epochs, answers), filters)
+    write_page(path, Path(__file__).with_name("report.html.jinja"), _content(run, epochs, answers, reader), filters)
     return path
 
 
@@ -162,16 +165,12 @@ def bins_of(answers: Answers) -> Bins:
     )
 
 
-def thumbnail(path: Path) -> str | None:
-    """A photograph as a data URL of a JPEG of at most 160 x 160 pixels, or None when it cannot be read."""
+def thumbnail(photo: Photograph, reader: Reader) -> str | None:
+    """A small copy of a photograph as a data URL of a JPEG, or None when it cannot be read."""
     try:
-        image = read(path)
+        bgr = cv2.cvtColor(reader.thumbnail(photo), cv2.COLOR_RGB2BGR)
     except UnreadableImageError:
         return None
-    height, width = image.shape[:2]
-    scale = min(1.0, THUMBNAIL_PIXELS / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    bgr = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
     data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
     return f"data:image/jpeg;base64,{base64.b64encode(data).decode()}"
 
@@ -197,7 +196,9 @@ def duration(seconds: float) -> str:
     return f"{minutes}{NO_BREAK}min {rest}{NO_BREAK}s" if minutes else f"{rest}{NO_BREAK}s"
 
 
-def _content(run: Run, epochs: Sequence[Mapping[str, float]], answers: Mapping[str, Answers]) -> dict[str, object]:
+def _content(
+    run: Run, epochs: Sequence[Mapping[str, float]], answers: Mapping[str, Answers], reader: Reader
+) -> dict[str, object]:
     """What the template is filled with."""
     test = run.metrics["test"]
     confusion = np.asarray(test.confusion, np.int64)
@@ -218,8 +219,8 @@ def _content(run: Run, epochs: Sequence[Mapping[str, float]], answers: Mapping[s
         "per_class": per_class(confusion),
         "reliability": Markup(reliability(bins_of(answers["test"]))),
         "bins": RELIABILITY_BINS,
-        "misclassified": _photographs(answers["test"], misclassified(answers["test"])),
-        "uncertain": _photographs(answers["test"], uncertain(answers["test"])),
+        "misclassified": _photographs(answers["test"], misclassified(answers["test"]), reader),
+        "uncertain": _photographs(answers["test"], uncertain(answers["test"]), reader),
         "total_s": run.timings_s.get("total", sum(run.timings_s.values())),
     }
 
@@ -239,12 +240,12 @@ def _interval(metrics: Metrics) -> tuple[float, float]:
     return wilson_ci95(round(metrics.top1 * metrics.n), metrics.n)
 
 
-def _photographs(answers: Answers, places: Sequence[int]) -> list[Shown]:
+def _photographs(answers: Answers, places: Sequence[int], reader: Reader) -> list[Shown]:
     shown = []
     for place in places:
         photo, row = answers.photos[place], answers.probabilities[place]
         ranked = tuple((int(label), float(row[label])) for label in np.argsort(-row, kind="stable")[:3])
-        shown.append(Shown(photo.name, photo.label, float(row[photo.label]), ranked, thumbnail(photo.path)))
+        shown.append(Shown(photo.name, photo.label, float(row[photo.label]), ranked, thumbnail(photo, reader)))
     return shown
 
 

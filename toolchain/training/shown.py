@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toolchain.datasets import Photograph
-from toolchain.images.decoded import Decoded
 from toolchain.images.preprocess import Image
+from toolchain.images.reader import Reader
 from toolchain.training.batches import batches
 from toolchain.training.crops import View, draw_view, make_view
 from toolchain.training.settings import TrainSettings
@@ -52,7 +52,7 @@ Show = Callable[[Sequence[Step], int], Iterator[Tensor]]
 """Makes the pictures of the steps of an epoch: uint8 [batch, height, width, 3] each."""
 
 
-def from_cache(photos: Sequence[Photograph], decoded: Decoded, settings: TrainSettings) -> Show:
+def from_cache(photos: Sequence[Photograph], decoded: Reader, settings: TrainSettings) -> Show:
     """Pictures made by OpenCV in threads, from the decoded photographs on disk."""
 
     def show(steps: Sequence[Step], epoch: int) -> Iterator[Tensor]:

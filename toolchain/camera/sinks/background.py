@@ -9,8 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from toolchain.camera.answering import Answered
-from toolchain.camera.drop_oldest_queue import DropOldestQueue
-from toolchain.camera.threads import Worker
+from toolchain.camera.threads import DropOldestQueue, Worker
 from toolchain.system.progress import Reporter
 
 LOOK_S = 0.1

@@ -8,9 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from toolchain.camera.drop_oldest_queue import DropOldestQueue
 from toolchain.camera.frames import USUAL_FPS, BgrImage
-from toolchain.camera.threads import Worker
+from toolchain.camera.threads import DropOldestQueue, Worker
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import claims, files
 from toolchain.system.progress import Reporter, Silent

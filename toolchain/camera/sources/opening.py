@@ -13,12 +13,10 @@ from urllib.request import url2pathname
 
 import cv2
 
-from toolchain.camera.frames import FrameSource
-from toolchain.camera.pacing import SYSTEM_CLOCK, Clock
-from toolchain.camera.sources.clips import ClipSource
+from toolchain.camera.frames import SYSTEM_CLOCK, Clock, FrameSource
 from toolchain.camera.sources.images import ImagesSource
-from toolchain.camera.sources.live import LiveSource
 from toolchain.camera.sources.streams import Stream
+from toolchain.camera.sources.video import ClipSource, LiveSource
 from toolchain.camera.threads import within
 from toolchain.datasets import finder
 from toolchain.datasets.index import told
@@ -275,3 +273,16 @@ def _images_in(folder: Path, reporter: Reporter) -> list[Path]:
     for line in left_out:
         reporter.warn(f"{folder}: {line}")
     return list(found.photographs)
+
+
+def refuse_missing(source: str) -> None:
+    """Raise BadInputError where `source` can only be a path, and nothing is there."""
+    is_other = not source.strip() or source.isdecimal() or source.startswith("/dev/") or "://" in source
+    if is_other or source.lower().startswith("file:") or " ! " in source:
+        return
+    try:
+        is_there = Path(source).exists()
+    except (OSError, ValueError):  # no name that a file could have
+        is_there = False
+    if not is_there:
+        raise BadInputError(f"{source} does not exist", "--source takes a camera's number, FILE, URL or FOLDER.")

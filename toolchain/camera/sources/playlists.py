@@ -8,9 +8,8 @@ from urllib.parse import urljoin
 
 import cv2
 
-from toolchain.camera.frames import Frame
-from toolchain.camera.pacing import Clock, Pacer, Timeline
-from toolchain.camera.sources.live import MAX_CORRUPT, LiveSource, three_channels
+from toolchain.camera.frames import Clock, Frame, Pacer, Timeline
+from toolchain.camera.sources.video import MAX_CORRUPT, LiveSource, three_channels
 
 MAX_LATE_S = 0.05
 """Seconds by which the source may be late before the moments of all later frames are moved."""

@@ -9,14 +9,10 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from toolchain.camera.frames import FrameSource
-from toolchain.camera.pacing import Clock, Timeline
-from toolchain.camera.sources.clips import ClipSource
-from toolchain.camera.sources.codecs import undecodable_stream
-from toolchain.camera.sources.live import LiveSource, fourcc, plausible_fps
+from toolchain.camera.frames import Clock, FrameSource, Timeline
 from toolchain.camera.sources.playlists import Playlist, PlaylistSource, read_playlist
-from toolchain.camera.sources.served import Said, ask, fetch
-from toolchain.camera.sources.snapshots import SnapshotSource
+from toolchain.camera.sources.served import Said, SnapshotSource, ask, fetch
+from toolchain.camera.sources.video import ClipSource, LiveSource, fourcc, plausible_fps, undecodable_stream
 from toolchain.errors import BadInputError, MissingError, UnreadableImageError
 from toolchain.system.progress import Reporter
 

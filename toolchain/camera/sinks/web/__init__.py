@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from toolchain.camera.sinks.web.address import Address, parse_address
-from toolchain.camera.sinks.web.view import WebView
+from toolchain.camera.sinks.web.view import Address, WebView, parse_address
 
 __all__ = ["Address", "WebView", "parse_address"]

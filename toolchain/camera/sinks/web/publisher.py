@@ -1,4 +1,4 @@
-"""The thread between the camera's loop and the viewers: it takes the newest answer and makes it ready to send."""
+"""The thread between the loop and the viewers: it takes the newest answer and makes it ready to send."""
 
 from __future__ import annotations
 
@@ -9,11 +9,22 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Event, Thread
 
+import cv2
+import numpy as np
+
 from toolchain.camera.answering import Answered
-from toolchain.camera.sinks.web import messages
-from toolchain.camera.sinks.web.messages import Now
+from toolchain.camera.drawing import pretty
+from toolchain.camera.frames import BgrImage
+from toolchain.system import files
 from toolchain.system.masking import masked
 from toolchain.system.progress import Reporter
+
+MAX_SIDE = 960
+"""Pixels of a picture as viewers get it, at most."""
+QUALITY = 80
+BOUNDARY = "edgetl-picture"
+STREAM_START = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
+
 
 INTERVAL_S = 1 / 20
 """From one picture to the next, at least."""
@@ -21,6 +32,73 @@ HEARTBEAT_S = 1.0
 """Viewers hear something as often as this, so that they know when the server or the network is gone."""
 CLOSE_LIMIT_S = 1.0
 NOTHING = -1
+
+
+@dataclass(frozen=True)
+class Now:
+    """All that can be said of the camera at one moment. `answers` counts from the start of the view.
+
+    `silent_s` is how long ago the last answer came, in seconds.
+    """
+
+    answered: Answered | None
+    answers: int
+    silent_s: float
+    state: str
+    about: Mapping[str, str]
+
+    def json(self) -> bytes:
+        """One line of JSON."""
+        document = {
+            "answer": _answer(self.answered) if self.answered else None,
+            "answers": self.answers,
+            "silent_s": round(self.silent_s, 1),
+            "state": self.state,
+            "about": dict(self.about),
+        }
+        return files.to_json(document, indent=0).strip()
+
+
+def _answer(answered: Answered) -> dict[str, object]:
+    prediction = answered.prediction
+    return {
+        "frame": answered.frame.number,
+        "time_s": round(answered.frame.time_s, 3),
+        "label": pretty(prediction.label),
+        "probability": round(prediction.probability, 4),
+        "rejected": prediction.rejected,
+        "top": [[pretty(label), round(probability, 4)] for label, probability in prediction.top],
+        "age_ms": round(answered.age_ms, 1),
+        "infer_ms": round(answered.infer_ms, 2),
+        "fps": round(answered.fps, 1),
+    }
+
+
+def as_event(line: bytes) -> bytes:
+    """One server-sent event with a line of JSON."""
+    return b"data: " + line + b"\n\n"
+
+
+def encode(bgr: BgrImage) -> bytes:
+    """JPEG of a picture, made smaller where it is larger than viewers need. The picture stays as it is."""
+    height, width = bgr.shape[:2]
+    scale = MAX_SIDE / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        bgr = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
+    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    if not done:
+        raise ValueError("OpenCV wrote no JPEG")
+    return data.tobytes()
+
+
+def as_part(jpeg: bytes) -> bytes:
+    """A picture in a stream that begins with `STREAM_START`.
+
+    Behind it stands the head of the next: browsers show a picture once another begins, so they would be one behind
+    if that came with the next.
+    """
+    return jpeg + b"\r\n" + STREAM_START
 
 
 @dataclass(frozen=True)
@@ -116,12 +194,12 @@ class Publisher:
             if self._pictures and now.answered and now.answers != self._encoded:
                 self._encoded = now.answers
                 part = self._part(now.answered)
-            self._hand_on(Published(messages.as_event(now.json()), part))
+            self._hand_on(Published(as_event(now.json()), part))
             self._stopping.wait(max(0.0, start + INTERVAL_S - time.monotonic()))
 
     def _part(self, answered: Answered) -> bytes | None:
         try:
-            return messages.as_part(messages.encode(answered.frame.bgr))
+            return as_part(encode(answered.frame.bgr))
         except Exception as error:  # a picture that cannot be shown is no reason to stop showing answers
             if not self._told:
                 self._told = True

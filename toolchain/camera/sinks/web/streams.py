@@ -1,18 +1,73 @@
-"""Streams that do not end by themselves: each viewer gets the newest, at the viewer's own pace."""
+"""What is served: the page and its files, the newest answer, and streams that give each viewer the newest."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Generic, TypeVar
 
+from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from toolchain.camera.sinks.web.latest_value import LatestValue
-from toolchain.camera.sinks.web.messages import BOUNDARY, STREAM_START
+import toolchain
+from toolchain.camera.sinks.web.publisher import BOUNDARY, STREAM_START
+
+T = TypeVar("T")
+
 
 MAX_AUDIENCE = 16
 """Viewers of one channel at once."""
+STATIC = Path(__file__).with_name("static")
+FILES = {
+    "/": (STATIC / "index.html", "text/html"),
+    "/app.js": (STATIC / "app.js", "text/javascript"),
+    "/style.css": (STATIC / "style.css", "text/css"),
+    "/icon.svg": (STATIC / "icon.svg", "image/svg+xml"),
+    # Found without importing `toolchain.pages`, which needs Jinja: a device does not have that.
+    "/page.css": (Path(toolchain.__file__).parent / "pages" / "page.css", "text/css"),
+}
+"""Every file that can be asked for, by its place in the URL. They are read once: nothing that a viewer sends
+becomes the path of a file."""
+
+
+class LatestValue(Generic[T]):
+    """One value, replaced as newer ones come. Lives in one event loop and is touched in its thread only."""
+
+    def __init__(self) -> None:
+        self._value: T | None = None
+        self._version = 0
+        self._closed = False
+        self._changed = asyncio.Event()
+
+    def put(self, value: T) -> None:
+        self._value = value
+        self._version += 1
+        self._wake()
+
+    def forget(self) -> None:
+        """Let nobody who comes later get what is old by then."""
+        self._value = None
+
+    def close(self) -> None:
+        """Let all who wait and all who come know that nothing will follow."""
+        self._closed = True
+        self._wake()
+
+    async def newer(self, than: int) -> tuple[int, T] | None:
+        """The newest value and its version, once that is above `than` (0: any); None when nothing will follow."""
+        while not self._closed:
+            if self._value is not None and self._version > than:
+                return self._version, self._value
+            await self._changed.wait()
+        return None
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 class Channel:
@@ -111,3 +166,32 @@ async def _left(receive: Receive) -> None:
 
 async def _body(send: Send, data: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+def make_app(pictures: Channel, answers: Channel, now: Callable[[], bytes]) -> Starlette:
+    """The application, without any thought of who may ask (see `guard`). `now` gives the newest answer as JSON."""
+
+    async def answer(_: Request) -> Response:
+        return Response(now() + b"\n", media_type="application/json")
+
+    async def follow_pictures(_: Request) -> Response:
+        return pictures.response()
+
+    async def follow_answers(_: Request) -> Response:
+        return answers.response()
+
+    streams = {"/answer": answer, "/answers": follow_answers, "/picture": follow_pictures}
+    routes = [Route(path, endpoint, methods=["GET"]) for path, endpoint in streams.items()]
+    routes += [Route(path, _file(*found), methods=["GET"]) for path, found in FILES.items()]
+    app = Starlette(routes=routes)
+    app.router.redirect_slashes = False  # it would answer with the name that the request came with
+    return app
+
+
+def _file(path: Path, media_type: str) -> Callable[[Request], Response]:
+    content = path.read_bytes()
+
+    async def endpoint(_: Request) -> Response:
+        return Response(content, media_type=media_type)
+
+    return endpoint  # type: ignore[return-value]

@@ -1,4 +1,8 @@
-"""Quantisers: each turns a float model and calibration photographs into int8 candidates, by one or more recipes."""
+"""Quantisers: each turns a float model and calibration photographs into int8 candidates, by one or more recipes.
+
+A quantiser is one module with a `Quantiser` object. Other packages add theirs by the entry point
+`edgetl.quantisers`.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,16 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from toolchain.export.int8.quantize import QuantizedGraph
+from toolchain.plugins import Registry, instance_of
 
-BUILT_IN = ("edgetl", "nncf", "onnxruntime")
-"""Modules of this package, in the order in which `export --int8` tries their recipes. Each has a `quantiser`."""
+if TYPE_CHECKING:
+    from toolchain.export.int8.quantize import QuantizedGraph
 
 
 @dataclass(frozen=True)
@@ -56,23 +59,33 @@ class Recipe:
     make: Callable[[], Candidate]
 
 
-class Quantiser(Protocol):
-    """A family of recipes. Its models must keep the input and the outputs of the float model."""
+@dataclass(frozen=True)
+class Quantiser:
+    """A family of recipes.
+
+    `recipes` gives what to try for a task, the most promising first, and nothing where the quantiser does not
+    apply. The int8 models must keep the input and the outputs of the float model.
+    """
 
     name: str
-
-    def recipes(self, task: Task) -> Iterable[Recipe]:
-        """What to try for `task`, the most promising first; nothing where it does not apply."""
+    recipes: Callable[[Task], Iterable[Recipe]]
 
 
-def quantisers() -> list[Quantiser]:
-    """All quantisers that are known."""
-    return [import_module(f"{__name__}.{name}").quantiser for name in BUILT_IN]
+QUANTISERS: Registry[Quantiser] = Registry(
+    "quantisers",
+    {
+        "edgetl": "toolchain.export.int8.quantisers.edgetl:QUANTISER",
+        "nncf": "toolchain.export.int8.quantisers.nncf:QUANTISER",
+        "onnxruntime": "toolchain.export.int8.quantisers.onnxruntime:QUANTISER",
+    },
+    instance_of(Quantiser),
+)
+"""In the order in which `export --int8` tries their recipes."""
 
 
 def recipes(task: Task) -> list[Recipe]:
     """The recipes of all quantisers for `task`."""
-    return [recipe for quantiser in quantisers() for recipe in quantiser.recipes(task)]
+    return [recipe for quantiser in QUANTISERS.all().values() for recipe in quantiser.recipes(task)]
 
 
 def from_library(

@@ -11,7 +11,7 @@ import onnx
 
 from toolchain.export.int8.equalization import equalize
 from toolchain.export.int8.qdq import Quantization, write_qdq
-from toolchain.export.int8.quantisers import Candidate, Recipe, Task
+from toolchain.export.int8.quantisers import Candidate, Quantiser, Recipe, Task
 from toolchain.export.int8.quantize import QuantizedGraph, Scheme, quantize_graph, sensitivity
 from toolchain.export.int8.torch_graph import Graph
 
@@ -22,23 +22,20 @@ ERROR_SHARE = 0.4
 MAX_FLOAT_LAYERS = 4
 
 
-class _Edgetl:
-    name = "edgetl"
-
-    def recipes(self, task: Task) -> Iterator[Recipe]:
-        network = _Network(task)
-        scheme = Scheme(pixels=not task.symmetric, symmetric=task.symmetric)
-        schemes = {"edgetl": scheme}
-        if any(node.op_type == "HardSwish" for node in task.model.graph.node):
-            schemes["edgetl, hard-swish within layers"] = replace(scheme, outputs=False, pixels=False)
-        for label, scheme in schemes.items():
-            yield Recipe(label, partial(network.quantize, label, scheme))
-        for label, scheme in schemes.items():
-            label = f"{label}, sensitive layers in float"
-            yield Recipe(label, partial(network.quantize_but_sensitive, label, scheme))
+def _recipes(task: Task) -> Iterator[Recipe]:
+    network = _Network(task)
+    wide = Scheme(pixels=not task.symmetric, symmetric=task.symmetric)
+    schemes = {"edgetl": wide}
+    if any(node.op_type == "HardSwish" for node in task.model.graph.node):
+        schemes["edgetl, hard-swish within layers"] = replace(wide, outputs=False, pixels=False)
+    for label, scheme in schemes.items():
+        yield Recipe(label, partial(network.quantize, label, scheme))
+    for label, scheme in schemes.items():
+        label = f"{label}, sensitive layers in float"
+        yield Recipe(label, partial(network.quantize_but_sensitive, label, scheme))
 
 
-quantiser = _Edgetl()
+QUANTISER = Quantiser("edgetl", _recipes)
 
 
 def candidate_of(label: str, quantized: QuantizedGraph, **more: Any) -> Candidate:

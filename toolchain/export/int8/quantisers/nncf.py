@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from toolchain.export.int8.qdq import BIAS_BITS
-from toolchain.export.int8.quantisers import Recipe, Task, from_library
+from toolchain.export.int8.quantisers import Quantiser, Recipe, Task, from_library
 from toolchain.system import telemetry
 
 # NNCF sends usage statistics unless it believes that it runs in its makers' own CI.
@@ -27,19 +27,16 @@ os.environ.setdefault("NNCF_CI", "1")
 SETTINGS = {"preset": "performance", "activations": "uint8 per-tensor", "weights": "int8 per-channel"}
 
 
-class _Nncf:
-    name = "nncf"
-
-    def recipes(self, task: Task) -> Iterator[Recipe]:
-        if task.symmetric:
-            return
-        for correction in ("fast", "full"):
-            settings = {**SETTINGS, "bias_correction": correction}
-            label = f"NNCF, {correction} bias correction"
-            yield from_library(self.name, label, settings, partial(_quantize, task, correction == "fast"))
+def _recipes(task: Task) -> Iterator[Recipe]:
+    if task.symmetric:
+        return
+    for correction in ("fast", "full"):
+        settings = {**SETTINGS, "bias_correction": correction}
+        label = f"NNCF, {correction} bias correction"
+        yield from_library("nncf", label, settings, partial(_quantize, task, correction == "fast"))
 
 
-quantiser = _Nncf()
+QUANTISER = Quantiser("nncf", _recipes)
 
 
 def _quantize(task: Task, fast_bias_correction: bool) -> onnx.ModelProto:

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from toolchain.export.int8.quantisers import Recipe, Task, from_library
+from toolchain.export.int8.quantisers import Quantiser, Recipe, Task, from_library
 from toolchain.system import telemetry
 from toolchain.system.scratch import scratch_folder
 
@@ -30,15 +30,12 @@ class CalibrationReader:
         return None if image is None else {"image": image[None]}
 
 
-class _OnnxRuntime:
-    name = "onnxruntime"
-
-    def recipes(self, task: Task) -> Iterator[Recipe]:
-        if not task.symmetric:
-            yield from_library(self.name, "ONNX Runtime, min-max", SETTINGS, partial(_quantize, task))
+def _recipes(task: Task) -> Iterator[Recipe]:
+    if not task.symmetric:
+        yield from_library("onnxruntime", "ONNX Runtime, min-max", SETTINGS, partial(_quantize, task))
 
 
-quantiser = _OnnxRuntime()
+QUANTISER = Quantiser("onnxruntime", _recipes)
 
 
 def _quantize(task: Task) -> onnx.ModelProto:

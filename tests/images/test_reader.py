@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 from tests.conftest import Recorder
-from toolchain.datasets import Photograph
-from toolchain.errors import BadInputError
-from toolchain.images import decoded
-from toolchain.images.decoded import FILE, Decoded, problem_of
+from toolchain.errors import BadInputError, MissingError, UnreadableImageError
+from toolchain.images import cache as cache_module
+from toolchain.images import encoded
+from toolchain.images.cache import FILE
 from toolchain.images.preprocess import Preprocess, read
+from toolchain.images.reader import Photograph, Reader
 from toolchain.system.progress import Silent
 
 SPEC = Preprocess(height=64, width=64, shortest_edge=64)
@@ -36,12 +37,12 @@ def photo(tmp_path: Path) -> Photograph:
 
 
 def test_what_is_read_back_is_what_was_decoded(tmp_path: Path, photo: Photograph) -> None:
-    cache = Decoded(tmp_path / "cache", SPEC, Silent())
+    cache = Reader(SPEC, tmp_path / "cache", Silent())
     cache.prepare(photo, larger=True)
     expected = SPEC(read(photo.path))
     larger = cache.larger(photo)
     photo.path.unlink()
-    again = Decoded(tmp_path / "cache", SPEC, Silent())
+    again = Reader(SPEC, tmp_path / "cache", Silent())
     np.testing.assert_array_equal(again.input(photo), expected)
     np.testing.assert_array_equal(again.larger(photo), larger)
     assert min(larger.shape[:2]) == round(64 * 8 / 7)
@@ -49,23 +50,94 @@ def test_what_is_read_back_is_what_was_decoded(tmp_path: Path, photo: Photograph
 
 def test_pictures_are_not_enlarged(tmp_path: Path) -> None:
     small = _photo(tmp_path, 1, 30, 40)
-    assert Decoded(None, SPEC, Silent()).larger(small).shape == (30, 40, 3)
+    assert Reader(SPEC, None, Silent()).larger(small).shape == (30, 40, 3)
+
+
+def test_a_thumbnail_is_kept_too(tmp_path: Path, photo: Photograph) -> None:
+    Reader(SPEC, tmp_path / "cache", Silent()).prepare(photo, thumbnail=True)
+    expected = Reader(SPEC, None, Silent()).thumbnail(photo)
+    photo.path.unlink()
+    assert expected.shape == (120, 160, 3)
+    np.testing.assert_array_equal(Reader(SPEC, tmp_path / "cache", Silent()).thumbnail(photo), expected)
+
+
+def test_several_inputs_of_one_photograph(tmp_path: Path, photo: Photograph) -> None:
+    specs = [SPEC, Preprocess(16, 24, resize="squash")]
+    for spec, picture in zip(specs, Reader(SPEC, None, Silent()).inputs(photo, specs), strict=True):
+        np.testing.assert_array_equal(picture, spec(read(photo.path)))
+
+
+def test_a_file_that_has_changed_is_not_taken_for_the_photograph(tmp_path: Path, photo: Photograph) -> None:
+    other = _photo(tmp_path, 7)
+    cached = Reader(SPEC, tmp_path / "cache", Silent())
+    expected = cached.verified(photo)
+    photo.path.write_bytes(other.path.read_bytes())
+    np.testing.assert_array_equal(cached.input(photo), expected)  # the pixels are those of the hash
+    with pytest.raises(MissingError, match="has changed"):
+        cached.verified(photo)
+    with pytest.raises(UnreadableImageError, match="has changed"):
+        Reader(SPEC, None, Silent()).input(photo)
+    photo.path.unlink()
+    with pytest.raises(MissingError, match="No such file"):
+        cached.verified(photo)
+
+
+def test_a_reader_that_keeps_nothing_writes_nothing(tmp_path: Path, photo: Photograph) -> None:
+    folder = tmp_path / "cache"
+    Reader(SPEC, folder, Silent(), keep=False).prepare(photo)
+    assert not folder.exists()
+    Reader(SPEC, folder, Silent()).prepare(photo)
+    expected = SPEC(read(photo.path))
+    photo.path.unlink()
+    other = _photo(tmp_path, 1)
+    listener = Recorder()
+    reading = Reader(SPEC, folder, listener, keep=False)
+    np.testing.assert_array_equal(reading.input(photo), expected)
+    reading.prepare(other)
+    reading.tidy()
+    assert _kept(folder) == {photo.sha256}
+    assert not listener.warned
+
+
+def test_a_file_too_large_to_be_a_photograph_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.jpg"
+    with path.open("wb") as file:
+        file.truncate(40 << 30)
+    with pytest.raises(UnreadableImageError, match=r"no photograph is larger than 2\.1 GB"):
+        encoded.read_bytes(path)
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="a device without end is needed")
+def test_what_has_no_end_is_not_read_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded, "MAX_PIPE_BYTES", 1 << 16)
+    with pytest.raises(UnreadableImageError, match="no photograph is larger"):
+        encoded.read_bytes(Path("/dev/zero"))
+
+
+def test_a_picture_of_the_wrong_shape_is_decoded_again(tmp_path: Path, photo: Photograph) -> None:
+    Reader(SPEC, tmp_path, Silent()).prepare(photo)
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("UPDATE pictures SET height = 32, width = 128")
+    connection.close()
+    listener = Recorder()
+    np.testing.assert_array_equal(Reader(SPEC, tmp_path, listener).input(photo), SPEC(read(photo.path)))
+    assert "damaged" in listener.warned[0]
 
 
 def test_another_preprocessing_is_another_picture(tmp_path: Path, photo: Photograph) -> None:
-    Decoded(tmp_path, SPEC, Silent()).prepare(photo, larger=False)
+    Reader(SPEC, tmp_path, Silent()).prepare(photo, larger=False)
     other = Preprocess(height=64, width=64, shortest_edge=96)
-    np.testing.assert_array_equal(Decoded(tmp_path, other, Silent()).input(photo), other(read(photo.path)))
+    np.testing.assert_array_equal(Reader(other, tmp_path, Silent()).input(photo), other(read(photo.path)))
 
 
 def test_a_damaged_picture_is_noticed_and_decoded_again(tmp_path: Path, photo: Photograph) -> None:
-    Decoded(tmp_path, SPEC, Silent()).prepare(photo, larger=False)
+    Reader(SPEC, tmp_path, Silent()).prepare(photo, larger=False)
     with sqlite3.connect(tmp_path / FILE) as connection:
         (pixels,) = connection.execute("SELECT pixels FROM pictures").fetchone()
         connection.execute("UPDATE pictures SET pixels = ?", (b"\0" * len(pixels),))
     connection.close()
     listener = Recorder()
-    cache = Decoded(tmp_path, SPEC, listener)
+    cache = Reader(SPEC, tmp_path, listener)
     np.testing.assert_array_equal(cache.input(photo), SPEC(read(photo.path)))
     assert len(listener.warned) == 1
     assert "damaged" in listener.warned[0]
@@ -75,7 +147,7 @@ def test_a_damaged_picture_is_noticed_and_decoded_again(tmp_path: Path, photo: P
 @pytest.mark.parametrize("damage", ["garbage", "cut", "middle"])
 def test_a_damaged_file_costs_time_only(tmp_path: Path, damage: str) -> None:
     photos = [_photo(tmp_path, seed) for seed in range(30)]
-    first = Decoded(tmp_path / "cache", SPEC, Silent())
+    first = Reader(SPEC, tmp_path / "cache", Silent())
     for one in photos:
         first.prepare(one, larger=True)
     del first
@@ -92,13 +164,13 @@ def test_a_damaged_file_costs_time_only(tmp_path: Path, damage: str) -> None:
     }
     file.write_bytes(broken[damage])
     listener = Recorder()
-    cache = Decoded(tmp_path / "cache", SPEC, listener)
+    cache = Reader(SPEC, tmp_path / "cache", listener)
     for one in photos:
-        assert problem_of(one, cache, larger=True) == ""
+        assert cache.problem_of(one, larger=True) == ""
         np.testing.assert_array_equal(cache.input(one), SPEC(read(one.path)))
     assert len(listener.warned) == 1
     # The next run starts a new one.
-    fresh = Decoded(tmp_path / "cache", SPEC, Silent())
+    fresh = Reader(SPEC, tmp_path / "cache", Silent())
     fresh.prepare(photos[0], larger=False)
     photos[0].path.unlink()
     assert fresh.input(photos[0]).shape == (64, 64, 3)
@@ -107,7 +179,7 @@ def test_a_damaged_file_costs_time_only(tmp_path: Path, damage: str) -> None:
 def test_a_folder_that_cannot_be_used_costs_time_only(tmp_path: Path, photo: Photograph) -> None:
     (tmp_path / "file").write_text("no folder")
     listener = Recorder()
-    cache = Decoded(tmp_path / "file" / "below", SPEC, listener)
+    cache = Reader(SPEC, tmp_path / "file" / "below", listener)
     cache.prepare(photo, larger=True)
     assert cache.input(photo).shape == (64, 64, 3)
     assert len(listener.warned) == 1
@@ -122,11 +194,11 @@ def test_a_full_or_readonly_disk_is_said_once(
     tmp_path: Path, photo: Photograph, reason: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener = Recorder()
-    cache = Decoded(tmp_path, SPEC, listener)
+    cache = Reader(SPEC, tmp_path, listener)
     # SQLite's own limit on pages makes it fail as a full disk does.
-    cache._connection(tmp_path / FILE).execute("PRAGMA max_page_count = 4")
+    cache._cache._connection(tmp_path / FILE).execute("PRAGMA max_page_count = 4")
     if "readonly" in reason:
-        cache._connection(tmp_path / FILE).execute("PRAGMA query_only = ON")
+        cache._cache._connection(tmp_path / FILE).execute("PRAGMA query_only = ON")
     for seed in range(3):
         one = _photo(tmp_path, seed)
         cache.prepare(one, larger=True)
@@ -136,9 +208,9 @@ def test_a_full_or_readonly_disk_is_said_once(
 
 
 def test_little_space_is_left_alone(tmp_path: Path, photo: Photograph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoded, "SPARE_BYTES", 1 << 62)
+    monkeypatch.setattr(cache_module, "SPARE_BYTES", 1 << 62)
     listener = Recorder()
-    cache = Decoded(tmp_path, SPEC, listener)
+    cache = Reader(SPEC, tmp_path, listener)
     cache.prepare(photo, larger=True)
     assert "not kept" in listener.warned[0]
     assert (tmp_path / FILE).stat().st_size < 50_000
@@ -154,8 +226,8 @@ def _kept(folder: Path) -> set[str]:
 def _run(folder: Path, photos: list[Photograph], began: int, listener: Recorder | None = None) -> Recorder:
     """What a run does with the cache."""
     listener = listener or Recorder()
-    cache = Decoded(folder, BIG, listener)
-    cache._began = began
+    cache = Reader(BIG, folder, listener)
+    cache._cache._began = began
     for one in photos:
         cache.prepare(one, larger=False)
     cache.tidy()
@@ -177,12 +249,12 @@ def test_what_was_used_longest_ago_goes_first(tmp_path: Path, monkeypatch: pytes
     assert {one.sha256 for one in (*photos[:2], *photos[6:])} <= kept
     assert not kept & {one.sha256 for one in photos[2:4]}
     assert not listener.warned
-    assert decoded.cache_state(tmp_path).size_mb <= 1.3
+    assert cache_module.cache_state(tmp_path).size_mb <= 1.3
 
 
 def test_a_run_that_is_larger_than_the_limit_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGETL_CACHE_MB", "1")
-    monkeypatch.setattr(decoded, "LOOKED_AT", 1)
+    monkeypatch.setattr(cache_module, "CHECK_EVERY", 1)
     photos = [_photo(tmp_path, seed) for seed in range(10)]
     listener = _run(tmp_path, photos, began=100)
     assert len(listener.warned) == 1
@@ -194,7 +266,7 @@ def test_a_run_that_is_larger_than_the_limit_says_so_once(tmp_path: Path, monkey
     assert not other.exists()
     monkeypatch.setenv("EDGETL_CACHE_MB", "much")
     with pytest.raises(BadInputError, match="EDGETL_CACHE_MB is 'much'"):
-        Decoded(tmp_path, BIG, Recorder())
+        Reader(BIG, tmp_path, Recorder())
 
 
 def test_a_file_of_an_earlier_version_is_taken_over_and_shrinks(
@@ -208,13 +280,13 @@ def test_a_file_of_an_earlier_version_is_taken_over_and_shrinks(
     monkeypatch.setenv("EDGETL_CACHE_MB", "1")
     _run(tmp_path, photos[:3], began=200)
     assert {one.sha256 for one in photos[:3]} <= _kept(tmp_path)
-    assert decoded.cache_state(tmp_path).size_mb <= 1.3
-    decoded.clear_cache(tmp_path)
-    assert decoded.cache_state(tmp_path) == decoded.CacheState(str(tmp_path / FILE), 0, 0.0, 1.0)
+    assert cache_module.cache_state(tmp_path).size_mb <= 1.3
+    cache_module.clear_cache(tmp_path)
+    assert cache_module.cache_state(tmp_path) == cache_module.CacheState(str(tmp_path / FILE), 0, 0.0, 1.0)
 
 
 def _fill(folder: Path, photos: list[Photograph]) -> None:
-    cache = Decoded(folder, SPEC, Silent())
+    cache = Reader(SPEC, folder, Silent())
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda one: cache.prepare(one, larger=True), photos))
 
@@ -229,7 +301,7 @@ def test_processes_and_threads_share_it(tmp_path: Path) -> None:
         process.join(60)
         assert process.exitcode == 0
     listener = Recorder()
-    cache = Decoded(tmp_path / "cache", SPEC, listener)
+    cache = Reader(SPEC, tmp_path / "cache", listener)
     for one in photos:
         expected = SPEC(read(one.path))
         one.path.unlink()
@@ -241,4 +313,4 @@ def test_what_cannot_be_decoded_is_said(tmp_path: Path) -> None:
     path = tmp_path / "broken.jpg"
     path.write_bytes(b"\xff\xd8\xff\xe0 no photograph")
     photo = Photograph("broken.jpg", path, 0, "0" * 64)
-    assert "broken.jpg" in problem_of(photo, Decoded(tmp_path, SPEC, Silent()))
+    assert "broken.jpg" in Reader(SPEC, tmp_path, Silent()).problem_of(photo)
