@@ -62,6 +62,11 @@ this machine; where none keeps both promises on a target, that is said, with exi
 )
 @click.option("--symmetric", is_flag=True, help="int8 around 0 and float biases, as TensorRT reads it.")
 @click.option(
+    "--portable",
+    is_flag=True,
+    help="int8 weights of 7 bits: right on x86 CPUs without VNNI too. Always so where this CPU has none.",
+)
+@click.option(
     "--max-minutes",
     type=Finite(0, min_open=True),
     default=3.0,
@@ -97,6 +102,7 @@ def command(
     qat: bool,
     qat_epochs: int,
     symmetric: bool,
+    portable: bool,
     max_minutes: float,
     raw_frame: bool,
     fp16: bool,
@@ -120,10 +126,12 @@ def command(
     from toolchain.export.exporting import export
     from toolchain.export.results import QuantizationSettings, Variants, recommendation
 
-    settings = QuantizationSettings(max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes)
+    settings = QuantizationSettings(
+        max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes, portable
+    )
     done = export(
         run_dir,
-        int8=settings if int8 or qat or symmetric else None,
+        int8=settings if int8 or qat or symmetric or portable else None,
         target=target,
         out=out,
         further=Variants(openvino, fp16, int8_weights, raw_frame),

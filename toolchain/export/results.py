@@ -19,7 +19,8 @@ class QuantizationSettings:
 
     int8 may lose at most `max_drop_pp` points of top-1, and must be more than `min_speed_up` times as fast as
     float; with 0, speed does not matter and is not measured. Recipes are tried for `max_minutes`; `qat_epochs` of
-    quantisation-aware training come on top.
+    quantisation-aware training come on top. `portable`: weights of 7 bits, for CPUs on which sums of 8 bits
+    saturate; in any case where this CPU is one of them.
     """
 
     max_drop_pp: float = 0.5
@@ -27,6 +28,7 @@ class QuantizationSettings:
     symmetric: bool = False
     qat_epochs: int = 0
     max_minutes: float = 3.0
+    portable: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolchain.export.int8.qdq import Quantization, quantize_layer
+from toolchain.export.int8.qdq import MAX_WEIGHT, Quantization, quantize_layer
 from toolchain.export.int8.quantisers import Candidate
 from toolchain.export.int8.quantisers.edgetl import candidate_of
 from toolchain.export.int8.quantize import QuantizedGraph, round_to
@@ -32,11 +32,13 @@ BATCH = 32
 class _Student:
     """The graph with integers simulated; weights and biases of the integer layers can be trained."""
 
-    def __init__(self, graph: Graph, start: Quantization) -> None:
-        self._graph = graph
-        self._start = start
-        self.weights = {name: nn.Parameter(graph.by_name[name].weight.clone()) for name in start.layers}
-        self.biases = {name: nn.Parameter(self._bias(name)) for name in start.layers}
+    def __init__(self, start: QuantizedGraph) -> None:
+        self._graph = graph = Graph(start.model)
+        self._bits = start.scheme.weight_bits
+        self._start = start.quantization
+        layers = self._start.layers
+        self.weights = {name: nn.Parameter(graph.by_name[name].weight.clone()) for name in layers}
+        self.biases = {name: nn.Parameter(self._bias(name)) for name in layers}
 
     def __call__(self, images: Tensor) -> Tensor:
         return self._graph.run(images, self._visit)
@@ -46,7 +48,7 @@ class _Student:
         layers, biases = {}, {}
         for name, old in self._start.layers.items():
             weight, bias = (part[name].detach().numpy() for part in (self.weights, self.biases))
-            layers[name] = quantize_layer(weight, bias, old.input_scale)
+            layers[name] = quantize_layer(weight, bias, old.input_scale, self._bits)
             if old.bias is None:
                 biases[name] = bias
         return replace(self._start, layers=layers, biases=biases)
@@ -63,17 +65,18 @@ class _Student:
         if node.op == "Sub" and self._start.pixels is not None:
             return inputs[0] - self._start.pixels
         if node.name in self.weights:
-            output = node([inputs[0], _rounded(self.weights[node.name]), self.biases[node.name]])
+            output = node([inputs[0], _rounded(self.weights[node.name], self._bits), self.biases[node.name]])
         else:
             output = node(inputs)
         params = self._start.activations.get(node.name)
         return round_to(output, params) if params else output
 
 
-def _rounded(weight: Tensor) -> Tensor:
-    scales = (weight.detach().abs().amax(tuple(range(1, weight.ndim))) / 127).clamp_min(1e-12)
+def _rounded(weight: Tensor, bits: int) -> Tensor:
+    most = MAX_WEIGHT[bits]
+    scales = (weight.detach().abs().amax(tuple(range(1, weight.ndim))) / most).clamp_min(1e-12)
     zeros = torch.zeros(len(scales), dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -127, 127)
+    return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -most, most)
 
 
 def train(
@@ -84,7 +87,7 @@ def train(
     Scales and zero points stay as they were calibrated; weights and biases learn. `teacher` is the float network.
     """
     assert start.quantized is not None
-    student = _Student(Graph(start.quantized.model), start.quantized.quantization)
+    student = _Student(start.quantized)
     parameters = [*student.weights.values(), *student.biases.values()]
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, betas=(0.9, 0.99))
     rng = np.random.default_rng([seed, 71])

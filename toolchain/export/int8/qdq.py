@@ -8,6 +8,7 @@ int32 with the product of both scales, without which ONNX Runtime does not compu
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -18,6 +19,10 @@ Floats = NDArray[np.float32]
 
 BIAS_BITS = 30
 """A bias takes at most this many of the 31 bits of an accumulator; the rest is left for the products."""
+
+MAX_WEIGHT = {8: 127, 7: 64}
+"""Largest magnitude of an integer weight, by bits. On x86 without VNNI, int8 kernels add pairs of products in 16
+bits (`vpmaddubsw`), which saturate: 2 * 255 * 127 does not fit, 2 * 255 * 64 does."""
 
 MIN_PER_CHANNEL = 32
 """Where only weights are stored as integers, layers with fewer weights for each output channel stay float. They are
@@ -76,22 +81,35 @@ class Quantization:
     pixels: int | None = None
 
 
-def quantize_layer(weight: Floats, bias: Floats, input_scale: float | None) -> QuantizedLayer:
+def quantize_layer(weight: Floats, bias: Floats, input_scale: float | None, weight_bits: int = 8) -> QuantizedLayer:
     """Round weights [outputs, inputs, ...] to int8, symmetric, with a scale for each output channel.
 
     Where a bias would not fit into int32 (weights or inputs that are next to nothing), the channel's scale grows
     until it does.
     """
-    axes = tuple(range(1, weight.ndim))
-    largest = np.abs(weight).max(axes) / 127
+    axes, most = tuple(range(1, weight.ndim)), MAX_WEIGHT[weight_bits]
+    largest = np.abs(weight).max(axes) / most
     least = 0.0 if input_scale is None else np.abs(bias.astype(np.float64)) / (2.0**BIAS_BITS * input_scale)
     scales = np.maximum(np.maximum(largest, least), 1e-12).astype(np.float32)
     rounded = np.round(weight / scales.reshape(-1, *[1] * len(axes)))
-    integers = np.clip(rounded, -127, 127).astype(np.int8)
+    integers = np.clip(rounded, -most, most).astype(np.int8)
     if input_scale is None:
         return QuantizedLayer(integers, scales)
     steps = np.round(bias.astype(np.float64) / (scales.astype(np.float64) * input_scale))
     return QuantizedLayer(integers, scales, input_scale, steps.astype(np.int32))
+
+
+def weight_bits(model: onnx.ModelProto) -> Literal[7, 8]:
+    """How many bits the weights of integer layers use: 7 where none exceeds `MAX_WEIGHT[7]`.
+
+    Depthwise convolutions do not count: they multiply one channel at a time, and add in 32 bits on all CPUs.
+    """
+    # Weights that are only stored as int8 are cast instead, and computed in float.
+    integer = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in integer and len(tensor.dims) > 1]
+    stored = [tensor for tensor in tensors if tensor.dims[1] > 1]
+    largest = [np.abs(numpy_helper.to_array(tensor).astype(np.int16)).max(initial=0) for tensor in stored]
+    return 7 if max(largest, default=0) <= MAX_WEIGHT[7] else 8
 
 
 def write_qdq(model: onnx.ModelProto, quantization: Quantization) -> onnx.ModelProto:

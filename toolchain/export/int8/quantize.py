@@ -38,14 +38,15 @@ class Scheme:
     integer kernels only then; OpenVINO computes a hard-swish within the layer before it, and is faster and nearer
     to float without. `ranges`: from the smallest to the largest value seen, or without the outermost 0.01 %.
     `pixels`: whether the first layer takes the photograph's own bytes. `symmetric`: int8 activations around 0 and
-    float biases, as TensorRT asks for. `float_layers`, by name, compute in float; only their weights are stored as
-    integers.
+    float biases, as TensorRT asks for. `weight_bits`: 8, or 7 for CPUs that saturate (`qdq.MAX_WEIGHT`).
+    `float_layers`, by name, compute in float; only their weights are stored as integers.
     """
 
     outputs: bool = True
     ranges: Literal["min-max", "percentile"] = "min-max"
     pixels: bool = True
     symmetric: bool = False
+    weight_bits: int = 8
     float_layers: frozenset[str] = frozenset()
 
 
@@ -177,7 +178,7 @@ def _layer(node: Node, inputs: list[Tensor], exact: Tensor, found: Quantization,
     scale = found.activations[node.inputs[0]].scale
     weight, bias = node.weight.numpy(), node.bias
     axes = [axis for axis in range(exact.ndim) if axis != 1]
-    layer = quantize_layer(weight, bias.numpy(), None if scheme.symmetric else scale)
+    layer = quantize_layer(weight, bias.numpy(), None if scheme.symmetric else scale, scheme.weight_bits)
     result = node([inputs[0], dequantized_weight(layer), bias])
     shift = (exact - result).mean(axes)
     bias = bias + shift
@@ -185,7 +186,7 @@ def _layer(node: Node, inputs: list[Tensor], exact: Tensor, found: Quantization,
     if scheme.symmetric:
         found.biases[node.name] = bias.numpy()
     else:
-        layer = quantize_layer(weight, bias.numpy(), scale)
+        layer = quantize_layer(weight, bias.numpy(), scale, scheme.weight_bits)
     found.layers[node.name] = layer
     return result
 

@@ -12,10 +12,12 @@ from toolchain.artifact import make_artifact, write_artifact
 from toolchain.artifact.card import Card, QuantizationRecipe, Speed, Tried
 from toolchain.errors import PromiseBrokenError
 from toolchain.export.int8.qat import train
+from toolchain.export.int8.qdq import weight_bits
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
 from toolchain.export.int8.torch_graph import Graph
 from toolchain.export.measure import ExportContext
 from toolchain.export.results import Attempt, QuantizationSettings
+from toolchain.runtimes import machine
 from toolchain.runtimes.devices import cores, cpu_name
 from toolchain.system.figures import fixed
 from toolchain.system.scratch import scratch_folder
@@ -70,6 +72,7 @@ class _Search:
         self._context = context
         self._settings = settings
         self._calibration = context.photographs.read("calibration")
+        self._portable = settings.portable or machine.int8_saturates() is True
         self.entries: list[_Entry] = []
 
     def try_recipes(self) -> None:
@@ -77,7 +80,10 @@ class _Search:
         started = time.monotonic()
         limit = 60 * self._settings.max_minutes * SEARCH_SHARE
         reporter = self._context.reporter
-        found = recipes(Task(self._context.model, self._calibration.pixels, self._settings.symmetric))
+        if self._portable and not self._settings.portable:
+            reporter.say("this CPU has no VNNI: int8 weights get 7 bits, so that its 16-bit sums do not saturate")
+        pixels, symmetric = self._calibration.pixels, self._settings.symmetric
+        found = recipes(Task(self._context.model, pixels, symmetric, self._portable))
         with reporter.task("int8 recipes", len(found)) as task:
             for recipe in found:
                 task.advance(0, recipe.label)
@@ -175,6 +181,8 @@ class _Search:
         context = self._context
         try:
             candidate = make()
+            if self._portable and weight_bits(candidate.model) > 7:
+                raise ValueError("its weights need 8 bits")
             artifact = make_artifact(candidate.model, self._card(candidate), context.path)
             measured = tuple(context.measure(artifact, device) for device in context.devices)
         except Exception as error:  # quantisers fail in many ways on networks they were not made for
@@ -209,7 +217,13 @@ class _Search:
     def _card(self, candidate: Candidate) -> Card:
         calibration = self._calibration
         recipe = QuantizationRecipe(
-            candidate.quantiser, candidate.settings, calibration.split_sha256, len(calibration.labels)
+            candidate.quantiser,
+            candidate.settings,
+            calibration.split_sha256,
+            len(calibration.labels),
+            cpu=cpu_name(),
+            cpu_flags=machine.cpu_flags(),
+            weight_bits=weight_bits(candidate.model),
         )
         return replace(self._context.card, precision="int8", recipe=recipe)
 
@@ -217,7 +231,7 @@ class _Search:
         attempt = entry.attempt
         card = self._card(entry.candidate).with_accuracy(*(one.accuracy for one in attempt.hops))
         assert card.recipe is not None
-        recipe = replace(card.recipe, cpu=cpu_name(), speeds=attempt.speeds, tried=self._tried())
+        recipe = replace(card.recipe, speeds=attempt.speeds, tried=self._tried())
         write_artifact(entry.candidate.model, replace(card, recipe=recipe, runtimes=attempt.chosen_for), path)
 
     def _tried(self) -> tuple[Tried, ...]:

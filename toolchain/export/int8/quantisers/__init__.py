@@ -29,12 +29,19 @@ class Task:
     """What is to be quantised: the float `model`, which stays as it is, and calibration `images`.
 
     `images` are uint8 [n, height, width, 3], classes taking turns, so that the first few are of all classes. With
-    `symmetric`, only what TensorRT reads is wanted: int8 activations around 0 and float biases.
+    `symmetric`, only what TensorRT reads is wanted: int8 activations around 0 and float biases. With `portable`,
+    weights stay within ±64 (`qdq.MAX_WEIGHT`), so that no CPU's sums saturate.
     """
 
     model: onnx.ModelProto
     images: NDArray[np.uint8]
     symmetric: bool = False
+    portable: bool = False
+
+    @property
+    def weights(self) -> str:
+        """What the weights of a candidate are, for its settings."""
+        return "int8 per-channel, 7 bits" if self.portable else "int8 per-channel"
 
 
 @dataclass(frozen=True)

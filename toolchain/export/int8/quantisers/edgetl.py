@@ -24,7 +24,7 @@ MAX_FLOAT_LAYERS = 4
 
 def _recipes(task: Task) -> Iterator[Recipe]:
     network = _Network(task)
-    wide = Scheme(pixels=not task.symmetric, symmetric=task.symmetric)
+    wide = Scheme(pixels=not task.symmetric, symmetric=task.symmetric, weight_bits=7 if task.portable else 8)
     schemes = {"edgetl": wide}
     if any(node.op_type == "HardSwish" for node in task.model.graph.node):
         schemes["edgetl, hard-swish within layers"] = replace(wide, outputs=False, pixels=False)
@@ -43,7 +43,9 @@ def candidate_of(label: str, quantized: QuantizedGraph, **more: Any) -> Candidat
     scheme = quantized.scheme
     settings: dict[str, Any] = {
         "activations": "int8 per-tensor, symmetric" if scheme.symmetric else "uint8 per-tensor",
-        "weights": "int8 per-channel",
+        "weights": "int8 per-channel"
+        if scheme.weight_bits == 8
+        else f"int8 per-channel, {scheme.weight_bits} bits",
         "ranges": scheme.ranges,
         "equalised": True,
         "bias_correction": "full",

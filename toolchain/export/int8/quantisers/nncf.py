@@ -24,14 +24,13 @@ from toolchain.system import telemetry
 # NNCF sends usage statistics unless it believes that it runs in its makers' own CI.
 os.environ.setdefault("NNCF_CI", "1")
 
-SETTINGS = {"preset": "performance", "activations": "uint8 per-tensor", "weights": "int8 per-channel"}
-
 
 def _recipes(task: Task) -> Iterator[Recipe]:
     if task.symmetric:
         return
     for correction in ("fast", "full"):
-        settings = {**SETTINGS, "bias_correction": correction}
+        settings = {"preset": "performance", "activations": "uint8 per-tensor", "weights": task.weights}
+        settings["bias_correction"] = correction
         label = f"NNCF, {correction} bias correction"
         yield from_library("nncf", label, settings, partial(_quantize, task, correction == "fast"))
 
@@ -42,13 +41,18 @@ QUANTISER = Quantiser("nncf", _recipes)
 def _quantize(task: Task, fast_bias_correction: bool) -> onnx.ModelProto:
     with telemetry.off():
         import nncf
-        from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, QuantizationParameters
+        from nncf.quantization.advanced_parameters import (
+            AdvancedQuantizationParameters,
+            OverflowFix,
+            QuantizationParameters,
+        )
 
     nncf.set_log_level(logging.ERROR)
     # ONNX Runtime refuses activations that have a scale for each channel, NNCF's default in front of depthwise
     # convolutions.
-    per_tensor = AdvancedQuantizationParameters(
-        activations_quantization_params=QuantizationParameters(per_channel=False)
+    parameters = AdvancedQuantizationParameters(
+        activations_quantization_params=QuantizationParameters(per_channel=False),
+        overflow_fix=OverflowFix.ENABLE if task.portable else None,
     )
     quantized: onnx.ModelProto = nncf.quantize(
         copy.deepcopy(task.model),
@@ -56,7 +60,7 @@ def _quantize(task: Task, fast_bias_correction: bool) -> onnx.ModelProto:
         subset_size=len(task.images),
         preset=nncf.QuantizationPreset.PERFORMANCE,
         fast_bias_correction=fast_bias_correction,
-        advanced_parameters=per_tensor,
+        advanced_parameters=parameters,
     )
     return _for_integer_kernels(quantized)
 

@@ -16,8 +16,6 @@ from toolchain.system.scratch import scratch_folder
 OPERATORS = ["Conv", "Gemm", "Add", "Mul", "Clip", "Relu", "HardSwish", "ReduceMean"]
 """The pixel arithmetic before the network and the softmax after it stay float."""
 
-SETTINGS = {"activations": "uint8 per-tensor", "weights": "int8 per-channel", "ranges": "min-max"}
-
 
 class CalibrationReader:
     """Calibration images, uint8 [n, height, width, 3], one at a time, as ONNX Runtime asks for them."""
@@ -32,7 +30,8 @@ class CalibrationReader:
 
 def _recipes(task: Task) -> Iterator[Recipe]:
     if not task.symmetric:
-        yield from_library("onnxruntime", "ONNX Runtime, min-max", SETTINGS, partial(_quantize, task))
+        settings = {"activations": "uint8 per-tensor", "weights": task.weights, "ranges": "min-max"}
+        yield from_library("onnxruntime", "ONNX Runtime, min-max", settings, partial(_quantize, task))
 
 
 QUANTISER = Quantiser("onnxruntime", _recipes)
@@ -54,6 +53,7 @@ def _quantize(task: Task) -> onnx.ModelProto:
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=OPERATORS,
             per_channel=True,
+            reduce_range=task.portable,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
