@@ -1,4 +1,9 @@
-"""Write the figures of README.md and docs/guide.md from what was measured: `python docs/make_figures.py`."""
+"""Write the figures of the documents from what was measured: `python docs/make_figures.py`.
+
+A figure in a document stands between `<!--=NAME-->` and `<!--/-->`, a table between `<!-- table: NAME -->` and
+`<!-- end of table -->`. FIGURES and TABLES say what each name is, from the results files of `benchmarks/` and
+`models/pets`. A test fails when a document is stale, and when one states an accuracy that has no name.
+"""
 
 from __future__ import annotations
 
@@ -6,86 +11,364 @@ import csv
 import json
 import math
 import re
+import statistics
 from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-BENCH = ROOT / "models" / "pets" / "bench.json"
-GUIDE = ROOT / "docs" / "guide.md"
-TRICKS = ROOT / "benchmarks" / "results" / "tricks-pets-mobilenet_v3_small.csv"
-BLOCK = re.compile(r"(?<=<!-- figures: docs/make_figures.py -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
+DOCS = ROOT / "docs"
+RESULTS = ROOT / "benchmarks" / "results"
+CAMERA = ROOT / "benchmarks" / "camera" / "results"
+EXPLAIN = ROOT / "benchmarks" / "explain" / "results"
+PETS = ROOT / "models" / "pets" / "bench.json"
+
+FIGURE = re.compile(r"(?<=<!--=)([a-z0-9.-]+)-->(.*?)(?=<!--/-->)", re.DOTALL)
+TABLE = re.compile(r"(?<=<!-- table: )([a-z0-9.-]+) -->\n.*?(?=<!-- end of table -->)", re.DOTALL)
+
+Row = dict[str, str]
 
 
-def figures() -> str:
-    """The table of the ready-made model, arm by arm, and the machine it was measured on."""
-    bench = json.loads(BENCH.read_text(encoding="utf-8"))
+def documents() -> list[Path]:
+    """The pages that hold figures."""
+    pages = (path for path in sorted(DOCS.rglob("*.md")) if "site" not in path.relative_to(DOCS).parts)
+    return [ROOT / "README.md", ROOT / "benchmarks" / "finetune" / "README.md", *pages]
+
+
+def fresh(text: str) -> str:
+    """A document's text with the figures that its names stand for now. Raises KeyError for an unknown name."""
+    text = FIGURE.sub(lambda found: f"{found[1]}-->{FIGURES[found[1]]()}", text)
+    return TABLE.sub(lambda found: f"{found[1]} -->\n{TABLES[found[1]]()}", text)
+
+
+@cache
+def _rows(path: Path) -> tuple[Row, ...]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return tuple(csv.DictReader(file))
+
+
+@cache
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _where(path: Path, **values: str) -> list[Row]:
+    return [row for row in _rows(path) if all(row[name] == value for name, value in values.items())]
+
+
+def _mean(rows: list[Row], column: str) -> float:
+    return statistics.mean(float(row[column]) for row in rows)
+
+
+def _range(values: list[str]) -> str:
+    """`a to b`, or one value."""
+    ordered = sorted(values, key=float)
+    return ordered[0] if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
+
+
+def _tutorial(arm: str, column: str, form: str = ".3f") -> Callable[[], str]:
+    return lambda: format(float(_where(RESULTS / "tutorial.csv", arm=arm)[0][column]), form)
+
+
+def _finetune(tool: str, column: str, form: str = ".3f") -> Callable[[], str]:
+    """A range over seeds."""
+    rows = RESULTS / "finetune-pets-mobilenet_v2.csv"
+    return lambda: _range([format(float(row[column]), form) for row in _where(rows, tool=tool)])
+
+
+def _tricks(arm: str, column: str) -> Callable[[], str]:
+    return lambda: f"{_mean(_where(RESULTS / 'tricks-pets-mobilenet_v3_small.csv', arm=arm), column):.3f}"
+
+
+def _first(path: Path, column: str, form: str = "", **values: str) -> Callable[[], str]:
+    def figure() -> str:
+        text = _where(path, **values)[0][column]
+        return format(float(text), form) if form else text
+
+    return figure
+
+
+def _workers(device: str, kind: str, processes: int, threads: int, users: int, key: str) -> Callable[[], str]:
+    def figure() -> str:
+        (one,) = (
+            arm
+            for arm in _json(ROOT / "benchmarks" / "serve" / "workers.json")["found"]
+            if (arm["device"], arm["kind"], arm["processes"], arm["threads"], arm["users"])
+            == (device, kind, processes, threads, users)
+        )
+        return f"{one[key]:,.0f}" if key == "per_second" else f"{one[key]:.2f}"
+
+    return figure
+
+
+def _pets_file(precision: str, device: str) -> dict[str, Any]:
+    (arm,) = (arm for arm in _json(PETS)["arms"] if (arm["precision"], arm["device"]) == (precision, device))
+    found: dict[str, Any] = arm
+    return found
+
+
+def _small(column: str) -> list[float]:
+    return [float(row[column]) for row in _rows(RESULTS / "small-5x20.csv")]
+
+
+def _small_nll() -> list[float]:
+    return [mine / best for mine, best in zip(_small("nll"), _small("best_nll"), strict=True)]
+
+
+def _small_int8() -> str:
+    drops = (
+        float(part.split()[1])
+        for row in _rows(RESULTS / "small-5x20.csv")
+        for part in row["int8_drop_pp"].split("; ")
+    )
+    return f"{max(drops):.2f}"
+
+
+def _stability(key: str) -> Callable[[], str]:
+    return lambda: str(_json(RESULTS / "stability-mobilenet_v2.json")[key])
+
+
+def _moved() -> list[float]:
+    """By how many percent the median of the same file moved, each time."""
+    tries = _json(RESULTS / "stability-mobilenet_v2.json")["tries"]
+    same = (ratio for one in tries if one["kind"] == "same" for ratio, _ in one["changes"].values())
+    return [100 * abs(ratio - 1) for ratio in same]
+
+
+STEADY, SLOWED = {"what": "steady"}, {"what": "slowed 40 times"}
+PRESENT, CUTS, WHY = CAMERA / "present.csv", CAMERA / "cuts.csv", EXPLAIN / "why.csv"
+GRAD_CAM = {"network": "float32", "method": "grad-cam"}
+
+FIGURES: dict[str, Callable[[], str]] = {
+    "probe-pets": _tutorial("pets-probe", "test_top1"),
+    "probe-pets-n": _tutorial("pets-probe", "test", ".0f"),
+    "probe-pets-error": _tutorial("pets-probe", "test_error_pp", ".1f"),
+    "probe-v3-small": _tutorial("pets-probe-v3-small", "test_top1"),
+    "probe-cats": _tutorial("cats-vs-dogs-probe", "test_top1"),
+    "probe-cats-n": _tutorial("cats-vs-dogs-probe", "test", ".0f"),
+    "probe-cats-error": _tutorial("cats-vs-dogs-probe", "test_error_pp", ".1f"),
+    "digits-probe": _tutorial("digits-probe", "test_top1"),
+    "digits-probe-n": _tutorial("digits-probe", "test", ".0f"),
+    "digits-probe-error": _tutorial("digits-probe", "test_error_pp", ".1f"),
+    "digits-val-n": _tutorial("digits-usual-views", "val", ".0f"),
+    "digits-usual-views": _tutorial("digits-usual-views", "val_last_top1"),
+    "digits-no-views": _tutorial("digits-no-views", "val_last_top1"),
+    "finetune-pets": _finetune("edgetl", "test_top1"),
+    "finetune-pets-seconds": _finetune("edgetl", "wall_s", ".0f"),
+    "finetune-v3-small": _tricks("default", "test_top1"),
+    "throughput": lambda: f"{_json(RESULTS / 'throughput-mobilenet_v2.json')['median_ratio']['edgetl']:.1f}",
+    "throughput-range": lambda: _range(
+        [f"{ratio:.2f}" for ratio in _json(RESULTS / "throughput-mobilenet_v2.json")["ratio_to_plain"]["edgetl"]]
+    ),
+    "small-unseen": lambda: _range([f"{value:.0f}" for value in _small("unseen")]),
+    "small-nll": lambda: f"{statistics.mean(_small_nll()):.2f}",
+    "small-nll-range": lambda: _range([f"{value:.2f}" for value in _small_nll()]),
+    "small-accepted": lambda: _range([f"{value:.3f}" for value in _small("accepted")]),
+    "small-rejected": lambda: _range([f"{value:.2f}" for value in _small("others_rejected")]),
+    "small-int8": _small_int8,
+    "promises-n": _first(RESULTS / "int8-promises.csv", "n"),
+    "stability-runs": lambda: str(1 + int(_stability("comparisons")()) // 2),
+    "stability-alarms": _stability("false_alarms"),
+    "stability-comparisons": _stability("comparisons"),
+    "stability-median": lambda: f"{statistics.median(_moved()):.1f}",
+    "stability-max": lambda: f"{max(_moved()):.1f}",
+    "camera-machine": lambda: _first(PRESENT, "machine", **STEADY)().split(";")[0],
+    "camera-frames": _first(PRESENT, "frames_in", ",.0f", **STEADY),
+    "camera-answered": _first(PRESENT, "answered", ",.0f", **STEADY),
+    "camera-age-p50": _first(PRESENT, "age_p50_ms", ".1f", **STEADY),
+    "camera-age-p95": _first(PRESENT, "age_p95_ms", ".1f", **STEADY),
+    "camera-infer": _first(PRESENT, "infer_p50_ms", ".1f", **STEADY),
+    "camera-cores": _first(PRESENT, "cores_used", ".2f", **STEADY),
+    "camera-memory": _first(PRESENT, "memory_grown_mib", ".1f", **STEADY),
+    "camera-slow-fps": _first(PRESENT, "fps", ".1f", **SLOWED),
+    "camera-slow-p50": _first(PRESENT, "age_p50_ms", ".0f", **SLOWED),
+    "camera-slow-p95": _first(PRESENT, "age_p95_ms", ".0f", **SLOWED),
+    "camera-resumed": lambda: _range(_first(PRESENT, "resumed_after_s", what="pulled for 10 s, 3 times")().split()),
+    "cuts-pets": _first(CUTS, "pets"),
+    "cuts-right": _first(CUTS, "right_within_half_a_second", ".3f"),
+    "cuts-others": _first(CUTS, "others"),
+    "cuts-rejected": lambda: f"{float(_first(CUTS, 'others')()) * float(_first(CUTS, 'others_rejected')()):.0f}",
+    "why-n": _first(WHY, "n", **GRAD_CAM),
+    "why-grad-cam": _first(WHY, "animal", ".2f", **GRAD_CAM),
+    "why-area": _first(WHY, "chance", ".2f", **GRAD_CAM),
+    "why-occlusion": _first(WHY, "animal", ".2f", network="float32", method="occlusion"),
+    "why-occlusion-int8": _first(WHY, "animal", ".2f", network="int8 on ort:cpu", method="occlusion"),
+    "attack-dogs": _first(EXPLAIN / "attack.csv", "dogs", budget="1"),
+    "attack-float-1": _first(EXPLAIN / "attack.csv", "float_to_target", ".2f", budget="1"),
+    "attack-int8-1": _first(EXPLAIN / "attack.csv", "int8_to_target", ".2f", budget="1"),
+    "attack-float-4": _first(EXPLAIN / "attack.csv", "float_to_target", ".2f", budget="4"),
+    "attack-int8-4": _first(EXPLAIN / "attack.csv", "int8_to_target", ".2f", budget="4"),
+    "serve-ort-two": _workers("ort:cpu", "edgetl", 2, 1, 1, "per_second"),
+    "serve-ov-two": _workers("openvino:CPU", "edgetl", 2, 1, 1, "per_second"),
+    "serve-ort-one": _workers("ort:cpu", "edgetl", 1, 1, 1, "per_second"),
+    "serve-ov-one": _workers("openvino:CPU", "edgetl", 1, 1, 1, "per_second"),
+    "serve-ort-shared": _workers("ort:cpu", "edgetl", 1, 2, 8, "of_ideal"),
+    "serve-ov-shared": _workers("openvino:CPU", "edgetl", 1, 2, 8, "of_ideal"),
+    "int8-mb": lambda: f"{_pets_file('int8', 'ort:cpu')['file_mb']:.1f}",
+    "float-mb": lambda: f"{_pets_file('float32', 'ort:cpu')['file_mb']:.1f}",
+}
+
+
+def _table(head: str, rows: Iterator[tuple[str, ...]] | list[tuple[str, ...]], *below: str) -> str:
+    names = head.split(" | ")
+    lines = [f"| {head} |", "|" + "---|" * len(names)]
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, *(part for line in below for part in ("", line))]) + "\n"
+
+
+def pets() -> str:
+    """The ready-made model, arm by arm, and the machine it was measured on."""
+    bench = _json(PETS)
     arms = [arm for arm in bench["arms"] if arm["status"] == "ok"]
     p50 = {(arm["precision"], arm["device"]): arm["latency_ms"]["p50"] for arm in arms}
-    lines = [
-        "| file | device | top-1 | per-class top-1 | p50 ms | against float | MB |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for arm in arms:
+
+    def row(arm: dict[str, Any]) -> tuple[str, ...]:
         accuracy, latency = arm["accuracy"], arm["latency_ms"]["p50"]
         base = p50.get(("float32", arm["device"]))
-        faster = f"{base / latency:.1f} times faster" if arm["precision"] == "int8" and base else ""
-        lines.append(
-            f"| {arm['artifact']} | {arm['device']} | {accuracy['top1']:.3f} | {accuracy['per_class_top1']:.3f} "
-            f"| {latency:.2f} | {faster} | {arm['file_mb']:.1f} |"
-        )
+        faster = f"{base / latency:.1f} times as fast" if arm["precision"] == "int8" and base else ""
+        top1 = f"{accuracy['top1']:.3f}"
+        return arm["artifact"], arm["device"], top1, f"{latency:.2f}", faster, f"{arm['file_mb']:.1f}"
+
     machine, versions = bench["environment"], bench["environment"]["versions"]
     packages = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino", "PyTorch": "torch"}
     software = ", ".join(f"{name} {versions[package]}" for name, package in packages.items())
-    lines += [
-        "",
+    return _table(
+        "file | device | top-1 | p50 ms | against float | MB",
+        [row(arm) for arm in arms],
         f"The ready-made model on {arms[0]['accuracy']['n']} official test photographs of the pets, batch 1, "
-        f"{arms[0]['threads']} threads; {machine['cpu']} with {', '.join(machine['flags'][-3:])}; {software}.",
-    ]
-    return "\n".join(lines) + "\n"
+        f"{arms[0]['threads']} threads; {machine['cpu']} with {machine['flags'][-2]}; {software}.",
+    )
 
 
-def page() -> str:
-    """README.md with fresh figures."""
-    return BLOCK.sub(lambda _: figures(), README.read_text(encoding="utf-8"))
+def peers() -> str:
+    """Training and the camera's loop beside others."""
+    trained = RESULTS / "finetune-pets-mobilenet_v2.csv"
+    names = {"edgetl": "edgetl", "plain": "plain PyTorch loop", "fastai": "fastai"}
+
+    def row(tool: str) -> tuple[str, ...]:
+        rows = _where(trained, tool=tool)
+        top1 = _range([f"{float(one['test_top1']):.3f}" for one in rows])
+        seconds = _range([f"{float(one['wall_s']):.0f}" for one in rows])
+        return names[tool], top1, seconds, f"{_mean(rows, 'peak_rss_mb') / 1000:.1f}"
+
+    machine = _rows(trained)[0]["machine"].replace("(R)", "").replace(" Processor", "")
+    return _table(
+        "MobileNetV2 on 37 breeds | test top-1 | seconds | peak GB",
+        [row(tool) for tool in names],
+        f"{machine}; edgetl with three seeds, the peers with one and three epochs "
+        "([how](benchmarks/finetune/README.md)).",
+    )
+
+
+def camera_peers(link: bool = False) -> str:
+    """The camera's loop beside others; README links to how."""
+    names = {"edgetl": "edgetl", "plain": "the usual loop", "ultralytics": "Ultralytics"}
+
+    def cells(loop: str, slowed: str) -> Iterator[str]:
+        rows = _where(CAMERA / "peers.csv", loop=loop, slowed=slowed)
+        yield _range([f"{float(row['age_p50_ms']):.0f}" for row in rows])
+        yield _range([f"{float(row['age_p95_ms']):.0f}" for row in rows])
+
+    def row(loop: str) -> tuple[str, ...]:
+        cores = _mean(_where(CAMERA / "peers.csv", loop=loop, slowed="1"), "cores")
+        return names[loop], *cells(loop, "1"), f"{cores:.2f}", *cells(loop, "10")
+
+    machine = _rows(CAMERA / "peers.csv")[0]["machine"].split(";")[0]
+    return _table(
+        "30 frames a second | age of an answer, p50 ms | p95 | cores | network 10 times slower: p50 | p95",
+        [row(loop) for loop in names],
+        f"{machine}; two rounds" + (" ([how](benchmarks/camera/README.md))." if link else "."),
+    )
 
 
 def tricks() -> str:
-    """The table of training tricks: means over seeds, and the error of the mean of their differences."""
-    runs: dict[str, list[dict[str, str]]] = defaultdict(list)
-    with TRICKS.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            runs[row["arm"]].append(row)
-    lines = [
-        "| option | test top-1 | difference, points | training loss | validation NLL |",
-        "|---|---|---|---|---|",
-    ]
-    for arm, rows in runs.items():
-        top1, loss, nll = (_mean(rows, column) for column in ("test_top1", "train_loss", "val_nll"))
+    """Training tricks: means over seeds, and the error of the mean of their differences."""
+    runs: dict[str, list[Row]] = defaultdict(list)
+    for row in _rows(RESULTS / "tricks-pets-mobilenet_v3_small.csv"):
+        runs[row["arm"]].append(row)
+
+    def line(arm: str, rows: list[Row]) -> tuple[str, ...]:
         difference = ""
         if arm != "default":
             error = math.sqrt(sum(float(row["error_pp"]) ** 2 for row in rows)) / len(rows)
             difference = f"{_mean(rows, 'difference_pp'):+.1f} ± {error:.1f}"
-        lines.append(f"| {arm} | {top1:.3f} | {difference} | {loss:.2f} | {nll:.3f} |")
+        top1, loss, nll = (_mean(rows, column) for column in ("test_top1", "train_loss", "val_nll"))
+        return arm, f"{top1:.3f}", difference, f"{loss:.2f}", f"{nll:.3f}"
+
     first = runs["default"][0]
-    seeds = ", ".join(row["seed"] for row in runs["default"])
-    lines += [
-        "",
-        f"Seeds {seeds}; {first['epochs']} epochs; the linear probe has "
-        f"{_mean(runs['default'], 'probe_test_top1'):.3f}; {first['machine']}; {first['versions']}.",
-    ]
-    return "\n".join(lines) + "\n"
+    return _table(
+        "option | test top-1 | difference, points | training loss | validation NLL",
+        [line(arm, rows) for arm, rows in runs.items()],
+        f"Seeds {', '.join(row['seed'] for row in runs['default'])}; {first['epochs']} epochs; the linear probe "
+        f"has {_mean(runs['default'], 'probe_test_top1'):.3f}; {first['machine']}; {first['versions']}.",
+    )
 
 
-def _mean(rows: list[dict[str, str]], column: str) -> float:
-    return sum(float(row[column]) for row in rows) / len(rows)
+def finetune_peers() -> str:
+    """Everything that compare.py measured, tool by tool."""
+    rows = _rows(RESULTS / "finetune-pets-mobilenet_v2.csv")
+
+    def line(tool: str) -> tuple[str, ...]:
+        mine = [row for row in rows if row["tool"] == tool]
+        listed = [
+            ", ".join(f"{float(row[name]):.3f}" for row in mine) for name in ("test_top1", "test_per_class_top1")
+        ]
+        ranges = [_range([f"{float(row[name]):.0f}" for row in mine]) for name in ("wall_s", "cpu_s")]
+        speed = _range([f"{float(row['train_images_per_s']):.1f}" for row in mine])
+        return tool, ", ".join(row["seed"] for row in mine), mine[0]["epochs"], *listed, *ranges, speed
+
+    return _table(
+        "tool | seeds | epochs | test top-1 | per class | wall s | CPU s | photographs/s in training",
+        [line(tool) for tool in dict.fromkeys(row["tool"] for row in rows)],
+    )
 
 
-def guide() -> str:
-    """docs/guide.md with fresh figures."""
-    return BLOCK.sub(lambda _: tricks(), GUIDE.read_text(encoding="utf-8"))
+def int8_promises() -> str:
+    """int8 on photographs that had no say in it, on one thread."""
+    rows = _where(RESULTS / "int8-promises.csv", threads="1")
+    return _table(
+        "network | seed | device | recipe | top-1 lost, points | agreement | times as fast as float, one thread",
+        [(*(row[name] for name in PROMISED), f"{float(row['agreement']):.3f}", row["speed_up"]) for row in rows],
+        f"{rows[0]['cpu']}; ONNX Runtime {rows[0]['onnxruntime']}, OpenVINO {rows[0]['openvino']}.",
+    )
+
+
+def fidelity() -> str:
+    """`edgetl bench` beside other ways to measure."""
+    return _table(
+        "file | device | threads | measured by | edgetl, ms | other, ms | ratio",
+        [tuple(row.values()) for row in _rows(RESULTS / "fidelity-mobilenet_v2.csv")],
+    )
+
+
+def attack() -> str:
+    """Dogs made Persians."""
+    return _table(
+        "largest change of a value | dogs | Persians in float | Persians in int8",
+        [
+            (f"{row['budget']} of 255", row["dogs"], row["float_to_target"], row["int8_to_target"])
+            for row in _rows(EXPLAIN / "attack.csv")
+        ],
+    )
+
+
+PROMISED = ("network", "seed", "device", "recipe", "drop_pp")
+
+TABLES: dict[str, Callable[[], str]] = {
+    "pets": pets,
+    "peers": peers,
+    "camera-peers-readme": lambda: camera_peers(link=True),
+    "camera-peers": camera_peers,
+    "tricks": tricks,
+    "finetune-peers": finetune_peers,
+    "int8-promises": int8_promises,
+    "fidelity": fidelity,
+    "attack": attack,
+}
 
 
 if __name__ == "__main__":
-    README.write_text(page(), encoding="utf-8")
-    GUIDE.write_text(guide(), encoding="utf-8")
+    for page in documents():
+        page.write_text(fresh(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Make docs/lesson.ipynb from docs/lesson.py: `python docs/make_lesson.py`. A test fails when it is stale.
+"""Make docs/tutorial/lesson.ipynb from lesson.py beside it: `python docs/make_lesson.py`. A test finds it stale.
 
 Cells begin with a line `# %%`, those of text with `# %% [markdown]`. The notebook holds no results.
 """
@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-SOURCE = Path(__file__).with_name("lesson.py")
-TARGET = Path(__file__).with_name("lesson.ipynb")
+SOURCE = Path(__file__).parent / "tutorial" / "lesson.py"
+TARGET = Path(__file__).parent / "tutorial" / "lesson.ipynb"
 
 
 def notebook() -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import cv2
 import pytest
 
-from toolchain.datasets.splits import decide
+from toolchain.datasets.splits import split_by_hash
 from toolchain.drawn.pets import draw
 from toolchain.images.preprocess import Preprocess
 from toolchain.system.progress import Silent
@@ -93,7 +93,7 @@ def drawn_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for index in range(1000):
             bgr = cv2.cvtColor(draw(label, index, size=96), cv2.COLOR_RGB2BGR)
             data = cv2.imencode(".jpg", bgr)[1].tobytes()
-            split = decide(hashlib.sha256(data).hexdigest())
+            split = split_by_hash(hashlib.sha256(data).hexdigest())
             if have[split] < WANTED[split]:
                 have[split] += 1
                 (root / label / f"{label}-{index:03}.jpg").write_bytes(data)

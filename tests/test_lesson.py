@@ -27,7 +27,7 @@ def test_the_lesson_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(DOCS.parent), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     (tmp_path / "data").mkdir()
-    notebook = nbformat.read(DOCS / "lesson.ipynb", as_version=4)
+    notebook = nbformat.read(DOCS / "tutorial" / "lesson.ipynb", as_version=4)
     nbformat.validate(notebook)
     client = nbclient.NotebookClient(
         notebook, timeout=60 * MINUTES, resources={"metadata": {"path": str(tmp_path)}}

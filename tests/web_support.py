@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 
 from tests.clips import plain
+from toolchain.camera.answering import Answered
 from toolchain.camera.frames import BgrImage, Frame
-from toolchain.camera.loop import Answered
 from toolchain.camera.sinks.web import Address, WebView
 from toolchain.classifier import Prediction
 from toolchain.system.progress import Reporter, Silent

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from toolchain.artifact import Artifact, find_artifact, read_artifact
 from toolchain.artifact.card import Card
 from toolchain.errors import ArtifactWarning, BadInputError
-from toolchain.evaluation.rejection import scores
+from toolchain.evaluation.metrics import scores
 from toolchain.images.preprocess import Colour, Image, check_colour, check_frame, decode, from_pillow, read
 from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole
 from toolchain.runtimes.machine import int8_caution

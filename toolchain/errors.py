@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """Exit codes of every command (docs/design.md, section 3)."""
+    """Exit codes of every command (docs/reference/exit-codes.md)."""
 
     DONE = 0
     PROMISE_BROKEN = 1

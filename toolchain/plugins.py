@@ -22,7 +22,12 @@ Hook = TypeVar("Hook")
 OWN = "edgetl"
 TAKEN = "edgetl has one of that name"
 
-KINDS: dict[str, str] = {}
+KINDS = {
+    "backbones": "toolchain.backbones:BACKBONES",
+    "datasets": "toolchain.datasets.catalogue:DATASETS",
+    "quantisers": "toolchain.export.int8.quantisers:QUANTISERS",
+    "runtimes": "toolchain.runtimes.devices:RUNTIMES",
+}
 """Each kind of plug-in, and the `module:name` of its registry. None of these modules may import torch."""
 
 

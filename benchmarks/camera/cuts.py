@@ -38,7 +38,7 @@ RESULTS = Path(__file__).parent / "results" / "cuts.csv"
 
 @dataclass(frozen=True)
 class Result:
-    """Shares are of the cuts, but for `others_rejected_frames`, which is of all frames of other things."""
+    """StepTimes are of the cuts, but for `others_rejected_frames`, which is of all frames of other things."""
 
     artifact: str
     device: str

@@ -60,21 +60,19 @@ def edgetl_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], Non
     from toolchain.camera.engine import Engine
     from toolchain.camera.loop import StopConditions
     from toolchain.camera.loop import run as answer_all
+    from toolchain.camera.sinks import Sink
     from toolchain.camera.sources.capture import Capture
     from toolchain.camera.sources.opening import CaptureOptions, open_source
     from toolchain.classifier import Classifier, load
 
-    class Sink:
+    class Stamps(Sink):
         def show(self, answered: Any) -> None:
             seen(answered.frame.bgr)
-
-        def idle(self, state: str) -> None:
-            pass
 
     loaded = load(run / "model.int8.onnx")
     engine = Engine(Classifier(loaded.card, Slowed(loaded.runtime, slow)))
     capture = Capture(open_source(url, CaptureOptions()))
-    answer_all(engine, capture, [Sink()], limits=StopConditions(duration_s=end_s - time.monotonic()))
+    answer_all(engine, capture, [Stamps()], limits=StopConditions(duration_s=end_s - time.monotonic()))
 
 
 def plain_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], None], end_s: float) -> None:

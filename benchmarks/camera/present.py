@@ -33,6 +33,7 @@ from tests.streams import Stream
 from toolchain.camera.answering import Answered
 from toolchain.camera.engine import Engine
 from toolchain.camera.loop import StopConditions, run
+from toolchain.camera.sinks import Sink
 from toolchain.camera.sources.capture import Capture
 from toolchain.camera.sources.opening import CaptureOptions, open_source
 from toolchain.classifier import Classifier, load
@@ -68,7 +69,7 @@ class Slowed:
         return self._runtime.infer(images)
 
 
-class ReadBack:
+class ReadBack(Sink):
     """Reads the counter of each answered frame, and notes when it was answered."""
 
     def __init__(self) -> None:
@@ -88,9 +89,6 @@ class ReadBack:
         # The newest frame at the moment when the loop took this one.
         taken_s = now - answered.age_ms / 1000 + answered.wait_ms / 1000
         self.behind.append(int((taken_s - self._first_s) * FPS + 1e-6) - number)
-
-    def idle(self, state: str) -> None:
-        pass
 
 
 @contextmanager

@@ -64,7 +64,8 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
 
     `cache` is a folder for decoded photographs, which is filled before anything is timed; None decodes each time.
     """
-    from toolchain.backbones.networks import build, load_pretrained
+    from toolchain.backbones.networks import build
+    from toolchain.backbones.weights import load_pretrained
     from toolchain.datasets.catalogue import open_dataset
     from toolchain.images.reader import Reader
     from toolchain.runs import Metrics

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from urllib.error import URLError
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,20 +13,24 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
+from tests.served import Served, whole
 from toolchain.artifact import read_artifact
-from toolchain.backbones import networks as backbones
+from toolchain.backbones import find
+from toolchain.backbones import torchvision as own
 from toolchain.backbones.networks import (
-    BACKBONES,
     blocks_of,
     body_of,
     build,
     dropout_of,
     frozen_and_trained,
     head_of,
-    load_pretrained,
+    hidden_of,
     normalised,
     pooled_features,
+    trained_network,
 )
+from toolchain.backbones.recipes import NAMES
+from toolchain.backbones.weights import load_pretrained
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runs.ready_made import MODEL, ready_made_artifact, ready_made_weights
 from toolchain.system import files
@@ -40,7 +46,7 @@ BLOCKS = {
 }
 
 
-@pytest.fixture(scope="module", params=BACKBONES)
+@pytest.fixture(scope="module", params=NAMES)
 def network(request: pytest.FixtureRequest) -> torch.nn.Module:
     """Each network in eval mode; its answers depend on the picture. Tests may freeze its layers, nothing else."""
     torch.manual_seed(0)
@@ -59,14 +65,14 @@ def pixels() -> torch.Tensor:
     return torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_head_is_linear_on_pooled_features_behind_dropout(name: str) -> None:
     with torch.device("meta"):
         network = build(name, 5).eval()
-        assert body_of(network)(torch.zeros(2, 3, 64, 64)).shape[:2] == (2, BACKBONES[name].features)
+        assert body_of(network)(torch.zeros(2, 3, 64, 64)).shape[:2] == (2, find(name).features)
         assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 5)
-    assert (head_of(network).in_features, head_of(network).out_features) == (BACKBONES[name].features, 5)
-    assert dropout_of(network).p == BACKBONES[name].dropout
+    assert (head_of(network).in_features, head_of(network).out_features) == (find(name).features, 5)
+    assert dropout_of(network).p == find(name).dropout
 
 
 def test_the_head_on_pooled_features_gives_the_networks_answers(network: torch.nn.Module) -> None:
@@ -78,7 +84,7 @@ def test_the_head_on_pooled_features_gives_the_networks_answers(network: torch.n
     torch.testing.assert_close(answers, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NAMES)
 def test_blocks_hold_every_parameter_of_the_body_once(name: str) -> None:
     with torch.device("meta"):
         network = build(name, 5)
@@ -312,17 +318,76 @@ def test_files_that_are_no_state_dict(tmp_path: Path, kind: str, capsys: pytest.
     assert "never run" not in capsys.readouterr().out
 
 
-def test_no_network_for_imagenet_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Offline:
-        url = "https://example.org/mobilenet_v2.pth"
+def test_imagenet_is_the_best_published_and_imagenet_v1_the_first() -> None:
+    models = torchvision.models
+    for name in NAMES:
+        published = {weights.name: weights for weights in models.get_model_weights(name)}
+        best = "IMAGENET1K_V2" if name in {"mobilenet_v2", "mobilenet_v3_large", "resnet50"} else "IMAGENET1K_V1"
+        download = find(name).download
+        assert isinstance(download, partial)
+        assert download.args == (published[best], published["IMAGENET1K_V1"])
 
-        @staticmethod
-        def get_state_dict(**_: object) -> object:
-            raise URLError("no route to host")
 
-    table = {**BACKBONES, "mobilenet_v2": backbones.Backbone("mobilenet_v2", build, Offline, 1280)}
-    monkeypatch.setattr(backbones, "BACKBONES", table)
-    network = torchvision.models.mobilenet_v2()
+def test_published_weights_come_by_url_and_their_hash_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a server on this machine; the start of the SHA-256 stands in the file's name, as torchvision has it."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    source = torchvision.models.mobilenet_v3_small(num_classes=4)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    data = (tmp_path / "weights.pth").read_bytes()
+    digest = files.sha256_of(tmp_path / "weights.pth")[:8]
+    with Served(whole(data, "application/octet-stream")) as served:
+        good, other = f"{served.url}/small-{digest}.pth", f"{served.url}/small-00000000.pth"
+        backbone = replace(
+            own.MOBILENET_V3_SMALL,
+            download=partial(own.download, SimpleNamespace(url=good), SimpleNamespace(url=other)),
+        )
+        monkeypatch.setattr(own, "MOBILENET_V3_SMALL", backbone)
+        network = build("mobilenet_v3_small", 2)
+        found = load_pretrained(network, "mobilenet_v3_small", "imagenet")
+        assert torch.equal(network.features[0][0].weight, source.features[0][0].weight)
+        assert (found.source, found.licence) == ("imagenet", own.LICENCE)
+        with pytest.raises(MissingError, match="invalid hash value"):
+            load_pretrained(network, "mobilenet_v3_small", "imagenet-v1")
+    absent = SimpleNamespace(url=f"{served.url}/gone-00000000.pth")
     with pytest.raises(MissingError, match="could not be downloaded") as caught:
-        load_pretrained(network, "mobilenet_v2", "imagenet")
-    assert "mobilenet_v2.pth" in caught.value.hint
+        own.download(absent, absent, "imagenet")
+    assert absent.url in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "pooled", "width"), [("mobilenet_v3_small", 576, 1024), ("mobilenet_v3_large", 960, 1280)]
+)
+def test_the_hidden_layer_of_mobilenet_v3_is_kept_where_the_weights_bring_it(
+    name: str, pooled: int, width: int, tmp_path: Path, pixels: torch.Tensor
+) -> None:
+    torch.manual_seed(0)
+    theirs = getattr(torchvision.models, name)(num_classes=11).train()
+    for module in theirs.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0  # the statistics of the one batch
+    with torch.no_grad():
+        theirs(torch.randn(8, 3, 48, 48))
+    theirs.eval()
+    save_file(theirs.state_dict(), tmp_path / "whole.safetensors")
+    ours = build(name, 3).eval()
+    assert head_of(ours).in_features == pooled
+    pretrained = load_pretrained(ours, name, str(tmp_path / "whole.safetensors"))
+    assert head_of(ours).in_features == width
+    assert pretrained.head is not None
+    assert torch.equal(pretrained.head[0], theirs.classifier[3].weight)
+    with torch.inference_mode():
+        features = hidden_of(ours)(body_of(ours)(pixels).mean((2, 3)))
+        answers = features @ pretrained.head[0].T + pretrained.head[1]
+        expected = theirs(pixels)
+        assert expected.std() > 0.01
+        torch.testing.assert_close(answers, expected, rtol=1e-4, atol=1e-4)
+        torch.nn.init.normal_(head_of(ours).weight)
+        prefix, tail = frozen_and_trained(ours, 2)
+        torch.testing.assert_close(tail(prefix(pixels)), ours(pixels))
+    run = SimpleNamespace(model=SimpleNamespace(name=name), data=SimpleNamespace(classes=("a", "b", "c")))
+    save_file(ours.state_dict(), tmp_path / "model.safetensors")
+    again = trained_network(tmp_path, run)  # type: ignore[arg-type]
+    with torch.inference_mode():
+        torch.testing.assert_close(again(pixels), ours(pixels))

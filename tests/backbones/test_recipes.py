@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from toolchain.backbones.networks import BACKBONES, blocks_of, build, head_of, recipes
+from toolchain.backbones import find, recipe_of, recipes
+from toolchain.backbones.networks import blocks_of, build, head_of
 from toolchain.errors import BadInputError
 from toolchain.training.settings import TrainSettings, settings_for
 
@@ -24,7 +26,7 @@ CLASSES = 37
 
 
 def test_every_backbone_has_a_recipe() -> None:
-    assert recipes.names() == tuple(BACKBONES)
+    assert all(find(name).name == name for name in recipes.names())
     assert recipes.names()[0] == TrainSettings(data="pets").model
     assert {path.stem for path in (ROOT / "models").glob("*.toml")} == set(recipes.names())
 
@@ -48,7 +50,9 @@ def test_sizes_are_those_of_the_network(name: str) -> None:
     assert told.parameters == parameters
     assert told.macs == counter.get_total_flops() / 2
     assert told.features == head_of(network).in_features
-    published = BACKBONES[name].imagenet.meta["_metrics"]["ImageNet-1K"]["acc@1"]
+    download = find(name).download
+    assert isinstance(download, partial)
+    published = download.args[0].meta["_metrics"]["ImageNet-1K"]["acc@1"]
     assert told.imagenet_top1 == pytest.approx(published / 100, abs=1e-6)
     # A BatchNorm's scale goes into the convolution, its shift becomes the convolution's bias.
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -124,5 +128,5 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_an_unknown_network_is_told_which_there_are() -> None:
     with pytest.raises(BadInputError, match="alexnet") as caught:
-        recipes.load("alexnet")
+        recipe_of("alexnet")
     assert "mobilenet_v2" in caught.value.hint

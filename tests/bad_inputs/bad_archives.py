@@ -17,9 +17,10 @@ import pytest
 
 from tests.bad_inputs.entry import Entry, Stock
 from tests.bad_inputs.serving import Answer, http, says, says_and_waits, says_without_end, serving
-from toolchain.datasets import catalogue
+from toolchain.datasets import cats_vs_dogs
 from toolchain.datasets import fetch as fetching
-from toolchain.datasets.catalogue import CATS_VS_DOGS, Download
+from toolchain.datasets.cats_vs_dogs import CATS_VS_DOGS
+from toolchain.datasets.named import Download
 from toolchain.datasets.unpack import unpack
 
 MAX_BYTES, MAX_FILES = 1 << 20, 50
@@ -41,7 +42,7 @@ def _around(answer: Answer, name: str, size: int = 1000) -> Around:
     def around(stock: Stock, place: Path) -> Iterator[Mapping[str, str]]:
         with serving(answer) as server, pytest.MonkeyPatch.context() as patch:
             entry = replace(CATS_VS_DOGS, downloads=(Download(f"http://{server}/{name}", size, ""),))
-            patch.setattr(catalogue, "ENTRIES", {"cats-vs-dogs": entry})
+            patch.setattr(cats_vs_dogs, "CATS_VS_DOGS", entry)
             patch.setitem(fetching.fetch.__kwdefaults__, "pause", lambda seconds: None)
             patch.setitem(unpack.__kwdefaults__, "max_bytes", MAX_BYTES)
             patch.setitem(unpack.__kwdefaults__, "max_files", MAX_FILES)
@@ -133,6 +134,30 @@ def _name_field(name: bytes) -> bytes:
     return _tar_with_header(change)
 
 
+def _header_of(kind: bytes, size: int) -> bytes:
+    """A compressed tar that begins with a header of `size` bytes."""
+    info = tarfile.TarInfo("././@Header")
+    info.type, info.size = kind, size
+    return gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(size) + tar(GOOD, mode="w"))
+
+
+def _damaged_within(compression: int) -> bytes:
+    """A zip whose only file does not unpack."""
+    data = bytearray(zipped(("1.jpg", bytes(range(256)) * 40), compression=compression))
+    data[41:65] = b"\xff" * 24
+    return bytes(data)
+
+
+def _zip_of_an_empty_name() -> bytes:
+    """The letter of the name becomes a byte of the extra field."""
+    data = bytearray(zipped(("x", b"1")))
+    for signature, offset in ((b"PK\3\4", 26), (b"PK\1\2", 28)):
+        at = data.index(signature) + offset
+        data[at : at + 4] = b"\0\0\1\0"
+    return bytes(data)
+
+
+DEEP = "a/" * 2000 + "1.jpg"
 NOISE = np.random.default_rng(5).bytes(20_000)
 GOOD = ("PetImages/Cat/1.jpg", b"1")
 ARCHIVES: dict[str, tuple[str, Callable[[], bytes]]] = {
@@ -160,6 +185,17 @@ ARCHIVES: dict[str, tuple[str, Callable[[], bytes]]] = {
     "zip-of-a-pipe": ("archive.zip", lambda: zipped((_zip_of_kind("PetImages/pipe", 0o010666), b""))),
     "zip-of-no-name": ("archive.zip", lambda: _patched(zipped(("x", b"1")), b"x", b".")),
     "zip-name-of-300-letters": ("archive.zip", lambda: zipped(("a" * 300 + ".jpg", b"1"))),
+    "zip-of-an-empty-name": ("archive.zip", _zip_of_an_empty_name),
+    "zip-of-bad-bz2": ("archive.zip", lambda: _damaged_within(zipfile.ZIP_BZIP2)),
+    "zip-of-bad-lzma": ("archive.zip", lambda: _damaged_within(zipfile.ZIP_LZMA)),
+    "zip-of-bad-deflate": ("archive.zip", lambda: _damaged_within(zipfile.ZIP_DEFLATED)),
+    "zip-of-2000-levels": ("archive.zip", lambda: zipped((DEEP, b"1"))),
+    "tar-of-2000-levels": ("archive.tar.gz", lambda: tar((DEEP, b"1"))),
+    "tar-folder-of-2000-levels": ("archive.tar.gz", lambda: tar(_info("a/" * 2000, tarfile.DIRTYPE))),
+    "tar-of-an-empty-name": ("archive.tar.gz", lambda: tar(("", b"1"))),
+    "tar-with-a-pax-header-of-80-mb": ("archive.tar.gz", lambda: _header_of(tarfile.XHDTYPE, 80 << 20)),
+    "tar-with-a-name-of-80-mb": ("archive.tar.gz", lambda: _header_of(tarfile.GNUTYPE_LONGNAME, 80 << 20)),
+    "tar-of-a-sparse-file": ("archive.tar", lambda: tar(_info("a.jpg", tarfile.GNUTYPE_SPARSE), mode="w")),
     "zip-path-of-5000-folders": ("archive.zip", lambda: zipped(("a/" * 5000 + "1.jpg", b"1"))),
     "zip-name-with-a-null": ("archive.zip", lambda: _patched(zipped(("aXb.jpg", b"1")), b"aXb", b"a\0b")),
     "zip-name-with-control-characters": ("archive.zip", lambda: zipped(("../\x1b[2J\x07.jpg", b"1"))),

@@ -4,16 +4,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from test_report import FAILED, FLOAT, INT8, MACHINE, latency, report
 
-from toolchain.bench.compare import Tolerance, compare, drop_ci95, ratio_ci95, read_report, version_changes
+from toolchain.bench.compare import Tolerance, compare, read_report, version_changes
 from toolchain.bench.report import change_row, verdict
 from toolchain.bench.results import ArmAccuracy, ArmResult, BenchReport
 from toolchain.cli import run
 from toolchain.errors import BadInputError, ExitCode
-from toolchain.evaluation.statistics import summarise
 from toolchain.system import files
 
 
@@ -164,25 +162,6 @@ def test_figures_that_round_to_zero_have_no_sign() -> None:
     assert row[-2] == "0.00 pp"
     assert "-0.0" not in " ".join(row)
     assert row[6].startswith("0.0% [")
-
-
-@pytest.mark.slow
-def test_interval_of_a_ratio_holds_the_truth_about_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(4)
-    held = 0
-    for _ in range(60):
-        one, two = (summarise([rng.gamma(4, scale, 40).tolist() for _ in range(8)]) for scale in (1.0, 1.1))
-        low, high = ratio_ci95(one, two)
-        held += low <= 1.1 <= high
-    assert held >= 52
-
-
-def test_interval_of_a_drop_is_that_of_paired_answers() -> None:
-    drop, (low, high) = drop_ci95("1110000000", "0001000000")
-    assert drop == pytest.approx(0.2)
-    # Bonett and Price: (4 - 2) / 12, and the root of (4 / 12 + 2 / 12 - (2 / 12) ** 2) / 12.
-    assert (low, high) == pytest.approx((2 / 12 - 0.388804, 2 / 12 + 0.388804), abs=1e-5)
-    assert drop_ci95("1" * 400, "1" * 400)[0] == 0
 
 
 def test_files_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

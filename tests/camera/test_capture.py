@@ -14,7 +14,7 @@ import pytest
 from tests.clips import HeldClock, plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.frames import Frame, SourceLostError, UndecodableError
-from toolchain.camera.sources.capture import Capture, Stillness
+from toolchain.camera.sources.capture import Capture, FreezeDetector
 from toolchain.errors import BadInputError, MissingError
 
 
@@ -361,7 +361,7 @@ def test_a_stream_that_had_ended_is_not_opened_again() -> None:
 def test_a_picture_that_stands_still_is_told_once_and_that_it_moves_again_once() -> None:
     """A stream of 1 frame a second: it freezes for 20 s, then for 5, then for 15, then for 60."""
     reporter = Remembering()
-    stillness = Stillness("rtsp://camera", reporter)
+    stillness = FreezeDetector("rtsp://camera", reporter)
     now_s, told = 0.0, []
     for still_s in (0, 20, 5, 15, 60):
         picture = np.random.default_rng(int(now_s)).integers(0, 255, (480, 640, 3), np.uint8)

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 from toolchain.camera import drawing
-from toolchain.camera.answering import Answered, Beside
-from toolchain.camera.drawing import draw, fit, pretty
+from toolchain.camera.answering import Answered, ComparedAnswer, pretty
+from toolchain.camera.drawing import MAX_SIZE, Drawn, draw, fit, size_for
 from toolchain.camera.frames import BgrImage, Frame
-from toolchain.camera.sinks.screen import LARGEST, Screen, size_for
 from toolchain.classifier import Prediction
 
 
@@ -89,48 +88,31 @@ def test_fit_keeps_the_shape_and_fills_with_black() -> None:
 def test_sizes_on_the_screen_are_even_and_fit(shape: tuple[int, int]) -> None:
     width, height = size_for(*shape)
     assert width % 2 == height % 2 == 0
-    assert 2 <= width <= LARGEST[0]
-    assert 2 <= height <= LARGEST[1]
+    assert 2 <= width <= MAX_SIZE[0]
+    assert 2 <= height <= MAX_SIZE[1]
     bgr = np.zeros((*shape, 3), np.uint8)
     draw(fit(bgr, width, height), answered(bgr))
 
 
 def test_all_pictures_on_the_screen_have_the_size_of_the_first() -> None:
-    class Keep:
-        def __init__(self) -> None:
-            self.shapes: list[tuple[int, ...]] = []
-            self.idled: list[BgrImage | None] = []
-
-        def show(self, picture: BgrImage, time_s: float) -> None:
-            self.shapes.append(picture.shape)
-
-        def idle(self, picture: BgrImage | None) -> None:
-            self.idled.append(picture)
-
-    keep = Keep()
-    screen = Screen(keep, None)
-    for height, width in ((240, 320), (500, 100), (241, 321)):
-        screen.show(answered(np.zeros((height, width, 3), np.uint8)))
-    screen.idle("")
-    screen.idle("camera 0 gives no frames any more (3 s)")
-    assert keep.shapes == [(240, 320, 3)] * 3
-    assert keep.idled[0] is None, "nothing new is nothing to draw"
-    assert keep.idled[1] is not None
-    assert keep.idled[1].any(), "what is the matter is written over the last picture"
+    drawn = Drawn()
+    sizes = ((240, 320), (500, 100), (241, 321))
+    shapes = [drawn(answered(np.zeros((height, width, 3), np.uint8))).shape for height, width in sizes]
+    assert shapes == [(240, 320, 3)] * 3
+    assert drawn.with_state("") is None, "nothing new is nothing to draw"
+    over = drawn.with_state("camera 0 gives no frames any more (3 s)")
+    assert over is not None
+    assert over[:60].any(), "what is the matter is written over the last picture"
 
 
-def test_the_frame_itself_is_not_drawn_on() -> None:
-    """The recording, the page and the next comparison have it too."""
+def test_an_answer_is_drawn_once_for_all_and_never_on_the_frame_itself() -> None:
+    """The window, the recording, the page and the next comparison have the same frame."""
     bgr = np.zeros((480, 640, 3), np.uint8)
-    shown: list[BgrImage] = []
-
-    class Keep:
-        def show(self, picture: BgrImage, time_s: float) -> None:
-            shown.append(picture)
-
-    Screen(None, Keep()).show(answered(bgr))
+    drawn, one = Drawn(), answered(bgr)
+    picture = drawn(one)
     assert not bgr.any()
-    assert shown[0].any()
+    assert picture.any()
+    assert drawn(one) is picture
 
 
 def test_another_networks_answer_stands_at_the_upper_edge() -> None:
@@ -138,7 +120,7 @@ def test_another_networks_answer_stands_at_the_upper_edge() -> None:
     one = answered(bgr)
     draw(bgr, one)
     assert not bgr[:100].any()
-    draw(bgr, replace(one, beside=Beside("float32 on ort:cpu", one.prediction, 3.1)))
+    draw(bgr, replace(one, compared=ComparedAnswer("float32 on ort:cpu", one.prediction, 3.1)))
     assert bgr[:100].any()
 
 

@@ -86,22 +86,22 @@ def test_without_anything_to_go_on_with_the_device_is_missing(tmp_path: Path) ->
         Answering(engine, 0.0, HeldClock()).answer(_frame())
 
 
-def test_another_answer_beside_it_is_of_the_same_frame_and_may_fail(artifact: Artifact, tmp_path: Path) -> None:
+def test_a_compared_answer_is_of_the_same_frame_and_may_fail(artifact: Artifact, tmp_path: Path) -> None:
     tiny_artifact(tmp_path / "model.int8.onnx", precision="int8")
     tiny_artifact(tmp_path / "others.onnx", labels=("cyan", "magenta", "yellow"))
     reporter = Remembering()
     engine = Engine(load(artifact), artifact, reporter=reporter)
     answering = Answering(engine, 0.0, HeldClock())
-    engine.toggle_beside()
-    assert _comes_true(lambda: engine.beside is not None)
+    engine.toggle_comparison()
+    assert _comes_true(lambda: engine.compared is not None)
     answered = answering.answer(_frame())
-    assert answered.beside is not None
-    assert (answered.beside.name, answered.beside.prediction.label) == ("int8 on ort:cpu", "red")
-    engine.beside = Network(Classifier(load(artifact).card, Broken(load(artifact))))
-    assert answering.answer(_frame(1)).beside is None
-    assert engine.beside is None
+    assert answered.compared is not None
+    assert (answered.compared.name, answered.compared.prediction.label) == ("int8 on ort:cpu", "red")
+    engine.compared = Network(Classifier(load(artifact).card, Broken(load(artifact))))
+    assert answering.answer(_frame(1)).compared is None
+    assert engine.compared is None
     assert answering.answer(_frame(2)).prediction.label == "red"
-    assert "compared with no longer" in reporter.warned[0]
+    assert "the comparison ends" in reporter.warned[0]
     assert engine.failures == [], "what answers has not failed"
 
 

@@ -33,10 +33,10 @@ class Glass:
         self._stopped = False
         self._generator = np.random.default_rng(0)
 
-    def show(self, picture: BgrImage, time_s: float) -> None:
+    def put(self, picture: BgrImage) -> None:
         self._light.append((time.monotonic(), picture))
 
-    def idle(self, picture: BgrImage | None) -> None:
+    def idle(self, state: str) -> None:
         pass
 
     def read(self) -> Frame | None:
@@ -62,7 +62,7 @@ def test_the_time_from_screen_to_camera_and_back_is_found(tmp_path: Path) -> Non
     glass = Glass()
     screen = LatencyScreen(glass)
     engine = Engine(load(tiny_artifact(tmp_path / "tiny.onnx")))
-    run(engine, Capture(glass), [], screen, limits=StopConditions(frames=60))
+    run(engine, Capture(glass), [screen], limits=StopConditions(frames=60))
     found = screen.result()
     assert found.frames > 20
     assert found.capture.p50 is not None
@@ -81,10 +81,13 @@ def test_without_a_camera_before_it_nothing_is_measured() -> None:
         def __init__(self) -> None:
             self.pictures: list[BgrImage] = []
 
-        def show(self, picture: BgrImage, time_s: float) -> None:
+        def put(self, picture: BgrImage) -> None:
             self.pictures.append(picture)
 
-        def idle(self, picture: BgrImage | None) -> None:
+        def idle(self, state: str) -> None:
+            pass
+
+        def close(self) -> None:
             pass
 
     shown = Shown()
@@ -98,8 +101,9 @@ def test_without_a_camera_before_it_nothing_is_measured() -> None:
 @pytest.mark.parametrize("number", [0, 1, 99])
 def test_every_marker_can_be_read(number: int) -> None:
     class Nobody:
-        def show(self, picture: BgrImage, time_s: float) -> None: ...
-        def idle(self, picture: BgrImage | None) -> None: ...
+        def put(self, picture: BgrImage) -> None: ...
+        def idle(self, state: str) -> None: ...
+        def close(self) -> None: ...
 
     screen = LatencyScreen(Nobody())
     _, ids, _ = screen._detector.detectMarkers(screen._page(number))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.camera.sinks.background import LineLostError
+from toolchain.camera.sinks import AnswerLostError
 from toolchain.camera.sinks.log import Log
 from toolchain.errors import BadInputError
 
@@ -92,7 +92,7 @@ def test_two_programs_may_write_into_one_log(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full, as Linux has it")
 def test_a_full_disk_loses_the_line_and_not_the_log() -> None:
-    with Log(Path("/dev/full")) as log, pytest.raises(LineLostError, match="No space left"):
+    with Log(Path("/dev/full")) as log, pytest.raises(AnswerLostError, match="No space left"):
         log.write(_line(0))
 
 

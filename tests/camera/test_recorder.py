@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.clips import colour_of, plain, read_clip
-from toolchain.camera.sinks.recorder import MAX_GAP_S, Recorder, recording
+from toolchain.camera.frames import Frame
+from toolchain.camera.sinks.recorder import MAX_GAP_S, Recorder, RecordOptions
 from toolchain.errors import BadInputError
 
 
+class Rate:
+    """A source of which nothing but its rate is asked."""
+
+    name = given = remedy = ""
+    live = resting = False
+    patience_s = 0.0
+
+    def __init__(self, fps: float) -> None:
+        self.fps = fps
+
+    def read(self) -> Frame | None:
+        return None
+
+    def stop(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def _record(path: Path, shown: list[tuple[str, float]], fps: float) -> list[str]:
-    with recording(path, every=True) as recorder:
-        recorder.begin(fps)
+    with Recorder(path, every=True) as recorder:
+        recorder.start(Rate(fps))
         for colour, time_s in shown:
-            recorder.show(plain(colour), time_s)
+            recorder.put(plain(colour), time_s)
     return [colour_of(frame) for frame in read_clip(path)[1]]
 
 
@@ -52,10 +74,10 @@ def test_recording_is_kept_when_the_block_fails(tmp_path: Path) -> None:
     path = tmp_path / "out.mp4"
 
     def interrupted() -> None:
-        with recording(path, every=True) as recorder:
-            recorder.begin(10)
+        with Recorder(path, every=True) as recorder:
+            recorder.start(Rate(10))
             for number in range(10):
-                recorder.show(plain("red"), number / 10)
+                recorder.put(plain("red"), number / 10)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -63,15 +85,42 @@ def test_recording_is_kept_when_the_block_fails(tmp_path: Path) -> None:
     assert len(read_clip(path)[1]) == 10
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions and signals as POSIX has them")
+def test_a_process_that_is_killed_leaves_a_part_that_plays_and_that_others_may_read(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys, time
+from pathlib import Path
+from tests.camera.test_recorder import Rate
+from tests.clips import plain
+from toolchain.camera.sinks.recorder import Recorder
+os.umask(0o022)
+recorder = Recorder(Path(sys.argv[1]), every=True)
+recorder.start(Rate(10))
+for number in range(100):
+    recorder.put(plain("red"), number / 10)
+while recorder.frames < 99:
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "out.mp4")], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    part = tmp_path / "out.part.mp4"
+    assert not (tmp_path / "out.mp4").exists()
+    assert part.stat().st_mode & 0o777 == 0o644
+    assert len(read_clip(part)[1]) >= 70
+    assert _record(tmp_path / "out.mp4", [("blue", 0.0)], 10) == ["blue"], "the next recording replaces it"
+    assert not part.exists()
+
+
 def test_nothing_shown_leaves_no_file(tmp_path: Path) -> None:
-    with recording(tmp_path / "out.mp4") as recorder:
+    with Recorder(tmp_path / "out.mp4") as recorder:
         pass
     assert recorder.frames == 0
     assert not list(tmp_path.iterdir())
 
 
 def test_error_before_the_first_picture_is_raised_and_leaves_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), recording(tmp_path / "out.mp4"):
+    with pytest.raises(ZeroDivisionError), Recorder(tmp_path / "out.mp4"):
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
 
@@ -83,28 +132,28 @@ def test_error_before_the_first_picture_is_raised_and_leaves_no_file(tmp_path: P
 def test_places_that_cannot_be_written_are_said_at_once(tmp_path: Path, name: str, said: str) -> None:
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(BadInputError, match=said), recording(tmp_path / name):
-        pytest.fail("the block must not be entered")
+    with pytest.raises(BadInputError, match=said):
+        Recorder(RecordOptions(tmp_path / name).path)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root writes everywhere")
 def test_read_only_folder_is_said_at_once(tmp_path: Path) -> None:
     (folder := tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(BadInputError, match="cannot be written"), recording(folder / "out.mp4"):
-        pytest.fail("the block must not be entered")
+    with pytest.raises(BadInputError, match="cannot be written"):
+        Recorder(folder / "out.mp4")
 
 
 def test_pressing_ctrl_c_again_while_it_is_closed_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "out.mp4"
-    close = Recorder.close
+    close = Recorder._finish
 
     def closed_in_a_hurry(recorder: Recorder) -> None:
         close(recorder)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Recorder, "close", closed_in_a_hurry)
+    monkeypatch.setattr(Recorder, "_finish", closed_in_a_hurry)
     with pytest.raises(KeyboardInterrupt):
         _record(path, [("red", number / 10) for number in range(10)], 10)
     assert len(read_clip(path)[1]) == 10

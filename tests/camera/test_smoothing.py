@@ -99,7 +99,7 @@ def test_pictures_of_one_colour_show_nothing(colour: tuple[int, int, int]) -> No
 def test_at_a_cut_the_new_label_is_shown_at_once_and_held_from_then_on() -> None:
     hold = Debouncer(hold_s=0.1)
     hold("cat", False, 0.0)
-    assert hold("dog", False, 0.03, anew=True) == ("dog", False)
+    assert hold("dog", False, 0.03, new_scene=True) == ("dog", False)
     assert hold("cat", False, 0.06) == ("dog", False)
 
 

@@ -28,7 +28,7 @@ from tests.served import (
 )
 from toolchain.camera.frames import Frame
 from toolchain.camera.sources.capture import Capture
-from toolchain.camera.sources.opening import CaptureOptions, Opener, Wish, open_source
+from toolchain.camera.sources.opening import CaptureOptions, Opener, RequestedFormat, open_source
 from toolchain.camera.sources.playlists import PlaylistSource, read_playlist
 from toolchain.errors import BadInputError, MissingError
 
@@ -60,8 +60,8 @@ def _frames(capture: Capture, seconds: float, until: Callable[[], object] = lamb
     return frames
 
 
-def _captured(url: str, reporter: Remembering | None = None, manner: CaptureOptions | None = None) -> Capture:
-    opener = Opener(url, manner or CaptureOptions(), reporter=reporter)
+def _captured(url: str, reporter: Remembering | None = None, options: CaptureOptions | None = None) -> Capture:
+    opener = Opener(url, options or CaptureOptions(), reporter=reporter)
     source = opener.open()
     reopen = (lambda: opener.again(2.5)) if source.live else None
     return Capture(source, every=True, reopen=reopen, reporter=reporter)
@@ -196,8 +196,8 @@ def _changing(sent: list[int]) -> Callable[[BaseHTTPRequestHandler], None]:
 
 def test_a_snapshot_is_fetched_again_and_again_at_the_rate_asked_for() -> None:
     with Served(_changing([])) as served:
-        manner = CaptureOptions(wish=Wish(fps=10))
-        with _captured(f"{served.url}/shot", manner=manner) as capture:
+        options = CaptureOptions(requested=RequestedFormat(fps=10))
+        with _captured(f"{served.url}/shot", options=options) as capture:
             assert capture.source.live
             frames = _frames(capture, 1.05)
         assert 7 <= len(frames) <= 12
@@ -212,7 +212,9 @@ def test_a_snapshot_that_cannot_be_had_for_a_while_is_an_outage() -> None:
     broken = threading.Event()
     with Served(lambda handler: (refused(503) if broken.is_set() else shot)(handler)) as served:
         reporter = Remembering()
-        with _captured(f"{served.url}/shot", reporter, CaptureOptions(wish=Wish(fps=20))) as capture:
+        with _captured(
+            f"{served.url}/shot", reporter, CaptureOptions(requested=RequestedFormat(fps=20))
+        ) as capture:
             assert _frames(capture, 0.3)
             broken.set()
             _frames(capture, 5, lambda: capture.outage)

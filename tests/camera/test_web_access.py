@@ -186,6 +186,18 @@ def test_guessing_is_slow_however_many_ask_at_once() -> None:
         assert ask(shown, "/", Authorization=f"Bearer {TOKEN}")[0].status == 200, "it is over soon"
 
 
+def test_a_right_token_is_let_in_while_its_address_sends_wrong_ones() -> None:
+    """Behind a proxy, all viewers have one address."""
+    with view(EVERYWHERE, token=TOKEN) as shown, ThreadPoolExecutor(16) as crowd:
+        flood = [crowd.submit(ask, shown, f"/?token={number:020}") for number in range(64)]
+        found = []
+        while not all(one.done() for one in flood):
+            found.append(ask(shown, "/answer", Authorization=f"Bearer {TOKEN}")[0].status)
+            found.append(ask(shown, f"/?token={TOKEN}")[0].status)
+        assert 429 in {one.result()[0].status for one in flood}
+        assert set(found) == {200, 303}
+
+
 def test_who_looks_already_goes_on_while_others_guess() -> None:
     with view(HERE, token=TOKEN) as shown, ThreadPoolExecutor(8) as crowd:
         response, _ = ask(shown, f"/?token={TOKEN}")

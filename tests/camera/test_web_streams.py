@@ -295,7 +295,7 @@ def test_leaving_is_quick_with_viewers_there() -> None:
         viewers[1].event()
         time.sleep(0.5)
         start = time.monotonic()
-        shown.__exit__()
+        shown.close()
         assert time.monotonic() - start < 3
     viewers[2].rest()  # comes to its end
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("web view")]
@@ -310,7 +310,7 @@ def test_answers_after_the_end_and_a_second_exit_do_nothing() -> None:
         pass
     shown.show(answer())
     shown.say("gone")
-    shown.__exit__()
+    shown.close()
 
 
 def test_the_console_stays_silent(capfd: pytest.CaptureFixture[str]) -> None:

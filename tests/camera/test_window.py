@@ -53,33 +53,33 @@ def _shown() -> np.ndarray:
 
 
 def test_picture_is_shown_in_its_colours_and_size(window: Window) -> None:
-    window.show(plain("red", 120, 160), 0)
+    window.put(plain("red", 120, 160))
     assert _shown().shape == (120, 160, 3)
     assert colour_of(_shown()) == "red"
-    window.show(plain("blue", 120, 160), 0)
+    window.put(plain("blue", 120, 160))
     assert colour_of(_shown()) == "blue"
 
 
 @pytest.mark.parametrize("key", ["K_q", "K_ESCAPE"])
 def test_q_and_escape_end(window: Window, control: Control, key: str) -> None:
-    window.show(plain("red"), 0)
+    window.put(plain("red"))
     _press(getattr(pygame, key))
-    window.idle()
+    window.idle("")
     assert control.ending == "quit"
 
 
 def test_closing_the_window_ends(window: Window, control: Control) -> None:
-    window.show(plain("red"), 0)
+    window.put(plain("red"))
     pygame.event.post(pygame.event.Event(pygame.QUIT))
-    window.idle()
+    window.idle("")
     assert control.ending == "quit"
 
 
 def test_space_pauses_and_goes_on(window: Window, control: Control) -> None:
-    window.show(plain("red"), 0)
+    window.put(plain("red"))
     for paused in (True, False):
         _press(pygame.K_SPACE)
-        window.idle()
+        window.idle("")
         assert control.paused is paused
 
 
@@ -87,9 +87,9 @@ def test_s_saves_each_picture_under_a_name_of_its_own(
     window: Window, tmp_path: Path, reporter: Remembering
 ) -> None:
     for colour in ("red", "green", "blue"):
-        window.show(plain(colour), 0)
+        window.put(plain(colour))
         _press(pygame.K_s)
-        window.idle()
+        window.idle("")
     saved = [colour_of(cv2.imread(str(path))) for path in tmp_path.iterdir()]
     assert sorted(saved) == ["blue", "green", "red"]
     assert len(reporter.said) == 3
@@ -101,9 +101,9 @@ def test_a_snapshot_that_cannot_be_written_does_not_end_the_camera(
     (tmp_path / "file").touch()
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     with Window(control, reporter, tmp_path / "file") as window:
-        window.show(plain("red"), 0)
+        window.put(plain("red"))
         _press(pygame.K_s)
-        window.idle()
+        window.idle("")
     assert len(reporter.warned) == 1
 
 
@@ -134,21 +134,21 @@ def test_d_p_and_b_choose_what_answers(
 
     def press(key: int, changed: Callable[[], bool]) -> None:
         _press(key)
-        window.idle()
+        window.idle("")
         end = time.monotonic() + 20
         while (not changed() or engine._changing.locked()) and time.monotonic() < end:
             time.sleep(0.01)
         assert changed()
 
     with Window(control, reporter, tmp_path, engine) as window:
-        window.show(plain("red"), 0)
+        window.put(plain("red"))
         press(pygame.K_d, lambda: engine.network.name == "int8 on openvino:CPU")
         press(pygame.K_p, lambda: engine.network.name == "float32 on openvino:CPU")
-        press(pygame.K_b, lambda: engine.beside is not None)
-        assert engine.beside is not None
-        assert engine.beside.name == "int8 on openvino:CPU"
+        press(pygame.K_b, lambda: engine.compared is not None)
+        assert engine.compared is not None
+        assert engine.compared.name == "int8 on openvino:CPU"
         press(pygame.K_p, lambda: engine.network.name == "int8 on openvino:CPU")
-        assert engine.beside.name == "float32 on openvino:CPU", "they change places"
-        press(pygame.K_b, lambda: engine.beside is None)
+        assert engine.compared.name == "float32 on openvino:CPU", "they change places"
+        press(pygame.K_b, lambda: engine.compared is None)
     assert len(reporter.said) == 2
     assert not reporter.warned

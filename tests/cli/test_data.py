@@ -66,7 +66,7 @@ def test_names_that_look_like_markup_are_shown_as_they_are(
 
 def test_check_exits_with_0_or_1(capsys: pytest.CaptureFixture[str], drawn_folder: Path, tmp_path: Path) -> None:
     assert run(["data", "check", str(drawn_folder)]) == ExitCode.DONE
-    assert capsys.readouterr().out.rstrip().endswith("sound")
+    assert capsys.readouterr().out.rstrip().endswith("is sound")
     broken = tmp_path / "broken"
     shutil.copytree(drawn_folder, broken)
     photo = next((broken / "dog").iterdir())
@@ -91,7 +91,7 @@ def test_fix_moves_files_aside_and_checks_again(
     record = tmp_path / "broken.set-aside" / "1.json"
     assert f"dog/{photo.name}: the picture is truncated" in text
     assert f"edgetl data restore {record}" in text
-    assert text.rstrip().endswith("sound")
+    assert text.rstrip().endswith("is sound")
     assert not photo.exists()
     assert document(capsys, "check", str(broken), "--fix")["moved"] == []
     assert document(capsys, "restore", str(record)) == {"restored": [f"dog/{photo.name}"]}

@@ -125,8 +125,8 @@ def test_check_tells_all_findings_at_once(tmp_path: Path, capsys: pytest.Capture
     assert found["copies_across_splits"] == [["train/cat/a.jpg", "test/cat/a.jpg"]]
     assert run(["data", "check", str(root)]) == 1
     text = capsys.readouterr().out
-    assert "2 in the way of training" in text
-    assert "2 unreadable" in text
+    assert "problems that prevent training: 2" in text
+    assert "unreadable files: 2" in text
     assert run(["data", "info", str(root)]) == 2
     error, hint = capsys.readouterr().err.splitlines()
     assert "train/bird, train/fish (text: 1), val/dog; " in error

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from datasets_support import Remembering, Server
 
-from toolchain.datasets.catalogue import Download
 from toolchain.datasets.download import ATTEMPTS, download
+from toolchain.datasets.named import Download
 from toolchain.errors import BadInputError, ExitCode, MissingError
 
 CONTENT = b"".join(number.to_bytes(4, "big") for number in range(800_000))
@@ -45,6 +47,27 @@ def test_dropped_connections_go_on_where_they_stopped(
     assert server.ranges_seen == [None, "bytes=1000000-", "bytes=1700000-"]
     assert len(reporter.warned) == 2
     assert reporter.steps == len(CONTENT) // 1_000_000
+
+
+@pytest.mark.parametrize("name", ["images.tar.gz", "images.tar.gz.part"])
+@pytest.mark.parametrize("has_digest", [True, False])
+def test_a_file_that_somebody_else_put_there_is_not_used(
+    source: Download, tmp_path: Path, reporter: Remembering, waits: list[float], name: str, has_digest: bool
+) -> None:
+    planted = bytes(len(CONTENT) if name.endswith(".gz") else 1_000_000)
+    (tmp_path / name).write_bytes(planted)
+    origin = {"url": source.url, "validator": "", "total": len(CONTENT)}
+    (tmp_path / "images.tar.gz.part.json").write_text(json.dumps(origin))
+    wanted = source if has_digest else replace(source, digest="")
+    assert get(wanted, tmp_path, reporter, waits) == CONTENT
+
+
+def test_a_whole_file_of_an_earlier_time_is_checked_and_used(
+    source: Download, server: Server, tmp_path: Path, reporter: Remembering, waits: list[float]
+) -> None:
+    (tmp_path / "images.tar.gz").write_bytes(CONTENT)
+    assert get(source, tmp_path, reporter, waits) == CONTENT
+    assert server.ranges_seen == []
 
 
 def test_an_interrupted_download_goes_on_next_time(
@@ -150,7 +173,7 @@ def test_no_network_keeps_what_has_arrived(
     source: Download, server: Server, tmp_path: Path, reporter: Remembering, waits: list[float]
 ) -> None:
     (tmp_path / "images.tar.gz.part").write_bytes(bytes(1_500_000))
-    nobody = Download("http://127.0.0.1:9/images.tar.gz", 1, "")
+    nobody = Download("http://127.0.0.1:9/images.tar.gz", 1, "md5:0")
     with pytest.raises(MissingError) as caught:
         download(nobody, tmp_path, reporter, pause=waits.append)
     assert caught.value.exit_code == ExitCode.MISSING

@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 from datasets_support import Remembering, Server
 
-from toolchain.datasets.catalogue import CATS_VS_DOGS, PETS, Download, Entry, open_dataset
+from toolchain.datasets.catalogue import open_dataset
+from toolchain.datasets.cats_vs_dogs import CATS_VS_DOGS
 from toolchain.datasets.fetch import DOWNLOADS, fetch
+from toolchain.datasets.named import Download, NamedDataset
+from toolchain.datasets.pets import PETS
 from toolchain.errors import BadInputError, MissingError
 
 BREEDS = (("Abyssinian", 1, "1 1"), ("beagle", 5, "2 4"))
@@ -36,18 +39,18 @@ def zip_of(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def served(server: Server, entry: Entry, archives: dict[str, bytes]) -> dict[str, Entry]:
-    """The catalogue, with `entry` coming from the local server."""
+def served(server: Server, entry: NamedDataset, archives: dict[str, bytes]) -> NamedDataset:
+    """The data set `entry`, coming from the local server."""
     downloads = []
     for name, content in archives.items():
         server.files[f"/{name}"] = content
         digest = f"md5:{hashlib.md5(content).hexdigest()}" if entry is PETS else ""
         downloads.append(Download(f"{server.url}/{name}", len(content), digest))
-    return {entry.name: replace(entry, downloads=tuple(downloads))}
+    return replace(entry, downloads=tuple(downloads))
 
 
 @pytest.fixture
-def pets(server: Server) -> dict[str, Entry]:
+def pets(server: Server) -> NamedDataset:
     lines = {
         side: "".join(
             f"{breed}_{number} {class_id} {rest}\n" for breed, class_id, rest in BREEDS for number in numbers
@@ -72,11 +75,15 @@ def pets(server: Server) -> dict[str, Entry]:
 
 
 def test_pets_arrive_and_open(
-    pets: dict[str, Entry], server: Server, tmp_path: Path, reporter: Remembering, monkeypatch: pytest.MonkeyPatch
+    pets: NamedDataset,
+    server: Server,
+    tmp_path: Path,
+    reporter: Remembering,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root = tmp_path / "data"
     server.cut_after = [300]
-    folder = fetch("pets", root, reporter=reporter, entries=pets, pause=lambda seconds: None)
+    folder = fetch(pets, root, reporter=reporter, pause=lambda seconds: None)
     assert folder == root / "oxford-iiit-pet"
     assert [path.name for path in root.iterdir()] == ["oxford-iiit-pet"]
     monkeypatch.setenv("EDGETL_DATA", str(root))
@@ -85,18 +92,18 @@ def test_pets_arrive_and_open(
     assert len(dataset.splits["test"]) == 10
 
     requests = len(server.ranges_seen)
-    assert fetch("pets", root, reporter=reporter, entries=pets) == folder
+    assert fetch(pets, root, reporter=reporter) == folder
     assert len(server.ranges_seen) == requests
     assert any("already" in line for line in reporter.said)
 
 
 def test_an_empty_folder_that_is_a_link_to_another_disk_is_filled(
-    pets: dict[str, Entry], tmp_path: Path, reporter: Remembering
+    pets: NamedDataset, tmp_path: Path, reporter: Remembering
 ) -> None:
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as disk:
         (tmp_path / "oxford-iiit-pet").symlink_to(disk)
-        folder = fetch("pets", tmp_path, reporter=reporter, entries=pets, pause=lambda seconds: None)
+        folder = fetch(pets, tmp_path, reporter=reporter, pause=lambda seconds: None)
         assert folder.is_symlink()
         assert sorted(path.name for path in Path(disk).iterdir()) == ["annotations", "images"]
         assert [path.name for path in tmp_path.iterdir()] == ["oxford-iiit-pet"]
@@ -110,55 +117,50 @@ def test_cats_vs_dogs_arrive_and_open(
         for name in ("Cat", "Dog")
         for number in range(40)
     }
-    entries = served(server, CATS_VS_DOGS, {"kagglecatsanddogs_5340.zip": zip_of(files | {"readme[1].txt": b"r"})})
-    assert (
-        fetch("cats-vs-dogs", tmp_path, reporter=reporter, entries=entries)
-        == tmp_path / "cats-vs-dogs" / "PetImages"
-    )
+    dataset = served(server, CATS_VS_DOGS, {"kagglecatsanddogs_5340.zip": zip_of(files | {"readme[1].txt": b"r"})})
+    assert fetch(dataset, tmp_path, reporter=reporter) == tmp_path / "cats-vs-dogs" / "PetImages"
     monkeypatch.setenv("EDGETL_DATA", str(tmp_path))
     assert open_dataset("cats-vs-dogs").classes == ("cat", "dog")
 
 
 def test_a_harmful_archive_leaves_nothing_behind(server: Server, tmp_path: Path, reporter: Remembering) -> None:
-    entries = served(server, CATS_VS_DOGS, {"a.zip": zip_of({"PetImages/Cat/1.jpg": b"1", "../escape.jpg": b"2"})})
+    dataset = served(server, CATS_VS_DOGS, {"a.zip": zip_of({"PetImages/Cat/1.jpg": b"1", "../escape.jpg": b"2"})})
     root = tmp_path / "data"
     with pytest.raises(BadInputError, match="leads out"):
-        fetch("cats-vs-dogs", root, reporter=reporter, entries=entries)
+        fetch(dataset, root, reporter=reporter)
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     assert [path for path in root.rglob("*") if path.is_file()] == []
 
 
 def test_something_else_in_its_place_is_not_touched(
-    pets: dict[str, Entry], server: Server, tmp_path: Path, reporter: Remembering
+    pets: NamedDataset, server: Server, tmp_path: Path, reporter: Remembering
 ) -> None:
     (tmp_path / "oxford-iiit-pet" / "annotations").mkdir(parents=True)
     (tmp_path / "oxford-iiit-pet" / "annotations" / "mine.txt").write_text("mine")
     with pytest.raises(BadInputError, match="does not hold the data set pets"):
-        fetch("pets", tmp_path, reporter=reporter, entries=pets)
+        fetch(pets, tmp_path, reporter=reporter)
     assert server.ranges_seen == []
     assert (tmp_path / "oxford-iiit-pet" / "annotations" / "mine.txt").read_text() == "mine"
 
 
 def test_too_little_room_is_told_before_the_download(
-    pets: dict[str, Entry], server: Server, tmp_path: Path, reporter: Remembering
+    pets: NamedDataset, server: Server, tmp_path: Path, reporter: Remembering
 ) -> None:
-    huge = replace(pets["pets"], downloads=tuple(replace(d, size_bytes=10**18) for d in pets["pets"].downloads))
+    huge = replace(pets, downloads=tuple(replace(d, size_bytes=10**18) for d in pets.downloads))
     with pytest.raises(MissingError, match="needs 4200000000"):
-        fetch("pets", tmp_path, reporter=reporter, entries={"pets": huge})
+        fetch(huge, tmp_path, reporter=reporter)
     assert server.ranges_seen == []
 
 
 def test_offline(tmp_path: Path, reporter: Remembering) -> None:
-    entries = {"pets": replace(PETS, downloads=(Download("http://127.0.0.1:9/images.tar.gz", 1000, ""),))}
+    dataset = replace(PETS, downloads=(Download("http://127.0.0.1:9/images.tar.gz", 1000, ""),))
     with pytest.raises(MissingError, match="cannot be downloaded"):
-        fetch("pets", tmp_path, reporter=reporter, entries=entries)
+        fetch(dataset, tmp_path, reporter=reporter)
     assert not (tmp_path / DOWNLOADS).exists()
 
 
-def test_unknown_names_and_read_only_folders(pets: dict[str, Entry], tmp_path: Path, reporter: Remembering) -> None:
-    with pytest.raises(BadInputError, match="no data set called 'flowers'"):
-        fetch("flowers", tmp_path, reporter=reporter)
+def test_read_only_folders(pets: NamedDataset, tmp_path: Path, reporter: Remembering) -> None:
     root = tmp_path / "data"
     root.mkdir(mode=0o555)
     with pytest.raises(BadInputError, match="read-only"):
-        fetch("pets", root, reporter=reporter, entries=pets)
+        fetch(pets, root, reporter=reporter)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from toolchain.datasets.index import LeftOut
 from toolchain.datasets.naming import photographs_named
+from toolchain.errors import BadInputError
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +117,28 @@ def test_a_pattern_does_not_multiply(place: Path) -> None:
         "a link to a folder that is searched already",
     }
     assert photographs_named(["sub/@eaDir/c.jpg/*.jpg"]).paths == (Path("sub/@eaDir/c.jpg/THUMB.jpg"),)
+
+
+@pytest.fixture
+def nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with 1,100 folders inside one another, and another 1,100 that are hidden."""
+    top = tmp_path / "top"
+    for place in (top / "seen", top / ".hidden"):
+        place.mkdir(parents=True)
+        monkeypatch.chdir(place)
+        for _ in range(1100):
+            os.mkdir("a")  # noqa: PTH102 - whole paths would soon be too long
+            os.chdir("a")
+        Path("1.jpg").write_bytes(b"\xff\xd8\xff")
+    monkeypatch.chdir(tmp_path)
+    yield top
+    subprocess.run(["rm", "-rf", str(top)], check=True)  # pytest would remove it by functions within functions
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="paths are at most 260 characters long")
+def test_folders_that_are_nested_deeply_are_no_defect(nested: Path) -> None:
+    found = photographs_named([nested.name])
+    assert [path.name for path in found.paths] == ["1.jpg"]
+    assert [one.reason for one in found.left_out] == ["hidden"]
+    with suppress(BadInputError):  # where Python's own glob gives up
+        assert photographs_named([f"{nested.name}/**/*.jpg"]).paths == found.paths

@@ -19,7 +19,7 @@ from toolchain.datasets import quarantine as aside
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.check import check
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.quarantine import Moved, put_back, set_aside, to_move
+from toolchain.datasets.quarantine import Moved, movable, move_out, restore
 from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
 from toolchain.images.reader import Reader
@@ -60,13 +60,13 @@ def _files(root: Path) -> dict[str, bytes]:
 def test_what_training_leaves_out_is_moved_and_nothing_else(spoiled: Path) -> None:
     before = _files(spoiled)
     listing = list_folder(spoiled)
-    moved = to_move(listing, check(listing))
+    moved = movable(listing, check(listing))
     assert {one.name: one.reason for one in moved} == {
         "train/cat/cut.jpg": "the picture is truncated",
         "train/dog/empty.jpg": "the file is empty",
         "train/cat/leak.jpg": "also in test: test/cat/held.jpg",
     }
-    record = set_aside(listing, moved)
+    record = move_out(listing, moved)
     assert record == spoiled.with_name("photos.set-aside") / "1.json"
     assert json.loads(record.read_text())["moved"][0] == {"name": moved[0].name, "reason": moved[0].reason}
     aside_now = _files(record.with_suffix(""))
@@ -90,30 +90,30 @@ def test_a_fixed_data_set_holds_what_training_used_before(spoiled: Path) -> None
 
     before = used()
     listing = list_folder(spoiled)
-    set_aside(listing, to_move(listing, check(listing)))
+    move_out(listing, movable(listing, check(listing)))
     assert used() == before
 
 
 def test_all_can_be_put_back(spoiled: Path) -> None:
     before = _files(spoiled)
     listing = list_folder(spoiled)
-    record = set_aside(listing, to_move(listing, check(listing)))
-    assert set(put_back(record)) == {"train/cat/cut.jpg", "train/dog/empty.jpg", "train/cat/leak.jpg"}
+    record = move_out(listing, movable(listing, check(listing)))
+    assert set(restore(record)) == {"train/cat/cut.jpg", "train/dog/empty.jpg", "train/cat/leak.jpg"}
     assert _files(spoiled) == before
     assert not record.parent.exists()
 
 
 def test_each_fix_has_a_folder_of_its_own(spoiled: Path) -> None:
     listing = list_folder(spoiled)
-    first = set_aside(listing, [Moved("train/cat/cut.jpg", "cut")])
+    first = move_out(listing, [Moved("train/cat/cut.jpg", "cut")])
     (spoiled / "train/cat/cut.jpg").write_bytes(b"another")
-    second = set_aside(listing, [Moved("train/cat/cut.jpg", "cut again")])
+    second = move_out(listing, [Moved("train/cat/cut.jpg", "cut again")])
     assert (first.name, second.name) == ("1.json", "2.json")
     assert (second.with_suffix("") / "train/cat/cut.jpg").read_bytes() == b"another"
     assert len((first.with_suffix("") / "train/cat/cut.jpg").read_bytes()) > 7
-    put_back(first)
+    restore(first)
     with pytest.raises(BadInputError, match="is there again; nothing was moved"):
-        put_back(second)
+        restore(second)
     assert (second.with_suffix("") / "train/cat/cut.jpg").read_bytes() == b"another"
 
 
@@ -123,7 +123,7 @@ def test_what_only_this_machine_cannot_read_stays(spoiled: Path, monkeypatch: py
     (spoiled / "train/cat/IMG_1.jpg").write_bytes(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic" + bytes(300))
     findings = check(list_folder(spoiled))
     assert "train/cat/IMG_1.jpg" in {bad.name for bad in findings.unreadable}
-    assert "train/cat/IMG_1.jpg" not in {one.name for one in to_move(list_folder(spoiled), findings)}
+    assert "train/cat/IMG_1.jpg" not in {one.name for one in movable(list_folder(spoiled), findings)}
 
 
 def test_an_interrupted_move_can_be_undone(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,8 +141,8 @@ def test_an_interrupted_move_can_be_undone(spoiled: Path, monkeypatch: pytest.Mo
     with monkeypatch.context() as patch:
         patch.setattr(aside, "_move", failing)
         with pytest.raises(KeyboardInterrupt):
-            set_aside(listing, to_move(listing, check(listing)))
-    assert len(put_back(spoiled.with_name("photos.set-aside") / "1.json")) == 1
+            move_out(listing, movable(listing, check(listing)))
+    assert len(restore(spoiled.with_name("photos.set-aside") / "1.json")) == 1
     assert _files(spoiled) == before
 
 
@@ -150,7 +150,7 @@ def test_a_class_is_never_emptied(tree: Tree) -> None:
     root = tree({"cat/a.jpg": jpeg("cat", 0), "dog/a.jpg": b"", "dog/b.jpg": b"no picture"})
     listing = list_folder(root)
     with pytest.raises(BadInputError, match="no photograph of dog would be left"):
-        to_move(listing, check(listing))
+        movable(listing, check(listing))
     assert not root.with_name("photos.set-aside").exists()
 
 
@@ -187,12 +187,12 @@ def test_files_move_to_another_file_system_and_back(linked: Path) -> None:
     before = all_files()
     times = {path.name: path.stat().st_mtime_ns for path in (linked / "train" / "cat").iterdir()}
     listing = list_folder(linked)
-    moved = to_move(listing, check(listing))
-    record = set_aside(listing, moved)
+    moved = movable(listing, check(listing))
+    record = move_out(listing, moved)
     assert set(_files(record.with_suffix(""))) == {one.name for one in moved}
     assert set(all_files()) == set(before) - {one.name for one in moved} - {"cat/cut.jpg", "cat/leak.jpg"}
     assert check(list_folder(linked)).unreadable == ()
-    put_back(record)
+    restore(record)
     assert all_files() == before
     assert {path.name: path.stat().st_mtime_ns for path in (linked / "train" / "cat").iterdir()} == times
 
@@ -201,10 +201,10 @@ def test_a_move_that_was_interrupted_before_its_end_is_undone(spoiled: Path) -> 
     """On another file system a file is in both places for a moment."""
     listing = list_folder(spoiled)
     before = _files(spoiled)
-    record = set_aside(listing, to_move(listing, check(listing)))
+    record = move_out(listing, movable(listing, check(listing)))
     place = record.with_suffix("")
     shutil.copy(place / "train/cat/cut.jpg", spoiled / "train/cat/cut.jpg")
-    put_back(record)
+    restore(record)
     assert _files(spoiled) == before
     assert not place.parent.exists()
 
@@ -223,10 +223,10 @@ def test_beside_a_disk_where_nothing_can_be_written_the_data_holds_it_itself(spo
         try:
             os.seteuid(65534) if others else Path(mounts).chmod(0o555)
             listing = list_folder(root)
-            record = set_aside(listing, to_move(listing, check(listing)))
+            record = move_out(listing, movable(listing, check(listing)))
             assert record == root / ".set-aside" / "1.json"
             assert check(list_folder(root)).unreadable == ()
-            put_back(record)
+            restore(record)
         finally:
             os.seteuid(0) if others else Path(mounts).chmod(0o755)
         assert _files(root) == before
@@ -249,7 +249,7 @@ def test_a_record_that_cannot_be_followed(
     record.parent.mkdir()
     record.write_text(json.dumps({"schema": schema, "data": "x", "moved": moved}))
     with pytest.raises(BadInputError, match=says):
-        put_back(record)
+        restore(record)
     assert record.exists()
 
 
@@ -257,4 +257,4 @@ def test_a_folder_that_may_not_be_written_to(spoiled: Path) -> None:
     spoiled.with_name("photos.set-aside").write_text("a file is in the way")
     listing = list_folder(spoiled)
     with pytest.raises(BadInputError, match="cannot be made"):
-        set_aside(listing, to_move(listing, check(listing)))
+        move_out(listing, movable(listing, check(listing)))

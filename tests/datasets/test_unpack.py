@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import io
+import random
 import tarfile
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -133,3 +136,43 @@ def test_changed_bytes_are_noticed(tmp_path: Path, into: Path) -> None:
     archive.write_bytes(data)
     with pytest.raises(BadInputError, match="damaged"):
         unpack(archive, into)
+
+
+def test_a_header_is_not_read_into_memory(tmp_path: Path, into: Path) -> None:
+    """Names of up to a megabyte are; files may be of any size."""
+    info = tarfile.TarInfo("././@PaxHeader")
+    info.type, info.size = tarfile.XHDTYPE, 64 << 20
+    path = tmp_path / "a.tar.gz"
+    path.write_bytes(gzip.compress(info.tobuf(tarfile.USTAR_FORMAT) + bytes(info.size), 1))
+    tracemalloc.start()
+    with pytest.raises(BadInputError, match=r"a\.tar\.gz holds a header of more than 1 MB"):
+        unpack(path, into)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+    large = make_tar(tmp_path / "b.tar.gz", ("./1.jpg", b"1"), ("a/" * 60 + "large.bin", bytes(3 << 20)))
+    assert unpack(large, into) == 2
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_every_kind_of_tar_with_its_root_in_it(tmp_path: Path, into: Path, mode: str) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.jpg").write_bytes(b"a" * 3000)
+    with tarfile.open(tmp_path / "a.tar", mode) as tar:  # type: ignore[call-overload]
+        tar.add(tmp_path / "files", arcname=".")
+    assert unpack(tmp_path / "a.tar", into) == 1
+    assert (into / "a.jpg").read_bytes() == b"a" * 3000
+
+
+def test_damage_in_the_middle_of_bz2(tmp_path: Path, into: Path) -> None:
+    path = tmp_path / "a.tar.bz2"
+    with tarfile.open(path, "w:bz2") as tar:
+        for number in range(3):
+            info = tarfile.TarInfo(f"{number}.jpg")
+            info.size = 1_000_000
+            tar.addfile(info, io.BytesIO(random.Random(number).randbytes(info.size)))
+    data = bytearray(path.read_bytes())
+    data[2_000_000:2_000_100] = bytes(100)
+    path.write_bytes(data)
+    with pytest.raises(BadInputError, match=r"a\.tar\.bz2 is damaged"):
+        unpack(path, into)

@@ -4,8 +4,75 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import special
 
-from toolchain.evaluation.metrics import measure
+from toolchain.evaluation.metrics import (
+    accuracy,
+    accuracy_drop,
+    agreement,
+    calibration_bins,
+    log_odds,
+    log_softmax,
+    log_sum_exp,
+    measure,
+    relative_difference,
+    softmax,
+)
+from toolchain.evaluation.statistics import wilson_ci95
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 7.0])
+def test_probabilities_are_those_of_scipy(temperature: float) -> None:
+    logits = (300 * np.random.default_rng(0).normal(size=(50, 7))).astype(np.float32)
+    scaled = logits / temperature
+    np.testing.assert_array_equal(softmax(logits, temperature), special.softmax(scaled, axis=1))
+    np.testing.assert_array_equal(log_softmax(logits, temperature), special.log_softmax(scaled, axis=1))
+    np.testing.assert_allclose(log_sum_exp(logits.astype(np.float64)), special.logsumexp(logits, axis=1), rtol=1e-6)
+    np.testing.assert_array_equal(softmax(logits[0]), special.softmax(logits[0]))
+    assert softmax(logits).dtype == log_softmax(logits).dtype == np.float32
+
+
+def test_log_odds_are_those_of_one_class_against_all_others() -> None:
+    logits = np.array([[1.0, 0.0, 0.0], [200.0, 0.0, 0.0]], np.float32)
+    assert log_odds(logits, 0) == pytest.approx([1 - np.log(2), 200 - np.log(2)])
+
+
+def test_accuracy_weighs_classes_and_not_photographs_per_class() -> None:
+    labels = np.array([0] * 9 + [2])
+    found = accuracy(np.zeros(10, np.int64), labels)
+    assert (found.n, found.top1, found.per_class_top1) == (10, 0.9, 0.5)
+    assert found.top1_ci95 == wilson_ci95(9, 10)
+    assert found.right.tolist() == [True] * 9 + [False]
+    names = np.array(["cat", "dog"])
+    assert accuracy(names[[0, 0, 1]], names[[0, 1, 1]]).top1 == pytest.approx(2 / 3)
+    assert agreement(names[[0, 0, 1]], names[[0, 1, 1]]) == pytest.approx(2 / 3)
+
+
+def test_a_difference_is_relative_to_the_largest_logit() -> None:
+    reference = np.array([[1.0, -4.0]], np.float32)
+    assert relative_difference(reference + np.float32(0.5), reference) == pytest.approx(0.125)
+    assert relative_difference(reference, np.zeros((1, 2), np.float32)) == pytest.approx(4e6)
+
+
+def test_drop_is_paired_and_in_percentage_points() -> None:
+    labels = np.array([0, 0, 0, 0])
+    right, wrong = [1.0, 0.0], [0.0, 1.0]
+    base = np.array([right] * 8, np.float32)
+    logits = np.array([wrong, *[right] * 7], np.float32)
+    drop, upper = accuracy_drop(base, logits, labels)
+    assert drop == pytest.approx(100 / 8)
+    assert upper > drop
+    assert accuracy_drop(base, base, labels) == (0.0, 0.0)
+
+
+def test_bins_hold_answers_by_their_confidence() -> None:
+    probabilities = np.array([[0.95, 0.05], [0.99, 0.01], [0.45, 0.55], [1.0, 0.0]], np.float32)
+    bins = calibration_bins(probabilities, np.array([0, 1, 1, 0]))
+    assert bins.counts.tolist() == [0] * 8 + [1] + [0] * 5 + [3]
+    assert bins.accuracy[[8, 14]] == pytest.approx([1, 2 / 3])
+    assert bins.confidence[14] == pytest.approx(2.94 / 3)
+    assert bins.error == pytest.approx((0.45 + 3 * (2.94 / 3 - 2 / 3)) / 4)
+    assert np.isnan(bins.accuracy[0])
 
 
 def test_accuracies_are_counted() -> None:

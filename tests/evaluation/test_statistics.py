@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolchain.evaluation.statistics import mean_of_classes, summarise, wilson_ci95
+from toolchain.evaluation.statistics import paired_drop_ci95, ratio_ci95, summarise, wilson_ci95
 
 
 def test_figures_are_those_of_numpy() -> None:
@@ -70,7 +70,20 @@ def test_wilson_refuses_what_is_no_share() -> None:
         wilson_ci95(3, 2)
 
 
-def test_mean_of_classes_weighs_classes_not_photographs() -> None:
-    labels = np.array([0] * 9 + [2], np.int64)
-    right = np.array([True] * 9 + [False])
-    assert mean_of_classes(labels, right) == 0.5
+@pytest.mark.slow
+def test_interval_of_a_ratio_holds_the_truth_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(4)
+    held = 0
+    for _ in range(60):
+        one, two = (summarise([rng.gamma(4, scale, 40).tolist() for _ in range(8)]) for scale in (1.0, 1.1))
+        low, high = ratio_ci95(one, two)
+        held += low <= 1.1 <= high
+    assert held >= 52
+
+
+def test_interval_of_a_drop_is_that_of_paired_answers() -> None:
+    drop, (low, high) = paired_drop_ci95([True] * 3 + [False] * 7, [False] * 3 + [True] + [False] * 6)
+    assert drop == pytest.approx(0.2)
+    # Bonett and Price: (4 - 2) / 12, and the root of (4 / 12 + 2 / 12 - (2 / 12) ** 2) / 12.
+    assert (low, high) == pytest.approx((2 / 12 - 0.388804, 2 / 12 + 0.388804), abs=1e-5)
+    assert paired_drop_ci95([True] * 400, [True] * 400)[0] == 0

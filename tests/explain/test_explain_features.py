@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from toolchain.backbones.networks import BACKBONES, build
+from toolchain.backbones.networks import build
+from toolchain.backbones.recipes import NAMES
 from toolchain.errors import BadInputError
 from toolchain.explain.features import FeatureLayer, Map, Maps, default_layers, features, layers_of, sheet, tile
 from toolchain.explain.torch_model import TorchModel
@@ -45,7 +46,7 @@ def test_channels_that_see_nothing_are_counted() -> None:
     assert features(network, GREY, ["1"])[0].silent == 3
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", NAMES)
 def test_default_layers_go_from_large_maps_to_small_after_activations(name: str) -> None:
     network = build(name, 2).eval()
     layers = layers_of(network, GREY)

@@ -14,9 +14,10 @@ import toolchain
 from tests.artifacts import tiny_artifact, tiny_card, tiny_ir, tiny_model
 from tests.conftest import lively
 from toolchain.artifact import write_artifact
+from toolchain.evaluation.metrics import log_odds
 from toolchain.explain import grad_cam
 from toolchain.explain.heat import inside
-from toolchain.explain.occlusion import answer_of, log_odds, occlusion
+from toolchain.explain.occlusion import answer_of, occlusion
 from toolchain.explain.torch_model import TorchModel, ready_made
 from toolchain.explain.why import explained, why
 from toolchain.export.raw_frame import with_raw_frame

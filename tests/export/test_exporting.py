@@ -23,12 +23,11 @@ from tests.conftest import lively
 from toolchain.artifact import read_artifact
 from toolchain.backbones.networks import build, head_of, normalised
 from toolchain.cli import run
-from toolchain.datasets.photographs import sha256_of_labelled
+from toolchain.datasets.splits import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export import exporting
 from toolchain.export.exporting import export
 from toolchain.export.int8.quantisers.edgetl import MAX_FLOAT_LAYERS
-from toolchain.export.measure import accuracy_drop
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.photographs import calibration_of
 from toolchain.images.preprocess import Preprocess
@@ -173,17 +172,6 @@ def test_int8_is_smaller_and_quantised_on_both_runtimes(exported: Path, images: 
         answer = open_runtime(artifact, device).infer(images)
         assert np.isfinite(answer.logits).all()
         np.testing.assert_allclose(answer.probabilities.sum(1), 1, atol=1e-5)
-
-
-def test_drop_is_paired_and_in_percentage_points() -> None:
-    labels = np.array([0, 0, 0, 0])
-    right, wrong = [1.0, 0.0], [0.0, 1.0]
-    base = np.array([right] * 8, np.float32)
-    logits = np.array([wrong, *[right] * 7], np.float32)
-    drop, upper = accuracy_drop(base, logits, labels)
-    assert drop == pytest.approx(100 / 8)
-    assert upper > drop
-    assert accuracy_drop(base, base, labels) == (0.0, 0.0)
 
 
 def test_damaged_weights_are_an_error_and_nothing_is_written(run_folder: Path, tmp_path: Path) -> None:

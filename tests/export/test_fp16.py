@@ -86,7 +86,7 @@ def test_answers_are_those_of_torch(
         answer = compiled({"image": images})
         logits, probabilities = answer["logits"], answer["probabilities"]
     assert logits.dtype == probabilities.dtype == np.float32
-    # Networks that nobody trained are livelier than others; trained ones differ by 0.003 (docs/design.md).
+    # Networks that nobody trained are livelier than others; trained ones differ by 0.003 (decision 27).
     assert np.abs(logits - expected).max() < 0.03 * np.abs(expected).max()
     # The softmax of these very logits, in float32: no step of it was rounded to float16.
     softmax = torch.softmax(torch.from_numpy(np.array(logits)) / TEMPERATURE, 1).numpy()

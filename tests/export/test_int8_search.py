@@ -15,7 +15,7 @@ from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Accuracy, Speed
 from toolchain.cli import run as run_cli
 from toolchain.errors import BadInputError, PromiseBrokenError
-from toolchain.export import measure
+from toolchain.evaluation import metrics
 from toolchain.export.exporting import export
 from toolchain.export.int8 import search
 from toolchain.export.int8.quantisers import Candidate, Recipe, Task, recipes
@@ -166,9 +166,9 @@ def test_accuracy_that_is_lost_is_told(folder: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(search, "recipes", backwards)
     # The network was not trained: float is taken to be right, whatever it answers.
-    drop = measure.accuracy_drop
+    drop = metrics.accuracy_drop
     monkeypatch.setattr(
-        measure, "accuracy_drop", lambda base, logits, labels: drop(base, logits, base[: len(labels)].argmax(1))
+        metrics, "accuracy_drop", lambda base, logits, labels: drop(base, logits, base[: len(labels)].argmax(1))
     )
     done = export(folder, int8=QuantizationSettings(max_drop_pp=5.0))
     assert "more than --max-drop 5" in done.broken["ort:cpu"]

@@ -39,7 +39,7 @@ def _near(found: np.ndarray, expected: np.ndarray, tolerance: float = 6) -> None
 
 
 def _expected(rgb: np.ndarray, spec: Preprocess) -> np.ndarray:
-    """The spec of docs/design.md, section 4, written down once more, with fractions instead of rounding tricks."""
+    """The spec of docs/reference/files.md, written down once more, with fractions instead of rounding tricks."""
     height, width = rgb.shape[:2]
     method = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR}[spec.interpolation]
     if spec.resize == "squash":

@@ -26,7 +26,6 @@ from toolchain.runs import DataRecord, Metrics, ModelRecord, Rejection, Run
 from toolchain.system.progress import Silent
 from toolchain.training.report import (
     Answers,
-    bins_of,
     confused_pairs,
     duration,
     misclassified,
@@ -223,16 +222,6 @@ def test_classes_are_rated_and_one_without_photographs_is_last() -> None:
     assert (bad.predicted, bad.precision) == (3, 2 / 3)
     assert (good.label, good.top1, good.commonly) == (0, 0.9, 1)
     assert (absent.label, absent.n, absent.top1, absent.top1_ci95, absent.precision) == (2, 0, None, None, None)
-
-
-def test_bins_of_reliability_are_counted(tmp_path: Path) -> None:
-    rows = np.array([[0.99, 0.01], [0.95, 0.05], [0.45, 0.55], [0.0, 1.0]], np.float32)
-    bins = bins_of(Answers(photographs(tmp_path, (0, 1, 1, 1)), rows))
-    assert bins.counts.tolist() == [0] * 8 + [1] + [0] * 5 + [3]
-    assert bins.confidence[8] == pytest.approx(0.55)
-    assert bins.confidence[14] == pytest.approx((0.99 + 0.95 + 1) / 3)
-    assert (bins.accuracy[8], bins.accuracy[14]) == (1, pytest.approx(2 / 3))
-    assert np.isnan(bins.accuracy[0])
 
 
 def test_misclassified_photographs_come_first_and_are_24_at_most(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ Precision = Literal["float32", "float16", "int8", "int8-weights"]
 
 @dataclass(frozen=True)
 class Reject:
-    """When the answer is "none of these": the score (`toolchain.evaluation.rejection`) is below the threshold."""
+    """When the answer is "none of these": the score (`evaluation.metrics.scores`) is below the threshold."""
 
     score: Score
     threshold: float
@@ -116,7 +116,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Card:
-    """All metadata of an artifact (docs/design.md, section 4). Stored as JSON under `edgetl.card`."""
+    """All metadata of an artifact (docs/reference/files.md). Stored as JSON under `edgetl.card`."""
 
     schema: Literal["edgetl.card/1"]
     labels: Annotated[tuple[Name, ...], Meta(min_length=2, max_length=100_000)]

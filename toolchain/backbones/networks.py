@@ -1,137 +1,142 @@
-"""Networks from torchvision with a new head, and their pretrained weights."""
+"""Networks with a new head: their parts, what enters them, and what they compute."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
 
 import torch
-import torchvision
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torchvision.models import VGG, ResNet
+from torchvision.ops.misc import SqueezeExcitation
 
-from toolchain.artifact import read_artifact
-from toolchain.backbones import recipes
-from toolchain.errors import ArtifactError, BadInputError, MissingError
+from toolchain.artifact.card import Card
+from toolchain.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, find
+from toolchain.errors import ArtifactError, BadInputError
 from toolchain.images.preprocess import MEAN, STD
 from toolchain.runs import WEIGHTS_FILE, Run
-from toolchain.runs.ready_made import READY_MADE, ready_made_artifact, weights_file
+from toolchain.runs.ready_made import ready_made_weights
 from toolchain.system import files
 
-TORCHVISION_LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms apply to its use"
-FILE_LICENCE = f"that of the file; for torchvision's weights: {TORCHVISION_LICENCE}"
+_BACKBONE = "edgetl_backbone"
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """A network by torchvision's name; `features` is the width of its pooled features."""
+class Renormalise(nn.Module):
+    """From pixels that `normalised` has made to those that a network of another mean and deviation wants.
 
-    name: str
-    build: Callable[..., nn.Module]
-    imagenet: Any
-    features: int
-    dropout: float = 0.2
+    It stands before the first layer of such a network, so that all networks are given the same; `to_onnx` leaves it
+    out and puts the network's own mean and deviation into the graph. `mean` and `std` are RGB, 0 to 1.
+    """
 
+    scale: Tensor
+    shift: Tensor
 
-def _table() -> dict[str, Backbone]:
-    models = torchvision.models
-    backbones = (
-        Backbone("mobilenet_v2", models.mobilenet_v2, models.MobileNet_V2_Weights.IMAGENET1K_V1, 1280),
-        Backbone(
-            "mobilenet_v3_small", models.mobilenet_v3_small, models.MobileNet_V3_Small_Weights.IMAGENET1K_V1, 576
-        ),
-        Backbone(
-            "mobilenet_v3_large", models.mobilenet_v3_large, models.MobileNet_V3_Large_Weights.IMAGENET1K_V1, 960
-        ),
-        Backbone("resnet18", models.resnet18, models.ResNet18_Weights.IMAGENET1K_V1, 512),
-        Backbone("resnet50", models.resnet50, models.ResNet50_Weights.IMAGENET1K_V1, 2048),
-        Backbone("vgg16", models.vgg16, models.VGG16_Weights.IMAGENET1K_V1, 512),
-        Backbone("vgg19", models.vgg19, models.VGG19_Weights.IMAGENET1K_V1, 512),
-    )
-    return {backbone.name: backbone for backbone in backbones}
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.mean, self.std = tuple(mean), tuple(std)
+        own = torch.tensor([self.mean, self.std])
+        usual = torch.tensor([IMAGENET_MEAN, IMAGENET_STD])
+        # Not in the state dict, whose names are the network's.
+        self.register_buffer("scale", (usual[1] / own[1])[:, None, None], persistent=False)
+        self.register_buffer("shift", ((usual[0] - own[0]) / own[1])[:, None, None], persistent=False)
 
-
-BACKBONES = _table()
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """Where weights came from. `head` is the old classifier on the pooled features, where the file had one that
-    fits: weight [classes, features] and bias [classes], float32. It helps to start a new head. `stripped` is what a
-    wrapper had put before the names in the file."""
-
-    source: str
-    sha256: str | None
-    licence: str
-    head: tuple[Tensor, Tensor] | None = None
-    stripped: str = ""
+    def forward(self, images: Tensor) -> Tensor:
+        return images * self.scale + self.shift
 
 
 def build(name: str, classes: int) -> nn.Module:
-    """Build a network with random weights and a new head, dropout and one linear layer on the pooled features.
+    """Build a network with random weights and a new head: dropout and one linear layer, all zeros.
 
-    State dict names are torchvision's; the head stands at torchvision's place, `fc` or `classifier`, as `.1`.
-    MobileNetV3 loses torchvision's hidden layer between features and classes: on a few thousand photographs it
-    buys nothing, and it is a fifth to a third of the parameters. VGG loses both hidden layers of 4096, and its
-    pooling to 7 x 7 becomes a global one: they are 119.5 of the 138 million parameters of vgg16, too many to teach
-    with a few thousand photographs and 478 MB to carry to a device.
+    State dict names are those of the library that it comes from; the head stands at its place there, such as `fc`
+    or `classifier`. Hidden layers between pooled features and head come with weights that hold them (`grow`).
     Raises BadInputError for an unknown name.
     """
-    if name not in BACKBONES:
-        raise recipes.unknown(name)
-    backbone = BACKBONES[name]
-    network = backbone.build(weights=None)
-    head = nn.Linear(backbone.features, classes)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    setattr(network, _place_of_head(network), nn.Sequential(nn.Dropout(backbone.dropout), head))
-    if isinstance(network, VGG):
-        network.avgpool = nn.AdaptiveAvgPool2d(1)
+    backbone = find(name)
+    network = backbone.create()
+    vars(network)[_BACKBONE] = backbone
+    features = backbone.features or _width(network.get_submodule(backbone.head))
+    _put_head(network, [], features, classes)
+    if (backbone.mean, backbone.std) != (IMAGENET_MEAN, IMAGENET_STD):
+        network.add_module("renormalise", Renormalise(backbone.mean, backbone.std))
+        network.register_forward_pre_hook(_renormalise)
     return network
 
 
-def _place_of_head(network: nn.Module) -> str:
-    return "fc" if isinstance(network, ResNet) else "classifier"
+def _renormalise(network: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    images: Tensor = network.get_submodule("renormalise")(*inputs)
+    return images
+
+
+def _width(head: nn.Module) -> int:
+    assert isinstance(head, nn.Linear), "a backbone must name its `features` where its head is more than linear"
+    return head.in_features
+
+
+def _put_head(network: nn.Module, hidden: Sequence[nn.Module], features: int, classes: int) -> None:
+    backbone = backbone_of(network)
+    linear = nn.Linear(features, classes)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    parent, _, name = backbone.head.rpartition(".")
+    head = nn.Sequential(*hidden, nn.Dropout(backbone.dropout), linear).train(network.training)
+    setattr(network.get_submodule(parent), name, head)
+
+
+def grow(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give `network`, in place, the hidden layers before its head that its weights `state` hold, and a new head."""
+    hidden = backbone_of(network).hidden_in(state)
+    if hidden:
+        width = next(layer.out_features for layer in reversed(hidden) if isinstance(layer, nn.Linear))
+        _put_head(network, hidden, width, head_of(network).out_features)
+
+
+def backbone_of(network: nn.Module) -> Backbone:
+    """The backbone that `build` made the network of."""
+    found: Backbone = vars(network)[_BACKBONE]
+    return found
+
+
+def _head(network: nn.Module) -> nn.Sequential:
+    head = network.get_submodule(backbone_of(network).head)
+    assert isinstance(head, nn.Sequential)
+    return head
 
 
 def head_of(network: nn.Module) -> nn.Linear:
-    """The linear layer from pooled features to classes."""
-    head = network.get_submodule(f"{_place_of_head(network)}.1")
+    """The linear layer from features to classes."""
+    head = _head(network)[-1]
     assert isinstance(head, nn.Linear)
     return head
 
 
+def place_of_head(network: nn.Module) -> str:
+    """The name of `head_of(network)`, which its weight and bias begin with in the state dict."""
+    return f"{backbone_of(network).head}.{len(_head(network)) - 1}"
+
+
 def dropout_of(network: nn.Module) -> nn.Dropout:
     """The dropout before the head: fine-tuning switches it on alone, while BatchNorm keeps its statistics."""
-    dropout = network.get_submodule(f"{_place_of_head(network)}.0")
+    dropout = _head(network)[-2]
     assert isinstance(dropout, nn.Dropout)
     return dropout
 
 
-def blocks_of(network: nn.Module) -> list[nn.Module]:
-    """The blocks from input to maps, in order: the units that fine-tuning freezes or trains.
+def hidden_of(network: nn.Module) -> nn.Sequential:
+    """The layers from pooled features to what the head sees, float32 [batch, features]; often there are none."""
+    return nn.Sequential(*backbone_of(network).hidden(network), *_head(network)[:-2])
 
-    One after the other they compute what `body_of` computes, and together they hold its parameters exactly once:
-    the children of a MobileNet's `features`; a ResNet's stem, then each of its residual blocks; each convolution
-    of a VGG with the activation and the pooling that follow it. They are the network's own layers, not copies.
+
+def blocks_of(network: nn.Module) -> list[nn.Module]:
+    """The blocks from input to maps, in order: the units that fine-tuning freezes or trains (`Backbone.blocks`).
+
+    One after the other they compute what `body_of` computes, and together they hold its parameters exactly once.
     """
-    if isinstance(network, ResNet):
-        stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
-        stages = (network.layer1, network.layer2, network.layer3, network.layer4)
-        return [stem, *(block for stage in stages for block in stage)]
-    layers = list(network.get_submodule("features").children())
-    if isinstance(network, VGG):
-        # An activation works in place: apart from its convolution, it would overwrite what enters the block.
-        starts = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Conv2d)]
-        ends = [*starts[1:], len(layers)]
-        return [nn.Sequential(*layers[start:end]) for start, end in zip(starts, ends, strict=True)]
-    return layers
+    first, *others = backbone_of(network).blocks(network)
+    renormalise = network._modules.get("renormalise")
+    return [first if renormalise is None else nn.Sequential(renormalise, first), *others]
 
 
 def body_of(network: nn.Module) -> nn.Sequential:
@@ -155,15 +160,16 @@ def frozen_and_trained(network: nn.Module, trained_blocks: int) -> tuple[nn.Modu
     blocks = blocks_of(network)
     first = max(len(blocks) - trained_blocks, 0)
     prefix = nn.Sequential(*blocks[:first]) if first else nn.Identity()
-    head = network.get_submodule(_place_of_head(network))
-    tail = nn.Sequential(*blocks[first:], nn.AdaptiveAvgPool2d(1), nn.Flatten(1), head)
+    pooling = (nn.AdaptiveAvgPool2d(1), nn.Flatten(1), *backbone_of(network).hidden(network))
+    tail = nn.Sequential(*blocks[first:], *pooling, _head(network))
     return prefix.requires_grad_(False), tail.requires_grad_(True)
 
 
 def pooled_features(network: nn.Module, images: Tensor) -> Tensor:
     """What the head sees, float32 [batch, features], for uint8 images [batch, height, width, 3]."""
     maps: Tensor = body_of(network)(normalised(images))
-    return maps.mean((2, 3)).float()
+    features: Tensor = hidden_of(network)(maps.mean((2, 3)))
+    return features.float()
 
 
 def normalised(images: Tensor) -> Tensor:
@@ -183,150 +189,99 @@ def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(MEAN).to(device), torch.from_numpy(STD).to(device)
 
 
-def trained_network(folder: Path, run: Run) -> nn.Module:
+def load_network(folder: Path, run: Run) -> nn.Module:
     """The network of the finished `run` in `folder`, float32 on the CPU, in evaluation mode.
 
     Raises ArtifactError where its weights are damaged, or those of another network.
     """
-    # On no device at first: random weights would only move the program's own random numbers on.
-    with torch.device("meta"):
-        network = build(run.model.name, len(run.data.classes))
-    path = folder / WEIGHTS_FILE
+    return _loaded(run.model.name, len(run.data.classes), folder / WEIGHTS_FILE, "Run `edgetl finetune` again.")
+
+
+def load_ready_made(card: Card) -> nn.Module:
+    """The network of the model that comes with edgetl, described by `card`: as `load_network`, with its errors.
+
+    Raises MissingError where edgetl came without it.
+    """
+    return _loaded(card.source.model, len(card.labels), ready_made_weights(), "Install edgetl again.")
+
+
+def _loaded(name: str, classes: int, path: Path, hint: str) -> nn.Module:
+    def loaded() -> nn.Module:
+        network = build(name, classes)
+        grow(network, state)
+        network.load_state_dict(state, assign=True)
+        return network
+
     try:
         with files.encodable(path) as named:
-            network.load_state_dict(load_file(named), assign=True)
+            state = {key: _as_float32(tensor) for key, tensor in load_file(named).items()}
+        # On no device at first: random weights would only move the program's own random numbers on.
+        with torch.device("meta"):
+            network = loaded()
+        if any(tensor.is_meta for tensor in chain(network.parameters(), network.buffers())):
+            # It has tensors that are not in its state dict.
+            with torch.random.fork_rng(devices=[]):
+                network = loaded()
+    except BadInputError:
+        raise
     except Exception as error:  # safetensors and torch have types of their own for damaged and unfitting files
         reason = str(error).strip().splitlines()[0]
-        raise ArtifactError(f"{path} is damaged: {reason}", "Run `edgetl finetune` again.") from None
-    bad = next((name for name, tensor in network.state_dict().items() if not tensor.isfinite().all()), None)
-    if bad is not None:
-        raise ArtifactError(f"{path} is damaged: {bad} holds NaN or infinity", "Run `edgetl finetune` again.")
+        raise ArtifactError(f"{path} is damaged: {reason}", hint) from None
+    bad = not_finite(network.state_dict())
+    if bad:
+        raise ArtifactError(f"{path} is damaged: {bad[0]} holds NaN or infinity", hint)
     return network.eval()
 
 
-def load_pretrained(network: nn.Module, name: str, weights: str) -> Pretrained:
-    """Load weights into everything but the head of `network`, in place.
-
-    `weights` is the path of a safetensors or .pth state dict in torchvision's names, `imagenet` (torchvision's own
-    download), `ready-made` (those of the pets model that comes with edgetl, a mobilenet_v2) or `none`.
-    Raises BadInputError naming the tensors that are missing, have other shapes or hold NaN, MissingError when the
-    download fails.
-    """
-    if weights == "none":
-        return Pretrained("none", None, "")
-    if weights == "imagenet":
-        return _fit(network, _download(name), "imagenet", None)
-    path = weights_file(weights, name)
-    assert path is not None
-    found = _fit(network, _read_state(path), weights, files.sha256_of(path))
-    if weights == READY_MADE and not Path(READY_MADE).is_file():
-        licences = read_artifact(ready_made_artifact()).card.source.licences
-        return replace(found, licence="; ".join(f"{what}: {terms}" for what, terms in licences.items()))
-    return found
+def _as_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def _download(name: str) -> dict[str, Tensor]:
-    chosen = BACKBONES[name].imagenet
-    try:
-        state: dict[str, Tensor] = chosen.get_state_dict(progress=True, check_hash=True)
-    except (URLError, OSError) as error:
-        raise MissingError(
-            f"the ImageNet weights of {name} could not be downloaded ({error})",
-            f"Get {chosen.url} elsewhere and pass its path as --weights, or use --weights "
-            f"{'ready-made, which is here' if name == 'mobilenet_v2' else 'none'}.",
-        ) from None
-    return state
+def not_finite(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors of `state` that hold NaN or infinity."""
+    return [name for name, tensor in state.items() if not tensor.isfinite().all()]
 
 
-def _read_state(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            with files.encodable(path) as named:
-                return load_file(named)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError):
-        raise BadInputError(f"{path} is not a whole safetensors file", "Copy it again.") from None
-    except Exception as error:  # torch.load raises pickle, zip and runtime errors of many types
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise BadInputError(
-            f"{path} is not a state dict that can be loaded safely: {reason}", "Save it as safetensors."
-        ) from None
-    tensors = _unwrapped(state)
-    if not tensors:
-        raise BadInputError(f"{path} holds no state dict", "Save `network.state_dict()`.")
-    return tensors
-
-
-def _unwrapped(state: Any) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under their names; those of dicts in it have the dict's name before their own."""
-    found: dict[str, Tensor] = {}
-    for key, value in state.items() if isinstance(state, Mapping) else ():
-        if isinstance(value, Tensor):
-            found[str(key)] = value
-        elif isinstance(value, Mapping):
-            found |= {f"{key}.{name}": tensor for name, tensor in _unwrapped(value).items()}
-    return found
-
-
-def _own_names(state: dict[str, Tensor], body: Iterable[str]) -> tuple[dict[str, Tensor], str]:
-    """The tensors of the network in a checkpoint under the names of its `body`, and what stood before them.
-
-    Wrappers put names before a network's own: DataParallel `module.`, torch.compile `_orig_mod.`, Lightning the
-    attribute, scripts that save a dict its key. Where an average of the weights is there too, it is the one to use.
-    """
-    plain = {key.replace("_orig_mod.", ""): value for key, value in state.items()}
-    compiled = "_orig_mod." if any("_orig_mod." in key for key in state) else ""
-    first = next(iter(body))
-    parts = {name.partition(".")[0] for name in body}  # a deeper layer may end as the first one does
-    prefixes = [key.removesuffix(first) for key in plain if key == first or key.endswith(f".{first}")]
-    prefixes = [prefix for prefix in prefixes if prefix.partition(".")[0] not in parts]
-    if not prefixes:
-        return plain, ""
-    prefix = min(prefixes, key=lambda one: ("ema" not in one.replace("_", ".").split("."), len(one), one))
-    return {
-        key.removeprefix(prefix): value for key, value in plain.items() if key.startswith(prefix)
-    }, compiled + prefix
-
-
-def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str | None) -> Pretrained:
-    own = network.state_dict()
-    place = _place_of_head(network)
-    body = {key: value for key, value in own.items() if not key.startswith(f"{place}.")}
-    state, stripped = _own_names(state, body)
-    # A counter that only training reads; files made from other formats lack it.
-    missing = [key for key in body if key not in state and not key.endswith("num_batches_tracked")]
-    wrong = [key for key in body if key in state and state[key].shape != body[key].shape]
-    # A resnet34 holds all that a resnet18 needs, and more: it would be cut short in silence.
-    parts = {key.partition(".")[0] for key in body}
-    unknown = [key for key in state if key not in body and key.partition(".")[0] in parts]
-    if missing or wrong or unknown:
-        problems = [f"{key} {list(state[key].shape)}, not {list(body[key].shape)}" for key in wrong]
-        problems += [f"{key} is missing" for key in missing]
-        problems += [f"{key} is not part of it" for key in unknown]
-        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
-        raise BadInputError(
-            f"{source} does not fit the network: {shown}", "Are these the weights of another --model?"
-        )
-    used = {key: value for key, value in state.items() if key in body or key.startswith(f"{place}.")}
-    bad = [key for key, value in used.items() if value.is_floating_point() and not value.isfinite().all()]
-    if bad:
-        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-        raise BadInputError(
-            f"{source}: {bad[0]}{more} holds NaN or infinity",
-            "The training that wrote it has diverged; take an earlier one.",
-        )
-    network.load_state_dict({**own, **{key: state[key].to(body[key].dtype) for key in body if key in state}})
-    licence = FILE_LICENCE if sha256 else TORCHVISION_LICENCE
-    old = _old_head(state, place, head_of(network).in_features)
-    return Pretrained(source, sha256, licence, old, stripped)
-
-
-def _old_head(state: dict[str, Tensor], place: str, features: int) -> tuple[Tensor, Tensor] | None:
-    """A linear layer on `features` at `place`, named as edgetl and MobileNetV2 do or as ResNet does."""
-    for name in (f"{place}.1", place):
-        weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
-        if weight is None or bias is None or weight.ndim != 2 or weight.shape[1] != features:
-            continue
-        if bias.shape == weight.shape[:1]:
-            return weight.float(), bias.float()
+def _mean_pooling(module: nn.Module) -> nn.Module | None:
+    """torch.export turns AdaptiveAvgPool2d under a dynamic batch into gathers over computed shapes."""
+    if isinstance(module, nn.AdaptiveAvgPool2d) and module.output_size in (1, (1, 1)):
+        return _Mean()
     return None
+
+
+class _Mean(nn.Module):
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.mean((2, 3), keepdim=True)
+
+
+def _clipped_gate(module: nn.Module) -> nn.Module | None:
+    """The hard sigmoid of squeeze-and-excitation, clip(x / 6 + 1/2, 0, 1), leaves only its clip; the rest goes into
+    the convolution before it. OpenCV 5 takes any HardSigmoid before a product for a hard-swish, and errs.
+    """
+    if isinstance(module, SqueezeExcitation) and isinstance(module.scale_activation, nn.Hardsigmoid):
+        sixth_and_half(module.fc2)
+        module.scale_activation = nn.Hardtanh(0.0, 1.0)
+    return None
+
+
+def sixth_and_half(convolution: nn.Conv2d) -> None:
+    """Let a convolution compute x / 6 + 1/2 of what it computes now."""
+    convolution.weight.div_(6)
+    assert convolution.bias is not None
+    convolution.bias.div_(6).add_(0.5)
+
+
+SIMPLIFIERS: list[Callable[[nn.Module], nn.Module | None]] = [_mean_pooling, _clipped_gate]
+"""What `simplified` asks of each layer: its replacement, or None. The layer is a copy and may be changed."""
+
+
+@torch.no_grad()
+def simplified(layers: nn.Module) -> nn.Module:
+    """A copy in evaluation mode that computes the same in layers of `torch.nn` that every runtime runs rightly."""
+    changed = copy.deepcopy(layers).eval()
+    for parent in list(changed.modules()):
+        for name, child in list(parent.named_children()):
+            found = (replace(child) for replace in SIMPLIFIERS)
+            if (new := next((one for one in found if one is not None), None)) is not None:
+                setattr(parent, name, new.eval())
+    return changed

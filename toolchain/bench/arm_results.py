@@ -8,7 +8,8 @@ import numpy as np
 
 from toolchain.bench.inputs import Chosen
 from toolchain.bench.results import ArmAccuracy, ArmResult, Data
-from toolchain.evaluation.statistics import mean_of_classes, summarise, wilson_ci95
+from toolchain.evaluation import metrics
+from toolchain.evaluation.statistics import summarise
 from toolchain.runtimes.devices import cores
 from toolchain.timing.arm import Arm
 from toolchain.timing.protocol import Prepared
@@ -72,15 +73,15 @@ def _accuracy(arm: Arm, arms: Sequence[Arm], chosen: Chosen, prepared: Prepared)
     in_card = [position[label] for label in chosen.classes]
     labels = np.array([in_card[chosen.labels[index]] for index in prepared.readable], np.int64)
     answers = np.array(arm.answers, np.int64)
-    right = answers == labels
+    found = metrics.accuracy(answers, labels)
     reference = next((other for other in arms if _is_reference(other, arm)), None)
     return ArmAccuracy(
-        top1=float(right.mean()),
-        per_class_top1=mean_of_classes(labels, right),
-        n=len(right),
-        agreement=float((answers == np.array(reference.answers)).mean()) if reference else None,
-        top1_ci95=wilson_ci95(int(right.sum()), len(right)),
-        right="".join("01"[int(one)] for one in right),
+        top1=found.top1,
+        per_class_top1=found.per_class_top1,
+        n=found.n,
+        agreement=metrics.agreement(answers, np.array(reference.answers)) if reference else None,
+        top1_ci95=found.top1_ci95,
+        right="".join("01"[int(one)] for one in found.right),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from toolchain.bench.pairing import Foreseen, Identity, identity_of, pair
 from toolchain.bench.report import JSON_FILE
 from toolchain.bench.results import ArmResult, BenchReport, Change, Comparison, Data, Verdict
 from toolchain.errors import BadInputError
-from toolchain.evaluation.statistics import Z95, Latency
+from toolchain.evaluation.statistics import Latency, paired_drop_ci95, ratio_ci95
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
 from toolchain.system.figures import percent
@@ -158,28 +157,6 @@ def version_changes(old: Environment, new: Environment) -> list[str]:
     ]
 
 
-def ratio_ci95(old: Latency, new: Latency) -> tuple[float, float]:
-    """95 % interval of the ratio of two medians, each known by its own interval (log-normal errors)."""
-    spread = math.hypot(*(math.log(one.p50_ci95[1] / one.p50_ci95[0]) / 2 for one in (old, new)))
-    ratio = new.p50 / old.p50
-    return ratio * math.exp(-spread), ratio * math.exp(spread)
-
-
-def drop_ci95(old: str, new: str) -> tuple[float, tuple[float, float]]:
-    """Top-1 lost between two answers to the same photographs (`Accuracy.right`), and its 95 % interval; fractions.
-
-    The adjusted Wald interval for paired shares (Bonett and Price 2012): only changed answers count.
-    """
-    n = len(old)
-    lost = sum(a > b for a, b in zip(old, new, strict=True))
-    won = sum(a < b for a, b in zip(old, new, strict=True))
-    drop = (lost - won) / n
-    p_lost, p_won = (lost + 1) / (n + 2), (won + 1) / (n + 2)
-    half = Z95 * math.sqrt((p_lost + p_won - (p_lost - p_won) ** 2) / (n + 2))
-    centre = p_lost - p_won
-    return drop, (centre - half, centre + half)
-
-
 def _change(old: ArmResult, new: ArmResult, tolerance: Tolerance, same_photographs: bool) -> Change:
     assert old.latency_ms is not None
     assert new.latency_ms is not None
@@ -190,7 +167,7 @@ def _change(old: ArmResult, new: ArmResult, tolerance: Tolerance, same_photograp
     is_lost = False
     before, now = (arm.accuracy.right if arm.accuracy else "" for arm in (old, new))
     if same_photographs and len(before) == len(now) > 0:
-        share, (low, high) = drop_ci95(before, now)
+        share, (low, high) = paired_drop_ci95(*([one == "1" for one in right] for right in (before, now)))
         drop, drop_interval = share * 100, (low * 100, high * 100)
         is_lost = drop > tolerance.top1_pp and low > 0
     return Change(

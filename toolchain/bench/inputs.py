@@ -15,13 +15,14 @@ import numpy as np
 
 from toolchain.artifact import Artifact
 from toolchain.datasets import SPLITS, Dataset
-from toolchain.datasets.catalogue import ENTRIES, open_dataset, photographs_of
-from toolchain.datasets.index import told
+from toolchain.datasets.catalogue import DATASETS, open_dataset, photographs_of
+from toolchain.datasets.index import describe_left_out
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
+from toolchain.evaluation.overlap import seen_photographs
 from toolchain.images.cache import cache_folder
 from toolchain.images.preprocess import Image, Preprocess
 from toolchain.images.reader import Photograph, Reader
-from toolchain.runs import read_run, read_splits
+from toolchain.runs import read_run
 from toolchain.runtimes.devices import cores
 from toolchain.system.progress import Reporter
 from toolchain.timing.protocol import Prepared
@@ -57,7 +58,7 @@ def choose(
     """
     if data is not None:
         dataset = open_dataset(data, reporter=reporter)
-        for line in told(one for one in dataset.left_out if one.lost):
+        for line in describe_left_out(one for one in dataset.left_out if one.lost):
             reporter.warn(f"{data}: {line}")
         return _take(dataset, artifacts, split, limit)
     named = {_data_of(artifact) for artifact in artifacts}
@@ -96,24 +97,12 @@ def compare_split(chosen: Chosen, artifact: Artifact) -> str:
         return f"{artifact.path.name} has seen these photographs: they are its {seen[0]} split"
     if names:
         return ""
-    if known := _known_to(artifact) & set(chosen.sha256):
+    if known := seen_photographs(artifact.path.parent, artifact.card.source.run_sha256) & set(chosen.sha256):
         return (
             f"{artifact.path.name} has seen {len(known)} of the {len(chosen.sha256)} photographs, in training or "
             "in choosing what to keep: its accuracy here is not that on new ones"
         )
     return f"{chosen.data} {chosen.split} is none of the splits that the card of {artifact.path.name} names"
-
-
-def _known_to(artifact: Artifact) -> set[str]:
-    """SHA-256 of all photographs but the test split's, where the run lies beside the artifact."""
-    folder = artifact.path.parent
-    try:
-        if read_run(folder).model.sha256 != artifact.card.source.run_sha256:
-            return set()
-        splits = read_splits(folder)
-    except BadInputError:
-        return set()
-    return {photo.sha256 for name, photos in splits.items() if name != "test" for photo in photos}
 
 
 def draw_photographs(folder: Path) -> Chosen:
@@ -194,7 +183,7 @@ def _take(dataset: Dataset, artifacts: Sequence[Artifact], split: str, limit: in
 def _data_of(artifact: Artifact) -> str:
     """The data that a card names, by the path that its run knows where a bare name is not enough."""
     name = artifact.card.source.data
-    if name in ENTRIES:
+    if name in DATASETS:
         return name
     try:
         run = read_run(artifact.path.parent)

@@ -1,4 +1,4 @@
-"""What a benchmark found, as `bench.json` holds it (docs/design.md, section 4).
+"""What a benchmark found, as `bench.json` holds it (docs/reference/files.md).
 
 `bench.schema.json` beside this module is the same as a JSON Schema, made by docs/make_schema.py.
 """

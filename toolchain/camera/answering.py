@@ -1,4 +1,4 @@
-"""From a frame to its answer: resize, infer, smooth, name; and how long each step takes."""
+"""From a frame to its answer: resize, infer, smooth, name. Measures each step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from toolchain.camera.smoothing import Debouncer, Smoother, is_uniform, thumbnai
 from toolchain.classifier import Classifier, Prediction
 from toolchain.runtimes import Answer
 
+NOT_SURE = "not sure"
+"""What people read if the answer is rejected."""
 KEPT = 1 << 16
-"""Values that percentiles are taken of: the last 36 minutes at 30 frames per second."""
+"""How many values percentiles are taken of: the last 36 minutes at 30 frames per second."""
 
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Of the values that were seen last (at most `KEPT`); None where there were none."""
+    """Percentiles of the last values, at most `KEPT`; None if there are none."""
 
     p50: float | None
     p95: float | None
@@ -28,7 +30,7 @@ class Percentiles:
 
 
 class Series:
-    """The last values of one quantity."""
+    """The last values of one quantity, in memory that does not grow."""
 
     def __init__(self, kept: int = KEPT) -> None:
         self._values = np.empty(kept, np.float64)
@@ -55,7 +57,7 @@ class Rate:
         self._interval_s: float | None = None
 
     def event(self, now_s: float) -> float:
-        """Count one event at `now_s`; the rate, 0 while it is unknown."""
+        """Count an event at `now_s`, and return the rate; 0 while it is unknown."""
         if self._last_s is not None:
             interval = max(now_s - self._last_s, 1e-6)
             share = 1 - np.exp(-interval / self.TIME_CONSTANT_S)
@@ -66,8 +68,8 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """What another network says about the same frame, as it is: not smoothed."""
+class ComparedAnswer:
+    """What another network answers for the same frame, not smoothed."""
 
     name: str
     prediction: Prediction
@@ -76,10 +78,11 @@ class Beside:
 
 @dataclass(frozen=True)
 class Answered:
-    """A frame with its answer, smoothed. `age_ms` is from its capture to this answer; `fps` counts answers.
+    """A frame with its smoothed answer. `age_ms` is the time from its capture to this answer.
 
-    Of the age, `wait_ms` passed before the loop took the frame, `resize_ms` and `infer_ms` with it. `network` names
-    what answered. `plain`: there is nothing to be seen on it. `probability` of the label that is shown.
+    Of the age, `wait_ms` passed before the loop took the frame, `resize_ms` in resizing, `infer_ms` in inference.
+    `fps` is the rate of answers. `network` names the precision and the device that answered. `uniform`: the frame
+    shows nothing, such as a lens cap.
     """
 
     frame: Frame
@@ -90,11 +93,11 @@ class Answered:
     wait_ms: float = 0.0
     resize_ms: float = 0.0
     network: str = ""
-    plain: bool = False
-    beside: Beside | None = None
+    uniform: bool = False
+    compared: ComparedAnswer | None = None
 
     def line(self) -> dict[str, object]:
-        """What `edgetl camera --json` prints for it. `answer` is null where the label is rejected."""
+        """What `edgetl camera --json` prints. `answer` is null if the label is rejected."""
         return {
             "frame": self.frame.number,
             "time_s": round(self.frame.time_s, 4),
@@ -108,8 +111,8 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Shares:
-    """Where the time of a frame goes, in milliseconds. `own`: all that the loop does besides inference."""
+class StepTimes:
+    """How long each step of a frame takes, in milliseconds. `own`: all that the loop does besides inference."""
 
     age: Percentiles
     wait: Percentiles
@@ -119,24 +122,34 @@ class Shares:
 
 
 @dataclass(frozen=True, eq=False)
-class Busy:
-    """An inference that is running, since a moment of the clock."""
+class RunningInference:
+    """An inference, and when it began by the clock."""
 
     network: Network
     since_s: float
 
 
+def pretty(label: str) -> str:
+    """A class name as people write it: `american bulldog` for `american_bulldog`."""
+    return " ".join(label.replace("_", " ").split())
+
+
+def shown_name(prediction: Prediction) -> str:
+    """What a person reads as the answer."""
+    return NOT_SURE if prediction.rejected else pretty(prediction.label)
+
+
 class AbandonedError(Exception):
-    """An inference took so long that somebody else went on."""
+    """The inference took so long that another thread answers now."""
 
 
 class Answering:
-    """Answers one frame after the other. Used by one thread at a time."""
+    """Answers one frame after another. Used by one thread at a time."""
 
     def __init__(self, engine: Engine, min_probability: float, clock: Clock) -> None:
         self.count = 0
-        self.busy: Busy | None = None
-        """What is computing now."""
+        self.running: RunningInference | None = None
+        """The inference that is running now."""
         self._lock = Lock()
         self._engine = engine
         self._min_probability = min_probability
@@ -151,21 +164,21 @@ class Answering:
         """How often the label or its rejection changed."""
         return self._hold.changes
 
-    def shares(self) -> Shares:
-        return Shares(**{name: series.percentiles() for name, series in self._times.items()})
+    def shares(self) -> StepTimes:
+        return StepTimes(**{name: series.percentiles() for name, series in self._times.items()})
 
-    def abandon(self, busy: Busy | None) -> bool:
-        """Let an inference count for nothing, if it still is the one that is running; tell whether it was."""
+    def abandon(self, inference: RunningInference | None) -> bool:
+        """Give up `inference`, and return whether it was still running."""
         with self._lock:
-            if busy is None or self.busy is not busy:
+            if inference is None or self.running is not inference:
                 return False
-            self.busy = None
+            self.running = None
             return True
 
     def answer(self, frame: Frame) -> Answered:
-        """The answer to `frame`. When the device fails, another one answers.
+        """The answer to `frame`. If the device fails, another one answers.
 
-        Raises AbandonedError when nobody waits for it any more, MissingError when no device can answer.
+        Raises AbandonedError if the inference was given up, MissingError if no device can answer.
         """
         taken_s = self._clock.now()
         while True:
@@ -181,11 +194,11 @@ class Answering:
             else:
                 break
         seen = thumbnail(pixels[0])
-        plain = is_uniform(seen)
+        uniform = is_uniform(seen)
         classifier = network.classifier
         smoothed = self._smooth(answer.logits[0], classifier.card.temperature, frame.time_s, seen)
-        prediction = self._shown(classifier, smoothed, plain, frame.time_s)
-        beside = self._compared(frame)
+        prediction = self._shown(classifier, smoothed, uniform, frame.time_s)
+        compared = self._compare(frame)
         now = self._clock.now()
         self.count += 1
         times_ms = {
@@ -193,7 +206,7 @@ class Answering:
             "wait": 1000 * (taken_s - frame.captured_s),
             "resize": 1000 * (resized_s - taken_s),
             "infer": infer_ms,
-            "own": 1000 * (now - taken_s) - infer_ms - (beside.infer_ms if beside else 0.0),
+            "own": 1000 * (now - taken_s) - infer_ms - (compared.infer_ms if compared else 0.0),
         }
         for name, value in times_ms.items():
             self._times[name].add(value)
@@ -206,13 +219,13 @@ class Answering:
             wait_ms=times_ms["wait"],
             resize_ms=times_ms["resize"],
             network=network.name,
-            plain=plain,
-            beside=beside,
+            uniform=uniform,
+            compared=compared,
         )
 
     def _timed(self, network: Network, pixels: NDArray[np.uint8]) -> tuple[Answer, float]:
         before = self._clock.now()
-        mine = self.busy = Busy(network, before)
+        mine = self.running = RunningInference(network, before)
         try:
             answer = network.infer(pixels)
         finally:
@@ -220,17 +233,17 @@ class Answering:
                 raise AbandonedError
         return answer, 1000 * (self._clock.now() - before)
 
-    def _shown(self, classifier: Classifier, smoothed: Answer, plain: bool, time_s: float) -> Prediction:
+    def _shown(self, classifier: Classifier, smoothed: Answer, uniform: bool, time_s: float) -> Prediction:
         [prediction] = classifier.interpret(smoothed)
-        unsure = plain or prediction.rejected or prediction.probability < self._min_probability
-        label, rejected = self._hold(prediction.label, unsure, time_s, anew=self._smooth.began_anew)
+        unsure = uniform or prediction.rejected or prediction.probability < self._min_probability
+        label, rejected = self._hold(prediction.label, unsure, time_s, new_scene=self._smooth.restarted)
         probability = prediction.probability
         if label != prediction.label:
             probability = float(smoothed.probabilities[0, classifier.card.labels.index(label)])
         return replace(prediction, label=label, probability=probability, rejected=rejected)
 
-    def _compared(self, frame: Frame) -> Beside | None:
-        network = self._engine.beside
+    def _compare(self, frame: Frame) -> ComparedAnswer | None:
+        network = self._engine.compared
         if network is None:
             return None
         try:
@@ -241,7 +254,7 @@ class Answering:
             self._engine.fall_back(network, f"failed ({_first_line(error)})")
             return None
         [prediction] = network.classifier.interpret(answer)
-        return Beside(network.name, prediction, infer_ms)
+        return ComparedAnswer(network.name, prediction, infer_ms)
 
 
 def _first_line(error: Exception) -> str:

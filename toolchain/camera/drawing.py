@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from toolchain.camera.answering import Answered
+from toolchain.camera.answering import Answered, pretty, shown_name
 from toolchain.camera.frames import BgrImage
 from toolchain.classifier import Prediction, percent
 
@@ -20,32 +20,26 @@ GREY = (200, 200, 200)
 AMBER = (80, 200, 255)
 BLUE = (150, 90, 30)
 BAR_DARKNESS = 0.28
-"""What is left of the picture's light behind the text."""
+"""How much of the picture's brightness is left behind the text."""
 
-NOT_SURE = "not sure"
 MAX_SHARES = 3
 MIN_SHARE = 0.01
-"""Classes that are less probable are not worth the room."""
+"""Classes that are less probable are not drawn."""
 PANEL = 0.36
 """Share of the picture's width that the bars of probabilities take."""
 MIN_FOR_SHARES = 480
 
 MIN_TEXT = 0.5
-"""Scale of the font below which letters cannot be told apart."""
+"""Scale of the font below which letters cannot be read."""
 
 
-def pretty(label: str) -> str:
-    """A class name as people write it: `american_bulldog` is `american bulldog`."""
-    return " ".join(label.replace("_", " ").split())
-
-
-def shown_name(prediction: Prediction) -> str:
-    """What a person reads as the answer."""
-    return NOT_SURE if prediction.rejected else pretty(prediction.label)
+MAX_SIZE = (1920, 1080)
+MIN_SIDE = 160
+"""Pictures with a shorter side are enlarged: the text would not fit."""
 
 
 def fit(bgr: BgrImage, width: int, height: int) -> BgrImage:
-    """Scale a picture into `width` x `height`, with black beside or above it where the shapes differ."""
+    """Scale a picture to fit into `width` x `height`, on black if the proportions differ."""
     high, wide = bgr.shape[:2]
     if (wide, high) == (width, height):
         return bgr
@@ -67,15 +61,57 @@ def draw(bgr: BgrImage, answered: Answered) -> None:
     prediction = answered.prediction
     top = _draw_bar(bgr, _headline(prediction), _figures(answered), at_top=False)
     _draw_shares(bgr, prediction, top)
-    if answered.beside is not None:
-        other = answered.beside
+    if answered.compared is not None:
+        other = answered.compared
         figures = f"{other.name}   {other.infer_ms:.1f} ms, not smoothed"
         _draw_bar(bgr, _headline(other.prediction), figures, at_top=True)
 
 
 def draw_state(bgr: BgrImage, state: str) -> None:
-    """Say on a picture that is of the past, in place, why there is no newer one."""
+    """Write onto an old picture, in place, why there is no newer one."""
     _draw_bar(bgr, _Line("not live", "", True), state, at_top=True)
+
+
+class Drawn:
+    """Draws each answer onto its picture once, for all sinks that show it. The first frame decides the size.
+
+    The pictures must stay as they are; they are not the frames themselves.
+    """
+
+    def __init__(self) -> None:
+        self._size: tuple[int, int] | None = None
+        self._answered: Answered | None = None
+        self._picture: BgrImage | None = None
+
+    def __call__(self, answered: Answered) -> BgrImage:
+        """The picture of `answered`, uint8 BGR, with the answer on it."""
+        if answered is not self._answered or self._picture is None:
+            bgr = answered.frame.bgr
+            if self._size is None:
+                self._size = size_for(*bgr.shape[:2])
+            picture = fit(bgr, *self._size)
+            if picture is bgr:
+                picture = bgr.copy()
+            draw(picture, answered)
+            self._answered, self._picture = answered, picture
+        return self._picture
+
+    def with_state(self, state: str) -> BgrImage | None:
+        """The last picture with `state` written over it; None if there is no picture or no state."""
+        if not state or self._picture is None:
+            return None
+        picture: BgrImage = self._picture.copy()
+        draw_state(picture, state)
+        return picture
+
+
+def size_for(height: int, width: int) -> tuple[int, int]:
+    """Width and height of the pictures shown for frames of a size: readable, no larger than a screen, and even,
+    as video needs it.
+    """
+    scale = max(1.0, MIN_SIDE / min(height, width))
+    scale = min(scale, MAX_SIZE[0] / width, MAX_SIZE[1] / height)
+    return max(2, round(width * scale) // 2 * 2), max(2, round(height * scale) // 2 * 2)
 
 
 @dataclass(frozen=True)
@@ -97,7 +133,7 @@ def _figures(answered: Answered) -> str:
         parts.append(f"{answered.fps:.{0 if answered.fps >= 10 else 1}f} fps")
     if answered.network:
         parts.append(f"{answered.network}, {answered.infer_ms:.1f} ms")
-    if answered.plain:
+    if answered.uniform:
         parts.append("nothing to see: lens covered?")
     return "   ".join(parts)
 
@@ -160,7 +196,7 @@ def _darken(part: BgrImage) -> None:
 
 
 def _fitted(text: str, room: int, scale: float, thickness: int) -> tuple[str, float]:
-    """The text and the scale at which it fits: smaller first, then shorter."""
+    """The text and the scale at which it fits into `room` pixels: made smaller first, then cut."""
     text = _drawable(text)
     width = _size(text, scale, thickness)[0]
     if width > room:
@@ -173,7 +209,7 @@ def _fitted(text: str, room: int, scale: float, thickness: int) -> tuple[str, fl
 
 
 def _drawable(text: str) -> str:
-    """OpenCV 4 draws ASCII only: letters lose their accents there, and the rest becomes question marks."""
+    """`text` as this OpenCV can draw it. OpenCV 4 draws ASCII only: accents go, other letters become `?`."""
     if DRAWS_UNICODE or text.isascii():
         return text
     plain = unicodedata.normalize("NFKD", text.replace("ß", "ss"))

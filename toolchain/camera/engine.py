@@ -1,4 +1,4 @@
-"""The network that answers: exchanged while the camera runs, and replaced when its device fails."""
+"""The network that answers. It can be exchanged while the camera runs, and is replaced when its device fails."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from toolchain.system.progress import Reporter, Silent
 _T = TypeVar("_T")
 
 CPUS = ("ort:cpu", "openvino:CPU")
-"""What every machine has, tried in this order when another device fails."""
+"""Devices of every machine, tried in this order when another device fails."""
 
 
 class Network:
-    """A classifier that is ready for frames: it has answered once, and its buffers are there."""
+    """A classifier that is ready for frames: it is warmed up."""
 
     def __init__(self, classifier: Classifier, artifact: Artifact | None = None) -> None:
         self.classifier = classifier
@@ -34,20 +34,21 @@ class Network:
         card, self.device = classifier.card, classifier.runtime.device
         self.name = f"{card.precision} on {self.device}"
         self.preprocess = FramePreprocess(card.preprocess, whole=card.input == "frame")
-        # Runtimes prepare themselves at the first inference; no frame should grow old over that.
+        # Runtimes prepare themselves in the first inference, which would make the first frame old.
         side = card.preprocess
         classifier.runtime.infer(np.zeros((1, side.height, side.width, 3), np.uint8))
 
     def infer(self, pixels: NDArray[np.uint8]) -> Answer:
-        """Answer for pixels that `preprocess` gave."""
+        """Answer for pixels that `preprocess` returned."""
         return self.classifier.runtime.infer(pixels)
 
 
 class Engine:
-    """Answers with one network, and with another one `beside` it where somebody wants to compare.
+    """Holds the network that answers, and the one that it is `compared` with, if any.
 
-    Networks are loaded in a thread of their own, so that no frame waits for it. When a device fails, a CPU goes on;
-    `failures` tells of it. `artifact` is what `classifier` was made of; without it, nothing can be exchanged.
+    Networks are loaded in a thread of their own, so that no frame waits for that. When a device fails, a CPU takes
+    over, which `failures` records. `artifact` is what `classifier` was loaded from; without it, nothing can be
+    exchanged.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Engine:
         reporter: Reporter | None = None,
     ) -> None:
         self.network = Network(classifier, artifact)
-        self.beside: Network | None = None
+        self.compared: Network | None = None
         self.failures: list[str] = []
         self._threads = threads
         self._exclusive = exclusive
@@ -68,20 +69,20 @@ class Engine:
         self._changing = Lock()
 
     def fall_back(self, failed: Network, why: str) -> None:
-        """Go on with a CPU instead of `failed`. Raises MissingError if there is none to go on with."""
-        if failed is self.beside:
-            self.beside = None
-            self._reporter.warn(f"{failed.name} {why}; it is compared with no longer")
+        """Go on with a CPU instead of `failed`. Raises MissingError if none works."""
+        if failed is self.compared:
+            self.compared = None
+            self._reporter.warn(f"{failed.name} {why}; the comparison ends")
             return
         if failed is not self.network:
-            return  # it was replaced meanwhile
+            return  # it was replaced in the meantime
         told = f"{failed.name} {why}"
         for device in CPUS:
             if device == failed.device or failed.artifact is None:
                 continue
             try:
                 self.network = self._loaded(failed.artifact, device)
-            except Exception:  # it may fail in its own way; runtimes raise what they like
+            except Exception:  # runtimes raise anything
                 continue
             self.failures.append(told)
             self._reporter.warn(f"{told}; going on with {self.network.name}")
@@ -89,27 +90,24 @@ class Engine:
         raise MissingError(f"{told}, and no other device can run it", "Look at its driver: edgetl doctor.")
 
     def next_device(self) -> None:
-        """Answer with the same file on the next device of this machine that may run it."""
+        """Answer with the same file on the next device of this machine that can run it."""
         self._change(lambda artifact: self._put(_devices_after(artifact, self.network.device)))
 
     def next_precision(self) -> None:
-        """Answer with the next of the model files that lie beside this one: float, int8.
-
-        While two are compared, they change places.
-        """
-        if self.beside is not None:
-            self.network, self.beside = self.beside, self.network
+        """Answer with the next model file of the same folder: float, int8. While two are compared, swap them."""
+        if self.compared is not None:
+            self.network, self.compared = self.compared, self.network
             return
         self._change(lambda artifact: self._put(self._others(artifact)))
 
-    def toggle_beside(self) -> None:
-        """Compare with the next precision, or stop it."""
-        if self.beside is not None:
-            self.beside = None
+    def toggle_comparison(self) -> None:
+        """Compare with the next precision, or stop comparing."""
+        if self.compared is not None:
+            self.compared = None
             return
 
         def compare(artifact: Artifact) -> None:
-            self.beside = self._first_loaded(self._others(artifact))
+            self.compared = self._first_loaded(self._others(artifact))
 
         self._change(compare)
 
@@ -118,13 +116,13 @@ class Engine:
         if artifact is None:
             return
         if not self._changing.acquire(blocking=False):
-            self._reporter.say("the last change is still being loaded")
+            self._reporter.say("the last change is still loading")
             return
 
         def run() -> None:
             try:
                 change(artifact)
-            except Exception as error:  # whatever it is, the camera goes on with what it has
+            except Exception as error:  # the camera goes on with the network that it has
                 self._reporter.warn(f"nothing changed: {error}")
             finally:
                 self._changing.release()
@@ -134,7 +132,7 @@ class Engine:
     def _put(self, ways: Iterator[tuple[Artifact, str]]) -> None:
         before = self.network
         network = self._first_loaded(ways)
-        if self.network is before:  # else it failed meanwhile, and a CPU took its place
+        if self.network is before:  # else it failed in the meantime, and a CPU replaced it
             self.network = network
             self._reporter.say(f"now {network.name}")
 
@@ -142,10 +140,10 @@ class Engine:
         for artifact, device in ways:
             with suppress(Exception):  # the next one may work
                 return self._loaded(artifact, device)
-        raise MissingError("there is no other device here, and no other model file beside this one, to choose")
+        raise MissingError("there is no other device on this machine, and no other model file in this folder")
 
     def _others(self, artifact: Artifact) -> Iterator[tuple[Artifact, str]]:
-        """The other model files of the same classes in the folder of `artifact`, those after it in name first."""
+        """Other model files with the same classes in the folder of `artifact`, in order of names from it on."""
         here = artifact.path.parent
         paths = sorted(path for path in here.iterdir() if path.suffix in {".onnx", ".xml"})
         for path in _after(paths, artifact.path):
@@ -174,7 +172,7 @@ def _devices_after(artifact: Artifact, device: str) -> Iterator[tuple[Artifact, 
 
 
 def _after(everything: list[_T], one: _T) -> list[_T]:
-    """All but `one`, from the one after it on and around."""
+    """All but `one`, starting with the one after it and wrapping around."""
     if one not in everything:
         return everything
     place = everything.index(one)

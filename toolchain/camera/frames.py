@@ -16,30 +16,30 @@ from toolchain.errors import MissingError
 from toolchain.system.progress import Reporter, Silent
 
 CABLE = "Check cable, power and network."
-"""What to look at where a camera or stream gives nothing."""
+"""A hint for a camera or stream that gives nothing."""
 DISK = "Look at the disk or server that it lies on."
-"""What to look at where a file does not come."""
+"""A hint for a file that cannot be read in time."""
 
 BgrImage = NDArray[np.uint8]
 """uint8 [height, width, 3], BGR: as OpenCV captures, draws and writes it."""
 
 USUAL_FPS = 30.0
-"""Where a source does not say how many frames it has in a second."""
+"""Frames per second of a source that does not tell its rate."""
 
 
 MAX_GAP_S = 2.0
 """Seconds between two frames of a file beyond which its time stamps are taken for a jump."""
 USUAL_GAPS = 3
-"""A gap of fewer usual ones is none: a time lapse may have minutes between its frames."""
+"""A gap is a jump if it is longer than this many usual gaps: frames of a time lapse may be minutes apart."""
 GAPS_KEPT = 25
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture. `number` counts the source's frames from 0, those that nobody looked at included.
+    """One picture. `number` counts the frames of the source from 0, including those that were never answered.
 
-    `captured_s` is the moment of capture by the clock; `time_s` counts from the first frame, in the clip's own
-    time where it is a file.
+    `captured_s` is when it was captured, in seconds of the clock. `time_s` counts from the first frame; for a file,
+    it is the file's own time.
     """
 
     number: int
@@ -49,41 +49,41 @@ class Frame:
 
 
 class SourceLostError(MissingError):
-    """A camera or stream that gave frames and gives none any more. Exit code 3."""
+    """A camera or stream stopped giving frames. Exit code 3."""
 
 
 class UndecodableError(SourceLostError):
-    """A camera or stream that sends something, and never gave a frame."""
+    """A camera or stream sends data, but no frame of it could be decoded."""
 
 
 class FrameSource(Protocol):
     """A camera, a clip, a stream or a folder. `read` and `close` are called from one thread, `stop` from any."""
 
     name: str
-    """As a person knows it; without the password of a stream."""
+    """For messages; without the password of a stream."""
     fps: float
-    """Frames in a second when all is well."""
+    """Frames per second when all is well."""
     given: str
     """What it gives, in a few words: size, rate, format."""
     live: bool
-    """Whether it shows the present and should never end: a camera or a stream."""
+    """Whether it is a camera or a stream, which should never end."""
     patience_s: float
-    """Seconds for which it may give nothing when all is well."""
+    """How many seconds it may be silent when all is well."""
     remedy: str
-    """What to look at when it gives nothing."""
+    """A hint for when it gives nothing."""
 
     @property
     def resting(self) -> bool:
-        """Whether `read` waits for the moment of a frame that it has, and not for the source."""
+        """Whether `read` only waits until the next frame is due, not for the source."""
 
     def read(self) -> Frame | None:
         """Wait for the next frame; None at the end. Raises SourceLostError when it should have gone on."""
 
     def stop(self) -> None:
-        """Make a `read` that waits come back soon, with None."""
+        """Make a `read` that waits return None soon."""
 
     def close(self) -> None:
-        """Give the device or file back."""
+        """Release the device or file."""
 
 
 class Clock(Protocol):
@@ -92,7 +92,7 @@ class Clock(Protocol):
     def now(self) -> float: ...
 
     def wait(self, event: Event, seconds: float) -> bool:
-        """Wait until `event` is set, `seconds` at most; tell whether it is."""
+        """Wait until `event` is set, `seconds` at most; return whether it is set."""
 
 
 class SystemClock:
@@ -109,23 +109,23 @@ SYSTEM_CLOCK = SystemClock()
 
 
 class Pacer:
-    """Lets the frames of a file go at the moments when a camera would have taken them."""
+    """Releases the frames of a file at the moments when a camera would have captured them."""
 
     def __init__(self, clock: Clock) -> None:
         self.waiting = False
-        """Whether somebody waits here for a moment to come."""
+        """Whether a thread is waiting in `wait`."""
         self._clock = clock
         self._stopped = Event()
         self._start: float | None = None
 
     def behind(self, time_s: float) -> float:
-        """Seconds by which the frame at `time_s` of the clip is late already; negative when it is early."""
+        """By how many seconds the frame at `time_s` of the clip is late; negative if it is early."""
         return 0.0 if self._start is None else self._clock.now() - self._start - time_s
 
     def wait(self, time_s: float) -> float | None:
-        """Wait for the moment of the frame at `time_s` and return it, by the clock. None: stopped meanwhile.
+        """Wait until the frame at `time_s` is due, and return that moment by the clock. None: stopped meanwhile.
 
-        The first call sets the clip going.
+        The first call starts the clip.
         """
         if self._start is None:
             self._start = self._clock.now() - time_s
@@ -139,25 +139,24 @@ class Pacer:
         return None if self._stopped.is_set() else moment
 
     def restart(self, time_s: float) -> None:
-        """Let the clip go on from `time_s`, now."""
+        """Continue the clip from `time_s`, now."""
         self._start = self._clock.now() - time_s
 
     def stop(self) -> None:
-        """End a wait; may be called from another thread."""
+        """End a wait. May be called from another thread."""
         self._stopped.set()
 
 
 class Timeline:
-    """Makes times that go on evenly out of a file's time stamps.
+    """Turns the time stamps of a file into times that always advance.
 
-    Stamps that stand still or go back are counted by the usual rate. Those that jump ahead by more than some
-    seconds, as where recordings were joined or nothing moved before a recorder that waits for movement, are
-    believed for `MAX_GAP_S` only; that is said once.
+    A stamp that does not advance counts as one usual interval. A jump ahead of several seconds, as between joined
+    recordings or in those of a motion detector, is shortened to `MAX_GAP_S`; a warning says so once.
     """
 
     def __init__(self, name: str, fps: float, reporter: Reporter | None = None) -> None:
         self.time_s = 0.0
-        """The time of the last frame, from 0 on."""
+        """The time of the last frame, in seconds from 0."""
         self._name = name
         self._interval_s = 1 / fps
         self._reporter = reporter or Silent()
@@ -168,18 +167,18 @@ class Timeline:
 
     @property
     def interval_s(self) -> float:
-        """Seconds between two frames, as a rule."""
+        """The usual time between two frames, in seconds."""
         return median(self._gaps) if self._gaps else self._interval_s
 
     def advance(self, stamp_s: float) -> float:
-        """The time of the frame that is stamped so."""
+        """The time of the frame with the stamp `stamp_s`."""
         if self._stamp_s is None:
             self._offset_s = stamp_s
         else:
             gap_s = stamp_s - self._offset_s - self.time_s
             longest_s = self._longest_gap_s()
             if gap_s > longest_s:
-                self._tell(gap_s)
+                self._warn_once(gap_s)
                 gap_s = longest_s
             elif gap_s <= 0:  # a format without time stamps, or a recording that begins again
                 gap_s = self._interval_s
@@ -193,11 +192,11 @@ class Timeline:
         return self.time_s
 
     def _longest_gap_s(self) -> float:
-        # Before there are any, all that is known is the average over the whole file, jumps included.
+        # Before the first gaps, only the average over the whole file is known, which includes jumps.
         usual_s = USUAL_GAPS * median(self._gaps) if self._gaps else 1.5 * self._interval_s
         return max(MAX_GAP_S, usual_s)
 
-    def _tell(self, gap_s: float) -> None:
+    def _warn_once(self, gap_s: float) -> None:
         if self._told:
             return
         self._told = True

@@ -1,12 +1,13 @@
-"""From glass to glass: how long after something happens before the lens the screen shows an answer to it.
+"""Latency from glass to glass: from an event before the lens to its answer on the screen.
 
-The screen shows a marker that changes with every answer, the camera is held before the screen, and the marker that
-is read back in a frame tells when that light left the screen.
+The screen shows a marker that changes with every answer, and the camera looks at the screen. The marker in a frame
+tells when the light of that frame left the screen.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from toolchain.camera.answering import Answered, Percentiles, Series
 from toolchain.camera.drawing import FONT
 from toolchain.camera.frames import SYSTEM_CLOCK, BgrImage, Clock
-from toolchain.camera.sinks.screen import Watched
+from toolchain.camera.sinks import Sink
 
 MARKERS = 100
 """Enough for three seconds at 30 pictures per second."""
@@ -24,8 +25,8 @@ WORDS = "Hold the camera before this screen; q ends."
 
 @dataclass(frozen=True)
 class GlassToGlass:
-    """Milliseconds from the moment a marker was put on the screen to the moment when the picture that answers to it
-    was. `capture`: screen, light, sensor and driver; `wait`, `resize`, `infer`: the loop; `draw`: the rest.
+    """Milliseconds from showing a marker to showing the answer to it. `capture`: screen, light, sensor and driver;
+    `wait`, `resize`, `infer`: the loop; `draw`: the rest.
     """
 
     frames: int
@@ -37,10 +38,23 @@ class GlassToGlass:
     draw: Percentiles
 
 
-class LatencyScreen:
-    """Shows one marker after the other in `window`, and finds them again in the frames that were answered."""
+class Display(Protocol):
+    """Shows finished pictures, uint8 BGR. They stay as they are."""
 
-    def __init__(self, window: Watched, clock: Clock = SYSTEM_CLOCK) -> None:
+    def put(self, picture: BgrImage) -> None: ...
+
+    def idle(self, state: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class LatencyScreen(Sink):
+    """Shows one marker after another in `window`, and finds them in the frames that were answered."""
+
+    name = "the window"
+    delivery = "main"
+
+    def __init__(self, window: Display, clock: Clock = SYSTEM_CLOCK) -> None:
         self._window = window
         self._clock = clock
         self._dictionary = cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_5X5_100)
@@ -52,12 +66,12 @@ class LatencyScreen:
         self._times = {name: Series() for name in ("total", "capture", "wait", "resize", "infer", "draw")}
 
     def result(self) -> GlassToGlass:
-        """What was measured so far; `frames` are those in which a new marker was read."""
+        """The measurement so far; `frames` counts those in which a new marker was read."""
         return GlassToGlass(self._frames, **{name: times.percentiles() for name, times in self._times.items()})
 
     def show(self, answered: Answered) -> None:
         self._number = (self._number + 1) % MARKERS
-        self._window.show(self._page(self._number), answered.frame.time_s)
+        self._window.put(self._page(self._number))
         now = self._clock.now()
         self._shown_s[self._number] = now
         frame = answered.frame
@@ -79,14 +93,17 @@ class LatencyScreen:
 
     def idle(self, state: str) -> None:
         if not self._shown_s:
-            self._window.show(self._page(self._number), 0.0)
+            self._window.put(self._page(self._number))
             self._shown_s[self._number] = self._clock.now()
-        self._window.idle(None)
+        self._window.idle("")
+
+    def close(self) -> None:
+        self._window.close()
 
     def _newest_marker(self, bgr: BgrImage, captured_s: float) -> tuple[int, float] | None:
-        """The marker in a frame that was shown last before it was captured, and when.
+        """The latest marker in a frame that was shown before its capture, and when it was shown.
 
-        Half-faded ones of earlier pictures are passed over, and misread ones that were not there yet.
+        This leaves out half-faded markers of earlier pictures, and misread ones that had not been shown yet.
         """
         _, ids, _ = self._detector.detectMarkers(bgr)
         found = [int(number) for number in np.ravel(ids)] if ids is not None else []

@@ -12,49 +12,37 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Event, Thread
 from types import FrameType
-from typing import Literal, Protocol
+from typing import Literal
 
 from toolchain.camera.answering import AbandonedError, Answered, Answering, Percentiles
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import SYSTEM_CLOCK, Clock, SourceLostError
+from toolchain.camera.sinks import Sink
 from toolchain.camera.sources.capture import Capture
 from toolchain.camera.threads import DropOldestQueue, Worker
 from toolchain.errors import StoppedError
 
 SLICE_S = 0.02
-"""The longest that anybody waits before he looks at keys and signals again."""
+"""How often keys and signals are checked, at least."""
 INFERENCE_LIMIT_S = 10.0
-"""A device that takes longer than this for one frame hangs."""
+"""A device that takes longer for one frame counts as hanging."""
 LEAVE_S = 3.0
-"""The longest that the end waits for the last answer."""
+"""How long the end waits for the last answer."""
 ASLEEP_S = 1.0
-"""Who looks every 20 ms and has not looked for so long was asleep."""
+"""If the loop did not run for so long, the process was stopped or the machine slept."""
 
 Ending = Literal["end", "duration", "frames", "quit", "interrupted", "terminated", "lost"]
 
 
-class Sink(Protocol):
-    """What is done with an answer: print it, show it, record it, send it on. The frame's pixels stay as they are.
-
-    Called by the thread that answers, so it must come back at once (`toolchain.camera.sinks.background` gives slow
-    ones a thread); only the `screen` of the run is called by the thread that called `run`, as windows want it.
-    """
-
-    def show(self, answered: Answered) -> None: ...
-
-    def idle(self, state: str) -> None:
-        """Called often while there is nothing to show; `state` says what is the matter, if anything is."""
-
-
 class Control:
-    """What a person wants meanwhile; set by keys and signals."""
+    """What a person wants while the loop runs; set by keys and signals."""
 
     def __init__(self) -> None:
         self.ending: Ending | None = None
-        """Why the loop is to end, if it is: the first reason that came."""
+        """Why the loop should end; None: it should not. The first reason counts."""
         self.paused = False
         self.begun = False
-        """Whether there is, or was, a loop to obey."""
+        """Whether the loop has begun."""
 
     def end(self, why: Ending) -> None:
         if self.ending is None:
@@ -63,7 +51,7 @@ class Control:
 
 @dataclass(frozen=True)
 class StopConditions:
-    """When to stop; None is never. Answers below `min_probability` are rejected."""
+    """When to stop; None means never. Answers below `min_probability` are rejected."""
 
     duration_s: float | None = None
     frames: int | None = None
@@ -73,10 +61,10 @@ class StopConditions:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the loop did. `frames_dropped` were captured and never answered, mostly since a newer one was there.
+    """What the loop did. `frames_dropped` were captured but not answered, mostly because a newer frame had come.
 
-    `changes` counts how often the label or its rejection became another. `own_ms` is what the loop takes for a
-    frame besides inference: resizing, smoothing, handing on.
+    `changes` counts how often the answer changed. `own_ms` is the time for a frame besides inference: resizing,
+    smoothing, passing on.
     """
 
     source: str
@@ -106,7 +94,6 @@ def run(
     engine: Engine,
     capture: Capture,
     sinks: Sequence[Sink],
-    screen: Sink | None = None,
     *,
     limits: StopConditions | None = None,
     control: Control | None = None,
@@ -114,11 +101,13 @@ def run(
 ) -> Summary:
     """Answer the newest frame of `capture`, not yet started, until it, a limit or `control` ends the loop.
 
-    A source that is lost for good ends the loop and is told in the summary; what else the source raised is raised,
-    and so is what the runtime raises when no other device can go on.
+    Sinks whose delivery is `main` are called by this thread, all others by the thread that answers (those that take
+    their time need `BackgroundSink` around them).
+    A source that is lost for good ends the loop; the summary says so. Any other error of the source is raised, and
+    so is the error of the runtime when no other device can go on.
     """
     limits, control = limits or StopConditions(), control or Control()
-    loop = _Loop(engine, capture, sinks, screen, limits, control, clock)
+    loop = _Loop(engine, capture, sinks, limits, control, clock)
     control.begun = True
     with capture:
         return loop.run()
@@ -130,12 +119,13 @@ class _Loop:
         engine: Engine,
         capture: Capture,
         sinks: Sequence[Sink],
-        screen: Sink | None,
         limits: StopConditions,
         control: Control,
         clock: Clock,
     ) -> None:
-        self._engine, self._capture, self._sinks, self._screen = engine, capture, sinks, screen
+        self._engine, self._capture = engine, capture
+        self._shown_here = [sink for sink in sinks if sink.delivery == "main"]
+        self._sinks = [sink for sink in sinks if sink.delivery != "main"]
         self._limits, self._control, self._clock = limits, control, clock
         self._answering = Answering(engine, limits.min_probability, clock)
         self._to_show: DropOldestQueue[Answered] = DropOldestQueue(
@@ -159,7 +149,7 @@ class _Loop:
                     worker = self._start()
         finally:
             self._to_show.close()
-            self._answering.abandon(self._answering.busy)
+            self._answering.abandon(self._answering.running)
             worker.join(SLICE_S)
         if self._error is not None:
             raise self._error
@@ -167,12 +157,11 @@ class _Loop:
 
     def _show_next(self) -> None:
         answered = self._to_show.take(SLICE_S)
-        if self._screen is None:
-            return
-        if answered is not None:
-            self._screen.show(answered)
-        else:
-            self._screen.idle(self._state())
+        for sink in self._shown_here:
+            if answered is not None:
+                sink.show(answered)
+            else:
+                sink.idle(self._state())
 
     def _state(self) -> str:
         if self._control.paused:
@@ -193,7 +182,7 @@ class _Loop:
         return worker
 
     def _answer_all(self) -> None:
-        """Answer until something ends the loop; runs in a thread of its own."""
+        """Answer until the loop ends; runs in a thread of its own."""
         never = Event()
         try:
             while self._control.ending is None and not self._capture.ended:
@@ -208,7 +197,7 @@ class _Loop:
                 answered = self._answering.answer(frame)
                 for sink in self._sinks:
                     sink.show(answered)
-                if self._screen is not None:
+                if self._shown_here:
                     self._to_show.put(answered)
                 self._look_at_limits()
         except AbandonedError:
@@ -218,7 +207,7 @@ class _Loop:
         self._to_show.close()
 
     def _late(self) -> bool:
-        """Whether the end was asked for and does not come, since a device hangs."""
+        """Whether the loop should have ended and did not, because a device hangs."""
         if self._control.ending is None:
             return False
         if self._ending_since_s is None:
@@ -226,18 +215,18 @@ class _Loop:
         return self._clock.now() - self._ending_since_s > LEAVE_S
 
     def _left_behind(self) -> bool:
-        """Whether the device hung, and was given up: its thread cannot be ended, and another one has to answer."""
+        """Whether the device hangs and was given up. Its thread cannot be stopped, so another one has to answer."""
         now = self._clock.now()
         if now - self._looked_s > ASLEEP_S:
-            self._awake_since_s = now  # this process was stopped, or the machine slept: nobody could answer
+            self._awake_since_s = now  # no device could answer in that time
         self._looked_s = now
-        busy = self._answering.busy
+        running = self._answering.running
         limit_s = self._limits.inference_s
-        if busy is None or now - max(busy.since_s, self._awake_since_s) <= limit_s:
+        if running is None or now - max(running.since_s, self._awake_since_s) <= limit_s:
             return False
-        if not self._answering.abandon(busy):
-            return False  # the answer came after all
-        self._engine.fall_back(busy.network, f"gave no answer for {limit_s:g} s")
+        if not self._answering.abandon(running):
+            return False  # it has just answered
+        self._engine.fall_back(running.network, f"gave no answer for {limit_s:g} s")
         return True
 
     def _summary(self) -> Summary:
@@ -279,12 +268,13 @@ class _Loop:
 
 @contextmanager
 def ended_by_signals(control: Control) -> Iterator[None]:
-    """While the block runs, SIGINT, SIGTERM and SIGHUP ask the loop to end: a service ends by SIGTERM, which is as
-    good an end as any. One that comes before there is a loop raises KeyboardInterrupt (StoppedError, unless it is
-    Ctrl-C), and so does a second one. A SIGHUP that was ignored before (by `nohup`) stays ignored.
+    """While the block runs, SIGINT, SIGTERM and SIGHUP make the loop end in order: files closed, summary printed.
+
+    Before the loop has begun, SIGINT raises KeyboardInterrupt and the others StoppedError. A second signal raises
+    KeyboardInterrupt. A SIGHUP that was ignored before (by `nohup`) stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # Python hands signals to the main thread only
+        yield  # Python delivers signals to the main thread only
         return
 
     once = False

@@ -16,17 +16,17 @@ _Opened = TypeVar("_Opened")
 
 
 _hanging: dict[str, Future[Any]] = {}
-"""Attempts to open something that have not come back yet, by its name."""
+"""Attempts to open something that have not returned yet, by name."""
 T = TypeVar("T")
-LOOK_S = 0.2
-"""How often who waits for room looks whether anybody still wants it."""
+POLL_S = 0.2
+"""How often a thread that waits for room checks whether it should stop waiting."""
 
 
 class Worker(Thread):
-    """A thread that may hang in a driver for ever, and does not keep the process from ending.
+    """A daemon thread that may hang in a driver for ever.
 
-    Python ends such a thread in the middle of the driver's C++, which may abort the process: `toolchain.cli.main`
-    leaves without waiting for Python's own end where one of them is left.
+    At its end, Python stops such a thread in the middle of the driver's C++, which may abort the process. So
+    `toolchain.cli.main` leaves by `os._exit` if one of them is still alive.
     """
 
     def __init__(self, target: Callable[[], object], name: str) -> None:
@@ -34,9 +34,10 @@ class Worker(Thread):
 
 
 def within(limit_s: float, attempt: Callable[[], _Opened], name: str) -> _Opened:
-    """Run `attempt` in a thread of its own: a broken camera or a silent server may hang whoever opens it.
+    """Run `attempt` in a thread of its own, `limit_s` at most: a broken camera or a silent server may hang.
 
-    While one hangs, the next call waits for it instead of starting another.
+    While an attempt hangs, the next call of the same name waits for it instead of starting another. Raises
+    MissingError after `limit_s`, and whatever `attempt` raises.
     """
     opened = _hanging.pop(name) if name in _hanging else _started(attempt, name)
     try:
@@ -61,10 +62,10 @@ def _started(attempt: Callable[[], _Opened], name: str) -> Future[_Opened]:
 
 
 class DropOldestQueue(Generic[T]):
-    """Holds `capacity` values at most. Who puts one into a full handover pushes out the oldest.
+    """Holds `capacity` values at most. Putting one more drops the oldest.
 
-    With `every`, it waits for room instead: for files, which can wait, and of which each frame counts; until
-    `given_up` says that nobody waits for the end any longer.
+    With `every`, putting waits for room instead, until `given_up` returns True. That is for files, which can wait,
+    and of which each frame counts.
     """
 
     def __init__(
@@ -77,7 +78,7 @@ class DropOldestQueue(Generic[T]):
         self._changed = Condition()
         self._closed = False
         self.dropped = 0
-        """Values that were pushed out."""
+        """How many values were dropped."""
 
     @property
     def ended(self) -> bool:
@@ -86,11 +87,11 @@ class DropOldestQueue(Generic[T]):
             return self._closed and not self._values
 
     def put(self, value: T) -> None:
-        """Leave `value`; a closed handover forgets it."""
+        """Add `value`. A closed queue ignores it."""
         with self._changed:
             if self._every:
                 while not (self._closed or len(self._values) < self._capacity or self._given_up()):
-                    self._changed.wait(LOOK_S)
+                    self._changed.wait(POLL_S)
             if self._closed:
                 return
             if len(self._values) == self._capacity:
@@ -100,7 +101,7 @@ class DropOldestQueue(Generic[T]):
             self._changed.notify_all()
 
     def take(self, limit_s: float) -> T | None:
-        """The oldest value that is there; waits for one `limit_s` at most. None: nothing came, or it is closed."""
+        """Remove and return the oldest value; waits `limit_s` at most. None: nothing came, or it is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._values or self._closed, timeout=limit_s)
             if not self._values:
@@ -110,14 +111,14 @@ class DropOldestQueue(Generic[T]):
             return value
 
     def discard(self) -> None:
-        """Count what nobody took as dropped, and forget it."""
+        """Drop all values that were not taken."""
         with self._changed:
             self.dropped += len(self._values)
             self._values.clear()
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nothing more will be put; nobody waits any longer. What is there can still be taken."""
+        """Accept no more values, and wake whoever waits. Values that are there can still be taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.camera.answering import Percentiles
-    from toolchain.camera.session import CameraReport, CameraSettings
+    from toolchain.camera.session import CameraReport
     from toolchain.camera.sinks.lines import Output
 
 SUMMARY_LIMIT_S = 3.0
@@ -145,6 +145,13 @@ own, and a last line holds the summary."""
     metavar="NAME",
     help="A name that viewers may ask by without a token, such as that of a proxy; can be given again.",
 )
+@click.option(
+    "--sink",
+    "more_sinks",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Another output, such as one that an installed package adds; can be given again.",
+)
 @click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="End after N answers.")
 @click.option("--size", type=Size(), help="Ask a camera for frames of W x H pixels.")
@@ -211,6 +218,7 @@ def command(
     web: str | None,
     web_token: str | None,
     web_hosts: tuple[str, ...],
+    more_sinks: tuple[str, ...],
     duration: float | None,
     frames: int | None,
     size: tuple[int, int] | None,
@@ -233,62 +241,77 @@ def command(
     swapped.refuse_source(artifact, source)
     if web is None and web_hosts:
         raise BadInputError("--web-host is for --web", "Add --web.")
+    if record and measure_latency:
+        raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
     from toolchain.camera.loop import StopConditions
-    from toolchain.camera.session import CameraSettings, watch
-    from toolchain.camera.sinks.lines import Output
-    from toolchain.camera.sinks.web import parse_address
-    from toolchain.camera.sources.opening import CaptureOptions, Wish
+    from toolchain.camera.session import CameraSettings, watch_until_signal
+    from toolchain.camera.sinks import SinkOptions, sink_options
+    from toolchain.camera.sinks.command import CommandOptions
+    from toolchain.camera.sinks.lines import LinesOptions, Output
+    from toolchain.camera.sinks.log import LogOptions
+    from toolchain.camera.sinks.recorder import RecordOptions
+    from toolchain.camera.sinks.web import WebOptions, parse_address
+    from toolchain.camera.sinks.window import WindowOptions
+    from toolchain.camera.sources.opening import CaptureOptions, RequestedFormat
 
+    output = Output(json=console.json)
+    sinks: list[SinkOptions] = []
+    if record:
+        sinks.append(RecordOptions(record))
+    window = not (console.json or headless or web is not None)
+    if not window:
+        sinks.append(LinesOptions(output, json=console.json))
+    if log:
+        sinks.append(LogOptions(log))
+    if on_change is not None or on_unsure is not None:
+        sinks.append(CommandOptions(on_change, on_unsure))
+    if web is not None:
+        sinks.append(WebOptions(parse_address(web), web_token, web_hosts))
+    sinks += [sink_options(text) for text in more_sinks]
+    if window:
+        sinks.append(WindowOptions(measure_latency))
     settings = CameraSettings(
         source=source,
         artifact=artifact,
         device=device,
         threads=threads or 0,
         exclusive=exclusive,
-        answers="json" if console.json else "changes" if headless or web is not None else "window",
-        record=record,
-        log=log,
-        on_change=on_change,
-        on_unsure=on_unsure,
-        web=None if web is None else parse_address(web),
-        web_token=web_token,
-        web_hosts=web_hosts,
-        measure_latency=measure_latency,
+        sinks=tuple(sinks),
         reconnect=not no_reconnect,
         stall_s=stall_s,
-        manner=CaptureOptions(every_frame, seconds_per_image, Wish(size, fps, pixel_format)),
-        limits=StopConditions(duration, frames, min_probability),
+        capture=CaptureOptions(every_frame, seconds_per_image, RequestedFormat(size, fps, pixel_format)),
+        stop=StopConditions(duration, frames, min_probability),
     )
-    output = Output(json=console.json)
-    return _conclude(watch(settings, console, output), settings, console, output)
+    report = watch_until_signal(settings, console)
+    return _conclude(report, console, output, record=record, shares=measure_latency)
 
 
-def _conclude(report: CameraReport, settings: CameraSettings, console: Console, output: Output) -> int:
+def _conclude(report: CameraReport, console: Console, output: Output, *, record: Path | None, shares: bool) -> int:
     import msgspec
 
-    from toolchain.camera.sinks.background import LineLostError
+    from toolchain.camera.sinks import AnswerLostError
 
     summary = report.summary
     if summary.lost:
         console.warn(f"{summary.source} was lost. {report.remedy}")
-    if settings.record and not report.recorded:
-        console.warn(f"{settings.record} was not written: there was nothing to record")
+    if record and not report.recorded:
+        console.warn(f"{record} was not written: there was nothing to record")
     for what in report.unwritten:
         console.warn(f"not written to its end: {what}")
     if console.json:
         document = msgspec.to_builtins(summary) | {"artifact": str(report.artifact)}
-        if settings.record:
+        if record:
             document["recorded"] = str(report.recorded) if report.recorded else None
         if report.unwritten:
             document["unwritten"] = list(report.unwritten)
         document["lines_unwritten"] = report.lines_unwritten
         try:
             output.write(files.to_json({"summary": document}, indent=0).decode().strip(), SUMMARY_LIMIT_S)
-        except LineLostError as error:
+        except AnswerLostError as error:
             console.warn(f"the summary was not written: {error}")
             return ExitCode.PROMISE_BROKEN
     else:
-        console.result(None, *_summary_lines(report, settings.measure_latency))
+        console.result(None, *_summary_lines(report, shares))
     if summary.ended == "interrupted":
         return ExitCode.INTERRUPTED
     if report.unwritten:

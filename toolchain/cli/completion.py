@@ -13,20 +13,23 @@ from toolchain.errors import EdgetlError
 
 
 def models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from toolchain.backbones import recipes
+    from toolchain.backbones import BACKBONES
 
-    return _fitting(recipes.names(), incomplete)
+    return _fitting((name if name != "timm" else "timm:" for name in BACKBONES.names()), incomplete)
 
 
 def data_sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names, and folders as the shell has them."""
-    from toolchain.datasets.catalogue import ENTRIES
+    from toolchain.datasets.catalogue import DATASETS
 
-    return [*_fitting(ENTRIES, incomplete), CompletionItem(incomplete, type="dir")]
+    return [*_fitting(DATASETS.names(), incomplete), CompletionItem(incomplete, type="dir")]
 
 
 def weights(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    return [*_fitting(("imagenet", "ready-made", "none"), incomplete), CompletionItem(incomplete, type="file")]
+    return [
+        *_fitting(("imagenet", "imagenet-v1", "ready-made", "none"), incomplete),
+        CompletionItem(incomplete, type="file"),
+    ]
 
 
 def devices(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

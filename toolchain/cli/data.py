@@ -13,19 +13,19 @@ import click
 from toolchain.cli import COMMANDS, Group, completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table, strong
-from toolchain.errors import ExitCode
+from toolchain.errors import BadInputError, ExitCode
 from toolchain.system.names import harmless
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.datasets.check import CheckReport
-    from toolchain.datasets.photographs import Dataset
     from toolchain.datasets.quarantine import Moved
+    from toolchain.datasets.splits import Dataset
 
 DATA_HELP = "DATA is pets, cats-vs-dogs, drawn-pets, or a folder of class folders."
-SHOWN = 20
-"""Findings of one kind that are printed for people; `--json` has all of them."""
+MAX_LINES = 20
+"""Findings of one kind that are printed; `--json` has all of them."""
 
 
 @click.group(name="data", cls=Group, help=COMMANDS["data"])
@@ -33,16 +33,16 @@ def command() -> None:
     pass
 
 
-@command.command(name="list", help="Show the data sets that have a name, and whether they are here.")
+@command.command(name="list", help="List the data sets that have a name, and where they are on this machine.")
 @output_options
 def list_(console: Console) -> None:
-    from toolchain.datasets.catalogue import ENTRIES, data_root, locate
+    from toolchain.datasets.catalogue import DATASETS, data_root
 
     root = data_root()
     document: list[dict[str, object]] = []
     lines: list[RenderableType] = []
-    for entry in ENTRIES.values():
-        found = locate(entry, root)
+    for entry in DATASETS.all().values():
+        found = entry.find(root)
         missing = f"not here: edgetl data fetch {entry.name}" if entry.downloads else "drawn when first used"
         lines += [
             strong(entry.name),
@@ -69,8 +69,8 @@ def list_(console: Console) -> None:
 
 
 @command.command(
-    help=f"Show classes, splits, hashes and warnings of DATA. {DATA_HELP}",
-    short_help="Show classes, splits, hashes and warnings.",
+    help=f"Show the classes, splits, hashes and warnings of DATA. {DATA_HELP}",
+    short_help="Show the classes, splits, hashes and warnings.",
 )
 @click.argument("data", shell_complete=completion.data_sets)
 @output_options
@@ -85,17 +85,20 @@ def info(data: str, console: Console) -> None:
 
 
 @command.command(
-    help="Download NAME (pets, cats-vs-dogs) from its publisher; an interrupted download goes on.",
+    help="Download NAME (pets, cats-vs-dogs) from its publisher. An interrupted download continues next time.",
     short_help="Download a data set from its publisher.",
 )
 @click.argument("name", shell_complete=completion.data_sets)
 @output_options
 def fetch(name: str, console: Console) -> None:
-    from toolchain.datasets.catalogue import ENTRIES, data_root
+    from toolchain.datasets.catalogue import DATASETS, data_root, named
     from toolchain.datasets.fetch import fetch as fetch_data
 
-    folder = fetch_data(name, data_root(), reporter=console, entries=ENTRIES)
-    entry = ENTRIES[name]
+    entry = named(name)
+    if entry is None:
+        known = ", ".join(DATASETS.names())
+        raise BadInputError(f"no data set called {name!r} can be fetched", f"Choose one of: {known}.")
+    folder = fetch_data(entry, data_root(), reporter=console)
     licence = "; ".join(entry.licences.values())
     console.result(
         {"name": name, "path": str(folder), "licences": entry.licences},
@@ -104,42 +107,42 @@ def fetch(name: str, console: Console) -> None:
 
 
 @command.command(
-    help="Decode every photograph of DATA; look for broken files, copies and tiny pictures. Exits with 1 when "
-    "files are unreadable, photographs are left out, a class has none, or the same photograph is in two splits or "
-    f"under two classes. {DATA_HELP}\n\n"
+    help="Decode every photograph of DATA, and report broken files, duplicates and tiny pictures. The exit code is "
+    "1 when a file is unreadable, a photograph is left out, a class has none, or the same photograph is in two "
+    f"splits or under two classes. {DATA_HELP}\n\n"
     "--fix moves what training leaves out anyway: unreadable files, and training photographs that are also in val "
-    "or test. Copies under two classes stay, for a person to judge.",
-    short_help="Look for broken files, copies and tiny pictures.",
+    "or test. Photographs under two classes stay where they are: you decide which class is right.",
+    short_help="Find broken files, duplicates and tiny pictures.",
 )
 @click.argument("data", shell_complete=completion.data_sets)
 @click.option(
     "--fix",
     is_flag=True,
-    help="Move what cannot be used into DATA.set-aside, beside the data, and check again. Nothing is deleted.",
+    help="Move files that cannot be used to DATA.set-aside, beside the data, and check again. Deletes nothing.",
 )
 @output_options
 def check(data: str, fix: bool, console: Console) -> int:
     from toolchain.datasets.catalogue import list_data
     from toolchain.datasets.check import check as check_listing
 
-    listing = list_data(data, reporter=console, strict=False)
-    findings = check_listing(listing, console)
+    index = list_data(data, reporter=console, strict=False)
+    findings = check_listing(index, console)
     moved: tuple[Moved, ...] = ()
     record = None
     if fix:
-        from toolchain.datasets.quarantine import set_aside, to_move
+        from toolchain.datasets.quarantine import movable, move_out
 
-        moved = to_move(listing, findings)
+        moved = movable(index, findings)
         if moved:
-            record = set_aside(listing, moved)
-            listing = list_data(data, reporter=console, strict=False)
-            findings = check_listing(listing, console)
+            record = move_out(index, moved)
+            index = list_data(data, reporter=console, strict=False)
+            findings = check_listing(index, console)
     if not console.json:
-        for warning in listing.warnings:
+        for warning in index.warnings:
             console.warn(warning)
     document = {
-        "name": listing.name,
-        "path": str(listing.root),
+        "name": index.name,
+        "path": str(index.root),
         "sound": findings.is_sound,
         "photographs": findings.photographs,
         "unreadable": findings.unreadable,
@@ -147,7 +150,7 @@ def check(data: str, fix: bool, console: Console) -> int:
         "copies_across_classes": findings.copies_across_classes,
         "copies_within": findings.copies_within,
         "tiny": findings.tiny,
-        "warnings": listing.warnings,
+        "warnings": index.warnings,
         "left_out": findings.left_out,
         "problems": [problem.message for problem in findings.problems],
         "moved": moved,
@@ -159,11 +162,11 @@ def check(data: str, fix: bool, console: Console) -> int:
 
 
 @command.command(
-    help="Show how many decoded photographs `finetune` keeps for its next run, where, and how many it may "
-    "(EDGETL_CACHE, EDGETL_CACHE_MB). They can be removed at any time.",
+    help="Show where `finetune` keeps decoded photographs for its next run, and how many. EDGETL_CACHE sets the "
+    "folder, EDGETL_CACHE_MB the limit. The cache can be emptied at any time.",
     short_help="Show or empty the cache of decoded photographs.",
 )
-@click.option("--clear", is_flag=True, help="Remove them.")
+@click.option("--clear", is_flag=True, help="Empty the cache.")
 @output_options
 def cache(clear: bool, console: Console) -> None:
     from toolchain.images.cache import cache_folder, cache_state, clear_cache
@@ -171,23 +174,23 @@ def cache(clear: bool, console: Console) -> None:
     found = cache_state(cache_folder())
     if clear:
         clear_cache(cache_folder())
-    said = f"{found.photographs} photographs, {found.size_mb:,.0f} MB of at most {found.limit_mb:,.0f} MB"
-    line = f"removed: {said}" if clear else f"{said}\nempty it: edgetl data cache --clear"
+    content = f"{found.photographs} photographs, {found.size_mb:,.0f} MB of at most {found.limit_mb:,.0f} MB"
+    line = f"removed: {content}" if clear else f"{content}\nto empty it: edgetl data cache --clear"
     console.result({"cache": found, "cleared": clear}, f"{found.path}\n{line}")
 
 
 @command.command(
-    help="Put the files that `check --fix` moved back to where they were. RECORD is the JSON file that it named.",
-    short_help="Undo what check --fix moved.",
+    help="Move the files that `check --fix` has moved back to where they were. RECORD is the JSON file it named.",
+    short_help="Undo check --fix.",
 )
 @click.argument("record", type=click.Path(path_type=Path))
 @output_options
 def restore(record: Path, console: Console) -> None:
-    from toolchain.datasets.quarantine import put_back
+    from toolchain.datasets.quarantine import restore
 
-    names = put_back(record)
+    names = restore(record)
     console.result(
-        {"restored": names}, "\n".join(map(harmless, [f"put back {len(names)} files", *_shortened(names)]))
+        {"restored": names}, "\n".join(map(harmless, [f"{_count(names, 'file')} moved back", *_shortened(names)]))
     )
 
 
@@ -233,29 +236,37 @@ def _per_class(dataset: Dataset, split: str) -> list[int]:
 
 def _check_lines(findings: CheckReport) -> list[str]:
     kinds = {
-        "in the way of training": [problem.message for problem in findings.problems],
-        "left out, and may be photographs": [f"{one.name}: {one.reason}" for one in findings.lost],
-        "unreadable": [f"{bad.name}: {bad.reason}" for bad in findings.unreadable],
-        "in more than one split": [" = ".join(names) for names in findings.copies_across_splits],
-        "under more than one class": [" = ".join(names) for names in findings.copies_across_classes],
-        "there more than once": [" = ".join(names) for names in findings.copies_within],
-        "tiny": [f"{tiny.name}: {tiny.width} x {tiny.height} pixels" for tiny in findings.tiny],
+        "problems that prevent training": [problem.message for problem in findings.problems],
+        "files left out that may be photographs": [f"{one.name}: {one.reason}" for one in findings.lost],
+        "unreadable files": [f"{bad.name}: {bad.reason}" for bad in findings.unreadable],
+        "photographs in more than one split": [" = ".join(names) for names in findings.copies_across_splits],
+        "photographs under more than one class": [" = ".join(names) for names in findings.copies_across_classes],
+        "duplicates within a class": [" = ".join(names) for names in findings.copies_within],
+        "tiny photographs": [f"{tiny.name}: {tiny.width} x {tiny.height} pixels" for tiny in findings.tiny],
     }
-    lines = [f"{findings.photographs} photographs", f"{len(findings.left_out)} other files"]
+    lines = [f"checked {findings.photographs} photographs; {_count(findings.left_out, 'other file')}"]
     for kind, found in kinds.items():
-        lines += [f"{len(found)} {kind}", *_shortened(found)]
-    lines.append("sound" if findings.is_sound else "not sound: remove or sort what is listed above")
-    return lines
+        if found:
+            lines += [f"{kind}: {len(found)}", *_shortened(found)]
+    sound = findings.is_sound
+    return [*lines, "the data set is sound" if sound else "the data set is not sound: remove or correct the above"]
 
 
 def _moved_lines(moved: Sequence[Moved], record: Path | None) -> list[str]:
     if record is None:
-        return ["nothing to move"]
-    lines = [f"moved {len(moved)} files to {record.with_suffix('')}"]
+        return ["there is nothing to move"]
+    lines = [f"{_count(moved, 'file')} moved to {record.with_suffix('')}:"]
     lines += _shortened([f"{one.name}: {one.reason}" for one in moved])
-    return [*lines, f"undo: edgetl data restore {shlex.quote(str(record))}", "", "after that:"]
+    return [*lines, f"to undo this: edgetl data restore {shlex.quote(str(record))}", "", "after the move:"]
+
+
+def _count(things: Sequence[object], noun: str) -> str:
+    """How many: "1 file", "2 files"."""
+    return f"{len(things)} {noun}{'s' * (len(things) != 1)}"
 
 
 def _shortened(lines: Sequence[str]) -> list[str]:
-    rest = len(lines) - SHOWN
-    return [f"  {line}" for line in lines[:SHOWN]] + ([f"  and {rest} more (--json lists all)"] if rest > 0 else [])
+    rest = len(lines) - MAX_LINES
+    return [f"  {line}" for line in lines[:MAX_LINES]] + (
+        [f"  and {rest} more (--json lists all)"] if rest > 0 else []
+    )

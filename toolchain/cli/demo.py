@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 CLIP_S = 6.0
 CLIP_FPS = 15.0
+SETTLED_S = 0.5
 DEVICES = ("ort:cpu", "openvino:CPU", "torch:cpu")
 
 
@@ -145,38 +146,25 @@ def _summary(document: dict[str, Any]) -> tuple[RenderableType, ...]:
     return table, *lines
 
 
-class _Marker:
-    """Compares answers with what the clip showed, half a second after each change of animal."""
-
-    SETTLED_S = 0.5
-
-    def __init__(self, turns: list[tuple[float, str]]) -> None:
-        self._turns = turns
-        self._right: list[bool] = []
-
-    @property
-    def right(self) -> float:
-        """Share of right answers, 0 to 1."""
-        return sum(self._right) / max(len(self._right), 1)
-
-    def show(self, answered: Answered) -> None:
-        start, label = [turn for turn in self._turns if turn[0] <= answered.frame.time_s][-1]
-        if answered.frame.time_s - start >= self.SETTLED_S:
-            self._right.append(answered.prediction.answer == label)
-
-    def idle(self, state: str) -> None:
-        """Nothing to show in between."""
-
-
 def _watch(artifact: Path, clip: Path, seed: int) -> dict[str, Any]:
     """Draw a clip, let the camera loop watch it in real time, and say how that went."""
     from toolchain.camera.engine import Engine
     from toolchain.camera.loop import run
+    from toolchain.camera.sinks import Sink
     from toolchain.camera.sources.capture import Capture
     from toolchain.camera.sources.opening import CaptureOptions, open_source
     from toolchain.classifier import load
     from toolchain.drawn.pets import draw_clip
 
-    marker = _Marker(draw_clip(clip, CLIP_S, CLIP_FPS, seed))
-    summary = run(Engine(load(artifact)), Capture(open_source(str(clip), CaptureOptions())), [marker])
-    return {**asdict(summary), "right": round(marker.right, 4)}
+    class Marker(Sink):
+        """Compares answers with what the clip showed, half a second after each change of animal."""
+
+        def show(self, answered: Answered) -> None:
+            start, label = [turn for turn in turns if turn[0] <= answered.frame.time_s][-1]
+            if answered.frame.time_s - start >= SETTLED_S:
+                right.append(answered.prediction.answer == label)
+
+    turns = draw_clip(clip, CLIP_S, CLIP_FPS, seed)
+    right: list[bool] = []
+    summary = run(Engine(load(artifact)), Capture(open_source(str(clip), CaptureOptions())), [Marker()])
+    return {**asdict(summary), "right": round(sum(right) / max(len(right), 1), 4)}

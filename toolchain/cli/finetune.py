@@ -71,17 +71,18 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
     default="mobilenet_v2",
     show_default=True,
     shell_complete=completion.models,
-    help="See --list-models.",
+    help="See --list-models, or timm:NAME for a network of timm.",
 )
 @click.option("--list-models", is_flag=True, help="Show the networks to choose from, with their size, and end.")
 @click.option(
     "--weights",
-    metavar="FILE|imagenet|ready-made|none",
+    metavar="FILE|imagenet|imagenet-v1|ready-made|none",
     shell_complete=completion.weights,
     default="imagenet",
     show_default=True,
-    help="What to start from: a state dict (.safetensors or .pth) in torchvision's names, torchvision's download, "
-    "the features of the pets model that comes with edgetl (a mobilenet_v2; offline), or nothing.",
+    help="What to start from: a state dict (.safetensors or .pth) in the names of torchvision or timm, their best "
+    "published weights, torchvision's first ones, the features of the pets model that comes with edgetl (a "
+    "mobilenet_v2; offline), or nothing.",
 )
 @click.option(
     "--recipe",
@@ -209,14 +210,14 @@ def command(
     else:
         if data is None:
             raise BadInputError("no photographs were named", "edgetl finetune DATA: a folder, pets, or drawn-pets.")
-        from toolchain.backbones import recipes
+        from toolchain.backbones import preprocess_of, recipe_of, recipes
 
-        chosen = recipes.read(recipe) if recipe else recipes.load(model)
+        chosen = recipes.read(recipe) if recipe else recipe_of(model)
         from toolchain.images.preprocess import Preprocess
         from toolchain.training.settings import settings_for
 
         if size is not None or resize is not None:
-            usual = Preprocess()
+            usual = preprocess_of(model)
             options["preprocess"] = Preprocess.for_size(size or usual.height, resize or usual.resize)
         settings = settings_for(data, model, chosen, cache=not no_cache, **options)
         _check(settings, out)
@@ -242,14 +243,15 @@ def command(
 
 def _check(settings: TrainSettings, out: Path | None) -> None:
     """Find what can be found in a moment, before torch is loaded for seconds."""
-    from toolchain.datasets.catalogue import DRAWN_PETS, list_data
+    from toolchain.datasets.catalogue import list_data, named
     from toolchain.runs import check_free
     from toolchain.runs.ready_made import weights_file
 
     if out is not None:
         check_free(out)
     weights_file(settings.weights, settings.model)
-    if settings.data != DRAWN_PETS.name:
+    entry = named(settings.data)
+    if entry is None or entry.make is None:
         list_data(settings.data)
     if settings.outliers is not None and not Path(settings.outliers).is_dir():
         raise BadInputError(
@@ -278,7 +280,7 @@ def _free_folder(data: str, model: str) -> Path:
     """A new folder of this process's own; of several under `torchrun`, the leader's is the one that counts."""
     from toolchain.system import claims
 
-    stem = f"{Path(data).resolve().name if Path(data).is_dir() else Path(data).name}-{model}"
+    stem = f"{Path(data).resolve().name if Path(data).is_dir() else Path(data).name}-{model.replace(':', '-')}"
     candidates = (Path("runs") / f"{stem}-{number}" for number in count(1))
     return claims.new_folder(candidates) if _is_leader() else next(candidates)
 
@@ -375,10 +377,10 @@ def rejection_line(rejection: Rejection, test: int) -> RenderableType:
 
 def _next(model: str, folder: Path) -> tuple[str, ...]:
     """What to type next: int8 where it is known to pay, and else what is known of it."""
-    from toolchain.backbones import recipes
+    from toolchain.backbones import recipe_of
 
     words = f"edgetl export {shlex.quote(str(folder))}"
-    network = recipes.load(model).network if model in recipes.names() else None
+    network = recipe_of(model).network
     if network is None or network.int8_targets is None:
         return (f"Next: {words} --int8",)
     tried = f"{words} --int8 --qat --target {network.int8_targets[0]}"

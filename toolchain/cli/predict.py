@@ -58,7 +58,7 @@ def command(
     swapped.refuse_swapped("edgetl predict", artifact, images, place="ARTIFACT")
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.classifier import load
-    from toolchain.datasets.index import told
+    from toolchain.datasets.index import describe_left_out
     from toolchain.datasets.naming import photographs_named
 
     whole = read_artifact(find_artifact(artifact))
@@ -82,7 +82,7 @@ def command(
         console.warn(f"skipped: {skip.image}: {skip.reason}")
     if skipped:
         console.warn(f"{len(skipped)} skipped, {len(predictions)} named")
-    for line in told(named.left_out):
+    for line in describe_left_out(named.left_out):
         console.warn(line)
     document = {
         "artifact": str(whole.path),

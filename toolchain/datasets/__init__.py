@@ -1,5 +1,6 @@
 """Photographs and labels: the catalogue of data sets, splits by content hash, downloads, drawn pets."""
 
-from toolchain.datasets.photographs import SPLITS, Dataset, Photograph
+from toolchain.datasets.splits import SPLITS, Dataset
+from toolchain.images.reader import Photograph
 
 __all__ = ["SPLITS", "Dataset", "Photograph"]

@@ -71,14 +71,14 @@ class _Seen:
     reason: str = ""
 
 
-def check(listing: DatasetIndex, reporter: Reporter | None = None) -> CheckReport:
-    """Read and decode every photograph of `listing`."""
+def check(index: DatasetIndex, reporter: Reporter | None = None) -> CheckReport:
+    """Read and decode every photograph of `index`."""
     reporter = reporter or Silent()
-    photos = [(side, photo) for side, listed in listing.given.items() for photo in listed]
+    photos = [(side, photo) for side, listed in index.given.items() for photo in listed]
     seen: dict[ImageEntry, _Seen] = {}
     with (
         ThreadPoolExecutor(HASHING_THREADS) as pool,
-        reporter.task(f"checking {listing.name}", len(photos)) as task,
+        reporter.task(f"checking {index.name}", len(photos)) as task,
     ):
         try:
             looks = pool.map(lambda photo: _look(photo[1]), photos)
@@ -88,7 +88,7 @@ def check(listing: DatasetIndex, reporter: Reporter | None = None) -> CheckRepor
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    return replace(_findings(photos, seen), left_out=listing.left_out, problems=listing.problems)
+    return replace(_findings(photos, seen), left_out=index.left_out, problems=index.problems)
 
 
 def _look(photo: ImageEntry) -> _Seen:

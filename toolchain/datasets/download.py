@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from toolchain._version import __version__
-from toolchain.datasets.catalogue import Download
+from toolchain.datasets.named import Download
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import files, strict
 from toolchain.system.progress import Reporter, Task
@@ -60,11 +60,14 @@ def download(
     """
     target = folder / source.file_name
     folder.mkdir(parents=True, exist_ok=True)
-    if target.is_file():
+    if source.digest and target.is_file() and _is_right(source, target):
         return target
+    target.unlink(missing_ok=True)  # whoever put it there, it is not known to be the publisher's file
     part = target.with_name(f"{target.name}.part")
-    resumed = part.exists()
     transfer = _Transfer(source.url, part, reporter, pause, timeout_s)
+    if not source.digest:
+        transfer.forget()  # a part from an earlier time could not be checked
+    resumed = part.exists()
     transfer.complete(source.size_bytes)
     if not _is_right(source, part) and resumed:
         # The old part may be what is wrong; a fresh start decides.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from toolchain.datasets.catalogue import DRAWN_PETS, ENTRIES, Entry, drawn_pets, is_offered, locate
 from toolchain.datasets.download import download
+from toolchain.datasets.named import NamedDataset, is_offered
 from toolchain.datasets.unpack import unpack
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import claims
@@ -20,27 +20,23 @@ DOWNLOADS = ".edgetl-downloads"
 
 
 def fetch(
-    name: str,
+    entry: NamedDataset,
     root: Path,
     *,
     reporter: Reporter | None = None,
-    entries: Mapping[str, Entry] = ENTRIES,
     pause: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """Download the data set `name` below `root` and return its folder; what is there already is left alone.
+    """Download a data set below `root` and return its folder; what is there already is left alone.
 
-    Raises BadInputError for an unknown name, a wrong checksum or an unacceptable archive, MissingError when the
+    Raises BadInputError for a wrong checksum or an unacceptable archive, MissingError when the
     publisher cannot be reached or the disk is too small.
     """
     reporter = reporter or Silent()
-    if name not in entries:
-        raise BadInputError(f"no data set called {name!r} can be fetched", f"Choose one of: {', '.join(entries)}.")
-    entry = entries[name]
-    if entry is DRAWN_PETS:
-        return drawn_pets(reporter)
-    found = locate(entry, root)
+    if entry.make is not None:
+        return entry.make(root, reporter)
+    found = entry.find(root)
     if found is not None:
-        reporter.say(f"{name} is already at {found}")
+        reporter.say(f"{entry.name} is already at {found}")
         return found
     target = root / entry.folder
     _check_place(entry, root, target)
@@ -48,7 +44,9 @@ def fetch(
         return _fetched(entry, root, target, reporter, pause)
 
 
-def _fetched(entry: Entry, root: Path, target: Path, reporter: Reporter, pause: Callable[[float], None]) -> Path:
+def _fetched(
+    entry: NamedDataset, root: Path, target: Path, reporter: Reporter, pause: Callable[[float], None]
+) -> Path:
     try:
         archives = [download(source, root / DOWNLOADS, reporter, pause=pause) for source in entry.downloads]
     finally:
@@ -67,7 +65,7 @@ def _fetched(entry: Entry, root: Path, target: Path, reporter: Reporter, pause: 
                     archive.unlink(missing_ok=True)
                     raise
                 task.advance()
-        if locate(entry, Path(temporary)) is None:
+        if entry.find(Path(temporary)) is None:
             # Nothing of it may take the data set's place, nor be what the next try begins with.
             for archive in archives:
                 archive.unlink(missing_ok=True)
@@ -84,7 +82,7 @@ def _fetched(entry: Entry, root: Path, target: Path, reporter: Reporter, pause: 
     for archive in archives:
         archive.unlink()
     _remove_if_empty(root / DOWNLOADS)
-    found = locate(entry, root)
+    found = entry.find(root)
     if found is None:
         raise BadInputError(f"{entry.name} cannot be found at {target}, where it was unpacked")
     return found
@@ -95,7 +93,7 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _check_place(entry: Entry, root: Path, target: Path) -> None:
+def _check_place(entry: NamedDataset, root: Path, target: Path) -> None:
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInputError(
             f"{target} is there, but it does not hold the data set {entry.name}", "Move it away, then fetch again."

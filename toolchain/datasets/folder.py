@@ -8,21 +8,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from toolchain.datasets import finder
-from toolchain.datasets.finder import Contents
+from toolchain.datasets import scan
 from toolchain.datasets.index import (
-    QUIET,
+    QUIET_REASONS,
     DatasetIndex,
     GivenSplit,
     ImageEntry,
     LeftOut,
     Problem,
     by_reason,
-    some,
-    told,
+    describe_left_out,
+    first_few,
+    require_usable,
     too_few_classes,
-    usable,
 )
+from toolchain.datasets.scan import FolderContents
 from toolchain.errors import BadInputError
 
 SIDES: dict[str, GivenSplit] = {
@@ -67,14 +67,14 @@ def list_folder(root: Path, name: str = "", *, strict: bool = True) -> DatasetIn
     """List the photographs under `root`; classes are sorted by name. Only files whose names say nothing are opened.
 
     Raises BadInputError when `root` does not exist or has another layout; and, if `strict`, for what is otherwise
-    in the listing's `problems`: class folders without photographs, classes that only val or test has, and others.
+    in the index's `problems`: class folders without photographs, classes that only val or test has, and others.
     """
     if not root.is_dir():
         found = "is a file, not a folder of photographs" if root.exists() else "does not exist"
         raise BadInputError(f"{root} {found}", LAYOUT_HINT)
     root = root.resolve()
     name = name or root.name or "photographs"
-    top = finder.contents(root)
+    top = scan.scan_folder(root)
     if any(one.name == "./" for one in top.left_out):
         raise BadInputError(f"{root} {top.left_out[0].reason}", "Check its permissions.")
     sides = _sides(top)
@@ -93,12 +93,12 @@ def list_folder(root: Path, name: str = "", *, strict: bool = True) -> DatasetIn
     for meaning, side in sides:
         left_out += [*side.left_out, *(one for found in side.classes.values() for one in found.left_out)]
         given[meaning] = (*given.get(meaning, ()), *_listed(root, side, classes))
-    warnings = (*(f"{root}: {line}" for line in told(left_out)), *_doubts(root, classes, given))
-    listing = DatasetIndex(name, root, classes, given, warnings, left_out=tuple(left_out), problems=problems)
-    return usable(listing) if strict else listing
+    warnings = (*(f"{root}: {line}" for line in describe_left_out(left_out)), *_doubts(root, classes, given))
+    index = DatasetIndex(name, root, classes, given, warnings, left_out=tuple(left_out), problems=problems)
+    return require_usable(index) if strict else index
 
 
-def _sides(top: Contents) -> list[tuple[GivenSplit, _Side]]:
+def _sides(top: FolderContents) -> list[tuple[GivenSplit, _Side]]:
     """Folders that stand for sides, train first; none where the class folders lie in the root itself.
 
     A class can be called "train": then the photographs are in that folder itself, not in folders below it.
@@ -108,19 +108,19 @@ def _sides(top: Contents) -> list[tuple[GivenSplit, _Side]]:
         meaning = SIDES.get(folder.name.lower())
         if meaning:
             prefix = f"{folder.name}/"
-            side = _look_into(folder, prefix, finder.contents(folder, prefix))
+            side = _look_into(folder, prefix, scan.scan_folder(folder, prefix))
             if side.classes and (side.loose < side.photographs or not side.loose):
                 found.append((meaning, side))
     return [one for meaning in ("train", "val", "test") for one in found if one[0] == meaning]
 
 
-def _look_into(folder: Path, prefix: str, inside: Contents) -> _Side:
+def _look_into(folder: Path, prefix: str, inside: FolderContents) -> _Side:
     """The classes in `folder`, each with all below it."""
     side = _Side(folder, len(inside.photographs), list(inside.left_out))
     side.left_out += [LeftOut(f"{prefix}{path.name}", OUTSIDE) for path in inside.photographs]
     for child in inside.folders:
-        found = finder.find(child, f"{prefix}{child.name}/")
-        if not found.photographs and any(one.reason == finder.OWN for one in found.left_out):
+        found = scan.find_photographs(child, f"{prefix}{child.name}/")
+        if not found.photographs and any(one.reason == scan.OWN for one in found.left_out):
             # Where runs are kept: not an empty class, and nothing to advise anything about.
             side.left_out += found.left_out
             continue
@@ -130,14 +130,14 @@ def _look_into(folder: Path, prefix: str, inside: Contents) -> _Side:
     return side
 
 
-def _beside(top: Contents, sides: list[tuple[GivenSplit, _Side]]) -> Iterator[LeftOut]:
+def _beside(top: FolderContents, sides: list[tuple[GivenSplit, _Side]]) -> Iterator[LeftOut]:
     """What lies in the root, and in folders there that are no sides."""
     yield from top.left_out
     yield from (LeftOut(path.name, OUTSIDE) for path in top.photographs)
     taken = {side.folder for _, side in sides}
     for folder in top.folders:
         if folder not in taken:
-            found = finder.find(folder, f"{folder.name}/")
+            found = scan.find_photographs(folder, f"{folder.name}/")
             names = (path.relative_to(folder.parent).as_posix() for path in found.photographs)
             yield from (LeftOut(name, f"in a folder beside {sides[0][1].folder.name}") for name in names)
             yield from found.left_out
@@ -178,7 +178,7 @@ def _odd_names(root: Path, sides: list[tuple[GivenSplit, _Side]]) -> Iterator[st
     """Bytes that are no UTF-8, or control characters: no model file could hold them."""
     for _, side in sides:
         prefix = "" if side.folder == root else f"{side.folder.name}/"
-        bad = [one.name.removeprefix(prefix) for one in side.left_out if one.reason == finder.BAD_NAME]
+        bad = [one.name.removeprefix(prefix) for one in side.left_out if one.reason == scan.BAD_NAME]
         names = {name.partition("/")[0] for name in bad if "/" in name}
         names |= {repr(name)[1:-1] for name in side.classes if re.search(r"[\x00-\x1f]", name)}
         yield from (f"{root}: the folder name '{prefix}{name}' is not valid text" for name in sorted(names))
@@ -190,13 +190,13 @@ def _empty(root: Path, sides: list[tuple[GivenSplit, _Side]]) -> Iterator[str]:
         prefix = "" if side.folder == root else f"{side.folder.name}/"
         for class_name, found in sorted(side.classes.items()):
             if not found.photographs:
-                loud = [one for one in found.left_out if one.reason not in QUIET]
+                loud = [one for one in found.left_out if one.reason not in QUIET_REASONS]
                 why = "; ".join(f"{reason}: {len(names)}" for reason, names in by_reason(loud).items())
                 empty[f"{prefix}{class_name}"] = f" ({why})" if why else ""
     if len(empty) == 1:
         yield from (f"{root / name} holds no photographs{why}" for name, why in empty.items())
     elif empty:
-        each = some([name + why for name, why in empty.items()], 10)
+        each = first_few([name + why for name, why in empty.items()], 10)
         yield f"{root}: {len(empty)} class folders hold no photographs: {each}"
 
 
@@ -205,7 +205,7 @@ def _strangers(root: Path, sides: list[tuple[GivenSplit, _Side]]) -> Iterator[st
     for _, side in sides:
         strangers = sorted(set(side.classes) - known)
         if known and strangers:
-            yield f"{root}: {side.folder.name} holds the class {some(strangers)}, which train does not"
+            yield f"{root}: {side.folder.name} holds the class {first_few(strangers)}, which train does not"
 
 
 def _doubts(
@@ -215,7 +215,7 @@ def _doubts(
     shallow = {photo.label for photo in photos if _is_in_class_folder(photo)}
     deep = [classes[label] for label in sorted({photo.label for photo in photos} - shallow)]
     if deep:
-        yield f"{root}: the photographs of {some(deep)} lie in folders below; is this the right folder?"
+        yield f"{root}: the photographs of {first_few(deep)} lie in folders below; is this the right folder?"
 
 
 def _is_in_class_folder(photo: ImageEntry) -> bool:

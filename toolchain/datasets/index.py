@@ -49,10 +49,10 @@ class Problem:
 
 @dataclass(frozen=True)
 class DatasetIndex:
-    """A data set as it was found. `given` has the publisher's own sides; everything is in `train` where there are
-    none. `classes` are in the order of the labels. Files below `root` are the photographs and `left_out`.
+    """A data set as it was found. `given` holds the publisher's splits; without any, everything is in `train`.
 
-    With `problems`, nothing can be trained on it (see `usable`), but all that is there can be looked at.
+    `classes` are in the order of the labels. All files below `root` are either photographs or `left_out`. A data
+    set with `problems` can be looked at, but not trained on (see `require_usable`).
     """
 
     name: str
@@ -71,7 +71,7 @@ class DatasetIndex:
 
     @property
     def photographs(self) -> tuple[ImageEntry, ...]:
-        """All files, side after side."""
+        """All photographs, split after split."""
         return tuple(photo for photos in self.given.values() for photo in photos)
 
 
@@ -83,22 +83,22 @@ def too_few_classes(name: str, root: Path, classes: Sequence[str]) -> Problem:
     )
 
 
-def usable(listing: DatasetIndex) -> DatasetIndex:
-    """`listing`, if it can be trained on. Raises BadInputError that names all its problems."""
-    if listing.problems:
-        hints = dict.fromkeys(problem.hint for problem in listing.problems)
-        raise BadInputError("; ".join(problem.message for problem in listing.problems), " ".join(hints))
-    return listing
+def require_usable(index: DatasetIndex) -> DatasetIndex:
+    """`index`, if it can be trained on. Raises BadInputError that names all its problems."""
+    if index.problems:
+        hints = dict.fromkeys(problem.hint for problem in index.problems)
+        raise BadInputError("; ".join(problem.message for problem in index.problems), " ".join(hints))
+    return index
 
 
-def hash_all(listing: DatasetIndex, reporter: Reporter) -> tuple[DatasetIndex, dict[Path, str]]:
-    """`listing` without the files that cannot be read, which it leaves out by name, and SHA-256 of each other."""
-    paths = [photo.path for photo in listing.photographs]
+def hash_all(index: DatasetIndex, reporter: Reporter) -> tuple[DatasetIndex, dict[Path, str]]:
+    """`index` without files that cannot be read, which become `left_out`; and the SHA-256 of each other file."""
+    paths = [photo.path for photo in index.photographs]
     hashes: dict[Path, str] = {}
     reasons: dict[Path, str] = {}
     with (
         ThreadPoolExecutor(HASHING_THREADS) as pool,
-        reporter.task(f"reading {listing.name}", len(paths)) as task,
+        reporter.task(f"reading {index.name}", len(paths)) as task,
     ):
         try:
             for path, (sha256, reason) in zip(paths, pool.map(_sha256, paths), strict=True):
@@ -110,34 +110,34 @@ def hash_all(listing: DatasetIndex, reporter: Reporter) -> tuple[DatasetIndex, d
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    readable = leave_out(listing, reasons)
-    lines = told(readable.left_out[len(listing.left_out) :])
-    warnings = (*listing.warnings, *(f"{listing.root}: {line}" for line in lines))
+    readable = leave_out(index, reasons)
+    lines = describe_left_out(readable.left_out[len(index.left_out) :])
+    warnings = (*index.warnings, *(f"{index.root}: {line}" for line in lines))
     return replace(readable, warnings=warnings), hashes
 
 
-def leave_out(listing: DatasetIndex, reasons: Mapping[Path, str]) -> DatasetIndex:
-    """`listing` without the photographs for which there are reasons; they may be missed."""
+def leave_out(index: DatasetIndex, reasons: Mapping[Path, str]) -> DatasetIndex:
+    """`index` without the photographs that `reasons` names: they become `left_out`, as lost ones."""
     if not reasons:
-        return listing
+        return index
     left_out = [
-        LeftOut(photo.name, reasons[photo.path], True) for photo in listing.photographs if photo.path in reasons
+        LeftOut(photo.name, reasons[photo.path], True) for photo in index.photographs if photo.path in reasons
     ]
     return replace(
-        listing,
+        index,
         given={
             side: tuple(photo for photo in photos if photo.path not in reasons)
-            for side, photos in listing.given.items()
+            for side, photos in index.given.items()
         },
-        left_out=(*listing.left_out, *left_out),
+        left_out=(*index.left_out, *left_out),
     )
 
 
-QUIET = frozenset(("a file of the system", "the publisher's annotations"))
-"""Reasons that nobody needs to hear of; `--json` has them all the same."""
-_TOLD_FIRST = ("outside the class", "in a folder beside", "camera raw", "in the library")
-"""Reasons of photographs, which a person may not expect to be left out."""
-_KINDS_TOLD = 5
+QUIET_REASONS = frozenset(("a file of the system", "the publisher's annotations"))
+"""Reasons that warnings do not mention; `--json` has them."""
+_NAMED_FIRST = ("outside the class", "in a folder beside", "camera raw", "in the library")
+"""Beginnings of reasons that are mentioned first: these files are photographs."""
+_MAX_REASONS = 5
 
 
 def by_reason(left_out: Iterable[LeftOut]) -> dict[str, list[str]]:
@@ -148,29 +148,30 @@ def by_reason(left_out: Iterable[LeftOut]) -> dict[str, list[str]]:
     return dict(sorted(names.items(), key=lambda found: -len(found[1])))
 
 
-def told(left_out: Iterable[LeftOut]) -> tuple[str, ...]:
-    """What people are told of files that are left out: counts by reason and the first few names, in two lines at
-    most; first of those that may be photographs.
+def describe_left_out(left_out: Iterable[LeftOut]) -> tuple[str, ...]:
+    """A summary of files that are left out, for warnings: counts by reason, with the first few names.
+
+    There are two lines at most. The first is about files that may be photographs.
     """
     lines = []
-    loud = [one for one in left_out if one.reason not in QUIET]
+    loud = [one for one in left_out if one.reason not in QUIET_REASONS]
     for chosen, what in (
         ([one for one in loud if one.lost], "left out that may be photographs"),
         ([one for one in loud if not one.lost], "left out"),
     ):
         if chosen:
-            kinds = sorted(by_reason(chosen).items(), key=lambda kind: not kind[0].startswith(_TOLD_FIRST))
-            groups = [f"{reason}: {len(names)} ({some(names, 3)})" for reason, names in kinds]
-            if len(groups) > _KINDS_TOLD:
-                groups[_KINDS_TOLD:] = [f"and {len(groups) - _KINDS_TOLD} other kinds"]
+            kinds = sorted(by_reason(chosen).items(), key=lambda kind: not kind[0].startswith(_NAMED_FIRST))
+            groups = [f"{reason}: {len(names)} ({first_few(names, 3)})" for reason, names in kinds]
+            if len(groups) > _MAX_REASONS:
+                groups[_MAX_REASONS:] = [f"and {len(groups) - _MAX_REASONS} other kinds"]
             lines.append(f"{len(chosen)} {what}: {'; '.join(groups)}")
     return tuple(lines)
 
 
-def some(names: Sequence[str], limit: int = 5) -> str:
+def first_few(names: Sequence[str], limit: int = 5) -> str:
     """The first few of `names` and a count of the rest, for a message."""
     rest = len(names) - limit
-    # A file may be called by a line end, or by what clears a screen.
+    # A file name may hold a line end, or codes that clear a screen.
     shown = [re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda sign: repr(sign[0])[1:-1], name) for name in names[:limit]]
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
@@ -181,3 +182,7 @@ def _sha256(path: Path) -> tuple[str, str]:
         return files.sha256_of(path), ""
     except OSError as error:
         return "", f"cannot be read: {error.strerror or error}"
+
+
+told = describe_left_out
+"""Its former name."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from toolchain.datasets import finder
-from toolchain.datasets.index import LeftOut, told
+from toolchain.datasets import scan
+from toolchain.datasets.index import LeftOut, describe_left_out
+from toolchain.errors import BadInputError
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class _Finds:
 
     def add_folder(self, folder: Path) -> None:
         prefix = "" if folder == Path() else f"{(folder.as_posix()).rstrip('/')}/"
-        found = finder.find(folder, prefix, self.seen)
+        found = scan.find_photographs(folder, prefix, self.seen)
         self.paths += found.photographs
         self.left_out += found.left_out
 
@@ -72,20 +73,24 @@ def _found(word: str) -> _Finds:
 
 
 def _match(pattern: str, finds: _Finds) -> None:
-    matches = sorted(Path(match) for match in glob.glob(_pattern(Path(pattern)), recursive=True))  # noqa: PTH207 - Path.glob knows no absolute pattern
+    try:
+        found = glob.glob(_pattern(Path(pattern)), recursive=True)  # noqa: PTH207 - Path.glob knows no absolute pattern
+    except RecursionError:
+        raise BadInputError(f"{pattern}: folders are nested too deeply", "Name a folder inside.") from None
+    matches = sorted(map(Path, found))
     folders = []
     seen: dict[str, str] = {}
     for match in matches:
         real = os.path.realpath(match.parent)
         if seen.setdefault(real, str(match.parent)) != str(match.parent):
-            finds.left_out.append(LeftOut(str(match), finder.TWICE))
+            finds.left_out.append(LeftOut(str(match), scan.TWICE))
         elif match.is_dir():
             if reason := _passed_over([match, *match.parents], pattern):
-                names = finder.all_files(match, f"{(match.as_posix())}/")
+                names = scan.all_files(match, f"{(match.as_posix())}/")
                 finds.left_out += [LeftOut(name, reason) for name in names]
             else:
                 folders.append(match)
-        elif reason := _passed_over(match.parents, pattern) or finder.no_photograph(match):
+        elif reason := _passed_over(match.parents, pattern) or scan.reject_reason(match):
             finds.left_out.append(LeftOut(str(match), reason))
         else:
             finds.paths.append(match)
@@ -104,12 +109,12 @@ def _passed_over(folders: Iterable[Path], pattern: str) -> str:
     """Why what lies in `folders` is left out, unless the pattern asks for them by more than `*`."""
     asked = [part for part in Path(pattern).parts if part.strip("*")]
     unasked = (one for one in folders if one.name and not any(fnmatch(one.name, part) for part in asked))
-    return next(filter(None, map(finder.passed_over, unasked)), "")
+    return next(filter(None, map(scan.skip_reason, unasked)), "")
 
 
 def _reason(word: str, left_out: Sequence[LeftOut]) -> str:
     if left_out:
-        return "; ".join(("no photographs", *told(left_out)))
+        return "; ".join(("no photographs", *describe_left_out(left_out)))
     if Path(word).is_dir():
         return "the folder holds no photographs"
     return "nothing matches" if glob.has_magic(word) else "does not exist"

@@ -11,8 +11,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain.datasets.finder import all_files
-from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, LeftOut, some
+from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, LeftOut, first_few
+from toolchain.datasets.named import Download, NamedDataset
+from toolchain.datasets.scan import all_files
 from toolchain.errors import BadInputError, MissingError
 
 FOLDER = "oxford-iiit-pet"
@@ -52,7 +53,7 @@ def list_pets(root: Path) -> DatasetIndex:
     ids = sorted({line.class_id for line in here["train"]})
     untrained = sorted({line.class_id for line in here["test"]} - set(ids))
     if untrained:
-        names = some([breeds[class_id] for class_id in untrained])
+        names = first_few([breeds[class_id] for class_id in untrained])
         raise BadInputError(f"pets: test holds {names}, of which no training photograph is under {root}")
     labels = {class_id: label for label, class_id in enumerate(ids)}
     given = {
@@ -134,3 +135,26 @@ def _missing(
         if missing:
             parts.append(f"{missing} of {published} {name}")
     return (f"pets: {' and '.join(parts)} photographs are missing under {root}",) if parts else ()
+
+
+PETS = NamedDataset(
+    name="pets",
+    description="Oxford-IIIT Pet: 37 breeds of cats and dogs, official trainval and test lists",
+    classes=37,
+    photographs=7349,
+    licences={"Oxford-IIIT Pet": "CC BY-SA 4.0; the photographs belong to their owners"},
+    folder=FOLDER,
+    find=find,
+    index=list_pets,
+    homepage="https://www.robots.ox.ac.uk/~vgg/data/pets/",
+    downloads=(
+        Download(
+            "https://thor.robots.ox.ac.uk/pets/images.tar.gz", 791_918_971, "md5:5c4f3ee8e5d25df40f4fd59a7f44e54c"
+        ),
+        Download(
+            "https://thor.robots.ox.ac.uk/pets/annotations.tar.gz",
+            19_173_078,
+            "md5:95a8c909bbe2e81eed6a22bccdf3f68f",
+        ),
+    ),
+)

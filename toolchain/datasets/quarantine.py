@@ -20,7 +20,7 @@ import msgspec
 
 from toolchain.datasets.check import CheckReport
 from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry
-from toolchain.datasets.own_output import ASIDE_SUFFIX
+from toolchain.datasets.scan import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
 from toolchain.images.preprocess import HEIC_NEEDS
 from toolchain.system import files
@@ -45,20 +45,20 @@ class Record:
     moved: tuple[Moved, ...]
 
 
-def to_move(listing: DatasetIndex, findings: CheckReport) -> tuple[Moved, ...]:
-    """The files of `listing` that training leaves out, with the reason.
+def movable(index: DatasetIndex, findings: CheckReport) -> tuple[Moved, ...]:
+    """The files of `index` that training leaves out, with the reason.
 
     Raises BadInputError when a class would have nothing left on one side of the split: then the data set could not
     be listed any more, and a person has to look.
     """
-    photos = {photo.name: (side, photo) for side, listed in listing.given.items() for photo in listed}
+    photos = {photo.name: (side, photo) for side, listed in index.given.items() for photo in listed}
     # A whole picture that only this machine cannot read is no broken one.
     chosen = {bad.name: bad.reason for bad in findings.unreadable if bad.reason != HEIC_NEEDS}
     disputed = {name for names in findings.copies_across_classes for name in names}
     for names in findings.copies_across_splits:
         if not disputed.intersection(names):
             chosen |= _leaks({name: photos[name][0] for name in names})
-    _check_rest(listing, photos, chosen)
+    _check_rest(index, photos, chosen)
     return tuple(Moved(name, reason) for name, reason in chosen.items())
 
 
@@ -70,34 +70,34 @@ def _leaks(sides: dict[str, GivenSplit]) -> dict[str, str]:
 
 
 def _check_rest(
-    listing: DatasetIndex, photos: dict[str, tuple[GivenSplit, ImageEntry]], chosen: dict[str, str]
+    index: DatasetIndex, photos: dict[str, tuple[GivenSplit, ImageEntry]], chosen: dict[str, str]
 ) -> None:
     left = Counter((side, photo.label) for name, (side, photo) in photos.items() if name not in chosen)
     for name in chosen:
         side, photo = photos[name]
         if not left[side, photo.label]:
             raise BadInputError(
-                f"no photograph of {listing.classes[photo.label]} would be left in {side}; nothing was moved",
+                f"no photograph of {index.classes[photo.label]} would be left in {side}; nothing was moved",
                 "Add readable photographs of it, or take the class out.",
             )
 
 
-def set_aside(listing: DatasetIndex, moved: Iterable[Moved]) -> Path:
+def move_out(index: DatasetIndex, moved: Iterable[Moved]) -> Path:
     """Move files out of the data set into a new folder beside it; return the record's path.
 
     The record is written first, so that a move which is interrupted can be undone too. The folder is new each time,
     so nothing is ever overwritten. Raises BadInputError when a file cannot be moved.
     """
     moved = tuple(moved)
-    place = _new_folder(listing.root)
+    place = _new_folder(index.root)
     record = place.with_name(f"{place.name}.json")
-    files.write_json(record, Record(RECORD_SCHEMA, listing.name, moved))
+    files.write_json(record, Record(RECORD_SCHEMA, index.name, moved))
     for one in moved:
-        _move(listing.root / one.name, place / one.name, record)
+        _move(index.root / one.name, place / one.name, record)
     return record
 
 
-def put_back(record: Path) -> tuple[str, ...]:
+def restore(record: Path) -> tuple[str, ...]:
     """Move the files of a record back to where they were, and remove the record; return their names.
 
     Raises BadInputError when the record is damaged or in another place, or when there is a file where one was:

@@ -1,17 +1,18 @@
-"""Which photographs train, validate, calibrate and test: the publisher's sides first, then a hash of the content.
+"""Which photographs train, validate, calibrate and test: the publisher's splits first, then a hash of the content.
 
-A photograph should never change sides when others are added: a test accuracy measured last month would otherwise
-contain what is trained on today. A side that never changes is a function of the photograph alone, so the rule is a
-hash of its content, with a salt for each decision so that the decisions are independent. In large classes that is
-all. In a class of 20 it is not enough: chance leaves 4 % of such classes without a test photograph, and 12 %
-without one to validate on. So within each class the hashes are ranked, and a split takes the lowest: as many as lie
-below its share, but no fewer than `least` and no more than `most`. Only photographs that these bounds have put on
-their side can leave it when others are added to their class, and they are named.
+A photograph should never change its split when others are added. Otherwise a test accuracy of last month would
+contain photographs that are trained on today. So the split is a function of the photograph alone: of a hash of its
+content, with a salt for each decision, so that the decisions are independent.
+
+In large classes that is all. In a class of 20 it is not enough: by chance, 4 % of such classes would have no test
+photograph, and 12 % none to validate on. So the hashes are ranked within each class, and a split takes the lowest:
+all below its share, but no fewer than `min_count` and no more than `max_count`. Only photographs that these bounds
+have put into their split can leave it when others are added to their class; a warning names them.
 
 Copies count once and stay together. The label is not part of the hash, and content that stands under two labels
-goes by its hash alone: it is then on one side, and sorting a mislabelled photograph anew does not move it across.
+goes by its hash alone. So a mislabelled photograph stays in its split when it is sorted anew.
 
-Whoever needs exact shares puts `train`, `val` and `test` folders above the classes; what is given is kept.
+For exact shares, put `train`, `val` and `test` folders above the classes: given splits are kept.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from toolchain.datasets.index import (
@@ -27,184 +28,241 @@ from toolchain.datasets.index import (
     GivenSplit,
     ImageEntry,
     LeftOut,
+    first_few,
     hash_all,
     leave_out,
-    some,
-    usable,
+    require_usable,
 )
-from toolchain.datasets.photographs import SPLITS, Dataset, Photograph
 from toolchain.errors import BadInputError
+from toolchain.images.reader import Photograph
 from toolchain.system.progress import Reporter, Silent
 
+SPLITS = ("train", "val", "calibration", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Named classes and, for each split, its photographs in a fixed order.
+
+    `warnings` are things that the user should know: photographs that are missing, duplicates across splits.
+    `licences` maps what is licensed to its terms. `left_out` are the files below `root` that are in no split.
+    """
+
+    name: str
+    root: Path
+    classes: tuple[str, ...]
+    splits: dict[str, tuple[Photograph, ...]]
+    warnings: tuple[str, ...] = ()
+    licences: dict[str, str] = field(default_factory=dict)
+    left_out: tuple[LeftOut, ...] = ()
+
+    def split_sha256(self, split: str) -> str:
+        """A hash of which photographs the split holds, under which label; independent of order and folder."""
+        return sha256_of_labelled((photo.sha256, self.classes[photo.label]) for photo in self.splits[split])
+
+    @property
+    def sha256(self) -> str:
+        """A hash of all splits together."""
+        parts = [f"{split} {self.split_sha256(split)}" for split in SPLITS]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def sha256_of_labelled(photographs: Iterable[tuple[str, str]]) -> str:
+    """A hash of photographs, given as pairs of content hash and label; independent of their order."""
+    lines = sorted(f"{sha256} {label}" for sha256, label in photographs)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
 SHARES = {"test": 0.15, "val": 0.10, "calibration": 0.05}
-"""Decided in this order, each a share of what the decisions before have left in train."""
+"""Splits are decided in this order. Each share is of the photographs that earlier decisions have left in train."""
 
 FEW = 50
-"""Photographs of a class below which its figures are rough."""
+"""Below so many photographs, the accuracy of a class is a rough estimate."""
+
+HELD_BACK_FIRST: tuple[GivenSplit, ...] = ("test", "val", "train")
+"""The order in which given splits are read, so that copies in train are recognised."""
 
 EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
 """Empty files are unreadable, not copies of each other."""
 
 
-def draw(sha256: str, decision: str) -> float:
-    """What the photograph with this content hash draws for a decision: uniform from 0 to 1, always the same."""
+def hash_fraction(sha256: str, decision: str) -> float:
+    """A number from 0 to 1, uniform over contents, that depends on nothing but the content and the decision."""
     digest = hashlib.sha256(f"edgetl {decision} {sha256}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def decide(sha256: str, given: Iterable[GivenSplit] = ("train",)) -> str:
-    """The split that the hash alone gives a photograph of a train folder, where `given` sides have folders."""
-    return next((split for split in _decisions(given) if draw(sha256, split) < SHARES[split]), "train")
+def split_by_hash(sha256: str, given: Iterable[GivenSplit] = ("train",)) -> str:
+    """The split of a photograph in a train folder by its hash alone, where the `given` splits have folders."""
+    return next(
+        (split for split in _undecided_splits(given) if hash_fraction(sha256, split) < SHARES[split]), "train"
+    )
 
 
-def least(split: str, photographs: int) -> int:
-    """How many of a class's photographs `split` holds at least: half its share, and one for val and test."""
+def min_count(split: str, photographs: int) -> int:
+    """The least photographs of a class in `split`: half its share, and one in val and test."""
     return 0 if split == "calibration" else max(1, int(SHARES[split] * photographs / 2 + 0.5))
 
 
-def most(split: str, photographs: int, left: int) -> int:
-    """How many of a class's photographs `split` holds at most, where `left` are not in another split yet.
+def max_count(split: str, photographs: int, left: int) -> int:
+    """The most photographs of a class in `split`, where `left` are in no other split yet.
 
-    That is twice its share, and no more than leave half of the class to train; but what it holds at least.
+    It is twice the share, but leaves half of the class to train, and is never below `min_count`.
     """
     double = int(2 * SHARES[split] * photographs + 0.5)
-    return max(least(split, photographs), min(double, left - (photographs + 1) // 2))
+    return max(min_count(split, photographs), min(double, left - (photographs + 1) // 2))
 
 
-def divide_class(contents: Iterable[str], given: Iterable[GivenSplit] = ("train",)) -> dict[str, str]:
-    """The split of each content hash of one class's train folder, where `given` sides have folders of their own.
+def split_class(contents: Iterable[str], given: Iterable[GivenSplit] = ("train",)) -> dict[str, str]:
+    """The split of each content hash of one class's train folder, where the `given` splits have folders.
 
-    There must be a photograph for each side that is not given, and one to train.
+    There must be a photograph for each split that is not given, and one to train.
     """
     left = set(contents)
     total = len(left)
-    sides: dict[str, str] = {}
-    for split in _decisions(given):
-        ranked = sorted(left, key=lambda sha256: draw(sha256, split))
-        below = sum(draw(sha256, split) < SHARES[split] for sha256 in ranked)
-        taken = ranked[: min(max(below, least(split, total)), most(split, total, len(ranked)))]
-        sides |= dict.fromkeys(taken, split)
+    splits: dict[str, str] = {}
+    for split in _undecided_splits(given):
+        ranked = sorted(left, key=lambda sha256: hash_fraction(sha256, split))
+        below = sum(hash_fraction(sha256, split) < SHARES[split] for sha256 in ranked)
+        taken = ranked[: min(max(below, min_count(split, total)), max_count(split, total, len(ranked)))]
+        splits |= dict.fromkeys(taken, split)
         left.difference_update(taken)
-    return sides | dict.fromkeys(left, "train")
+    return splits | dict.fromkeys(left, "train")
 
 
-def _decisions(given: Iterable[GivenSplit]) -> tuple[str, ...]:
+def _undecided_splits(given: Iterable[GivenSplit]) -> tuple[str, ...]:
     decided = set(given)
     return tuple(split for split in SHARES if split not in decided)
 
 
-def divide(
-    listing: DatasetIndex, reporter: Reporter | None = None, without: Mapping[Path, str] | None = None
+def make_splits(
+    index: DatasetIndex, reporter: Reporter | None = None, without: Mapping[Path, str] | None = None
 ) -> Dataset:
-    """Read and hash the files of `listing` and put each into its split; leave out those of `without`, with reasons.
+    """Read and hash the files of `index`, and put each into its split. Files of `without` are left out, for its
+    reasons.
 
-    A training photograph whose exact content is also in a given `val` or `test` is left out, with a warning, so
-    that both stay honest; so is a file that cannot be read. Raises BadInputError when `listing` has problems, or a
-    class has too few photographs.
+    A training photograph whose exact content is also in a given `val` or `test` is left out, with a warning: it
+    would flatter the accuracy there. A file that cannot be read is left out too. Raises BadInputError when `index`
+    has problems, or a class has too few photographs.
     """
-    reporter = reporter or Silent()
-    listing, hashes = hash_all(leave_out(usable(listing), without or {}), reporter)
-    held: dict[str, GivenSplit] = {}
-    kept: dict[GivenSplit, list[ImageEntry]] = {side: [] for side in listing.given}
-    left_out: dict[tuple[GivenSplit, GivenSplit], list[str]] = defaultdict(list)
-    # What is held back is placed first, so that its copies in train can be recognised.
-    for side in (side for side in ("test", "val", "train") if side in listing.given):
-        for listed in listing.given[side]:
-            sha256 = hashes[listed.path]
-            holder = held.setdefault(sha256, side)
-            if holder != side and sha256 != EMPTY_SHA256:
-                left_out[side, holder].append(listed.name)
-            else:
-                kept[side].append(listed)
-    sides = _sides(listing, kept["train"], hashes)
+    index, hashes = hash_all(leave_out(require_usable(index), without or {}), reporter or Silent())
+    kept, copies = _without_copies(index, hashes)
+    of_train = _split_train(index, kept["train"], hashes)
     splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
-    moved: dict[str, list[str]] = defaultdict(list)
-    for side in kept:
-        for listed in kept[side]:
-            sha256 = hashes[listed.path]
-            split = sides[listed.label, sha256] if side == "train" else side
-            splits[split].append(Photograph(listed.name, listed.path, listed.label, sha256))
-            if side == "train" and split != decide(sha256, listing.given):
-                moved[split].append(listed.name)
+    forced: dict[str, list[str]] = defaultdict(list)
+    for given, entries in kept.items():
+        for entry in entries:
+            sha256 = hashes[entry.path]
+            split = of_train[entry.label, sha256] if given == "train" else given
+            splits[split].append(Photograph(entry.name, entry.path, entry.label, sha256))
+            if given == "train" and split != split_by_hash(sha256, index.given):
+                forced[split].append(entry.name)
     dataset = Dataset(
-        name=listing.name,
-        root=listing.root,
-        classes=listing.classes,
+        name=index.name,
+        root=index.root,
+        classes=index.classes,
         splits={split: tuple(photos) for split, photos in splits.items()},
-        licences=listing.licences,
+        licences=index.licences,
+        left_out=(
+            *index.left_out,
+            *(
+                LeftOut(name, f"the same photograph is in {other}")
+                for (_, other), names in copies.items()
+                for name in names
+            ),
+        ),
     )
     warnings = [
-        f"{len(names)} photographs in {side} are also in {holder}; they are left out of {side}: {some(names)}"
-        for (side, holder), names in left_out.items()
+        *_copied(copies),
+        *_conflicts(index, hashes),
+        *_gaps(dataset),
+        *_few(index),
+        *_forced(forced),
     ]
-    warnings += _conflicts(listing, hashes) + _gaps(dataset) + _few(listing) + _moved(moved)
-    copies = [
-        LeftOut(name, f"the same photograph is in {holder}")
-        for (_, holder), names in left_out.items()
-        for name in names
-    ]
-    return replace(dataset, warnings=(*listing.warnings, *warnings), left_out=(*listing.left_out, *copies))
+    return replace(dataset, warnings=(*index.warnings, *warnings))
 
 
-def _sides(
-    listing: DatasetIndex, train: list[ImageEntry], hashes: Mapping[Path, str]
+_Copies = Mapping[tuple[GivenSplit, GivenSplit], list[str]]
+"""Names of files in the first split that have a copy in the second."""
+
+
+def _without_copies(
+    index: DatasetIndex, hashes: Mapping[Path, str]
+) -> tuple[dict[GivenSplit, list[ImageEntry]], _Copies]:
+    """The files of each given split without those that are also in `test`, or else in `val`; and these copies."""
+    split_of: dict[str, GivenSplit] = {}
+    kept: dict[GivenSplit, list[ImageEntry]] = {given: [] for given in index.given}
+    copies: dict[tuple[GivenSplit, GivenSplit], list[str]] = defaultdict(list)
+    for given in HELD_BACK_FIRST:
+        for entry in index.given.get(given, ()):
+            sha256 = hashes[entry.path]
+            holder = split_of.setdefault(sha256, given)
+            if holder != given and sha256 != EMPTY_SHA256:
+                copies[given, holder].append(entry.name)
+            else:
+                kept[given].append(entry)
+    return kept, copies
+
+
+def _split_train(
+    index: DatasetIndex, train: list[ImageEntry], hashes: Mapping[Path, str]
 ) -> dict[tuple[int, str], str]:
-    """The split of each content of the train side, by label. Raises BadInputError when a class has too few."""
-    contents: dict[int, set[str]] = {label: set() for label in range(len(listing.classes))}
+    """The split of each content in train, by label and hash. Raises BadInputError when a class has too few."""
+    contents: dict[int, set[str]] = {label: set() for label in range(len(index.classes))}
     labels: dict[str, set[int]] = defaultdict(set)
-    for listed in train:
-        contents[listed.label].add(hashes[listed.path])
-        labels[hashes[listed.path]].add(listed.label)
+    for entry in train:
+        contents[entry.label].add(hashes[entry.path])
+        labels[hashes[entry.path]].add(entry.label)
     disputed = {sha256 for sha256, under in labels.items() if len(under) > 1}
-    wanted = 1 + sum(split != "calibration" for split in _decisions(listing.given))
-    few = [label for label, held in contents.items() if len(held) < wanted]
+    needed = 1 + sum(split != "calibration" for split in _undecided_splits(index.given))
+    few = [label for label, held in contents.items() if len(held) < needed]
     if few:
-        counts = [f"{listing.classes[label]} ({len(contents[label])})" for label in few]
-        roles = ["train", *(split for split in ("val", "test") if split not in listing.given)]
+        counts = [f"{index.classes[label]} ({len(contents[label])})" for label in few]
+        roles = ["train", *(split for split in ("val", "test") if split not in index.given)]
         raise BadInputError(
-            f"{listing.name}: too few different photographs to train of {some(counts)}",
-            f"Each class needs {wanted} at least, one each for {', '.join(roles)}; "
-            f"ten show what can be had, and {FEW} or more do well."
-            if wanted > 1
+            f"{index.name}: too few different photographs to train of {first_few(counts)}",
+            f"Each class needs at least {needed}, one each for {', '.join(roles)}; "
+            f"ten give a first impression, {FEW} or more work well."
+            if needed > 1
             else "Add photographs to train on, other than those of val and test.",
         )
-    sides: dict[tuple[int, str], str] = {}
+    splits: dict[tuple[int, str], str] = {}
     for label, held in contents.items():
         own = held - disputed
-        if len(own) >= wanted:
-            sides |= {(label, sha256): split for sha256, split in divide_class(own, listing.given).items()}
+        if len(own) >= needed:
+            splits |= {(label, sha256): split for sha256, split in split_class(own, index.given).items()}
         else:
             disputed |= own
-        sides |= {(label, sha256): decide(sha256, listing.given) for sha256 in held & disputed}
-    return sides
+        splits |= {(label, sha256): split_by_hash(sha256, index.given) for sha256 in held & disputed}
+    return splits
 
 
-def label_conflicts(listing: DatasetIndex, hashes: Mapping[Path, str]) -> list[tuple[ImageEntry, ...]]:
+def label_conflicts(index: DatasetIndex, hashes: Mapping[Path, str]) -> list[tuple[ImageEntry, ...]]:
     """Groups of files that have the same content under different labels."""
     groups: dict[str, list[ImageEntry]] = defaultdict(list)
-    for photo in listing.photographs:
+    for photo in index.photographs:
         if hashes[photo.path] != EMPTY_SHA256:
             groups[hashes[photo.path]].append(photo)
     return [tuple(group) for group in groups.values() if len({photo.label for photo in group}) > 1]
 
 
-def _conflicts(listing: DatasetIndex, hashes: Mapping[Path, str]) -> list[str]:
-    conflicts = label_conflicts(listing, hashes)
+def _conflicts(index: DatasetIndex, hashes: Mapping[Path, str]) -> list[str]:
+    conflicts = label_conflicts(index, hashes)
     if not conflicts:
         return []
-    pairs = some([" = ".join(photo.name for photo in group) for group in conflicts], 3)
-    return [f"{len(conflicts)} photographs are there under more than one class: {pairs}"]
+    pairs = first_few([" = ".join(photo.name for photo in group) for group in conflicts], 3)
+    return [f"{len(conflicts)} photographs are under more than one class: {pairs}"]
 
 
 def _gaps(dataset: Dataset) -> list[str]:
-    """Warn of classes without photographs in val or test; raise where training would have none."""
+    """Warnings of classes without photographs in val or test. Raises BadInputError where train has none."""
     absent = {}
     for split in SPLITS:
         have = Counter(photo.label for photo in dataset.splits[split])
         absent[split] = [name for label, name in enumerate(dataset.classes) if not have[label]]
     if absent["train"]:
         raise BadInputError(
-            f"{dataset.name}: no training photograph is left for {some(absent['train'])}",
+            f"{dataset.name}: no training photograph is left for {first_few(absent['train'])}",
             "Its photographs stand under other classes too, or in val and test: add others.",
         )
     warnings = []
@@ -212,21 +270,34 @@ def _gaps(dataset: Dataset) -> list[str]:
         if len(absent[split]) == len(dataset.classes):
             warnings.append(f"{split} holds no photograph at all; add photographs, or a `{split}` folder")
         elif absent[split]:
-            warnings.append(f"{split} holds no photograph of {some(absent[split])}")
+            warnings.append(f"{split} holds no photograph of {first_few(absent[split])}")
     return warnings
 
 
-def _few(listing: DatasetIndex) -> list[str]:
-    counts = Counter(photo.label for photo in listing.photographs)
-    few = [f"{name} ({counts[label]})" for label, name in enumerate(listing.classes) if counts[label] < FEW]
+def _few(index: DatasetIndex) -> list[str]:
+    counts = Counter(photo.label for photo in index.photographs)
+    few = [f"{name} ({counts[label]})" for label, name in enumerate(index.classes) if counts[label] < FEW]
     if not few:
         return []
-    return [f"fewer than {FEW} photographs of {some(few)}: accuracy will be known roughly; add photographs"]
+    return [
+        f"fewer than {FEW} photographs of {first_few(few)}: accuracy can only be estimated roughly; add photographs"
+    ]
 
 
-def _moved(moved: Mapping[str, list[str]]) -> list[str]:
-    """What small classes cost: photographs that are on a side for want of others, and may leave it."""
-    if not moved:
+def _forced(forced: Mapping[str, list[str]]) -> list[str]:
+    """A warning of photographs that are in their split only because their class is small."""
+    if not forced:
         return []
-    told = "; ".join(f"{split}: {some(moved[split], 3)}" for split in SPLITS if moved.get(split))
-    return [f"sides that small classes force, and that may change when photographs are added: {told}"]
+    names = "; ".join(f"{split}: {first_few(forced[split], 3)}" for split in SPLITS if forced.get(split))
+    return [f"some classes are small, so these photographs may change their split when others are added: {names}"]
+
+
+def _copied(copies: _Copies) -> list[str]:
+    return [
+        f"{len(names)} photographs in {given} are also in {other}; they are left out of {given}: {first_few(names)}"
+        for (given, other), names in copies.items()
+    ]
+
+
+decide, draw = split_by_hash, hash_fraction
+"""Their former names."""

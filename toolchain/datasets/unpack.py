@@ -6,6 +6,7 @@ that leads elsewhere or a file that is there twice makes the whole archive unacc
 
 from __future__ import annotations
 
+import bz2
 import errno
 import gzip
 import lzma
@@ -13,16 +14,32 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from toolchain.errors import BadInputError
 
 MAX_BYTES = 8 << 30
 MAX_FILES = 200_000
 MAX_NAME = 200
+"""Characters of a member's name that an error line shows."""
+
+MAX_LEVELS = 64
+"""Folders above a file."""
+
+MAX_HEADER_BYTES = 1 << 20
+"""What may stand in a tar before a member's content: tarfile reads it into memory, whatever size it claims."""
+
+_DECOMPRESSORS: dict[bytes, Callable[[IO[bytes]], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\0": lzma.LZMAFile,
+}
+"""By the first bytes of what they read."""
+
 _CHUNK = 1 << 20
 
 
@@ -46,6 +63,8 @@ def unpack(archive: Path, into: Path, *, max_bytes: int = MAX_BYTES, max_files: 
             if member.content is None:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
+            if target == into:
+                raise BadInputError(f"{archive.name} holds a file without a name")
             if target.name.startswith("._") or "__MACOSX" in target.parts:
                 continue
             count += 1
@@ -58,6 +77,8 @@ def unpack(archive: Path, into: Path, *, max_bytes: int = MAX_BYTES, max_files: 
                     if left < 0:
                         raise BadInputError(f"{archive.name} unpacks to more than {max_bytes / 1e9:.1f} GB")
                     file.write(chunk)
+    except _HeaderError as error:
+        raise BadInputError(f"{archive.name} {error}") from None
     except (FileExistsError, NotADirectoryError):
         raise BadInputError(f"{archive.name} holds {_short(member.name)} twice") from None
     except NotImplementedError:
@@ -69,7 +90,8 @@ def unpack(archive: Path, into: Path, *, max_bytes: int = MAX_BYTES, max_files: 
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise BadInputError(f"{archive.name} holds {_short(member.name)}, which is too long a name") from None
-        if error.errno == errno.EINVAL:  # a place before the beginning of the file
+        # The first is a place before the beginning of the file; the bz2 module gives no number.
+        if error.errno in (errno.EINVAL, None):
             raise BadInputError(f"{archive.name} is damaged", "Download it again.") from None
         raise
     return count
@@ -83,26 +105,62 @@ def _short(name: str) -> str:
 def _members(archive: Path) -> Iterator[_Member]:
     if zipfile.is_zipfile(archive):
         yield from _zip_members(archive)
-    elif tarfile.is_tarfile(archive):
-        yield from _tar_members(archive)
     else:
-        raise BadInputError(f"{archive.name} is neither a tar nor a zip file", "Download it again.")
+        yield from _tar_members(archive)
+
+
+class _HeaderError(Exception):
+    """More than `MAX_HEADER_BYTES` before a member's content."""
+
+
+class _Metered:
+    """The stream that tarfile reads. It gives no more than what was announced: a header, or a member's content."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._left = MAX_HEADER_BYTES
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def at_header(self) -> None:
+        self._left = MAX_HEADER_BYTES
+
+    def at_content(self, size: int) -> None:
+        self._left = size + tarfile.BLOCKSIZE
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= self._left:
+            raise _HeaderError(f"holds a header of more than {MAX_HEADER_BYTES / 1e6:.0f} MB")
+        data = self._stream.read(size)
+        self._left -= len(data)
+        return data
 
 
 def _tar_members(archive: Path) -> Iterator[_Member]:
-    with tarfile.open(archive) as tar:
-        for info in tar:
-            if info.isdir():
-                yield _Member(info.name, None)
-            elif info.isreg():
-                yield _Member(info.name, tar.extractfile(info))
-            else:
-                raise BadInputError(
-                    f"{archive.name} holds {_short(info.name)}, which is neither a file nor a folder"
-                )
-        # The checksum of a compressed tar stands at its very end, after padding that tarfile does not read.
-        if tar.fileobj and len(tar.fileobj.read(_CHUNK)) == _CHUNK:
-            raise tarfile.ReadError("something follows its end")
+    with archive.open("rb") as file:
+        head = file.read(8)
+        file.seek(0)
+        decompress = next((opened for start, opened in _DECOMPRESSORS.items() if head.startswith(start)), None)
+        with closing(decompress(file) if decompress else file) as stream:
+            metered = _Metered(stream)
+            try:
+                tar = tarfile.open(fileobj=metered, mode="r:")  # type: ignore[call-overload]  # noqa: SIM115 - what is open is the stream
+            except tarfile.ReadError:
+                message = f"{archive.name} is neither a tar nor a zip file"
+                raise BadInputError(message, "Download it again.") from None
+            for info in tar:
+                if info.isdir():
+                    yield _Member(info.name, None)
+                elif info.isreg() and not info.issparse():
+                    metered.at_content(info.size)
+                    yield _Member(info.name, tar.extractfile(info))
+                else:
+                    raise BadInputError(
+                        f"{archive.name} holds {_short(info.name)}, which is neither a file nor a folder"
+                    )
+                metered.at_header()
+            # The checksum of a compressed tar stands at its very end, after padding that tarfile does not read.
+            if len(stream.read(_CHUNK)) == _CHUNK:
+                raise tarfile.ReadError("something follows its end")
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
@@ -115,7 +173,7 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
                 )
             if info.flag_bits & 1:
                 raise BadInputError(f"{archive.name} is encrypted")
-            if info.is_dir():
+            if info.filename.endswith("/"):  # `is_dir` of older versions of Python fails without a name
                 yield _Member(info.filename, None)
             else:
                 with package.open(info) as content:
@@ -124,6 +182,8 @@ def _zip_members(archive: Path) -> Iterator[_Member]:
 
 def _parts(archive: Path, name: str) -> tuple[str, ...]:
     path = PurePosixPath(name)
+    if len(path.parts) > MAX_LEVELS:
+        raise BadInputError(f"{archive.name} holds {_short(name)}, which lies below more than {MAX_LEVELS} folders")
     if path.is_absolute() or ".." in path.parts or any(sign in name for sign in "\\:\0"):
         raise BadInputError(f"{archive.name} holds {_short(name)}, which leads out of its folder")
     return path.parts

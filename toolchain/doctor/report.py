@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from toolchain.datasets.catalogue import ENTRIES, Entry, data_root, locate
+from toolchain.datasets.catalogue import DATASETS, data_root
+from toolchain.datasets.named import NamedDataset
 from toolchain.doctor.opencv import OpenCV, look, problem
 from toolchain.doctor.packages import Missing
 from toolchain.doctor.recommendation import Outlook, fastest
@@ -108,7 +109,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
         cameras = tuple(check_camera(index) for index in camera_indices(probe_cameras))
         task.advance()
         root = data_root()
-        data_sets = tuple(_look_for(entry, root) for entry in ENTRIES.values())
+        data_sets = tuple(_look_for(entry, root) for entry in DATASETS.all().values())
         task.advance()
     opencv = look()
     missing = _gaps(devices, pairing, cameras)
@@ -208,8 +209,8 @@ def _existing(path: Path) -> Path:
     return next(place for place in (path, *path.parents) if place.exists())
 
 
-def _look_for(entry: Entry, root: Path) -> DataSet:
-    found = locate(entry, root)
+def _look_for(entry: NamedDataset, root: Path) -> DataSet:
+    found = entry.find(root)
     if found is not None:
         return DataSet(entry.name, str(found), "")
     return DataSet(

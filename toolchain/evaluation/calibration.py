@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq, minimize_scalar
-from scipy.special import log_softmax
 from scipy.stats import binom, nct, norm
 
 from toolchain.artifact.card import Reject, Score
-from toolchain.evaluation.rejection import scores
+from toolchain.evaluation.metrics import Logits, log_softmax, scores, softmax
 from toolchain.runs import Rejection
 
 COLDEST, HOTTEST = 0.05, 20.0
@@ -32,8 +31,6 @@ MANY = 200
 """Held-out photographs whose own share is near enough to that of photographs to come."""
 REJECTED_SHARE = 0.95
 """Share of other things that is to be rejected for the kinder ones."""
-
-Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -75,11 +72,11 @@ def fit_temperature(held: HeldOut) -> Temperature:
     index = np.arange(len(held))
 
     def cost(log_temperature: float) -> float:
-        likelihood = log_softmax(held.logits / math.exp(log_temperature), axis=1)[index, held.labels].sum()
+        likelihood = log_softmax(held.logits, math.exp(log_temperature))[index, held.labels].sum()
         return float(-likelihood + log_temperature**2 / (2 * PRIOR**2))
 
     def excess(log_temperature: float) -> float:
-        confidence = np.exp(log_softmax(held.logits / math.exp(log_temperature), axis=1).max(1)).mean()
+        confidence = softmax(held.logits, math.exp(log_temperature)).max(1).mean()
         return float(confidence) - (1 - 1 / (2 * len(held) + 2))
 
     coldest, hottest = math.log(COLDEST), math.log(HOTTEST)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 RESAMPLES = 1000
 Z95 = 1.959963984540054
-"""The 97.5 % quantile of the normal distribution."""
+"""The 97.5 % quantile of the normal distribution: two-sided 95 %."""
+Z95_ONE_SIDED = 1.645
+"""The 95 % quantile: one-sided 95 %."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,24 @@ def wilson_ci95(successes: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def mean_of_classes(labels: NDArray[np.int64], right: NDArray[np.bool_]) -> float:
-    """Top-1 of each class that is present, averaged over these classes; a fraction."""
-    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+def ratio_ci95(old: Latency, new: Latency) -> tuple[float, float]:
+    """95 % interval of the ratio of two medians, each known by its own interval (log-normal errors)."""
+    spread = math.hypot(*(math.log(one.p50_ci95[1] / one.p50_ci95[0]) / 2 for one in (old, new)))
+    ratio = new.p50 / old.p50
+    return ratio * math.exp(-spread), ratio * math.exp(spread)
+
+
+def paired_drop_ci95(old: Sequence[bool], new: Sequence[bool]) -> tuple[float, tuple[float, float]]:
+    """Top-1 lost between two sets of answers to the same photographs, and its 95 % interval; fractions.
+
+    Both say which answers are right. The adjusted Wald interval for paired shares (Bonett and Price 2012): only
+    changed answers count.
+    """
+    n = len(old)
+    lost = sum(a > b for a, b in zip(old, new, strict=True))
+    won = sum(a < b for a, b in zip(old, new, strict=True))
+    drop = (lost - won) / n
+    p_lost, p_won = (lost + 1) / (n + 2), (won + 1) / (n + 2)
+    half = Z95 * math.sqrt((p_lost + p_won - (p_lost - p_won) ** 2) / (n + 2))
+    centre = p_lost - p_won
+    return drop, (centre - half, centre + half)

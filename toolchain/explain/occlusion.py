@@ -13,12 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.classifier import Classifier
+from toolchain.evaluation.metrics import Logits, log_odds
 from toolchain.explain.canvas import framed
 from toolchain.explain.heat import Heat, as_heat
 from toolchain.images.preprocess import MEAN, Image
-
-Logits = NDArray[np.float32]
-"""float32 [batch, classes]."""
 
 Answer = Callable[[NDArray[np.uint8]], Logits]
 """Logits for pictures of the network's size, uint8 RGB [batch, height, width, 3]."""
@@ -65,18 +63,6 @@ def occlusion(
         counts[square] += 1
     smooth = cv2.GaussianBlur(falls / np.maximum(counts, 1), (0, 0), stride / 2)  # squares leave stairs
     return as_heat(np.asarray(smooth, np.float64))
-
-
-def log_odds(logits: Logits, class_index: int) -> NDArray[np.float64]:
-    """float64 [batch]: how much the class's logit is above those of all others together.
-
-    Unlike a probability it does not saturate where a network is sure.
-    """
-    others = np.delete(logits.astype(np.float64), class_index, axis=1)
-    largest = others.max(1)
-    together = np.log(np.exp(others - largest[:, None]).sum(1)) + largest
-    result: NDArray[np.float64] = logits[:, class_index] - together
-    return result
 
 
 def _starts(length: int, patch: int, stride: int) -> range:

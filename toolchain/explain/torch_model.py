@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from toolchain.artifact import read_artifact
-from toolchain.backbones.networks import build, normalised, trained_network
+from toolchain.backbones.networks import load_network, load_ready_made, normalised
 from toolchain.errors import BadInputError
 from toolchain.explain.classes import class_index
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import RUN_FILE, read_run
-from toolchain.runs.ready_made import ready_made_artifact, ready_made_weights
+from toolchain.runs.ready_made import ready_made_artifact
 
 __all__ = ["TorchModel", "class_index", "open_run", "ready_made"]
 
@@ -42,7 +41,11 @@ class TorchModel:
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """float32 [batch, classes] after the temperature, as the deployed graph has them."""
-        return (self.logits(pixels) / self.temperature).softmax(1)
+        return self.probabilities_of(self.logits(pixels))
+
+    def probabilities_of(self, logits: Tensor) -> Tensor:
+        """float32 [batch, classes]: the same for `logits` that are there already."""
+        return (logits / self.temperature).softmax(1)
 
 
 def open_run(folder: Path) -> TorchModel:
@@ -57,19 +60,19 @@ def open_run(folder: Path) -> TorchModel:
             f"Name the run folder that it was exported from{beside}.",
         )
     run = read_run(folder)
-    network = trained_network(folder, run)
+    network = load_network(folder, run)
     labels = tuple(run.data.classes)
     return TorchModel(str(folder), run.model.name, _frozen(network), labels, run.preprocess, run.temperature)
 
 
 def ready_made() -> TorchModel:
-    """The classifier of breeds that comes with edgetl. Raises MissingError where edgetl came without it."""
+    """The classifier of breeds that comes with edgetl.
+
+    Raises MissingError where edgetl came without it, ArtifactError where its weights are damaged.
+    """
     card = read_artifact(ready_made_artifact()).card
-    network = build(card.source.model, len(card.labels))
-    network.load_state_dict({name: tensor.float() for name, tensor in load_file(ready_made_weights()).items()})
-    return TorchModel(
-        "ready-made pets", card.source.model, _frozen(network), card.labels, card.preprocess, card.temperature
-    )
+    network = _frozen(load_ready_made(card))
+    return TorchModel("ready-made pets", card.source.model, network, card.labels, card.preprocess, card.temperature)
 
 
 def _frozen(network: nn.Module) -> nn.Module:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.classifier import Classifier
+from toolchain.evaluation.metrics import softmax
 from toolchain.explain.heat import Heat, area_of_half, hottest
 from toolchain.explain.occlusion import Answer, answer_of, occlusion
 from toolchain.images.preprocess import MEAN, Image, Preprocess
@@ -98,7 +99,6 @@ def _look(network: Explained, picture: Image, index: int, method: str) -> Look:
 
 
 def _probabilities(network: Explained, pictures: Sequence[Image]) -> NDArray[np.float64]:
-    logits = network.answer(np.stack(pictures)).astype(np.float64) / network.temperature
-    powers = np.exp(logits - logits.max(1, keepdims=True))
-    result: NDArray[np.float64] = powers / powers.sum(1, keepdims=True)
+    logits = network.answer(np.stack(pictures)).astype(np.float64)
+    result: NDArray[np.float64] = softmax(logits, network.temperature)
     return result

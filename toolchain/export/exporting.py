@@ -13,10 +13,11 @@ from torch import nn
 from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE, Artifact, make_artifact, write_artifact
 from toolchain.artifact.card import CARD_SCHEMA, Card, Source
-from toolchain.backbones.networks import normalised, trained_network
+from toolchain.backbones.networks import load_network, normalised
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
+from toolchain.evaluation.metrics import relative_difference
 from toolchain.export.int8.search import make_int8
-from toolchain.export.measure import ExportContext, Logits, accuracy_of, logits_on, relative_difference
+from toolchain.export.measure import ExportContext, Logits, accuracy_of, logits_on
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.photographs import RunPhotographs
 from toolchain.export.raw_frame import write_frame_files
@@ -97,7 +98,7 @@ def _export_float(
     sample = photographs.read("val")
     n = len(sample.labels)
     with reporter.task("writing ONNX", 2) as task:
-        network = trained_network(folder, run)
+        network = load_network(folder, run)
         # PyTorch is slow: photographs and mirror images are enough to know that the files are the network.
         reference = _torch_logits(network, sample.views[: 2 * n])
         task.advance()
@@ -137,7 +138,7 @@ def write_unmeasured(folder: Path, run: Run, pixels: NDArray[np.uint8]) -> Artif
     On `pixels`, uint8 [n, height, width, 3], it is compared with the trained network. Raises PromiseBrokenError
     where it answers differently.
     """
-    network = trained_network(folder, run)
+    network = load_network(folder, run)
     model = to_onnx(network, run.preprocess, run.temperature)
     artifact = make_artifact(model, _card(run, folder), folder / FLOAT_FILE)
     difference = relative_difference(logits_on(artifact, TARGETS[0], pixels), _torch_logits(network, pixels))

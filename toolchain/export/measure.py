@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.artifact.card import Accuracy, Card, Precision
+from toolchain.evaluation import metrics
 from toolchain.export.photographs import RunPhotographs, Sample
 from toolchain.export.results import Measurement
 from toolchain.runtimes import open_runtime
@@ -53,7 +54,7 @@ class ExportContext:
         n = len(logits)
         accuracy = accuracy_of(logits, self.reference[:n], self.sample, device, precision)
         base = self.float_logits.get(device, self.reference)[:n]
-        return Measurement(device, accuracy, *accuracy_drop(base, logits, self.sample.labels))
+        return Measurement(device, accuracy, *metrics.accuracy_drop(base, logits, self.sample.labels))
 
 
 def logits_on(artifact: Artifact, device: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -76,36 +77,15 @@ def accuracy_of(
     """
     n = len(sample.labels)
     answers = logits.argmax(1)
-    right = answers[:n] == sample.labels
-    per_class = [right[sample.labels == label].mean() for label in np.unique(sample.labels)]
+    found = metrics.accuracy(answers[:n], sample.labels)
     return Accuracy(
         device=device,
         precision=precision,
         split=sample.split,
         split_sha256=sample.split_sha256,
         n=n,
-        top1=float(right.mean()),
-        per_class_top1=float(np.mean(per_class)),
-        agreement=float((answers == reference.argmax(1)).mean()),
-        relative_difference=relative_difference(logits, reference),
+        top1=found.top1,
+        per_class_top1=found.per_class_top1,
+        agreement=metrics.agreement(answers, reference.argmax(1)),
+        relative_difference=metrics.relative_difference(logits, reference),
     )
-
-
-def relative_difference(logits: NDArray[np.float32], reference: NDArray[np.float32]) -> float:
-    """Largest difference of logits, relative to the largest logit of the reference (which may be all zeros)."""
-    return float(np.abs(logits - reference).max() / max(np.abs(reference).max(), 1e-6))
-
-
-def accuracy_drop(
-    base: NDArray[np.float32], logits: NDArray[np.float32], labels: NDArray[np.int64]
-) -> tuple[float, float]:
-    """Top-1 lost from `base` to `logits` in percentage points, and its one-sided 95 % upper bound.
-
-    Both are logits of a sample's views. The bound is that of a paired difference over photographs (normal
-    approximation): most are answered alike, so it is tighter than two separate accuracies would allow.
-    """
-    n = len(labels)
-    right = [(answers.argmax(1).reshape(-1, n) == labels).mean(0) for answers in (base, logits)]
-    change = right[0] - right[1]
-    drop = change.mean()
-    return float(100 * drop), float(100 * (drop + 1.645 * change.std() / np.sqrt(n)))

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from typing import Any
 
 import onnx
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
-from torchvision.ops.misc import SqueezeExcitation
 
-from toolchain.backbones.networks import body_of, head_of
-from toolchain.images.preprocess import MEAN, STD, Preprocess
+from toolchain.backbones.networks import Renormalise, backbone_of, body_of, head_of, hidden_of, simplified
+from toolchain.images.preprocess import Preprocess
 
 OPSET = 18
 
@@ -36,53 +38,54 @@ class _Deployed(nn.Module):
     """
 
     mean: Tensor
+    std: Tensor | None
 
     def __init__(self, network: nn.Module, temperature: float) -> None:
         super().__init__()
-        self.body = fuse(_simplify(body_of(network)))
+        backbone = backbone_of(network)
+        layers = simplified(body_of(network))
+        for parent in list(layers.modules()):
+            for name, child in list(parent.named_children()):
+                if isinstance(child, Renormalise):  # the graph subtracts the network's own mean
+                    setattr(parent, name, nn.Identity())
+        self.body = fuse(layers)
+        assert isinstance(self.body, fx.GraphModule)
+        self.hidden = simplified(hidden_of(network))
         self.head = head_of(network)
-        first = next(module for module in self.body.modules() if isinstance(module, nn.Conv2d))
+        std = torch.tensor(backbone.std)[:, None, None] * 255
+        first = _first_convolutions(self.body)
         with torch.no_grad():
-            first.weight.div_(torch.from_numpy(STD)[None, :, None, None])
-        self.register_buffer("mean", torch.from_numpy(MEAN)[None, :, None, None])
+            for convolution in first:
+                convolution.weight.div_(std)
+        self.register_buffer("std", None if first else std)
+        self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None] * 255)
         self.temperature = temperature
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         pixels = image.permute(0, 3, 1, 2).float() - self.mean
-        logits: Tensor = self.head(self.body(pixels).mean((2, 3)))
+        pixels = pixels if self.std is None else pixels / self.std
+        logits: Tensor = self.head(self.hidden(self.body(pixels).mean((2, 3))))
         return logits, torch.softmax(logits / self.temperature, dim=1)
 
 
-class _Mean(nn.Module):
-    def forward(self, maps: Tensor) -> Tensor:
-        return maps.mean((2, 3), keepdim=True)
-
-
-@torch.no_grad()
-def _simplify(network: nn.Module) -> nn.Module:
-    """A copy that computes the same in operators that every runtime runs rightly.
-
-    Global pooling becomes the mean that it is: torch.export turns AdaptiveAvgPool2d under a dynamic batch into
-    gathers over computed shapes. The hard sigmoid of squeeze-and-excitation, clip(x / 6 + 1/2, 0, 1), leaves only
-    its clip, the rest going into the convolution before it: OpenCV 5 takes any HardSigmoid before a product for a
-    hard-swish and answers nonsense.
-    """
-    network = copy.deepcopy(network).eval()
-    for parent in list(network.modules()):
-        if isinstance(parent, SqueezeExcitation) and isinstance(parent.scale_activation, nn.Hardsigmoid):
-            last = parent.fc2
-            last.weight.div_(6)
-            assert last.bias is not None
-            last.bias.div_(6).add_(0.5)
-            parent.scale_activation = nn.Hardtanh(0.0, 1.0)
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size in (1, (1, 1)):
-                setattr(parent, name, _Mean())
-    return network
+def _first_convolutions(body: fx.GraphModule) -> list[nn.Conv2d]:
+    """The convolutions that read the picture, if nothing else does; else none."""
+    found: list[nn.Conv2d] = []
+    reading = [node for node in body.graph.nodes if node.op == "placeholder"]
+    while reading:
+        for node in reading.pop().users:
+            layer = body.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if isinstance(layer, nn.Conv2d):
+                found.append(layer)
+            elif isinstance(layer, nn.Identity) or node.target is nn.functional.pad:
+                reading.append(node)
+            elif node.target not in {getattr, "size"}:  # its shape is no pixel
+                return []
+    return found
 
 
 def to_onnx(network: nn.Module, spec: Preprocess, temperature: float) -> onnx.ModelProto:
-    """Write `network` as ONNX with the fixed contract of an artifact (docs/design.md, section 4).
+    """Write `network` as ONNX with the fixed contract of an artifact (docs/reference/files.md).
 
     Input `image` uint8 [batch, height, width, 3]; outputs `logits` and `probabilities` float32 [batch, classes].
     """
@@ -91,6 +94,7 @@ def to_onnx(network: nn.Module, spec: Preprocess, temperature: float) -> onnx.Mo
     model = _traced(deployed, spec, any_batch=False)
     if any(node.op_type in SHAPED for node in model.graph.node):
         model = _traced(deployed, spec, any_batch=True)
+    _merge_padding(model.graph)
     computed = {name for node in model.graph.node for name in node.output}
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         sides = value.type.tensor_type.shape.dim
@@ -118,6 +122,38 @@ def _traced(deployed: nn.Module, spec: Preprocess, *, any_batch: bool) -> onnx.M
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     return model
+
+
+def _merge_padding(graph: onnx.GraphProto) -> None:
+    """Let convolutions pad by themselves where a Pad with zeros comes before them, on either side as it does."""
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    convolutions = {node.input[0]: node for node in graph.node if node.op_type == "Conv"}
+    used = Counter(name for node in graph.node for name in node.input)
+    for pad in [node for node in graph.node if node.op_type == "Pad"]:
+        convolution = convolutions.get(pad.output[0])
+        amounts = constants.get(pad.input[1])
+        if convolution is None or amounts is None or used[pad.output[0]] > 1 or _pads_with_more(pad, constants):
+            continue
+        # Of [batch, channels, height, width]: before each, then after each.
+        before, after = amounts[2:4].tolist(), amounts[6:8].tolist()
+        kept = [attribute for attribute in convolution.attribute if attribute.name not in {"pads", "auto_pad"}]
+        del convolution.attribute[:]
+        convolution.attribute.extend(kept)
+        convolution.attribute.append(onnx.helper.make_attribute("pads", before + after))
+        convolution.input[0] = pad.input[0]
+        graph.node.remove(pad)
+    used = Counter(name for node in graph.node for name in node.input)
+    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
+        graph.initializer.remove(tensor)
+
+
+def _pads_with_more(pad: onnx.NodeProto, constants: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether a Pad does more than put zeros around maps."""
+    mode = next((attribute.s for attribute in pad.attribute if attribute.name == "mode"), b"constant")
+    amounts = constants[pad.input[1]]
+    value = constants.get(pad.input[2]) if len(pad.input) > 2 and pad.input[2] else None
+    zeros = value is None or not value.any()
+    return mode != b"constant" or not zeros or len(amounts) != 8 or bool(amounts[[0, 1, 4, 5]].any())
 
 
 def _strip(model: onnx.ModelProto) -> None:

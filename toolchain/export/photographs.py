@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.datasets.catalogue import ENTRIES, data_root, locate, photographs_of
+from toolchain.datasets.catalogue import data_root, named, photographs_of
 from toolchain.datasets.naming import photographs_named
-from toolchain.datasets.photographs import sha256_of_labelled
+from toolchain.datasets.splits import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError
 from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Photograph, Reader
@@ -130,8 +130,8 @@ def _usable_splits(folder: Path, run: Run) -> dict[str, tuple[SplitFile, ...]]:
 
 def _folder_of(data: Path) -> Path:
     """The folder that `data` is, or that the data set of this name lies in."""
-    entry = ENTRIES.get(str(data))
-    folder = (locate(entry, data_root()) if entry else None) or data
+    entry = named(str(data))
+    folder = (entry.find(data_root()) if entry else None) or data
     if not folder.is_dir():
         raise BadInputError(f"{folder} is not a folder", "Name the one that holds the run's photographs.")
     return folder

@@ -28,13 +28,13 @@ def ready_made_weights() -> Path:
 
 
 def weights_file(weights: str, model: str) -> Path | None:
-    """The file that `--weights` stands for; None for `imagenet` and `none`, which stand for none on this machine.
+    """The file that `--weights` stands for; None for `imagenet`, `imagenet-v1` and `none`, which stand for no file.
 
     Raises BadInputError where it is not there, or of another network than `model`. (No torch in here: a slip is
     told before torch is loaded.)
     """
     path = Path(weights)
-    if weights in {"imagenet", "none"}:
+    if weights in {"imagenet", "imagenet-v1", "none"}:
         return None
     if weights == READY_MADE and not path.is_file():
         if model != MODEL:
@@ -43,7 +43,7 @@ def weights_file(weights: str, model: str) -> Path | None:
             )
         return ready_made_weights()
     if not path.is_file():
-        hint = "Pass a .safetensors or .pth file, `imagenet`, `ready-made` or `none`."
+        hint = "Pass a .safetensors or .pth file, `imagenet`, `imagenet-v1`, `ready-made` or `none`."
         raise BadInputError(f"weights {weights} do not exist", hint)
     return path
 

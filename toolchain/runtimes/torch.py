@@ -101,7 +101,7 @@ class TorchRuntime:
             )
         import torch
 
-        from toolchain.backbones.networks import trained_network
+        from toolchain.backbones.networks import load_network
 
         run = read_run(folder)
         place, *ways = target.split("+")
@@ -109,7 +109,7 @@ class TorchRuntime:
         self.threads = threads or cores()
         device = torch.device(place)
         kind = getattr(torch, next((PRECISIONS[way] for way in ways if way in PRECISIONS), "float32"))
-        network = _Network(trained_network(folder, run), run, device, kind, compiled="compile" in ways)
+        network = _Network(load_network(folder, run), run, device, kind, compiled="compile" in ways)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         how = "+".join(ways) or "eager"
         self.provider_effective = f"torch {torch.__version__} {how} on {name}"

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.special import softmax
 from torch import nn
 
-from toolchain.backbones.networks import body_of
+from toolchain.backbones.networks import body_of, hidden_of
 from toolchain.datasets import Dataset, Photograph
 from toolchain.evaluation.calibration import HeldOut, fit_rejection, fit_temperature
-from toolchain.evaluation.metrics import measure
+from toolchain.evaluation.metrics import measure, softmax
 from toolchain.images.reader import Reader
 from toolchain.runs import Metrics, Rejection, TemperatureFit
 from toolchain.system.progress import Reporter
@@ -42,7 +41,7 @@ class Judged:
     def answers(self, dataset: Dataset) -> dict[str, Answers]:
         """Probabilities of each photograph of val and test."""
         return {
-            split: Answers(dataset.splits[split], softmax(logits / np.float32(self.temperature), axis=1))
+            split: Answers(dataset.splits[split], softmax(logits, self.temperature))
             for split, logits in self.logits.items()
         }
 
@@ -70,7 +69,8 @@ class Evaluator:
     def body(self, network: nn.Module) -> Frozen:
         """What computes the features of `network` as it is now."""
         spec = self.settings.preprocess
-        return Frozen(body_of(network), (spec.height, spec.width), self.device, pooled=True)
+        shape = (spec.height, spec.width)
+        return Frozen(body_of(network), shape, self.device, pooled=True, hidden=hidden_of(network))
 
     def features(self, body: Frozen, photos: Sequence[Photograph]) -> Floats:
         """Features of photographs, float32 [photographs, width].

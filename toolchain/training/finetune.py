@@ -21,9 +21,10 @@ from torch import nn
 
 from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE
-from toolchain.backbones.networks import Pretrained, build, head_of, load_pretrained
+from toolchain.backbones.networks import backbone_of, build, head_of
+from toolchain.backbones.weights import Pretrained, load_pretrained
 from toolchain.datasets import SPLITS, Dataset, Photograph
-from toolchain.datasets.catalogue import ENTRIES
+from toolchain.datasets.catalogue import DATASETS
 from toolchain.datasets.index import by_reason
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
@@ -114,7 +115,7 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None, de
         raise BadInputError(
             f"the settings of {out} are of another version of edgetl: {error}", "Start the run again."
         ) from None
-    if settings.data not in ENTRIES and not Path(settings.data).is_dir():
+    if settings.data not in DATASETS and not Path(settings.data).is_dir():
         where = "" if Path(settings.data).is_absolute() else f" in {Path.cwd()}"
         raise BadInputError(
             f"{settings.data}, the photographs of {out}, is not{where or ' there'}",
@@ -135,7 +136,7 @@ def _anchored(settings: TrainSettings) -> TrainSettings:
     data, weights, outliers = settings.data, settings.weights, settings.outliers
     return replace(
         settings,
-        data=data if data in ENTRIES else str(folders.expanded(data).absolute()),
+        data=data if data in DATASETS else str(folders.expanded(data).absolute()),
         weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
         outliers=None if outliers is None else str(Path(outliers).absolute()),
     )
@@ -315,7 +316,7 @@ def _described(
         command=command,
         data=_describe_data(dataset, skipped),
         model=ModelRecord(
-            name=settings.model,
+            name=backbone_of(network).name,
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             weights=pretrained.source,
             weights_sha256=pretrained.sha256,

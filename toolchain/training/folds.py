@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toolchain.datasets import Photograph
-from toolchain.datasets.splits import draw
+from toolchain.datasets.splits import hash_fraction
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.evaluation.metrics import measure
 from toolchain.evaluation.statistics import wilson_ci95
@@ -41,7 +41,7 @@ def assign(photos: Sequence[Photograph], folds: int) -> NDArray[np.int64]:
     first = 0
     fold_of: dict[str, int] = {}
     for label in sorted(by_label):
-        contents = sorted(set(by_label[label]) - fold_of.keys(), key=lambda sha256: draw(sha256, "fold"))
+        contents = sorted(set(by_label[label]) - fold_of.keys(), key=lambda sha256: hash_fraction(sha256, "fold"))
         # Small classes begin where the last one ended: all folds have as many photographs.
         fold_of |= {sha256: (first + rank) % folds for rank, sha256 in enumerate(contents)}
         first += len(contents)

@@ -5,7 +5,6 @@ On a CPU that is OpenVINO, which takes a third of torch's time; elsewhere torch.
 
 from __future__ import annotations
 
-import copy
 import os
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from toolchain.backbones.networks import normalised
+from toolchain.backbones.networks import normalised, simplified
 from toolchain.runtimes.devices import cores
 from toolchain.system import telemetry
 from toolchain.training.environment import has_fast_bfloat16
@@ -35,15 +34,24 @@ Extractor = Callable[[Iterable[NDArray[np.uint8]]], Floats]
 
 
 class Frozen:
-    """The first layers of a network, from uint8 pixels to maps, or to their means over space where `pooled`.
+    """The first layers of a network, from uint8 pixels to maps; where `pooled`, to their means over space, and what
+    `hidden` layers make of these.
 
     `shape` is height and width of the pixels.
 
     Weights are taken when they are first needed; after training, make another one.
     """
 
-    def __init__(self, layers: nn.Module, shape: tuple[int, int], device: torch.device, *, pooled: bool) -> None:
-        self._layers = _Layers(layers.eval(), pooled)
+    def __init__(
+        self,
+        layers: nn.Module,
+        shape: tuple[int, int],
+        device: torch.device,
+        *,
+        pooled: bool,
+        hidden: nn.Module | None = None,
+    ) -> None:
+        self._layers = _Layers(layers.eval(), pooled, (hidden or nn.Sequential()).eval())
         self._shape = shape
         self._device = device
         self._converted: Any = None
@@ -60,7 +68,7 @@ class Frozen:
 
         example = torch.zeros(BATCH, *self._shape, 3, dtype=torch.uint8)
         # With BatchNorm folded into the convolutions there are half as many operators to convert.
-        folded = _Layers(fuse(copy.deepcopy(self._layers.layers)), self._layers.pooled)
+        folded = _Layers(fuse(simplified(self._layers.layers)), self._layers.pooled, self._layers.hidden)
         with torch.inference_mode():
             program = torch.export.export(folded, (example,))
         return openvino.convert_model(program)
@@ -120,11 +128,12 @@ class Frozen:
 
 
 class _Layers(nn.Module):
-    def __init__(self, layers: nn.Module, pooled: bool) -> None:
+    def __init__(self, layers: nn.Module, pooled: bool, hidden: nn.Module) -> None:
         super().__init__()
         self.layers = layers
         self.pooled = pooled
+        self.hidden = hidden
 
     def forward(self, images: Tensor) -> Tensor:
-        maps: Tensor = self.layers(normalised(images))
-        return maps.mean((2, 3)) if self.pooled else maps
+        answers: Tensor = self.layers(normalised(images))
+        return self.hidden(answers.mean((2, 3))) if self.pooled else answers

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from toolchain.datasets import SPLITS, Dataset, Photograph
-from toolchain.datasets.catalogue import ENTRIES, data_root, open_dataset
-from toolchain.datasets.finder import find
-from toolchain.datasets.index import told
+from toolchain.datasets.catalogue import DATASETS, data_root, open_dataset
+from toolchain.datasets.index import describe_left_out
+from toolchain.datasets.scan import find_photographs
 from toolchain.errors import BadInputError
 from toolchain.images.reader import Reader
 from toolchain.runtimes.devices import cores
@@ -66,11 +66,11 @@ def find_outliers(
     Unreadable ones are left out. Raises BadInputError when the folder holds none.
     """
     folder = Path(settings.outliers) if settings.outliers else data_root() / NOT_PETS
-    wanted = settings.outliers is not None or (settings.data in ENTRIES and folder.is_dir())
+    wanted = settings.outliers is not None or (settings.data in DATASETS and folder.is_dir())
     if not wanted:
         return ()
-    searched = find(folder)
-    for line in told(searched.left_out):
+    searched = find_photographs(folder)
+    for line in describe_left_out(searched.left_out):
         reporter.warn(f"{folder}: {line}")
     own = {photo.sha256 for split in SPLITS for photo in dataset.splits[split]}
     found = []

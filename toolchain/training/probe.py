@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
 from torch import Tensor
+
+from toolchain.evaluation.metrics import log_softmax, softmax
 
 L2 = 0.055
 """Chosen by cross-validation on the training photographs of the pets, for features of unit size."""
@@ -43,7 +44,7 @@ def fit_head(
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights = flat.reshape(classes, width + 1).astype(np.float32)
-        log_probabilities = log_softmax(inputs @ weights.T + adjustment, axis=1)
+        log_probabilities = log_softmax(inputs @ weights.T + adjustment)
         away = weights - anchor
         away[:, -1] = 0
         value = -(targets * log_probabilities).sum() / n + 0.5 * L2 * (away**2).sum()
@@ -75,6 +76,6 @@ def start_from(head: tuple[Tensor, Tensor], features: Floats, labels: NDArray[np
     """
     rows = torch.cat([head[0], head[1][:, None]], dim=1).numpy()
     rows = rows - rows.mean(0)
-    answers = softmax(features @ rows[:, :-1].T + rows[:, -1], axis=1)
+    answers = softmax(features @ rows[:, :-1].T + rows[:, -1])
     shares = np.stack([answers[labels == label].mean(0) for label in range(classes)])
     return np.asarray(shares @ rows, np.float32)

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from toolchain.datasets import Photograph
 from toolchain.errors import UnreadableImageError
+from toolchain.evaluation.metrics import BINS, calibration_bins
 from toolchain.evaluation.statistics import wilson_ci95
 from toolchain.images.reader import Reader
 from toolchain.pages import write_page
 from toolchain.runs import REPORT_FILE, Metrics, Run
 from toolchain.system.figures import fixed
-from toolchain.training.report_plots import NAMED_CLASSES, Bins, confusion_matrix, curves, reliability
+from toolchain.training.report_plots import NAMED_CLASSES, confusion_matrix, curves, reliability
 
-RELIABILITY_BINS = 15
 MAX_PAIRS = 20
 MAX_PHOTOGRAPHS = 24
 MAX_UNCERTAIN = 6
@@ -151,20 +151,6 @@ def uncertain(answers: Answers) -> list[int]:
     return _least_probable(answers, _is_right(answers) & (own < UNCERTAIN), MAX_UNCERTAIN)
 
 
-def bins_of(answers: Answers) -> Bins:
-    """Photographs in 15 bins by the probability of their answer (Guo et al., ICML 2017)."""
-    confidence = answers.probabilities.max(1).astype(np.float64)
-    right = _is_right(answers)
-    places = np.minimum((confidence * RELIABILITY_BINS).astype(int), RELIABILITY_BINS - 1)
-    counts = np.bincount(places, minlength=RELIABILITY_BINS)
-    filled = np.where(counts, counts, np.nan)
-    return Bins(
-        counts=counts,
-        confidence=np.bincount(places, confidence, RELIABILITY_BINS) / filled,
-        accuracy=np.bincount(places, right, RELIABILITY_BINS) / filled,
-    )
-
-
 def thumbnail(photo: Photograph, reader: Reader) -> str | None:
     """A small copy of a photograph as a data URL of a JPEG, or None when it cannot be read."""
     try:
@@ -201,6 +187,7 @@ def _content(
 ) -> dict[str, object]:
     """What the template is filled with."""
     test = run.metrics["test"]
+    bins = calibration_bins(answers["test"].probabilities, _labels(answers["test"]))
     confusion = np.asarray(test.confusion, np.int64)
     pairs = confused_pairs(confusion)
     return {
@@ -217,8 +204,8 @@ def _content(
         "kinds": len(pairs),
         "pairs": pairs[:MAX_PAIRS],
         "per_class": per_class(confusion),
-        "reliability": Markup(reliability(bins_of(answers["test"]))),
-        "bins": RELIABILITY_BINS,
+        "reliability": Markup(reliability(bins)),
+        "bins": BINS,
         "misclassified": _photographs(answers["test"], misclassified(answers["test"]), reader),
         "uncertain": _photographs(answers["test"], uncertain(answers["test"]), reader),
         "total_s": run.timings_s.get("total", sum(run.timings_s.values())),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib import style
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from toolchain.evaluation.metrics import CalibrationBins
 from toolchain.pages.svg import FIRST, INK, SECOND, STYLE, end_at_one, make_figure, to_svg
 from toolchain.runs import Metrics
 
@@ -23,15 +23,6 @@ NAME_LENGTH = 28
 
 # A picture inside an SVG knows no colours of the page: these can be read on white and on black.
 RIGHT_RGB, WRONG_RGB = (46, 120, 200), (222, 96, 38)
-
-
-@dataclass(frozen=True)
-class Bins:
-    """Photographs by the probability of their answer. All [bins]; means of an empty bin are NaN."""
-
-    counts: NDArray[np.int64]
-    confidence: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
 
 
 def curves(epochs: Sequence[Mapping[str, float]], probe: Metrics, best_epoch: int) -> list[str]:
@@ -108,7 +99,7 @@ def confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> st
         return to_svg(figure, "confusion", f"Confusion matrix of {n} classes")
 
 
-def reliability(bins: Bins) -> str:
+def reliability(bins: CalibrationBins) -> str:
     """Accuracy against confidence, and how many photographs there are of each, as an SVG."""
     n = len(bins.counts)
     edges = np.arange(n) / n

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from toolchain.backbones import recipes
+from toolchain.backbones import preprocess_of, recipes
 from toolchain.errors import BadInputError
 from toolchain.images.preprocess import Preprocess
 
@@ -151,4 +151,5 @@ def settings_for(data: str, model: str, recipe: recipes.TrainingRecipe, **given:
         # It is also made for one optimiser.
         chosen.pop("learning_rate", None)
     chosen |= {key: value for key, value in given.items() if value is not None}
+    chosen.setdefault("preprocess", preprocess_of(model))
     return TrainSettings(data=data, model=model, **chosen)

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from toolchain.backbones.networks import blocks_of, dropout_of, frozen_and_trained, head_of, normalised
+from toolchain.backbones.networks import (
+    blocks_of,
+    dropout_of,
+    frozen_and_trained,
+    head_of,
+    hidden_of,
+    normalised,
+)
 from toolchain.system.figures import fixed
 from toolchain.training.context import TrainContext
 from toolchain.training.environment import has_fast_bfloat16
@@ -28,13 +35,14 @@ from toolchain.training.shown import Step, steps_of
 class _Tail(nn.Module):
     """The trained blocks and the head, with a mask for its input instead of dropout's own chance."""
 
-    def __init__(self, blocks: list[nn.Module], head: nn.Linear) -> None:
+    def __init__(self, blocks: list[nn.Module], hidden: nn.Module, head: nn.Linear) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*blocks)
+        self.hidden = hidden
         self.head = head
 
     def forward(self, maps: Tensor, mask: Tensor) -> Tensor:
-        features: Tensor = self.blocks(maps).mean((2, 3))
+        features: Tensor = self.hidden(self.blocks(maps).mean((2, 3)))
         logits: Tensor = self.head(features * mask)
         return logits
 
@@ -59,7 +67,7 @@ class Trainer:
         on_cpu = job.device.type == "cpu"
         self._extract = frozen.extractor(many=many, exact=not self._low_precision) if on_cpu and many else None
         self._prefix = prefix
-        tail = _Tail(blocks_of(network)[everything - count :], head_of(network))
+        tail = _Tail(blocks_of(network)[everything - count :], hidden_of(network), head_of(network))
         self._tail = job.team.parallel(tail, job.device)
         self._dropout = dropout_of(network).p if settings.dropout is None else settings.dropout
         self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]

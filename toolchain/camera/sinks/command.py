@@ -1,4 +1,4 @@
-"""Commands that are run whenever the answer becomes another one, or becomes "not sure"."""
+"""Shell commands that run whenever the answer changes, or becomes "not sure"."""
 
 from __future__ import annotations
 
@@ -7,27 +7,54 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TextIO
 
-import msgspec
-
 from toolchain.camera.answering import Answered
+from toolchain.camera.sinks import AnswerLostError, Sink, SinkContext
+from toolchain.camera.sinks.lines import json_line
 from toolchain.camera.smoothing import seen_as
+from toolchain.errors import BadInputError
 from toolchain.system.progress import Reporter
 
 LIMIT_S = 30.0
-"""A command that takes longer is ended."""
+"""A command that takes longer is killed."""
 
 
-class OnChange:
-    """Runs the shell command `on_change` for each new label, and `on_unsure` when the answer becomes "not sure",
-    and waits for it. What is rejected is no answer: `on_change` never runs for it, and a label after it is new.
+@dataclass(frozen=True)
+class CommandOptions:
+    """Shell commands: `on_change` for each new label, `on_unsure` for each change to "not sure"."""
+
+    on_change: str | None = None
+    on_unsure: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, command in (("--on-change", self.on_change), ("--on-unsure", self.on_unsure)):
+            if command is not None and not command.strip():
+                raise BadInputError(f"{name} has no command", "Name one, or leave it out.")
+
+    def open(self, context: SinkContext) -> Command:
+        return Command(self.on_change, self.on_unsure, context.reporter)
+
+
+def from_text(value: str) -> CommandOptions:
+    """The options that `--sink command=COMMAND` stands for."""
+    return CommandOptions(on_change=value)
+
+
+class Command(Sink):
+    """Runs the shell command `on_change` for each new label and `on_unsure` when the answer becomes "not sure", and
+    waits for it. `on_change` never runs for a rejected answer, and the first label after one is new.
 
     A command finds the answer in its environment (`EDGETL_LABEL`, `EDGETL_PROBABILITY`, `EDGETL_REJECTED` 0 or 1,
     `EDGETL_GUESS`, `EDGETL_FRAME`, `EDGETL_TIME_S`) and as a line of JSON on standard input, never in its own
-    words: a label is not to be executed. Where the answer is rejected, `EDGETL_LABEL` is empty. What it prints goes
-    to standard error.
+    words, so that no label is executed (unless the command itself does that, as `bash -c "$EDGETL_LABEL"` would).
+    If the answer is rejected, `EDGETL_LABEL` is empty. What the command prints goes to standard error. Jobs that it
+    leaves in the background are killed before the next command, and when the camera ends.
     """
+
+    name = "--on-change"
+    delivery = "newest"
 
     def __init__(
         self, on_change: str | None, on_unsure: str | None, reporter: Reporter, limit_s: float = LIMIT_S
@@ -40,48 +67,65 @@ class OnChange:
         self._last: str | None = None
         self._told: set[str] = set()
         self._running: subprocess.Popen[bytes] | None = None
+        self._left_running: int | None = None
+        """The process group of the last command, if it left jobs in the background."""
 
     def show(self, answered: Answered) -> None:
         prediction = answered.prediction
         seen = seen_as(prediction.label, prediction.rejected)
         if self._begun and seen == self._last:
             return
-        self._begun, self._last = True, seen
         name, command = ("--on-unsure", self._on_unsure) if seen is None else ("--on-change", self._on_change)
         if command is not None:
             self._run(name, command, answered)
+        self._begun, self._last = True, seen  # unless the command could not be started: then the next answer tries
 
     def _run(self, name: str, command: str, answered: Answered) -> None:
         line = answered.line()
         values = {key: int(value) if isinstance(value, bool) else value for key, value in line.items()}
         values |= {"label": line["answer"] or "", "guess": line["label"]}
-        told = {f"EDGETL_{key.upper()}": str(value) for key, value in values.items() if key != "answer"}
-        with subprocess.Popen(
-            command,
-            shell=True,
-            env=os.environ | told,
-            stdin=subprocess.PIPE,
-            stdout=_descriptor(sys.stderr) or subprocess.PIPE,
-            start_new_session=True,
-        ) as process:
+        told = {
+            f"EDGETL_{key.upper()}": _for_environment(value) for key, value in values.items() if key != "answer"
+        }
+        self._kill_jobs()
+        try:
+            process = subprocess.Popen(
+                command,
+                shell=True,
+                env=os.environ | told,
+                stdin=subprocess.PIPE,
+                stdout=_descriptor(sys.stderr) or subprocess.PIPE,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise AnswerLostError(f"the command cannot be started: {error.strerror}") from None
+        with process:
             self._running = process
             try:
-                said, _ = process.communicate(msgspec.json.encode(line) + b"\n", timeout=self._limit_s)
+                said, _ = process.communicate(json_line(answered).encode() + b"\n", timeout=self._limit_s)
             except subprocess.TimeoutExpired:
-                _kill(process)
+                _kill(process.pid)
                 self._complain(name, f"took longer than {self._limit_s:g} s and was ended")
                 return
             finally:
                 self._running = None
+            self._left_running = process.pid if _has_jobs(process.pid) else None
         if said and sys.stderr is not None:
             sys.stderr.write(said.decode(errors="replace"))
         if process.returncode:
             self._complain(name, f"ended with exit code {process.returncode}")
 
     def close(self) -> None:
-        """End the command that is still running, if one is."""
+        """Kill the command if it is still running, and what the last one left in the background."""
         if self._running is not None:
-            _kill(self._running)
+            _kill(self._running.pid)
+        self._kill_jobs()
+
+    def _kill_jobs(self) -> None:
+        """Kill what the last command left in the background."""
+        if self._left_running is not None:
+            _kill(self._left_running)
+            self._left_running = None
 
     def _complain(self, name: str, what: str) -> None:
         if name not in self._told:
@@ -90,17 +134,31 @@ class OnChange:
 
 
 def _descriptor(stream: TextIO | None) -> int | None:
-    """The file behind a stream; None where it was replaced by text (a notebook, a capture)."""
+    """The descriptor of a stream; None if it was replaced by an object in memory (a notebook, a test)."""
     try:
         return stream.fileno() if stream else None
     except (AttributeError, OSError):
         return None
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a shell with all that it started."""
-    with suppress(OSError):  # it ended by itself
+def _for_environment(value: object) -> str:
+    """A label as an environment variable can hold it: without NUL and lone surrogates."""
+    return str(value).replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+
+
+def _has_jobs(group: int) -> bool:
+    """Whether anything of a process group still runs after its shell has ended."""
+    try:
+        os.killpg(group, 0)
+    except (AttributeError, OSError):  # Windows has no process groups
+        return False
+    return True
+
+
+def _kill(process: int) -> None:
+    """Kill a shell and all that it started."""
+    with suppress(OSError):  # they have ended by themselves
         if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process, signal.SIGKILL)
         else:
-            process.kill()
+            os.kill(process, signal.SIGTERM)

@@ -6,60 +6,70 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from threading import Event
 
 import click
 
-from toolchain.camera.answering import Answered
-from toolchain.camera.drawing import shown_name
-from toolchain.camera.sinks.background import LineLostError
+from toolchain.camera.answering import Answered, shown_name
+from toolchain.camera.sinks import AnswerLostError, Sink, SinkContext
 from toolchain.classifier import percent
 from toolchain.system import files, masking
 from toolchain.system.names import harmless
 
-Print = Callable[[str], None]
-"""Prints one line at once, without waiting for a full buffer."""
-
 PIECE = getattr(select, "PIPE_BUF", 512)
-"""Bytes that a pipe takes at once when it says that it can be written to."""
-LOOK_S = 0.1
+"""How many bytes a pipe that is ready takes without blocking."""
+POLL_S = 0.1
 
 
-class JsonLines:
-    """One JSON object for each answer. `give_up` ends a `print_line` that waits."""
+@dataclass(frozen=True)
+class LinesOptions:
+    """Answers are printed to `output`: each as JSON, or one line whenever the answer changes."""
 
-    def __init__(self, print_line: Print, give_up: Callable[[], None] = lambda: None) -> None:
-        self._print = print_line
-        self.close = give_up
+    output: Output
+    json: bool = False
 
-    def show(self, answered: Answered) -> None:
-        self._print(files.to_json(answered.line(), indent=0).decode().strip())
+    def open(self, context: SinkContext) -> Lines:
+        return Lines(self.output, json=self.json)
 
 
-class Changes:
-    """A line whenever the answer becomes another one. `give_up` ends a `print_line` that waits."""
+class Lines(Sink):
+    """Prints answers. When nobody reads them any more, the camera ends."""
 
-    def __init__(self, print_line: Print, give_up: Callable[[], None] = lambda: None) -> None:
-        self._print = print_line
-        self.close = give_up
+    name = "printing"
+    delivery = "all"
+    essential = True
+
+    def __init__(self, output: Output, *, json: bool = False) -> None:
+        self._output = output
+        self._json = json
         self._last: str | None = None
 
     def show(self, answered: Answered) -> None:
+        if self._json:
+            self._output.write(json_line(answered))
+            return
         prediction = answered.prediction
         name = shown_name(prediction)
         if name != self._last:
             figures = f"{percent(prediction.probability):>5}  age {answered.age_ms:4.0f} ms"
-            self._print(f"{answered.frame.time_s:8.2f} s  {figures}  {harmless(name)}")
+            self._output.write(f"{answered.frame.time_s:8.2f} s  {figures}  {harmless(name)}")
             self._last = name
+
+    def close(self) -> None:
+        self._output.give_up()
+
+
+def json_line(answered: Answered) -> str:
+    """An answer as one line of JSON."""
+    return files.to_json(answered.line(), indent=0).decode().strip()
 
 
 class Output:
-    """Standard output, to which whole lines are written without ever hanging in one.
+    """Standard output, written in whole lines that never block for ever.
 
-    A pipe that nobody reads is full sooner or later, and who writes into it sleeps until its reader ends. Here a
-    line waits until there is room, or `give_up` says that it is to wait no longer. With `json`, lines are UTF-8
-    whatever the encoding of the terminal.
+    A pipe that nobody reads fills up, and a write to it then blocks until its reader ends. Here, a line waits until
+    there is room or `give_up` was called. With `json`, lines are UTF-8 whatever the encoding of the terminal.
     """
 
     def __init__(self, *, json: bool = False) -> None:
@@ -67,12 +77,12 @@ class Output:
         self._given_up = Event()
         self._descriptor = _waitable_stdout()
         self._torn = False
-        """Whether a line was written in part."""
+        """Whether the last line was written only in part."""
 
     def write(self, line: str, limit_s: float | None = None) -> None:
-        """Write a line when there is room for it, even after `give_up` if that is within `limit_s`.
+        """Write a line as soon as there is room for it. With `limit_s`, wait so long, whatever `give_up` says.
 
-        Raises LineLostError when it cannot be written.
+        Raises AnswerLostError if it cannot be written.
         """
         line = masking.without_typed(line)
         if self._descriptor is None:
@@ -88,17 +98,17 @@ class Output:
             self._torn = bool(left)
 
     def give_up(self) -> None:
-        """Let a line that waits for room be lost."""
+        """Stop waiting for room; the line is lost."""
         self._given_up.set()
 
     def _wait_for_room(self, descriptor: int, end_s: float | None) -> None:
-        while not select.select([], [descriptor], [], LOOK_S)[1]:
+        while not select.select([], [descriptor], [], POLL_S)[1]:
             if self._given_up.is_set() if end_s is None else time.monotonic() > end_s:
-                raise LineLostError("nobody reads standard output")
+                raise AnswerLostError("nobody reads standard output")
 
 
 def _waitable_stdout() -> int | None:
-    """The descriptor of standard output where one can wait for room in it; None elsewhere, and under a test."""
+    """The descriptor of standard output, if one can wait for room in it; else (and in tests) None."""
     stdout = sys.__stdout__
     if os.name != "posix" or stdout is None or stdout is not sys.stdout:
         return None

@@ -1,4 +1,4 @@
-"""A window, by pygame: OpenCV without a window system of its own runs on more machines."""
+"""A window, by pygame, so that the headless OpenCV is enough."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import ModuleType
 
 import cv2
 
-from toolchain.camera.drawing import fit
+from toolchain.camera.answering import Answered
+from toolchain.camera.drawing import Drawn, fit
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import BgrImage
+from toolchain.camera.latency import LatencyScreen
 from toolchain.camera.loop import Control
+from toolchain.camera.sinks import Sink, SinkContext
 from toolchain.errors import MissingError
 from toolchain.system import files
 from toolchain.system.progress import Reporter
@@ -23,18 +27,39 @@ KEYS = "q or Escape: end, space: pause, s: save a picture, d: next device, p: ne
 TITLE = "edgetl camera"
 HINT = "Run it with --headless: the answers are printed."
 INVISIBLE = {"offscreen", "dummy"}
-"""What SDL falls back to without a display; it would draw for nobody."""
+"""Drivers that SDL falls back to without a display, and which nobody sees."""
 
 
-class Window:
-    """Shows pictures; keys go to `control`. Made, used and closed in the main thread.
+@dataclass(frozen=True)
+class WindowOptions:
+    """Answers are shown in a window; with `measure_latency`, markers are shown there instead."""
 
-    Raises MissingError where there is no display.
+    measure_latency: bool = False
+
+    def open(self, context: SinkContext) -> Sink:
+        window = Window(context.control, context.reporter, engine=context.engine, drawn=context.drawn)
+        context.reporter.say(KEYS)
+        return LatencyScreen(window) if self.measure_latency else window
+
+
+class Window(Sink):
+    """Shows pictures; keys go to `control` and `engine`.
+
+    Raises MissingError if there is no display.
     """
 
+    name = "the window"
+    delivery = "main"
+
     def __init__(
-        self, control: Control, reporter: Reporter, folder: Path | None = None, engine: Engine | None = None
+        self,
+        control: Control,
+        reporter: Reporter,
+        folder: Path | None = None,
+        engine: Engine | None = None,
+        drawn: Drawn | None = None,
     ) -> None:
+        self._drawn = drawn or Drawn()
         self._control = control
         self._engine = engine
         self._reporter = reporter
@@ -42,16 +67,20 @@ class Window:
         self._pygame = _with_display()
         self._picture: BgrImage | None = None
 
-    def __enter__(self) -> Window:
-        return self
+    def show(self, answered: Answered) -> None:
+        self.put(self._drawn(answered))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def idle(self, state: str) -> None:
+        picture = self._drawn.with_state(state)
+        if picture is not None and self._pygame.display.get_surface() is not None:
+            self._paint(picture)
+        self._handle_keys()
+
+    def close(self) -> None:
         self._pygame.display.quit()
 
-    def show(self, picture: BgrImage, time_s: float) -> None:
-        """Show `picture`, uint8 BGR, and obey the keys pressed meanwhile."""
+    def put(self, picture: BgrImage) -> None:
+        """Show `picture`, uint8 BGR, and handle the keys that were pressed."""
         pygame = self._pygame
         if pygame.display.get_surface() is None:
             height, width = picture.shape[:2]
@@ -59,15 +88,9 @@ class Window:
             pygame.display.set_caption(TITLE)
         self._picture = picture
         self._paint(picture)
-        self._obey()
+        self._handle_keys()
 
-    def idle(self, picture: BgrImage | None = None) -> None:
-        """Show `picture` meanwhile, if there is one, and obey the keys."""
-        if picture is not None and self._pygame.display.get_surface() is not None:
-            self._paint(picture)
-        self._obey()
-
-    def _obey(self) -> None:
+    def _handle_keys(self) -> None:
         pygame = self._pygame
         actions: dict[int, Callable[[], None]] = {
             pygame.K_q: self._quit,
@@ -79,7 +102,7 @@ class Window:
             actions |= {
                 pygame.K_d: self._engine.next_device,
                 pygame.K_p: self._engine.next_precision,
-                pygame.K_b: self._engine.toggle_beside,
+                pygame.K_b: self._engine.toggle_comparison,
             }
         for event in pygame.event.get():
             if event.type == pygame.QUIT:
@@ -123,7 +146,7 @@ class Window:
 
 
 def _with_display() -> ModuleType:
-    """pygame with its display started."""
+    """pygame with its display initialised. Raises MissingError if there is none."""
     if sys.platform == "linux" and not _display_likely():
         raise MissingError("there is no display for a window", HINT)
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # it would print to stdout
@@ -144,6 +167,6 @@ def _with_display() -> ModuleType:
 
 
 def _display_likely() -> bool:
-    """Whether SDL has anything to try: a window system, or (a small board's console) the graphics card itself."""
+    """Whether there is a window system or, on the console of a small board, a graphics card for SDL to use."""
     asked = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"))
     return asked or any(Path("/dev/dri").glob("card*"))

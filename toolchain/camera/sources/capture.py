@@ -24,37 +24,37 @@ from toolchain.errors import EdgetlError, MissingError
 from toolchain.system.progress import Reporter, Silent
 
 CLOSE_LIMIT_S = 2.0
-LOOK_S = 0.05
-"""How often the reading thread is looked at."""
+POLL_S = 0.05
+"""How often the reading thread is checked."""
 ASLEEP_S = 1.0
-"""Who looks every 50 ms and has not looked for so long was asleep."""
+"""If no check happened for so long, the process was stopped or the machine slept."""
 STALL_S = 3.0
 FIRST_FRAME_S = 10.0
 SLOW_FIRST_FRAME_S = 20.0
-"""A motion JPEG of one frame in 5 s gives its first one only when the next two have come."""
+"""Of motion JPEG with one frame in 5 s, the first is decoded only after the next two have come."""
 MAX_STALL_S = 60.0
 USUAL_INTERVALS = 3
-"""A source that gives a frame now and then may be late by so many of its usual intervals."""
+"""A slow source counts as silent after so many of its usual intervals."""
 FEW_FRAMES = 3
-"""A source that gave fewer before it was lost may only be slow."""
+"""A source that was lost after fewer frames may only be slow."""
 FILE_STALL_S = 30.0
-"""Files may lie on a disk that has to wake up."""
+"""For files: a disk may have to spin up."""
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 0.8
-"""Pauses between attempts to open a lost source again double from the first to the longest."""
+"""The pause between attempts to reopen a source doubles from the first to the longest."""
 STEADY_S = 2.0
-"""A source that gave frames for so long begins with the first pause again; one that does not is not hammered."""
+"""After a source gave frames for so long, the pauses begin with the first again."""
 TELL_AGAIN_S = 10.0
-"""A source that is lost again and again is told of no more often."""
+"""The least time between two warnings about a source that is lost again and again."""
 
 
 FROZEN_S = 10.0
 SAMPLES = 64
-"""Rows and columns that are compared. A camera that works never gives the same noise twice."""
+"""How many rows and columns are compared. A working camera never gives the same noise twice."""
 
 
 @dataclass(frozen=True)
 class Outage:
-    """Why there are no frames at the moment, and since when by the clock."""
+    """Why there are no frames at the moment, and since when, by the clock."""
 
     reason: str
     since_s: float
@@ -63,13 +63,13 @@ class Outage:
 class Capture:
     """Reads `source` in a thread of its own and keeps the newest frame only.
 
-    Entering it starts the reading, leaving it ends it and closes the source. With `every`, the reading waits until
-    each frame was taken; that is for files, which can wait.
+    Entering it starts reading; leaving it stops reading and closes the source. With `every`, reading waits until
+    each frame was taken, which is for files.
 
-    A live source that is lost, or gives nothing for `stall_s`, is opened again by `reopen` until it is there, or
-    `reopen` says by None that it had ended; without `reopen` that is its end. Where no `stall_s` is given, it is
-    `STALL_S`, or longer for a source that has shown to be slow. A read that hangs is left behind: a driver may
-    never come back from it.
+    A live source that is lost or gives nothing for `stall_s` is opened again by `reopen`, until that succeeds or
+    returns None because the source had ended. Without `reopen`, the source ends. The default of `stall_s` is
+    `STALL_S`, or longer for a source that has proved slow. A read that hangs is abandoned in its thread: a driver
+    may never return from it.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class Capture:
         self.source = source
         self.every = every
         self.error: Exception | None = None
-        """What ended the source, where it was not its own end."""
+        """The error that ended the source, if it did not end by itself."""
         self.outage: Outage | None = None
         """Set while the source is lost."""
         self.reconnects = 0
         self.frames_in = 0
-        """Frames that the source gave so far, those that nobody looked at included."""
+        """How many frames the source has given, including those that were never taken."""
         self._reopen = reopen
         self._stall_s = stall_s
         self._patience = 1.0
-        """What the usual limit is multiplied by, since the source seems to be slow."""
+        """The factor of the usual limit for a source that seems to be slow."""
         self._clock = clock
         self._reporter = reporter or Silent()
         self._frames: DropOldestQueue[Frame] = DropOldestQueue(every=every)
@@ -104,7 +104,7 @@ class Capture:
         self._pause_s = FIRST_PAUSE_S
         self._told_s: float | None = None
         self._told_of_outage = True
-        self._stillness = Stillness(source.name, self._reporter) if source.live else None
+        self._freeze_detector = FreezeDetector(source.name, self._reporter) if source.live else None
         self._thread = Worker(self._supervise, f"capture {source.name}")
 
     def __enter__(self) -> Capture:
@@ -117,16 +117,16 @@ class Capture:
         reader = self._reader
         if reader is not None:
             reader.stop()
-        # Whatever hangs is a daemon, so that it does not keep the process from ending.
+        # A thread that hangs is a daemon, which does not keep the process from ending.
         self._thread.join(CLOSE_LIMIT_S)
 
     @property
     def ended(self) -> bool:
-        """Whether no frame is left and none will come."""
+        """Whether there is no frame and none will come."""
         return self._frames.ended
 
     def take(self, limit_s: float) -> Frame | None:
-        """The newest frame, once; waits for one `limit_s` at most. None: nothing came, or it ended."""
+        """The newest frame that was not taken yet; waits `limit_s` at most. None: nothing came, or it ended."""
         return self._frames.take(limit_s)
 
     def _supervise(self) -> None:
@@ -138,26 +138,26 @@ class Capture:
                 self.error = self._watch(self._reader)
                 self._reader = None
                 if isinstance(self.error, UndecodableError) and not self.frames_in:
-                    self.error = MissingError(self.error.message, self.error.hint)  # which no waiting changes
+                    self.error = MissingError(self.error.message, self.error.hint)  # waiting would not help
                 if self._stopping.is_set() or not isinstance(self.error, SourceLostError) or self._reopen is None:
                     return
                 source = self._opened_again(self.error, self._reopen)
-        except Exception as error:  # no thread ends without saying why
+        except Exception as error:  # reported where the answers are read
             self.error = error
         finally:
             self._frames.close()
 
     def _watch(self, reader: _Reader) -> Exception | None:
-        """Let `reader` read to its end; why it ended."""
+        """Wait until `reader` ends or hangs, and return the error."""
         looked_s = awake_since_s = self._clock.now()
-        while not reader.done.wait(LOOK_S):
+        while not reader.done.wait(POLL_S):
             if self._stopping.is_set():
                 reader.stop()
                 reader.done.wait(CLOSE_LIMIT_S)
                 return None
             now = self._clock.now()
             if now - looked_s > ASLEEP_S:
-                awake_since_s = now  # this process was stopped, or the machine slept: nobody could read
+                awake_since_s = now  # nothing could be read in that time
             looked_s = now
             waited_s = min(reader.waited_s(), now - awake_since_s)
             if waited_s > self._limit_s(reader) + 1 / reader.source.fps:
@@ -169,9 +169,9 @@ class Capture:
         return reader.error
 
     def _limit_s(self, reader: _Reader) -> float:
-        """Seconds for which the source may give nothing now."""
+        """How many seconds the source may give nothing."""
         if self._stall_s is not None:
-            # A stream gives nothing before its next key frame, which may take longer than any frame after it.
+            # A stream gives nothing before its next key frame, which may take longer than later frames.
             return self._stall_s if reader.frames else max(self._stall_s, FIRST_FRAME_S)
         if not reader.source.live:
             return FILE_STALL_S
@@ -183,11 +183,11 @@ class Capture:
 
     def _publish(self, reader: _Reader, frame: Frame) -> None:
         if reader is not self._reader:
-            return  # it hung, was left behind, and came back
+            return  # it hung, was abandoned, and has returned
         if self._start_s is None:
             self._start_s = frame.captured_s - frame.time_s
         if reader.shift is None:
-            # After an outage, numbers and times go on.
+            # After an outage, numbers and times continue.
             time_s = frame.captured_s - frame.time_s - self._start_s if self.reconnects or self.outage else 0.0
             reader.shift = (self.frames_in, time_s)
         if self.outage is not None:
@@ -201,8 +201,8 @@ class Capture:
             reader.first_s = now
         elif now - reader.first_s > STEADY_S:
             self._pause_s = FIRST_PAUSE_S
-        if self._stillness is not None:
-            self._stillness.look(frame.bgr, now)
+        if self._freeze_detector is not None:
+            self._freeze_detector.look(frame.bgr, now)
         reader.count(now)
         number, time_s = reader.shift
         if number:
@@ -211,8 +211,8 @@ class Capture:
         self._frames.put(frame)
 
     def _opened_again(self, lost: SourceLostError, reopen: Callable[[], FrameSource | None]) -> FrameSource | None:
-        """Try until the source is there; None when it had ended, or nobody waits for it any more."""
-        if self.outage is None:  # else it was opened and lost again before it gave a frame
+        """Try until the source is back; None if it had ended, or the camera ends."""
+        if self.outage is None:  # else it was lost again before its first frame
             self.outage = Outage(lost.message, self._clock.now())
             now = self._clock.now()
             self._told_of_outage = self._told_s is None or now - self._told_s > TELL_AGAIN_S
@@ -242,10 +242,10 @@ class _Reader:
         self.shift: tuple[int, float] | None = None
         """What is added to the numbers and times of its frames."""
         self.first_s: float | None = None
-        """When it gave its first frame."""
+        """When its first frame came."""
         self.frames = 0
         self.interval_s = 0.0
-        """Seconds between two frames, of late."""
+        """Recent seconds between two frames, a moving average."""
         self._publish = publish
         self._clock = clock
         self._reading_since_s: float | None = clock.now()
@@ -257,13 +257,12 @@ class _Reader:
         self._thread.start()
 
     def waited_s(self) -> float:
-        """Seconds for which the source has been asked for its next frame; waiting for a frame's moment is no
-        question to it."""
+        """How many seconds `read` has waited for the source, not counting waits until a frame is due."""
         since_s = self._reading_since_s
         return 0.0 if since_s is None or self.source.resting else self._clock.now() - since_s
 
     def count(self, now_s: float) -> None:
-        """Note a frame, and how long after the one before it came."""
+        """Count a frame, and update the interval."""
         if self._last_s is not None:
             gap_s = now_s - self._last_s
             self.interval_s = gap_s if self.frames == 1 else 0.8 * self.interval_s + 0.2 * gap_s
@@ -280,7 +279,7 @@ class _Reader:
                 self._reading_since_s = None
                 self._publish(self, frame)
                 self._reading_since_s = self._clock.now()
-        except Exception as error:  # whatever it is, it is told where the answers are read
+        except Exception as error:  # reported where the answers are read
             self.error = error
         finally:
             self._reading_since_s = None
@@ -288,11 +287,12 @@ class _Reader:
             self.done.set()
 
 
-class Stillness:
-    """Says once when a source has given the very same picture for `frozen_s`, and once when it moves again.
+class FreezeDetector:
+    """Warns once when a source has given exactly the same picture for `frozen_s`: its sender hangs, or has lost its
+    camera. Reports once when the picture changes again.
 
-    Of a source that stands still again and again, such as a picture that is made anew each minute, it says so only
-    when it does for twice as long as before.
+    For a source that freezes again and again, such as a picture that is renewed each minute, it warns again only
+    after twice the longest time so far.
     """
 
     def __init__(self, name: str, reporter: Reporter, frozen_s: float = FROZEN_S) -> None:

@@ -1,4 +1,4 @@
-"""Images as a source: files one after the other, and animations with their own timing."""
+"""Images as a source: files one after another, and animations with their own timing."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from toolchain.system.progress import Reporter, Silent
 
 ANIMATED = frozenset({".gif", ".webp", ".png"})
 MAX_BYTES = 64 * 2**20
-"""Of pictures that are decoded at once. OpenCV decodes those before them each time, so few at once are slow."""
+"""Bytes of the pictures that are decoded at once. OpenCV decodes all earlier ones each time, so more is faster."""
 MIN_S, USUAL_S = 0.02, 0.1
-"""Browsers take a shorter duration for one that was never set, and show the picture for the usual one."""
+"""As in browsers, a duration shorter than the first counts as not set, and is replaced by the second."""
 
 
 @dataclass(frozen=True)
 class Animation:
-    """Gives its pictures, each with the seconds for which it is shown."""
+    """Iterates over its pictures, each with the seconds for which it is shown."""
 
     path: Path
     count: int
@@ -41,9 +41,8 @@ class Animation:
 
 
 def moving_pictures(path: Path, reporter: Reporter) -> Animation | None:
-    """The animation that a whole image file holds; None where it holds one picture.
-
-    An OpenCV before 4.11 cannot read it, which is said.
+    """The animation in an image file; None if it holds a single picture. OpenCV before 4.11 cannot read animations,
+    which is a warning.
     """
     if path.suffix.lower() not in ANIMATED:
         return None
@@ -70,9 +69,9 @@ def _decoded(path: Path, start: int, count: int) -> list[tuple[BgrImage, float]]
 
 
 class ImagesSource:
-    """Image files, one after the other, each shown for some seconds. Unreadable ones are named and skipped.
+    """Image files, one after another, each shown for some seconds. Unreadable ones are skipped with a warning.
 
-    Of an animated GIF, WebP or PNG each picture is shown, for as long as the file says.
+    Of an animated GIF, WebP or PNG, each picture is shown as long as the file says.
     """
 
     live = False
@@ -130,7 +129,7 @@ class ImagesSource:
         pass
 
     def _all(self, paths: Sequence[Path]) -> Iterator[tuple[BgrImage, float]]:
-        """Each picture, and how many seconds it is shown."""
+        """Each picture, with the seconds for which it is shown."""
         for path in paths:
             yield from self._of(path)
 
@@ -146,8 +145,8 @@ class ImagesSource:
             self._reporter.warn(f"skipped: {error.message}")
 
     def _look_at(self, path: Path) -> None:
-        """Rate and description of a single file, which may be an animation."""
-        with suppress(UnreadableImageError):  # that is told when it is to be shown
+        """Set rate and description of a single file, which may be an animation."""
+        with suppress(UnreadableImageError):  # reported when it is read
             read_image(path)
             animation = moving_pictures(path, Silent())
             if animation is not None:

@@ -1,4 +1,4 @@
-"""From the words after `--source` to a source that has given its first sign of life."""
+"""From the text after `--source` to an open source."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from toolchain.camera.sources.images import ImagesSource
 from toolchain.camera.sources.streams import Stream
 from toolchain.camera.sources.video import ClipSource, LiveSource
 from toolchain.camera.threads import within
-from toolchain.datasets import finder
-from toolchain.datasets.index import told
+from toolchain.datasets import scan
+from toolchain.datasets.index import describe_left_out
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import files
 from toolchain.system.masking import masked, shown
@@ -28,7 +28,7 @@ from toolchain.system.progress import Reporter, Silent
 OPEN_LIMIT_S = 20.0
 
 PIPE = " ! "
-"""What joins the elements of a GStreamer pipeline."""
+"""Joins the elements of a GStreamer pipeline."""
 
 CAMERA_BACKENDS = {
     "linux": (cv2.CAP_V4L2,),
@@ -38,9 +38,9 @@ CAMERA_BACKENDS = {
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a camera is asked for; it gives what it can. `size` is width and height in pixels, `pixel_format` a code
-    of four letters, such as MJPG."""
+class RequestedFormat:
+    """The format that a camera is asked for; it gives what it can. `size` is width and height in pixels,
+    `pixel_format` a code of four letters, such as MJPG."""
 
     size: tuple[int, int] | None = None
     fps: float | None = None
@@ -49,67 +49,67 @@ class Wish:
 
 @dataclass(frozen=True)
 class CaptureOptions:
-    """How frames are taken. `every_frame`: a file is not paced, and each of its frames comes."""
+    """How frames are read. With `every_frame`, files are not paced, and no frame is skipped."""
 
     every_frame: bool = False
     seconds_per_image: float = 2.0
-    wish: Wish = field(default_factory=Wish)
+    requested: RequestedFormat = field(default_factory=RequestedFormat)
 
 
 def open_source(
     text: str,
-    manner: CaptureOptions,
+    options: CaptureOptions,
     *,
     clock: Clock = SYSTEM_CLOCK,
     reporter: Reporter | None = None,
     open_limit_s: float = OPEN_LIMIT_S,
 ) -> FrameSource:
     """Open a camera by number or device path, a video file, an image, a folder of images, a stream by URL, or a
-    pipeline of GStreamer (`v4l2src ! videoconvert ! appsink`). What exists as a path is that path.
+    GStreamer pipeline (`v4l2src ! videoconvert ! appsink`). A text that exists as a path is that path.
 
-    Raises BadInputError for what does not exist or holds no pictures, MissingError for a camera or stream that does
-    not answer within `open_limit_s`.
+    Raises BadInputError if it does not exist or holds no pictures, MissingError if a camera or stream does not
+    answer within `open_limit_s`.
     """
-    return Opener(text, manner, clock=clock, reporter=reporter).open(open_limit_s)
+    return Opener(text, options, clock=clock, reporter=reporter).open(open_limit_s)
 
 
 class Opener:
-    """Opens what `text` names, and opens it again when it was lost."""
+    """Opens the source that `text` names, and opens it again after it was lost."""
 
     def __init__(
-        self, text: str, manner: CaptureOptions, *, clock: Clock = SYSTEM_CLOCK, reporter: Reporter | None = None
+        self, text: str, options: CaptureOptions, *, clock: Clock = SYSTEM_CLOCK, reporter: Reporter | None = None
     ) -> None:
         self._text = text
-        self._manner = manner
+        self._options = options
         self._clock = clock
         self._reporter = reporter or Silent()
         self._stream: Stream | None = None
 
     def open(self, limit_s: float = OPEN_LIMIT_S) -> FrameSource:
         """See `open_source`."""
-        text, manner, clock, reporter = self._text, self._manner, self._clock, self._reporter
+        text, options, clock, reporter = self._text, self._options, self._clock, self._reporter
         if (index := camera_index(text)) is not None:
-            return _open_camera(index, manner, clock, limit_s)
+            return _open_camera(index, options, clock, limit_s)
         if text.startswith("/dev/") and not _exists(text):
-            raise MissingError(f"{text} is not there", _camera_hint())  # a camera by its id, which was pulled out
+            raise MissingError(f"{text} is not there", _camera_hint())  # a camera by its id, which is unplugged
         if not text.strip():
             raise BadInputError("--source is empty", "It takes a camera's number, FILE, URL or FOLDER.")
         if _exists(text):
-            return _open_path(Path(text), manner, clock, reporter)
+            return _open_path(Path(text), options, clock, reporter)
         if text.lower().startswith("file:"):
-            return _open_path(_path_of(_checked(text)), manner, clock, reporter)
+            return _open_path(_path_of(_checked(text)), options, clock, reporter)
         if PIPE in text:
-            return _open_pipeline(text, manner, clock, limit_s)
+            return _open_pipeline(text, options, clock, limit_s)
         if "://" in text:
             name = shown(_checked(text))
-            stream = Stream(text, name, clock, reporter, every_frame=manner.every_frame, fps=manner.wish.fps)
+            stream = Stream(text, name, clock, reporter, every_frame=options.every_frame, fps=options.requested.fps)
             source = within(limit_s, lambda: stream.open(limit_s), name)
             self._stream = stream
             return source
-        return _open_path(Path(text), manner, clock, reporter)
+        return _open_path(Path(text), options, clock, reporter)
 
     def again(self, limit_s: float) -> FrameSource | None:
-        """Open it once more; None where it turns out that it had come to its end."""
+        """Open it again; None if it turns out that it had ended."""
         if self._stream is None:
             return self.open(limit_s)
         return within(limit_s, partial(self._stream.again, limit_s), shown(self._text))
@@ -118,12 +118,12 @@ class Opener:
 def _exists(text: str) -> bool:
     try:
         return Path(text).exists()
-    except (OSError, ValueError):  # too long, or no name at all
+    except (OSError, ValueError):  # not a valid path
         return False
 
 
 def _checked(url: str) -> str:
-    """`url`. Raises BadInputError for what stands like an address and is none, such as `http://[::zz]/`."""
+    """`url` itself. Raises BadInputError for an invalid address, such as `http://[::zz]/`."""
     try:
         urlsplit(url)
     except ValueError:
@@ -139,12 +139,12 @@ def _path_of(url: str) -> Path:
     parts = urlsplit(url)
     if parts.netloc not in {"", "localhost"}:
         raise BadInputError(f"{url}: a file on another machine", "Name it by a path, or by http://.")
-    # What stands behind `?` or `#` was meant for the name, since nobody serves it.
+    # `?` and `#` belong to the name, since no server interprets them.
     return Path(url2pathname(url[url.index(":") + 1 :].removeprefix("//").removeprefix("localhost")))
 
 
 def camera_index(text: str) -> int | None:
-    """The number of the camera that `text` names, itself or by a path (`/dev/v4l/by-id/...` leads to one)."""
+    """The number of the camera that `text` names, directly or by a path such as `/dev/v4l/by-id/...`."""
     if text.isdecimal():
         return int(text)
     if text.startswith("/dev/") and (match := re.fullmatch(r"/dev/video(\d+)", os.path.realpath(text))):
@@ -158,9 +158,9 @@ def camera_paths(devices: Path = Path("/dev")) -> list[str]:
     return [str(path) for path in sorted(found, key=lambda path: int(path.name[5:]))]
 
 
-def _open_camera(index: int, manner: CaptureOptions, clock: Clock, limit_s: float) -> FrameSource:
+def _open_camera(index: int, options: CaptureOptions, clock: Clock, limit_s: float) -> FrameSource:
     name = f"camera {index}"
-    _refuse_every_frame(name, manner)
+    _refuse_every_frame(name, options)
     device = f"/dev/video{index}"
     if sys.platform == "linux":
         if not Path(device).exists():
@@ -174,8 +174,8 @@ def _open_camera(index: int, manner: CaptureOptions, clock: Clock, limit_s: floa
     def attempt() -> cv2.VideoCapture | None:
         for backend in CAMERA_BACKENDS.get(sys.platform, (cv2.CAP_ANY,)):
             capture = cv2.VideoCapture(index, backend)
-            # One after the other: what the camera cannot do must not keep it from doing the rest.
-            for parameter, value in camera_settings(manner.wish).items():
+            # One after another: if the camera cannot do one, it still does the others.
+            for parameter, value in camera_settings(options.requested).items():
                 capture.set(parameter, value)
             if capture.isOpened() and capture.grab():
                 return capture
@@ -188,24 +188,24 @@ def _open_camera(index: int, manner: CaptureOptions, clock: Clock, limit_s: floa
     return LiveSource(name, capture, clock, driver_times=sys.platform == "linux")
 
 
-def camera_settings(wish: Wish) -> dict[int, float]:
+def camera_settings(requested: RequestedFormat) -> dict[int, float]:
     """OpenCV's parameters and their values, in the order in which drivers want them.
 
     Frames of more than 640 x 480 pixels at 30 per second do not fit through USB 2 unless compressed: MJPG.
     """
-    code = wish.pixel_format
-    width, height = wish.size or (None, None)
-    if code is None and ((width or 0) > 640 or (height or 0) > 480 or (wish.fps or 0) > 30):
+    code = requested.pixel_format
+    width, height = requested.size or (None, None)
+    if code is None and ((width or 0) > 640 or (height or 0) > 480 or (requested.fps or 0) > 30):
         code = "MJPG"
-    # One frame in the driver's hands and one in ours. More would hand out the past whenever reading is late; with
-    # a single one the driver has nowhere to put the next frame while this one is decoded.
+    # Two buffers: one for the driver, one for us. With more, frames are old whenever reading is late; with one, the
+    # driver has none to fill while a frame is decoded.
     settings: dict[int, float] = {cv2.CAP_PROP_BUFFERSIZE: 2}
     if code is not None:
         settings[cv2.CAP_PROP_FOURCC] = cv2.VideoWriter.fourcc(*code)
     wanted = {
         cv2.CAP_PROP_FRAME_WIDTH: width,
         cv2.CAP_PROP_FRAME_HEIGHT: height,
-        cv2.CAP_PROP_FPS: wish.fps,
+        cv2.CAP_PROP_FPS: requested.fps,
     }
     return settings | {parameter: value for parameter, value in wanted.items() if value is not None}
 
@@ -216,9 +216,9 @@ def _camera_hint() -> str:
     return f"{listed} Without one: --source FILE|URL|FOLDER."
 
 
-def _open_pipeline(text: str, manner: CaptureOptions, clock: Clock, limit_s: float) -> FrameSource:
+def _open_pipeline(text: str, options: CaptureOptions, clock: Clock, limit_s: float) -> FrameSource:
     name = shown(text)
-    _refuse_every_frame(name, manner)
+    _refuse_every_frame(name, options)
     if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
         raise MissingError(
             f"this OpenCV {cv2.__version__} was built without GStreamer",
@@ -230,21 +230,21 @@ def _open_pipeline(text: str, manner: CaptureOptions, clock: Clock, limit_s: flo
     return LiveSource(name, capture, clock)
 
 
-def _refuse_every_frame(name: str, manner: CaptureOptions) -> None:
-    if manner.every_frame:
+def _refuse_every_frame(name: str, options: CaptureOptions) -> None:
+    if options.every_frame:
         raise BadInputError(f"{name} cannot be read as fast as possible", "Live sources have a rate of their own.")
 
 
-def _open_path(path: Path, manner: CaptureOptions, clock: Clock, reporter: Reporter) -> FrameSource:
-    other = finder.no_photograph(path) if path.is_file() else ""
+def _open_path(path: Path, options: CaptureOptions, clock: Clock, reporter: Reporter) -> FrameSource:
+    other = scan.reject_reason(path) if path.is_file() else ""
     if path.is_dir() or (path.is_file() and not other):
         images = [path] if path.is_file() else _images_in(path, reporter)
         return ImagesSource(
             str(path),
             images,
             clock,
-            seconds_per_image=manner.seconds_per_image,
-            paced=not manner.every_frame,
+            seconds_per_image=options.seconds_per_image,
+            paced=not options.every_frame,
             reporter=reporter,
         )
     if not path.exists():
@@ -254,18 +254,18 @@ def _open_path(path: Path, manner: CaptureOptions, clock: Clock, reporter: Repor
         raise BadInputError(f"{path} is neither a file nor a folder", "A camera goes by its number: --source 0.")
     if not os.access(path, os.R_OK):
         raise BadInputError(f"{path}: no permission to read it")
-    # An absolute path: FFmpeg takes what stands before a colon for a protocol.
+    # An absolute path, since FFmpeg takes text before a colon for a protocol.
     with files.encodable(path.absolute()) as named:
         capture = cv2.VideoCapture(str(named), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         raise BadInputError(f"{path} is not a video that can be read ({other})", "Convert it to MP4 (H.264).")
-    paced = not manner.every_frame
+    paced = not options.every_frame
     return ClipSource(str(path), capture, clock, paced=paced, reporter=reporter, path=path)
 
 
 def _images_in(folder: Path, reporter: Reporter) -> list[Path]:
-    found = finder.find(folder)
-    left_out = told(found.left_out)
+    found = scan.find_photographs(folder)
+    left_out = describe_left_out(found.left_out)
     if not found.photographs:
         raise BadInputError(
             "; ".join((f"{folder} holds no images", *left_out)), "Put JPEG, PNG or WebP files into it."
@@ -276,13 +276,13 @@ def _images_in(folder: Path, reporter: Reporter) -> list[Path]:
 
 
 def refuse_missing(source: str) -> None:
-    """Raise BadInputError where `source` can only be a path, and nothing is there."""
+    """Raise BadInputError if `source` can only be a path and does not exist. Called before anything is opened."""
     is_other = not source.strip() or source.isdecimal() or source.startswith("/dev/") or "://" in source
     if is_other or source.lower().startswith("file:") or " ! " in source:
         return
     try:
         is_there = Path(source).exists()
-    except (OSError, ValueError):  # no name that a file could have
+    except (OSError, ValueError):  # not a valid path
         is_there = False
     if not is_there:
         raise BadInputError(f"{source} does not exist", "--source takes a camera's number, FILE, URL or FOLDER.")

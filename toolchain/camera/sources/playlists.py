@@ -1,4 +1,4 @@
-"""Live HLS: a playlist whose window slides on, played at its live edge and never twice."""
+"""Live HLS: a playlist with a sliding window, played at its live edge, no segment twice."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from toolchain.camera.frames import Clock, Frame, Pacer, Timeline
 from toolchain.camera.sources.video import MAX_CORRUPT, LiveSource, three_channels
 
 MAX_LATE_S = 0.05
-"""Seconds by which the source may be late before the moments of all later frames are moved."""
+"""If the source is later than this, all later frames are due later."""
 MAX_SKIPPED_S = 2.0
-"""Seconds of the stream that are skipped at once to catch up."""
+"""How many seconds of the stream are skipped at once to catch up."""
 SEGMENTS_WAITED = 3
-"""Segments that may be late before the stream counts as lost."""
+"""The stream counts as lost when it is late by so many segments."""
 
 Load = Callable[[str], str]
-"""Gives the text of a playlist by its address, or raises OSError."""
+"""Returns the text of the playlist at an address, or raises OSError."""
 
 
 @dataclass(frozen=True)
 class Playlist:
-    """What a playlist says: whether anything more will come, and which segment is the newest."""
+    """What a playlist says: whether it is finished, and which segment is the newest."""
 
     finished: bool
     newest: tuple[int, str]
     """The number and the address of the last segment."""
     segment_s: float
-    """The longest that a segment is."""
+    """The longest duration of a segment."""
 
 
 def read_playlist(address: str, load: Load) -> Playlist | None:
-    """Read the playlist at `address`, or the first that it leads to; None where it is no playlist of HLS.
+    """Read the playlist at `address`, or the first variant in it; None if it is not a playlist of HLS.
 
-    Raises OSError when it cannot be had.
+    Raises OSError if it cannot be read.
     """
     lines = load(address).splitlines()
     for index, line in enumerate(lines):
@@ -64,8 +64,8 @@ def _value(lines: list[str], tag: str) -> float:
 
 
 class PlaylistSource(LiveSource):
-    """Plays what a live playlist gives at the rate of its own time stamps: it comes in segments of some seconds
-    each, every one at once. `look` reads the playlist.
+    """Plays a live playlist at the rate of its time stamps, since each segment of some seconds arrives at once.
+    `look` reads the playlist.
     """
 
     def __init__(
@@ -100,9 +100,9 @@ class PlaylistSource(LiveSource):
             time_s = self._times.advance(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
             late_s = self._pacer.behind(time_s)
             if min(late_s, self._clock.now() - asked_s) > MAX_LATE_S:
-                self._pacer.restart(time_s)  # the source was late, and so is all that follows
+                self._pacer.restart(time_s)  # the source was late, so all later frames are
             elif late_s > 1 / self.fps and skipped < self.fps * MAX_SKIPPED_S:
-                skipped += 1  # we were, and the moment of this frame has passed
+                skipped += 1  # this machine was late: skip the frame
                 continue
             moment_s = self._pacer.wait(time_s)
             whole, bgr = self._capture.retrieve()

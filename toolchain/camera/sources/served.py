@@ -1,4 +1,4 @@
-"""What an HTTP server gives: a live stream, a file, a playlist, or one picture for each request."""
+"""HTTP: what a server offers at an address, and cameras that give one picture for each request."""
 
 from __future__ import annotations
 
@@ -29,48 +29,48 @@ from toolchain.images.encoded import is_called_picture
 from toolchain.images.preprocess import decode
 
 Kind = Literal["pictures", "picture", "playlist", "file", "unknown"]
-"""`pictures`: motion JPEG, one after the other without end. `unknown`: something whose length is not told."""
+"""`pictures`: endless motion JPEG. `unknown`: something of unknown length."""
 
 MAX_BYTES = 64 * 2**20
-"""A picture or playlist that is larger is none."""
+"""The largest picture or playlist that is accepted."""
 MAX_FILE = 2**40
-"""Some servers of live streams tell a length, for lack of a better number one that no file has."""
+"""Some servers of live streams announce a length that no file has."""
 VAGUE = ("", "application/octet-stream", "binary/octet-stream", "text/plain")
 
 
 USUAL_FPS = 1.0
-"""Pictures in a second, unless somebody asks for more: cameras make each anew."""
+"""Pictures per second by default; cameras make each on request."""
 FETCH_LIMIT_S = 10.0
 MAX_FAILED = 3
-"""Requests in a row that fail before the camera counts as lost."""
+"""After so many failed requests in a row, the camera counts as lost."""
 
 
 @dataclass(frozen=True)
-class Said:
-    """`refused` is how the server refused an answer, such as `404 Not Found`; empty where it gave one."""
+class ServerReply:
+    """`refused` is the status of a refusal, such as `404 Not Found`, or empty."""
 
     kind: Kind
     content_type: str = ""
     refused: str = ""
 
 
-def ask(url: str, limit_s: float) -> Said:
-    """Ask for `url`, and look at the head of the answer. Who cannot be reached or understood says nothing."""
+def ask(url: str, limit_s: float) -> ServerReply:
+    """Request `url`, and read the head of the answer. Errors give the kind `unknown`."""
     try:
         with _open(url, limit_s) as response:
             headers = response.headers
     except HTTPError as error:
         error.close()
-        return Said("unknown", refused=f"{error.code} {error.reason}".strip())
+        return ServerReply("unknown", refused=f"{error.code} {error.reason}".strip())
     except (OSError, HTTPException, ValueError):
-        return Said("unknown")
+        return ServerReply("unknown")
     content_type = (headers.get("Content-Type") or "").partition(";")[0].strip().lower()
     length = headers.get("Content-Length") or ""
-    return Said(_kind(content_type, urlsplit(url).path, length), content_type)
+    return ServerReply(_kind(content_type, urlsplit(url).path, length), content_type)
 
 
 def fetch(url: str, limit_s: float) -> bytes:
-    """What `url` holds. Raises OSError, with the words of the server or the system, when it cannot be had."""
+    """The content of `url`. Raises OSError, with the words of the server or the system, if it cannot be read."""
     try:
         with _open(url, limit_s) as response:
             data: bytes = response.read(MAX_BYTES + 1)
@@ -119,8 +119,8 @@ def _opener(passwords: HTTPPasswordMgrWithDefaultRealm) -> OpenerDirector:
 
 
 class SnapshotSource:
-    """Fetches the picture at `url` `fps` times in a second, or as often as the server can. Pictures that are not
-    whole are passed over. Raises OSError when there is none at first.
+    """Fetches the picture at `url` `fps` times a second, or as often as the server can. Incomplete pictures are
+    skipped. Raises OSError if the first one cannot be read.
     """
 
     live = True
@@ -147,7 +147,7 @@ class SnapshotSource:
     def read(self) -> Frame | None:
         due_s = self._number / self.fps
         if self._pacer.behind(due_s) > 0:
-            self._pacer.restart(due_s)  # the server is slower than asked for
+            self._pacer.restart(due_s)  # the server is slower than requested
         if self._pacer.wait(due_s) is None:
             return None
         bgr = self._next()
@@ -172,7 +172,7 @@ class SnapshotSource:
         while True:
             try:
                 return self._fetched()
-            except UnreadableImageError as error:  # it is being written at this moment
+            except UnreadableImageError as error:  # it may be being written
                 corrupt += 1
                 reason = error.message
             except OSError as error:

@@ -1,4 +1,4 @@
-"""Streams by URL: whether one is live, a file, or a single picture is what it does, and what its server says."""
+"""Streams by URL. Whether one is live, a file or a single picture shows in its pace and in the server's answer."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import numpy as np
 
 from toolchain.camera.frames import Clock, FrameSource, Timeline
 from toolchain.camera.sources.playlists import Playlist, PlaylistSource, read_playlist
-from toolchain.camera.sources.served import Said, SnapshotSource, ask, fetch
+from toolchain.camera.sources.served import ServerReply, SnapshotSource, ask, fetch
 from toolchain.camera.sources.video import ClipSource, LiveSource, fourcc, plausible_fps, undecodable_stream
 from toolchain.errors import BadInputError, MissingError, UnreadableImageError
 from toolchain.system.progress import Reporter
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
 STREAM_LIMIT_MS = 10_000
-"""How long FFmpeg waits for a stream to open, and for each piece of it."""
+"""How long FFmpeg waits for a stream to open, and for each read."""
 ASK_LIMIT_S = 3.0
-"""How long a server may take to say what it gives, which some do to one client only."""
+"""How long a server may take to answer a request."""
 WINDOW_S = 0.25
-"""Seconds over which is measured how fast an unknown stream comes."""
+"""The time over which the pace of an unknown stream is measured."""
 LIVE_RATE = 2.0
-"""Who gives more seconds of video in a second than this gives what it has, not what it sees."""
+"""A source that gives more seconds of video per second is not live."""
 BURST_S = 0.3
-"""Who is ahead of time by more gives what it had kept; it may go on to do so, as live HLS does."""
+"""A source that is further ahead sends what it had buffered, as live HLS does."""
 MAX_AHEAD_S = 10.0
-"""A live server may begin with what it kept for those who come late, but with no more than so many seconds."""
+"""How many seconds a live server may send from its buffer at first."""
 
 Pace = Literal["live", "burst", "file"]
-"""How a stream comes: as it is seen; at first faster than that; all at once, or to its end."""
+"""How a stream arrives: in real time; at first faster than that; all at once, or up to its end."""
 
 
 class Stream:
-    """The stream at `url`, which people know by `name`, and what is known of it."""
+    """The stream at `url`, called `name` in messages, and what is known of it."""
 
     def __init__(
         self, url: str, name: str, clock: Clock, reporter: Reporter, *, every_frame: bool, fps: float | None
@@ -58,10 +58,10 @@ class Stream:
         """The first picture of a stream that may be a file."""
 
     def open(self, limit_s: float) -> FrameSource:
-        """Open it as what it is. Raises MissingError when it gives no video.
+        """Open it as the kind that it is. Raises MissingError if it gives no video.
 
-        The server is asked with a request of its own only where the stream itself does not tell: some serve one
-        client, and end when he goes.
+        A request of its own is sent to the server only if the stream itself does not tell its kind: some servers
+        serve a single client, and end with its connection.
         """
         self._reporter.say(f"opening {self._name}")
         if self._by_http and urlsplit(self._url).path.lower().endswith((".m3u8", ".m3u")):
@@ -97,7 +97,7 @@ class Stream:
         return self._as_live(capture)
 
     def again(self, limit_s: float) -> FrameSource | None:
-        """Open a live stream that was lost; None where it had ended: it says so, or it begins once more."""
+        """Open a live stream again; None if it had ended: it says so, or it starts with its first picture again."""
         if self._snapshot:
             return self._as_snapshots()
         if self._playlist is not None:
@@ -121,14 +121,14 @@ class Stream:
         if now.finished:
             return None
         if self._played in (None, now.newest):
-            # What is there was played, or is about as old as the outage: it is not to be seen twice.
+            # The segments that are there were played before, or are as old as the outage.
             self._played = now.newest
             raise MissingError(f"{self._name} has nothing new")
         self._played = None
         return self._as_playlist(self._capture(limit_s))
 
     def _look(self) -> Playlist | None:
-        """Read the playlist, and remember what it says."""
+        """Read the playlist, and remember it."""
         playlist = read_playlist(self._url, lambda address: fetch(address, ASK_LIMIT_S).decode("utf-8", "replace"))
         self._playlist = playlist or self._playlist
         return playlist
@@ -168,15 +168,15 @@ class Stream:
     def _opened(self, limit_s: float) -> cv2.VideoCapture | None:
         limit_ms = min(STREAM_LIMIT_MS, round(1000 * limit_s))
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_LIMIT_MS]
-        # FFmpeg decodes a frame on each core at once, and would hand each out as many frames late.
+        # With several threads, FFmpeg decodes as many frames at once, and returns each that many frames late.
         limits += [cv2.CAP_PROP_N_THREADS, 1]
         capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
         return capture if capture.isOpened() else None
 
-    def _asked(self, limit_s: float) -> Said:
-        return ask(self._url, min(ASK_LIMIT_S, limit_s)) if self._by_http else Said("unknown")
+    def _asked(self, limit_s: float) -> ServerReply:
+        return ask(self._url, min(ASK_LIMIT_S, limit_s)) if self._by_http else ServerReply("unknown")
 
-    def _refused(self, said: Said) -> MissingError:
+    def _refused(self, said: ServerReply) -> MissingError:
         if said.refused:
             return MissingError(f"{self._name}: the server answers {said.refused}", "Check address and password.")
         if said.content_type.startswith("text/"):
@@ -185,11 +185,13 @@ class Stream:
         return MissingError(f"{self._name} gives no video", hint)
 
     def _pace(self, capture: cv2.VideoCapture) -> Pace:
-        """How a stream that does not tell its length comes. Reads on until that is clear; a live stream is then at
-        its newest frame.
+        """The pace of a stream of unknown length. Reads until that is clear; a live stream is then at its newest
+        frame.
         """
         times = Timeline(self._name, plausible_fps(capture.get(cv2.CAP_PROP_FPS)))
-        timeless = fourcc(capture) == "MJPG"  # its pictures have no time stamps; who gives a second one is live
+        timeless = (
+            fourcc(capture) == "MJPG"
+        )  # its pictures have no time stamps; if there is a second one, it is live
         start_s = window_s = self._clock.now()
         window_time_s = 0.0
         most_ahead_s = 0.0

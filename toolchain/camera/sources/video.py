@@ -1,4 +1,4 @@
-"""Videos through OpenCV: cameras and streams, whose frames come when they come, and files."""
+"""Videos through OpenCV: cameras, streams and files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-# FFmpeg would write its own lines between ours. OpenCV reads these when it opens a video.
+# OpenCV reads these variables when it opens a video. FFmpeg would write its own lines between ours.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-# Seconds that Linux's driver is waited for. With the default of 10, a camera that hangs stays open that long.
+# How many seconds to wait for a driver of Linux. A camera that hangs stays open that long; the default is 10.
 os.environ.setdefault("OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT", "2")
 # Windows' Media Foundation takes up to half a minute to open a camera with its hardware transforms.
 os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")
@@ -49,29 +49,29 @@ NAMES = {
     "vp09": "VP9",
     "mjpg": "motion JPEG",
 }
-"""Of the four letters by which containers know them."""
+"""Names of codecs by the four letters that containers use."""
 
 
-SLOWEST_LIVE, SLOWEST_CLIP, FASTEST = 1.0, 0.01, 240.0
-"""Frames per second that can be; a time lapse has few."""
+MIN_LIVE_FPS, MIN_CLIP_FPS, MAX_FPS = 1.0, 0.01, 240.0
+"""Plausible frames per second; a time lapse has few."""
 MAX_CORRUPT = 10
-"""Frames in a row that cannot be had or decoded before the source counts as lost."""
-OLDEST_S = 1.0
-"""A driver that says a new frame is older than this counts on another clock."""
+"""After so many frames in a row that cannot be read or decoded, the source counts as lost."""
+MAX_AGE_S = 1.0
+"""If a driver says that a new frame is older than this, it uses another clock."""
 MAX_SKIPPED_S = 0.5
-"""Seconds of a clip that are skipped at once to catch up."""
+"""How many seconds of a clip are skipped at once to catch up."""
 MAX_SHORT = 0.95
-"""Share of the frames that a clip says it has which it must have to count as whole."""
+"""A clip with a smaller share of its announced frames counts as cut off."""
 
 
 def codec_of(fourcc: str) -> str:
-    """A codec as people know it; its four letters where nobody does; empty where there are none."""
+    """The name of a codec, or its four letters if it has no name here; empty if there are none."""
     return NAMES.get(fourcc.lower(), fourcc)
 
 
 def undecodable(name: str, fourcc: str, path: Path | None = None) -> BadInputError:
-    """What to say of a video that opens and gives no frame. With PyAV, whose FFmpeg decodes more, it is known
-    whether the file `path` is at fault or this OpenCV."""
+    """The error for a video that opens but gives no frame. With PyAV, whose FFmpeg decodes more, it says whether
+    the file `path` or this OpenCV is at fault."""
     codec = codec_of(fourcc)
     by_pyav = _codec_that_pyav_decodes(path) if path else None
     convert = "ffmpeg -i FILE -c:v libx264 NEW.mp4"
@@ -87,14 +87,14 @@ def undecodable(name: str, fourcc: str, path: Path | None = None) -> BadInputErr
 
 
 def undecodable_stream(name: str, fourcc: str) -> tuple[str, str]:
-    """What to say of a stream that opens and gives no frame, and what to do."""
+    """Message and hint for a stream that opens but gives no frame."""
     codec = codec_of(fourcc)
     told = f"; its codec is {codec}" if codec else ""
     return f"{name} gives no frame that can be decoded{told}", "Let the sender use H.264 or motion JPEG."
 
 
 def _codec_that_pyav_decodes(path: Path) -> str | None:
-    """The codec of a file of which PyAV, where it is installed, decodes a frame."""
+    """The codec of a file, if PyAV is installed and decodes a frame of it."""
     with suppress(ImportError, OSError, ValueError, IndexError):  # FFmpeg's own errors are OSErrors and ValueErrors
         import av
 
@@ -104,16 +104,16 @@ def _codec_that_pyav_decodes(path: Path) -> str | None:
     return None
 
 
-def plausible_fps(claimed: float, lowest: float = SLOWEST_LIVE) -> float:
-    """The rate that a source claims, or the usual one where that cannot be (0, nan, 90000)."""
-    return claimed if math.isfinite(claimed) and lowest <= claimed <= FASTEST else USUAL_FPS
+def plausible_fps(claimed: float, lowest: float = MIN_LIVE_FPS) -> float:
+    """The rate that a source claims, or the usual one if the claim is not plausible (0, nan, 90000)."""
+    return claimed if math.isfinite(claimed) and lowest <= claimed <= MAX_FPS else USUAL_FPS
 
 
 class LiveSource:
-    """A camera or a stream: frames come when they come, and should not end.
+    """A camera or a stream, which should never end.
 
-    Frames that cannot be decoded are passed over. With `driver_times`, the moment of capture is what the driver
-    noted, where that can be (Linux counts it on the clock that Python calls monotonic).
+    Frames that cannot be decoded are skipped. With `driver_times`, the time of capture is that of the driver, if it
+    is plausible (on Linux, drivers use the clock that Python calls monotonic).
     """
 
     live = True
@@ -158,11 +158,11 @@ class LiveSource:
         return Frame(self._number - 1, bgr, captured_s, captured_s - self._start)
 
     def _captured_s(self) -> float:
-        """When the frame that was just grabbed was taken; at the latest, when it was handed over."""
+        """When the frame that was just grabbed was captured, or else now."""
         now = self._clock.now()
         if self._driver_times:
             noted = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if 0 <= now - noted < OLDEST_S:
+            if 0 <= now - noted < MAX_AGE_S:
                 return noted
         return now
 
@@ -173,8 +173,8 @@ class LiveSource:
         self._capture.release()
 
 
-def given(capture: cv2.VideoCapture, slowest: float = SLOWEST_LIVE) -> str:
-    """Size, rate and format as the opened source tells them; what it does not tell is left out."""
+def given(capture: cv2.VideoCapture, slowest: float = MIN_LIVE_FPS) -> str:
+    """Size, rate and format of an opened source, as far as it tells them."""
     width, height = (int(capture.get(code)) for code in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
     fps = capture.get(cv2.CAP_PROP_FPS)
     parts = [f"{width} x {height}"] if width > 0 and height > 0 else []
@@ -186,14 +186,14 @@ def given(capture: cv2.VideoCapture, slowest: float = SLOWEST_LIVE) -> str:
 
 
 def fourcc(capture: cv2.VideoCapture) -> str:
-    """The format of the pixels as it was opened, such as MJPG or YUYV; empty if it does not tell."""
+    """The format of an opened source, such as MJPG or YUYV; empty if it does not tell."""
     code = int(capture.get(cv2.CAP_PROP_FOURCC))
     letters = code.to_bytes(4, "little", signed=code < 0).decode("latin-1").strip("\0 ")
     return letters if letters.isascii() and letters.isprintable() else ""
 
 
 def three_channels(picture: object) -> BgrImage:
-    """A picture as BGR, whether it came grey or with alpha."""
+    """A picture as BGR, also if it was grey or had alpha."""
     bgr: BgrImage = picture  # type: ignore[assignment]
     if bgr.ndim == 3 and bgr.shape[2] == 3:
         return bgr
@@ -202,8 +202,8 @@ def three_channels(picture: object) -> BgrImage:
 
 
 class ClipSource:
-    """A video of finite length. Paced, its frames come as a camera would have taken them: those whose time has
-    passed are skipped. Otherwise each comes as soon as it is asked for. `path` is where it lies on this machine.
+    """A video of finite length. With `paced`, its frames come when a camera would have captured them, and late ones
+    are skipped. Otherwise each comes at once. `path` is the file, if it is on this machine.
     """
 
     live = False
@@ -221,8 +221,8 @@ class ClipSource:
         path: Path | None = None,
     ) -> None:
         self.name = name
-        self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS), SLOWEST_CLIP)
-        self.given = given(capture, SLOWEST_CLIP)
+        self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS), MIN_CLIP_FPS)
+        self.given = given(capture, MIN_CLIP_FPS)
         self._capture = capture
         self._clock = clock
         self._pacer = Pacer(clock) if paced else None
@@ -265,7 +265,7 @@ class ClipSource:
         bgr = self._decoded()
         if bgr is None:
             got = self._number + 1
-            # Formats may be wrong about their length by some frames.
+            # The announced length may be wrong by some frames.
             if got < MAX_SHORT * self._expected - self.fps:
                 cut = f"after {got} of {self._expected:.0f} frames"
                 self._reporter.warn(f"{self.name} ends {cut}; the file may be cut off")
@@ -273,7 +273,7 @@ class ClipSource:
         return self._caught_up(self._pacer, bgr) if self._pacer else bgr
 
     def _decoded(self) -> Any:
-        """The next frame; its number and its time become those of the source."""
+        """Decode the next frame, and advance number and time."""
         whole, bgr = self._capture.read()
         if not whole:
             return None
@@ -282,8 +282,8 @@ class ClipSource:
         return bgr
 
     def _caught_up(self, pacer: Pacer, bgr: Any) -> Any:
-        """Skip what is late by a frame or more: its moment has passed. A clip's last frame is never skipped."""
-        # The rate of a file whose time stamps jump is far from that of its frames.
+        """Skip frames that are late by one interval or more, but never the last one of the clip."""
+        # If time stamps jump, the rate of the file is far from that of its frames.
         interval_s = min(1 / self.fps, self._times.interval_s)
         for _ in range(max(1, round(MAX_SKIPPED_S / interval_s))):
             if pacer.behind(self._times.time_s) <= interval_s or self._stopped.is_set():
@@ -292,6 +292,6 @@ class ClipSource:
             if later is None:
                 return bgr
             bgr = later
-        # This machine decodes more slowly than the clip plays, or it slept: the clip goes on from here.
+        # This machine decodes more slowly than the clip plays, or it slept. The clip continues from here.
         pacer.restart(self._times.time_s)
         return bgr

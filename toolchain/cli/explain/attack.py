@@ -220,7 +220,7 @@ def _many(
     console: Console,
 ) -> None:
     from toolchain.datasets.catalogue import open_dataset
-    from toolchain.datasets.index import told
+    from toolchain.datasets.index import describe_left_out
     from toolchain.explain import gallery
     from toolchain.explain.attack.many import AttackRow, Example, attack_many, points
     from toolchain.explain.attack.page import POINT_COLUMNS, many_page, point_row
@@ -241,7 +241,7 @@ def _many(
     interrupted = False
     with gallery.new_folder(out, "attack") as (folder, place):
         dataset = open_dataset(data, reporter=console)
-        for line in told(one for one in dataset.left_out if one.lost):
+        for line in describe_left_out(one for one in dataset.left_out if one.lost):
             console.warn(f"{data}: {line}")
         photographs = sample(dataset, split, limit, subject, run, target, console)
         asked = answering()

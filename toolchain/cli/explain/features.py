@@ -125,8 +125,9 @@ def _open(
         return subject.name, subject.network, subject.preprocess
     import torch
 
-    from toolchain.backbones.networks import build, load_pretrained
-    from toolchain.images.preprocess import Preprocess
+    from toolchain.backbones import preprocess_of
+    from toolchain.backbones.networks import build
+    from toolchain.backbones.weights import load_pretrained
 
     torch.manual_seed(0)  # of random weights
     network = build(model, 1)
@@ -136,7 +137,7 @@ def _open(
         console.say(f"{source}: names were taken without {pretrained.stripped!r} before them")
     if source == "none":
         console.warn("the weights are random: so are the features")
-    return f"{model} ({source})", network.eval().requires_grad_(False), Preprocess()
+    return f"{model} ({source})", network.eval().requires_grad_(False), preprocess_of(model)
 
 
 def _entry(maps: Maps, stem: str) -> dict[str, object]:

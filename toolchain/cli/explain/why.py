@@ -63,7 +63,7 @@ def command(
     console: Console,
 ) -> None:
     swapped.refuse_swapped("edgetl explain why", model, images, place="MODEL")
-    from toolchain.datasets.index import told
+    from toolchain.datasets.index import describe_left_out
     from toolchain.datasets.naming import photographs_named
     from toolchain.explain import gallery
     from toolchain.explain.classes import class_index
@@ -105,7 +105,7 @@ def command(
                 written.append(name)
     for image, reason in skipped.items():
         console.warn(f"skipped: {image}: {reason}")
-    for line in told(named.left_out):
+    for line in describe_left_out(named.left_out):
         console.warn(line)
     skipped |= {one.name: one.reason for one in named.left_out}
     if not gallery.has_page():

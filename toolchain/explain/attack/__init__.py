@@ -160,7 +160,7 @@ def _attack(
     """One batch: (best pixels, probabilities before and after, classes to leave, margins)."""
     with torch.no_grad():
         logits = subject.logits(start)
-    before = (logits / subject.temperature).softmax(1)
+    before = subject.probabilities_of(logits)
     leave = logits.argmax(1) if leave is None else leave
     best, best_logits, best_margin = start.clone(), logits.clone(), _margin(logits, target, leave)
     # Those that are not done yet, by their place in the batch; all that is named `here` belongs to them.
@@ -188,7 +188,7 @@ def _attack(
         change = project(change + share * size * _direction(slope, manner.norm), here, size, manner.norm)
         going = best_margin[places] < manner.enough
         places, change = places[going], change[going]
-    after = (best_logits / subject.temperature).softmax(1)
+    after = subject.probabilities_of(best_logits)
     return best, before, after, leave, best_margin
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from toolchain.datasets import Photograph
 from toolchain.errors import UnreadableImageError
-from toolchain.evaluation.statistics import wilson_ci95
+from toolchain.evaluation.metrics import accuracy
 from toolchain.explain.attack import AttackConfig, Attacked, attack
 from toolchain.explain.attack.answering import Answering
 from toolchain.explain.attack.smallest import one_of
@@ -176,7 +176,8 @@ def _point(
 ) -> RobustnessPoint:
     knows = {row.label for row in rows} <= set(one.labels)
     right = [row for row in rows if not knows or row.clean == row.label]
-    kept = sum(row.answer == row.label for row in rows)
+    answers, labels = np.array([row.answer for row in rows]), np.array([row.label for row in rows])
+    kept = accuracy(answers, labels) if knows else None
     aimed = target if target in one.labels else None
     meant = [row for row in right if (row.photograph, row.budget) in fooled]
 
@@ -191,8 +192,8 @@ def _point(
         precision=one.precision,
         budget=budget,
         n=len(rows),
-        top1=kept / len(rows) if knows else None,
-        top1_ci95=wilson_ci95(kept, len(rows)) if knows else None,
+        top1=kept.top1 if kept else None,
+        top1_ci95=kept.top1_ci95 if kept else None,
         n_right=len(right),
         turned=share(right, False),
         target=share(right, True) if aimed else None,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.errors import BadInputError
+from toolchain.evaluation.overlap import seen_photographs
 from toolchain.explain.torch_model import TorchModel
-from toolchain.runs import read_splits
 from toolchain.system.progress import Reporter
 
 
@@ -35,7 +35,7 @@ def sample(
             f"{dataset.name} has classes that {subject.name} does not know: {', '.join(unknown[:5])}",
             "Pass photographs of the classes that the run knows.",
         )
-    seen = _seen(run)
+    seen = set() if run is None else seen_photographs(run)
     photographs = dataset.splits.get(split, ())
     labels = {place: subject.labels.index(name) for place, name in enumerate(dataset.classes)}
     fresh = [photo for photo in photographs if photo.sha256 not in seen and labels[photo.label] != target]
@@ -53,14 +53,3 @@ def sample(
     turns = zip_longest(*(by_class[label] for label in sorted(by_class)))
     mixed = [(photo, labels[photo.label]) for turn in turns for photo in turn if photo is not None]
     return mixed[:limit] if limit else mixed
-
-
-def _seen(run: Path | None) -> set[str]:
-    """SHA-256 of what the run trained on, or was chosen by; nothing where it does not say."""
-    if run is None:
-        return set()
-    try:
-        splits = read_splits(run)
-    except BadInputError:
-        return set()
-    return {photo.sha256 for name, photos in splits.items() if name != "test" for photo in photos}

@@ -97,10 +97,12 @@ class Graph:
 
 
 def _conv(attributes: Mapping[str, Any], image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    pads = attributes["pads"]
-    assert pads[:2] == pads[2:], "to_onnx pads both sides alike"
+    top, left, bottom, right = attributes["pads"]
+    if (top, left) != (bottom, right):
+        image = functional.pad(image, (left, right, top, bottom))
+        top = left = 0
     return functional.conv2d(
-        image, weight, bias, attributes["strides"], pads[:2], attributes["dilations"], attributes["group"]
+        image, weight, bias, attributes["strides"], (top, left), attributes["dilations"], attributes["group"]
     )
 
 
@@ -123,6 +125,7 @@ _COMPUTE: dict[str, Callable[..., Tensor]] = {
     "Add": lambda _, first, second: first + second,
     "Cast": lambda _, image: image.float(),
     "Clip": lambda _, image, low, high: torch.clamp(image, low, high),
+    "Concat": lambda attributes, *maps: torch.cat(maps, attributes["axis"]),
     "Conv": _conv,
     "Div": lambda _, first, second: first / second,
     "Gemm": _gemm,
@@ -131,6 +134,7 @@ _COMPUTE: dict[str, Callable[..., Tensor]] = {
     "Mul": lambda _, first, second: first * second,
     "ReduceMean": _mean,
     "Relu": lambda _, image: functional.relu(image),
+    "Sigmoid": lambda _, image: torch.sigmoid(image),
     "Softmax": lambda attributes, logits: torch.softmax(logits, attributes["axis"]),
     "Sub": lambda _, first, second: first - second,
     "Transpose": lambda attributes, image: image.permute(attributes["perm"]),

@@ -1,7 +1,7 @@
-"""The camera on a page: for devices without a screen, and for everybody else who wants to look."""
+"""The camera on a web page, for devices without a screen and for viewers elsewhere."""
 
 from __future__ import annotations
 
-from toolchain.camera.sinks.web.view import Address, WebView, parse_address
+from toolchain.camera.sinks.web.view import Address, WebOptions, WebView, from_text, parse_address
 
-__all__ = ["Address", "WebView", "parse_address"]
+__all__ = ["Address", "WebOptions", "WebView", "from_text", "parse_address"]

@@ -1,4 +1,4 @@
-"""Who may look: the Host header, the token, and what is told to browsers so that other sites cannot look along."""
+"""Access control: the Host header, the token, and headers that keep other sites from reading the page."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from toolchain.errors import BadInputError
 MIN_TOKEN = 16
 MAX_TOKEN = 256
 WRONG_TOKEN_S = 0.5
-"""How long the answer to a wrong token takes."""
+"""How long the response to a wrong token is delayed."""
 MAX_WRONG = 4
-"""Wrong tokens from one address that may be waiting for their answer; more are refused without being looked at."""
+"""How many responses to wrong tokens of one address may be pending; further wrong ones are refused at once."""
 MAX_WRONG_OF_ALL = 64
 
 LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -56,12 +56,12 @@ _STRANGE_NAME = (
 
 
 def make_token() -> str:
-    """A token nobody guesses: 256 bits."""
+    """A random token of 256 bits."""
     return secrets.token_urlsafe(32)
 
 
 def check_token(token: str) -> str:
-    """`token` itself. Raises BadInputError where it would be guessed, or cannot stand in a header."""
+    """`token` itself. Raises BadInputError if it is too short, or cannot be part of a header."""
     if not MIN_TOKEN <= len(token) <= MAX_TOKEN or not all("!" <= letter <= "~" for letter in token):
         raise BadInputError(
             f"a token has {MIN_TOKEN} to {MAX_TOKEN} letters, digits or signs, and no spaces",
@@ -71,15 +71,15 @@ def check_token(token: str) -> str:
 
 
 class Guard:
-    """Lets requests through to `app` that may see the camera: those that know `token`, where there is one, else
-    those that ask by one of `names`. `port` is the server's.
+    """Passes permitted requests on to `app`: those with `token`, or, if there is none, those whose Host is one of
+    `names`. `port` is the port of the server.
     """
 
     def __init__(self, app: ASGIApp, *, token: str | None, names: Collection[str], port: int) -> None:
         self._app = app
         self._token = token.encode() if token else None
-        # Cookies are for a host, whatever the port. Nothing of the token is in it: servers of other ports get to
-        # see it, and a short token could be guessed by way of it.
+        # Browsers send a cookie to all ports of a host, so servers of other ports see it. It is not derived from
+        # the token, which could otherwise be guessed from it.
         self._cookie_name = f"edgetl-{port}"
         self._cookie = make_token()
         self._names = names
@@ -93,8 +93,8 @@ class Guard:
 
     async def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        # Another site whose name was made to point to this machine (DNS rebinding) says its own name here.
-        # Who knows the token may ask by any: that site's pages do not know it, and their cookies are not ours.
+        # With DNS rebinding, the name of another site points to this machine, and is the Host here. With a token,
+        # any name will do: pages of that site know neither token nor cookie.
         if not self._token and _host_name(headers) not in self._names:
             return _page(_STRANGE_NAME, 403)
         if _from_another_site(headers):
@@ -106,25 +106,24 @@ class Guard:
         address = scope["client"][0] if scope.get("client") else ""
         if _same(Request(scope).cookies.get(self._cookie_name), self._cookie.encode()):
             return None
-        if self._wrong[address] >= MAX_WRONG or self._wrong.total() >= MAX_WRONG_OF_ALL:
-            return _page("Too many wrong tokens.", 429, {"Retry-After": "1"})
+        # Right tokens are let in however many wrong ones come from the same address, such as that of a proxy.
         kind, _, bearer = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
-            if _same(bearer.strip(), self._token):
-                return None
-            return await self._slowly(address, 401)
+            return None if _same(bearer.strip(), self._token) else await self._refuse_wrong(address, 401)
         asked = parse_qs(scope["query_string"].decode("latin-1"), encoding="latin-1").get("token")
         if asked is None:
             return _page(_ASK, 401, {"WWW-Authenticate": "Bearer"})
         if not _same(asked[0], self._token):
-            return await self._slowly(address, 403)
-        # Relative, and a cookie without a path: only the browser knows the prefix that a proxy has put before ours,
-        # and what else the proxy serves gets no cookie.
+            return await self._refuse_wrong(address, 403)
+        # A relative redirect, and a cookie without a path: only the browser knows the prefix that a proxy adds, and
+        # other pages of the proxy get no cookie.
         clean = RedirectResponse(_up_to_the_page(scope), 303)
         clean.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="strict", path=None)
         return clean
 
-    async def _slowly(self, address: str, status: int) -> Response:
+    async def _refuse_wrong(self, address: str, status: int) -> Response:
+        if self._wrong[address] >= MAX_WRONG or self._wrong.total() >= MAX_WRONG_OF_ALL:
+            return _page("Too many wrong tokens.", 429, {"Retry-After": "1"})
         self._wrong[address] += 1
         try:
             await asyncio.sleep(WRONG_TOKEN_S)
@@ -136,15 +135,15 @@ class Guard:
 
 
 def _up_to_the_page(scope: Scope) -> str:
-    """Where the page is, seen from what was asked for."""
+    """The path of the page, relative to the path of the request."""
     path: str = scope["path"]
     return "../" * (path.count("/") - 1) or "./"
 
 
 def check_name(name: str) -> str:
-    """A name (or address) that viewers may ask by, as it is compared: without a port, in small letters.
+    """A name or address for the Host header, normalised: without a port, in lower case.
 
-    Raises BadInputError for what cannot be one.
+    Raises BadInputError for an invalid name.
     """
     found = _host_of(name) if _NAME.fullmatch(name) else None
     if not found:
@@ -162,7 +161,7 @@ def _host_name(headers: Headers) -> str | None:
 
 
 def _host_of(host: str) -> str | None:
-    """The name in `NAME` or `NAME:PORT`, in small letters."""
+    """The name in `NAME` or `NAME:PORT`, in lower case."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:
@@ -170,7 +169,7 @@ def _host_of(host: str) -> str | None:
 
 
 def _from_another_site(headers: Headers) -> bool:
-    """Whether a page of another origin asks. It could not read the answer, but take a viewer's place."""
+    """Whether a page of another origin asks. It could not read the response, but would take up a viewer's slot."""
     site = headers.get("sec-fetch-site", "none")
     return site not in {"none", "same-origin"} and headers.get("sec-fetch-mode") != "navigate"
 

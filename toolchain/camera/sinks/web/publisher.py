@@ -1,4 +1,4 @@
-"""The thread between the loop and the viewers: it takes the newest answer and makes it ready to send."""
+"""The thread between the loop and the viewers: it encodes the newest answer."""
 
 from __future__ import annotations
 
@@ -12,33 +12,31 @@ from threading import Event, Thread
 import cv2
 import numpy as np
 
-from toolchain.camera.answering import Answered
-from toolchain.camera.drawing import pretty
+from toolchain.camera.answering import Answered, pretty
 from toolchain.camera.frames import BgrImage
 from toolchain.system import files
 from toolchain.system.masking import masked
 from toolchain.system.progress import Reporter
 
 MAX_SIDE = 960
-"""Pixels of a picture as viewers get it, at most."""
+"""The longest side of a picture for viewers, in pixels."""
 QUALITY = 80
 BOUNDARY = "edgetl-picture"
 STREAM_START = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 
 
 INTERVAL_S = 1 / 20
-"""From one picture to the next, at least."""
+"""The least time between two pictures."""
 HEARTBEAT_S = 1.0
-"""Viewers hear something as often as this, so that they know when the server or the network is gone."""
+"""Viewers get an event at least this often, so that they notice when the server or the network is gone."""
 CLOSE_LIMIT_S = 1.0
 NOTHING = -1
 
 
 @dataclass(frozen=True)
 class Now:
-    """All that can be said of the camera at one moment. `answers` counts from the start of the view.
-
-    `silent_s` is how long ago the last answer came, in seconds.
+    """The state of the camera at one moment. `answers` counts from the start of the view; `silent_s` is how many
+    seconds ago the last answer came.
     """
 
     answered: Answered | None
@@ -80,7 +78,7 @@ def as_event(line: bytes) -> bytes:
 
 
 def encode(bgr: BgrImage) -> bytes:
-    """JPEG of a picture, made smaller where it is larger than viewers need. The picture stays as it is."""
+    """JPEG of a picture, scaled down if it is larger than viewers need. The picture stays as it is."""
     height, width = bgr.shape[:2]
     scale = MAX_SIDE / max(height, width)
     if scale < 1:
@@ -95,15 +93,15 @@ def encode(bgr: BgrImage) -> bytes:
 def as_part(jpeg: bytes) -> bytes:
     """A picture in a stream that begins with `STREAM_START`.
 
-    Behind it stands the head of the next: browsers show a picture once another begins, so they would be one behind
-    if that came with the next.
+    The head of the next part follows at once: browsers show a picture only when the next part begins, and would
+    otherwise be one picture behind.
     """
     return jpeg + b"\r\n" + STREAM_START
 
 
 @dataclass(frozen=True)
 class Published:
-    """What is handed on: an event, and a part of the stream of pictures if that is wanted and new."""
+    """An event, and a part of the stream of pictures if that is wanted and new."""
 
     event: bytes
     part: bytes | None
@@ -117,9 +115,9 @@ class _Shown:
 
 
 class Publisher:
-    """Holds the newest answer in a slot; a thread of its own encodes it, once for all viewers, while there are any.
+    """Keeps the newest answer. While there are viewers, a thread of its own encodes it, once for all of them.
 
-    `hand_on` is called in that thread; it must not wait.
+    `hand_on` is called in that thread and must not wait.
     """
 
     def __init__(self, about: Mapping[str, str], hand_on: Callable[[Published], None], reporter: Reporter) -> None:
@@ -128,7 +126,7 @@ class Publisher:
         self._state = ""
         self._hand_on = hand_on
         self._reporter = reporter
-        # Putting never waits for the other thread, as setting an Event may: that takes a lock which both use.
+        # Setting an Event may wait for a lock that both threads use. Putting into a SimpleQueue never waits.
         self._bell: SimpleQueue[None] = SimpleQueue()
         self._stopping = Event()
         self._watched = False
@@ -146,8 +144,8 @@ class Publisher:
         self._thread.join(CLOSE_LIMIT_S)
 
     def want(self, *, answers: bool, pictures: bool) -> None:
-        """Tell what somebody wants, whenever that changes. While nobody wants a thing, it is not made; who comes
-        then gets what is the newest at once, even where no other answer follows.
+        """Set what viewers want, whenever that changes; nothing else is encoded. A new viewer gets the newest at
+        once, even if no other answer follows.
         """
         self._pictures = pictures
         self._encoded = NOTHING
@@ -155,7 +153,7 @@ class Publisher:
         self._ring()
 
     def show(self, answered: Answered) -> None:
-        """Put an answer where the newest lies. Called in the loop's thread: it takes microseconds."""
+        """Replace the newest answer. Called in the thread that answers; takes microseconds."""
         self._shown = _Shown(answered, self._shown.answers + 1, time.monotonic())
         self._ring()
 
@@ -168,7 +166,7 @@ class Publisher:
         self._ring()
 
     def now(self) -> Now:
-        """What there is to say, from any thread."""
+        """The state of the camera. May be called from any thread."""
         shown = self._shown
         silent_s = time.monotonic() - shown.at_s
         return Now(shown.answered, shown.answers, silent_s, self._state, self._about)
@@ -200,7 +198,7 @@ class Publisher:
     def _part(self, answered: Answered) -> bytes | None:
         try:
             return as_part(encode(answered.frame.bgr))
-        except Exception as error:  # a picture that cannot be shown is no reason to stop showing answers
+        except Exception as error:  # the answers go on without this picture
             if not self._told:
                 self._told = True
                 self._reporter.warn(f"the web view cannot show frame {answered.frame.number}: {error}")

@@ -1,4 +1,4 @@
-"""What is served: the page and its files, the newest answer, and streams that give each viewer the newest."""
+"""The application: the page and its files, the newest answer, and streams of answers and pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 MAX_AUDIENCE = 16
-"""Viewers of one channel at once."""
+"""How many viewers one channel has at most."""
 STATIC = Path(__file__).with_name("static")
 FILES = {
     "/": (STATIC / "index.html", "text/html"),
@@ -30,12 +30,12 @@ FILES = {
     # Found without importing `toolchain.pages`, which needs Jinja: a device does not have that.
     "/page.css": (Path(toolchain.__file__).parent / "pages" / "page.css", "text/css"),
 }
-"""Every file that can be asked for, by its place in the URL. They are read once: nothing that a viewer sends
-becomes the path of a file."""
+"""The files by their paths in the URL. They are read once: nothing that a viewer sends becomes a path."""
 
 
 class LatestValue(Generic[T]):
-    """One value, replaced as newer ones come. Lives in one event loop and is touched in its thread only."""
+    """The newest of a sequence of values, for many readers at their own pace. Used in the thread of one event
+    loop."""
 
     def __init__(self) -> None:
         self._value: T | None = None
@@ -49,16 +49,16 @@ class LatestValue(Generic[T]):
         self._wake()
 
     def forget(self) -> None:
-        """Let nobody who comes later get what is old by then."""
+        """Forget the value, so that later readers do not get an old one."""
         self._value = None
 
     def close(self) -> None:
-        """Let all who wait and all who come know that nothing will follow."""
+        """Let all present and later readers know that nothing follows."""
         self._closed = True
         self._wake()
 
     async def newer(self, than: int) -> tuple[int, T] | None:
-        """The newest value and its version, once that is above `than` (0: any); None when nothing will follow."""
+        """Wait for a version above `than` (0: any); return it with its value, or None if nothing follows."""
         while not self._closed:
             if self._value is not None and self._version > than:
                 return self._version, self._value
@@ -71,7 +71,7 @@ class LatestValue(Generic[T]):
 
 
 class Channel:
-    """Something that many may follow. Lives in the event loop; `changed` is called when one comes or goes."""
+    """A stream that many viewers follow. Used in the event loop; `changed` is called when one comes or goes."""
 
     def __init__(self, media_type: str, start: bytes, changed: Callable[[], None]) -> None:
         self.viewers = 0
@@ -94,12 +94,12 @@ class Channel:
         return _Stream(self, {"Content-Type": self._media_type})
 
     async def follow(self, send: Send) -> None:
-        """Send what is newest again and again, each thing once."""
+        """Send the newest value again and again, each value once."""
         await _body(send, self._start)
         version = 0
         while True:
-            # The server takes one message although the viewer has not read the one before, and waits at the next.
-            # This one, of nothing, is where it waits: what follows is chosen when it can be sent.
+            # The server accepts one message before the viewer has read the previous one, and waits at the next. It
+            # waits at this empty one, so that the value is chosen only when it can be sent.
             await _body(send, b"")
             found = await self._newest.newer(version)
             if found is None:
@@ -119,12 +119,12 @@ class Channel:
 
 
 def pictures(changed: Callable[[], None]) -> Channel:
-    """Pictures that take each other's place (MJPEG)."""
+    """Pictures that replace each other (MJPEG)."""
     return Channel(f"multipart/x-mixed-replace; boundary={BOUNDARY}", STREAM_START, changed)
 
 
 def answers(changed: Callable[[], None]) -> Channel:
-    """Server-sent events. A viewer who loses the connection asks again after two seconds."""
+    """Server-sent events. A viewer who loses the connection connects again after two seconds."""
     return Channel("text/event-stream; charset=utf-8", b"retry: 2000\n\n", changed)
 
 
@@ -134,7 +134,7 @@ class _Stream(Response):
         self.background = None
         self.body = b""
         self._channel = channel
-        # Proxies such as nginx would hold an answer back until they have a bufferful of it.
+        # Proxies such as nginx would buffer the response.
         self.init_headers({**headers, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
 
@@ -169,7 +169,7 @@ async def _body(send: Send, data: bytes, *, more: bool = True) -> None:
 
 
 def make_app(pictures: Channel, answers: Channel, now: Callable[[], bytes]) -> Starlette:
-    """The application, without any thought of who may ask (see `guard`). `now` gives the newest answer as JSON."""
+    """The application without access control (see `guard`). `now` returns the newest answer as JSON."""
 
     async def answer(_: Request) -> Response:
         return Response(now() + b"\n", media_type="application/json")
@@ -184,7 +184,7 @@ def make_app(pictures: Channel, answers: Channel, now: Callable[[], bytes]) -> S
     routes = [Route(path, endpoint, methods=["GET"]) for path, endpoint in streams.items()]
     routes += [Route(path, _file(*found), methods=["GET"]) for path, found in FILES.items()]
     app = Starlette(routes=routes)
-    app.router.redirect_slashes = False  # it would answer with the name that the request came with
+    app.router.redirect_slashes = False  # it would redirect to the Host of the request
     return app
 
 

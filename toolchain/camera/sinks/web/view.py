@@ -1,4 +1,4 @@
-"""The page as the camera's loop knows it, and the address that it is served at."""
+"""The web page as a sink, and the address that it is served at."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from toolchain.camera.sinks import Sink, SinkContext
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system.masking import Readable
 from toolchain.system.progress import Reporter
@@ -28,10 +29,10 @@ HINT = "Write HOST:PORT, such as 127.0.0.1:8765, 0.0.0.0:8765, [::1]:8765 or 876
 FORM = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>(?:[A-Za-z0-9][A-Za-z0-9._-]*)?))(?::(?P<port>[0-9]{1,5}))?")
 
 WAITING = 64
-"""Connections that the system keeps until they are accepted."""
+"""How many connections the system holds until they are accepted."""
 SEND_BUFFER = 128 * 1024
-"""Bytes that the system takes for a viewer who reads too slowly: one or two pictures, where it would take
-megabytes (and with them seconds of the past) if it were left alone."""
+"""Bytes that the system buffers for a viewer who reads too slowly: one or two pictures. By default it would be
+megabytes, and with them seconds of the past."""
 UNSENT = 16 * 1024
 """Bytes of these that may wait to be sent for the first time."""
 NOT_SENT_LOW_WATER = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS
@@ -39,14 +40,14 @@ NOT_SENT_LOW_WATER = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and mac
 
 @dataclass(frozen=True)
 class Address:
-    """A host (a name, an IPv4 or an IPv6 address, without brackets) and a port; port 0 lets the system choose."""
+    """A host (name, IPv4 or IPv6 address, without brackets) and a port. Port 0 lets the system choose one."""
 
     host: str = HOST
     port: int = PORT
 
 
 def parse_address(text: str) -> Address:
-    """Read `HOST:PORT`, `HOST`, `:PORT`, `PORT`, `[IPv6]:PORT` or nothing; what is left out is 127.0.0.1 and 8765.
+    """Read `HOST:PORT`, `HOST`, `:PORT`, `PORT`, `[IPv6]:PORT` or nothing. The defaults are 127.0.0.1 and 8765.
 
     Raises BadInputError for anything else.
     """
@@ -69,13 +70,13 @@ def parse_address(text: str) -> Address:
 
 
 def listen(address: Address) -> socket.socket:
-    """A socket that listens at `address`, made for viewers who are to see the newest.
+    """A socket that listens at `address`, with small buffers, so that viewers see the newest.
 
-    Raises BadInputError where this machine does not have the address, MissingError where the port cannot be had.
+    Raises BadInputError if this machine does not have the address, MissingError if the port is not available.
     """
     where = in_url(address.host) + f":{address.port}"
     try:
-        # An address is better known than a name: the first that the name stands for, IPv4 before IPv6.
+        # A name may stand for several addresses: IPv4 comes first.
         found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError):
         raise BadInputError(f"{address.host} is not an address of this machine", HINT) from None
@@ -100,11 +101,11 @@ def is_loopback(host: str) -> bool:
 
 
 def reachable(host: str) -> str:
-    """A host to open for a socket that listens at `host`, a numeric address: where that is "all addresses" (0.0.0.0
-    or ::), the one that this machine has in its network."""
+    """The host by which to open a socket that listens at `host`, a numeric address. For "all addresses" (0.0.0.0 or
+    ::), it is the address of this machine in its network."""
     if not ipaddress.ip_address(host.partition("%")[0]).is_unspecified:
         return host
-    # "Connecting" UDP sends nothing; it lets the system choose the address it would send from.
+    # "Connecting" UDP sends nothing. The system only chooses the address that it would send from.
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))
@@ -114,7 +115,7 @@ def reachable(host: str) -> str:
 
 
 def in_url(host: str) -> str:
-    """`host` as URLs have it: IPv6 in brackets."""
+    """`host` as written in URLs: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
@@ -130,14 +131,38 @@ def _explained(error: OSError, where: str) -> BadInputError | MissingError:
     return MissingError(f"cannot listen at {where}: {error.strerror or error}", HINT)
 
 
-class WebView:
+@dataclass(frozen=True)
+class WebOptions:
+    """Answers are shown on a page at `address`. `token` and `hosts` as `WebView` takes them."""
+
+    address: Address
+    token: str | None = None
+    hosts: tuple[str, ...] = ()
+
+    def open(self, context: SinkContext) -> WebView:
+        about = {
+            "artifact": context.artifact.path.name,
+            "device": context.engine.network.name,
+            "source": context.source,
+        }
+        return WebView(self.address, about, token=self.token, hosts=self.hosts, reporter=context.reporter)
+
+
+def from_text(value: str) -> WebOptions:
+    """The options that `--sink web=HOST:PORT` stands for."""
+    return WebOptions(parse_address(value))
+
+
+class WebView(Sink):
     """Shows answers on a page, to several viewers at once, none of whom slows the loop.
 
-    `about` says what is running, in a few words each: `artifact`, `device`, `source`. `token` is what viewers must
-    know; one is made where the address can be reached from other machines. `hosts` are names that viewers may ask
-    by where there is no token, besides those of this machine. Entering raises BadInputError or MissingError when
-    the address cannot be had.
+    `about` says what is running, in a few words each: `artifact`, `device`, `source`. Viewers must know `token`; if
+    other machines can reach the address, one is made. Without a token, viewers may use the names of this machine,
+    and `hosts`. Entering raises BadInputError or MissingError if the address is not available.
     """
+
+    name = "the web view"
+    delivery = "loop"
 
     def __init__(
         self,
@@ -170,7 +195,7 @@ class WebView:
         self._app = streams.make_app(self._pictures, self._answers, lambda: self._publisher.now().json())
         self._make_server = server.Server
         self.url = ""
-        """What to open, with the token where there is one; empty until the view is entered."""
+        """The address to open, with the token if one was made or given; empty until the view is entered."""
 
     def __enter__(self) -> WebView:
         from toolchain.camera.sinks.web.guard import LOCAL_NAMES, Guard, make_token
@@ -185,7 +210,7 @@ class WebView:
         self._server = self._make_server(guarded, listening, self._end_streams, self._reporter)
         self._publisher.start()
         self._server.start()
-        # A token that was given is known already, and these lines end in logs.
+        # These lines end up in logs, and a token that was given is known already.
         url = self.url.partition("?")[0] if self._token else self.url
         if local:
             self._reporter.say(Readable(f"watch at {url}{', with the token' if self._token else ''}"))
@@ -196,20 +221,20 @@ class WebView:
             self._reporter.warn(Readable(line))
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self._server:
             self._server.stop()
         self._publisher.stop()
 
     @property
     def viewers(self) -> int:
-        """Pages (or programs) that follow the answers or the pictures now."""
+        """How many viewers follow the answers or the pictures now."""
         return max(self._answers.viewers, self._pictures.viewers)
 
     def show(self, answered: Answered) -> None:
-        """Let viewers see an answer, if it still is the newest when they can take one. Never waits.
+        """Show an answer to viewers, if it is still the newest when they can take one. Never waits.
 
-        The frame's pixels are not copied: they must stay as they are.
+        The pixels of the frame are not copied, so they must stay as they are.
         """
         if answered.network != self._network:
             self._network = answered.network
@@ -218,15 +243,15 @@ class WebView:
         self._publisher.show(answered)
 
     def say(self, state: str) -> None:
-        """Tell viewers what is the matter; nothing is, where `state` is empty."""
+        """Tell viewers what is wrong; nothing is, if `state` is empty."""
         self._publisher.say(state)
 
     def describe(self, about: Mapping[str, str]) -> None:
-        """Replace what is said of artifact, device and source."""
+        """Replace what the page says about artifact, device and source."""
         self._publisher.describe(about)
 
     def idle(self, state: str) -> None:
-        """Tell viewers why there is no answer, if there is a reason."""
+        """Tell viewers why there is no new answer, if there is a reason."""
         self._tell(state)
 
     def _tell(self, state: str) -> None:

@@ -1,4 +1,4 @@
-# The lesson as cells: docs/make_lesson.py makes docs/lesson.ipynb of it.
+# The lesson as cells: docs/make_lesson.py makes docs/tutorial/lesson.ipynb of it.
 
 # %% [markdown]
 # # Teaching a network to tell animals apart
@@ -24,7 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import toolchain
-from toolchain.datasets.catalogue import ENTRIES, data_root, locate, open_dataset
+from toolchain.datasets.catalogue import DATASETS, data_root, open_dataset
 from toolchain.images.preprocess import Preprocess, read
 from toolchain.runs.ready_made import ready_made_weights
 
@@ -52,7 +52,7 @@ def show(pictures, titles=(), columns=6, size=2.2):
 # judged on what it learned from is like a pupil who knows the exam.
 
 # %%
-REAL = locate(ENTRIES["pets"], data_root()) is not None
+REAL = DATASETS.get("pets").find(data_root()) is not None
 DATA = "pets" if REAL else "drawn-pets"
 # Drawn animals are learned from the network of breeds that comes with edgetl, so that nothing is downloaded.
 WEIGHTS = os.environ.get("EDGETL_WEIGHTS", "imagenet") if REAL else str(ready_made_weights())
@@ -74,7 +74,7 @@ show([read(photo.path) for photo in one_each], [classes[photo.label] for photo i
 # also in `test`. The check finds them, and moves them aside. (At the terminal: `edgetl data check FOLDER --fix`.)
 
 # %%
-from toolchain.datasets.quarantine import put_back, set_aside, to_move
+from toolchain.datasets.quarantine import restore, move_out, movable
 from toolchain.datasets.check import check
 from toolchain.datasets.folder import list_folder
 
@@ -93,17 +93,17 @@ leaked = next((messy / "test" / classes[1]).iterdir())
 shutil.copy(leaked, messy / "train" / classes[1] / f"copy-{leaked.name}")
 
 listing = list_folder(messy)
-moved = to_move(listing, check(listing))
+moved = movable(listing, check(listing))
 for one in moved:
     print(f"{one.name}: {one.reason}")
-record = set_aside(listing, moved)
+record = move_out(listing, moved)
 print("sound now:", check(list_folder(messy)).is_sound)
 
 # %% [markdown]
-# Nothing was deleted. A record says what was where, and `put_back(record)` undoes it.
+# Nothing was deleted. A record says what was where, and `restore(record)` undoes it.
 
 # %%
-print("put back:", len(put_back(record)), "files")
+print("put back:", len(restore(record)), "files")
 
 # %% [markdown]
 # ## 3. What a network sees
@@ -113,7 +113,8 @@ print("put back:", len(put_back(record)), "files")
 # there are more of them. Here are the strongest maps of some layers for one photograph.
 
 # %%
-from toolchain.backbones.networks import build, load_pretrained
+from toolchain.backbones.networks import build
+from toolchain.backbones.weights import load_pretrained
 from toolchain.explain.features import features, sheet
 
 look = Preprocess()

@@ -1,0 +1,156 @@
+"""Pretrained weights: where they come from, and how they get into a network of other classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from toolchain.artifact import read_artifact
+from toolchain.backbones import IMAGENET, IMAGENET_V1
+from toolchain.backbones.networks import backbone_of, grow, head_of, not_finite, place_of_head
+from toolchain.errors import BadInputError
+from toolchain.runs.ready_made import READY_MADE, ready_made_artifact, weights_file
+from toolchain.system import files
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where weights came from. `head` is the old classifier on the pooled features, where the file had one that
+    fits: weight [classes, features] and bias [classes], float32. It helps to start a new head. `stripped` is what a
+    wrapper had put before the names in the file."""
+
+    source: str
+    sha256: str | None
+    licence: str
+    head: tuple[Tensor, Tensor] | None = None
+    stripped: str = ""
+
+
+def load_pretrained(network: nn.Module, name: str, weights: str) -> Pretrained:
+    """Load weights into everything but the head of `network`, in place.
+
+    `weights` is the path of a safetensors or .pth state dict in the names of the network's library, `imagenet` (the
+    best published ones), `imagenet-v1` (the first ones), `ready-made` (those of the pets model that comes with
+    edgetl, a mobilenet_v2) or `none`. Hidden layers before the head that the weights hold are kept.
+    Raises BadInputError naming the tensors that are missing, have other shapes or hold NaN, MissingError when the
+    download fails.
+    """
+    if weights == "none":
+        return Pretrained("none", None, "")
+    if weights in {IMAGENET, IMAGENET_V1}:
+        backbone = backbone_of(network)
+        if backbone.download is None:
+            raise BadInputError(f"no weights of {name} are published", "Pass a file as --weights, or none.")
+        return _fit(network, backbone.download(weights), weights, None)
+    path = weights_file(weights, name)
+    assert path is not None
+    found = _fit(network, _read_state(path), weights, files.sha256_of(path))
+    if weights == READY_MADE and not Path(READY_MADE).is_file():
+        licences = read_artifact(ready_made_artifact()).card.source.licences
+        return replace(found, licence="; ".join(f"{what}: {terms}" for what, terms in licences.items()))
+    return found
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            with files.encodable(path) as named:
+                return load_file(named)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, OSError):
+        raise BadInputError(f"{path} is not a whole safetensors file", "Copy it again.") from None
+    except Exception as error:  # torch.load raises pickle, zip and runtime errors of many types
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadInputError(
+            f"{path} is not a state dict that can be loaded safely: {reason}", "Save it as safetensors."
+        ) from None
+    tensors = _unwrapped(state)
+    if not tensors:
+        raise BadInputError(f"{path} holds no state dict", "Save `network.state_dict()`.")
+    return tensors
+
+
+def _unwrapped(state: Any) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under their names; those of dicts in it have the dict's name before their own."""
+    found: dict[str, Tensor] = {}
+    for key, value in state.items() if isinstance(state, Mapping) else ():
+        if isinstance(value, Tensor):
+            found[str(key)] = value
+        elif isinstance(value, Mapping):
+            found |= {f"{key}.{name}": tensor for name, tensor in _unwrapped(value).items()}
+    return found
+
+
+def _own_names(state: dict[str, Tensor], body: Iterable[str]) -> tuple[dict[str, Tensor], str]:
+    """The tensors of the network in a checkpoint under the names of its `body`, and what stood before them.
+
+    Wrappers put names before a network's own: DataParallel `module.`, torch.compile `_orig_mod.`, Lightning the
+    attribute, scripts that save a dict its key. Where an average of the weights is there too, it is the one to use.
+    """
+    plain = {key.replace("_orig_mod.", ""): value for key, value in state.items()}
+    compiled = "_orig_mod." if any("_orig_mod." in key for key in state) else ""
+    first = next(iter(body))
+    parts = {name.partition(".")[0] for name in body}  # a deeper layer may end as the first one does
+    prefixes = [key.removesuffix(first) for key in plain if key == first or key.endswith(f".{first}")]
+    prefixes = [prefix for prefix in prefixes if prefix.partition(".")[0] not in parts]
+    if not prefixes:
+        return plain, ""
+    prefix = min(prefixes, key=lambda one: ("ema" not in one.replace("_", ".").split("."), len(one), one))
+    return {
+        key.removeprefix(prefix): value for key, value in plain.items() if key.startswith(prefix)
+    }, compiled + prefix
+
+
+def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str | None) -> Pretrained:
+    backbone = backbone_of(network)
+    in_head = f"{backbone.head}."
+    state, stripped = _own_names(state, [key for key in network.state_dict() if not key.startswith(in_head)])
+    grow(network, state)
+    own = network.state_dict()
+    place = place_of_head(network)
+    body = {key: value for key, value in own.items() if not key.startswith(f"{place}.")}
+    # A counter that only training reads; files made from other formats lack it.
+    missing = [key for key in body if key not in state and not key.endswith("num_batches_tracked")]
+    wrong = [key for key in body if key in state and state[key].shape != body[key].shape]
+    # A resnet34 holds all that a resnet18 needs, and more: it would be cut short in silence.
+    parts = {key.partition(".")[0] for key in body}
+    others = [key for key in state if key not in body and not key.startswith(in_head)]
+    unknown = [key for key in others if key.partition(".")[0] in parts]
+    if missing or wrong or unknown:
+        problems = [f"{key} {list(state[key].shape)}, not {list(body[key].shape)}" for key in wrong]
+        problems += [f"{key} is missing" for key in missing]
+        problems += [f"{key} is not part of it" for key in unknown]
+        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+        raise BadInputError(
+            f"{source} does not fit the network: {shown}", "Are these the weights of another --model?"
+        )
+    used = {key: value for key, value in state.items() if key in body or key.startswith(in_head)}
+    bad = not_finite(used)
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise BadInputError(
+            f"{source}: {bad[0]}{more} holds NaN or infinity",
+            "The training that wrote it has diverged; take an earlier one.",
+        )
+    network.load_state_dict({**own, **{key: state[key].to(body[key].dtype) for key in body if key in state}})
+    licence = f"that of the file; for the published ones: {backbone.licence}" if sha256 else backbone.licence
+    old = _old_head(state, (place, f"{backbone.head}.1", backbone.head), head_of(network).in_features)
+    return Pretrained(source, sha256, licence, old, stripped)
+
+
+def _old_head(state: dict[str, Tensor], places: Iterable[str], features: int) -> tuple[Tensor, Tensor] | None:
+    """A linear layer on `features` at one of `places`: where edgetl has it, or the network's library."""
+    for name in places:
+        weight, bias = state.get(f"{name}.weight"), state.get(f"{name}.bias")
+        if weight is None or bias is None or weight.ndim != 2 or weight.shape[1] != features:
+            continue
+        if bias.shape == weight.shape[:1]:
+            return weight.float(), bias.float()
+    return None
