@@ -264,7 +264,7 @@ plt.show()
 # %%
 from toolchain.artifact import find_artifact
 from toolchain.export.exporting import export
-from toolchain.export.promises import QuantizationSettings as Int8
+from toolchain.export.results import QuantizationSettings as Int8
 
 done = export(RUN, int8=Int8(max_drop_pp=2.0, min_speed_up=0))
 for path in sorted(RUN.glob("model*.onnx")):

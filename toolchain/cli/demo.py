@@ -52,7 +52,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     from toolchain.bench.runner import Plan, bench
     from toolchain.cli.finetune import rejection_line
     from toolchain.export.exporting import export
-    from toolchain.export.promises import QuantizationSettings as Int8
+    from toolchain.export.results import QuantizationSettings as Int8
     from toolchain.runs.ready_made import ready_made_weights
     from toolchain.system.progress import EtaReporter, PlannedTask
     from toolchain.training.finetune import finetune

@@ -1,4 +1,4 @@
-"""The search for an int8 file that keeps two promises: little accuracy lost, and faster than float."""
+"""The search for an int8 file that keeps two promises: a small accuracy drop, and faster than float."""
 
 from __future__ import annotations
 
@@ -11,43 +11,46 @@ from pathlib import Path
 from toolchain.artifact import make_artifact, write_artifact
 from toolchain.artifact.card import Card, QuantizationRecipe, Speed, Tried
 from toolchain.errors import PromiseBrokenError
-from toolchain.export.candidates import Candidate, candidates
-from toolchain.export.context import ExportContext
-from toolchain.export.measure import Sample
-from toolchain.export.promises import Attempt, QuantizationSettings
-from toolchain.export.qat import train
-from toolchain.export.torch_graph import Graph
+from toolchain.export.int8.qat import train
+from toolchain.export.int8.qdq import weight_bits
+from toolchain.export.int8.quantisers import Candidate, Task, recipes
+from toolchain.export.int8.torch_graph import Graph
+from toolchain.export.measure import ExportContext
+from toolchain.export.results import Attempt, QuantizationSettings
+from toolchain.runtimes import machine
 from toolchain.runtimes.devices import cores, cpu_name
 from toolchain.system.folders import scratch_folder
 from toolchain.system.text import fixed
 from toolchain.timing import time_artifacts
 
-TIMED = 3
-"""At most so many candidates for each device are timed, those that agree most with the float network."""
-PICTURES = 32
+MAX_TIMED = 3
+"""Candidates that are timed for each device: those that agree most with the float network."""
+TIMING_SAMPLE = 32
+"""Photographs that candidates are timed on."""
 SEARCH_SHARE = 0.6
-"""Of the time limit, what recipes may take before the rest is left to the timing."""
+"""Share of the time limit that recipes may take; the rest is left for the timing."""
 AS_FAST = 0.95
-"""Of the fastest's speed: above it, agreement decides."""
+"""Candidates that reach this share of the fastest one's speed count as equally fast; then agreement decides."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """What came of the search: files by device, all attempts, and the promises that were not kept, by device."""
+    """The result of the search: files by device, all attempts, and by device the promises that were not kept."""
 
     files: dict[str, str]
     attempts: tuple[Attempt, ...]
     broken: dict[str, str]
 
 
-def make_int8(job: ExportContext, settings: QuantizationSettings) -> Found:
+def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
     """Try recipes, time those that keep the accuracy, and write the fastest.
 
-    One file for all devices where one keeps both promises on all of them: `model.int8.onnx`. Otherwise one for each
-    device that has any, such as `model.int8.openvino.onnx`; where no device has any, the one that comes nearest is
-    left as `model.int8.rejected.onnx`. Raises PromiseBrokenError when no recipe can be carried out at all.
+    One file is written for all devices where one keeps both promises on all of them: `model.int8.onnx`. Otherwise
+    each device that has such a file gets its own, such as `model.int8.openvino.onnx`. Where no device has one, the
+    one that comes nearest is left as `model.int8.rejected.onnx`. Raises PromiseBrokenError when no recipe can be
+    carried out at all.
     """
-    search = _Search(job, settings, job.read("calibration"))
+    search = _Search(context, settings)
     search.try_recipes()
     if settings.qat_epochs:
         search.train()
@@ -63,68 +66,69 @@ class _Entry:
     candidate: Candidate
     attempt: Attempt
 
-    def agreement(self, device: str) -> float:
-        return self.attempt.hop(device).accuracy.agreement or 0.0
-
 
 class _Search:
-    def __init__(self, job: ExportContext, settings: QuantizationSettings, calibration: Sample) -> None:
-        self._job = job
+    def __init__(self, context: ExportContext, settings: QuantizationSettings) -> None:
+        self._context = context
         self._settings = settings
-        self._calibration = calibration
-        self._images = calibration.pixels
+        self._calibration = context.photographs.read("calibration")
+        self._portable = settings.portable or machine.int8_saturates() is True
         self.entries: list[_Entry] = []
 
     def try_recipes(self) -> None:
-        """Make and measure candidates until the time for it has gone."""
+        """Make and measure candidates until their share of the time is used up."""
         started = time.monotonic()
         limit = 60 * self._settings.max_minutes * SEARCH_SHARE
-        reporter = self._job.reporter
-        ways = list(candidates(self._job.model, self._images, symmetric=self._settings.symmetric))
-        with reporter.task("int8 recipes", len(ways)) as task:
-            for label, make in ways:
-                task.advance(0, label)
+        reporter = self._context.reporter
+        if self._portable and not self._settings.portable:
+            reporter.say("this CPU has no VNNI: int8 weights get 7 bits, so that its 16-bit sums do not saturate")
+        pixels, symmetric = self._calibration.pixels, self._settings.symmetric
+        found = recipes(Task(self._context.model, pixels, symmetric, self._portable))
+        with reporter.task("int8 recipes", len(found)) as task:
+            for recipe in found:
+                task.advance(0, recipe.label)
                 if self.entries and time.monotonic() - started > limit:
-                    reporter.say(f"not tried, for --max-minutes {self._settings.max_minutes:g}: {label}")
+                    reporter.say(f"not tried, for --max-minutes {self._settings.max_minutes:g}: {recipe.label}")
                 else:
-                    self._try(label, make)
+                    self._try(recipe.label, recipe.make)
                 task.advance()
 
     def train(self) -> None:
-        """Train the candidate that agrees most with the float network, on the photographs that trained that one.
+        """Train the candidate that agrees most with the float network, on the run's training photographs.
 
-        Of those that are integers throughout: training gives back what float layers would, and costs no time later.
+        Only candidates without float layers are considered: training gains what float layers would, and costs no
+        time later.
         """
-        job, settings = self._job, self._settings
-        own = [
+        context, settings = self._context, self._settings
+        trainable = [
             entry
             for entry in self.entries
-            if entry.candidate.integers and not entry.candidate.integers.scheme.float_layers
+            if entry.candidate.quantized and not entry.candidate.quantized.scheme.float_layers
         ]
-        if not own:
+        if not trainable:
             return
-        best = max(own, key=lambda entry: min(entry.agreement(device) for device in job.devices))
-        photographs = job.read("train").pixels
+        best = max(trainable, key=lambda entry: entry.attempt.min_agreement)
+        photographs = context.photographs.read("train").pixels
 
         def learn() -> Candidate:
-            teacher = Graph(job.model)
-            return train(teacher, best.candidate, photographs, settings.qat_epochs, job.seed, job.reporter)
+            teacher = Graph(context.model)
+            return train(teacher, best.candidate, photographs, settings.qat_epochs, context.seed, context.reporter)
 
         self._try("quantisation-aware training", learn)
 
     def time(self) -> None:
         """Time the candidates that keep the accuracy beside the float file."""
-        job, devices = self._job, self._job.devices
+        context, devices = self._context, self._context.devices
         chosen: list[_Entry] = []
         for device in devices:
             keeping = [entry for entry in self.entries if self._broken(entry, device) is None]
-            keeping.sort(key=lambda entry: -entry.agreement(device))
-            chosen += [entry for entry in keeping[:TIMED] if entry not in chosen]
+            keeping.sort(key=lambda entry: -(entry.attempt.on(device).accuracy.agreement or 0.0))
+            chosen += [entry for entry in keeping[:MAX_TIMED] if entry not in chosen]
         if not chosen:
             return
         threads = sorted({1, cores()})
         with scratch_folder("edgetl-int8-") as folder:
-            base = write_artifact(job.model, job.card, folder / "float.onnx")
+            base = write_artifact(context.model, context.card, folder / "float.onnx")
             written = [
                 write_artifact(
                     entry.candidate.model,
@@ -133,8 +137,8 @@ class _Search:
                 )
                 for number, entry in enumerate(chosen)
             ]
-            pixels = job.sample.pixels[:PICTURES]
-            timed = time_artifacts([base, *written], devices, threads, pixels, job.reporter)
+            pixels = context.sample.pixels[:TIMING_SAMPLE]
+            timed = time_artifacts([base, *written], devices, threads, pixels, context.reporter)
         p50 = {(one.artifact.path, one.device, one.threads): one.p50_ms for one in timed}
         for entry, artifact in zip(chosen, written, strict=True):
             speeds = []
@@ -147,7 +151,7 @@ class _Search:
 
     def write(self) -> Found:
         """Write the best file for each device, or the one that comes nearest to its promises."""
-        devices = self._job.devices
+        devices = self._context.devices
         winners = self._winners()
         broken = {}
         for device in devices:
@@ -157,7 +161,7 @@ class _Search:
         for entry in self.entries:
             served = tuple(device for device in devices if winners.get(device) is entry)
             entry.attempt = replace(entry.attempt, chosen_for=served)
-        stem = self._job.path.with_suffix(".int8.onnx")
+        stem = self._context.path.with_suffix(".int8.onnx")
         files: dict[str, str] = {}
         for entry in self.entries:
             served = entry.attempt.chosen_for
@@ -174,24 +178,25 @@ class _Search:
         return Found(files, tuple(entry.attempt for entry in self.entries), broken)
 
     def _try(self, label: str, make: Callable[[], Candidate]) -> None:
-        job = self._job
+        context = self._context
         try:
             candidate = make()
-            artifact = make_artifact(candidate.model, self._card(candidate), job.path)
-            hops = tuple(job.hop(artifact, device) for device in job.devices)
+            if self._portable and weight_bits(candidate.model) > 7:
+                raise ValueError("its weights need 8 bits")
+            artifact = make_artifact(candidate.model, self._card(candidate), context.path)
+            measured = tuple(context.measure(artifact, device) for device in context.devices)
         except Exception as error:  # quantisers fail in many ways on networks they were not made for
-            job.reporter.warn(f"{label} failed: {(str(error).strip() or repr(error)).splitlines()[0]}")
+            context.reporter.warn(f"{label} failed: {(str(error).strip() or repr(error)).splitlines()[0]}")
             return
         size_mb = round(artifact.size_mb, 3)
-        entry = _Entry(candidate, Attempt(candidate.label, candidate.quantiser, candidate.settings, hops, size_mb))
-        self.entries.append(entry)
-        drops = ", ".join(f"{hop.device} {fixed(hop.drop_pp or 0.0, 2, plus=True)} pp" for hop in hops)
-        agreement = min(entry.agreement(device) for device in job.devices)
-        job.reporter.say(f"{candidate.label}: top-1 lost {drops}; agreement {agreement:.3f}")
+        attempt = Attempt(candidate.label, candidate.quantiser, candidate.settings, measured, size_mb)
+        self.entries.append(_Entry(candidate, attempt))
+        drops = ", ".join(f"{one.device} {fixed(one.drop_pp or 0.0, 2, plus=True)} pp" for one in measured)
+        context.reporter.say(f"{candidate.label}: top-1 lost {drops}; agreement {attempt.min_agreement:.3f}")
 
     def _winners(self) -> dict[str, _Entry]:
         """By device the entry that keeps both promises there, the same for all devices where there is one."""
-        devices = self._job.devices
+        devices = self._context.devices
         known = [entry for entry in self.entries if entry.attempt.speeds or not self._settings.min_speed_up]
         keeping = {device: [entry for entry in known if self._broken(entry, device) is None] for device in devices}
         everywhere = [entry for entry in known if all(entry in keeping[device] for device in devices)]
@@ -203,36 +208,43 @@ class _Search:
         return entry.attempt.broken(device, self._settings)
 
     def _distance(self, entry: _Entry, device: str) -> tuple[bool, float]:
-        """How far an entry is from its promises, to compare by: fast and wrong is worse than slow and right."""
-        drop = entry.attempt.hop(device).drop_pp or 0.0
+        """How far an entry is from its promises, to sort by: fast and wrong is worse than slow and right."""
+        drop = entry.attempt.on(device).drop_pp or 0.0
         if drop > self._settings.max_drop_pp:
             return True, drop
         return False, -(entry.attempt.speed_up(device) or 0.0)
 
     def _card(self, candidate: Candidate) -> Card:
+        calibration = self._calibration
         recipe = QuantizationRecipe(
-            candidate.quantiser, candidate.settings, self._calibration.split_sha256, len(self._images)
+            candidate.quantiser,
+            candidate.settings,
+            calibration.split_sha256,
+            len(calibration.labels),
+            cpu=cpu_name(),
+            cpu_flags=machine.cpu_flags(),
+            weight_bits=weight_bits(candidate.model),
         )
-        return replace(self._job.card, precision="int8", recipe=recipe)
+        return replace(self._context.card, precision="int8", recipe=recipe)
 
     def _write(self, entry: _Entry, path: Path) -> None:
         attempt = entry.attempt
-        card = self._card(entry.candidate).with_accuracy(*(hop.accuracy for hop in attempt.hops))
+        card = self._card(entry.candidate).with_accuracy(*(one.accuracy for one in attempt.hops))
         assert card.recipe is not None
-        recipe = replace(card.recipe, cpu=cpu_name(), speeds=attempt.speeds, tried=self._tried())
+        recipe = replace(card.recipe, speeds=attempt.speeds, tried=self._tried())
         write_artifact(entry.candidate.model, replace(card, recipe=recipe, runtimes=attempt.chosen_for), path)
 
     def _tried(self) -> tuple[Tried, ...]:
         rows = []
         for attempt in (entry.attempt for entry in self.entries):
-            for hop in attempt.hops:
-                ratio = attempt.speed_up(hop.device)
+            for one in attempt.hops:
+                ratio = attempt.speed_up(one.device)
                 rows.append(
                     Tried(
                         attempt.label,
-                        hop.device,
-                        round(hop.drop_pp or 0.0, 3),
-                        hop.accuracy.agreement or 0.0,
+                        one.device,
+                        round(one.drop_pp or 0.0, 3),
+                        one.accuracy.agreement or 0.0,
                         None if ratio is None else round(ratio, 3),
                     )
                 )
@@ -246,5 +258,5 @@ def _fastest(entries: Sequence[_Entry], devices: Sequence[str]) -> _Entry:
         return math.prod(entry.attempt.speed_up(device) or 1.0 for device in devices) ** (1 / len(devices))
 
     most = max(speed(entry) for entry in entries)
-    about = [entry for entry in entries if speed(entry) >= AS_FAST * most]
-    return max(about, key=lambda entry: min(entry.agreement(device) for device in devices))
+    as_fast = [entry for entry in entries if speed(entry) >= AS_FAST * most]
+    return max(as_fast, key=lambda entry: entry.attempt.min_agreement)

@@ -1,7 +1,8 @@
 """Quantisation-aware training: the int8 network learns to answer as the float one does.
 
-What is trained is the graph that will be deployed. Integers are simulated going forward, gradients pass through the
-rounding (straight-through, Bengio et al., 2013), and the float network is the teacher, so no labels are needed.
+The graph that will be deployed is trained itself. Integers are simulated in the forward pass, gradients pass
+through the rounding (straight-through, Bengio et al., 2013), and the float network is the teacher, so no labels are
+needed.
 """
 
 from __future__ import annotations
@@ -15,36 +16,39 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolchain.export.candidates import Candidate, QuantizedGraph, from_integers
-from toolchain.export.integers import round_to
-from toolchain.export.qdq import Quantisation, quantise_layer
-from toolchain.export.torch_graph import Graph, Node
+from toolchain.export.int8.qdq import MAX_WEIGHT, Quantization, quantize_layer
+from toolchain.export.int8.quantisers import Candidate
+from toolchain.export.int8.quantisers.edgetl import candidate_of
+from toolchain.export.int8.quantize import QuantizedGraph, round_to
+from toolchain.export.int8.torch_graph import Graph, Node
 from toolchain.system.progress import Reporter
 from toolchain.system.text import fixed
 
 LEARNING_RATE = 1e-5
-WARM_UP = 10
+WARM_UP_STEPS = 10
 BATCH = 32
 
 
 class _Student:
     """The graph with integers simulated; weights and biases of the integer layers can be trained."""
 
-    def __init__(self, graph: Graph, start: Quantisation) -> None:
-        self._graph = graph
-        self._start = start
-        self.weights = {name: nn.Parameter(graph.by_name[name].weight.clone()) for name in start.layers}
-        self.biases = {name: nn.Parameter(self._bias(name)) for name in start.layers}
+    def __init__(self, start: QuantizedGraph) -> None:
+        self._graph = graph = Graph(start.model)
+        self._bits = start.scheme.weight_bits
+        self._start = start.quantization
+        layers = self._start.layers
+        self.weights = {name: nn.Parameter(graph.by_name[name].weight.clone()) for name in layers}
+        self.biases = {name: nn.Parameter(self._bias(name)) for name in layers}
 
     def __call__(self, images: Tensor) -> Tensor:
         return self._graph.run(images, self._visit)
 
-    def quantisation(self) -> Quantisation:
+    def quantization(self) -> Quantization:
         """Integers of the network as it is now."""
         layers, biases = {}, {}
         for name, old in self._start.layers.items():
             weight, bias = (part[name].detach().numpy() for part in (self.weights, self.biases))
-            layers[name] = quantise_layer(weight, bias, old.input_scale)
+            layers[name] = quantize_layer(weight, bias, old.input_scale, self._bits)
             if old.bias is None:
                 biases[name] = bias
         return replace(self._start, layers=layers, biases=biases)
@@ -61,28 +65,29 @@ class _Student:
         if node.op == "Sub" and self._start.pixels is not None:
             return inputs[0] - self._start.pixels
         if node.name in self.weights:
-            output = node([inputs[0], _rounded(self.weights[node.name]), self.biases[node.name]])
+            output = node([inputs[0], _rounded(self.weights[node.name], self._bits), self.biases[node.name]])
         else:
             output = node(inputs)
-        grid = self._start.grids.get(node.name)
-        return round_to(output, grid) if grid else output
+        params = self._start.activations.get(node.name)
+        return round_to(output, params) if params else output
 
 
-def _rounded(weight: Tensor) -> Tensor:
-    scales = (weight.detach().abs().amax(tuple(range(1, weight.ndim))) / 127).clamp_min(1e-12)
+def _rounded(weight: Tensor, bits: int) -> Tensor:
+    most = MAX_WEIGHT[bits]
+    scales = (weight.detach().abs().amax(tuple(range(1, weight.ndim))) / most).clamp_min(1e-12)
     zeros = torch.zeros(len(scales), dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -127, 127)
+    return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -most, most)
 
 
 def train(
     teacher: Graph, start: Candidate, images: NDArray[np.uint8], epochs: int, seed: int, reporter: Reporter
 ) -> Candidate:
-    """Train the integers of `start` on `images`, uint8 [n, height, width, 3], each mirrored by chance.
+    """Train the integers of `start` on `images`, uint8 [n, height, width, 3], mirrored at random.
 
-    Ranges stay as they were calibrated; weights and biases learn. The teacher is the float network.
+    Scales and zero points stay as they were calibrated; weights and biases learn. `teacher` is the float network.
     """
-    assert start.integers is not None
-    student = _Student(Graph(start.integers.model), start.integers.quantisation)
+    assert start.quantized is not None
+    student = _Student(start.quantized)
     parameters = [*student.weights.values(), *student.biases.values()]
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, betas=(0.9, 0.99))
     rng = np.random.default_rng([seed, 71])
@@ -106,10 +111,10 @@ def train(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             task.advance(1, f"loss {fixed(loss.item(), 4)}")
-    learned = QuantizedGraph(start.integers.model, start.integers.scheme, student.quantisation())
-    return from_integers(f"{start.label}, trained (QAT)", learned, qat_epochs=epochs)
+    learned = QuantizedGraph(start.quantized.model, start.quantized.scheme, student.quantization())
+    return candidate_of(f"{start.label}, trained (QAT)", learned, qat_epochs=epochs)
 
 
 def _schedule(step: int, steps: int) -> float:
-    """Up for a few steps, then down along a cosine to 0."""
-    return min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / steps))
+    """The share of the learning rate: a short warm-up, then down along a cosine to 0."""
+    return min(1.0, (step + 1) / WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))

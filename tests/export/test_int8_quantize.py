@@ -12,12 +12,12 @@ from onnx import numpy_helper
 from tests.artifacts import tiny_card
 from tests.conftest import lively
 from toolchain.artifact import make_artifact
-from toolchain.export.candidates import candidates, sensitivity
-from toolchain.export.cross_layer_equalization import equalise, largest_values
-from toolchain.export.integers import Scheme, dequantised_weight, quantise_graph, round_to
+from toolchain.export.int8.equalization import equalize, largest_values
+from toolchain.export.int8.qdq import BIAS_BITS, Quantization, QuantParams, quantize_layer, write_qdq
+from toolchain.export.int8.quantisers import Task, recipes
+from toolchain.export.int8.quantize import Scheme, dequantized_weight, quantize_graph, round_to, sensitivity
+from toolchain.export.int8.torch_graph import Graph, Node
 from toolchain.export.onnx_writer import to_onnx
-from toolchain.export.qdq import BIAS_BITS, Quantisation, QuantParams, quantise_layer, write_qdq
-from toolchain.export.torch_graph import Graph, Node
 from toolchain.images.preprocess import Preprocess
 from toolchain.runtimes import open_runtime
 
@@ -45,7 +45,7 @@ def _on(device: str, model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
     return open_runtime(artifact, device, unproven=True).infer(images).logits
 
 
-def _simulated(graph: Graph, found: Quantisation, images: np.ndarray) -> np.ndarray:
+def _simulated(graph: Graph, found: Quantization, images: np.ndarray) -> np.ndarray:
     def visit(node: Node, inputs: list[torch.Tensor]) -> torch.Tensor:
         if node.op == "Sub" and found.pixels is not None:
             return inputs[0] - found.pixels
@@ -55,11 +55,11 @@ def _simulated(graph: Graph, found: Quantisation, images: np.ndarray) -> np.ndar
                 bias = torch.from_numpy(layer.float_bias)
             elif node.name in found.biases:
                 bias = torch.from_numpy(found.biases[node.name])
-            output = node([inputs[0], dequantised_weight(layer), bias])
+            output = node([inputs[0], dequantized_weight(layer), bias])
         else:
             output = node(inputs)
-        grid = found.grids.get(node.name)
-        return round_to(output, grid) if grid else output
+        params = found.activations.get(node.name)
+        return round_to(output, params) if params else output
 
     with torch.inference_mode():
         return graph.run(torch.from_numpy(images), visit).numpy()
@@ -81,7 +81,7 @@ def test_unknown_operators_are_named() -> None:
 @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
 def test_file_says_what_was_simulated(model: onnx.ModelProto, scheme: Scheme) -> None:
     graph = Graph(model)
-    found = quantise_graph(graph, IMAGES, scheme)
+    found = quantize_graph(graph, IMAGES, scheme)
     written = write_qdq(model, found)
     onnx.checker.check_model(written, full_check=True)
     simulated, exact = _simulated(graph, found, IMAGES), _on("ort:cpu", model, IMAGES)
@@ -101,7 +101,7 @@ def test_file_says_what_was_simulated(model: onnx.ModelProto, scheme: Scheme) ->
 
 
 def test_every_layer_becomes_integers_and_none_twice(model: onnx.ModelProto) -> None:
-    found = quantise_graph(Graph(model), IMAGES, Scheme())
+    found = quantize_graph(Graph(model), IMAGES, Scheme())
     written = write_qdq(model, found)
     assert {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8} == set()
     stored = {tensor.name: tensor for tensor in written.graph.initializer}
@@ -114,7 +114,7 @@ def test_every_layer_becomes_integers_and_none_twice(model: onnx.ModelProto) -> 
 
 
 def test_onnx_runtime_finds_integer_kernels(model: onnx.ModelProto, tmp_path: object) -> None:
-    written = write_qdq(model, quantise_graph(Graph(model), IMAGES, Scheme()))
+    written = write_qdq(model, quantize_graph(Graph(model), IMAGES, Scheme()))
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = f"{tmp_path}/optimised.onnx"
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
@@ -125,7 +125,7 @@ def test_onnx_runtime_finds_integer_kernels(model: onnx.ModelProto, tmp_path: ob
 
 
 def test_symmetric_is_what_tensorrt_reads(model: onnx.ModelProto) -> None:
-    written = write_qdq(model, quantise_graph(Graph(model), IMAGES, Scheme(pixels=False, symmetric=True)))
+    written = write_qdq(model, quantize_graph(Graph(model), IMAGES, Scheme(pixels=False, symmetric=True)))
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in written.graph.initializer}
     for node in written.graph.node:
         if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
@@ -137,14 +137,14 @@ def test_symmetric_is_what_tensorrt_reads(model: onnx.ModelProto) -> None:
 
 
 def test_equalised_network_answers_as_before(model: onnx.ModelProto) -> None:
-    equal = equalise(model, IMAGES)
+    equal = equalize(model, IMAGES)
     onnx.checker.check_model(equal, full_check=True)
     before, after = _on("ort:cpu", model, IMAGES), _on("ort:cpu", equal, IMAGES)
     assert np.abs(after - before).max() < 1e-4 * np.abs(before).max()
 
 
 def test_inputs_of_depthwise_layers_have_one_range(model: onnx.ModelProto) -> None:
-    equal = Graph(equalise(model, IMAGES))
+    equal = Graph(equalize(model, IMAGES))
     inputs = [node.inputs[0] for node in equal.nodes if node.is_depthwise]
     before, after = (
         [values for name in inputs if (values := seen.get(name)) is not None and values.max() > 0]
@@ -161,11 +161,11 @@ def test_inputs_of_depthwise_layers_have_one_range(model: onnx.ModelProto) -> No
 
 def test_sensitivity_names_what_hurts(model: onnx.ModelProto) -> None:
     graph = Graph(model)
-    found = quantise_graph(graph, IMAGES, Scheme())
+    found = quantize_graph(graph, IMAGES, Scheme())
     wide = [node for node in graph.nodes if node.op == "Conv" and node.weight.shape[1] > 8]
-    spoiled = next(node for node in wide if node.inputs[0] in found.grids)
-    grid = found.grids[spoiled.inputs[0]]
-    found.grids[spoiled.inputs[0]] = QuantParams(grid.scale * 60, grid.zero_point)
+    spoiled = next(node for node in wide if node.inputs[0] in found.activations)
+    params = found.activations[spoiled.inputs[0]]
+    found.activations[spoiled.inputs[0]] = QuantParams(params.scale * 60, params.zero_point)
     ranked = sensitivity(graph, found, IMAGES[:2])
     assert ranked[0][1] >= ranked[-1][1]
     assert spoiled.name in [name for name, _ in ranked[:3]]
@@ -174,7 +174,7 @@ def test_sensitivity_names_what_hurts(model: onnx.ModelProto) -> None:
 def test_a_bias_that_would_not_fit_makes_its_scale_grow() -> None:
     weight = np.array([[1e-9, -1e-9], [1.0, 0.5]], np.float32)
     bias = np.array([0.5, 0.25], np.float32)
-    layer = quantise_layer(weight, bias, 1e-6)
+    layer = quantize_layer(weight, bias, 1e-6)
     assert layer.bias is not None
     assert np.abs(layer.bias.astype(np.int64)).max() <= 2**BIAS_BITS
     np.testing.assert_allclose(layer.bias * layer.scales.astype(np.float64) * 1e-6, bias, rtol=1e-6)
@@ -182,14 +182,14 @@ def test_a_bias_that_would_not_fit_makes_its_scale_grow() -> None:
 
 
 def test_channels_of_zeros_stay_zero() -> None:
-    layer = quantise_layer(np.zeros((2, 3), np.float32), np.zeros(2, np.float32), 0.1)
+    layer = quantize_layer(np.zeros((2, 3), np.float32), np.zeros(2, np.float32), 0.1)
     assert not layer.weight.any()
     assert (layer.scales > 0).all()
 
 
 def test_recipes_depend_on_the_network(model: onnx.ModelProto) -> None:
-    labels = [label for label, _ in candidates(model, IMAGES)]
+    labels = [recipe.label for recipe in recipes(Task(model, IMAGES))]
     swish = any(node.op_type == "HardSwish" for node in model.graph.node)
     assert ("edgetl, hard-swish within layers" in labels) == swish
     assert any(label.startswith("NNCF") for label in labels)
-    assert all(label.startswith("edgetl") for label, _ in candidates(model, IMAGES, symmetric=True))
+    assert all(recipe.label.startswith("edgetl") for recipe in recipes(Task(model, IMAGES, symmetric=True)))

@@ -1,10 +1,10 @@
-"""Channels of one tensor brought to one range, so that they can share one scale without loss.
+"""Cross-layer equalisation: the channels of a tensor get one range, so that they can share one scale.
 
-An activation has one scale for all of its channels, and a depthwise convolution, which never mixes channels, has
-inputs of very different sizes: in the first of MobileNetV3 small one channel reaches 93 where half of them stay
-below 5, and int8 leaves those with a dozen steps. Scaling a channel up before a layer and its weights down in it
-changes nothing in float (cross-layer equalisation, Nagel et al., ICCV 2019), and for a depthwise convolution, whose
-weights have a scale for each channel, nothing is lost by it in int8 either.
+An activation has one scale for all of its channels. A depthwise convolution never mixes channels, so its inputs
+have very different sizes: in the first of MobileNetV3 small one channel reaches 93 where half of them stay below 5,
+and int8 leaves those with a dozen steps. Scaling a channel up before a layer and its weights down in the layer
+changes nothing in float (Nagel et al., ICCV 2019). In a depthwise convolution, whose weights have a scale for each
+channel, int8 loses nothing by it either.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 from torch import Tensor
 
-from toolchain.export.torch_graph import Graph, Node
+from toolchain.export.int8.torch_graph import Graph, Node
 
 Floats = NDArray[np.float32]
 
 MARGIN = 1.2
-MOST = 1e3
-"""A channel that is never seen to be alive is not scaled up by more than this."""
+MAX_GAIN = 1e3
+"""A channel that is next to 0 on all photographs is not scaled up by more than this."""
 
-WORTH_A_STEP = 4.0
-"""A hard-swish cannot pass a factor on, so a multiplication must follow it; only where the largest channel is this
-many times the median one."""
+MIN_SPREAD = 4.0
+"""A hard-swish cannot pass a factor on, so a multiplication has to follow it. It is worth its time only where the
+largest channel is this many times the median one."""
 
 
 @torch.inference_mode()
@@ -47,7 +47,7 @@ def largest_values(graph: Graph, images: NDArray[np.uint8], names: Iterable[str]
     return found
 
 
-def equalise(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:
+def equalize(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:
     """A copy of the float `model` whose depthwise convolutions and residual streams have channels of one range.
 
     It answers as `model` does, but for a Clip: a channel that is scaled up to the Clip's limit is cut off at the
@@ -67,12 +67,12 @@ def equalise(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelPro
         activation = graph.by_name[tensor]
         largest = seen[tensor]
         if activation.op == "Clip":
-            gains = np.clip(activation.constants[2].item() / np.maximum(MARGIN * largest, 1e-9), 1, MOST)
+            gains = np.clip(activation.constants[2].item() / np.maximum(MARGIN * largest, 1e-9), 1, MAX_GAIN)
         else:
-            gains = np.clip(largest.max() / np.maximum(largest, 1e-9), 1, MOST)
+            gains = np.clip(largest.max() / np.maximum(largest, 1e-9), 1, MAX_GAIN)
         gains[largest < 1e-6] = 1
         if activation.op == "HardSwish":
-            if largest.max() < WORTH_A_STEP * np.median(largest):
+            if largest.max() < MIN_SPREAD * np.median(largest):
                 continue
             _multiply_after(changed, tensor, depthwise, gains)
         else:
@@ -80,7 +80,7 @@ def equalise(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelPro
         weights.scale_depthwise(depthwise, 1 / gains)
     for stream in streams:
         largest = np.max([seen[name] for name in stream], 0)
-        gains = np.sqrt(np.clip(largest.max() / np.maximum(largest, 1e-9), 1, MOST))
+        gains = np.sqrt(np.clip(largest.max() / np.maximum(largest, 1e-9), 1, MAX_GAIN))
         for name in stream:
             node = graph.by_name[name]
             if node.is_layer:

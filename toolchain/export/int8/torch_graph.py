@@ -1,7 +1,8 @@
 """An exported ONNX graph, computed node by node in PyTorch.
 
-Quantisation works on the graph that will be deployed, not on the network in Python that it came from: what is
-calibrated, corrected and trained here is what is written. Only the operators that `to_onnx` writes are known.
+Quantisation works on the graph that will be deployed, not on the network in Python that it came from, so the graph
+that is calibrated, corrected and trained here is the one that is written. Only operators that `to_onnx` writes are
+known.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ LAYERS = frozenset({"Conv", "Gemm"})
 
 @dataclass(frozen=True)
 class Node:
-    """One operation. `name` is that of its only output; `constants` are the inputs that never change, by place."""
+    """One operation. `name` is that of its only output; `constants` are its constant inputs, by position."""
 
     name: str
     op: str

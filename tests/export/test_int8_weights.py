@@ -15,8 +15,8 @@ from onnx import TensorProto, numpy_helper
 from tests.artifacts import tiny_card
 from tests.conftest import lively
 from toolchain.artifact import make_artifact
+from toolchain.export.int8.quantize import int8_weights
 from toolchain.export.onnx_writer import to_onnx
-from toolchain.export.weight_only import int8_weights
 from toolchain.images.preprocess import Preprocess
 from toolchain.runtimes import open_runtime
 

@@ -15,11 +15,11 @@ from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Accuracy, Speed
 from toolchain.cli import run as run_cli
 from toolchain.errors import BadInputError, PromiseBrokenError
-from toolchain.export import int8
-from toolchain.export.candidates import Candidate, candidates
-from toolchain.export.context import Measurement
+from toolchain.evaluation import metrics
 from toolchain.export.exporting import export
-from toolchain.export.promises import Attempt, QuantizationSettings
+from toolchain.export.int8 import search
+from toolchain.export.int8.quantisers import Candidate, Recipe, Task, recipes
+from toolchain.export.results import Attempt, Measurement, QuantizationSettings
 from toolchain.runtimes import open_runtime
 from toolchain.timing import Timed
 
@@ -35,7 +35,7 @@ def folder(run_folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def two_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The two ways of edgetl's own quantiser, and no more."""
-    monkeypatch.setattr(int8, "candidates", lambda *given, **named: list(candidates(*given, **named))[:2])
+    monkeypatch.setattr(search, "recipes", lambda task: recipes(task)[:2])
 
 
 def _speeds(monkeypatch: pytest.MonkeyPatch, ratios: dict[tuple[int, str], float | None]) -> None:
@@ -52,7 +52,7 @@ def _speeds(monkeypatch: pytest.MonkeyPatch, ratios: dict[tuple[int, str], float
                 found += [Timed(artifact, device, count, p50_ms) for count in threads]
         return found
 
-    monkeypatch.setattr(int8, "time_artifacts", timed)
+    monkeypatch.setattr(search, "time_artifacts", timed)
 
 
 def _attempt(drop_pp: float, ratio: float | None) -> Attempt:
@@ -151,28 +151,24 @@ def test_what_could_not_be_timed_is_not_promised(folder: Path, monkeypatch: pyte
 
 
 def test_accuracy_that_is_lost_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def backwards(model: onnx.ModelProto, images: np.ndarray, **named: bool):  # type: ignore[no-untyped-def]
-        label, make = next(iter(candidates(model, images)))
+    def backwards(task: Task) -> list[Recipe]:
+        recipe = recipes(task)[0]
 
         def spoil() -> Candidate:
-            made = make()
+            made = recipe.make()
             nodes = made.model.graph.node
             place = next(index for index, node in enumerate(nodes) if "logits" in node.output)
             nodes[place].output[0] = "forwards"
             nodes.insert(place + 1, onnx.helper.make_node("Neg", ["forwards"], ["logits"]))
-            return replace(made, integers=None)
+            return replace(made, quantized=None)
 
-        return [(label, spoil)]
+        return [Recipe(recipe.label, spoil)]
 
-    monkeypatch.setattr(int8, "candidates", backwards)
+    monkeypatch.setattr(search, "recipes", backwards)
     # The network was not trained: float is taken to be right, whatever it answers.
-    from toolchain.evaluation.metrics import accuracy_drop
-    from toolchain.export import context as job
-
+    drop = metrics.accuracy_drop
     monkeypatch.setattr(
-        job,
-        "accuracy_drop",
-        lambda base, logits, labels: accuracy_drop(base, logits, base[: len(labels)].argmax(1)),
+        metrics, "accuracy_drop", lambda base, logits, labels: drop(base, logits, base[: len(labels)].argmax(1))
     )
     done = export(folder, int8=QuantizationSettings(max_drop_pp=5.0))
     assert "more than --max-drop 5" in done.broken["ort:cpu"]
@@ -185,14 +181,12 @@ def test_recipes_that_fail_are_told_and_passed_over(folder: Path, monkeypatch: p
     def failing() -> Candidate:
         raise RuntimeError("no such operator")
 
-    monkeypatch.setattr(
-        int8, "candidates", lambda *given, **named: [("other", failing), *list(candidates(*given, **named))[:1]]
-    )
+    monkeypatch.setattr(search, "recipes", lambda task: [Recipe("other", failing), *recipes(task)[:1]])
     recorder = Recorder()
     done = export(folder, int8=QuantizationSettings(max_drop_pp=100, min_speed_up=0), reporter=recorder)
     assert [attempt.label for attempt in done.attempts] == ["edgetl"]
     assert any("other failed: no such operator" in warning for warning in recorder.warned)
-    monkeypatch.setattr(int8, "candidates", lambda *given, **named: [("other", failing)])
+    monkeypatch.setattr(search, "recipes", lambda task: [Recipe("other", failing)])
     with pytest.raises(PromiseBrokenError, match="no quantiser could"):
         export(folder, int8=QuantizationSettings())
 
@@ -209,13 +203,13 @@ def test_time_limit_leaves_out_recipes_and_says_so(folder: Path) -> None:
 def test_trained_integers_come_nearer_to_the_teacher(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(int8, "candidates", lambda *given, **named: list(candidates(*given, **named))[:1])
+    monkeypatch.setattr(search, "recipes", lambda task: recipes(task)[:1])
     done = export(folder, int8=QuantizationSettings(max_drop_pp=100, min_speed_up=0, qat_epochs=12))
     plain, trained = done.attempts
     assert trained.label == "edgetl, trained (QAT)"
     assert trained.settings["qat_epochs"] == 12
     for device in DEVICES:
-        ours, before = (attempt.hop(device).accuracy.relative_difference or 0 for attempt in (trained, plain))
+        ours, before = (attempt.on(device).accuracy.relative_difference or 0 for attempt in (trained, plain))
         assert ours < 1.5 * before
 
 
