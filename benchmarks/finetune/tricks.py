@@ -5,9 +5,9 @@
 
 An arm is a set of options, `batch-norm=trained` or `learning-rate=1e-3,max-grad-norm=0`; the arm `default` comes
 first. What is evaluated is the network after its last epoch (its average), whether or not the run kept it: a run
-keeps the linear probe where fine-tuning spoiled it, and would hide what an option did. Arms with the same seed answer
-the same test photographs, so their difference is known better than either: its standard error is that of paired
-answers.
+keeps the linear probe where fine-tuning spoiled it, and would hide what an option did. Arms with the same seed
+answer the same test photographs, so their difference is known better than either: its standard error is that of
+paired answers.
 
 Rows are written after each run, and a repeated run takes the place of its old row.
 """
