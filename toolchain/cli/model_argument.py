@@ -54,7 +54,7 @@ class ModelName(os.PathLike[str]):
             return cls(word, "file")
         if word == READY_MADE:
             return cls(word, "ready-made")
-        return cls(word, "published" if word in _published() else "missing")
+        return cls(word, "published" if word.partition(":")[0] in _published() else "missing")
 
     def __str__(self) -> str:
         return self.word
@@ -141,7 +141,7 @@ class PublishedModelArgument(ModelArgument):
     """The same, where the name of a published network is as good."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [*super().shell_complete(ctx, param, incomplete), *_completed(_published(), incomplete)]
+        return [*super().shell_complete(ctx, param, incomplete), *_completed(published_names(), incomplete)]
 
 
 def class_index(labels: Sequence[str], name: str) -> int:
@@ -167,9 +167,15 @@ def _completed(names: tuple[str, ...], incomplete: str) -> list[CompletionItem]:
 
 
 def _published() -> tuple[str, ...]:
-    from toolchain.backbones import recipes
+    """Their names, and the word before the colon of those such as `timm:NAME`."""
+    from toolchain.backbones import BACKBONES
 
-    return tuple(recipes.names())
+    return BACKBONES.names()
+
+
+def published_names() -> tuple[str, ...]:
+    """The names to choose from; `timm:` is to be completed."""
+    return tuple(f"{name}:" if name == "timm" else name for name in _published())
 
 
 def _suggestion(word: str) -> str:
