@@ -1,4 +1,4 @@
-"""The argument MODEL: which network a command is about. It is named in the same way in every command."""
+"""The argument MODEL: the network that a command is about, named in the same way in every command."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ MODEL_OR_PUBLISHED = (
     f"MODEL is a run folder, the name of a published network such as vgg16 (see `edgetl finetune --list-models`), "
     f"or {_PETS}."
 )
-"""What the help of a command says: one that needs no gradients, one that does, and one that needs no classes."""
+"""For the help of commands: those that need no gradients, those that do, and those that need no classes."""
 
 MODEL_SUFFIXES = frozenset({".onnx", ".xml", ".bin"})
 MAX_LISTED = 1000
-"""Names in a folder that are compared with a misspelled one."""
+"""How many names of a folder are compared with a misspelled one."""
 
 
 @dataclass(frozen=True)
