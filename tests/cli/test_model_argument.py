@@ -35,8 +35,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_a_word_names() -> None:
-    words = ("runs/flowers", "model.onnx", "ready-made", "vgg16", "nothing")
-    assert [ModelName.of(word).kind for word in words] == ["folder", "file", "ready-made", "published", "missing"]
+    words = ("runs/flowers", "model.onnx", "ready-made", "nothing", "vgg16", "timm:tf_efficientnet_lite0")
+    kinds = ["folder", "file", "ready-made", "missing", "published", "published"]
+    assert [ModelName.of(word).kind for word in words] == kinds
     assert ModelName.of(READY_MADE).artifact_file() == ready_made_artifact()
     Path("vgg16").mkdir()
     Path("ready-made").touch()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
+import click
 import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
 
+from toolchain.cli.explain.ideal import command
 from toolchain.explain.ideal import BatchNormDistance, Ideal, IdealSettings, ideal
 from toolchain.explain.ideal.parametrisation import FourierImage, PixelImage
 from toolchain.explain.ideal.robustness import robustness, shifted
@@ -136,3 +139,20 @@ def test_shifts_repeat_the_edge_and_the_least_probable_counts(spot: TorchModel) 
     found = robustness(spot, half, 0)
     assert found.probability > 0.9
     assert found.shifted < 0.1, "moved to the right, all red is in the other half"
+
+
+def test_the_help_of_the_command_states_the_defaults() -> None:
+    stated = {
+        option.name: re.findall(r"Default: ([\w.,]*[\w])|0, the (default)", option.help or "")
+        for option in command.params
+        if isinstance(option, click.Option)
+    }
+    found = {name: "0" if words[0][1] else words[0][0] for name, words in stated.items() if words}
+    found.pop("out")
+    expected = {name: getattr(IdealSettings(), str(name)) for name in found}
+    told = {
+        name: ",".join(f"{one:g}" for one in value) if isinstance(value, tuple) else str(value).removesuffix(".0")
+        for name, value in expected.items()
+    }
+    assert found == told
+    assert len(found) >= 8

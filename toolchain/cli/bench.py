@@ -44,12 +44,12 @@ def _counts(context: click.Context, parameter: click.Parameter, text: str | None
 
 {MODEL_OR_FILE}
 
-Of a run folder, model.onnx and model.int8.onnx are measured, and the run itself in PyTorch. Each file on each
-device runs in a process of its own; they take turns, so that none slows another. With --compare, MODEL may also
-be a bench.json, which is then compared and not measured again.
+For a run folder, its model.onnx and model.int8.onnx are measured, and the run itself in PyTorch. Every file runs on
+every device in a process of its own (an arm). Arms take turns, so that none slows another. With --compare, MODEL
+may also be a bench.json, which is compared without measuring again.
 
-Exit codes: 1 when something became worse than in OLD.json; 4 when a run was too noisy to say; 2 when the two cannot
-be compared."""
+Exit codes: 1 if something became worse than in OLD.json; 4 if a run was too noisy to tell; 2 if the two cannot be
+compared."""
 )
 @click.argument("model", nargs=-1, required=True, type=ModelArgument())
 @click.option(
@@ -65,11 +65,14 @@ be compared."""
     "--data",
     metavar="DATA",
     shell_complete=completion.data_sets,
-    help="Photographs for accuracy. Default: those that the artifact names.",
+    help="Measure accuracy on these photographs. Default: those that the model file names.",
 )
-@click.option("--split", default="test", show_default=True, help="The split of DATA to measure on.")
+@click.option("--split", default="test", show_default=True, help="The split of DATA to measure accuracy on.")
 @click.option(
-    "--threads", callback=_counts, metavar="N,...", help="Numbers of threads, an arm for each. Default: all cores."
+    "--threads",
+    callback=_counts,
+    metavar="N,...",
+    help="Numbers of threads to measure, such as 1,2. Default: one for each core.",
 )
 @click.option(
     "--batch",
@@ -77,12 +80,12 @@ be compared."""
     default="1",
     show_default=True,
     metavar="N,...",
-    help="Numbers of images an inference, an arm for each.",
+    help="Batch sizes to measure, such as 1,8.",
 )
 @click.option(
     "--rounds",
     type=click.IntRange(1, 1000),
-    help="Turns that each arm has. Default: until its median is known to 2 %, within --budget.",
+    help="Turns of each arm. Default: as many as it takes to know its median to 2 %, within --budget.",
 )
 @click.option(
     "--budget",
@@ -90,26 +93,26 @@ be compared."""
     default=20.0,
     show_default=True,
     metavar="SECONDS",
-    help="For measuring latencies, when --rounds does not say how long.",
+    help="Time for measuring latency if --rounds is not given.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(0),
     default=400,
     show_default=True,
-    help="Photographs for accuracy at most; 0 for all.",
+    help="Measure accuracy on at most so many photographs; 0: on all.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder for bench.json, bench.md and bench.html. Default: bench-N in the run's folder, or in this one.",
+    help="Folder for bench.json, bench.md and bench.html. Default: bench-N in the run folder, or here.",
 )
 @click.option(
     "--compare",
     type=click.Path(path_type=Path),
     metavar="OLD.json",
-    help="Compare with an older bench.json, or the one in a folder; exit code 1 when something became worse beyond "
-    "the tolerance.",
+    help="Compare with an older bench.json, or the one in a folder; exit code 1 if something became worse than the "
+    "tolerance allows.",
 )
 @click.option(
     "--tolerance",
@@ -117,7 +120,7 @@ be compared."""
     default=5.0,
     show_default=True,
     metavar="PERCENT",
-    help="Latency that may be lost.",
+    help="How much slower it may become.",
 )
 @click.option(
     "--tolerance-top1",
@@ -125,9 +128,9 @@ be compared."""
     default=0.5,
     show_default=True,
     metavar="PP",
-    help="Top-1 that may be lost, in percentage points.",
+    help="How much top-1 may be lost, in percentage points.",
 )
-@click.option("--force", is_flag=True, help="Compare runs of different machines, settings or data all the same.")
+@click.option("--force", is_flag=True, help="Compare even runs of different machines, settings or data.")
 @output_options
 def command(
     model: tuple[ModelName, ...],

@@ -85,7 +85,7 @@ def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
 
 
 @click.command(
-    help=f"""Name what a camera sees, as it sees it.
+    help=f"""Say what a camera sees, live.
 
 {MODEL_OR_FILE} The default is ready-made.
 

@@ -8,14 +8,12 @@ from contextlib import suppress
 import click
 from click.shell_completion import CompletionItem
 
-from toolchain.cli.model_argument import READY_MADE, ModelName
+from toolchain.cli.model_argument import READY_MADE, ModelName, published_names
 from toolchain.errors import EdgetlError
 
 
 def models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from toolchain.backbones import BACKBONES
-
-    return _fitting((name if name != "timm" else "timm:" for name in BACKBONES.names()), incomplete)
+    return _fitting(published_names(), incomplete)
 
 
 def data_sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

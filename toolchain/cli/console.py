@@ -149,7 +149,7 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--json`, `--quiet` and `--debug`; the function gets a `console` in their place."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
-    @click.option("--quiet", is_flag=True, help="No progress and no remarks; results and warnings only.")
+    @click.option("--quiet", is_flag=True, help="Print results and warnings only.")
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def wrapped(*args: Any, as_json: bool, quiet: bool, debug: bool, **kwargs: Any) -> Any:

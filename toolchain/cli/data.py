@@ -33,7 +33,7 @@ def command() -> None:
     pass
 
 
-@command.command(name="list", help="List the data sets that have a name, and where they are on this machine.")
+@command.command(name="list", help="List the data sets that have a name, and where they are.")
 @output_options
 def list_(console: Console) -> None:
     from toolchain.datasets.catalogue import DATASETS, data_root

@@ -28,13 +28,13 @@ DEVICES = ("ort:cpu", "openvino:CPU", "torch:cpu")
 
 
 @click.command(
-    help="""Walk the whole road on drawn pets, offline.
+    help="""Try every step once on drawn pets, offline.
 
-Draws pictures of animals, fine-tunes the ready-made network on them, exports it, quantises it to int8, measures
-both files on this machine, and lets the camera loop watch a clip that it drew. Everything is left in a folder."""
+This draws pictures of animals, fine-tunes the ready-made network on them, exports it, quantises it to int8,
+measures both files on this machine, and runs the camera loop on a drawn clip. All results stay in a folder."""
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder to make. Default: edgetl-demo, edgetl-demo-2, ..."
+    "--out", type=click.Path(path_type=Path), help="A new folder. Default: edgetl-demo, edgetl-demo-2, ..."
 )
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @output_options
@@ -46,7 +46,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     click.get_current_context().with_resource(hold)
     if not claims.is_empty(folder):
         raise BadInputError(f"{folder} is there already and not empty", "Choose another --out.")
-    console.say(f"the whole road, on pictures drawn by code, into {folder}")
+    console.say(f"every step once, on pictures drawn by code, into {folder}")
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.bench import report as reports
     from toolchain.bench.runner import Plan, bench

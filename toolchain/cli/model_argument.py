@@ -1,4 +1,4 @@
-"""The argument MODEL: which network a command is about. It is named in the same way in every command."""
+"""The argument MODEL: the network that a command is about, named in the same way in every command."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ MODEL_OR_PUBLISHED = (
     f"MODEL is a run folder, the name of a published network such as vgg16 (see `edgetl finetune --list-models`), "
     f"or {_PETS}."
 )
-"""What the help of a command says: one that needs no gradients, one that does, and one that needs no classes."""
+"""For the help of commands: those that need no gradients, those that do, and those that need no classes."""
 
 MODEL_SUFFIXES = frozenset({".onnx", ".xml", ".bin"})
 MAX_LISTED = 1000
-"""Names in a folder that are compared with a misspelled one."""
+"""How many names of a folder are compared with a misspelled one."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ModelName(os.PathLike[str]):
             return cls(word, "file")
         if word == READY_MADE:
             return cls(word, "ready-made")
-        return cls(word, "published" if word in _published() else "missing")
+        return cls(word, "published" if word.partition(":")[0] in _published() else "missing")
 
     def __str__(self) -> str:
         return self.word
@@ -141,7 +141,7 @@ class PublishedModelArgument(ModelArgument):
     """The same, where the name of a published network is as good."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [*super().shell_complete(ctx, param, incomplete), *_completed(_published(), incomplete)]
+        return [*super().shell_complete(ctx, param, incomplete), *_completed(published_names(), incomplete)]
 
 
 def class_index(labels: Sequence[str], name: str) -> int:
@@ -167,9 +167,15 @@ def _completed(names: tuple[str, ...], incomplete: str) -> list[CompletionItem]:
 
 
 def _published() -> tuple[str, ...]:
-    from toolchain.backbones import recipes
+    """Their names, and the word before the colon of those such as `timm:NAME`."""
+    from toolchain.backbones import BACKBONES
 
-    return tuple(recipes.names())
+    return BACKBONES.names()
+
+
+def published_names() -> tuple[str, ...]:
+    """The names to choose from; `timm:` is to be completed."""
+    return tuple(f"{name}:" if name == "timm" else name for name in _published())
 
 
 def _suggestion(word: str) -> str:

@@ -29,7 +29,7 @@ class Skipped:
 
 
 @click.command(
-    help=f"""Name what is on photographs.
+    help=f"""Say what is in photographs.
 
 {MODEL_OR_FILE}
 

@@ -19,8 +19,8 @@ from toolchain.errors import BadInputError
 
 
 def cache_folder() -> Path:
-    """The user's cache folder; without a home (some containers, some services) one in the temporary folder, which
-    is logged as a warning, once."""
+    """The user's cache folder. A user without a home (in some containers and services) gets one in the temporary
+    folder, and a warning is logged once."""
     try:
         folder = platformdirs.user_cache_path("edgetl")
     except (RuntimeError, KeyError):
@@ -51,7 +51,7 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
 
 
 def expanded(path: str) -> Path:
-    """`path` with `~` for the home of a user; as it is where there is no such user, or none has a home."""
+    """`path` with `~` replaced by the user's home; unchanged if there is no such user or home."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - without a home, pathlib's raises
 
 
@@ -59,7 +59,7 @@ def expanded(path: str) -> Path:
 def _without_home() -> Path:
     folder = temporary_folder()
     logging.getLogger(__name__).warning(
-        "warning: this user has no home; what is worth keeping goes to %s (or set EDGETL_DATA and EDGETL_CACHE)",
+        "warning: this user has no home folder, so files are cached in %s (or set EDGETL_DATA and EDGETL_CACHE)",
         folder,
     )
     return folder
@@ -67,13 +67,13 @@ def _without_home() -> Path:
 
 @functools.cache
 def temporary_folder() -> Path:
-    """A folder of this user's own below the temporary folder, the same each time. It may not exist yet."""
+    """This user's own folder below the temporary folder, the same each time. It may not exist yet."""
     folder = Path(tempfile.gettempdir()) / f"edgetl-{_user()}"
     try:
         found = folder.lstat()
     except OSError:
         return folder
-    # Others can put a folder there too, and would then choose what is read from it.
+    # Other users can make a folder of that name, and would then decide what is read from it.
     own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
     if stat.S_ISDIR(found.st_mode) and own and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return folder

@@ -41,9 +41,9 @@ def _budgets(context: click.Context, parameter: click.Parameter, text: str | Non
 
 {MODEL_WITH_GRADIENTS}
 
-The network's gradients say which pixels to change, and a budget says by how much: it is counted in steps of 1/255.
-The changed photograph is saved as PNG and read back, and every deployed file is asked what it sees: model.onnx and
-model.int8.onnx of the run, on each runtime.
+The network's gradients say which pixels to change, and the budget says how much, in steps of 1/255. The changed
+photograph is saved as PNG, and every deployed file is asked what it sees in it: model.onnx and model.int8.onnx of
+the run, on each runtime.
 
 With --data in place of IMAGE, the photographs of a data set are attacked with several budgets. That shows how much
 accuracy is left, in float and in int8."""
@@ -54,49 +54,56 @@ accuracy is left, in float and in int8."""
     "--target",
     metavar="NAME",
     shell_complete=completion.classes,
-    help="The class it is to become. Default: any but the present answer.",
+    help="The class that the network should see. Default: any but its present answer.",
 )
-@click.option("--budget", type=int, metavar="N", help="For IMAGE. Default: 4; 256 with --norm l2.")
+@click.option(
+    "--budget",
+    type=int,
+    metavar="N",
+    help="For IMAGE: how large the change may be. Default: 4; 256 with --norm l2.",
+)
 @click.option(
     "--norm",
     type=click.Choice(["linf", "l2"]),
     default="linf",
     show_default=True,
-    help="What the budget bounds: the change of each value, or the length of the whole change.",
+    help="What the budget limits: the change of each value, or the length of the whole change.",
 )
 @click.option(
     "--method",
     type=click.Choice(["fgsm", "pgd"]),
     default="pgd",
     show_default=True,
-    help="One step along the gradient's signs, or several.",
+    help="One step along the signs of the gradient (fgsm), or several (pgd).",
 )
-@click.option("--steps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Of pgd.")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="Where pgd starts.")
+@click.option("--steps", type=click.IntRange(1, 10_000), default=10, show_default=True, help="Steps of pgd.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True, help="For the random start of pgd."
+)
 @click.option(
     "--transfer",
     "others",
     type=ModelArgument(),
     multiple=True,
     metavar="MODEL",
-    help="Ask this network too, which may be a model file; can be given again.",
+    help="Also ask this network, which may be a model file; can be given again.",
 )
 @click.option(
     "--data", metavar="DATA", shell_complete=completion.data_sets, help="Attack the photographs of a data set."
 )
-@click.option("--split", default="test", show_default=True, help="The split of DATA.")
+@click.option("--split", default="test", show_default=True, help="The split of DATA to attack.")
 @click.option(
     "--limit",
     type=click.IntRange(0),
     default=LIMIT,
     show_default=True,
-    help="Photographs of DATA at most, each class in turn; 0 for all.",
+    help="Attack at most so many photographs, classes in turn; 0: all.",
 )
 @click.option(
     "--budgets",
     callback=_budgets,
     metavar="N,...",
-    help="For DATA. Default: 0,1,2,4,8; 32 times these in l2.",
+    help="For DATA: the budgets to try. Default: 0,1,2,4,8; 32 times these with --norm l2.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/attack-1, -2, ...")
 @output_options

@@ -33,11 +33,11 @@ NOISE_PIXELS = 224
 
 
 @click.command(
-    help=f"""Show what the layers of a network make of a picture.
+    help=f"""Show how the layers of a network respond to a picture.
 
 {MODEL_OR_PUBLISHED} The default is ready-made.
 
-The strongest maps of some layers, from early to late, are written as pictures."""
+The strongest feature maps of some layers are written as pictures, from early layers to late ones."""
 )
 @click.argument("words", nargs=-1, metavar="[MODEL] IMAGE", type=PublishedModelArgument())
 @click.option("--run", type=ModelArgument(), metavar="MODEL", hidden=True)
@@ -46,14 +46,25 @@ The strongest maps of some layers, from early to late, are written as pictures."
     "--weights",
     metavar="FILE|imagenet|ready-made|none",
     shell_complete=completion.weights,
-    help="For a published network: a state dict in torchvision's names, torchvision's download (default), the "
-    "ready-made network's, or random ones.",
+    help="For a published network: a state dict file, the best published weights (default), those of the "
+    "ready-made network, or random ones.",
 )
-@click.option("--layer", "layers", metavar="NAME", multiple=True, help="Default: the last of each size of map.")
 @click.option(
-    "--top", type=click.IntRange(1, 4096), default=12, show_default=True, metavar="N", help="Maps a layer."
+    "--layer",
+    "layers",
+    metavar="NAME",
+    multiple=True,
+    help="A layer to show; can be given again. Default: the last layer of each map size.",
 )
-@click.option("--list-layers", is_flag=True, help="Show the layers to choose from, and end. Needs no IMAGE.")
+@click.option(
+    "--top",
+    type=click.IntRange(1, 4096),
+    default=12,
+    show_default=True,
+    metavar="N",
+    help="Maps to show for each layer.",
+)
+@click.option("--list-layers", is_flag=True, help="List the layers and exit. Needs no IMAGE.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/features-1, -2, ..."
 )
@@ -112,9 +123,9 @@ def command(
 def _told_apart(
     words: tuple[ModelName, ...], run: ModelName | None, model: str | None, list_layers: bool
 ) -> tuple[ModelName, Path | None]:
-    """The network and the picture that a line names. `run` and `model` are older ways to name the network.
+    """The network and the picture that a command line names. `run` and `model` are older ways to name the network.
 
-    Raises BadInputError for words too many or too few, and in each other's place.
+    Raises BadInputError if there are too many or too few words, or if they are in the wrong order.
     """
     older = [name for name in (run, ModelName(model, "published") if model else None) if name is not None]
     models, last = [*older, *words[:-1]], words[-1:]
@@ -141,7 +152,7 @@ def _told_apart(
 
 
 def _published(name: str, weights: str, console: Console) -> tuple[str, nn.Module, Preprocess]:
-    """What to call the network, the network in evaluation mode, and its preprocessing."""
+    """The name to show, the network in evaluation mode, and its preprocessing."""
     import torch
 
     from toolchain.backbones import preprocess_of

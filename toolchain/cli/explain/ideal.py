@@ -37,12 +37,12 @@ def _octaves(context: click.Context, parameter: click.Parameter, value: str | No
 
 
 @click.command(
-    help=f"""Draw what a network takes for the ideal picture of a class.
+    help=f"""Draw the picture that a network finds most typical of a class.
 
 {MODEL_WITH_GRADIENTS} The default is ready-made.
 
-Noise is changed step by step until the network is sure to see the class. What it knows the class by
-becomes visible."""
+Noise is changed step by step until the network is sure that it shows the class. This makes visible what the network
+recognises the class by."""
 )
 @click.argument("model", required=False, type=ModelArgument())
 @click.option(
@@ -52,24 +52,43 @@ becomes visible."""
     multiple=True,
     required=True,
     shell_complete=completion.classes,
-    help="May be given several times.",
+    help="The class to draw; can be given again.",
 )
-@click.option("--steps", type=click.IntRange(1, 100_000), help="Default: 240.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another one, another picture.")
+@click.option("--steps", type=click.IntRange(1, 100_000), help="Steps of the optimiser. Default: 240.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed gives another picture."
+)
 @click.option(
     "--parametrisation",
     type=click.Choice(["fourier", "pixels"]),
-    help="What is changed: waves, broad shapes first, or single pixels. Default: fourier.",
+    help="What the optimiser changes: waves, broad shapes first, or single pixels. Default: fourier.",
 )
 @click.option(
-    "--octaves", metavar="SHARE,...", callback=_octaves, help="Sizes to look at it, of the network's input."
+    "--octaves",
+    metavar="SHARE,...",
+    callback=_octaves,
+    help="Sizes at which the network looks at the picture, as fractions of its input. Default: 0.5,0.72,1.",
 )
-@click.option("--variation", type=Finite(0), help="How much neighbours that differ cost.")
-@click.option("--natural", type=Finite(0), help="How much maps cost that photographs do not make.")
-@click.option("--window", type=Finite(0, 4), help="Where it fades to grey, in halves of its side; 0: nowhere.")
-@click.option("--jitter", type=Finite(0, 0.5), help="How far the picture moves from step to step.")
-@click.option("--blur", type=Finite(0, 20), help="Pixels, for --parametrisation pixels.")
-@click.option("--gif", is_flag=True, help="Also the way from noise to picture as an animated GIF.")
+@click.option(
+    "--variation", type=Finite(0), help="Weight of the total variation; more makes a smoother picture. Default: 40."
+)
+@click.option(
+    "--natural",
+    type=Finite(0),
+    help="Weight of the distance to photographs in BatchNorm's statistics. Default: 15.",
+)
+@click.option(
+    "--window",
+    type=Finite(0, 4),
+    help="Where the picture fades to grey, in halves of its side; 0, the default: nowhere.",
+)
+@click.option(
+    "--jitter",
+    type=Finite(0, 0.5),
+    help="How far the picture moves between steps, as a fraction of its side. Default: 0.1.",
+)
+@click.option("--blur", type=Finite(0, 20), help="Blur, in pixels, for --parametrisation pixels. Default: 0.5.")
+@click.option("--gif", is_flag=True, help="Also write how the picture grew out of noise, as an animated GIF.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/ideal-1, -2, ...")
 @output_options
 def command(

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 {MODEL_OR_FILE}
 
-There are two ways to find out: by the network's gradients (Grad-CAM), and by covering parts of the picture
-(occlusion). A model file has no gradients; it is asked by occlusion, as it is deployed, in int8 or on
-OpenVINO. IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
+There are two methods: Grad-CAM uses the network's gradients, and occlusion covers parts of the picture. A model
+file has no gradients; occlusion shows where it looks as it is deployed, in int8 or on OpenVINO.
+
+IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
 )
 @click.argument("model", type=ModelArgument())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
@@ -36,20 +37,20 @@ OpenVINO. IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
     "asked",
     metavar="NAME",
     shell_complete=completion.classes,
-    help="What speaks for this class? Default: the one it is named.",
+    help="Show what speaks for this class. Default: the network's answer.",
 )
 @click.option(
     "--method",
     "methods",
     type=click.Choice(["grad-cam", "occlusion"]),
     multiple=True,
-    help="Default: all there are.",
+    help="Default: all that are possible.",
 )
 @click.option(
     "--device",
     metavar="DEVICE",
     shell_complete=completion.devices,
-    help="For a model file: ort:cpu, or openvino:CPU for a .xml.",
+    help="Where a model file runs. Default: ort:cpu; openvino:CPU for a .xml.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/why-1, -2, ...")
 @output_options
