@@ -212,9 +212,17 @@ def load(
 ) -> Classifier:
     """Open a model file on a device, ready to predict: `ort:cpu`, or `openvino:CPU` for a `.xml`, if none is named.
 
+    >>> import toolchain
+    >>> classifier = toolchain.load("model.onnx")
+    >>> classifier.card.labels
+    ('daisy', 'tulip')
+    >>> prediction = classifier.predict("photos/tulip/1.png")
+    >>> prediction.answer, 0 < prediction.probability <= 1
+    ('tulip', True)
+
     A run folder stands for its `model.int8.onnx`, or else its `model.onnx`. `threads` 0 means one for each core;
-    these are all that predictions which come at once compute with. `exclusive` is for who has the machine alone:
-    answers come sooner, and other programs on it later. `colour` is that of the frames to come: "RGB", or
+    all predictions that come at once share them. `exclusive` is for a program that has the machine to itself:
+    its answers come sooner, and other programs slow down. `colour` is that of the frames to come: "RGB", or
     "BGR" as OpenCV gives them.
     Warns with ArtifactWarning where this CPU may compute an int8 file otherwise than the one it was proven on.
     Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.

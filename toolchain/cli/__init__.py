@@ -224,7 +224,9 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
 
         message = f"this command needs {module}, which is not installed"
         if module in EXTRAS:
-            return message, f"pip install 'edgetl[{EXTRAS[module]}]'", ExitCode.MISSING
+            from toolchain.system.installation import install
+
+            return message, install(EXTRAS[module]), ExitCode.MISSING
         if module in BROUGHT:
             return message, f"pip install {BROUGHT[module]}", ExitCode.MISSING
     if isinstance(error, ImportError):
