@@ -25,6 +25,7 @@ TAKEN = "edgetl has one of that name"
 KINDS = {
     "backbones": "toolchain.backbones:BACKBONES",
     "datasets": "toolchain.datasets.catalogue:DATASETS",
+    "quantisers": "toolchain.export.int8.quantisers:QUANTISERS",
     "runtimes": "toolchain.runtimes.devices:RUNTIMES",
     "sinks": "toolchain.camera.sinks:SINKS",
 }

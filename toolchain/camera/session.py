@@ -98,13 +98,13 @@ def watch(
 ) -> CameraReport:
     """Name what a camera, a stream or a file shows, until it ends, and return how that went.
 
-        import toolchain
-
-        def act(answered):
-            print(answered.prediction.answer or "not sure", f"{answered.age_ms:.0f} ms old")
-
-        report = toolchain.watch("model.onnx", source=0, on_answer=act, duration_s=60)
-        print(report.summary.frames_answered, "frames answered")
+    >>> import toolchain
+    >>> def act(answered):
+    ...     print(answered.prediction.answer or "not sure", answered.age_ms < 1000)
+    >>> report = toolchain.watch("model.onnx", source="photos/tulip", on_answer=act, frames=1)
+    tulip True
+    >>> report.summary.frames_answered
+    1
 
     `model` is what `toolchain.load` takes; without one, the ready-made pets model answers. `source` is what
     `edgetl camera --source` takes: a camera's number, a file, a folder of images, or an address. The certificate

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.finite import Finite
+from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.sections import SectionedCommand, SectionedOption
 from toolchain.errors import BadInputError, ExitCode, StoppedError
 from toolchain.system import files
@@ -53,10 +54,10 @@ class PixelFormat(click.ParamType[str]):
         return code
 
 
-def _no_artifact(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def _no_model(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """Refuse `--web model.onnx`, which would take the model for a host."""
     if value and Path(value).exists():
-        raise click.BadParameter(f"{value} is a file or folder; ARTIFACT goes before --web", ctx, param)
+        raise click.BadParameter(f"{value} is a file or folder; MODEL goes before --web", ctx, param)
     return value
 
 
@@ -90,16 +91,17 @@ _output_option = functools.partial(click.option, cls=SectionedOption, section="O
 
 @click.command(
     cls=SectionedCommand,
-    help="""Name what a camera sees, as it sees it.
+    help=f"""Say what a camera sees, live.
 
-ARTIFACT is a model file that `edgetl export` wrote, or a run folder; without it, the ready-made pets model answers.
+{MODEL_OR_FILE} The default is ready-made.
+
 A camera or stream that is lost is opened again as soon as it is back.
 
 In the window, q or Escape ends, space pauses, s saves a picture, d and p change to the next device and precision,
 b shows the answers of both precisions side by side. With --json, each answer is one JSON object on a line of its
 own, and a last line holds the summary.""",
 )
-@click.argument("artifact", required=False, type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=ModelArgument())
 @click.option(
     "--device",
     metavar="DEVICE",
@@ -199,9 +201,9 @@ own, and a last line holds the summary.""",
     is_flag=False,
     flag_value="",
     metavar="[HOST:PORT]",
-    callback=_no_artifact,
+    callback=_no_model,
     help="Show it on a page instead of in a window. Default: 127.0.0.1:8765; other addresses need a token. "
-    "ARTIFACT goes before this option.",
+    "MODEL goes before this option.",
 )
 @_output_option(
     "--web-token",
@@ -227,7 +229,7 @@ own, and a last line holds the summary.""",
 @output_options
 @_may_be_stopped
 def command(
-    artifact: Path | None,
+    model: ModelName | None,
     source: str,
     device: str | None,
     headless: bool,
@@ -259,7 +261,7 @@ def command(
     given = click.get_current_context().get_parameter_source("web_token")
     if web is None and given == ParameterSource.COMMANDLINE:
         raise BadInputError("--web-token is for --web", "Add --web HOST:PORT.")
-    swapped.refuse_source(artifact, source)
+    swapped.refuse_source(model, source)
     if web is None and web_hosts:
         raise BadInputError("--web-host is for --web", "Add --web.")
     if record and measure_latency:
@@ -293,7 +295,7 @@ def command(
         sinks.append(WindowOptions(measure_latency))
     settings = CameraSettings(
         source=source,
-        artifact=artifact,
+        artifact=None if model is None else model.path(),
         device=device,
         threads=threads or 0,
         exclusive=exclusive,

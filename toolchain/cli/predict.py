@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
@@ -29,12 +29,14 @@ class Skipped:
 
 
 @click.command(
-    help="""Name what is on photographs.
+    help=f"""Say what is in photographs.
 
-ARTIFACT is a model file that `edgetl export` wrote, or a run folder. Folders are searched with all below them;
-patterns such as 'photos/**/*.jpg' are understood. Files that cannot be read are named and skipped."""
+{MODEL_OR_FILE}
+
+Folders are searched with all below them, and patterns such as 'photos/**/*.jpg' are understood. Files that cannot
+be read are named and skipped."""
 )
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("model", type=ModelArgument())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
 @click.option(
     "--top", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="How many classes to name."
@@ -48,15 +50,15 @@ patterns such as 'photos/**/*.jpg' are understood. Files that cannot be read are
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
 @output_options
 def command(
-    artifact: Path, images: tuple[str, ...], top: int, device: str | None, threads: int | None, console: Console
+    model: ModelName, images: tuple[str, ...], top: int, device: str | None, threads: int | None, console: Console
 ) -> None:
-    swapped.refuse_swapped("edgetl predict", artifact, images, place="ARTIFACT")
-    from toolchain.artifact import find_artifact, read_artifact
+    swapped.refuse_swapped("edgetl predict", model, images)
+    from toolchain.artifact import read_artifact
     from toolchain.classifier import load
     from toolchain.datasets.index import describe_left_out
     from toolchain.datasets.naming import photographs_named
 
-    whole = read_artifact(find_artifact(artifact))
+    whole = read_artifact(model.artifact_file())
     named = photographs_named(images)
     skipped = [Skipped(str(word), reason) for word, reason in named.nothing.items()]
     if not named.paths:
