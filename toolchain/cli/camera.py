@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from toolchain.camera.session import CameraReport
     from toolchain.camera.sinks.lines import Output
 
+MAX_SOURCE = 4096
+"""How many characters of a source are read from a file."""
 SUMMARY_LIMIT_S = 3.0
 """How long the summary waits for its reader."""
 
@@ -66,9 +68,13 @@ def _read_source(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if not value.startswith("@") or Path(value).exists():
         return value
     try:
-        return Path(value[1:]).read_text(encoding="utf-8").strip()
+        with Path(value[1:]).open(encoding="utf-8") as file:  # which may be a pipe: @<(pass show camera)
+            source = file.read(MAX_SOURCE).strip()
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{value[1:]} cannot be read: {error}", ctx, param) from None
+    if not source.isprintable():
+        raise click.BadParameter(f"{value[1:]} holds more than one source, or none", ctx, param)
+    return source
 
 
 def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
