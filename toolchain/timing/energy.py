@@ -11,8 +11,10 @@ class Meter:
     """Sums the packages' counters. `available` is false where there are none, or only root may read them."""
 
     def __init__(self, folder: Path = POWERCAP) -> None:
-        # intel-rapl:0 is a package, intel-rapl:0:1 a part of it; AMD's processors are listed by the same name.
-        self._packages = sorted(path for path in folder.glob("*-rapl:*") if path.name.count(":") == 1)
+        # intel-rapl:0 is a package or the platform (`psys`), which holds all packages; intel-rapl:0:1 is a part of
+        # a package. AMD's processors are listed by the same names.
+        zones = sorted(path for path in folder.glob("*-rapl:*") if path.name.count(":") == 1)
+        self._packages = [zone for zone in zones if _name(zone).startswith("package-")]
         self._before = self._read()
 
     @property
@@ -39,6 +41,13 @@ class Meter:
             return {path: _number(path / "energy_uj") for path in self._packages}
         except (OSError, ValueError):
             return {}
+
+
+def _name(zone: Path) -> str:
+    try:
+        return (zone / "name").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _number(path: Path) -> int:
