@@ -56,5 +56,5 @@ def test_each_process_of_torchrun_takes_a_gpu_of_its_own(
     assert choose_device(name, Silent()) == torch.device(device)
     monkeypatch.setenv("LOCAL_RANK", "2")
     if name != "cuda:0":
-        with pytest.raises(MissingError, match="cuda:2: torch .* finds 2 CUDA devices"):
+        with pytest.raises(MissingError, match=r"cuda:2: torch .* finds 2 CUDA devices"):
             choose_device(name, Silent())
