@@ -37,7 +37,7 @@ def result_of(arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Pr
         batch=arm.batch,
         status="ok" if ok else "unavailable" if arm.unavailable else "failed",
         reason=arm.reason,
-        latency_ms=summarise(arm.rounds) if ok else None,
+        latency_ms=summarise(*arm.processes) if ok else None,
         throughput_ips=arm.throughput.ips if ok and arm.throughput else None,
         load_ms=loaded.load_ms if loaded else None,
         first_ms=loaded.first_ms if loaded else None,
@@ -51,6 +51,11 @@ def result_of(arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Pr
         energy_mj=_energy_mj(arm) if ok else None,
         quantiles_ms=_quantiles(arm.rounds) if ok else (),
         round_p50_ms=tuple(round(float(np.median(samples)), 5) for samples in arm.rounds) if ok else (),
+        process_p50_ms=tuple(
+            round(float(np.median(np.concatenate(rounds))), 5) for rounds in arm.processes if rounds
+        )
+        if ok
+        else (),
         noise=tuple(arm.noise()) if ok else (),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact, nothing_in
@@ -20,11 +21,13 @@ from toolchain.timing.arm import Arm
 from toolchain.timing.noise import Watch, reasons, spare_cores
 from toolchain.timing.probing import probe_devices
 from toolchain.timing.process import WorkerProcess
-from toolchain.timing.scheduler import Pace, TimeLimits, finish, load_arms, take_turns
+from toolchain.timing.scheduler import Pace, TimeLimits, finish, load_arms, measure
 
 MAX_ROUNDS = 200
 BUDGET_S = 20.0
 PRECISION = 0.02
+PROCESSES = 3
+"""In which each arm is measured at least."""
 BUSY = 0.25
 """Share of all cores in use before the run above which the machine is said to be busy."""
 
@@ -35,8 +38,10 @@ class Plan:
     every batch. `limit` is the largest number of photographs for accuracy, 0 for all of `split`.
 
     Measured are so many `rounds`; None: as many as it takes to know each median to PRECISION, for `budget_s`
-    seconds at most. `distinct`: leave out `openvino:AUTO` where it could choose nothing but `openvino:CPU`, which
-    is measured too. `command` is what would repeat it.
+    seconds at most.
+    They are shared between PROCESSES or more processes of each arm. `distinct`: leave out
+    `openvino:AUTO` where it could choose nothing but `openvino:CPU`, which is measured too. `command` is what would
+    repeat it.
     """
 
     artifacts: tuple[Artifact, ...]
@@ -54,8 +59,10 @@ class Plan:
     @property
     def pace(self) -> Pace:
         if self.rounds is not None:
-            return Pace(self.rounds, self.rounds, precision=None, budget_s=None)
-        return Pace(MAX_ROUNDS, precision=PRECISION, budget_s=self.budget_s)
+            # Fewer rounds than processes are for a quick look.
+            processes = PROCESSES if self.rounds >= PROCESSES else 1
+            return Pace(self.rounds, self.rounds, precision=None, budget_s=None, processes=processes)
+        return Pace(MAX_ROUNDS, precision=PRECISION, budget_s=self.budget_s, processes=PROCESSES)
 
 
 def find_artifacts(path: Path) -> list[Path]:
@@ -111,9 +118,16 @@ def bench(
                     "frames, which it does itself, comes on top (end to end has it)"
                 )
         try:
-            load_arms(arms, prepared, [photographs[i] for i in prepared.readable], remembering, limits, launch)
+            start = partial(
+                load_arms,
+                prepared=prepared,
+                photographs=[photographs[i] for i in prepared.readable],
+                reporter=remembering,
+                limits=limits,
+                launch=launch,
+            )
             watch = Watch()
-            take_turns(arms, plan.pace, remembering, limits)
+            measure(arms, start, plan.pace, remembering, limits)
             during = watch.look()
             finish(arms, len(prepared.readable) if chosen else 0, remembering, limits)
         finally:
@@ -135,7 +149,7 @@ def bench(
         noisy=bool(doubts) or environment.load_before.busy > BUSY,
         command=plan.command,
         started=started,
-        settings=BenchSettings(plan.pace.rounds, plan.pace.budget_s, plan.pace.precision),
+        settings=BenchSettings(plan.pace.rounds, plan.pace.budget_s, plan.pace.precision, plan.pace.processes),
         during=during,
     )
 
