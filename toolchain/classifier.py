@@ -17,7 +17,7 @@ from toolchain.artifact.card import Card
 from toolchain.errors import BadInputError
 from toolchain.evaluation.metrics import scores
 from toolchain.images.preprocess import Colour, Image, check_colour, check_frame, decode, from_pillow, read
-from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole
+from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole_number
 from toolchain.system.ending import awaited
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | Image | Any
@@ -136,7 +136,7 @@ class Classifier:
 
     def interpret(self, answer: Answer, top: int = 5) -> list[Prediction]:
         """Put names to a runtime's answer, a Prediction for each of the batch."""
-        top = whole("top", top, 1)
+        top = whole_number("top", top, 1)
         predictions = []
         for logits, probabilities, rejected in zip(
             answer.logits, answer.probabilities, self._rejected(answer), strict=True
@@ -181,12 +181,12 @@ def load(
     """Open a model file on a device, ready to predict: `ort:cpu`, or `openvino:CPU` for a `.xml`, if none is named.
 
     A run folder stands for its `model.int8.onnx`, or else its `model.onnx`. `threads` 0 means one for each core;
-    these are all that predictions which come at once compute with. `exclusive` is for who has the machine alone:
-    answers come sooner, and other programs on it later. `colour` is that of the frames to come: "RGB", or
+    predictions that come at once share them. `exclusive`: this program has the machine to itself. Answers then come
+    sooner, and other programs run slower. `colour` is that of the frames to come: "RGB", or
     "BGR" as OpenCV gives them.
     Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.
     """
     check_colour(colour)
-    whole = artifact if isinstance(artifact, Artifact) else read_artifact(find_artifact(Path(artifact)))
-    runtime = open_runtime(whole, device or default_device(whole), threads=threads, exclusive=exclusive)
-    return Classifier(whole.card, runtime, colour)
+    found = artifact if isinstance(artifact, Artifact) else read_artifact(find_artifact(Path(artifact)))
+    runtime = open_runtime(found, device or default_device(found), threads=threads, exclusive=exclusive)
+    return Classifier(found.card, runtime, colour)

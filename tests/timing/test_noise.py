@@ -8,8 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from toolchain.timing.energy import Meter
-from toolchain.timing.noise import LoadDuring, Watch, own_seconds, reasons
+from toolchain.timing.noise import LoadDuring, Meter, Watch, own_seconds, reasons
 
 QUIET = LoadDuring(10.0, 0.01, 0.0, (), 50.0, 0)
 SPIN = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from toolchain.classifier import load
-from toolchain.timing.energy import Meter
+from toolchain.timing.noise import Meter
 from toolchain.timing.protocol import spread
 from toolchain.timing.worker import Worker
 

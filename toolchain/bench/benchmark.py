@@ -9,8 +9,7 @@ from pathlib import Path
 
 from toolchain.artifact import Artifact, read_artifact
 from toolchain.bench import report as reports
-from toolchain.bench.compare import Tolerance, compare, read_report, refuse_early, version_changes
-from toolchain.bench.pairing import Foreseen
+from toolchain.bench.compare import Foreseen, Tolerance, compare, read_report, refuse_early, version_changes
 from toolchain.bench.results import BenchReport
 from toolchain.bench.runner import Plan, bench, find_artifacts
 from toolchain.errors import BadInputError, ExitCode

@@ -22,7 +22,7 @@ from toolchain.errors import ArtifactError, BadInputError, EdgetlError, Fallback
 from toolchain.runtimes import Infer
 from toolchain.runtimes.devices import Device, family_of, is_cpu, probe
 from toolchain.system import files, strict
-from toolchain.timing.energy import Meter
+from toolchain.timing.noise import Meter
 from toolchain.timing.protocol import Failure, Load, Loaded, Reply, Request, Samples, Span, Throughput, spread
 
 INPUTS = 64
