@@ -24,8 +24,8 @@ class Shared:
     """A way to infer that any number of threads may call at once.
 
     A single caller computes with all threads, which gives the lowest latency. Where calls keep coming at once,
-    `crowd` makes streams that compute side by side and share these threads, which gives the highest throughput. Both
-    are made again after a fork, which the threads of a library do not survive.
+    `crowd` makes streams that compute side by side and share these threads, which gives the highest throughput.
+    Both are made again after a fork, which the threads of a library do not survive.
     """
 
     _alone: Infer | None
