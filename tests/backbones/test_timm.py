@@ -21,15 +21,15 @@ from toolchain.backbones.networks import (  # noqa: E402
     frozen_and_trained,
     head_of,
     hidden_of,
+    load_network,
     normalised,
     simplified,
-    trained_network,
 )
 from toolchain.backbones.weights import load_pretrained  # noqa: E402
 from toolchain.cli import run as edgetl  # noqa: E402
 from toolchain.errors import BadInputError, ExitCode, MissingError  # noqa: E402
+from toolchain.export.int8.torch_graph import Graph  # noqa: E402
 from toolchain.export.onnx_writer import to_onnx  # noqa: E402
-from toolchain.export.torch_graph import Graph  # noqa: E402
 from toolchain.images.preprocess import Preprocess  # noqa: E402
 
 LITE = "tf_efficientnet_lite0"
@@ -106,7 +106,7 @@ def test_a_run_of_it_is_opened_bit_for_bit(tmp_path: Path) -> None:
     model, data = SimpleNamespace(name=f"timm:{LITE}.in1k"), SimpleNamespace(classes=("a", "b", "c"))
     run = SimpleNamespace(model=model, data=data)
     state = torch.get_rng_state()
-    again = trained_network(tmp_path, run)  # type: ignore[arg-type]
+    again = load_network(tmp_path, run)  # type: ignore[arg-type]
     assert torch.equal(torch.get_rng_state(), state)
     pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():

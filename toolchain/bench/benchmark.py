@@ -11,10 +11,11 @@ from toolchain.artifact import Artifact, read_artifact
 from toolchain.bench import report as reports
 from toolchain.bench.compare import Foreseen, Tolerance, compare, read_report, refuse_early, version_changes
 from toolchain.bench.results import BenchReport
-from toolchain.bench.runner import Plan, bench, find_artifacts
+from toolchain.bench.runner import Plan, bench
 from toolchain.errors import BadInputError, ExitCode
 from toolchain.runs import RUN_FILE
 from toolchain.system import claims
+from toolchain.system.installation import install
 from toolchain.system.progress import Reporter
 
 STEM = "bench"
@@ -30,10 +31,9 @@ class Baseline:
     force: bool
 
 
-def read_artifacts(paths: Sequence[Path]) -> tuple[Artifact, ...]:
-    """The model files that `paths` stand for, each once. Raises ArtifactError."""
-    files = dict.fromkeys(file for path in paths for file in find_artifacts(path))
-    return tuple(read_artifact(path) for path in files)
+def read_artifacts(files: Sequence[Path]) -> tuple[Artifact, ...]:
+    """Model files, each once. Raises ArtifactError."""
+    return tuple(read_artifact(path) for path in dict.fromkeys(files))
 
 
 def measure(plan: Plan, baseline: Baseline | None, reporter: Reporter) -> BenchReport:
@@ -75,7 +75,7 @@ def write(report: BenchReport, folder: Path, reporter: Reporter) -> list[Path]:
 
         names.append(page.write(report, folder).name)
     except ModuleNotFoundError as error:
-        reporter.say(f"no bench.html: {error.name} is not installed (pip install 'edgetl[report]')")
+        reporter.say(f"no bench.html: {error.name} is not installed ({install('report')})")
     return [folder / name for name in names]
 
 

@@ -23,6 +23,7 @@ from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes import machine
 from toolchain.runtimes.devices import Device, known_devices
 from toolchain.system import interpreter
+from toolchain.system.installation import install
 from toolchain.system.progress import Reporter
 from toolchain.timing.probing import probe_devices
 
@@ -185,10 +186,10 @@ def _gaps(devices: Sequence[Device], pairing: Pairing, cameras: Sequence[Camera]
     if not ort.available:
         gaps.append(Missing(f"ort:cpu ({ort.reason})", "pip install --force-reinstall onnxruntime", necessary=True))
     if pairing.status == "broken":
-        fix = "pip install --force-reinstall 'edgetl[train]'"
+        fix = install("train").replace("pip install", "pip install --force-reinstall")
         gaps.append(Missing(f"torchvision that fits torch ({pairing.reason})", fix, necessary=False))
     elif pairing.status == "not installed":
-        gaps.append(Missing("torch and torchvision", "pip install 'edgetl[train]'", necessary=False))
+        gaps.append(Missing("torch and torchvision", install("train"), necessary=False))
     if not any(camera.works for camera in cameras):
         gaps.append(
             Missing("a camera", "edgetl camera --source FILE|URL|FOLDER works without one", necessary=False)
