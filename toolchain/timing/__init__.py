@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +13,8 @@ from toolchain.artifact import Artifact
 from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter
 from toolchain.timing.arm import Arm
-from toolchain.timing.process import WorkerProcess
 from toolchain.timing.protocol import Prepared
-from toolchain.timing.scheduler import Pace, TimeLimits, load_arms, take_turns
+from toolchain.timing.scheduler import Pace, TimeLimits, load_arms, measure
 
 ROUNDS = 4
 
@@ -48,8 +48,10 @@ def time_artifacts(
         path.write_bytes(pixels.tobytes())
         prepared = Prepared({artifact.card.preprocess: path for artifact in artifacts}, tuple(range(len(pixels))))
         try:
-            load_arms(arms, prepared, [], reporter, TimeLimits(), WorkerProcess)
-            take_turns(arms, Pace(ROUNDS, ROUNDS), reporter, TimeLimits())
+            # One process each: what is timed here is many files, to choose among them.
+            pace = Pace(ROUNDS, ROUNDS, precision=None, budget_s=None, processes=1)
+            start = partial(load_arms, prepared=prepared, photographs=[], reporter=reporter, limits=TimeLimits())
+            measure(arms, start, pace, reporter, TimeLimits())
         finally:
             for arm in arms:
                 arm.close()
