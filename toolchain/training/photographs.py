@@ -33,7 +33,7 @@ def opened(settings: TrainSettings, reporter: Reporter) -> Dataset:
 
 
 def readable(
-    dataset: Dataset, settings: TrainSettings, decoded: Reader, team: Team, reporter: Reporter
+    dataset: Dataset, settings: TrainSettings, reader: Reader, team: Team, reporter: Reporter
 ) -> tuple[Dataset, int]:
     """Leave out photographs that cannot be decoded, naming each; return how many those are.
 
@@ -43,7 +43,7 @@ def readable(
     """
     photos = [photo for split in SPLITS for photo in dataset.splits[split]]
     trained = set() if settings.probe_only else set(dataset.splits["train"])
-    reasons = _problems(photos, trained, set(dataset.splits["test"]), decoded, team, reporter)
+    reasons = _problems(photos, trained, set(dataset.splits["test"]), reader, team, reporter)
     for reason in reasons.values():
         reporter.warn(f"skipped: {reason}")
     if reasons:
@@ -59,7 +59,7 @@ def readable(
 
 
 def find_outliers(
-    settings: TrainSettings, dataset: Dataset, decoded: Reader, reporter: Reporter
+    settings: TrainSettings, dataset: Dataset, reader: Reader, reporter: Reporter
 ) -> tuple[Photograph, ...]:
     """Pictures of other things: those of `settings.outliers`, or `not-pets` beside a named data set of pets.
 
@@ -77,7 +77,7 @@ def find_outliers(
     for path in sorted(searched.photographs):
         name = str(path.relative_to(folder))
         try:
-            photo = decoded.load(name, path)
+            photo = reader.load(name, path)
             if photo.sha256 in own:
                 raise UnreadableImageError("is one of the photographs of the classes")
         except UnreadableImageError as error:
@@ -98,7 +98,7 @@ def _problems(
     photos: list[Photograph],
     trained: set[Photograph],
     shown: set[Photograph],
-    decoded: Reader,
+    reader: Reader,
     team: Team,
     reporter: Reporter,
 ) -> dict[Path, str]:
@@ -108,7 +108,7 @@ def _problems(
     """
 
     def problem(photo: Photograph) -> str:
-        return decoded.problem_of(photo, larger=photo in trained, thumbnail=photo in shown)
+        return reader.problem_of(photo, larger=photo in trained, thumbnail=photo in shown)
 
     mine = team.share(photos)
     reasons = []
@@ -116,7 +116,7 @@ def _problems(
         for reason in pool.map(problem, mine):
             task.advance()
             reasons.append(reason)
-    both = zip(photos, team.gathered(reasons), strict=True)
+    both = zip(photos, team.all_gather(reasons), strict=True)
     return {photo.path: reason for photo, reason in both if reason}
 
 
