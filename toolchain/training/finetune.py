@@ -26,6 +26,7 @@ from toolchain.backbones.weights import Pretrained, load_pretrained
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import DATASETS
 from toolchain.datasets.index import by_reason
+from toolchain.datasets.sampling import stratified
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.cache import cache_folder
@@ -341,7 +342,9 @@ def _described(
 
 def _write_artifact(shop: Evaluator, out: Path, run: Run) -> None:
     """Leave `model.onnx` in the run. What goes wrong with it must not cost the training: it is said."""
-    photos = shop.dataset.splits["val"][:FEW]
+    val = shop.dataset.splits["val"]
+    order = stratified([photo.label for photo in val], [photo.sha256 for photo in val])
+    photos = [val[place] for place in order[:FEW]]
     with shop.reporter.task(f"writing {FLOAT_FILE}", 1) as task:
         try:
             from toolchain.export.exporting import write_unmeasured
