@@ -221,6 +221,11 @@ def _works(context: TrainContext, deployable: bool) -> list[Work]:
 def _fit_probe(context: TrainContext, network: nn.Module, body: Frozen, pretrained: Pretrained) -> Floats:
     """Solve the head on frozen features of photographs; return these, float32 [photographs, width]."""
     features = probe_features(context, body, context.probed)
+    if not np.isfinite(features).all():
+        raise BadInputError(
+            f"with the weights {context.settings.weights} the network computes NaN or infinity",
+            "The training that wrote them has diverged, or they are of another network; take others.",
+        )
     labels, classes = labels_of(context.probed), context.classes
     start = start_from(pretrained.head, features, labels, classes) if pretrained.head else None
     weight, bias = context.team.broadcast(lambda: fit_head(features, labels, classes, start))

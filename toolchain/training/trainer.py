@@ -94,7 +94,7 @@ class Trainer:
         steps = steps_of(len(context.photos), settings, epoch, context.team)
         losses: list[Tensor] = []
         rate = 0.0
-        with self._numbers(), context.reporter.task(f"epoch {epoch}/{epochs}", len(context.photos)) as task:
+        with self._convolutions(), context.reporter.task(f"epoch {epoch}/{epochs}", len(context.photos)) as task:
             for number, (step, images) in enumerate(zip(steps, self._batches(steps, epoch), strict=True)):
                 at = (epoch - 1 + number / len(steps)) / epochs
                 rate = settings.learning_rate * share_of_rate(settings.schedule, at, settings.warm_up)
@@ -104,11 +104,15 @@ class Trainer:
                 task.advance(
                     step.size, f"loss {fixed(losses[-1].item(), 3)}" if context.device.type == "cpu" else ""
                 )
+        if settings.trains_statistics:
+            # Each process has seen its share of the photographs, and all of them must go on with the same network.
+            context.team.average(self._tail.buffers())
+            self._copy_statistics()
         sums = context.team.all_gather([torch.stack(losses).sum().item()] if losses else [0.0])
         self.seconds = time.perf_counter() - started
         return float(np.sum(sums)) / len(steps), rate
 
-    def _numbers(self) -> AbstractContextManager[None]:
+    def _convolutions(self) -> AbstractContextManager[None]:
         if self._low_precision and self._context.device.type == "cpu":
             return strided_depthwise_in_float32(self._tail)
         return nullcontext()
@@ -134,7 +138,7 @@ class Trainer:
         if context.settings.max_grad_norm:
             nn.utils.clip_grad_norm_(self._trained, context.settings.max_grad_norm)
         self._optimizer.step()
-        self._follow()
+        self._update_average()
         return loss.detach()
 
     @torch.no_grad()
@@ -154,14 +158,17 @@ class Trainer:
         return torch.from_numpy(kept.astype(np.float32) / (1 - self._dropout)).to(self._context.device)
 
     @torch.no_grad()
-    def _follow(self) -> None:
+    def _update_average(self) -> None:
         decay = self._context.settings.ema_decay
         for mine, new in zip(self.average.parameters(), self._network.parameters(), strict=True):
             if new.requires_grad:
                 mine.lerp_(new, 1 - decay)
-        if self._context.settings.trains_statistics:
-            for statistic, now in zip(self.average.buffers(), self._network.buffers(), strict=True):
-                statistic.copy_(now)
+
+    @torch.no_grad()
+    def _copy_statistics(self) -> None:
+        """Statistics of BatchNorm are averages already: those of the weights' average are the network's own."""
+        for statistic, now in zip(self.average.buffers(), self._network.buffers(), strict=True):
+            statistic.copy_(now)
 
     def groups(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint must hold to go on from here."""
