@@ -1,8 +1,8 @@
 """The fine-tuning loop: all that happens between the linear probe and the weights that are kept.
 
-What makes it gentle, unless the settings say otherwise: BatchNorm statistics stay those of the pretrained network,
-all but the last blocks stay as they are, learning rates are small and fall to zero, and the exponential average of
-the weights is what is judged. Random weights have nothing to be gentle with: there everything is trained.
+It is gentle unless the settings say otherwise: BatchNorm keeps the statistics of the pretrained network, only the
+last blocks change, learning rates are small and fall to zero, and the exponential moving average of the weights is
+evaluated. Random weights have nothing to preserve, so there everything is trained.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _since(started: float) -> float:
 
 
 def _plan(progress: Progress, context: TrainContext) -> None:
-    """What a run that is resumed, cut to a time or stopped early still has before it."""
+    """Tell the progress bar how much is left: resuming, a time limit and stopping early all change that."""
     if isinstance(context.reporter, Whole):
         epochs = progress.epochs_planned - progress.epochs_done
         context.reporter.remaining(TRAINING, epochs * len(context.team.share(context.photos)))

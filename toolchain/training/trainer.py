@@ -36,7 +36,7 @@ STEPS = (1.0, 0.1, 0.01)
 
 
 class _Tail(nn.Module):
-    """The trained blocks and the head, with a mask for its input instead of dropout's own chance."""
+    """The trained blocks and the head; dropout is a mask that is passed in, not drawn here."""
 
     def __init__(self, blocks: list[nn.Module], hidden: nn.Module, head: nn.Linear) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Trainer:
         context, settings = self._context, self._context.settings
         assert settings.learning_rate is not None
         started = time.perf_counter()
-        # Blocks that are not trained keep their statistics always: what they compute is compiled.
+        # Blocks that are not trained always keep their statistics: they are compiled.
         self._network.eval()
         self._tail.train(settings.trains_statistics)
         steps = steps_of(len(context.photos), settings, epoch, context.team)
@@ -171,7 +171,7 @@ class Trainer:
             statistic.copy_(now)
 
     def groups(self) -> dict[str, dict[str, Tensor]]:
-        """What a checkpoint must hold to go on from here."""
+        """What a checkpoint must hold to continue from here."""
         return {
             "network": self._network.state_dict(),
             "average": self.average.state_dict(),
@@ -185,9 +185,9 @@ class Trainer:
 
 
 def start_head(head: nn.Linear, settings: TrainSettings) -> None:
-    """Give `head` the start that the settings ask for, in place; the linear probe is in it already.
+    """Initialise `head` in place as the settings say; the linear probe is in it already.
 
-    `random` is torch's own start, uniform within 1 / sqrt(features), drawn from the seed.
+    `random` is torch's own initialisation, uniform within 1 / sqrt(features), drawn from the seed.
     """
     if settings.head_init == "probe":
         return
@@ -206,7 +206,7 @@ def start_head(head: nn.Linear, settings: TrainSettings) -> None:
 def _balance(
     labels: NDArray[np.int64], classes: int, settings: TrainSettings, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    """What is added to logits in training [classes], and the weights of the classes' losses, if any."""
+    """What is added to the logits in training, float32 [classes], and the weights of the classes, if any."""
     adjustment = torch.zeros(classes)
     weights = None
     if settings.balance == "logit-adjustment":
