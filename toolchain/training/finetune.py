@@ -31,8 +31,7 @@ from toolchain.system.progress import Reporter, Silent
 from toolchain.system.remaining import Whole, Work
 from toolchain.training import checkpoint
 from toolchain.training.batches import training_batches
-from toolchain.training.context import EVALUATION, TRAINING, TrainContext
-from toolchain.training.environment import choose_device
+from toolchain.training.context import EVALUATION, TRAINING, TrainContext, choose_device
 from toolchain.training.evaluator import ENOUGH_VALIDATION, Evaluator, body_for, probe_features
 from toolchain.training.features import Floats, Frozen, labels_of
 from toolchain.training.loop import fine_tune

@@ -24,8 +24,7 @@ from toolchain.backbones.networks import (
 )
 from toolchain.system.figures import fixed
 from toolchain.training.batches import Batches, Step, steps_of
-from toolchain.training.context import TrainContext
-from toolchain.training.environment import has_fast_bfloat16
+from toolchain.training.context import TrainContext, has_fast_bfloat16
 from toolchain.training.features import BATCH, Frozen, labels_of
 from toolchain.training.probe import logit_adjustment
 from toolchain.training.settings import Optimizer, Schedule, TrainSettings
