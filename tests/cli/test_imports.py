@@ -122,7 +122,7 @@ def test_what_is_not_installed_is_told_with_what_brings_it(
     assert done.returncode == 3, done.stderr
     error, hint = [line for line in done.stderr.splitlines() if line.startswith(("error", "hint"))]
     assert module in error or "PyAV" in error
-    assert install(extra) in hint
+    assert (f"pip install {extra}" if extra == module else install(extra)) in hint
     assert not [path for path in tmp_path.rglob("*") if path.name != "photo.png" and path.is_file()]
 
 
