@@ -297,7 +297,3 @@ def _copied(copies: _Copies) -> list[str]:
         f"{len(names)} photographs in {given} are also in {other}; they are left out of {given}: {first_few(names)}"
         for (given, other), names in copies.items()
     ]
-
-
-decide, draw = split_by_hash, hash_fraction
-"""Their former names."""

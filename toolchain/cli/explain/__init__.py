@@ -12,4 +12,6 @@ SUMMARIES: dict[str, str] = {
 }
 """Name and one-line help; the help stands here so that `edgetl explain --help` imports no command."""
 
-command = LazyGroup(name="explain", package="toolchain.cli.explain", summaries=SUMMARIES, help=COMMANDS["explain"])
+command: LazyGroup = LazyGroup(
+    name="explain", package="toolchain.cli.explain", summaries=SUMMARIES, help=COMMANDS["explain"]
+)
