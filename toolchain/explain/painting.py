@@ -35,10 +35,10 @@ class Waves(nn.Module):
         self.register_buffer("window", window(height, width, radius))
         down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
         frequency = (down**2 + across**2).sqrt().clamp(min=1 / max(height, width))
-        self.size: tuple[int, int] = (height, width)
+        self.size = (height, width)
         self.register_buffer("scale", 0.25 * frequency**-decay)
         start = START * torch.randn(1, 3, *frequency.shape, 2, generator=generator)
-        self.strengths: nn.Parameter = nn.Parameter(start)
+        self.strengths = nn.Parameter(start)
 
     def forward(self) -> Tensor:
         waves = torch.view_as_complex(self.strengths) * self.scale
@@ -53,7 +53,7 @@ class Pixels(nn.Module):
     def __init__(self, height: int, width: int, generator: torch.Generator, radius: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("window", window(height, width, radius))
-        self.pixels: nn.Parameter = nn.Parameter(0.5 * torch.randn(1, 3, height, width, generator=generator))
+        self.pixels = nn.Parameter(0.5 * torch.randn(1, 3, height, width, generator=generator))
 
     def forward(self) -> Tensor:
         return as_colours(self.window * self.pixels)

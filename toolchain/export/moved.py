@@ -24,8 +24,7 @@ class Moved:
 
     def __init__(self, folder: Path, reporter: Reporter) -> None:
         entry = named(str(folder))
-        folder = (entry.find(data_root()) if entry else None) or folder
-        self.folder: Path = folder
+        self.folder = folder = (entry.find(data_root()) if entry else None) or folder
         if not folder.is_dir():
             raise BadInputError(f"{folder} is not a folder", "Name the one that holds the run's photographs.")
         paths = photographs_named([str(folder)]).paths
