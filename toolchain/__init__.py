@@ -32,8 +32,8 @@ if TYPE_CHECKING:
         PromiseBrokenError,
         UnreadableImageError,
     )
-    from toolchain.export.exporting import Exported
     from toolchain.export.interface import export
+    from toolchain.export.results import Exported
     from toolchain.runs import Run
     from toolchain.training.interface import finetune
 
@@ -68,7 +68,7 @@ _PLACES = {
     "Answered": "camera.answering",
     "BenchReport": "bench.results",
     "Card": "artifact.card",
-    "Exported": "export.exporting",
+    "Exported": "export.results",
     "Run": "runs",
     "finetune": "training.interface",
 }

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolchain.artifact import read_artifact
+from toolchain.artifact import find_artifacts, read_artifact
 from toolchain.bench import runner
 from toolchain.bench.results import BenchReport
 from toolchain.runtimes.devices import expand
@@ -41,7 +41,7 @@ def bench(
 
     Raises ArtifactError for a file that is no model, BadInputError for data that cannot be used.
     """
-    files = dict.fromkeys(file for model in models for file in runner.find_artifacts(Path(model)))
+    files = dict.fromkeys(file for model in models for file in find_artifacts(Path(model)))
     plan = runner.Plan(
         artifacts=tuple(read_artifact(file) for file in files),
         devices=tuple(expand(tuple(devices))),

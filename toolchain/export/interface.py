@@ -6,9 +6,7 @@ import os
 from pathlib import Path
 
 from toolchain.export import exporting
-from toolchain.export.exporting import Exported
-from toolchain.export.promises import QuantizationSettings
-from toolchain.export.variants import Further
+from toolchain.export.results import Exported, QuantizationSettings, Variants
 from toolchain.system.progress import Reporter
 
 
@@ -49,7 +47,7 @@ def export(
         int8=QuantizationSettings(max_drop_pp, min_speed_up) if int8 else None,
         target=target,
         out=None if out is None else Path(out),
-        further=Further(fp16=fp16, int8_weights=int8_weights, raw_frame=raw_frame, openvino=openvino),
+        further=Variants(fp16=fp16, int8_weights=int8_weights, raw_frame=raw_frame, openvino=openvino),
         data=None if data is None else Path(data),
         reporter=reporter,
     )
