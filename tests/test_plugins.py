@@ -14,6 +14,7 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from toolchain.cli import run
+from toolchain.datasets.catalogue import open_dataset
 from toolchain.errors import ExitCode, MissingError
 from toolchain.export.int8 import quantisers
 from toolchain.export.int8.quantisers import Task
@@ -136,19 +137,6 @@ def test_a_sink_of_somebody_elses_is_given_the_answers(package: Path, tmp_path: 
     assert (tmp_path / "tally.txt").read_text() == "red 1\n"
 
 
-def test_a_data_set_of_somebody_elses_is_listed_and_opened(
-    package: Path,
-    drawn_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("EDGETL_DATA", str(tmp_path))
-    (tmp_path / "colours").symlink_to(drawn_folder)
-    assert run(["data", "info", "colours", "--json"]) == ExitCode.DONE
-    assert json.loads(capsys.readouterr().out)["name"] == "colours"
-
-
 def test_a_quantiser_of_somebody_elses_makes_a_candidate(package: Path, tmp_path: Path) -> None:
     artifact = tiny_artifact(tmp_path / "model.onnx")
     images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
@@ -176,3 +164,30 @@ def test_a_backbone_of_somebody_elses_is_trained_exported_and_listed(
     ]
     assert any("nosuchlibrary" in plugin["problem"] for plugin in found["plugins"] if plugin["name"] == "gone")
     assert any("the plug-in gone" in gap["what"] for gap in found["missing"])
+
+
+def test_a_data_set_of_somebody_elses_is_one_module(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGETL_DATA", str(tmp_path))
+    with pytest.raises(MissingError, match="flowers is not on this machine"):
+        open_dataset("flowers")
+    for label in ("rose", "tulip"):
+        (tmp_path / "flowers" / label).mkdir(parents=True)
+        for number in range(20):
+            (tmp_path / "flowers" / label / f"{number}.jpg").write_bytes(f"{label} {number}".encode())
+    dataset = open_dataset("flowers")
+    assert (dataset.name, dataset.classes, dataset.licences) == (
+        "flowers",
+        ("rose", "tulip"),
+        {"Flowers": "CC BY 2.0"},
+    )
+    installed(package, {"edgetl.datasets": "lost = lost:MISSING"}, "", "lost")
+    monkeypatch.syspath_prepend(str(package))
+    with pytest.warns(PluginWarning, match="the plug-in lost"):
+        assert run(["data", "list", "--json"]) == ExitCode.DONE
+    found = {one["name"]: one["path"] for one in json.loads(capsys.readouterr().out)["data_sets"]}
+    assert set(found) == {"pets", "cats-vs-dogs", "drawn-pets", "flowers"}
+    assert found["flowers"] == str(tmp_path / "flowers")
+    with pytest.raises(MissingError, match="the plug-in lost"):
+        open_dataset("lost")
