@@ -147,7 +147,7 @@ class Answering:
     """Answers one frame after another. Used by one thread at a time."""
 
     def __init__(self, engine: Engine, min_probability: float, clock: Clock) -> None:
-        self.count = 0
+        self.count: int = 0
         self.running: RunningInference | None = None
         """The inference that is running now."""
         self._lock = Lock()

@@ -32,11 +32,12 @@ class Network:
     def __init__(self, classifier: Classifier, artifact: Artifact | None = None) -> None:
         self.classifier = classifier
         self.artifact = artifact
-        card, self.device = classifier.card, classifier.runtime.device
-        self.name = f"{card.precision} on {self.device}"
-        self.has_answered = False
+        card = classifier.card
+        self.device: str = classifier.runtime.device
+        self.name: str = f"{card.precision} on {self.device}"
+        self.has_answered: bool = False
         """Whether it has answered a frame."""
-        self.preprocess = FramePreprocess(card.preprocess, whole=card.input == "frame")
+        self.preprocess: FramePreprocess = FramePreprocess(card.preprocess, whole=card.input == "frame")
         # Runtimes prepare themselves in the first inference, which would make the first frame old.
         side = card.preprocess
         classifier.runtime.infer(np.zeros((1, side.height, side.width, 3), np.uint8))
@@ -63,7 +64,7 @@ class Engine:
         exclusive: bool = False,
         reporter: Reporter | None = None,
     ) -> None:
-        self.network = Network(classifier, artifact)
+        self.network: Network = Network(classifier, artifact)
         self.compared: Network | None = None
         self.failures: list[str] = []
         self._failed: set[tuple[Path | None, str]] = set()

@@ -31,7 +31,7 @@ OPEN_LIMIT_S = 20.0
 PIPE = " ! "
 """Joins the elements of a GStreamer pipeline."""
 
-CAMERA_BACKENDS = {
+CAMERA_BACKENDS: dict[str, tuple[int, ...]] = {
     "linux": (cv2.CAP_V4L2,),
     "darwin": (cv2.CAP_AVFOUNDATION,),
     "win32": (cv2.CAP_MSMF, cv2.CAP_DSHOW),

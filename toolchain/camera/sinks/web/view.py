@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from toolchain.camera.sinks import Sink, SinkContext
+from toolchain.camera.sinks import Delivery, Sink, SinkContext
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system.masking import Readable
 from toolchain.system.progress import Reporter
@@ -158,7 +158,7 @@ class WebView(Sink):
     """
 
     name = "the web view"
-    delivery = "loop"
+    delivery: Delivery = "loop"
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class WebView(Sink):
         self._server: Server | None = None
         self._app = streams.make_app(self._pictures, self._answers, lambda: self._publisher.now().json())
         self._make_server = server.Server
-        self.url = ""
+        self.url: str = ""
         """The address to open, with the token if one was made or given; empty until the view is entered."""
 
     def __enter__(self) -> WebView:
