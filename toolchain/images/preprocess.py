@@ -211,9 +211,9 @@ def can_decode(kind: Kind) -> bool:
 def decode(data: bytes, name: str = "image") -> Image:
     """Decode a photograph (JPEG, PNG, WebP, BMP, TIFF, AVIF, HEIC, or the first frame of a GIF), turned upright.
 
-    The result is uint8 RGB: grey becomes RGB, 16 bits become 8, alpha is dropped. Bytes after the end of the picture
-    are ignored. Raises UnreadableImageError, naming `name`, when the bytes are not a whole picture: OpenCV would fill
-    the missing part with grey, without an error.
+    The result is uint8 RGB: grey becomes RGB, 16 bits become 8, alpha is dropped. Bytes after the end of the
+    picture are ignored. Raises UnreadableImageError, naming `name`, when the bytes are not a whole picture: OpenCV
+    would fill the missing part with grey, without an error.
     """
     if not data:
         raise UnreadableImageError(f"{name}: the file is empty")
