@@ -167,7 +167,7 @@ def test_without_the_extra_heic_is_told_what_it_needs(monkeypatch: pytest.Monkey
     try:
         head = ftyp(b"heic", b"mif1", b"heic")
         assert not can_decode(kind_of(head))
-        with pytest.raises(UnreadableImageError, match=re.escape(install("heic"))):
+        with pytest.raises(UnreadableImageError, match=re.escape(f"HEIC, which needs {install('heic')}")):
             decode(head + bytes(200), "IMG_0001.HEIC")
     finally:
         preprocess.can_decode.cache_clear()
