@@ -264,7 +264,7 @@ plt.show()
 # %%
 from toolchain.artifact import find_artifact
 from toolchain.export.exporting import export
-from toolchain.export.promises import QuantizationSettings as Int8
+from toolchain.export.results import QuantizationSettings as Int8
 
 done = export(RUN, int8=Int8(max_drop_pp=2.0, min_speed_up=0))
 for path in sorted(RUN.glob("model*.onnx")):
@@ -299,8 +299,8 @@ show([noise, stripes], [f"{one.label}? rejected: {one.rejected}" for one in foun
 # nothing of the inside: it covers one part of the picture after the other, and sees when the answer suffers.
 
 # %%
-from toolchain.explain import grad_cam
-from toolchain.explain.heat import overlay
+from toolchain.explain.why import grad_cam
+from toolchain.explain.why.heat import overlay
 from toolchain.explain.torch_model import open_run
 from toolchain.explain.why import why
 
@@ -309,8 +309,8 @@ asked = grad_cam.explained(subject)
 for photo in some[:2]:
     told = why(asked, read(photo.path))
     show(
-        [told.picture, *(overlay(told.picture, one.heat) for one in told.looks)],
-        [f"{told.label} {told.probability:.0%}", *(one.method for one in told.looks)],
+        [told.picture, *(overlay(told.picture, one.heat) for one in told.saliency)],
+        [f"{told.label} {told.probability:.0%}", *(one.method for one in told.saliency)],
         columns=3,
         size=3,
     )
@@ -323,7 +323,7 @@ for photo in some[:2]:
 # cat. Asked for smooth pictures, seen from many sides, it has to draw what it knows a cat by.
 
 # %%
-from toolchain.explain.ideal import QuantizationSettings as Ideally
+from toolchain.explain.ideal import IdealSettings as Ideally
 from toolchain.explain.ideal import ideal
 
 CAT = next((label for label, name in enumerate(classes) if name in ("Siamese", "cat")), 0)

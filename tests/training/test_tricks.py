@@ -223,7 +223,7 @@ def test_the_usual_augmentation_is_what_it_always_was() -> None:
         ({"max_grad_norm": -1.0}, "--max-grad-norm"),
         ({"max_grad_norm": float("nan")}, "--max-grad-norm"),
         ({"weight_decay": -1.0}, "--weight-decay"),
-        ({"augmentation": 3.0}, "--augmentation must be at least 0 and at most 2"),
+        ({"augmentation": 3.0}, "--augmentation must be at least 0 and at most 2, not 3"),
         ({"label_smoothing": 1.0}, "--label-smoothing"),
         ({"batch_norm": "frozen", "weights": "none"}, "no statistics"),
     ],

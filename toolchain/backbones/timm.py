@@ -53,9 +53,9 @@ def find(name: str) -> Backbone:
     try:
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             network = _create(name)
-        config: dict[str, Any] = vars(network)["pretrained_cfg"]
-        head = str(config["classifier"])
-        _check(name, network, head)
+            config: dict[str, Any] = vars(network)["pretrained_cfg"]
+            head = str(config["classifier"])
+            _check(name, network, head)
     except BadInputError:
         raise
     except Exception as error:  # timm and networks of all kinds raise errors of all types

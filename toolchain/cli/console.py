@@ -6,10 +6,10 @@ import functools
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import click
@@ -18,10 +18,10 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from toolchain.errors import BadInputError
+from toolchain.errors import ArtifactWarning, BadInputError
 from toolchain.system import files, masking
-from toolchain.system.names import escaped, harmless
 from toolchain.system.progress import Task
+from toolchain.system.text import escaped, harmless
 
 PLAIN_INTERVAL_S = 60.0
 """Between lines of one step, where there is no terminal: a step is a line, unless it takes minutes."""
@@ -149,14 +149,33 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--json`, `--quiet` and `--debug`; the function gets a `console` in their place."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
-    @click.option("--quiet", is_flag=True, help="No progress and no remarks; results and warnings only.")
+    @click.option("--quiet", is_flag=True, help="Print results and warnings only.")
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def wrapped(*args: Any, as_json: bool, quiet: bool, debug: bool, **kwargs: Any) -> Any:
         _refuse_addresses(kwargs)
-        return function(*args, console=Console(json=as_json, quiet=quiet), **kwargs)
+        console = Console(json=as_json, quiet=quiet)
+        with _own_warnings(console):
+            return function(*args, console=console, **kwargs)
 
     return wrapped
+
+
+@contextmanager
+def _own_warnings(console: Console) -> Iterator[None]:
+    """Show ArtifactWarning as a warning of the command; others stay as Python has them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ArtifactWarning)
+        others = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, ArtifactWarning):
+                console.warn(str(message))
+            else:
+                others(message, category, *where)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
 
 
 def _refuse_addresses(values: Mapping[str, Any]) -> None:
@@ -164,8 +183,8 @@ def _refuse_addresses(values: Mapping[str, Any]) -> None:
     for parameter in click.get_current_context().command.params:
         value = values.get(parameter.name or "")
         for path in value if isinstance(value, tuple) else (value,):
-            if isinstance(path, Path) and masking.is_address(str(path)) and not os.path.lexists(path):
-                name = parameter.opts[0] if isinstance(parameter, click.Option) else (parameter.name or "").upper()
+            if isinstance(path, os.PathLike) and masking.is_address(str(path)) and not os.path.lexists(path):
+                name = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
                 raise BadInputError(
                     f"{name} takes a file or folder of this machine, not {masking.shown(str(path))}",
                     "The address of a stream goes after `edgetl camera --source`.",

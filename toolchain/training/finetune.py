@@ -27,8 +27,7 @@ from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Reader
 from toolchain.runs import RUN_FILE, CrossValidation, Run, not_free, read_run
 from toolchain.system import claims, files, folders
-from toolchain.system.progress import Reporter, Silent
-from toolchain.system.remaining import Whole, Work
+from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 from toolchain.training import checkpoint
 from toolchain.training.batches import training_batches
 from toolchain.training.context import EVALUATION, TRAINING, TrainContext, choose_device
@@ -153,7 +152,7 @@ def _run(
     outliers = find_outliers(settings, dataset, reader, reporter)
     reader.tidy()
     context = TrainContext(settings, dataset, outliers, reader, device, team, out, reporter)
-    reporter = Whole.of(reporter, _works(context, deployable))
+    reporter = EtaReporter.of(reporter, _works(context, deployable))
     context = replace(context, reporter=reporter)
     if team.leads:
         out.mkdir(parents=True, exist_ok=True)
@@ -205,16 +204,16 @@ def _run(
     return team.broadcast(write)
 
 
-def _works(context: TrainContext, deployable: bool) -> list[Work]:
+def _works(context: TrainContext, deployable: bool) -> list[PlannedTask]:
     """What takes time in a run, in photographs; costs are those of MobileNetV2 on a CPU, the features being 1."""
     splits, team = context.dataset.splits, context.team
     train, val, calibration, test = (len(team.share(splits[split])) for split in SPLITS)
     evaluated = val + test + len(context.outliers)
-    works = [Work("features", train + calibration, 1.0), Work("linear probe on *", evaluated, 1.3)]
+    works = [PlannedTask("features", train + calibration, 1.0), PlannedTask("linear probe on *", evaluated, 1.3)]
     if not context.settings.probe_only:
-        works.append(Work(TRAINING, train * context.epochs, 8.0 if context.settings.from_scratch else 2.5))
-        works.append(Work(EVALUATION, val * context.epochs + evaluated, 1.3))
-    return [*works, Work(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works
+        works.append(PlannedTask(TRAINING, train * context.epochs, 8.0 if context.settings.from_scratch else 2.5))
+        works.append(PlannedTask(EVALUATION, val * context.epochs + evaluated, 1.3))
+    return [*works, PlannedTask(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works
 
 
 def _fit_probe(context: TrainContext, network: nn.Module, body: Frozen, pretrained: Pretrained) -> Floats:

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from toolchain.backbones.networks import not_finite
 from toolchain.evaluation.statistics import standard_error
 from toolchain.runs import Metrics
-from toolchain.system.figures import fixed
-from toolchain.system.remaining import Whole
+from toolchain.system.progress import EtaReporter
+from toolchain.system.text import fixed
 from toolchain.training.batches import Batches
 from toolchain.training.checkpoint import Progress, load_state, save_state
 from toolchain.training.context import TRAINING, TrainContext
@@ -114,7 +114,7 @@ def _since(started: float) -> float:
 
 def _plan(progress: Progress, context: TrainContext) -> None:
     """Tell the progress bar how much is left: resuming, a time limit and stopping early all change that."""
-    if isinstance(context.reporter, Whole):
+    if isinstance(context.reporter, EtaReporter):
         epochs = progress.epochs_planned - progress.epochs_done
         context.reporter.remaining(TRAINING, epochs * len(context.team.share(context.photos)))
 

@@ -9,10 +9,10 @@ from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import DATASETS, data_root, open_dataset
 from toolchain.datasets.index import describe_left_out
 from toolchain.datasets.scan import find_photographs
-from toolchain.errors import BadInputError
+from toolchain.datasets.splits import resplit
+from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.images.reader import Reader
 from toolchain.runtimes.devices import cores
-from toolchain.system.files import sha256_of
 from toolchain.system.progress import Reporter
 from toolchain.training.settings import TrainSettings
 from toolchain.training.team import Team
@@ -49,7 +49,7 @@ def readable(
         reporter.warn(f"{len(reasons)} of {len(photos)} photographs are unreadable and left out")
         known = set(dataset.warnings)
         without = {path: reason.removeprefix(f"{path}: ") for path, reason in reasons.items()}
-        dataset = open_dataset(settings.data, reporter=reporter, without=without)
+        dataset = resplit(dataset, without)
         for warning in dataset.warnings:
             if warning not in known:
                 reporter.warn(warning)
@@ -76,13 +76,13 @@ def find_outliers(
     for path in sorted(searched.photographs):
         name = str(path.relative_to(folder))
         try:
-            photo = Photograph(name, path, -1, sha256_of(path))
-        except OSError as error:
-            reporter.warn(f"left out of the pictures of other things: {name}: {error.strerror or error}")
-            continue
-        problem = "is one of the photographs of the classes" if photo.sha256 in own else reader.problem_of(photo)
-        if problem:
-            reporter.warn(f"left out of the pictures of other things: {photo.name}: {problem}")
+            photo = reader.load(name, path)
+            if photo.sha256 in own:
+                raise UnreadableImageError("is one of the photographs of the classes")
+        except UnreadableImageError as error:
+            reporter.warn(
+                f"left out of the pictures of other things: {name}: {error.message.removeprefix(f'{path}: ')}"
+            )
         else:
             found.append(photo)
     if len(found) < 2:
@@ -129,4 +129,4 @@ def _check(dataset: Dataset, reporter: Reporter) -> None:
             )
     few = len(dataset.splits["val"])
     if few < FEW_VALIDATION:
-        reporter.warn(f"only {few} validation photographs: the choice of the best epoch is rough")
+        reporter.warn(f"only {few} validation photographs: the best epoch can only be chosen roughly")

@@ -34,7 +34,7 @@ from toolchain.runs import (
     SplitFile,
 )
 from toolchain.system import files
-from toolchain.system.names import escaped
+from toolchain.system.text import escaped
 from toolchain.training.context import TrainContext, describe_environment
 from toolchain.training.evaluator import Evaluation
 from toolchain.training.report import Answers

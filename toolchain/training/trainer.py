@@ -22,7 +22,7 @@ from toolchain.backbones.networks import (
     hidden_of,
     normalised,
 )
-from toolchain.system.figures import fixed
+from toolchain.system.text import fixed
 from toolchain.training.batches import Batches, Step, steps_of
 from toolchain.training.context import TrainContext, has_fast_bfloat16
 from toolchain.training.features import BATCH, Frozen, labels_of
