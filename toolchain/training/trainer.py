@@ -75,8 +75,8 @@ class Trainer:
         self._dropout = dropout_of(network).p if settings.dropout is None else settings.dropout
         self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._optimizer = optimiser_for(self._trained, settings)
-        self.average = copy.deepcopy(network)
-        self.seconds = 0.0
+        self.average: nn.Module = copy.deepcopy(network)
+        self.seconds: float = 0.0
         labels = labels_of(context.photos)
         self._labels = torch.from_numpy(labels).to(context.device)
         classes = head_of(network).out_features
