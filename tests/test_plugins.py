@@ -13,6 +13,7 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from toolchain.cli import run
+from toolchain.datasets.catalogue import open_dataset
 from toolchain.errors import ExitCode, MissingError
 from toolchain.plugins import Plugin, PluginWarning, Registry, instance_of
 from toolchain.runs import read_run
@@ -142,3 +143,30 @@ def test_a_backbone_of_somebody_elses_is_trained_exported_and_listed(
     ]
     assert any("nosuchlibrary" in plugin["problem"] for plugin in found["plugins"] if plugin["name"] == "gone")
     assert any("the plug-in gone" in gap["what"] for gap in found["missing"])
+
+
+def test_a_data_set_of_somebody_elses_is_one_module(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGETL_DATA", str(tmp_path))
+    with pytest.raises(MissingError, match="flowers is not on this machine"):
+        open_dataset("flowers")
+    for label in ("rose", "tulip"):
+        (tmp_path / "flowers" / label).mkdir(parents=True)
+        for number in range(20):
+            (tmp_path / "flowers" / label / f"{number}.jpg").write_bytes(f"{label} {number}".encode())
+    dataset = open_dataset("flowers")
+    assert (dataset.name, dataset.classes, dataset.licences) == (
+        "flowers",
+        ("rose", "tulip"),
+        {"Flowers": "CC BY 2.0"},
+    )
+    installed(package, {"edgetl.datasets": "lost = lost:MISSING"}, "", "lost")
+    monkeypatch.syspath_prepend(str(package))
+    with pytest.warns(PluginWarning, match="the plug-in lost"):
+        assert run(["data", "list", "--json"]) == ExitCode.DONE
+    found = {one["name"]: one["path"] for one in json.loads(capsys.readouterr().out)["data_sets"]}
+    assert set(found) == {"pets", "cats-vs-dogs", "drawn-pets", "flowers"}
+    assert found["flowers"] == str(tmp_path / "flowers")
+    with pytest.raises(MissingError, match="the plug-in lost"):
+        open_dataset("lost")

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from toolchain.errors import ArtifactError, BadInputError, EdgetlError, FallbackError, MissingError
 from toolchain.runtimes import Infer
-from toolchain.runtimes.devices import Device, family_of, probe
+from toolchain.runtimes.devices import Device, family_of, is_cpu, probe
 from toolchain.system import files, strict
-from toolchain.timing.energy import Meter
+from toolchain.timing.noise import Meter
 from toolchain.timing.protocol import Failure, Load, Loaded, Reply, Request, Samples, Span, Throughput, spread
 
 INPUTS = 64
@@ -92,7 +92,8 @@ class Worker:
         self.settle(self.infer_once)
         self.meter.start()
         taken = tuple(self.infer_once() for _ in range(samples))
-        joules = self.meter.joules()
+        # Another device's energy is not the processor's, and is not counted.
+        joules = self.meter.joules() if is_cpu(self.classifier.runtime.device) else None
         return Samples(taken, self.wait_until_quiet(), joules)
 
     def end_to_end(self, samples: int) -> Samples:

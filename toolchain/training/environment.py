@@ -32,10 +32,13 @@ def choose_device(name: str, reporter: Reporter) -> torch.device:
                 f"this machine has an NVIDIA driver, but torch {torch.__version__} finds no CUDA device; "
                 "training on the CPU"
             )
-        if has_cuda:
-            # Each process of `torchrun` takes a GPU of its own.
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        return torch.device("mps" if has_mps else "cpu")
+        if not has_cuda:
+            return torch.device("mps" if has_mps else "cpu")
+        kind = "cuda"
+    if kind == "cuda" and not index:
+        # Each process of `torchrun` takes a GPU of its own.
+        index = os.environ.get("LOCAL_RANK", "0")
+        name = f"cuda:{index}"
     if kind == "cuda" and (not has_cuda or int(index or 0) >= torch.cuda.device_count()):
         found = f"{torch.cuda.device_count()} CUDA devices" if has_cuda else "no CUDA device"
         raise MissingError(f"{name}: torch {torch.__version__} finds {found}", "Use --device auto.")

@@ -21,6 +21,7 @@ from toolchain.backbones.networks import build, head_of
 from toolchain.backbones.weights import Pretrained, load_pretrained
 from toolchain.datasets import SPLITS
 from toolchain.datasets.catalogue import DATASETS
+from toolchain.datasets.sampling import stratified
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.cache import cache_folder
@@ -256,7 +257,9 @@ def _cross_validation(
 
 def _write_artifact(context: TrainContext, run: Run) -> None:
     """Leave `model.onnx` in the run. A failure must not cost the training, so it is a warning."""
-    photos = context.dataset.splits["val"][:FEW]
+    val = context.dataset.splits["val"]
+    order = stratified([photo.label for photo in val], [photo.sha256 for photo in val])
+    photos = [val[place] for place in order[:FEW]]
     with context.reporter.task(f"writing {FLOAT_FILE}", 1) as task:
         try:
             from toolchain.export.exporting import write_unmeasured
