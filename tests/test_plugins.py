@@ -9,12 +9,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from tests.artifacts import tiny_artifact
 from toolchain.cli import run
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.errors import ExitCode, MissingError
+from toolchain.export.int8 import quantisers
+from toolchain.export.int8.quantisers import Task
 from toolchain.plugins import Plugin, PluginWarning, Registry, instance_of
 from toolchain.runs import read_run
 from toolchain.runtimes.devices import expand
@@ -124,6 +127,24 @@ def test_a_runtime_of_somebody_elses_answers(
     with pytest.warns(PluginWarning, match="the plug-in gone .edgetl.runtimes, from broken 1.0. is left out"):
         assert "reference:cpu" in expand(["all"])
     assert versions()["onnx"]
+
+
+def test_a_sink_of_somebody_elses_is_given_the_answers(package: Path, tmp_path: Path) -> None:
+    tiny_artifact(tmp_path / "model.onnx")
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((40, 40, 3), (0, 0, 200), np.uint8))
+    words = ["camera", str(tmp_path / "model.onnx"), "--source", str(tmp_path / "red.png"), "--headless"]
+    assert run([*words, "--frames", "1", "--sink", f"tally={tmp_path / 'tally.txt'}", "--quiet"]) == ExitCode.DONE
+    assert (tmp_path / "tally.txt").read_text() == "red 1\n"
+
+
+def test_a_quantiser_of_somebody_elses_makes_a_candidate(package: Path, tmp_path: Path) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    task = Task(onnx.load_model_from_string(artifact.model), images)
+    (mine,) = (recipe for recipe in quantisers.recipes(task) if recipe.label == "ONNX Runtime, percentile")
+    made = mine.make()
+    assert made.quantiser == "percentile"
+    assert [value.name for value in made.model.graph.output] == ["logits", "probabilities"]
 
 
 @pytest.mark.slow

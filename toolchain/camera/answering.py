@@ -192,6 +192,7 @@ class Answering:
             except Exception as error:  # runtimes raise what they like
                 self._engine.fall_back(network, f"failed ({_first_line(error)})")
             else:
+                network.has_answered = True
                 break
         seen = thumbnail(pixels[0])
         uniform = is_uniform(seen)
@@ -231,6 +232,8 @@ class Answering:
         finally:
             if not self.abandon(mine):
                 raise AbandonedError
+        if not np.isfinite(answer.logits).all():
+            raise ArithmeticError("its answer is not a number")
         return answer, 1000 * (self._clock.now() - before)
 
     def _shown(self, classifier: Classifier, smoothed: Answer, uniform: bool, time_s: float) -> Prediction:

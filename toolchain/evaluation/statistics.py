@@ -96,6 +96,11 @@ def median_ci95(
     return centre * (low / centre) ** wider, centre * (high / centre) ** wider
 
 
+def standard_error(share: float, n: int) -> float:
+    """How far a share of `n` is from the truth, one standard deviation of the binomial distribution."""
+    return math.sqrt(share * (1 - share) / n)
+
+
 def wilson_ci95(successes: int, n: int) -> tuple[float, float]:
     """95 % interval of a share, `successes` of `n` (Wilson 1927): right near 0 and 1 and for few trials too."""
     if not 0 <= successes <= n or n < 1:
