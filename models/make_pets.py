@@ -21,7 +21,7 @@ from toolchain.bench import report as reports
 from toolchain.bench.runner import Plan, bench
 from toolchain.cli.console import Console
 from toolchain.export.exporting import export
-from toolchain.export.promises import QuantizationSettings as Int8
+from toolchain.export.results import QuantizationSettings as Int8
 from toolchain.runs import RUN_FILE, WEIGHTS_FILE, Run, read_run
 from toolchain.system import files
 from toolchain.training.finetune import finetune

@@ -43,7 +43,7 @@ def tiny_artifact(
 
 def tiny_ir(path: Path, **fields: Any) -> Artifact:
     """The same as OpenVINO's pair of files, `path` (a `.xml`) and its `.bin`; `fields` are those of the card."""
-    from toolchain.export.openvino_ir import make_ir, write_ir
+    from toolchain.export.variants import make_ir, write_ir
 
     artifact = make_ir(tiny_model().SerializeToString(), tiny_card(**fields), path)
     write_ir(artifact)

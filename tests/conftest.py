@@ -144,7 +144,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, run_folder: Path) -> Path
     import shutil
 
     from toolchain.export.exporting import export
-    from toolchain.export.promises import QuantizationSettings as Int8
+    from toolchain.export.results import QuantizationSettings as Int8
 
     folder = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(run_folder, folder)

@@ -15,7 +15,7 @@ from tests.artifacts import tiny_card, tiny_model
 from toolchain.artifact import Artifact
 from toolchain.cli import run
 from toolchain.errors import BadInputError
-from toolchain.export import openvino_ir
+from toolchain.export import variants
 from toolchain.system import files
 from toolchain.system.folders import scratch_folder
 from toolchain.training.checkpoint import Progress, save_state
@@ -54,11 +54,11 @@ def test_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", [100, 2000])
 def test_openvino_writes_by_itself(tmp_path: Path, size: int) -> None:
     with files_of_at_most(size), pytest.raises(BadInputError, match="OpenVINO could not write") as raised:
-        openvino_ir.make_ir(tiny_model().SerializeToString(), tiny_card(), tmp_path / "model.xml")
+        variants.make_ir(tiny_model().SerializeToString(), tiny_card(), tmp_path / "model.xml")
     assert "TMPDIR" in raised.value.hint
-    whole: Artifact = openvino_ir.make_ir(tiny_model().SerializeToString(), tiny_card(), tmp_path / "model.xml")
+    whole: Artifact = variants.make_ir(tiny_model().SerializeToString(), tiny_card(), tmp_path / "model.xml")
     with files_of_at_most(100), pytest.raises(OSError, match="too large"):
-        openvino_ir.write_ir(whole)
+        variants.write_ir(whole)
     assert not list(tmp_path.iterdir())
 
 

@@ -28,6 +28,10 @@ class EdgetlError(Exception):
         self.hint = hint
 
 
+class ArtifactWarning(UserWarning):
+    """A model file may answer otherwise on this machine than on the one that it was proven on."""
+
+
 class StoppedError(KeyboardInterrupt):
     """SIGTERM or a closed terminal: a polite end, which is no mistake of the command where there is nothing to
     finish. A KeyboardInterrupt, so that whatever heeds Ctrl-C heeds it as well."""

@@ -28,7 +28,7 @@ from toolchain.cli.console import Console
 from toolchain.datasets import SPLITS, Photograph
 from toolchain.datasets.catalogue import data_root, open_dataset
 from toolchain.export.exporting import export
-from toolchain.export.promises import QuantizationSettings as Int8
+from toolchain.export.results import QuantizationSettings as Int8
 from toolchain.training.finetune import finetune
 from toolchain.training.settings import settings_for
 

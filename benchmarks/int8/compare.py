@@ -22,10 +22,10 @@ from toolchain.artifact import read_artifact, write_artifact
 from toolchain.artifact.card import QuantizationRecipe
 from toolchain.bench.runner import Plan, bench
 from toolchain.cli.console import Console
-from toolchain.export.candidates import Candidate, candidates
-from toolchain.export.measure import read_sample
-from toolchain.export.quantise import Pixels, Quantiser, quantise
-from toolchain.runs import read_run, read_splits
+from toolchain.export.int8.quantisers import Task, from_library, recipes
+from toolchain.export.int8.quantisers.onnxruntime import CalibrationReader
+from toolchain.export.photographs import RunPhotographs
+from toolchain.runs import read_run
 
 COLUMNS = (
     *("recipe", "device", "status", "top1", "per_class_top1", "agreement", "n", "p50_ms", "p95_ms", "file_mb"),
@@ -34,46 +34,46 @@ COLUMNS = (
 TARGETS = ("ort:cpu", "openvino:CPU")
 
 
-def plain_onnxruntime(model: onnx.ModelProto, images: Pixels) -> onnx.ModelProto:
+def plain_onnxruntime(task: Task) -> onnx.ModelProto:
     """`quantize_static` with no options: S8S8, one scale for each tensor."""
     from onnxruntime.quantization import quantize_static
 
-    from toolchain.export.quantise import _Reader
-
     with TemporaryDirectory() as folder:
         source, target = str(Path(folder) / "float.onnx"), str(Path(folder) / "int8.onnx")
-        onnx.save(model, source)
-        quantize_static(source, target, _Reader(images))
+        onnx.save(task.model, source)
+        quantize_static(source, target, CalibrationReader(task.images))
         return onnx.load(target)
 
 
-def plain_nncf(model: onnx.ModelProto, images: Pixels) -> onnx.ModelProto:
+def plain_nncf(task: Task) -> onnx.ModelProto:
     """`nncf.quantize` with no options: activations before depthwise convolutions have a scale for each channel."""
     import nncf
 
     copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    quantised: onnx.ModelProto = nncf.quantize(copy, nncf.Dataset([{"image": image[None]} for image in images]))
+    copy.CopyFrom(task.model)
+    quantised: onnx.ModelProto = nncf.quantize(
+        copy, nncf.Dataset([{"image": image[None]} for image in task.images])
+    )
     return quantised
 
 
-def weighted_onnxruntime(model: onnx.ModelProto, images: Pixels) -> onnx.ModelProto:
+def weighted_onnxruntime(task: Task) -> onnx.ModelProto:
     """Operators with weights only, as Ultralytics quantises its ONNX files; otherwise no options."""
     from onnxruntime.quantization import quantize_static
 
-    from toolchain.export.quantise import _Reader
-
     with TemporaryDirectory() as folder:
         source, target = str(Path(folder) / "float.onnx"), str(Path(folder) / "int8.onnx")
-        onnx.save(model, source)
-        quantize_static(source, target, _Reader(images), op_types_to_quantize=["Conv", "Gemm", "MatMul"])
+        onnx.save(task.model, source)
+        quantize_static(
+            source, target, CalibrationReader(task.images), op_types_to_quantize=["Conv", "Gemm", "MatMul"]
+        )
         return onnx.load(target)
 
 
 PLAIN = (
-    Quantiser("onnxruntime", "plain quantize_static", {}, plain_onnxruntime),
-    Quantiser("onnxruntime", "quantize_static, weighted operators", {}, weighted_onnxruntime),
-    Quantiser("nncf", "plain nncf.quantize", {}, plain_nncf),
+    ("onnxruntime", "plain quantize_static", plain_onnxruntime),
+    ("onnxruntime", "quantize_static, weighted operators", weighted_onnxruntime),
+    ("nncf", "plain nncf.quantize", plain_nncf),
 )
 
 
@@ -85,25 +85,17 @@ def main() -> None:
     console = Console()
     run = read_run(options.run)
     base = read_artifact(options.run / "model.onnx")
-    calibration = read_sample(
-        Path(run.data.path),
-        "calibration",
-        run.data.split_sha256["calibration"],
-        read_splits(options.run)["calibration"],
-        run.data.classes,
-        run.preprocess,
-    )
+    calibration = RunPhotographs(options.run, run, None, console).read("calibration")
     model = onnx.load_model_from_string(base.model)
     del model.metadata_props[:]
     with TemporaryDirectory() as name:
         artifacts = [base]
-        ways = list(candidates(model, calibration.pixels))
-        plain = [(way.label, partial(quantise, model, calibration.pixels, way)) for way in PLAIN]
-        for number, (label, make) in enumerate((*ways, *plain)):
-            console.say(f"quantising: {label}")
-            made = make()
-            int8 = made.model if isinstance(made, Candidate) else made
-            recipe = QuantizationRecipe(label, {}, calibration.split_sha256, len(calibration.pixels))
+        task = Task(model, calibration.pixels)
+        plain = [from_library(name, label, {}, partial(quantize, task)) for name, label, quantize in PLAIN]
+        for number, way in enumerate((*recipes(task), *plain)):
+            console.say(f"quantising: {way.label}")
+            int8 = way.make().model
+            recipe = QuantizationRecipe(way.label, {}, calibration.split_sha256, len(calibration.pixels))
             card = replace(base.card, precision="int8", recipe=recipe, runtimes=TARGETS)
             artifacts.append(write_artifact(int8, card, Path(name) / f"{number}.int8.onnx"))
         plan = Plan(tuple(artifacts), TARGETS, threads=(1,), data=run.data.name, limit=0)

@@ -164,8 +164,7 @@ import torch
 from toolchain.backbones.networks import body_of
 from toolchain.images.reader import Reader
 from toolchain.system.progress import Silent
-from toolchain.training.features import features_of, labels_of
-from toolchain.training.frozen import Frozen
+from toolchain.training.features import Frozen, features_of, labels_of
 from toolchain.training.probe import fit_head
 
 body = Frozen(body_of(network), (224, 224), torch.device("cpu"), pooled=True)
@@ -212,7 +211,7 @@ plt.show()
 
 # %%
 from toolchain.training.finetune import finetune
-from toolchain.training.history import read_lines
+from toolchain.training.records import read_lines
 from toolchain.training.settings import settings_for
 
 recipe = recipes.load("mobilenet_v2")
@@ -236,7 +235,7 @@ plt.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# More tricks are options of the same function (`dropout`, `optimizer`, `schedule`, `clip_norm`, `batch_norm`,
+# More tricks are options of the same function (`dropout`, `optimizer`, `schedule`, `max_grad_norm`, `batch_norm`,
 # `label_smoothing`, `patience` ...); [the guide](guide.md) explains each, and says what it was worth on the pets.
 #
 # Now, once, the test photographs. Each row of the square is what a class was; each column is what it was called.
@@ -265,7 +264,7 @@ plt.show()
 # %%
 from toolchain.artifact import find_artifact
 from toolchain.export.exporting import export
-from toolchain.export.promises import QuantizationSettings as Int8
+from toolchain.export.results import QuantizationSettings as Int8
 
 done = export(RUN, int8=Int8(max_drop_pp=2.0, min_speed_up=0))
 for path in sorted(RUN.glob("model*.onnx")):

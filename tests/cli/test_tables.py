@@ -19,9 +19,7 @@ from toolchain.cli import run
 from toolchain.cli.console import Console
 from toolchain.cli.tables import HEAD_LINES, Column, Table
 from toolchain.errors import ExitCode
-from toolchain.export.context import Measurement
-from toolchain.export.exporting import Exported
-from toolchain.export.promises import Attempt
+from toolchain.export.results import Attempt, Exported, Measurement
 
 PETS = Path(toolchain.__file__).parents[1] / "models" / "pets"
 

@@ -13,12 +13,12 @@ import toolchain
 PACKAGE = Path(toolchain.__file__).parent
 
 EXCEPTIONS = {
-    "explain/grad_cam.py": "differentiates a log-odds in torch",
-    "explain/ideal.py": "climbs a log-odds in torch",
+    "explain/why/grad_cam.py": "differentiates a log-odds in torch",
+    "explain/ideal/__init__.py": "climbs a log-odds in torch",
     "explain/torch_model.py": "the network with its gradients, in torch",
     "export/onnx_writer.py": "the softmax is a part of the deployed graph",
-    "export/qat.py": "the loss of a student, in torch",
-    "export/torch_graph.py": "computes a graph's operators, of which Softmax is one",
+    "export/int8/qat.py": "the loss of a student, in torch",
+    "export/int8/torch_graph.py": "computes a graph's operators, of which Softmax is one",
     "runtimes/torch.py": "answers as the deployed graph does, in torch",
 }
 """Modules that compute probabilities themselves, each with its reason."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
+from collections import Counter
 from pathlib import Path
 
 import cv2
@@ -24,10 +26,10 @@ from toolchain.cli import run
 from toolchain.datasets.splits import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export import exporting
-from toolchain.export.candidates import MAX_FLOAT
 from toolchain.export.exporting import export
-from toolchain.export.measure import calibration_of
+from toolchain.export.int8.quantisers.edgetl import MAX_FLOAT_LAYERS
 from toolchain.export.onnx_writer import to_onnx
+from toolchain.export.photographs import calibration_of
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run, read_splits
 from toolchain.runtimes import open_runtime
@@ -164,7 +166,7 @@ def test_int8_is_smaller_and_quantised_on_both_runtimes(exported: Path, images: 
     # Two layers of each squeeze-and-excitation stay float (behind a mean; the last mean is the network's own), and
     # some recipes, of which the fastest here is written, leave their most sensitive layers in float.
     squeezes = sum(node.op_type == "ReduceMean" for node in nodes) - 1
-    assert layers.count(["DequantizeLinear", "DequantizeLinear"]) >= len(layers) - 2 * squeezes - MAX_FLOAT
+    assert layers.count(["DequantizeLinear", "DequantizeLinear"]) >= len(layers) - 2 * squeezes - MAX_FLOAT_LAYERS
     artifact = read_artifact(exported / "model.int8.onnx")
     for device in artifact.card.runtimes:
         answer = open_runtime(artifact, device).infer(images)
@@ -244,6 +246,24 @@ def test_photographs_that_were_moved_and_renamed_are_found_by_content(
     for wrong, said in ((tmp_path / "absent", "is not a folder"), (folder, "holds no photographs")):
         assert run([*words, "--data", str(wrong)]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_each_photograph_is_read_once(run_folder: Path, tmp_path: Path, drawn_folder: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    opened: Counter[str] = Counter()
+    listening = True
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if listening and event == "open":
+            opened[str(arguments[0])] += 1
+
+    sys.addaudithook(hook)  # it cannot be removed again
+    done = export(folder)
+    listening = False
+    seen = {path: opened[path] for path in map(str, drawn_folder.rglob("*.jpg")) if opened[path]}
+    assert len(seen) == done.n
+    assert set(seen.values()) == {1}
 
 
 def test_folders_that_hold_no_run(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from toolchain.artifact import read_artifact
-from toolchain.export.openvino_ir import make_ir, write_ir
+from toolchain.export.variants import make_ir, write_ir
 from toolchain.runtimes import open_runtime
 
 BENCHMARK_APP = shutil.which("benchmark_app", path=sysconfig.get_path("scripts")) or shutil.which("benchmark_app")
@@ -58,7 +58,7 @@ def test_contract_stands_for_those_who_read_it_with_openvino(converted: Path) ->
 def test_half_stores_float16(tmp_path: Path) -> None:
     source = tiny_artifact(tmp_path / "model.onnx", labels=[str(label) for label in range(100)])
     plain = make_ir(source.model, source.card, tmp_path / "model.xml")
-    half = make_ir(source.model, source.card, tmp_path / "model.xml", half=True)
+    half = make_ir(source.model, source.card, tmp_path / "model.xml", fp16=True)
     assert len(half.weights) < 0.6 * len(plain.weights)
     assert list(tmp_path.iterdir()) == [source.path], "nothing is written yet"
 

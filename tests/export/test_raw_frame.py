@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 import toolchain
 from toolchain.artifact import read_artifact
 from toolchain.cli import run
-from toolchain.export import frame_files
+from toolchain.export import raw_frame
 from toolchain.export.raw_frame import with_raw_frame
 from toolchain.images.preprocess import Preprocess, read
 
@@ -115,7 +115,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
         made.graph.node.insert(place + 1, helper.make_node("Neg", ["right"], ["logits"]))
         return made
 
-    monkeypatch.setattr(frame_files, "with_raw_frame", dark)
+    monkeypatch.setattr(raw_frame, "with_raw_frame", dark)
     assert run(["export", str(folder), "--raw-frame"]) == 1
     assert "model.frame.onnx was not written" in capsys.readouterr().err.replace("\n", " ")
     assert not (folder / "model.frame.onnx").exists()

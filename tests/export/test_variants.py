@@ -13,12 +13,11 @@ from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Accuracy, QuantizationRecipe
 from toolchain.cli import run
 from toolchain.errors import BadInputError, MissingError
-from toolchain.export import int8
-from toolchain.export import variants as further
-from toolchain.export.candidates import candidates
-from toolchain.export.context import Measurement
+from toolchain.export import results, variants
 from toolchain.export.exporting import export
-from toolchain.export.variants import Further
+from toolchain.export.int8 import search
+from toolchain.export.int8.quantisers import recipes
+from toolchain.export.results import Measurement, Variants
 
 FILES = {
     "model.onnx": "float32",
@@ -66,7 +65,7 @@ def test_each_file_is_measured_and_its_card_says_so(folder: Path, capsys: pytest
 def test_int8_is_converted_too_and_people_read_of_it(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(int8, "candidates", lambda *given, **named: list(candidates(*given, **named))[:1])
+    monkeypatch.setattr(search, "recipes", lambda task: recipes(task)[:1])
     words = ["export", str(folder), "--int8", "--openvino", "--max-drop", "100", "--min-speed-up", "0"]
     assert run(words) == 0
     out = capsys.readouterr().out
@@ -81,7 +80,7 @@ def test_int8_is_converted_too_and_people_read_of_it(
 def test_a_file_that_answers_otherwise_is_not_written(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(further, "MIN_AGREEMENT", {"float32": 0.999, "float16": 1.1})
+    monkeypatch.setattr(variants, "MIN_AGREEMENT", {"float32": 0.999, "float16": 1.1})
     assert run(["export", str(folder), "--fp16"]) == 1
     told = capsys.readouterr()
     assert "model.fp16.onnx was not written: agreement" in told.err.replace("\n", " ")
@@ -95,15 +94,15 @@ def test_drop_of_int8_weights_is_promised_as_that_of_int8(tmp_path: Path) -> Non
     artifact = tiny_artifact(tmp_path / "model.w8.onnx", precision="int8-weights", recipe=recipe)
     accuracy = Accuracy("ort:cpu", "int8-weights", "val", "0" * 64, 1, 1.0, 1.0, 0.5)
     hop = Measurement("ort:cpu", accuracy, drop_pp=1.2)
-    assert further._broken(artifact, (hop,), 1.5) is None
-    said = further._broken(artifact, (hop,), 1.0)
+    assert variants._broken(artifact, (hop,), 1.5) is None
+    said = variants._broken(artifact, (hop,), 1.0)
     assert said == "model.w8.onnx was not written: it loses 1.20 pp of top-1 on ort:cpu, more than --max-drop 1"
 
 
 def test_what_is_missing_or_wrong_is_told_before_any_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInputError, match="--out names the ONNX file"):
         export(folder, out=folder / "model.xml")
-    monkeypatch.setattr(further, "find_spec", lambda name: None)
+    monkeypatch.setattr(results, "find_spec", lambda name: None)
     with pytest.raises(MissingError, match="OpenVINO is not installed"):
-        Further(openvino=True)
-    assert Further(fp16=True, int8_weights=True) != Further()
+        Variants(openvino=True)
+    assert Variants(fp16=True, int8_weights=True) != Variants()

@@ -5,10 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+import toolchain
+from tests.artifacts import tiny_artifact
 from toolchain._version import __version__
+from toolchain.artifact.card import QuantizationRecipe
+from toolchain.cli import run
+from toolchain.errors import ArtifactWarning
 from toolchain.runtimes import machine
+from toolchain.runtimes.devices import cpu_name
 
 X86 = "processor\t: 0\nmodel name\t: A CPU\nflags\t\t: fpu sse2 avx2 avx512f avx512_vnni\nbugs\t: none\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm bf16\nCPU part\t: 0xd4d\n"
@@ -31,12 +39,75 @@ def test_flags() -> None:
         ({"avx2", "avx_vnni"}, "(VNNI): int8 can pay"),
         ({"asimddp"}, "(dot products): int8 can pay"),
         ({"asimddp", "i8mm"}, "i8mm"),
-        ({"avx2", "avx512f"}, "AVX2 without VNNI: int8 is smaller, but perhaps not faster"),
+        ({"avx2", "avx512f"}, "AVX2 without VNNI: int8 files of other machines may answer otherwise"),
         (set(), "perhaps not faster"),
     ],
 )
 def test_what_flags_promise(flags: set[str], words: str) -> None:
     assert words in machine.int8_outlook(flags)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "flags", "saturates"),
+    [
+        ("x86_64", ("avx2", "avx512f"), True),
+        ("AMD64", ("avx2",), True),
+        ("x86_64", ("avx2", "avx_vnni"), False),
+        ("x86_64", ("avx2", "avx512f", "avx512_vnni", "amx_int8"), False),
+        ("x86_64", (), None),
+        ("aarch64", ("asimddp",), False),
+        ("arm64", (), False),
+    ],
+)
+def test_which_cpus_saturate(
+    architecture: str, flags: tuple[str, ...], saturates: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine.platform, "machine", lambda: architecture)
+    monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
+    assert machine.int8_saturates() is saturates
+
+
+VNNI = {"cpu": "An Intel", "cpu_flags": ("avx2", "avx512_vnni")}
+
+
+@pytest.mark.parametrize(
+    ("device", "recipe", "saturates", "warned"),
+    [
+        ("ort:cpu", VNNI, True, True),
+        ("openvino:CPU", VNNI, True, True),
+        ("ort:cpu", VNNI, False, False),
+        ("ort:cuda", VNNI, True, False),
+        ("ort:cpu", VNNI | {"weight_bits": 7}, True, False),
+        ("ort:cpu", {"cpu": "An Intel", "cpu_flags": ("avx2",)}, True, False),
+        ("ort:cpu", {"cpu": "An Intel"}, True, True),  # a card of old
+        ("ort:cpu", {"cpu": cpu_name()}, True, False),
+    ],
+)
+def test_what_is_said_where_the_proven_instructions_are_missing(
+    tmp_path: Path, device: str, recipe: dict[str, object], saturates: bool, warned: bool
+) -> None:
+    made = QuantizationRecipe("edgetl", {}, "0" * 64, 1, **recipe)  # type: ignore[arg-type]
+    artifact = tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", recipe=made)
+    said = machine.int8_caution(artifact, device, saturates)
+    assert said.startswith("model.int8.onnx was proven on An Intel; this CPU has no VNNI") == warned
+    assert bool(said) == warned
+    assert "\n" not in said
+
+
+def test_load_and_predict_say_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(machine, "int8_saturates", lambda: True)
+    made = QuantizationRecipe("edgetl", {}, "0" * 64, 1, **VNNI)  # type: ignore[arg-type]
+    path = tmp_path / "model.int8.onnx"
+    tiny_artifact(path, precision="int8", recipe=made)
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((40, 40, 3), (0, 0, 255), np.uint8))
+    with pytest.warns(ArtifactWarning, match="--portable"):
+        toolchain.load(path)
+    assert run(["predict", str(path), str(tmp_path / "red.png"), "--quiet"]) == 0
+    told = capsys.readouterr()
+    assert told.err.replace("\n", " ").count("warning: model.int8.onnx was proven on An Intel") == 1
+    assert "red" in told.out
 
 
 def test_description_of_this_machine() -> None:

@@ -32,8 +32,8 @@ for device in ("ort:cpu", "openvino:CPU"):
     assert run(["predict", model, str(place / "red.png"), "--device", device, "--quiet", "--json"]) == 0
 assert run(["camera", model, "--source", str(place / "clip.mp4"), "--json", "--as-fast-as-possible"]) == 0
 assert all(device.available for device in probe_devices(["ort:cpu", "openvino:CPU"]))  # in a child process
-import toolchain.export.fp16, toolchain.export.openvino_ir
-from toolchain.export import quantise
+import toolchain.export.variants
+from toolchain.export.int8.quantisers import nncf, onnxruntime
 from toolchain.system import telemetry
 with telemetry.off():
     import nncf

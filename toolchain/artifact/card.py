@@ -84,7 +84,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class QuantizationRecipe:
-    """How the float network became what it is. Only int8 was calibrated on photographs, timed (on `cpu`) and chosen
+    """How the float network was quantised. Only int8 is calibrated on photographs, timed (on `cpu`) and chosen
     among what was `tried`."""
 
     quantiser: str
@@ -94,6 +94,10 @@ class QuantizationRecipe:
     cpu: str = ""
     speeds: tuple[Speed, ...] = ()
     tried: tuple[Tried, ...] = ()
+    cpu_flags: tuple[str, ...] = ()
+    """Instructions of `cpu` that decide how int8 is computed, by Linux's names; empty in cards of old."""
+    weight_bits: Literal[7, 8] = 8
+    """7: integer weights are within ±64, so that no CPU's 16-bit sums of two products saturate."""
 
 
 @dataclass(frozen=True)

@@ -96,6 +96,9 @@ def bench(
                     f"{artifact.path.name} was timed on pictures of {spec.width} x {spec.height}; resizing larger "
                     "frames, which it does itself, comes on top (end to end has it)"
                 )
+        cautions = (machine.int8_caution(arm.artifact, arm.device) for arm in arms if not arm.reason)
+        for caution in dict.fromkeys(filter(None, cautions)):
+            remembering.warn(caution)
         try:
             load_arms(arms, prepared, [photographs[i] for i in prepared.readable], remembering, limits, launch)
             watch = Watch()

@@ -10,11 +10,12 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -45,11 +46,13 @@ EXTRAS = {
     ),
     **dict.fromkeys(("jinja2", "matplotlib"), "report"),
     "av": "record",
+    "timm": "timm",
 }
 """Modules that `pip install edgetl` leaves out (a device neither trains nor exports), and the extra to install."""
 
 
 WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
+SOURCE_VARIABLE = "EDGETL_SOURCE"
 
 
 class Group(click.Group):
@@ -128,6 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     respect_quota(os.environ)
+    _show_plugin_warnings()
     _interrupt_on_signals()
     code = run(words)
     if any(type(thread).__module__.startswith("toolchain.") for thread in threading.enumerate()):
@@ -137,6 +141,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _show_plugin_warnings() -> None:
+    """Show what is wrong with a plug-in as edgetl shows warnings, and those of others as Python does."""
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if category.__module__ == "toolchain.plugins":
+            print(f"warning: {escaped(harmless(str(message)))}", file=sys.stderr)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
 
 
 def _interrupt_on_signals() -> None:
@@ -154,7 +178,7 @@ def _interrupt_on_signals() -> None:
 
 def run(words: Sequence[str]) -> int:
     """Run one command and return the exit code. Errors are two lines: what is wrong, and what to do."""
-    masking.remember(words, _secrets(words))
+    masking.remember([*words, os.environ.get(SOURCE_VARIABLE, "")], _secrets(words))
     try:
         result = root.main(args=list(words), prog_name="edgetl", standalone_mode=False)
         if sys.stdout is not None:
@@ -200,7 +224,9 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
 
         message = f"this command needs {module}, which is not installed"
         if module in EXTRAS:
-            return message, f"pip install 'edgetl[{EXTRAS[module]}]'", ExitCode.MISSING
+            from toolchain.system.installation import install
+
+            return message, install(EXTRAS[module]), ExitCode.MISSING
         if module in BROUGHT:
             return message, f"pip install {BROUGHT[module]}", ExitCode.MISSING
     if isinstance(error, ImportError):

@@ -18,6 +18,7 @@ from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
 from toolchain.system import masking
+from toolchain.system.installation import install
 from toolchain.system.text import escaped, harmless
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def _write(report: BenchReport, out: Path, console: Console) -> list[Path]:
 
         names.append(page.write(report, out).name)
     except ModuleNotFoundError as error:
-        console.say(f"no bench.html: {error.name} is not installed (pip install 'edgetl[report]')")
+        console.say(f"no bench.html: {error.name} is not installed ({install('report')})")
     return [out / name for name in names]
 
 

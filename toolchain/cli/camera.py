@@ -60,6 +60,16 @@ def _no_model(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     return value
 
 
+def _read_source(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The source itself, or what the file holds that `@FILE` names."""
+    if not value.startswith("@") or Path(value).exists():
+        return value
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{value[1:]} cannot be read: {error}", ctx, param) from None
+
+
 def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
     """A service that is stopped before its first answer has nothing to finish: that is no failure."""
 
@@ -90,9 +100,12 @@ own, and a last line holds the summary."""
     "--source",
     default="0",
     show_default=True,
+    envvar="EDGETL_SOURCE",
+    callback=_read_source,
     metavar="0|FILE|URL|FOLDER",
     help="A camera's number or device path, a video file or animation, a stream or snapshot (rtsp://, http://), an "
-    "image, a folder of images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink').",
+    "image, a folder of images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink'). Keep an address with "
+    "a password out of the list of processes: in the variable EDGETL_SOURCE, or by @FILE in a file.",
 )
 @click.option(
     "--device",
@@ -194,6 +207,7 @@ own, and a last line holds the summary."""
     help="A live source that gives no frame for so long is lost. Default: 3, and longer for one that gives frames "
     "now and then.",
 )
+@click.option("--insecure", is_flag=True, help="Accept any certificate of the server of a source.")
 @click.option("--no-reconnect", is_flag=True, help="End when the source is lost, with exit code 3.")
 @click.option(
     "--measure-latency",
@@ -230,6 +244,7 @@ def command(
     seconds_per_image: float,
     min_probability: float,
     stall_s: float | None,
+    insecure: bool,
     no_reconnect: bool,
     measure_latency: bool,
     threads: int | None,
@@ -245,6 +260,7 @@ def command(
         raise BadInputError("--web-host is for --web", "Add --web.")
     if record and measure_latency:
         raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
+    from toolchain.camera.frames import CaptureOptions, RequestedFormat
     from toolchain.camera.loop import StopConditions
     from toolchain.camera.session import CameraSettings, watch_until_signal
     from toolchain.camera.sinks import SinkOptions, sink_options
@@ -254,7 +270,6 @@ def command(
     from toolchain.camera.sinks.recorder import RecordOptions
     from toolchain.camera.sinks.web import WebOptions, parse_address
     from toolchain.camera.sinks.window import WindowOptions
-    from toolchain.camera.sources.opening import CaptureOptions, RequestedFormat
 
     output = Output(json=console.json)
     sinks: list[SinkOptions] = []
@@ -281,7 +296,7 @@ def command(
         sinks=tuple(sinks),
         reconnect=not no_reconnect,
         stall_s=stall_s,
-        capture=CaptureOptions(every_frame, seconds_per_image, RequestedFormat(size, fps, pixel_format)),
+        capture=CaptureOptions(every_frame, seconds_per_image, RequestedFormat(size, fps, pixel_format), insecure),
         stop=StopConditions(duration, frames, min_probability),
     )
     report = watch_until_signal(settings, console)

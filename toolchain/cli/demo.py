@@ -52,7 +52,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     from toolchain.bench.runner import Plan, bench
     from toolchain.cli.finetune import rejection_line
     from toolchain.export.exporting import export
-    from toolchain.export.promises import QuantizationSettings as Int8
+    from toolchain.export.results import QuantizationSettings as Int8
     from toolchain.runs.ready_made import ready_made_weights
     from toolchain.system.progress import EtaReporter, PlannedTask
     from toolchain.training.finetune import finetune
@@ -149,10 +149,11 @@ def _summary(document: dict[str, Any]) -> tuple[RenderableType, ...]:
 def _watch(artifact: Path, clip: Path, seed: int) -> dict[str, Any]:
     """Draw a clip, let the camera loop watch it in real time, and say how that went."""
     from toolchain.camera.engine import Engine
+    from toolchain.camera.frames import CaptureOptions
     from toolchain.camera.loop import run
     from toolchain.camera.sinks import Sink
     from toolchain.camera.sources.capture import Capture
-    from toolchain.camera.sources.opening import CaptureOptions, open_source
+    from toolchain.camera.sources.opening import open_source
     from toolchain.classifier import load
     from toolchain.drawn.pets import draw_clip
 

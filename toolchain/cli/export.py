@@ -17,9 +17,7 @@ from toolchain.errors import ExitCode
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from toolchain.export.context import Measurement
-    from toolchain.export.exporting import Exported
-    from toolchain.export.promises import Attempt
+    from toolchain.export.results import Attempt, Exported, Measurement
 
 
 @click.command(
@@ -64,6 +62,11 @@ this machine; where none keeps both promises on a target, that is said, with exi
 )
 @click.option("--symmetric", is_flag=True, help="int8 around 0 and float biases, as TensorRT reads it.")
 @click.option(
+    "--portable",
+    is_flag=True,
+    help="int8 weights of 7 bits: right on x86 CPUs without VNNI too. Always so where this CPU has none.",
+)
+@click.option(
     "--max-minutes",
     type=Finite(0, min_open=True),
     default=3.0,
@@ -99,6 +102,7 @@ def command(
     qat: bool,
     qat_epochs: int,
     symmetric: bool,
+    portable: bool,
     max_minutes: float,
     raw_frame: bool,
     fp16: bool,
@@ -120,16 +124,17 @@ def command(
     read_splits(run_dir)
     console.say(f"exporting {run_dir}: {run.model.name} on {run.data.name}")
     from toolchain.export.exporting import export
-    from toolchain.export.promises import QuantizationSettings
-    from toolchain.export.variants import Further
+    from toolchain.export.results import QuantizationSettings, Variants, recommendation
 
-    settings = QuantizationSettings(max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes)
+    settings = QuantizationSettings(
+        max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes, portable
+    )
     done = export(
         run_dir,
-        int8=settings if int8 or qat or symmetric else None,
+        int8=settings if int8 or qat or symmetric or portable else None,
         target=target,
         out=out,
-        further=Further(openvino, fp16, int8_weights, raw_frame),
+        further=Variants(openvino, fp16, int8_weights, raw_frame),
         data=data,
         reporter=console,
     )
@@ -138,10 +143,8 @@ def command(
     for reason in broken:
         console.warn(reason)
     if done.broken and not console.json:
-        # After what is wrong: the last thing that a person reads.
-        from toolchain.export.advice import instead
-
-        console.result(None, *instead(done))
+        # After the warnings, so that it is the last thing that a person reads.
+        console.result(None, *recommendation(done))
     return ExitCode.PROMISE_BROKEN if broken else None
 
 
@@ -157,33 +160,33 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
         Column("speed-up"),
         title=f"On {done.n} validation photographs; drop and agreement over views of each",
     )
-    for hop in done.float_hops:
-        table.add(Path(done.float_file).name, *_cells(hop), "", "")
+    for one in done.float_hops:
+        table.add(Path(done.float_file).name, *_cells(one), "", "")
     for attempt in done.attempts:
-        for hop in attempt.hops:
-            chosen = hop.device in attempt.chosen_for
-            name = Path(done.int8_files[hop.device]).name + ": " if chosen else ""
-            speed_up = _speed_up(attempt, hop.device)
-            table.add(name + attempt.label, *_cells(hop), _drop(hop), speed_up, bold=chosen)
-    for one in done.further:
-        for hop in one.hops:
-            table.add(Path(one.file).name, *_cells(hop), _drop(hop), "")
+        for one in attempt.hops:
+            chosen = one.device in attempt.chosen_for
+            name = Path(done.int8_files[one.device]).name + ": " if chosen else ""
+            speed_up = _speed_up(attempt, one.device)
+            table.add(name + attempt.label, *_cells(one), _drop(one), speed_up, bold=chosen)
+    for written in done.further:
+        for one in written.hops:
+            table.add(Path(written.file).name, *_cells(one), _drop(one), "")
     lines = [f"{done.float_file}: {done.float_mb:.2f} MB"]
     for file in dict.fromkeys(done.int8_files.values()):
         size_mb = Path(file).stat().st_size / 1e6
         lines.append(f"{file}: {size_mb:.2f} MB, {size_mb / done.float_mb:.2f} of float")
-    for one in done.further:
-        size = f"{one.size_mb:.2f} MB, {one.size_mb / done.float_mb:.2f} of float"
-        lines.append(f"{one.file}: {'not written' if one.broken else size}")
+    for written in done.further:
+        size = f"{written.size_mb:.2f} MB, {written.size_mb / done.float_mb:.2f} of float"
+        lines.append(f"{written.file}: {'not written' if written.broken else size}")
     if not done.broken:
         lines.append(f"Next: edgetl bench {shlex.quote(done.run)}")
     return table, *lines
 
 
-def _cells(hop: Measurement) -> tuple[str, ...]:
-    accuracy = hop.accuracy
+def _cells(measured: Measurement) -> tuple[str, ...]:
+    accuracy = measured.accuracy
     return (
-        hop.device,
+        measured.device,
         f"{accuracy.top1:.3f}",
         f"{accuracy.per_class_top1:.3f}",
         f"{accuracy.agreement:.3f}",
@@ -191,8 +194,10 @@ def _cells(hop: Measurement) -> tuple[str, ...]:
     )
 
 
-def _drop(hop: Measurement) -> str:
-    drop, upper = (round(value or 0.0, 2) + 0.0 for value in (hop.drop_pp, hop.drop_upper_pp))  # never "-0.00"
+def _drop(measured: Measurement) -> str:
+    drop, upper = (
+        round(value or 0.0, 2) + 0.0 for value in (measured.drop_pp, measured.drop_upper_pp)
+    )  # never "-0.00"
     return f"{drop:.2f} pp ({upper:.2f})"
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,18 +14,12 @@ from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from toolchain.classifier import Classifier, Prediction
-    from toolchain.images.preprocess import Image
-    from toolchain.system.progress import Task
+    from toolchain.classifier import Prediction
 
-BATCH = 8
 WORTH_TELLING = 0.005
-"""Probabilities below it would be printed as 0 %; --json has all."""
-
-DECODERS = 4
-"""Threads that read and decode, at most; OpenCV lets other threads run meanwhile."""
+"""Lower probabilities would be printed as 0 %; --json has all."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,9 @@ be read are named and skipped."""
 )
 @click.argument("model", type=ModelArgument())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="Classes to tell.")
+@click.option(
+    "--top", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="How many classes to name."
+)
 @click.option(
     "--device",
     metavar="DEVICE",
@@ -73,7 +67,8 @@ def command(
     console.say(whole.on(classifier.runtime.device))
     predictions: list[tuple[str, Prediction]] = []
     with console.task("naming", len(named.paths)) as task:
-        for path, answer in _answers(classifier, named.paths, top, task):
+        for path, answer in classifier.predict_files(named.paths, top):
+            task.advance()
             if isinstance(answer, UnreadableImageError):
                 reason = answer.message.removeprefix(f"{path}: ")
                 skipped.append(Skipped(str(path), reason))
@@ -96,40 +91,6 @@ def command(
         "skipped": [*skipped, *(Skipped(one.name, one.reason) for one in named.left_out)],
     }
     console.result(document, _table(predictions))
-
-
-def _answers(
-    classifier: Classifier, paths: Sequence[Path], top: int, task: Task
-) -> Iterator[tuple[Path, Prediction | UnreadableImageError]]:
-    """Decode in threads, infer batch by batch; in the order of `paths`."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from toolchain.system.processor import cores
-
-    def pixels(path: Path) -> Image | UnreadableImageError:
-        try:
-            return classifier.preprocess(path)
-        except UnreadableImageError as error:
-            return error
-
-    with ThreadPoolExecutor(min(DECODERS, 2 * cores())) as pool:
-        for batch in _batches(paths):
-            pictures = list(pool.map(pixels, batch))
-            readable = [picture for picture in pictures if not isinstance(picture, UnreadableImageError)]
-            named = iter(_infer(classifier, readable, top))
-            for path, picture in zip(batch, pictures, strict=True):
-                yield path, picture if isinstance(picture, UnreadableImageError) else next(named)
-            task.advance(len(batch))
-
-
-def _infer(classifier: Classifier, pictures: Sequence[Image], top: int) -> list[Prediction]:
-    return classifier.interpret(classifier.infer(pictures), top) if pictures else []
-
-
-def _batches(paths: Iterable[Path]) -> Iterator[list[Path]]:
-    remaining = iter(paths)
-    while batch := list(islice(remaining, BATCH)):
-        yield batch
 
 
 def _entry(image: str, prediction: Prediction) -> dict[str, object]:

@@ -1,103 +1,60 @@
-"""What an artifact answers on photographs, on each runtime, and how that differs from the trained network."""
+"""Measuring files against the trained network: what they answer on photographs, on each device."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
-from toolchain.artifact.card import Accuracy, Precision
-from toolchain.errors import MissingError
+from toolchain.artifact.card import Accuracy, Card, Precision
 from toolchain.evaluation import metrics
-from toolchain.images.preprocess import Preprocess, read
-from toolchain.runs import SplitFile
+from toolchain.export.photographs import RunPhotographs, Sample
+from toolchain.export.results import Measurement
 from toolchain.runtimes import open_runtime
-from toolchain.runtimes.devices import cores
-from toolchain.system import files
+from toolchain.system.progress import Reporter
 
 BATCH = 8
 
-MAX_CALIBRATION = 96
-"""Photographs that int8 is calibrated on; where the calibration split holds fewer, training photographs help."""
-
-SHIFT = 6
-"""Pixels by which a view is moved, down and to the right or up and to the left."""
+Logits = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """A split of a run, decoded: pixels uint8 [n, height, width, 3], labels int64 [n]."""
+class ExportContext:
+    """The float `model`, to be written to `path` with `card`, and what other files are compared with.
 
-    split: str
-    split_sha256: str
-    pixels: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    `reference` are the trained network's logits on the views of `sample`, the validation split; `float_logits`
+    those of the float file on each target. `seed` is that of the run.
+    """
+
+    model: onnx.ModelProto
+    card: Card
+    path: Path
+    photographs: RunPhotographs
+    sample: Sample
+    reference: Logits
+    float_logits: dict[str, Logits]
+    seed: int
+    reporter: Reporter
 
     @property
-    def views(self) -> NDArray[np.uint8]:
-        """The photographs, their mirror images, and both moved a little: uint8 [6 n, height, width, 3].
+    def devices(self) -> tuple[str, ...]:
+        """The targets: devices that files are measured on."""
+        return tuple(self.float_logits)
 
-        A rounded network turns each of them almost independently, so a small split tells more by its views.
-        """
-        height, width = self.pixels.shape[1:3]
-        padded = np.pad(self.pixels, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), "edge")
-        moved = [padded[:, at : at + height, at : at + width] for at in (SHIFT, 0, 2 * SHIFT)]
-        return np.concatenate([view for one in moved for view in (one, one[:, :, ::-1])])
+    def measure(self, artifact: Artifact, device: str) -> Measurement:
+        """Measure an artifact, which need not be written yet."""
+        return self.compare(logits_on(artifact, device, self.sample.views), device, artifact.card.precision)
 
-
-def calibration_of(splits: Mapping[str, Sequence[SplitFile]]) -> tuple[SplitFile, ...]:
-    """What int8 is calibrated on: the calibration split, filled up from train, classes taking turns.
-
-    Ranges from a few photographs cut off what others need. Those of training are as good, since no labels are used
-    and promises are kept on val.
-    """
-    own = taking_turns(splits.get("calibration", ()))[:MAX_CALIBRATION]
-    return own + taking_turns(splits["train"])[: MAX_CALIBRATION - len(own)]
-
-
-def taking_turns(listed: Sequence[SplitFile]) -> tuple[SplitFile, ...]:
-    """The same photographs, one of each class after the other, so that the first few are of all classes."""
-    by_class: dict[str, list[SplitFile]] = defaultdict(list)
-    for file in listed:
-        by_class[file.label].append(file)
-    ranked = [(turn, file) for files in by_class.values() for turn, file in enumerate(files)]
-    return tuple(file for _, file in sorted(ranked, key=lambda one: one[0]))
-
-
-def read_sample(
-    root: Path,
-    split: str,
-    split_sha256: str,
-    listed: Iterable[SplitFile],
-    classes: tuple[str, ...],
-    spec: Preprocess,
-) -> Sample:
-    """Read the photographs of a split from below `root` and check that they are the ones the run used.
-
-    Raises MissingError when one is gone or has changed.
-    """
-    listed = tuple(listed)
-    index = {name: label for label, name in enumerate(classes)}
-
-    def one(file: SplitFile) -> NDArray[np.uint8]:
-        path = root / file.name
-        hint = "Say where the run's photographs are now with --data FOLDER: they are known by their content."
-        if not path.is_file():
-            raise MissingError(f"{path}, a {split} photograph of the run, is not there", hint)
-        if files.sha256_of(path) != file.sha256:
-            raise MissingError(f"{path}, a {split} photograph of the run, has changed", hint)
-        return spec(read(path))
-
-    with ThreadPoolExecutor(cores()) as pool:
-        pixels = list(pool.map(one, listed))
-    stacked = np.stack(pixels) if pixels else np.zeros((0, spec.height, spec.width, 3), np.uint8)
-    return Sample(split, split_sha256, stacked, np.array([index[file.label] for file in listed], np.int64))
+    def compare(self, logits: Logits, device: str, precision: Precision) -> Measurement:
+        """Compare logits of the first views of `sample` with the trained network, and with float on `device`."""
+        n = len(logits)
+        accuracy = accuracy_of(logits, self.reference[:n], self.sample, device, precision)
+        base = self.float_logits.get(device, self.reference)[:n]
+        return Measurement(device, accuracy, *metrics.accuracy_drop(base, logits, self.sample.labels))
 
 
 def logits_on(artifact: Artifact, device: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -1,18 +1,73 @@
-"""Resizing and cropping inside the graph: a frame of any size goes in, as the camera gives it.
+"""The files of `--raw-frame`: resizing and cropping inside the graph, so that a frame of any size goes in.
 
-It is what `Preprocess` does with OpenCV, in operators that every runtime has. Area scaling is separable: each
-output row is a weighted mean of source rows, each output column of source columns, so two matrices of weights, made
-for the size of the frame, do it exactly. ONNX's own Resize with antialiasing weights by triangles instead.
+The graph does what `Preprocess` does with OpenCV, in operators that every runtime has. Area scaling is separable:
+each output row is a weighted mean of source rows, each output column of source columns, so two matrices of weights,
+made for the size of the frame, do it exactly. ONNX's own Resize with antialiasing weights by triangles instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import onnx
 from onnx import helper, parser
 
-from toolchain.images.preprocess import Preprocess
+from toolchain.artifact import Artifact, make_artifact, read_artifact
+from toolchain.classifier import Classifier
+from toolchain.export.measure import ExportContext, Logits, logits_on
+from toolchain.export.results import Written
+from toolchain.images.preprocess import Preprocess, read
+from toolchain.runtimes import open_runtime
+from toolchain.system import files
 
 FRAME = ("batch", "height", "width", 3)
+
+MAX_CHANGED = {"float32": 0.01, "int8": 0.02}
+"""Share of photographs, and one in any case, whose answer may differ from that of the file that takes resized
+pictures. Pixels differ by 1 of 255 where OpenCV rounds in its own way; int8 makes more of that."""
+
+
+def write_frame_files(context: ExportContext, paths: Sequence[Path]) -> tuple[Written, ...]:
+    """Write `model.frame.onnx` beside `model.onnx`, and so on for all `paths`, if it answers as that one does."""
+    written = []
+    with context.reporter.task("files for raw frames", len(paths)) as task:
+        for path in paths:
+            written.append(_write(context, read_artifact(path)))
+            task.advance()
+    return tuple(written)
+
+
+def _write(context: ExportContext, plain: Artifact) -> Written:
+    model = with_raw_frame(onnx.load_model_from_string(plain.model), plain.card.preprocess)
+    path = plain.path.with_suffix(".frame.onnx")
+    card = replace(plain.card, input="frame")
+    draft = make_artifact(model, card, path)
+    measured, broken = [], None
+    photographs = context.photographs.paths(context.sample.split)
+    for device in card.runtimes:
+        logits = _logits(draft, device, photographs)
+        measured.append(context.compare(logits, device, card.precision))
+        plain_answers = logits_on(plain, device, context.sample.pixels).argmax(1)
+        changed = int((logits.argmax(1) != plain_answers).sum())
+        if changed > max(1, MAX_CHANGED[card.precision] * len(photographs)):
+            broken = (
+                f"{path.name} was not written: on {device} it answers {changed} of {len(photographs)} photographs "
+                f"otherwise than {plain.path.name}"
+            )
+    if broken is None:
+        others = tuple(entry for entry in card.accuracy if entry.precision != card.precision)
+        card = replace(card, accuracy=(*others, *(one.accuracy for one in measured)))
+        files.write_bytes(path, make_artifact(model, card, path).model)
+    return Written(str(path), "onnx", card.precision, round(draft.size_mb, 3), tuple(measured), broken)
+
+
+def _logits(artifact: Artifact, device: str, photographs: Sequence[Path]) -> Logits:
+    """Logits of photographs at their own sizes, float32 [n, classes]."""
+    classifier = Classifier(artifact.card, open_runtime(artifact, device, unproven=True))
+    return np.concatenate([classifier.infer([read(path)]).logits for path in photographs])
 
 
 def with_raw_frame(model: onnx.ModelProto, spec: Preprocess) -> onnx.ModelProto:

@@ -1,61 +1,37 @@
-"""The files that `export` writes beside float32 and int8 ONNX: float16, int8 weights, OpenVINO's format.
+"""The files that `export` writes beside float32 and int8 ONNX: float16, int8 weights, OpenVINO's format (IR).
 
 Each is measured on the validation split like the others, and is written only if its answers hold.
+OpenVINO reads ONNX too. Its IR, a `.xml` with its weights in a `.bin`, is for programs that were built without the
+ONNX reader, and it loads faster.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import onnx
 
-from toolchain.artifact import Artifact, make_artifact, read_artifact
+from toolchain.artifact import Artifact, ir, make_artifact, parse_ir, read_artifact
 from toolchain.artifact.card import Card, Precision, QuantizationRecipe
-from toolchain.errors import MissingError
-from toolchain.export.context import ExportContext, Measurement
+from toolchain.errors import BadInputError
 from toolchain.export.fp16 import largest_activation, to_float16
-from toolchain.export.weight_only import SETTINGS, int8_weights
-from toolchain.system import files
+from toolchain.export.measure import ExportContext
+from toolchain.export.results import Measurement, Variants, Written
+from toolchain.system import files, telemetry
+from toolchain.system.folders import scratch_folder
+
+if TYPE_CHECKING:
+    import openvino
 
 MIN_AGREEMENT = {"float32": 0.999, "float16": 0.995}
-"""Share of photographs and their mirror images with the trained network's top-1. The others promise a drop."""
+"""Share of photographs and their views with the trained network's top-1. The other precisions promise a drop."""
 
-PROBED = 64
-"""Photographs on which float16's range is looked at."""
-
-
-@dataclass(frozen=True)
-class Further:
-    """What else is wanted. `openvino` is for each ONNX file that is written, `raw_frame` for float32 and int8.
-
-    Raises MissingError when OpenVINO is not installed.
-    """
-
-    openvino: bool = False
-    fp16: bool = False
-    int8_weights: bool = False
-    raw_frame: bool = False
-
-    def __post_init__(self) -> None:
-        if self.openvino and find_spec("openvino") is None:
-            raise MissingError("OpenVINO is not installed", "pip install openvino, or leave out --openvino")
-
-
-@dataclass(frozen=True)
-class Written:
-    """A further file and what was measured of it. `broken` says which promise it did not keep; then it was not
-    written. `size_mb` is that of both files of OpenVINO."""
-
-    file: str
-    format: Literal["onnx", "openvino"]
-    precision: Precision
-    size_mb: float
-    hops: tuple[Measurement, ...]
-    broken: str | None = None
+RANGE_SAMPLE = 64
+"""Photographs on which the range of float16 is checked."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +43,8 @@ class _Draft:
     make: Callable[[Card], Artifact]
 
 
-def write_further(
-    wanted: Further, job: ExportContext, int8_files: Sequence[Path], max_drop_pp: float
+def write_variants(
+    wanted: Variants, context: ExportContext, int8_files: Sequence[Path], max_drop_pp: float
 ) -> tuple[Written, ...]:
     """Write what is `wanted` beside the float file, and beside `int8_files`, which are written already."""
     base_files = 1 + len(int8_files)
@@ -76,38 +52,67 @@ def write_further(
     written: list[Written] = []
     if not total:
         return ()
-    with job.reporter.task("further files", total) as task:
-        for draft in _drafts(wanted, job, int8_files):
-            written.append(_measure_and_write(draft, job, max_drop_pp))
+    with context.reporter.task("further files", total) as task:
+        for draft in _drafts(wanted, context, int8_files):
+            written.append(_measure_and_write(draft, context, max_drop_pp))
             task.advance()
     return tuple(written)
 
 
-def _drafts(wanted: Further, job: ExportContext, int8_files: Sequence[Path]) -> Iterator[_Draft]:
-    path = job.path
+def make_ir(onnx_file: bytes, card: Card, path: Path, *, fp16: bool = False) -> Artifact:
+    """Convert the content of an ONNX file to IR and check the whole, without writing it to `path` (a `.xml`) yet.
+
+    With `fp16`, weights are stored as float16; OpenVINO computes in whatever its device prefers.
+    Raises ArtifactError when what would be written could not be read back.
+    """
+    with telemetry.off():
+        import openvino
+
+    source = onnx.load_model_from_string(onnx_file)
+    del source.metadata_props[:]  # OpenVINO would keep them, and the card be there twice
+    model = openvino.Core().read_model(source.SerializeToString())
+    model.set_rt_info(files.to_json(card, indent=0).decode().strip(), [ir.CARD])
+    _, weights = _saved(model, fp16)
+    model.set_rt_info(hashlib.sha256(weights).hexdigest(), [ir.WEIGHTS_SHA256])
+    return parse_ir(*_saved(model, fp16), path)
+
+
+def write_ir(artifact: Artifact) -> None:
+    """Rename both files into place, the weights first: an old `.xml` refuses new weights, and so does a new one."""
+    with files.replaced(artifact.path) as beside:  # both are written before either has its name
+        beside.write_bytes(artifact.model)
+        files.write_bytes(artifact.path.with_suffix(".bin"), artifact.weights)
+
+
+def _drafts(wanted: Variants, context: ExportContext, int8_files: Sequence[Path]) -> Iterator[_Draft]:
+    path = context.path
     plain = read_artifact(path)
     if wanted.openvino:
-        yield _openvino(plain, path, job)
+        yield _openvino(plain, path, context)
         for file in int8_files:
-            yield _openvino(read_artifact(file), file, job)
+            yield _openvino(read_artifact(file), file, context)
     if wanted.fp16:
-        largest = largest_activation(job.model, job.sample.pixels[:PROBED])
+        largest = largest_activation(context.model, context.sample.pixels[:RANGE_SAMPLE])
         settings = {"arithmetic": "float16; pixels and softmax float32", "largest_activation": round(largest, 1)}
         recipe = QuantizationRecipe("edgetl", {"weights": "float16", **settings})
-        draft = _onnx(to_float16(job.model), "float16", recipe, plain.card, path.with_suffix(".fp16.onnx"), job)
+        draft = _onnx(
+            to_float16(context.model), "float16", recipe, plain.card, path.with_suffix(".fp16.onnx"), context
+        )
         yield draft
         if wanted.openvino:
             settings = {"weights": "float16", "arithmetic": "as the device prefers"}
             card = replace(draft.card, recipe=QuantizationRecipe("OpenVINO compress_to_fp16", settings))
-            yield _openvino(replace(plain, card=card), path.with_suffix(".fp16.onnx"), job, half=True)
+            yield _openvino(replace(plain, card=card), path.with_suffix(".fp16.onnx"), context, fp16=True)
     if wanted.int8_weights:
-        model = int8_weights(job.model)
-        recipe = QuantizationRecipe("edgetl", dict(SETTINGS))
-        draft = _onnx(model, "int8-weights", recipe, plain.card, path.with_suffix(".w8.onnx"), job)
+        from toolchain.export.int8.quantize import WEIGHTS_ONLY, int8_weights
+
+        model = int8_weights(context.model)
+        recipe = QuantizationRecipe("edgetl", dict(WEIGHTS_ONLY))
+        draft = _onnx(model, "int8-weights", recipe, plain.card, path.with_suffix(".w8.onnx"), context)
         yield draft
         if wanted.openvino:
             made = draft.make(draft.card)
-            yield _openvino(made, made.path, job)
+            yield _openvino(made, made.path, context)
 
 
 def _onnx(
@@ -116,54 +121,62 @@ def _onnx(
     recipe: QuantizationRecipe,
     card: Card,
     path: Path,
-    job: ExportContext,
+    context: ExportContext,
 ) -> _Draft:
     card = replace(card, precision=precision, recipe=recipe)
-    return _Draft(card, job.devices, lambda card: make_artifact(model, card, path))
+    return _Draft(card, context.devices, lambda card: make_artifact(model, card, path))
 
 
-def _openvino(source: Artifact, path: Path, job: ExportContext, *, half: bool = False) -> _Draft:
+def _openvino(source: Artifact, path: Path, context: ExportContext, *, fp16: bool = False) -> _Draft:
     """The finished ONNX content of `source` in OpenVINO's format; `path` is that of the ONNX file beside it."""
-    from toolchain.export.openvino_ir import make_ir
-
-    devices = tuple(device for device in job.devices if device.startswith("openvino:")) or ("openvino:CPU",)
-    return _Draft(
-        source.card, devices, lambda card: make_ir(source.model, card, path.with_suffix(".xml"), half=half)
-    )
+    devices = tuple(device for device in context.devices if device.startswith("openvino:")) or ("openvino:CPU",)
+    xml = path.with_suffix(".xml")
+    return _Draft(source.card, devices, lambda card: make_ir(source.model, card, xml, fp16=fp16))
 
 
-def _measure_and_write(draft: _Draft, job: ExportContext, max_drop_pp: float) -> Written:
+def _measure_and_write(draft: _Draft, context: ExportContext, max_drop_pp: float) -> Written:
     artifact = draft.make(draft.card)
-    hops = tuple(job.hop(artifact, device) for device in draft.devices)
-    broken = _broken(artifact, hops, max_drop_pp)
+    measured = tuple(context.measure(artifact, device) for device in draft.devices)
+    broken = _broken(artifact, measured, max_drop_pp)
     if not broken:
-        own = tuple(hop.accuracy for hop in hops)
+        own = tuple(measurement.accuracy for measurement in measured)
         known = {(entry.device, entry.precision) for entry in own}
         others = (entry for entry in draft.card.accuracy if (entry.device, entry.precision) not in known)
         artifact = draft.make(replace(draft.card, accuracy=(*others, *own), runtimes=draft.devices))
-        _write(artifact)
-    return Written(
-        str(artifact.path), artifact.format, artifact.card.precision, round(artifact.size_mb, 3), hops, broken
-    )
+        if artifact.format == "openvino":
+            write_ir(artifact)
+        else:
+            files.write_bytes(artifact.path, artifact.model)
+    size_mb = round(artifact.size_mb, 3)
+    return Written(str(artifact.path), artifact.format, artifact.card.precision, size_mb, measured, broken)
 
 
-def _write(artifact: Artifact) -> None:
-    if artifact.format == "openvino":
-        from toolchain.export.openvino_ir import write_ir
-
-        write_ir(artifact)
-    else:
-        files.write_bytes(artifact.path, artifact.model)
-
-
-def _broken(artifact: Artifact, hops: tuple[Measurement, ...], max_drop_pp: float) -> str | None:
+def _broken(artifact: Artifact, measured: Sequence[Measurement], max_drop_pp: float) -> str | None:
     """Which promise the file did not keep, and by how much."""
     name, least = artifact.path.name, MIN_AGREEMENT.get(artifact.card.precision)
-    for hop in hops:
-        agreement, drop = hop.accuracy.agreement or 0.0, hop.drop_pp or 0.0
+    for one in measured:
+        agreement, drop = one.accuracy.agreement or 0.0, one.drop_pp or 0.0
         if least is not None and agreement < least:
-            return f"{name} was not written: agreement {agreement:.4f} on {hop.device}, and it promises {least}"
+            return f"{name} was not written: agreement {agreement:.4f} on {one.device}, and it promises {least}"
         if least is None and drop > max_drop_pp:
-            lost = f"it loses {drop:.2f} pp of top-1 on {hop.device}"
+            lost = f"it loses {drop:.2f} pp of top-1 on {one.device}"
             return f"{name} was not written: {lost}, more than --max-drop {max_drop_pp:g}"
     return None
+
+
+def _saved(model: openvino.Model, fp16: bool) -> tuple[bytes, bytes]:
+    """The content of the `.xml` and of the `.bin`."""
+    import openvino
+
+    with scratch_folder("edgetl-ir-") as folder:
+        path = folder / "model.xml"
+        try:
+            openvino.save_model(model, path, compress_to_fp16=fp16)
+        except RuntimeError as error:
+            # It says neither which disk is full nor that one is.
+            reason = " ".join(str(error).split())[-120:]
+            raise BadInputError(
+                f"OpenVINO could not write into {folder}: {reason}",
+                "Make space there, or set TMPDIR to another folder.",
+            ) from None
+        return path.read_bytes(), path.with_suffix(".bin").read_bytes()

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from toolchain._version import __version__
+from toolchain.artifact import Artifact
 from toolchain.runtimes.devices import RUNTIMES, cpu_name
 from toolchain.system.processor import allowed_cores, cores, cpu_quota
 
@@ -38,6 +39,11 @@ PACKAGES = {
     ),
 }
 """What decides, beside the runtimes, how fast and how well a network runs; the distributions that it comes in."""
+
+SUM_IN_32_BITS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
+"""x86 CPUs with one of these multiply int8 and add the products in 32 bits; the others add pairs in 16 bits."""
+
+CPU_DEVICES = ("ort:cpu", "openvino:CPU", "openvino:AUTO")
 
 _MACOS_NAMES = {
     "avx2": "avx2",
@@ -132,6 +138,36 @@ def cpu_flags() -> tuple[str, ...]:
     return tuple(flag for flag in FLAGS if flag in words)
 
 
+def int8_saturates() -> bool | None:
+    """Whether int8 kernels of this CPU add products in 16 bits, which saturate; None where that is not known.
+
+    They do on x86 without VNNI or AMX (`vpmaddubsw`). Weights of 7 bits are small enough for it.
+    """
+    if platform.machine().lower() not in {"x86_64", "amd64", "i686", "i386", "x86"}:
+        return False
+    flags = cpu_flags()
+    return not SUM_IN_32_BITS & set(flags) if flags else None
+
+
+def int8_caution(artifact: Artifact, device: str, saturates: bool | None = None) -> str:
+    """What a reader must know of running `artifact` on `device` of this CPU; empty where its answers hold.
+
+    `saturates` takes the place of `int8_saturates()`.
+    """
+    recipe = artifact.card.recipe
+    if recipe is None or artifact.card.precision != "int8" or recipe.weight_bits < 8 or device not in CPU_DEVICES:
+        return ""
+    if not (int8_saturates() if saturates is None else saturates):
+        return ""
+    proven_on_such = bool(recipe.cpu_flags) and not SUM_IN_32_BITS & set(recipe.cpu_flags)
+    if proven_on_such or recipe.cpu in {"", cpu_name()}:
+        return ""
+    return (
+        f"{artifact.path.name} was proven on {recipe.cpu}; this CPU has no VNNI, so its 16-bit sums may saturate "
+        "and change answers. Use a file of `edgetl export --int8 --portable`, or the float32 file"
+    )
+
+
 def flags_of_cpuinfo(text: str) -> set[str]:
     """All flags of the first processor in Linux's /proc/cpuinfo (`flags` on x86, `Features` on ARM)."""
     for line in text.splitlines():
@@ -166,7 +202,10 @@ def int8_outlook(flags: Iterable[str]) -> str:
     if found:
         return f"int8 instructions ({', '.join(found)}): int8 can pay in time and size; `edgetl bench` tells"
     if "avx2" in have:
-        return "AVX2 without VNNI: int8 is smaller, but perhaps not faster than float; `edgetl bench` tells"
+        return (
+            "AVX2 without VNNI: int8 files of other machines may answer otherwise here unless they were exported "
+            "with --portable; int8 is smaller, but perhaps not faster than float; `edgetl bench` tells"
+        )
     return "no int8 instructions known: int8 is smaller, but perhaps not faster than float; `edgetl bench` tells"
 
 

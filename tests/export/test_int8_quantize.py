@@ -1,0 +1,195 @@
+"""Integers for a graph: what is simulated in PyTorch is what the runtimes compute."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+
+from tests.artifacts import tiny_card
+from tests.conftest import lively
+from toolchain.artifact import make_artifact
+from toolchain.export.int8.equalization import equalize, largest_values
+from toolchain.export.int8.qdq import BIAS_BITS, Quantization, QuantParams, quantize_layer, write_qdq
+from toolchain.export.int8.quantisers import Task, recipes
+from toolchain.export.int8.quantize import Scheme, dequantized_weight, quantize_graph, round_to, sensitivity
+from toolchain.export.int8.torch_graph import Graph, Node
+from toolchain.export.onnx_writer import to_onnx
+from toolchain.images.preprocess import Preprocess
+from toolchain.runtimes import open_runtime
+
+SMALL = Preprocess(height=64, width=64, shortest_edge=64)
+CARD = tiny_card([str(label) for label in range(7)], preprocess=SMALL)
+IMAGES = np.random.default_rng(3).integers(0, 256, (8, 64, 64, 3), np.uint8)
+SCHEMES = {
+    "all": Scheme(),
+    "pixels as floats": Scheme(pixels=False),
+    "hard-swish within": Scheme(outputs=False, pixels=False),
+    "percentile": Scheme(ranges="percentile"),
+    "symmetric": Scheme(pixels=False, symmetric=True),
+}
+
+
+@pytest.fixture(scope="module", params=["mobilenet_v2", "mobilenet_v3_small", "resnet18"])
+def model(request: pytest.FixtureRequest) -> onnx.ModelProto:
+    return to_onnx(lively(request.param, 7, seed=0), SMALL, 1.7)
+
+
+def _on(device: str, model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    from pathlib import Path
+
+    artifact = make_artifact(model, CARD, Path("model.onnx"))
+    return open_runtime(artifact, device, unproven=True).infer(images).logits
+
+
+def _simulated(graph: Graph, found: Quantization, images: np.ndarray) -> np.ndarray:
+    def visit(node: Node, inputs: list[torch.Tensor]) -> torch.Tensor:
+        if node.op == "Sub" and found.pixels is not None:
+            return inputs[0] - found.pixels
+        if layer := found.layers.get(node.name):
+            bias = node.bias
+            if layer.float_bias is not None:
+                bias = torch.from_numpy(layer.float_bias)
+            elif node.name in found.biases:
+                bias = torch.from_numpy(found.biases[node.name])
+            output = node([inputs[0], dequantized_weight(layer), bias])
+        else:
+            output = node(inputs)
+        params = found.activations.get(node.name)
+        return round_to(output, params) if params else output
+
+    with torch.inference_mode():
+        return graph.run(torch.from_numpy(images), visit).numpy()
+
+
+def test_graph_in_torch_is_the_exported_one(model: onnx.ModelProto) -> None:
+    with torch.inference_mode():
+        logits = Graph(model).run(torch.from_numpy(IMAGES)).numpy()
+    expected = _on("ort:cpu", model, IMAGES)
+    assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_unknown_operators_are_named() -> None:
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Erf", ["image"], ["logits"])], "g", [], [])
+    with pytest.raises(ValueError, match="operator Erf is not known"):
+        Graph(onnx.helper.make_model(graph))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES.values(), ids=SCHEMES.keys())
+def test_file_says_what_was_simulated(model: onnx.ModelProto, scheme: Scheme) -> None:
+    graph = Graph(model)
+    found = quantize_graph(graph, IMAGES, scheme)
+    written = write_qdq(model, found)
+    onnx.checker.check_model(written, full_check=True)
+    simulated, exact = _simulated(graph, found, IMAGES), _on("ort:cpu", model, IMAGES)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(written.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    step_by_step = session.run(["logits"], {"image": IMAGES})[0]
+    # Where no sum falls on the other side of a half the two are one; where one does, it is a few steps in the end.
+    apart = np.linalg.norm(step_by_step - simulated, axis=1) / np.linalg.norm(exact, axis=1)
+    assert apart.min() < 1e-5
+    assert apart.max() < 0.5
+    # Integer kernels have roundings of their own, and these networks were never trained to bear any.
+    for device in ("ort:cpu", "openvino:CPU"):
+        logits = _on(device, written, IMAGES)
+        assert np.linalg.norm(logits - simulated) < 0.4 * np.linalg.norm(exact)
+        assert np.linalg.norm(logits - exact) < 0.6 * np.linalg.norm(exact)
+
+
+def test_every_layer_becomes_integers_and_none_twice(model: onnx.ModelProto) -> None:
+    found = quantize_graph(Graph(model), IMAGES, Scheme())
+    written = write_qdq(model, found)
+    assert {tensor.name for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT8} == set()
+    stored = {tensor.name: tensor for tensor in written.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in {"Conv", "Gemm"}:
+            integer = f"{node.input[1]}_int8" in stored
+            assert integer or np.prod(stored[node.input[1]].dims[1:]) < 32, "only small squeeze layers stay"
+    assert len(stored) == len(written.graph.initializer)
+    assert "Sub" not in {node.op_type for node in written.graph.node}, "pixels go in as they are"
+
+
+def test_onnx_runtime_finds_integer_kernels(model: onnx.ModelProto, tmp_path: object) -> None:
+    written = write_qdq(model, quantize_graph(Graph(model), IMAGES, Scheme()))
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = f"{tmp_path}/optimised.onnx"
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(written.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+    squeezed = sum(node.op == "Mul" for node in Graph(model).nodes)
+    assert operators.count("QLinearConv") == sum(node.op == "Conv" for node in Graph(model).nodes) - 2 * squeezed
+
+
+def test_symmetric_is_what_tensorrt_reads(model: onnx.ModelProto) -> None:
+    written = write_qdq(model, quantize_graph(Graph(model), IMAGES, Scheme(pixels=False, symmetric=True)))
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in written.graph.initializer}
+    for node in written.graph.node:
+        if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
+            zero = stored[node.input[2]]
+            assert zero.dtype == np.int8
+            assert not zero.any()
+        if node.op_type == "Conv":
+            assert len(node.input) < 3 or node.input[2] in stored, "biases stay float constants"
+
+
+def test_equalised_network_answers_as_before(model: onnx.ModelProto) -> None:
+    equal = equalize(model, IMAGES)
+    onnx.checker.check_model(equal, full_check=True)
+    before, after = _on("ort:cpu", model, IMAGES), _on("ort:cpu", equal, IMAGES)
+    assert np.abs(after - before).max() < 1e-4 * np.abs(before).max()
+
+
+def test_inputs_of_depthwise_layers_have_one_range(model: onnx.ModelProto) -> None:
+    equal = Graph(equalize(model, IMAGES))
+    inputs = [node.inputs[0] for node in equal.nodes if node.is_depthwise]
+    before, after = (
+        [values for name in inputs if (values := seen.get(name)) is not None and values.max() > 0]
+        for seen in (largest_values(Graph(model), IMAGES, inputs), largest_values(equal, IMAGES, inputs))
+    )
+
+    def spread(values: np.ndarray) -> float:
+        alive = values[values > 1e-3 * values.max()]
+        return float(alive.max() / np.median(alive))
+
+    if before:
+        assert np.mean([spread(values) for values in after]) < np.mean([spread(values) for values in before])
+
+
+def test_sensitivity_names_what_hurts(model: onnx.ModelProto) -> None:
+    graph = Graph(model)
+    found = quantize_graph(graph, IMAGES, Scheme())
+    wide = [node for node in graph.nodes if node.op == "Conv" and node.weight.shape[1] > 8]
+    spoiled = next(node for node in wide if node.inputs[0] in found.activations)
+    params = found.activations[spoiled.inputs[0]]
+    found.activations[spoiled.inputs[0]] = QuantParams(params.scale * 60, params.zero_point)
+    ranked = sensitivity(graph, found, IMAGES[:2])
+    assert ranked[0][1] >= ranked[-1][1]
+    assert spoiled.name in [name for name, _ in ranked[:3]]
+
+
+def test_a_bias_that_would_not_fit_makes_its_scale_grow() -> None:
+    weight = np.array([[1e-9, -1e-9], [1.0, 0.5]], np.float32)
+    bias = np.array([0.5, 0.25], np.float32)
+    layer = quantize_layer(weight, bias, 1e-6)
+    assert layer.bias is not None
+    assert np.abs(layer.bias.astype(np.int64)).max() <= 2**BIAS_BITS
+    np.testing.assert_allclose(layer.bias * layer.scales.astype(np.float64) * 1e-6, bias, rtol=1e-6)
+    np.testing.assert_allclose(layer.weight[1] * layer.scales[1], weight[1], atol=layer.scales[1] / 2)
+
+
+def test_channels_of_zeros_stay_zero() -> None:
+    layer = quantize_layer(np.zeros((2, 3), np.float32), np.zeros(2, np.float32), 0.1)
+    assert not layer.weight.any()
+    assert (layer.scales > 0).all()
+
+
+def test_recipes_depend_on_the_network(model: onnx.ModelProto) -> None:
+    labels = [recipe.label for recipe in recipes(Task(model, IMAGES))]
+    swish = any(node.op_type == "HardSwish" for node in model.graph.node)
+    assert ("edgetl, hard-swish within layers" in labels) == swish
+    assert any(label.startswith("NNCF") for label in labels)
+    assert all(recipe.label.startswith("edgetl") for recipe in recipes(Task(model, IMAGES, symmetric=True)))

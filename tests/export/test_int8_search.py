@@ -1,0 +1,226 @@
+"""The search for int8: which file is written for which device, and which promise is said to be broken."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.conftest import Recorder
+from toolchain.artifact import read_artifact
+from toolchain.artifact.card import Accuracy, Speed
+from toolchain.cli import run as run_cli
+from toolchain.errors import BadInputError, PromiseBrokenError
+from toolchain.evaluation import metrics
+from toolchain.export.exporting import export
+from toolchain.export.int8 import search
+from toolchain.export.int8.quantisers import Candidate, Recipe, Task, recipes
+from toolchain.export.results import Attempt, Measurement, QuantizationSettings
+from toolchain.runtimes import open_runtime
+from toolchain.timing import Timed
+
+DEVICES = ("ort:cpu", "openvino:CPU")
+
+
+@pytest.fixture
+def folder(run_folder: Path, tmp_path: Path) -> Path:
+    shutil.copytree(run_folder, tmp_path / "run")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def two_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two ways of edgetl's own quantiser, and no more."""
+    monkeypatch.setattr(search, "recipes", lambda task: recipes(task)[:2])
+
+
+def _speeds(monkeypatch: pytest.MonkeyPatch, ratios: dict[tuple[int, str], float | None]) -> None:
+    """Let the clock say so: candidate (by number, from 1) and device to how many times as fast as float it is."""
+
+    def timed(artifacts, devices, threads, pixels, reporter):  # type: ignore[no-untyped-def]
+        assert pixels.dtype == np.uint8
+        found = []
+        for number, artifact in enumerate(artifacts):
+            assert read_artifact(artifact.path).sha256 == artifact.sha256
+            for device in devices:
+                ratio = 1.0 if number == 0 else ratios.get((number, device), 2.0)
+                p50_ms = None if ratio is None else 10 / ratio
+                found += [Timed(artifact, device, count, p50_ms) for count in threads]
+        return found
+
+    monkeypatch.setattr(search, "time_artifacts", timed)
+
+
+def _attempt(drop_pp: float, ratio: float | None) -> Attempt:
+    accuracy = Accuracy("ort:cpu", "int8", "val", "0" * 64, 10, 0.9, 0.9, 0.99)
+    speeds = () if ratio is None else (Speed("ort:cpu", 1, 10.0, 10.0 / ratio),)
+    return Attempt("way", "edgetl", {}, (Measurement("ort:cpu", accuracy, drop_pp, drop_pp + 1),), 1.0, speeds)
+
+
+@pytest.mark.parametrize(
+    ("drop_pp", "ratio", "said"),
+    [
+        (0.5, 1.5, None),
+        (-0.2, None, None),
+        (0.75, 1.5, "int8 loses 0.75 pp of top-1 on ort:cpu, 0.25 pp more than --max-drop 0.5"),
+        (
+            0.0,
+            0.5,
+            "int8 is 0.50 times as fast as float on ort:cpu, not more than 1 times: 20.00 ms against",
+        ),
+        (0.0, 1.0, "int8 is 1.00 times as fast"),
+    ],
+)
+def test_promises(drop_pp: float, ratio: float | None, said: str | None) -> None:
+    broken = _attempt(drop_pp, ratio).broken("ort:cpu", QuantizationSettings())
+    assert broken is None if said is None else broken is not None and broken.startswith(said)
+
+
+def test_speed_can_be_asked_for_or_left_alone() -> None:
+    assert _attempt(0.0, 1.4).broken("ort:cpu", QuantizationSettings(min_speed_up=1.5)) is not None
+    assert _attempt(0.0, 0.1).broken("ort:cpu", QuantizationSettings(min_speed_up=0)) is None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_one_file_where_one_serves_all_and_the_faster_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _speeds(monkeypatch, {(1, "ort:cpu"): 1.5, (2, "ort:cpu"): 1.9})
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100))
+    assert done.broken == {}
+    assert set(done.int8_files.values()) == {str(folder / "model.int8.onnx")}
+    (chosen,) = [attempt for attempt in done.attempts if attempt.chosen_for]
+    assert chosen.speed_up("ort:cpu") == pytest.approx(1.9, rel=1e-3)
+    card = read_artifact(folder / "model.int8.onnx").card
+    assert card.runtimes == DEVICES
+    assert card.recipe is not None
+    assert card.recipe.cpu
+    assert {(speed.device, speed.float_ms) for speed in card.recipe.speeds} == {(name, 10.0) for name in DEVICES}
+    assert len(card.recipe.tried) == 2 * len(done.attempts)
+    for device in DEVICES:
+        open_runtime(read_artifact(folder / "model.int8.onnx"), device)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_a_file_for_each_device_where_none_serves_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _speeds(monkeypatch, {(1, "ort:cpu"): 0.5, (2, "openvino:CPU"): 0.5})
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100))
+    assert done.broken == {}
+    assert {device: Path(file).name for device, file in done.int8_files.items()} == {
+        "ort:cpu": "model.int8.ort.onnx",
+        "openvino:CPU": "model.int8.openvino.onnx",
+    }
+    with pytest.raises(BadInputError, match="proven on ort:cpu, not on openvino:CPU"):
+        open_runtime(read_artifact(folder / "model.int8.ort.onnx"), "openvino:CPU")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_slow_on_one_device_is_told_and_the_other_served(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _speeds(monkeypatch, {(1, "ort:cpu"): 0.5, (2, "ort:cpu"): 0.8})
+    assert run_cli(["export", str(folder), "--int8", "--max-drop", "100"]) == 1
+    assert "int8 is 0.80 times as fast as float on ort:cpu" in capsys.readouterr().err.replace("\n", " ")
+    assert (folder / "model.int8.openvino.onnx").exists()
+    assert not (folder / "model.int8.rejected.onnx").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_slow_everywhere_is_rejected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _speeds(monkeypatch, {(number, device): 0.9 for number in (1, 2) for device in DEVICES})
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100))
+    assert set(done.broken) == set(DEVICES)
+    rejected = read_artifact(folder / "model.int8.rejected.onnx")
+    assert rejected.card.runtimes == ()
+    with pytest.raises(BadInputError, match="no runtime"):
+        open_runtime(rejected, "ort:cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_what_could_not_be_timed_is_not_promised(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _speeds(monkeypatch, {(number, device): None for number in (1, 2) for device in DEVICES})
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100))
+    assert done.broken["ort:cpu"] == "int8 could not be timed on ort:cpu"
+
+
+def test_accuracy_that_is_lost_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def backwards(task: Task) -> list[Recipe]:
+        recipe = recipes(task)[0]
+
+        def spoil() -> Candidate:
+            made = recipe.make()
+            nodes = made.model.graph.node
+            place = next(index for index, node in enumerate(nodes) if "logits" in node.output)
+            nodes[place].output[0] = "forwards"
+            nodes.insert(place + 1, onnx.helper.make_node("Neg", ["forwards"], ["logits"]))
+            return replace(made, quantized=None)
+
+        return [Recipe(recipe.label, spoil)]
+
+    monkeypatch.setattr(search, "recipes", backwards)
+    # The network was not trained: float is taken to be right, whatever it answers.
+    drop = metrics.accuracy_drop
+    monkeypatch.setattr(
+        metrics, "accuracy_drop", lambda base, logits, labels: drop(base, logits, base[: len(labels)].argmax(1))
+    )
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=5.0))
+    assert "more than --max-drop 5" in done.broken["ort:cpu"]
+    assert not (folder / "model.int8.onnx").exists()
+    assert (folder / "model.int8.rejected.onnx").exists()
+
+
+@pytest.mark.slow
+def test_recipes_that_fail_are_told_and_passed_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing() -> Candidate:
+        raise RuntimeError("no such operator")
+
+    monkeypatch.setattr(search, "recipes", lambda task: [Recipe("other", failing), *recipes(task)[:1]])
+    recorder = Recorder()
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100, min_speed_up=0), reporter=recorder)
+    assert [attempt.label for attempt in done.attempts] == ["edgetl"]
+    assert any("other failed: no such operator" in warning for warning in recorder.warned)
+    monkeypatch.setattr(search, "recipes", lambda task: [Recipe("other", failing)])
+    with pytest.raises(PromiseBrokenError, match="no quantiser could"):
+        export(folder, int8=QuantizationSettings())
+
+
+@pytest.mark.usefixtures("two_recipes")
+def test_time_limit_leaves_out_recipes_and_says_so(folder: Path) -> None:
+    recorder = Recorder()
+    done = export(folder, int8=QuantizationSettings(100, min_speed_up=0, max_minutes=1e-6), reporter=recorder)
+    assert len(done.attempts) == 1
+    assert any("not tried, for --max-minutes" in line for line in recorder.said)
+
+
+@pytest.mark.slow
+def test_trained_integers_come_nearer_to_the_teacher(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(search, "recipes", lambda task: recipes(task)[:1])
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100, min_speed_up=0, qat_epochs=12))
+    plain, trained = done.attempts
+    assert trained.label == "edgetl, trained (QAT)"
+    assert trained.settings["qat_epochs"] == 12
+    for device in DEVICES:
+        ours, before = (attempt.on(device).accuracy.relative_difference or 0 for attempt in (trained, plain))
+        assert ours < 1.5 * before
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_real_clock_times_each_device_and_thread_count(folder: Path) -> None:
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100, min_speed_up=0.01))
+    from toolchain.runtimes.devices import cores
+
+    for attempt in done.attempts:
+        assert {(speed.device, speed.threads) for speed in attempt.speeds} == {
+            (device, count) for device in DEVICES for count in {1, cores()}
+        }
+        assert all(speed.float_ms > 0 and speed.int8_ms > 0 for speed in attempt.speeds)

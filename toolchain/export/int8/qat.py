@@ -1,0 +1,120 @@
+"""Quantisation-aware training: the int8 network learns to answer as the float one does.
+
+The graph that will be deployed is trained itself. Integers are simulated in the forward pass, gradients pass
+through the rounding (straight-through, Bengio et al., 2013), and the float network is the teacher, so no labels are
+needed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from toolchain.export.int8.qdq import MAX_WEIGHT, Quantization, quantize_layer
+from toolchain.export.int8.quantisers import Candidate
+from toolchain.export.int8.quantisers.edgetl import candidate_of
+from toolchain.export.int8.quantize import QuantizedGraph, round_to
+from toolchain.export.int8.torch_graph import Graph, Node
+from toolchain.system.progress import Reporter
+from toolchain.system.text import fixed
+
+LEARNING_RATE = 1e-5
+WARM_UP_STEPS = 10
+BATCH = 32
+
+
+class _Student:
+    """The graph with integers simulated; weights and biases of the integer layers can be trained."""
+
+    def __init__(self, start: QuantizedGraph) -> None:
+        self._graph = graph = Graph(start.model)
+        self._bits = start.scheme.weight_bits
+        self._start = start.quantization
+        layers = self._start.layers
+        self.weights = {name: nn.Parameter(graph.by_name[name].weight.clone()) for name in layers}
+        self.biases = {name: nn.Parameter(self._bias(name)) for name in layers}
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self._graph.run(images, self._visit)
+
+    def quantization(self) -> Quantization:
+        """Integers of the network as it is now."""
+        layers, biases = {}, {}
+        for name, old in self._start.layers.items():
+            weight, bias = (part[name].detach().numpy() for part in (self.weights, self.biases))
+            layers[name] = quantize_layer(weight, bias, old.input_scale, self._bits)
+            if old.bias is None:
+                biases[name] = bias
+        return replace(self._start, layers=layers, biases=biases)
+
+    def _bias(self, name: str) -> Tensor:
+        layer = self._start.layers[name]
+        if name in self._start.biases:
+            return torch.from_numpy(self._start.biases[name].copy())
+        if layer.float_bias is None:
+            return self._graph.by_name[name].bias.clone()
+        return torch.from_numpy(layer.float_bias)
+
+    def _visit(self, node: Node, inputs: list[Tensor]) -> Tensor:
+        if node.op == "Sub" and self._start.pixels is not None:
+            return inputs[0] - self._start.pixels
+        if node.name in self.weights:
+            output = node([inputs[0], _rounded(self.weights[node.name], self._bits), self.biases[node.name]])
+        else:
+            output = node(inputs)
+        params = self._start.activations.get(node.name)
+        return round_to(output, params) if params else output
+
+
+def _rounded(weight: Tensor, bits: int) -> Tensor:
+    most = MAX_WEIGHT[bits]
+    scales = (weight.detach().abs().amax(tuple(range(1, weight.ndim))) / most).clamp_min(1e-12)
+    zeros = torch.zeros(len(scales), dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -most, most)
+
+
+def train(
+    teacher: Graph, start: Candidate, images: NDArray[np.uint8], epochs: int, seed: int, reporter: Reporter
+) -> Candidate:
+    """Train the integers of `start` on `images`, uint8 [n, height, width, 3], mirrored at random.
+
+    Scales and zero points stay as they were calibrated; weights and biases learn. `teacher` is the float network.
+    """
+    assert start.quantized is not None
+    student = _Student(start.quantized)
+    parameters = [*student.weights.values(), *student.biases.values()]
+    optimizer = torch.optim.Adam(parameters, LEARNING_RATE, betas=(0.9, 0.99))
+    rng = np.random.default_rng([seed, 71])
+    steps = max(1, len(images) // BATCH) * epochs
+    with reporter.task("quantisation-aware training", steps) as task:
+        order: list[int] = []
+        for step in range(steps):
+            if len(order) < min(BATCH, len(images)):
+                order = rng.permutation(len(images)).tolist()
+            batch, order = images[order[:BATCH]], order[BATCH:]
+            if rng.random() < 0.5:
+                batch = batch[:, :, ::-1]
+            pixels = torch.from_numpy(np.ascontiguousarray(batch))
+            with torch.no_grad():
+                wanted = torch.log_softmax(teacher.run(pixels), 1)
+            for group in optimizer.param_groups:
+                group["lr"] = LEARNING_RATE * _schedule(step, steps)
+            answers = torch.log_softmax(student(pixels), 1)
+            loss = functional.kl_div(answers, wanted, log_target=True, reduction="batchmean")
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            task.advance(1, f"loss {fixed(loss.item(), 4)}")
+    learned = QuantizedGraph(start.quantized.model, start.quantized.scheme, student.quantization())
+    return candidate_of(f"{start.label}, trained (QAT)", learned, qat_epochs=epochs)
+
+
+def _schedule(step: int, steps: int) -> float:
+    """The share of the learning rate: a short warm-up, then down along a cosine to 0."""
+    return min(1.0, (step + 1) / WARM_UP_STEPS) * 0.5 * (1 + math.cos(math.pi * step / steps))

@@ -1,0 +1,262 @@
+"""The search for an int8 file that keeps two promises: a small accuracy drop, and faster than float."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from toolchain.artifact import make_artifact, write_artifact
+from toolchain.artifact.card import Card, QuantizationRecipe, Speed, Tried
+from toolchain.errors import PromiseBrokenError
+from toolchain.export.int8.qat import train
+from toolchain.export.int8.qdq import weight_bits
+from toolchain.export.int8.quantisers import Candidate, Task, recipes
+from toolchain.export.int8.torch_graph import Graph
+from toolchain.export.measure import ExportContext
+from toolchain.export.results import Attempt, QuantizationSettings
+from toolchain.runtimes import machine
+from toolchain.runtimes.devices import cores, cpu_name
+from toolchain.system.folders import scratch_folder
+from toolchain.system.text import fixed
+from toolchain.timing import time_artifacts
+
+MAX_TIMED = 3
+"""Candidates that are timed for each device: those that agree most with the float network."""
+TIMING_SAMPLE = 32
+"""Photographs that candidates are timed on."""
+SEARCH_SHARE = 0.6
+"""Share of the time limit that recipes may take; the rest is left for the timing."""
+AS_FAST = 0.95
+"""Candidates that reach this share of the fastest one's speed count as equally fast; then agreement decides."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of the search: files by device, all attempts, and by device the promises that were not kept."""
+
+    files: dict[str, str]
+    attempts: tuple[Attempt, ...]
+    broken: dict[str, str]
+
+
+def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
+    """Try recipes, time those that keep the accuracy, and write the fastest.
+
+    One file is written for all devices where one keeps both promises on all of them: `model.int8.onnx`. Otherwise
+    each device that has such a file gets its own, such as `model.int8.openvino.onnx`. Where no device has one, the
+    one that comes nearest is left as `model.int8.rejected.onnx`. Raises PromiseBrokenError when no recipe can be
+    carried out at all.
+    """
+    search = _Search(context, settings)
+    search.try_recipes()
+    if settings.qat_epochs:
+        search.train()
+    if not search.entries:
+        raise PromiseBrokenError("no quantiser could make an int8 file of this network", "Use the float file.")
+    if settings.min_speed_up:
+        search.time()
+    return search.write()
+
+
+@dataclass
+class _Entry:
+    candidate: Candidate
+    attempt: Attempt
+
+
+class _Search:
+    def __init__(self, context: ExportContext, settings: QuantizationSettings) -> None:
+        self._context = context
+        self._settings = settings
+        self._calibration = context.photographs.read("calibration")
+        self._portable = settings.portable or machine.int8_saturates() is True
+        self.entries: list[_Entry] = []
+
+    def try_recipes(self) -> None:
+        """Make and measure candidates until their share of the time is used up."""
+        started = time.monotonic()
+        limit = 60 * self._settings.max_minutes * SEARCH_SHARE
+        reporter = self._context.reporter
+        if self._portable and not self._settings.portable:
+            reporter.say("this CPU has no VNNI: int8 weights get 7 bits, so that its 16-bit sums do not saturate")
+        pixels, symmetric = self._calibration.pixels, self._settings.symmetric
+        found = recipes(Task(self._context.model, pixels, symmetric, self._portable))
+        with reporter.task("int8 recipes", len(found)) as task:
+            for recipe in found:
+                task.advance(0, recipe.label)
+                if self.entries and time.monotonic() - started > limit:
+                    reporter.say(f"not tried, for --max-minutes {self._settings.max_minutes:g}: {recipe.label}")
+                else:
+                    self._try(recipe.label, recipe.make)
+                task.advance()
+
+    def train(self) -> None:
+        """Train the candidate that agrees most with the float network, on the run's training photographs.
+
+        Only candidates without float layers are considered: training gains what float layers would, and costs no
+        time later.
+        """
+        context, settings = self._context, self._settings
+        trainable = [
+            entry
+            for entry in self.entries
+            if entry.candidate.quantized and not entry.candidate.quantized.scheme.float_layers
+        ]
+        if not trainable:
+            return
+        best = max(trainable, key=lambda entry: entry.attempt.min_agreement)
+        photographs = context.photographs.read("train").pixels
+
+        def learn() -> Candidate:
+            teacher = Graph(context.model)
+            return train(teacher, best.candidate, photographs, settings.qat_epochs, context.seed, context.reporter)
+
+        self._try("quantisation-aware training", learn)
+
+    def time(self) -> None:
+        """Time the candidates that keep the accuracy beside the float file."""
+        context, devices = self._context, self._context.devices
+        chosen: list[_Entry] = []
+        for device in devices:
+            keeping = [entry for entry in self.entries if self._broken(entry, device) is None]
+            keeping.sort(key=lambda entry: -(entry.attempt.on(device).accuracy.agreement or 0.0))
+            chosen += [entry for entry in keeping[:MAX_TIMED] if entry not in chosen]
+        if not chosen:
+            return
+        threads = sorted({1, cores()})
+        with scratch_folder("edgetl-int8-") as folder:
+            base = write_artifact(context.model, context.card, folder / "float.onnx")
+            written = [
+                write_artifact(
+                    entry.candidate.model,
+                    replace(self._card(entry.candidate), runtimes=devices),
+                    folder / f"{number}.onnx",
+                )
+                for number, entry in enumerate(chosen)
+            ]
+            pixels = context.sample.pixels[:TIMING_SAMPLE]
+            timed = time_artifacts([base, *written], devices, threads, pixels, context.reporter)
+        p50 = {(one.artifact.path, one.device, one.threads): one.p50_ms for one in timed}
+        for entry, artifact in zip(chosen, written, strict=True):
+            speeds = []
+            for device in devices:
+                for count in threads:
+                    slow, fast = (p50[file.path, device, count] for file in (base, artifact))
+                    if slow is not None and fast is not None:
+                        speeds.append(Speed(device, count, round(slow, 3), round(fast, 3)))
+            entry.attempt = replace(entry.attempt, speeds=tuple(speeds))
+
+    def write(self) -> Found:
+        """Write the best file for each device, or the one that comes nearest to its promises."""
+        devices = self._context.devices
+        winners = self._winners()
+        broken = {}
+        for device in devices:
+            if device not in winners:
+                nearest = min(self.entries, key=lambda entry: self._distance(entry, device))
+                broken[device] = self._broken(nearest, device) or f"int8 could not be timed on {device}"
+        for entry in self.entries:
+            served = tuple(device for device in devices if winners.get(device) is entry)
+            entry.attempt = replace(entry.attempt, chosen_for=served)
+        stem = self._context.path.with_suffix(".int8.onnx")
+        files: dict[str, str] = {}
+        for entry in self.entries:
+            served = entry.attempt.chosen_for
+            if served:
+                family = served[0].partition(":")[0]
+                path = stem if served == devices else stem.with_suffix(f".{family}.onnx")
+                self._write(entry, path)
+                files |= dict.fromkeys(served, str(path))
+        if not winners:
+            nearest = min(self.entries, key=lambda entry: max(self._distance(entry, device) for device in devices))
+            path = stem.with_suffix(".rejected.onnx")
+            self._write(nearest, path)
+            files |= dict.fromkeys(devices, str(path))
+        return Found(files, tuple(entry.attempt for entry in self.entries), broken)
+
+    def _try(self, label: str, make: Callable[[], Candidate]) -> None:
+        context = self._context
+        try:
+            candidate = make()
+            if self._portable and weight_bits(candidate.model) > 7:
+                raise ValueError("its weights need 8 bits")
+            artifact = make_artifact(candidate.model, self._card(candidate), context.path)
+            measured = tuple(context.measure(artifact, device) for device in context.devices)
+        except Exception as error:  # quantisers fail in many ways on networks they were not made for
+            context.reporter.warn(f"{label} failed: {(str(error).strip() or repr(error)).splitlines()[0]}")
+            return
+        size_mb = round(artifact.size_mb, 3)
+        attempt = Attempt(candidate.label, candidate.quantiser, candidate.settings, measured, size_mb)
+        self.entries.append(_Entry(candidate, attempt))
+        drops = ", ".join(f"{one.device} {fixed(one.drop_pp or 0.0, 2, plus=True)} pp" for one in measured)
+        context.reporter.say(f"{candidate.label}: top-1 lost {drops}; agreement {attempt.min_agreement:.3f}")
+
+    def _winners(self) -> dict[str, _Entry]:
+        """By device the entry that keeps both promises there, the same for all devices where there is one."""
+        devices = self._context.devices
+        known = [entry for entry in self.entries if entry.attempt.speeds or not self._settings.min_speed_up]
+        keeping = {device: [entry for entry in known if self._broken(entry, device) is None] for device in devices}
+        everywhere = [entry for entry in known if all(entry in keeping[device] for device in devices)]
+        if everywhere:
+            return dict.fromkeys(devices, _fastest(everywhere, devices))
+        return {device: _fastest(keeping[device], [device]) for device in devices if keeping[device]}
+
+    def _broken(self, entry: _Entry, device: str) -> str | None:
+        return entry.attempt.broken(device, self._settings)
+
+    def _distance(self, entry: _Entry, device: str) -> tuple[bool, float]:
+        """How far an entry is from its promises, to sort by: fast and wrong is worse than slow and right."""
+        drop = entry.attempt.on(device).drop_pp or 0.0
+        if drop > self._settings.max_drop_pp:
+            return True, drop
+        return False, -(entry.attempt.speed_up(device) or 0.0)
+
+    def _card(self, candidate: Candidate) -> Card:
+        calibration = self._calibration
+        recipe = QuantizationRecipe(
+            candidate.quantiser,
+            candidate.settings,
+            calibration.split_sha256,
+            len(calibration.labels),
+            cpu=cpu_name(),
+            cpu_flags=machine.cpu_flags(),
+            weight_bits=weight_bits(candidate.model),
+        )
+        return replace(self._context.card, precision="int8", recipe=recipe)
+
+    def _write(self, entry: _Entry, path: Path) -> None:
+        attempt = entry.attempt
+        card = self._card(entry.candidate).with_accuracy(*(one.accuracy for one in attempt.hops))
+        assert card.recipe is not None
+        recipe = replace(card.recipe, speeds=attempt.speeds, tried=self._tried())
+        write_artifact(entry.candidate.model, replace(card, recipe=recipe, runtimes=attempt.chosen_for), path)
+
+    def _tried(self) -> tuple[Tried, ...]:
+        rows = []
+        for attempt in (entry.attempt for entry in self.entries):
+            for one in attempt.hops:
+                ratio = attempt.speed_up(one.device)
+                rows.append(
+                    Tried(
+                        attempt.label,
+                        one.device,
+                        round(one.drop_pp or 0.0, 3),
+                        one.accuracy.agreement or 0.0,
+                        None if ratio is None else round(ratio, 3),
+                    )
+                )
+        return tuple(rows)
+
+
+def _fastest(entries: Sequence[_Entry], devices: Sequence[str]) -> _Entry:
+    """The fastest on `devices`; among those that are about as fast the one that agrees most with float."""
+
+    def speed(entry: _Entry) -> float:
+        return math.prod(entry.attempt.speed_up(device) or 1.0 for device in devices) ** (1 / len(devices))
+
+    most = max(speed(entry) for entry in entries)
+    as_fast = [entry for entry in entries if speed(entry) >= AS_FAST * most]
+    return max(as_fast, key=lambda entry: entry.attempt.min_agreement)

@@ -1,0 +1,155 @@
+"""The photographs of a run: found again where they lie now, checked by their content, decoded in splits."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from toolchain.datasets.catalogue import data_root, named, photographs_of
+from toolchain.datasets.naming import photographs_named
+from toolchain.datasets.splits import sha256_of_labelled
+from toolchain.errors import BadInputError, MissingError
+from toolchain.images.cache import cache_folder
+from toolchain.images.reader import Photograph, Reader
+from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_splits
+from toolchain.runtimes.devices import cores
+from toolchain.system import files
+from toolchain.system.progress import Reporter
+
+MAX_CALIBRATION = 96
+"""Photographs that int8 is calibrated on; where the calibration split holds fewer, training photographs help."""
+
+SHIFT = 6
+"""Pixels by which a view is moved, down and to the right or up and to the left."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A split of a run, decoded: pixels uint8 [n, height, width, 3], labels int64 [n]."""
+
+    split: str
+    split_sha256: str
+    pixels: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    @property
+    def views(self) -> NDArray[np.uint8]:
+        """The photographs, their mirror images, and both moved a little: uint8 [6 n, height, width, 3].
+
+        Rounding changes the answer to each view almost independently, so views tell more about a small split.
+        """
+        height, width = self.pixels.shape[1:3]
+        padded = np.pad(self.pixels, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), "edge")
+        moved = [padded[:, at : at + height, at : at + width] for at in (SHIFT, 0, 2 * SHIFT)]
+        return np.concatenate([view for one in moved for view in (one, one[:, :, ::-1])])
+
+
+class RunPhotographs:
+    """The photographs of the run in `folder`, below `data` or where they were at training.
+
+    Raises BadInputError where the list of photographs does not belong to the run, or `data` holds none.
+    """
+
+    def __init__(self, folder: Path, run: Run, data: Path | None, reporter: Reporter) -> None:
+        self._run = run
+        self._splits = _usable_splits(folder, run)
+        if data is None:
+            self._root = photographs_of(run.data.name, run.data.path)
+        else:
+            self._root = _folder_of(data)
+            found = _by_content(self._root, reporter)
+            self._splits = {split: _renamed(listed, found) for split, listed in self._splits.items()}
+        self._splits["calibration"] = calibration_of(self._splits)
+        self._reader = Reader(run.preprocess, cache_folder(), reporter, keep=False)
+
+    def paths(self, split: str) -> tuple[Path, ...]:
+        """The files of a split, in the order of `read`."""
+        return tuple(self._root / file.name for file in self._splits[split])
+
+    def read(self, split: str) -> Sample:
+        """Decode a split. Raises MissingError when a photograph is gone or has changed since training."""
+        listed, spec, classes = self._splits[split], self._run.preprocess, self._run.data.classes
+        sha256 = sha256_of_labelled((file.sha256, file.label) for file in listed)
+
+        def pixels_of(file: SplitFile) -> NDArray[np.uint8]:
+            photograph = Photograph(file.name, self._root / file.name, classes.index(file.label), file.sha256)
+            try:
+                return self._reader.verified(photograph)
+            except MissingError:
+                state = "has changed" if os.path.lexists(photograph.path) else "is not there"
+                raise MissingError(
+                    f"{photograph.path}, a {split} photograph of the run, {state}",
+                    "Say where the run's photographs are now with --data FOLDER: they are known by their content.",
+                ) from None
+
+        with ThreadPoolExecutor(cores()) as pool:
+            pixels = list(pool.map(pixels_of, listed))
+        stacked = np.stack(pixels) if pixels else np.zeros((0, spec.height, spec.width, 3), np.uint8)
+        return Sample(split, sha256, stacked, np.array([classes.index(file.label) for file in listed], np.int64))
+
+
+def calibration_of(splits: Mapping[str, Sequence[SplitFile]]) -> tuple[SplitFile, ...]:
+    """What int8 is calibrated on: the calibration split, filled up from train, classes taking turns.
+
+    Ranges from a few photographs cut off what others need. Training photographs serve as well: no labels are used,
+    and accuracy is measured on val.
+    """
+    own = taking_turns(splits.get("calibration", ()))[:MAX_CALIBRATION]
+    return own + taking_turns(splits["train"])[: MAX_CALIBRATION - len(own)]
+
+
+def taking_turns(listed: Sequence[SplitFile]) -> tuple[SplitFile, ...]:
+    """The same photographs, one of each class after the other, so that the first few are of all classes."""
+    by_class: dict[str, list[SplitFile]] = defaultdict(list)
+    for file in listed:
+        by_class[file.label].append(file)
+    ranked = [(turn, file) for files in by_class.values() for turn, file in enumerate(files)]
+    return tuple(file for _, file in sorted(ranked, key=lambda one: one[0]))
+
+
+def _usable_splits(folder: Path, run: Run) -> dict[str, tuple[SplitFile, ...]]:
+    """The splits that the run was trained on. Raises BadInputError where they cannot be this run's."""
+    splits = read_splits(folder)
+    unknown = {file.label for listed in splits.values() for file in listed} - set(run.data.classes)
+    missing = [split for split in ("train", "val") if not splits.get(split)]
+    if unknown or missing:
+        wrong = f"it names the class {min(unknown)!r}" if unknown else f"it has no {missing[0]} photographs"
+        raise BadInputError(
+            f"{folder / SPLITS_FILE} does not belong to {folder / RUN_FILE}: {wrong}",
+            "Run `edgetl finetune` again.",
+        )
+    return splits
+
+
+def _folder_of(data: Path) -> Path:
+    """The folder that `data` is, or that the data set of this name lies in."""
+    entry = named(str(data))
+    folder = (entry.find(data_root()) if entry else None) or data
+    if not folder.is_dir():
+        raise BadInputError(f"{folder} is not a folder", "Name the one that holds the run's photographs.")
+    return folder
+
+
+def _by_content(folder: Path, reporter: Reporter) -> dict[str, Path]:
+    """All photographs below `folder` by their SHA-256. Raises BadInputError where there is none."""
+    paths = photographs_named([str(folder)]).paths
+    if not paths:
+        raise BadInputError(f"{folder} holds no photographs", "Name the folder where they are now with --data.")
+    found: dict[str, Path] = {}
+    with ThreadPoolExecutor(cores()) as pool, reporter.task(f"reading {folder.name}", len(paths)) as task:
+        for path, sha256 in zip(paths, pool.map(files.sha256_of, paths), strict=True):
+            found.setdefault(sha256, path.absolute())
+            task.advance()
+    return found
+
+
+def _renamed(listed: Iterable[SplitFile], found: Mapping[str, Path]) -> tuple[SplitFile, ...]:
+    """`listed` with the names that the photographs have now; those that were not found keep theirs."""
+    return tuple(replace(file, name=str(found.get(file.sha256, file.name))) for file in listed)

@@ -1,0 +1,195 @@
+"""What an export is asked for, what it measured and wrote, and which of its files to use."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from toolchain.artifact.card import Accuracy, Precision, Speed
+from toolchain.errors import MissingError
+
+
+@dataclass(frozen=True)
+class QuantizationSettings:
+    """What int8 must keep to, and what may be done for it.
+
+    int8 may lose at most `max_drop_pp` points of top-1, and must be more than `min_speed_up` times as fast as
+    float; with 0, speed does not matter and is not measured. Recipes are tried for `max_minutes`; `qat_epochs` of
+    quantisation-aware training come on top. `portable`: weights of 7 bits, for CPUs on which sums of 8 bits
+    saturate; in any case where this CPU is one of them.
+    """
+
+    max_drop_pp: float = 0.5
+    min_speed_up: float = 1.0
+    symmetric: bool = False
+    qat_epochs: int = 0
+    max_minutes: float = 3.0
+    portable: bool = False
+
+
+@dataclass(frozen=True)
+class Variants:
+    """Which further files to write: `openvino` for each ONNX file, `raw_frame` for float32 and int8.
+
+    Raises MissingError when OpenVINO is not installed.
+    """
+
+    openvino: bool = False
+    fp16: bool = False
+    int8_weights: bool = False
+    raw_frame: bool = False
+
+    def __post_init__(self) -> None:
+        if self.openvino and find_spec("openvino") is None:
+            raise MissingError("OpenVINO is not installed", "pip install openvino, or leave out --openvino")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The accuracy of one file on one device.
+
+    `drop_pp`: points of top-1 lost against float on the same device, over all views of the photographs;
+    `drop_upper_pp` is its upper bound with 95 % confidence.
+    """
+
+    device: str
+    accuracy: Accuracy
+    drop_pp: float | None = None
+    drop_upper_pp: float | None = None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One int8 recipe that was tried: its accuracy on each target, and how fast it is there.
+
+    `speeds` is empty where it was not timed. `chosen_for` names the devices that it was written for.
+    """
+
+    label: str
+    quantiser: str
+    settings: dict[str, Any]
+    hops: tuple[Measurement, ...]
+    """One measurement for each target; the name is a key of `export --json`."""
+    size_mb: float
+    speeds: tuple[Speed, ...] = ()
+    chosen_for: tuple[str, ...] = ()
+
+    def on(self, device: str) -> Measurement:
+        """What was measured on `device`."""
+        return next(measurement for measurement in self.hops if measurement.device == device)
+
+    @property
+    def min_agreement(self) -> float:
+        """Agreement with the trained network on the target where it is lowest."""
+        return min(measurement.accuracy.agreement or 0.0 for measurement in self.hops)
+
+    def speed_up(self, device: str) -> float | None:
+        """How many times as fast as float on `device` (geometric mean over thread counts); None: not timed."""
+        ratios = [speed.ratio for speed in self.speeds if speed.device == device]
+        return math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios)) if ratios else None
+
+    def broken(self, device: str, settings: QuantizationSettings) -> str | None:
+        """Which promise is broken on `device`, and by how much; None when both are kept or speed is not known."""
+        measured = self.on(device)
+        assert measured.drop_pp is not None
+        if measured.drop_pp > settings.max_drop_pp:
+            return (
+                f"int8 loses {measured.drop_pp:.2f} pp of top-1 on {device}, "
+                f"{measured.drop_pp - settings.max_drop_pp:.2f} pp more than --max-drop {settings.max_drop_pp:g}"
+            )
+        for speed in self.speeds:
+            if speed.device == device and speed.ratio <= settings.min_speed_up:
+                return (
+                    f"int8 is {speed.ratio:.2f} times as fast as float on {device}, not more than "
+                    f"{settings.min_speed_up:g} times: {speed.int8_ms:.2f} ms against {speed.float_ms:.2f} ms, "
+                    f"threads {speed.threads}"
+                )
+        return None
+
+
+@dataclass(frozen=True)
+class Written:
+    """A variant and what was measured of it. `broken` says which promise it did not keep; then it was not written.
+
+    `size_mb` is that of both files of OpenVINO.
+    """
+
+    file: str
+    format: Literal["onnx", "openvino"]
+    precision: Precision
+    size_mb: float
+    hops: tuple[Measurement, ...]
+    """One measurement for each device; the name is a key of `export --json`."""
+    broken: str | None = None
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What `export` wrote and measured on the run's validation split of `n` photographs.
+
+    `int8_files` are int8 files by device. `broken` says, by device, which promise no int8 file kept; what lies in
+    `int8_files` for it then is the rejected file, if anything. Field names are keys of `export --json`.
+    """
+
+    run: str
+    split: str
+    n: int
+    float_file: str
+    float_mb: float
+    float_hops: tuple[Measurement, ...]
+    max_drop_pp: float | None = None
+    attempts: tuple[Attempt, ...] = ()
+    int8_files: dict[str, str] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    further: tuple[Written, ...] = ()
+
+
+@dataclass(frozen=True)
+class Option:
+    """A file on a device. `ms`: median latency of one photograph on `threads` threads."""
+
+    file: str
+    precision: str
+    device: str
+    threads: int
+    ms: float
+
+
+def options(exported: Exported) -> list[Option]:
+    """The float file on each device and the int8 files that kept their promises, the fastest first.
+
+    Latencies are those on the largest number of threads that was timed. Empty where nothing was timed.
+    """
+    found: dict[tuple[str, str], Option] = {}
+    for attempt in exported.attempts:
+        for speed in attempt.speeds:
+            pairs = [("float", exported.float_file, speed.float_ms)]
+            if speed.device in attempt.chosen_for and speed.device not in exported.broken:
+                pairs.append(("int8", exported.int8_files[speed.device], speed.int8_ms))
+            for precision, file, ms in pairs:
+                key = precision, speed.device
+                if key not in found or speed.threads > found[key].threads:
+                    found[key] = Option(file, precision, speed.device, speed.threads, ms)
+    return sorted(found.values(), key=lambda option: option.ms)
+
+
+def recommendation(exported: Exported) -> tuple[str, str]:
+    """Two lines for an export whose int8 broke a promise: how to compare all files, and which one to use."""
+    ranked = options(exported)
+    compare = f"All files beside each other: edgetl bench {shlex.quote(exported.run)}"
+    if not ranked:
+        return compare, f"Use {exported.float_file}, the float file."
+    best = ranked[0]
+    kind = "the float file, " if best.precision == "float" else ""
+    threads = f"{best.threads} thread{'s' if best.threads > 1 else ''}"
+    others = [
+        f"{'float' if option.precision == 'float' else Path(option.file).name} on {option.device} {option.ms:.2f}"
+        for option in ranked[1:]
+    ]
+    beside = f" ({', '.join(others)})" if others else ""
+    use = f"Use {best.file}, {kind}on {best.device}: {best.ms:.2f} ms on {threads}{beside}."
+    return compare, f"{use} Next: edgetl camera {shlex.quote(best.file)} --device {best.device}"
