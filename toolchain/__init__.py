@@ -32,8 +32,8 @@ if TYPE_CHECKING:
         PromiseBrokenError,
         UnreadableImageError,
     )
-    from toolchain.export.results import Exported
     from toolchain.export.interface import export
+    from toolchain.export.results import Exported
     from toolchain.runs import Run
     from toolchain.training.interface import finetune
 

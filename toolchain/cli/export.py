@@ -10,7 +10,7 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.finite import Finite
+from toolchain.cli.options import Finite
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import ExitCode
 

@@ -15,8 +15,7 @@ from click.core import ParameterSource
 
 from toolchain.cli import completion
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.sections import SectionedCommand
-from toolchain.cli.settings import options_from
+from toolchain.cli.options import SectionedCommand, options_from
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 from toolchain.system import masking

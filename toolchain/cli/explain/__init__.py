@@ -7,6 +7,7 @@ import sys
 from toolchain.cli import COMMANDS, LazyGroup
 from toolchain.cli.console import Console
 from toolchain.system import masking
+from toolchain.system.installation import install
 
 SUMMARIES: dict[str, str] = {
     "attack": "Change a photograph a little, until a network takes it for something else.",
@@ -29,4 +30,4 @@ def tell_no_page(console: Console) -> None:
     from toolchain.explain.gallery import has_page
 
     if not has_page():
-        console.warn("no page was written: pip install 'edgetl[report]'")
+        console.warn(f"no page was written: {install('report')}")
