@@ -13,9 +13,8 @@ from click.core import ParameterSource
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
-from toolchain.cli.finite import Finite
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
-from toolchain.cli.sections import SectionedCommand, SectionedOption
+from toolchain.cli.options import Finite, SectionedCommand, SectionedOption
 from toolchain.errors import BadInputError, ExitCode, StoppedError
 from toolchain.system import files
 

@@ -15,8 +15,7 @@ from click.core import ParameterSource
 
 from toolchain.cli import completion
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.sections import SectionedCommand
-from toolchain.cli.settings import options_from
+from toolchain.cli.options import SectionedCommand, options_from
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 from toolchain.system import masking
@@ -56,8 +55,8 @@ class _Epochs(click.ParamType[int]):
 
 DATA is pets, cats-vs-dogs, drawn-pets, or a folder with a folder of photographs for each class.
 
-First a linear probe: a new head on frozen features. Then the last blocks are fine-tuned from there, and whichever
-is better on validation is kept. The folder of the run holds the network, its metrics, and report.html to look at.
+First it trains a linear probe, a new head on frozen features. From there it fine-tunes the last blocks, and keeps
+whichever is better on validation. The run folder holds the network, its metrics and a report (report.html).
 
 On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finetune DATA --out RUN ...""",
 )
@@ -76,9 +75,9 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path),
-    help="A TOML file of settings instead of the one that comes with the network; options go before it.",
+    help="A TOML file of settings, instead of the network's own; options override it.",
 )
-@click.option("--list-models", is_flag=True, help="Show the networks to choose from, with their size, and end.")
+@click.option("--list-models", is_flag=True, help="List the networks to choose from, with their sizes, and exit.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/DATA-MODEL-N.")
 @click.option(
     "--resume", "resumed", type=click.Path(path_type=Path), help="Continue the interrupted run in a folder."
