@@ -18,6 +18,7 @@ from toolchain.artifact import read_artifact
 from toolchain.backbones import find
 from toolchain.backbones import torchvision as own
 from toolchain.backbones.networks import (
+    _constants,
     blocks_of,
     body_of,
     build,
@@ -173,6 +174,25 @@ def test_normalisation_is_torchvisions() -> None:
         torch.from_numpy(images).permute(0, 3, 1, 2) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     )
     torch.testing.assert_close(normalised(torch.from_numpy(images)), expected)
+
+
+def test_normalisation_copies_its_constants_to_a_device_once() -> None:
+    """A copy from the host in each inference would make it wait, and cannot be captured in a CUDA graph."""
+    images = torch.zeros(1, 4, 4, 3, dtype=torch.uint8)
+
+    class Normalised(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return normalised(images)
+
+    _constants.cache_clear()
+    traced = torch.export.export(Normalised(), (images,)).module()(images)
+    with torch.inference_mode():
+        expected = normalised(images)
+    assert _constants.cache_info().currsize == 1
+    normalised(images)
+    assert _constants.cache_info().misses == 1
+    assert not any(constant.is_inference() for constant in _constants(images.device))
+    torch.testing.assert_close(traced, expected)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])

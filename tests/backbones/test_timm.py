@@ -31,6 +31,7 @@ from toolchain.errors import BadInputError, ExitCode, MissingError  # noqa: E402
 from toolchain.export.int8.torch_graph import Graph  # noqa: E402
 from toolchain.export.onnx_writer import to_onnx  # noqa: E402
 from toolchain.images.preprocess import Preprocess  # noqa: E402
+from toolchain.runs import read_run  # noqa: E402
 
 LITE = "tf_efficientnet_lite0"
 SMALL = Preprocess(64, 64, "shortest-edge", 73, "cubic")
@@ -164,3 +165,23 @@ def test_quantised_graphs_compute_the_padding_of_tensorflow() -> None:
     images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         torch.testing.assert_close(Graph(model).run(images), network(normalised(images)), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_network_of_timm_is_fine_tuned_and_exported(
+    drawn_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One with a hidden layer and BatchNorm between pooling and head, which fine-tuning changes too."""
+    name = "timm:mobilenetv4_conv_small_050"
+    start = build(name, 3)
+    save_file(start.state_dict(), tmp_path / "start.safetensors")
+    words = ["finetune", str(drawn_folder), "--model", name, "--weights", str(tmp_path / "start.safetensors")]
+    words += ["--epochs", "1", "--size", "64", "--trained-blocks", "2", "--out", str(tmp_path / "run"), "--quiet"]
+    assert edgetl(words) == ExitCode.DONE
+    assert edgetl(["export", str(tmp_path / "run"), "--quiet"]) == ExitCode.DONE  # with parity on both runtimes
+    run = read_run(tmp_path / "run")
+    assert run.model.name == f"{name}.e3000_r224_in1k"
+    trained = load_network(tmp_path / "run", run)
+    if run.model.kept == "finetune":
+        assert not torch.equal(trained.get_submodule("conv_head").weight, start.get_submodule("conv_head").weight)
+    assert torch.equal(trained.get_submodule("conv_stem").weight, start.get_submodule("conv_stem").weight)
