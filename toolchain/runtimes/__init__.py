@@ -6,7 +6,7 @@ Each is a module of its own, imported only when its device is asked for; `device
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
@@ -119,7 +119,7 @@ def open_runtime(
     if artifact.format not in family.formats:
         default = default_device(artifact)
         raise BadInputError(
-            f"{artifact.path.name} does not run on {device}: {family.title} takes {' and '.join(family.formats)}",
+            f"{artifact.path.name} does not run on {device}: {family.title} runs {_suffixes(family.formats)} files",
             f"Run it on {default}, or name the .onnx file.",
         )
     if not (unproven or family.of_run or artifact.card.proven_on(device)):
@@ -135,6 +135,10 @@ def open_runtime(
         if not found.available:
             raise MissingError(f"{found.name}: {found.reason}", found.install)
         return family.load(artifact, target, threads, batch, exclusive=exclusive)
+
+
+def _suffixes(formats: Sequence[str]) -> str:
+    return " and ".join({"openvino": ".xml"}.get(one, f".{one}") for one in formats)
 
 
 def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
