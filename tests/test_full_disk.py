@@ -17,7 +17,7 @@ from toolchain.cli import run
 from toolchain.errors import BadInputError
 from toolchain.export import variants
 from toolchain.system import files
-from toolchain.system.scratch import scratch_folder
+from toolchain.system.folders import scratch_folder
 from toolchain.training.checkpoint import Progress, save_state
 
 resource = pytest.importorskip("resource", reason="no limits of this kind on this system")

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
-from toolchain.errors import MissingError
+from tests.artifacts import tiny_artifact
+from toolchain.cli import run
+from toolchain.errors import ExitCode, MissingError
 from toolchain.plugins import Plugin, PluginWarning, Registry, instance_of
+from toolchain.runs import read_run
+from toolchain.runtimes.devices import expand
+from toolchain.runtimes.machine import versions
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 def installed(folder: Path, entries: dict[str, str], source: str, name: str = "somebody") -> None:
@@ -64,3 +78,67 @@ def test_all_are_listed_with_their_package_and_what_is_wrong(words: Registry[str
     assert "no attribute" in broken.problem
     assert "builtins.str" in wrong.problem
     assert second == Plugin("words", "own", "somebody 1.0", "edgetl has one of that name")
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "reference" / "plugins.md"
+
+
+def of_the_page(language: str) -> str:
+    """What docs/reference/plugins.md shows in one language, as one file."""
+    return "\n\n".join(re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL))
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package that the page describes, for this process and those that it starts; and a broken one."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    named = tomllib.loads(of_the_page("toml"))["project"]["entry-points"]
+    points = {group: "\n".join(f"{name} = {what}" for name, what in some.items()) for group, some in named.items()}
+    installed(folder, points, of_the_page("python"))
+    installed(folder, {"edgetl.runtimes": "gone = broken:NOTHING"}, "import nosuchlibrary\n", "broken")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=":")
+    for name in ("somebody", "broken"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return folder
+
+
+def test_a_runtime_of_somebody_elses_answers(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_artifact(tmp_path / "model.onnx")
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((40, 40, 3), (0, 0, 200), np.uint8))
+    words = [
+        "predict",
+        str(tmp_path / "model.onnx"),
+        str(tmp_path / "red.png"),
+        "--device",
+        "Reference:CPU",
+        "--json",
+    ]
+    assert run(words) == ExitCode.DONE
+    found = json.loads(capsys.readouterr().out)
+    assert found["device"] == "reference:cpu"
+    with pytest.warns(PluginWarning, match="the plug-in gone .edgetl.runtimes, from broken 1.0. is left out"):
+        assert "reference:cpu" in expand(["all"])
+    assert versions()["onnx"]
+
+
+@pytest.mark.slow
+def test_a_backbone_of_somebody_elses_is_trained_exported_and_listed(
+    package: Path, tmp_path: Path, drawn_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    words = ["finetune", str(drawn_folder), "--model", "somebody-tiny", "--weights", "none", "--epochs", "1"]
+    assert run([*words, "--size", "64", "--out", str(folder), "--quiet"]) == ExitCode.DONE
+    assert read_run(folder).model.name == "somebody-tiny"
+    assert run(["export", str(folder), "--quiet"]) == ExitCode.DONE
+    capsys.readouterr()
+    assert run(["doctor", "--json", "--quiet"]) == ExitCode.DONE
+    found = json.loads(capsys.readouterr().out)
+    assert {"kind": "backbones", "name": "somebody-tiny", "package": "somebody 1.0", "problem": ""} in found[
+        "plugins"
+    ]
+    assert any("nosuchlibrary" in plugin["problem"] for plugin in found["plugins"] if plugin["name"] == "gone")
+    assert any("the plug-in gone" in gap["what"] for gap in found["missing"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
@@ -15,15 +16,21 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact, find_artifact, read_artifact
 from toolchain.artifact.card import Card
-from toolchain.errors import ArtifactWarning, BadInputError
+from toolchain.errors import ArtifactWarning, BadInputError, UnreadableImageError
 from toolchain.evaluation.metrics import scores
 from toolchain.images.preprocess import Colour, Image, check_colour, check_frame, decode, from_pillow, read
 from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole
 from toolchain.runtimes.machine import int8_caution
 from toolchain.system.ending import awaited
+from toolchain.system.processor import cores
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | Image | Any
 """A photograph: a path, the bytes of an encoded picture, a frame (uint8 [height, width, 3]) or Pillow's picture."""
+
+FILES_AT_ONCE = 8
+"""How many files `predict_files` infers in one batch."""
+MAX_DECODERS = 4
+"""How many threads decode files at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +156,29 @@ class Classifier:
             predictions.append(Prediction(label, probability, rejected, ranked, logits))
         return predictions
 
+    def predict_files(
+        self, paths: Sequence[Path], top: int = 5
+    ) -> Iterator[tuple[Path, Prediction | UnreadableImageError]]:
+        """Name what is on each of `paths`, in their order; a file that cannot be read gives its error.
+
+        Files are decoded by several threads, and inferred in batches.
+        """
+
+        def pixels(path: Path) -> Image | UnreadableImageError:
+            try:
+                return self.preprocess(path)
+            except UnreadableImageError as error:
+                return error
+
+        batches = [paths[start : start + FILES_AT_ONCE] for start in range(0, len(paths), FILES_AT_ONCE)]
+        with ThreadPoolExecutor(min(MAX_DECODERS, 2 * cores())) as pool:
+            for batch in batches:
+                pictures = list(pool.map(pixels, batch))
+                readable = [picture for picture in pictures if not isinstance(picture, UnreadableImageError)]
+                named = iter(self.interpret(self.infer(readable), top) if readable else [])
+                for path, picture in zip(batch, pictures, strict=True):
+                    yield path, picture if isinstance(picture, UnreadableImageError) else next(named)
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Classifier cannot be pickled or copied: send the model file's path and load it there")
 
@@ -182,9 +212,17 @@ def load(
 ) -> Classifier:
     """Open a model file on a device, ready to predict: `ort:cpu`, or `openvino:CPU` for a `.xml`, if none is named.
 
+    >>> import toolchain
+    >>> classifier = toolchain.load("model.onnx")
+    >>> classifier.card.labels
+    ('daisy', 'tulip')
+    >>> prediction = classifier.predict("photos/tulip/1.png")
+    >>> prediction.answer, 0 < prediction.probability <= 1
+    ('tulip', True)
+
     A run folder stands for its `model.int8.onnx`, or else its `model.onnx`. `threads` 0 means one for each core;
-    these are all that predictions which come at once compute with. `exclusive` is for who has the machine alone:
-    answers come sooner, and other programs on it later. `colour` is that of the frames to come: "RGB", or
+    all predictions that come at once share them. `exclusive` is for a program that has the machine to itself:
+    its answers come sooner, and other programs slow down. `colour` is that of the frames to come: "RGB", or
     "BGR" as OpenCV gives them.
     Warns with ArtifactWarning where this CPU may compute an int8 file otherwise than the one it was proven on.
     Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.

@@ -27,6 +27,7 @@ KINDS = {
     "datasets": "toolchain.datasets.catalogue:DATASETS",
     "quantisers": "toolchain.export.int8.quantisers:QUANTISERS",
     "runtimes": "toolchain.runtimes.devices:RUNTIMES",
+    "sinks": "toolchain.camera.sinks:SINKS",
 }
 """Each kind of plug-in, and the `module:name` of its registry. None of these modules may import torch."""
 

@@ -22,13 +22,12 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
+from toolchain.cli.model_argument import class_index
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.pets import FOLDER
 from toolchain.explain.attack import AttackConfig, attack
-from toolchain.explain.attack.sampling import sample
-from toolchain.explain.classes import class_index
-from toolchain.explain.cropped_image import place
-from toolchain.explain.gallery import as_png
+from toolchain.explain.attack.dataset import sample
+from toolchain.explain.pictures import CroppedImage, as_png
 from toolchain.explain.torch_model import open_run
 from toolchain.images.preprocess import read
 from toolchain.runtimes.devices import cores, cpu_name
@@ -98,7 +97,7 @@ def main() -> None:
     names, labels, places = [], [], []
     for start in range(0, len(chosen), BATCH):
         part = chosen[start : start + BATCH]
-        there = [place(read(photo.path), subject.preprocess) for photo, _ in part]
+        there = [CroppedImage.of(read(photo.path), subject.preprocess) for photo, _ in part]
         clean = [folder / f"{Path(photo.name).stem}.png" for photo, _ in part]
         for path, placed in zip(clean, there, strict=True):
             path.write_bytes(as_png(placed.whole))
@@ -118,7 +117,7 @@ def main() -> None:
     rows, summary = [], []
     for budget in (int(word) for word in options.budgets.split(",")):
         began = time.perf_counter()
-        done = attack(subject, pixels, budget, target=target, manner=AttackConfig())
+        done = attack(subject, pixels, budget, target=target, config=AttackConfig())
         seconds = time.perf_counter() - began
         saved = [folder / f"{name}-{budget}.png" for name in names]
         for path, placed, one in zip(saved, places, done.pixels, strict=True):

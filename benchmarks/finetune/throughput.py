@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -70,10 +71,10 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
     from toolchain.images.reader import Reader
     from toolchain.runs import Metrics
     from toolchain.system.progress import Silent
+    from toolchain.training.batches import Step, cpu_batches
     from toolchain.training.context import TrainContext
     from toolchain.training.loop import fine_tune
     from toolchain.training.settings import TrainSettings
-    from toolchain.training.shown import Step, from_cache
     from toolchain.training.team import Team
 
     dataset = open_dataset(data)
@@ -90,19 +91,19 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
         batch_size=BATCH,
         trained_blocks=every_block,
     )
-    decoded = Reader(settings.preprocess, cache, Silent())
+    reader = Reader(settings.preprocess, cache, Silent())
     if cache:
         for photo in photos:
-            decoded.prepare(photo, larger=True)
+            reader.prepare(photo, larger=True)
     torch.manual_seed(seed)
     network = build(MODEL, len(dataset.classes))
     load_pretrained(network, MODEL, str(weights))
     network.to(memory_format=torch.channels_last)
-    show = from_cache(photos, decoded, settings)
+    batches = cpu_batches(photos, reader, settings)
     stamps: list[float] = []
 
     def timed(wanted: Sequence[Step], epoch: int) -> Iterator[Tensor]:
-        return stamped(show(wanted, epoch), stamps)
+        return stamped(batches(wanted, epoch), stamps)
 
     nothing = Metrics(n=1, top1=0, top5=0, per_class_top1=0, nll=0, ece=0, ece_uncalibrated=0, confusion=[])
 
@@ -110,8 +111,9 @@ def edgetl_step_rate(data: str, weights: Path, seed: int, steps: int, warm_up: i
         return nothing
 
     with TemporaryDirectory() as folder:
-        job = TrainContext(photos, settings, torch.device("cpu"), Path(folder), timed, judge, Team(), Silent())
-        fine_tune(network, job, nothing)
+        dataset = replace(dataset, splits={**dataset.splits, "train": photos})
+        context = TrainContext(settings, dataset, (), reader, torch.device("cpu"), Team(), Path(folder), Silent())
+        fine_tune(network, context, timed, judge, nothing)
     return rate_of(stamps, warm_up)
 
 

@@ -3,10 +3,11 @@
     EDGETL_DATA=FOLDER python benchmarks/finetune/tricks.py pets --model mobilenet_v3_small --weights FILE \\
         --epochs 3 --seeds 0,1 --out benchmarks/results
 
-An arm is a set of options, `batch-norm=trained` or `learning-rate=1e-3,clip-norm=0`; the arm `default` comes first.
-Judged is the network after its last epoch (its average), whether or not the run kept it: a run keeps the linear
-probe where fine-tuning spoiled it, and would hide what an option did. Arms with the same seed answer the same test
-photographs, so their difference is known better than either: its standard error is that of paired answers.
+An arm is a set of options, `batch-norm=trained` or `learning-rate=1e-3,max-grad-norm=0`; the arm `default` comes
+first. What is evaluated is the network after its last epoch (its average), whether or not the run kept it: a run
+keeps the linear probe where fine-tuning spoiled it, and would hide what an option did. Arms with the same seed
+answer the same test photographs, so their difference is known better than either: its standard error is that of
+paired answers.
 
 Rows are written after each run, and a repeated run takes the place of its old row.
 """
@@ -37,19 +38,18 @@ from toolchain.runtimes.devices import cores, cpu_name
 from toolchain.system import files
 from toolchain.system.progress import Silent
 from toolchain.training.checkpoint import STATE_FILE
-from toolchain.training.features import features_of, labels_of, logits_of
+from toolchain.training.features import Frozen, features_of, labels_of, logits_of
 from toolchain.training.finetune import finetune
-from toolchain.training.frozen import Frozen
-from toolchain.training.history import read_lines
 from toolchain.training.photographs import opened
+from toolchain.training.records import read_lines
 from toolchain.training.settings import TrainSettings, settings_for
 
 ARMS = (
     *("default", "head-init=random", "head-init=zeros", "batch-norm=trained", "dropout=0", "dropout=0.5"),
     *("optimizer=adam", "optimizer=rmsprop", "optimizer=sgd", "schedule=linear", "schedule=step"),
-    *("schedule=constant", "warm-up=0", "clip-norm=0", "clip-norm=0.1", "label-smoothing=0.1"),
-    *("augmentation=0", "augmentation=2", "average-decay=0", "weight-decay=0.1", "balance=none"),
-    *("trained-blocks=0", "trained-blocks=13", "learning-rate=1e-3", "learning-rate=1e-3,clip-norm=0"),
+    *("schedule=constant", "warm-up=0", "max-grad-norm=0", "max-grad-norm=0.1", "label-smoothing=0.1"),
+    *("augmentation=0", "augmentation=2", "ema-decay=0", "weight-decay=0.1", "balance=none"),
+    *("trained-blocks=0", "trained-blocks=13", "learning-rate=1e-3", "learning-rate=1e-3,max-grad-norm=0"),
 )
 COLUMNS = (
     *("arm", "seed", "epochs", "train_loss", "val_nll", "val_top1", "test_top1", "difference_pp", "error_pp"),
@@ -135,7 +135,7 @@ def _right_after_last_epoch(run: Run, settings: TrainSettings, folder: Path) -> 
 
 
 def _given(arm: str) -> dict[str, Any]:
-    """`learning-rate=1e-3,clip-norm=0` as settings."""
+    """`learning-rate=1e-3,max-grad-norm=0` as settings."""
     given: dict[str, Any] = {}
     for part in arm.split(","):
         name, _, value = part.partition("=")

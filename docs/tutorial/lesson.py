@@ -164,8 +164,7 @@ import torch
 from toolchain.backbones.networks import body_of
 from toolchain.images.reader import Reader
 from toolchain.system.progress import Silent
-from toolchain.training.features import features_of, labels_of
-from toolchain.training.frozen import Frozen
+from toolchain.training.features import Frozen, features_of, labels_of
 from toolchain.training.probe import fit_head
 
 body = Frozen(body_of(network), (224, 224), torch.device("cpu"), pooled=True)
@@ -212,7 +211,7 @@ plt.show()
 
 # %%
 from toolchain.training.finetune import finetune
-from toolchain.training.history import read_lines
+from toolchain.training.records import read_lines
 from toolchain.training.settings import settings_for
 
 recipe = recipes.load("mobilenet_v2")
@@ -236,7 +235,7 @@ plt.legend(fontsize=8)
 plt.show()
 
 # %% [markdown]
-# More tricks are options of the same function (`dropout`, `optimizer`, `schedule`, `clip_norm`, `batch_norm`,
+# More tricks are options of the same function (`dropout`, `optimizer`, `schedule`, `max_grad_norm`, `batch_norm`,
 # `label_smoothing`, `patience` ...); [the guide](guide.md) explains each, and says what it was worth on the pets.
 #
 # Now, once, the test photographs. Each row of the square is what a class was; each column is what it was called.
@@ -300,8 +299,8 @@ show([noise, stripes], [f"{one.label}? rejected: {one.rejected}" for one in foun
 # nothing of the inside: it covers one part of the picture after the other, and sees when the answer suffers.
 
 # %%
-from toolchain.explain import grad_cam
-from toolchain.explain.heat import overlay
+from toolchain.explain.why import grad_cam
+from toolchain.explain.why.heat import overlay
 from toolchain.explain.torch_model import open_run
 from toolchain.explain.why import why
 
@@ -310,8 +309,8 @@ asked = grad_cam.explained(subject)
 for photo in some[:2]:
     told = why(asked, read(photo.path))
     show(
-        [told.picture, *(overlay(told.picture, one.heat) for one in told.looks)],
-        [f"{told.label} {told.probability:.0%}", *(one.method for one in told.looks)],
+        [told.picture, *(overlay(told.picture, one.heat) for one in told.saliency)],
+        [f"{told.label} {told.probability:.0%}", *(one.method for one in told.saliency)],
         columns=3,
         size=3,
     )
@@ -324,7 +323,7 @@ for photo in some[:2]:
 # cat. Asked for smooth pictures, seen from many sides, it has to draw what it knows a cat by.
 
 # %%
-from toolchain.explain.ideal import QuantizationSettings as Ideally
+from toolchain.explain.ideal import IdealSettings as Ideally
 from toolchain.explain.ideal import ideal
 
 CAT = next((label for label, name in enumerate(classes) if name in ("Siamese", "cat")), 0)

@@ -20,13 +20,13 @@ from toolchain.artifact import (
     CARD_KEY,
     MAX_CARD_BYTES,
     find_artifact,
+    find_artifacts,
     least_ir_version,
     make_artifact,
     read_artifact,
     write_artifact,
 )
 from toolchain.artifact.card import Accuracy, Card, QuantizationRecipe, Reject, Source
-from toolchain.bench.runner import find_artifacts
 from toolchain.errors import ArtifactError
 from toolchain.images.preprocess import Preprocess
 from toolchain.system import files
@@ -379,6 +379,14 @@ def test_folder_stands_for_its_int8_file_then_its_float_file(tmp_path: Path) -> 
     (tmp_path / "model.int8.onnx").touch()
     assert find_artifact(tmp_path).name == "model.int8.onnx"
     assert find_artifact(tmp_path / "other.onnx") == tmp_path / "other.onnx", "a file stands for itself"
+
+
+def test_folder_stands_for_all_its_files_the_float_one_first(tmp_path: Path) -> None:
+    for name in ("model.onnx", "model.int8.onnx", "model.int8.ort.onnx", "other.onnx"):
+        (tmp_path / name).touch()
+    names = ["model.onnx", "model.int8.onnx", "model.int8.ort.onnx"]
+    assert [path.name for path in find_artifacts(tmp_path)] == names
+    assert find_artifacts(tmp_path / "other.onnx") == [tmp_path / "other.onnx"]
 
 
 @pytest.mark.parametrize(

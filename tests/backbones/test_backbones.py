@@ -25,9 +25,9 @@ from toolchain.backbones.networks import (
     frozen_and_trained,
     head_of,
     hidden_of,
+    load_network,
     normalised,
     pooled_features,
-    trained_network,
 )
 from toolchain.backbones.recipes import NAMES
 from toolchain.backbones.weights import load_pretrained
@@ -388,6 +388,6 @@ def test_the_hidden_layer_of_mobilenet_v3_is_kept_where_the_weights_bring_it(
         torch.testing.assert_close(tail(prefix(pixels)), ours(pixels))
     run = SimpleNamespace(model=SimpleNamespace(name=name), data=SimpleNamespace(classes=("a", "b", "c")))
     save_file(ours.state_dict(), tmp_path / "model.safetensors")
-    again = trained_network(tmp_path, run)  # type: ignore[arg-type]
+    again = load_network(tmp_path, run)  # type: ignore[arg-type]
     with torch.inference_mode():
         torch.testing.assert_close(again(pixels), ours(pixels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -12,9 +13,7 @@ from safetensors.torch import save_file
 
 timm = pytest.importorskip("timm")
 
-from toolchain.export.torch_graph import Graph  # noqa: E402
-
-from toolchain.backbones import find, preprocess_of, recipe_of  # noqa: E402
+from toolchain.backbones import BACKBONES, find, preprocess_of, recipe_of  # noqa: E402
 from toolchain.backbones.networks import (  # noqa: E402
     blocks_of,
     body_of,
@@ -22,12 +21,14 @@ from toolchain.backbones.networks import (  # noqa: E402
     frozen_and_trained,
     head_of,
     hidden_of,
+    load_network,
     normalised,
     simplified,
 )
 from toolchain.backbones.weights import load_pretrained  # noqa: E402
-from toolchain.cli import run  # noqa: E402
+from toolchain.cli import run as edgetl  # noqa: E402
 from toolchain.errors import BadInputError, ExitCode, MissingError  # noqa: E402
+from toolchain.export.int8.torch_graph import Graph  # noqa: E402
 from toolchain.export.onnx_writer import to_onnx  # noqa: E402
 from toolchain.images.preprocess import Preprocess  # noqa: E402
 
@@ -97,6 +98,21 @@ def test_the_pixels_are_those_that_timm_trained_on() -> None:
     assert config["mean"] != timm.data.IMAGENET_DEFAULT_MEAN
 
 
+def test_a_run_of_it_is_opened_bit_for_bit(tmp_path: Path) -> None:
+    """By the name with its tag, as run.json has it; also where that name was not asked for before."""
+    network = lively(LITE, 3)
+    save_file(network.state_dict(), tmp_path / "model.safetensors")
+    BACKBONES.get("timm").find.cache_clear()  # type: ignore[union-attr]
+    model, data = SimpleNamespace(name=f"timm:{LITE}.in1k"), SimpleNamespace(classes=("a", "b", "c"))
+    run = SimpleNamespace(model=model, data=data)
+    state = torch.get_rng_state()
+    again = load_network(tmp_path, run)  # type: ignore[arg-type]
+    assert torch.equal(torch.get_rng_state(), state)
+    pixels = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.equal(again(pixels), network(pixels))
+
+
 def test_configuration_and_recipe_are_the_networks_own() -> None:
     assert preprocess_of(f"timm:{LITE}") == Preprocess(224, 224, "shortest-edge", 256, "cubic")
     assert find(f"timm:{LITE}").name == f"timm:{LITE}.in1k"
@@ -138,7 +154,7 @@ def test_published_weights_come_from_the_hub(tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_networks_that_cannot_be_used(name: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["finetune", "drawn-pets", "--model", f"timm:{name}", "--weights", "none"]) == ExitCode.BAD_INPUT
+    assert edgetl(["finetune", "drawn-pets", "--model", f"timm:{name}", "--weights", "none"]) == ExitCode.BAD_INPUT
     assert said in capsys.readouterr().err
 
 

@@ -27,7 +27,7 @@ import toolchain
 from tests.bad_inputs.entry import Entry
 from toolchain.cli import main
 from toolchain.errors import ExitCode
-from toolchain.system.names import harmless
+from toolchain.system.text import harmless
 
 FAILURES = (ExitCode.BAD_INPUT, ExitCode.MISSING)
 MAX_LINE = 1200

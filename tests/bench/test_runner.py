@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from toolchain.artifact import Artifact
 from toolchain.bench import runner
 from toolchain.bench.results import ArmResult, BenchReport
-from toolchain.bench.runner import Plan, bench, find_artifacts
+from toolchain.bench.runner import Plan, bench
 from toolchain.errors import BadInputError
 from toolchain.system.files import to_json
 from toolchain.timing.probing import probe_devices
@@ -288,13 +288,3 @@ def test_auto_is_left_out_where_it_is_the_cpu(artifact: Artifact) -> None:
     assert [arm.status for arm in report.arms] == ["unavailable", "ok", "unavailable"]
     assert "AUTO is openvino:CPU" in report.arms[0].reason
     assert arm(bench(on([artifact], "openvino:AUTO", rounds=1, distinct=True)), "openvino:AUTO").status == "ok"
-
-
-def test_run_folder_stands_for_its_files(tmp_path: Path) -> None:
-    for name in ("model.onnx", "model.int8.onnx", "other.onnx"):
-        (tmp_path / name).write_bytes(b"")
-    assert [path.name for path in find_artifacts(tmp_path)] == ["model.onnx", "model.int8.onnx"]
-    assert find_artifacts(tmp_path / "other.onnx") == [tmp_path / "other.onnx"]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInputError, match=r"holds no model\.onnx"):
-        find_artifacts(tmp_path / "empty")

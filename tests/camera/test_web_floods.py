@@ -37,7 +37,7 @@ def _sockets() -> int:
 
 def _leads_to(link: Path) -> str:
     try:
-        return str(link.readlink())
+        return link.readlink().name
     except OSError:  # it was closed meanwhile
         return ""
 

@@ -315,7 +315,7 @@ def test_latency_without_a_window_is_the_frames_age(place: Path, capsys: pytest.
         (["--web", "127.0.0.1:0", "--web-host", "http://cam.example"], "no name of a host"),
         (["--record", "x.mp4", "--log", "x.mp4"], "the log and the recording"),
         (["--log", "{place}"], "is a folder"),
-        (["--web", "{place}/tiny.onnx"], "ARTIFACT goes before --web"),
+        (["--web", "{place}/tiny.onnx"], "MODEL goes before --web"),
         (["--web", "host:99999"], "no address to serve a page at"),
         (["--web", "0.0.0.0:0", "--web-token", "short"], "token"),
     ],

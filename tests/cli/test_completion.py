@@ -31,7 +31,7 @@ def _completed(line: str, folder: Path) -> list[str]:
     [
         ("edgetl fine", {"finetune"}),
         ("edgetl data f", {"fetch"}),
-        ("edgetl finetune x --model ", set(recipes.names())),
+        ("edgetl finetune x --model ", {*recipes.names(), "timm:"}),
         ("edgetl finetune x --model mobilenet_v3", {"mobilenet_v3_small", "mobilenet_v3_large"}),
         ("edgetl finetune x --weights r", {"ready-made", "r"}),
         ("edgetl finetune cats", {"cats-vs-dogs", "cats"}),
@@ -43,6 +43,8 @@ def _completed(line: str, folder: Path) -> list[str]:
         ("edgetl bench m.onnx --device ort", {"ort:cpu", "ort:cuda", "ort:tensorrt"}),
         ("edgetl explain ideal --class siam", {"Siamese"}),
         ("edgetl explain ideal run --class ", {"cat", "dog"}),
+        ("edgetl card re", {"ready-made", "re"}),
+        ("edgetl explain features vgg", {"vgg16", "vgg19", "vgg"}),
         ("edgetl explain why model.onnx x.jpg --class r", {"red"}),
         ("edgetl explain why nowhere x.jpg --class r", set()),
     ],

@@ -57,6 +57,9 @@ def test_text_for_people(
         "[bold]not yet",
         "[red]other versions",
         "pip install --force-reinstall",
+        "ort, openvino, torch",
+        "mobilenet_v2, mobilenet_v3_small",
+        "drawn-pets",
         "This machine runs edgetl.",
     ):
         assert text in shown

@@ -78,7 +78,7 @@ def test_the_same_seed_writes_the_same_picture(place: Path, capsys: pytest.Captu
 
 
 def test_features_of_a_run_and_of_a_published_network(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = _explain(capsys, "features", "red.png", "--run", "run", "--top", "3", "--json", "--quiet")
+    code, out, _ = _explain(capsys, "features", "run", "red.png", "--top", "3", "--json", "--quiet")
     assert code == 0
     document = json.loads(out)
     assert all(len(layer["strongest"]) == 3 for layer in document["layers"])
@@ -93,7 +93,8 @@ def test_features_of_a_run_and_of_a_published_network(place: Path, capsys: pytes
 
 
 def test_layers_are_listed_without_a_picture(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = _explain(capsys, "features", "--run", "run", "--list-layers")
+    code, out, _ = _explain(capsys, "features", "--run", "run", "--list-layers")  # as it was spelt before
+    assert _explain(capsys, "features", "run", "--list-layers") == (code, out, "")
     assert code == 0
     assert "features.12" in out
     assert not Path("explain").exists()
@@ -136,7 +137,7 @@ def test_why_of_a_run_and_of_a_file(place: Path, exported: Path, capsys: pytest.
         (["ideal", "run", "--class", "catt"], 2, "there is no class 'catt'"),
         (["ideal", "run", "--class", "catt"], 2, "Do you mean 'cat'?"),
         (["ideal", "tiny.onnx", "--class", "red"], 2, "tiny.onnx is a deployed file, which has no gradients"),
-        (["ideal", "nowhere", "--class", "cat"], 2, "nowhere is not a run folder"),
+        (["ideal", "nowhere", "--class", "cat"], 2, "nowhere does not exist"),
         (["ideal", "run", "--class", "cat", "--steps", "0"], 2, "'--steps'"),
         (["ideal", "run", "--class", "cat", "--octaves", "big"], 2, "'big' is not a list of numbers"),
         (["ideal", "run", "--class", "cat", "--octaves", "0"], 2, "from 0.1 to 2"),
@@ -145,12 +146,14 @@ def test_why_of_a_run_and_of_a_file(place: Path, exported: Path, capsys: pytest.
         (["features"], 2, "there is no IMAGE"),
         (["features", "no.jpg"], 2, "no.jpg: No such file"),
         (["features", "broken.jpg"], 2, "broken.jpg: not a readable picture"),
-        (["features", "red.png", "--run", "run", "--model", "vgg16"], 2, "two networks"),
-        (["features", "red.png", "--weights", "none"], 2, "--weights are for --model"),
+        (["features", "red.png", "--run", "run", "--model", "vgg16"], 2, "2 networks"),
+        (["features", "red.png", "--weights", "none"], 2, "--weights are for a published network"),
         (["features", "red.png", "--model", "vgg61", "--weights", "none"], 2, "unknown model 'vgg61'"),
         (["features", "red.png", "--model", "vgg16", "--weights", "no.pth"], 2, "no.pth do not exist"),
         (["features", "red.png", "--run", "run", "--layer", "features.99"], 2, "Do you mean 'features.9'"),
         (["features", "red.png", "--run", "tiny.onnx"], 2, "has no gradients"),
+        (["features", "tiny.onnx", "red.png"], 2, "has no gradients"),
+        (["features", "vgg61", "red.png"], 2, "vgg61 does not exist"),
         (["why", "tiny.onnx", "no.jpg"], 2, "no.jpg: does not exist"),
         (["why", "tiny.onnx", "broken.jpg"], 2, "broken.jpg: not a readable picture"),
         (["why", "tiny.onnx", "red.png", "--class", "rad"], 2, "Do you mean 'red'?"),

@@ -16,6 +16,7 @@ from tests.artifacts import tiny_artifact
 from tests.datasets.odd_folders import ODD, on_disk, passed_over, picture, put
 from toolchain.cli import run
 from toolchain.images.preprocess import can_decode
+from toolchain.system.installation import install
 
 TOGETHER = (
     "names of phones and browsers",
@@ -104,7 +105,7 @@ def test_people_are_told_in_two_lines(photos: Path, tmp_path: Path, capsys: pyte
         run([*words, "--quiet"])
         told = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
         assert len(told) == 2, words
-        assert "HEIC, which needs pip install 'edgetl[heic]': 1 (" in told[0]
+        assert f"HEIC, which needs {install('heic')}: 1 (" in told[0]
         assert "camera raw: 2 (" in told[1]
         assert not any("DS_Store" in line or "Thumbs" in line for line in told)
 

@@ -145,6 +145,45 @@ def _get(url: str) -> str:
         return str(response.read().decode())
 
 
+@pytest.mark.parametrize("way", ["variable", "file"])
+def test_a_source_may_stay_out_of_the_list_of_processes(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], way: str
+) -> None:
+    with Stream(lambda number: plain("red")) as stream:
+        url = stream.url.replace("//", f"//me:{SECRET}@")
+        words = ["camera", str(place / A), "--headless", "--json", "--frames", "3"]
+        if way == "variable":
+            monkeypatch.setenv("EDGETL_SOURCE", url)
+        else:
+            (tmp_path / "source").write_text(f"{url}\n")
+            words += ["--source", f"@{tmp_path / 'source'}"]
+        assert run(words) == 0
+    told = capsys.readouterr()
+    summary = json.loads(told.out.splitlines()[-1])["summary"]
+    assert summary["source"] == stream.url
+    assert SECRET not in told.out + told.err
+    monkeypatch.setenv("EDGETL_SOURCE", f"rtsp://me:{SECRET}@[::zz]/x")
+    assert run(["camera", str(place / A), "--headless"]) == 2
+    assert SECRET not in capsys.readouterr().err
+
+
+def test_a_file_of_a_source_that_cannot_be_read_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["camera", str(place / A), "--headless", "--source", "@nosuch"]) == 2
+    assert "nosuch cannot be read" in capsys.readouterr().err
+
+
+def test_a_token_of_the_environment_is_not_written_to_the_journal(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGETL_WEB_TOKEN", f"{SECRET}-and-long-enough")
+    for address in ("0.0.0.0:0", "127.0.0.1:0"):
+        words = ["camera", str(place / A), "--source", str(place / "clip.mp4"), "--web", address]
+        assert run([*words, "--json"]) == 0
+        told = capsys.readouterr()
+        assert "token" in told.err
+        assert SECRET not in told.out + told.err
+
+
 def test_what_is_skipped_beside_what_is_named_is_named_without_its_password(
     place: Path, drawn_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

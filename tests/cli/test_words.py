@@ -45,7 +45,7 @@ def _said(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
         ("camera RUN --seconds 5", "'--seconds'", "Did you mean --duration?"),
         ("bench RUN --lr 0.1", "'--lr'", "See `edgetl bench --help`"),
         ("--quiet predict", "'--quiet'", "after the command"),
-        ("predict", "Missing argument 'ARTIFACT'", "Type `edgetl predict ARTIFACT IMAGE"),
+        ("predict", "Missing argument 'MODEL'", "Type `edgetl predict MODEL IMAGE"),
         ("finetune x --model mobilenetv2", "unknown model 'mobilenetv2'", "Did you mean mobilenet_v2?"),
         ("finetune x --model ResNet-18", "unknown model 'ResNet-18'", "Did you mean resnet18?"),
     ],

@@ -174,10 +174,12 @@ def test_no_network_keeps_what_has_arrived(
 ) -> None:
     (tmp_path / "images.tar.gz.part").write_bytes(bytes(1_500_000))
     nobody = Download("http://127.0.0.1:9/images.tar.gz", 1, "md5:0")
+    origin = {"url": nobody.url, "validator": "", "total": 2_000_000}
+    (tmp_path / "images.tar.gz.part.json").write_text(json.dumps(origin))
     with pytest.raises(MissingError) as caught:
         download(nobody, tmp_path, reporter, pause=waits.append)
     assert caught.value.exit_code == ExitCode.MISSING
     assert "refused" in caught.value.message
-    assert "goes on from 1.5 MB" in caught.value.hint
+    assert "continues from 1.5 MB" in caught.value.hint
     assert (tmp_path / "images.tar.gz.part").exists()
     assert waits == []

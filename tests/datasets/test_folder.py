@@ -178,7 +178,7 @@ def test_all_that_is_wrong_with_a_layout_is_said(tree: Tree) -> None:
     root = tree({f"{side}/{label}/a.jpg": b"x" for side in ("val", "valid", "test") for label in ("cat", "dog")})
     listing = list_folder(root, strict=False)
     assert [problem.message.removeprefix(f"{root} ") for problem in listing.problems] == [
-        "holds both val and valid, which mean the same",
+        "holds both val and valid, which mean the same split",
         "holds val and test but no train folder",
     ]
     assert len(listing.photographs) == 6

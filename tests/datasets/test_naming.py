@@ -135,6 +135,7 @@ def nested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     subprocess.run(["rm", "-rf", str(top)], check=True)  # pytest would remove it by functions within functions
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="paths are at most 260 characters long")
 def test_folders_that_are_nested_deeply_are_no_defect(nested: Path) -> None:
     found = photographs_named([nested.name])

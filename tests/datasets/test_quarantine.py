@@ -235,8 +235,8 @@ def test_beside_a_disk_where_nothing_can_be_written_the_data_holds_it_itself(spo
 @pytest.mark.parametrize(
     ("schema", "moved", "says"),
     [
-        ("edgetl.set-aside/2", [], "no record"),
-        ("edgetl.set-aside/1", [{"reason": "no name"}], "no record"),
+        ("edgetl.set-aside/2", [], "not a record"),
+        ("edgetl.set-aside/1", [{"reason": "no name"}], "not a record"),
         ("edgetl.set-aside/1", [{"name": "../../x", "reason": ""}], "not a path"),
         ("edgetl.set-aside/1", [{"name": "/etc/x", "reason": ""}], "not a path"),
         ("edgetl.set-aside/1", [], "does not lie beside the data"),

@@ -7,7 +7,7 @@ import pytest
 from datasets_support import Remembering, Tree
 
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.splits import SHARES, SPLITS, Dataset, make_splits, split_by_hash
+from toolchain.datasets.splits import SHARES, SPLITS, Dataset, make_splits, resplit, split_by_hash
 from toolchain.errors import BadInputError
 
 
@@ -247,3 +247,21 @@ def test_a_file_that_cannot_be_read_is_named(tree: Tree) -> None:
     ]
     assert sum(len(photos) for photos in dataset.splits.values()) == 39
     assert any("dog/3.jpg" in warning for warning in dataset.warnings)
+
+
+def test_splits_without_some_files_are_those_of_a_folder_without_them(tree: Tree) -> None:
+    files = many(30) | {"test/cat/1.jpg": b"cat 1", "test/dog/x.jpg": b"x"}
+    root = tree({name if name.startswith("test/") else f"train/{name}": data for name, data in files.items()})
+    dataset = make_splits(list_folder(root))
+    gone = [root / "train/cat/3.jpg", root / "test/cat/1.jpg"]
+    found = resplit(dataset, dict.fromkeys(gone, "broken"))
+    for path in gone:
+        path.unlink()
+    (root / "test/cat/y.jpg").write_bytes(b"y")  # or else test would hold no cat
+    expected = make_splits(list_folder(root))
+    assert {photo.name for photo in expected.splits["test"]} - {"test/cat/y.jpg"} == {"test/dog/x.jpg"}
+    for split in ("train", "val", "calibration"):
+        assert found.splits[split] == expected.splits[split]
+    assert {(one.name, one.reason) for one in found.left_out} == {
+        ("train/cat/3.jpg", "broken"), ("test/cat/1.jpg", "broken")
+    }  # fmt: skip

@@ -13,8 +13,8 @@ import toolchain
 PACKAGE = Path(toolchain.__file__).parent
 
 EXCEPTIONS = {
-    "explain/grad_cam.py": "differentiates a log-odds in torch",
-    "explain/ideal.py": "climbs a log-odds in torch",
+    "explain/why/grad_cam.py": "differentiates a log-odds in torch",
+    "explain/ideal/__init__.py": "climbs a log-odds in torch",
     "explain/torch_model.py": "the network with its gradients, in torch",
     "export/onnx_writer.py": "the softmax is a part of the deployed graph",
     "export/int8/qat.py": "the loss of a student, in torch",

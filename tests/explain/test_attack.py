@@ -12,8 +12,8 @@ import torch
 from tests.explain.attack_support import drawn, small_subject
 from toolchain.errors import BadInputError
 from toolchain.explain.attack import AttackConfig, attack, largest_budget
+from toolchain.explain.attack.one import smallest_budget
 from toolchain.explain.attack.rounding import length, project, round_within_budget
-from toolchain.explain.attack.smallest import smallest
 from toolchain.explain.torch_model import TorchModel
 
 
@@ -37,7 +37,7 @@ def test_budget_is_kept_and_used_in_whole_steps(
     subject: TorchModel, method: str, norm: str, budget: int, target: int | None
 ) -> None:
     pixels = drawn(6)
-    done = attack(subject, pixels, budget, target=target, manner=AttackConfig(method, norm))  # type: ignore[arg-type]
+    done = attack(subject, pixels, budget, target=target, config=AttackConfig(method, norm))  # type: ignore[arg-type]
     assert done.pixels.dtype == np.uint8
     change = done.pixels.astype(int) - pixels
     size = np.abs(change).max((1, 2, 3)) if norm == "linf" else np.sqrt((change**2).sum((1, 2, 3)))
@@ -62,36 +62,36 @@ def test_what_it_says_is_what_the_network_says(subject: TorchModel) -> None:
 def test_pgd_turns_answers_into_the_target_and_away(subject: TorchModel) -> None:
     pixels = drawn(8)
     present = _answers(subject, pixels)
-    done = attack(subject, pixels, 24, manner=AttackConfig(steps=20))
+    done = attack(subject, pixels, 24, config=AttackConfig(steps=20))
     assert (_answers(subject, done.pixels) != present).mean() >= 0.75
     targets = (present + 1) % 4
-    aimed = attack(subject, pixels, 24, target=targets.tolist(), manner=AttackConfig(steps=20))
+    aimed = attack(subject, pixels, 24, target=targets.tolist(), config=AttackConfig(steps=20))
     assert (_answers(subject, aimed.pixels) == targets).mean() >= 0.75
 
 
 def test_the_seed_decides_and_the_batch_does_not(subject: TorchModel) -> None:
     pixels = drawn(3)
-    first, again = (attack(subject, pixels, 4, manner=AttackConfig(steps=1)) for _ in range(2))
-    other = attack(subject, pixels, 4, manner=AttackConfig(steps=1, seed=1))
-    alone = attack(subject, pixels[1:2], 4, manner=AttackConfig(steps=1))
+    first, again = (attack(subject, pixels, 4, config=AttackConfig(steps=1)) for _ in range(2))
+    other = attack(subject, pixels, 4, config=AttackConfig(steps=1, seed=1))
+    alone = attack(subject, pixels[1:2], 4, config=AttackConfig(steps=1))
     assert (first.pixels == again.pixels).all()
     assert (first.pixels != other.pixels).any()
     # Convolutions of other batches round differently, which may turn a few signs.
     assert (alone.pixels[0] == first.pixels[1]).mean() > 0.95
 
 
-def test_enough_leaves_pictures_alone(subject: TorchModel) -> None:
+def test_pictures_are_left_alone_once_the_confidence_is_reached(subject: TorchModel) -> None:
     pixels = drawn(4)
-    whole_way = attack(subject, pixels, 24, manner=AttackConfig(steps=20))
-    barely = attack(subject, pixels, 24, manner=AttackConfig(steps=20, enough=0.1))
+    whole_way = attack(subject, pixels, 24, config=AttackConfig(steps=20))
+    barely = attack(subject, pixels, 24, config=AttackConfig(steps=20, confidence=0.1))
     assert (barely.turned == whole_way.turned).all()
     assert barely.margin.sum() < whole_way.margin.sum()
 
 
-def test_classes_to_leave_that_are_left_already_cost_nothing(subject: TorchModel) -> None:
+def test_labels_that_are_not_the_answer_already_cost_nothing(subject: TorchModel) -> None:
     pixels = drawn(3)
     others = (_answers(subject, pixels) + 1) % 4
-    done = attack(subject, pixels, 4, leave=others.tolist(), manner=AttackConfig(enough=0.0))
+    done = attack(subject, pixels, 4, labels=others.tolist(), config=AttackConfig(confidence=0.0))
     assert done.turned.all()
     assert (done.pixels == pixels).all()
 
@@ -103,13 +103,13 @@ def test_no_budget_no_change(subject: TorchModel) -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget", "manner"),
+    ("budget", "config"),
     [(-1, AttackConfig()), (256, AttackConfig()), (28_269, AttackConfig(norm="l2")), (4, AttackConfig(steps=0))],
 )
-def test_budgets_and_steps_that_cannot_be(subject: TorchModel, budget: int, manner: AttackConfig) -> None:
+def test_budgets_and_steps_that_cannot_be(subject: TorchModel, budget: int, config: AttackConfig) -> None:
     assert largest_budget("l2", 64, 64) == 28_268
     with pytest.raises(BadInputError):
-        attack(subject, drawn(1), budget, manner=manner)
+        attack(subject, drawn(1), budget, config=config)
 
 
 def test_short_changes_in_l2_survive_rounding() -> None:
@@ -128,7 +128,7 @@ def test_short_changes_in_l2_survive_rounding() -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_smallest_budget_is_where_it_turns(subject: TorchModel, norm: str) -> None:
     picture = drawn(2)[1]
-    found = smallest(subject, picture, manner=AttackConfig(norm=norm, steps=20))  # type: ignore[arg-type]
+    found = smallest_budget(subject, picture, config=AttackConfig(norm=norm, steps=20))  # type: ignore[arg-type]
     assert found is not None
     assert found.tried[found.budget]
     assert found.budget == 1 or found.tried[found.budget - 1] is False
@@ -143,4 +143,4 @@ def test_no_budget_turns_a_network_that_looks_at_nothing(subject: TorchModel) ->
             return torch.tensor([[9.0, 0, 0, 0]]).repeat(len(pixels), 1) + 0 * pixels.sum((1, 2, 3))[:, None]
 
     deaf = replace(subject, network=Constant())
-    assert smallest(deaf, drawn(1)[0], manner=AttackConfig(steps=1)) is None
+    assert smallest_budget(deaf, drawn(1)[0], config=AttackConfig(steps=1)) is None

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from toolchain.cli import run
-from toolchain.explain.attack import many as many_attacks
+from toolchain.explain.attack import dataset as many_attacks
 from toolchain.runs import read_run, read_splits
 
 
@@ -193,7 +193,7 @@ def test_target_is_hit_counted_and_never_attacked(
         (["RUN", "BROKEN"], "broken.jpg: not a readable picture", ""),
         (["RUN", "nope.jpg"], "nope.jpg", ""),
         (["RUN/model.onnx", "PHOTO"], "has no gradients", "run folder"),
-        (["nowhere", "PHOTO"], "not a run folder", "finetune"),
+        (["nowhere", "PHOTO"], "nowhere does not exist", "Name a run folder"),
         (["RUN", "PHOTO", "--out", "RUN"], "is there already", "--out"),
         (["RUN", "PHOTO", "--transfer", "BROKEN"], "broken.jpg", ""),
         (["RUN", "PHOTO", "--steps", "0"], "--steps", ""),
@@ -230,7 +230,7 @@ def test_target_that_is_the_answer_already(
     answer = json.loads(text)["answers"][0]["before"]["label"]
     code, _, err = _run(capsys, exported, photograph, "--target", answer, "--out", tmp_path / "b", "--quiet")
     assert code == 2
-    assert f"is taken for '{answer}' already" in err
+    assert f"is already taken for '{answer}'" in err
     assert not (tmp_path / "b").exists()
 
 
@@ -251,4 +251,4 @@ def test_files_of_other_weights_are_left_out(
     code, text, err = _run(capsys, folder, photograph, "--out", tmp_path / "a", "--json", "--quiet")
     assert code == 0
     assert {one["device"] for one in json.loads(text)["answers"]} == {"torch:cpu"}
-    assert "other weights" in err
+    assert "older weights" in err

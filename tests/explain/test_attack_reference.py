@@ -59,12 +59,12 @@ def test_fgsm_is_the_same_to_the_pixel(
     subject: TorchModel, reference: PyTorchClassifier, target: int | None
 ) -> None:
     pixels = drawn(8)
-    ours = attack(subject, pixels, 4, target=target, manner=AttackConfig("fgsm"))
+    ours = attack(subject, pixels, 4, target=target, config=AttackConfig("fgsm"))
     theirs = FastGradientMethod(reference, np.inf, 4.0, targeted=target is not None, batch_size=8)
-    wanted = ours.leave if target is None else np.full(8, target)
+    wanted = ours.labels if target is None else np.full(8, target)
     expected = _out(theirs.generate(_in(pixels), y=wanted))
     same = (ours.pixels == expected).mean()
-    # Where the slope is nothing but rounding, its sign may be either.
+    # Where the gradient is nothing but rounding, its sign may be either.
     assert same > 0.999, same
 
 
@@ -82,7 +82,7 @@ def test_pgd_in_bytes_is_as_strong_as_theirs_once_that_is_rounded(
         pixels,
         budget,
         target=goal.tolist() if targeted else None,
-        manner=AttackConfig(norm=norm, steps=20),
+        config=AttackConfig(norm=norm, steps=20),
     )  # type: ignore[arg-type]
     theirs = ProjectedGradientDescentPyTorch(
         reference,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolchain.explain.cropped_image import place
-from toolchain.explain.gallery import as_png
+from toolchain.explain.pictures import CroppedImage, as_png
 from toolchain.images.preprocess import Preprocess, decode
 
 SPECS = {
@@ -24,7 +23,7 @@ SPECS = {
 def test_saved_pixels_come_back_to_the_bit(spec: Preprocess, shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(3)
     photograph = rng.integers(0, 256, (*shape, 3), np.uint8)
-    placed = place(photograph, spec)
+    placed = CroppedImage.of(photograph, spec)
     assert (placed.pixels == spec(photograph)).all()
     pixels = rng.integers(0, 256, (spec.height, spec.width, 3), np.uint8)
     saved = decode(as_png(placed.with_pixels(pixels)))

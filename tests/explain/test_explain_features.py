@@ -10,7 +10,16 @@ from torch import nn
 from toolchain.backbones.networks import build
 from toolchain.backbones.recipes import NAMES
 from toolchain.errors import BadInputError
-from toolchain.explain.features import FeatureLayer, Map, Maps, default_layers, features, layers_of, sheet, tile
+from toolchain.explain.features import (
+    FeatureLayer,
+    FeatureMap,
+    LayerMaps,
+    default_layers,
+    features,
+    layers_of,
+    sheet,
+    tile,
+)
 from toolchain.explain.torch_model import TorchModel
 
 GREY = np.full((64, 64, 3), 118, np.uint8)
@@ -77,11 +86,11 @@ def test_a_layer_without_maps_is_refused_with_the_nearest(name: str, hint: str) 
 def test_a_sheet_shows_each_map_up_to_its_own_largest_value() -> None:
     values = np.zeros((7, 7), np.float32)
     values[0, 0], values[6, 6] = 0.001, -5
-    one = tile(Map(0, 0.0, values))
+    one = tile(FeatureMap(0, 0.0, values))
     assert one.shape == (112, 112, 3)
     assert one[0, 0].sum() > 600, "the largest value is bright"
     assert one[111, 111].sum() < 20, "what is below 0 is black"
-    maps = Maps(FeatureLayer("x", "ReLU", 8, 7, 7), tuple(Map(n, 1.0, values) for n in range(8)), 0)
+    maps = LayerMaps(FeatureLayer("x", "ReLU", 8, 7, 7), tuple(FeatureMap(n, 1.0, values) for n in range(8)), 0)
     paper = sheet(maps)
     assert paper.shape == (2 * 112 + 4, 6 * 112 + 5 * 4, 3)
     assert np.array_equal(paper[116:, 116:228], one)

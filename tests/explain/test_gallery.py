@@ -13,7 +13,7 @@ import pytest
 from browser import browse, in_browser
 
 from toolchain.errors import BadInputError
-from toolchain.explain.attack.page import POINT_COLUMNS
+from toolchain.explain.attack.report import POINT_COLUMNS
 from toolchain.explain.gallery import Animation, Page, Picture, Section, Table, new_folder, stems, write
 from toolchain.images.preprocess import Image, read
 

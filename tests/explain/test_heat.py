@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from toolchain.explain.canvas import framed
-from toolchain.explain.heat import area_of_half, as_heat, as_sixteen_bits, hottest, inside, overlay
+from toolchain.explain.pictures import framed
+from toolchain.explain.why.heat import area_of_half, as_heat, as_sixteen_bits, hottest, inside, overlay
 from toolchain.images.preprocess import Preprocess
 
 

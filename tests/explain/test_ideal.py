@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 
+import click
 import numpy as np
 import pytest
 import torch
 from PIL import Image as Pillow
 
-from toolchain.explain.gif import as_gif
-from toolchain.explain.ideal import Ideal, IdealSettings, ideal
-from toolchain.explain.painting import Pixels, Waves
-from toolchain.explain.robustness import as_jpeg, robustness, shifted
-from toolchain.explain.statistics import Statistics
+from toolchain.cli.explain.ideal import command
+from toolchain.explain.ideal import BatchNormDistance, Ideal, IdealSettings, ideal
+from toolchain.explain.ideal.parametrisation import FourierImage, PixelImage
+from toolchain.explain.ideal.robustness import robustness, shifted
+from toolchain.explain.pictures import as_gif, as_jpeg
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, Preprocess
 
@@ -85,7 +87,7 @@ def test_the_saved_picture_is_judged_through_the_deployed_preprocessing(spot: To
 def test_statistics_are_the_distance_to_what_batch_normalisation_remembers(spot: TorchModel) -> None:
     generator = torch.Generator().manual_seed(0)
     usual = torch.randn(1, 3, 64, 64, generator=generator)
-    with Statistics(spot.network) as statistics:
+    with BatchNormDistance(spot.network) as statistics:
         spot.network(usual)
         near = float(statistics.distance())
         spot.network(usual + 2)
@@ -103,12 +105,12 @@ def test_statistics_are_the_distance_to_what_batch_normalisation_remembers(spot:
 def test_waves_are_broad_at_first_and_pixels_are_blurred_as_a_gaussian() -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        waves = Waves(64, 48, generator)()
+        waves = FourierImage(64, 48, generator)()
     assert waves.shape == (1, 3, 64, 48)
     neighbours = (waves[..., 1:] - waves[..., :-1]).std()
     far = (waves[..., 20:] - waves[..., :-20]).std()
     assert far > 1.4 * neighbours
-    pixels = Pixels(21, 21, generator)
+    pixels = PixelImage(21, 21, generator)
     with torch.no_grad():
         pixels.pixels.zero_()
         pixels.pixels[0, 0, 10, 10] = 1
@@ -137,3 +139,20 @@ def test_shifts_repeat_the_edge_and_the_least_probable_counts(spot: TorchModel) 
     found = robustness(spot, half, 0)
     assert found.probability > 0.9
     assert found.shifted < 0.1, "moved to the right, all red is in the other half"
+
+
+def test_the_help_of_the_command_states_the_defaults() -> None:
+    stated = {
+        option.name: re.findall(r"Default: ([\w.,]*[\w])|0, the (default)", option.help or "")
+        for option in command.params
+        if isinstance(option, click.Option)
+    }
+    found = {name: "0" if words[0][1] else words[0][0] for name, words in stated.items() if words}
+    found.pop("out")
+    expected = {name: getattr(IdealSettings(), str(name)) for name in found}
+    told = {
+        name: ",".join(f"{one:g}" for one in value) if isinstance(value, tuple) else str(value).removesuffix(".0")
+        for name, value in expected.items()
+    }
+    assert found == told
+    assert len(found) >= 8

@@ -15,11 +15,10 @@ from tests.artifacts import tiny_artifact, tiny_card, tiny_ir, tiny_model
 from tests.conftest import lively
 from toolchain.artifact import write_artifact
 from toolchain.evaluation.metrics import log_odds
-from toolchain.explain import grad_cam
-from toolchain.explain.heat import inside
-from toolchain.explain.occlusion import answer_of, occlusion
 from toolchain.explain.torch_model import TorchModel, ready_made
-from toolchain.explain.why import explained, why
+from toolchain.explain.why import explained, grad_cam, why
+from toolchain.explain.why.heat import inside
+from toolchain.explain.why.occlusion import answer_of, occlusion
 from toolchain.export.raw_frame import with_raw_frame
 from toolchain.images.preprocess import Image, Preprocess, read
 
@@ -91,7 +90,7 @@ def test_the_ready_made_network_looks_at_the_animal(real_data: Path) -> None:
         trimap = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         assert trimap is not None
         animal = network.preprocess(np.repeat(255 * (trimap != 2)[..., None], 3, 2).astype(np.uint8))[..., 0] / 255
-        for look in why(network, read(photograph)).looks:
+        for look in why(network, read(photograph)).saliency:
             found[look.method].append(inside(look.heat, animal))
     assert len(photographs) >= 5
     assert np.mean(found["grad-cam"]) > 0.75
@@ -121,7 +120,7 @@ def test_what_the_answer_hangs_on_is_measured(tmp_path: Path) -> None:
     answer = why(explained(classifier), picture)
     assert (answer.label, answer.asked) == ("red", "red")
     assert answer.probability == pytest.approx(classifier.predict(picture).probability, abs=1e-6)
-    (look,) = answer.looks
+    (look,) = answer.saliency
     x, y = look.peak
     assert region[y, x] == 1
     assert look.area_of_half < 0.3
@@ -137,4 +136,4 @@ def test_another_class_can_be_asked_about(tmp_path: Path) -> None:
     assert answer.asked == "blue"
     region = np.zeros((32, 32))
     region[16:, 16:] = 1
-    assert inside(answer.looks[0].heat, region) > 0.6
+    assert inside(answer.saliency[0].heat, region) > 0.6

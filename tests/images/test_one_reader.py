@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import ast
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import toolchain
 from tests.conftest import QUICK
+from toolchain.datasets.catalogue import open_dataset
+from toolchain.images.cache import cache_folder
+from toolchain.images.reader import Reader
+from toolchain.system.progress import Silent
 from toolchain.training.finetune import finetune
+from toolchain.training.photographs import find_outliers, readable
 from toolchain.training.settings import TrainSettings
+from toolchain.training.team import Team
 
 PACKAGE = Path(toolchain.__file__).parent
 
@@ -78,16 +86,54 @@ def opened() -> Iterator[Counter[str]]:
     listening = False
 
 
-def test_a_run_reads_each_photograph_twice_and_with_a_cache_once(
-    tmp_path: Path, drawn_folder: Path, opened: Counter[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Once for its hash, which decides its split; once to decode it. The report's thumbnails are in the cache."""
+@dataclass(frozen=True)
+class Data:
+    """A data set with a broken photograph, and pictures of other things."""
+
+    settings: TrainSettings
+    photographs: list[Path]
+    broken: Path
+    others: list[Path]
+
+
+@pytest.fixture
+def data(tmp_path: Path, drawn_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Data:
     monkeypatch.setenv("EDGETL_CACHE", str(tmp_path / "cache"))
-    settings = TrainSettings(str(drawn_folder), weights="none", probe_only=True, **QUICK)  # type: ignore[arg-type]
-    photographs = [str(path) for path in drawn_folder.rglob("*.*")]
-    assert len(photographs) > 20
+    root, others = tmp_path / "data", tmp_path / "others"
+    shutil.copytree(drawn_folder, root, ignore=shutil.ignore_patterns("fish"))
+    shutil.copytree(drawn_folder / "fish", others)
+    broken = min((root / "cat").iterdir())
+    broken.write_bytes(broken.read_bytes()[:-200])
+    settings = TrainSettings(str(root), weights="none", probe_only=True, outliers=str(others), **QUICK)  # type: ignore[arg-type]
+    return Data(settings, sorted(root.rglob("*.*")), broken, sorted(others.iterdir()))
+
+
+def _check_counts(opened: Counter[str], data: Data, times: int) -> None:
+    """Each photograph was opened so many times; a broken one is not in the cache, and others need no split."""
+    found = {path: opened[str(path)] for path in (*data.photographs, *data.others)}
+    assert len(found) == 24
+    assert found == {**dict.fromkeys(data.photographs, times), data.broken: 2, **dict.fromkeys(data.others, 1)}
+
+
+def test_photographs_are_read_twice_and_with_a_cache_once(opened: Counter[str], data: Data) -> None:
+    """Once for its hash, which decides its split; once to decode it, into all pictures that are needed."""
+    for times in (2, 1):
+        opened.clear()
+        reader = Reader(data.settings.preprocess, cache_folder(), Silent())
+        dataset, skipped = readable(open_dataset(data.settings.data), data.settings, reader, Team(), Silent())
+        assert skipped == 1
+        outliers = find_outliers(data.settings, dataset, reader, Silent())
+        for photo in (*outliers, *(photo for photos in dataset.splits.values() for photo in photos)):
+            reader.input(photo)
+        for photo in dataset.splits["test"]:
+            reader.thumbnail(photo)
+        _check_counts(opened, data, times)
+
+
+@pytest.mark.slow
+def test_a_run_reads_photographs_no_more_often(tmp_path: Path, opened: Counter[str], data: Data) -> None:
     for run, times in (("first", 2), ("second", 1)):
         opened.clear()
-        finetune(settings, tmp_path / run)
-        assert {path: opened[path] for path in photographs} == dict.fromkeys(photographs, times)
+        finetune(data.settings, tmp_path / run)
+        _check_counts(opened, data, times)
     assert "data:image/jpeg" in (tmp_path / "second" / "report.html").read_text(encoding="utf-8")

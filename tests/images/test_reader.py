@@ -314,3 +314,24 @@ def test_what_cannot_be_decoded_is_said(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xd8\xff\xe0 no photograph")
     photo = Photograph("broken.jpg", path, 0, "0" * 64)
     assert "broken.jpg" in Reader(SPEC, tmp_path, Silent()).problem_of(photo)
+
+
+def test_a_cache_that_shrinks_under_a_running_reader_costs_time_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process lowers the limit and removes the oldest: what is gone is decoded again, without a word."""
+    photos = [_photo(tmp_path, seed) for seed in range(20)]
+    listener = Recorder()
+    running = Reader(BIG, tmp_path, listener)
+    running._cache._began = 100
+    for one in photos:
+        running.prepare(one)
+    running.tidy()
+    expected = [BIG(read(one.path)) for one in photos]
+    monkeypatch.setenv("EDGETL_CACHE_MB", "1")
+    _run(tmp_path, photos[:2], began=200)
+    assert len(_kept(tmp_path)) < 8
+    for one, pixels in zip(photos, expected, strict=True):
+        np.testing.assert_array_equal(running.input(one), pixels)
+    assert not listener.warned
+    assert (tmp_path / FILE).exists()

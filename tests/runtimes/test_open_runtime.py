@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.errors import BadInputError, MissingError
-from toolchain.runtimes import Infer, open_runtime
+from toolchain.runtimes import Infer, onnxruntime, open_runtime
 
 DEVICES = (
     "ort:cpu",
@@ -155,3 +155,11 @@ sys.exit(run(["predict", {str(artifact.path)!r}, photograph, "--device", "openvi
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, "it does not start here" in done.stderr) == (3, True), done.stderr
+
+
+def test_an_older_onnxruntime_tells_by_a_profile_what_ran(artifact: Artifact) -> None:
+    """Before 1.24 a session does not say which provider was given which node."""
+    cpu = onnxruntime.PROVIDERS["cpu"]
+    ran = onnxruntime._profiled(artifact, [("AzureExecutionProvider", {}), (cpu, {})])
+    assert set(ran) == {cpu}
+    assert ran[cpu] >= 1

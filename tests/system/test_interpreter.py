@@ -100,7 +100,7 @@ def test_a_frozen_app_cannot_measure_and_says_so(tmp_path: Path) -> None:
     begin = "sys.frozen = True\nfrom toolchain.cli import run\n"
     done = program(tmp_path, f"{begin}sys.exit(run(['bench', 'model.onnx', '--device', 'ort:cpu']))")
     assert done.returncode == 3
-    assert "no Python interpreter" in done.stderr
+    assert "not a Python interpreter" in done.stderr
     done = program(
         tmp_path, "sys.frozen = True\nfrom toolchain.cli import run\nsys.exit(run(['doctor', '--json']))"
     )
@@ -113,7 +113,7 @@ def test_there_is_no_python_where_none_is_found(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(sys, "executable", "")
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path))
-    with pytest.raises(MissingError, match="no Python interpreter"):
+    with pytest.raises(MissingError, match="not a Python interpreter"):
         interpreter.command("")
     (tmp_path / "bin").mkdir()
     other = tmp_path / "bin" / "python3"

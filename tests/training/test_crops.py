@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from toolchain.training.crops import View, draw_view, make_view
-from toolchain.training.on_device import make_views
+from toolchain.training.crops import View, draw_view, make_view, make_views
 
 
 def _smooth(height: int, width: int, seed: int) -> np.ndarray:
@@ -59,3 +58,10 @@ def test_torch_makes_the_same_views_as_opencv() -> None:
     difference = np.abs(made.astype(int) - expected.astype(int))
     assert difference.mean() < 1.5
     assert np.quantile(difference, 0.99) < 8
+
+
+def test_edges_of_a_small_picture_are_not_darkened_beside_a_large_one() -> None:
+    flat, large = torch.full((3, 90, 120), 200, dtype=torch.uint8), torch.zeros(3, 256, 256, dtype=torch.uint8)
+    views = [View(0, 0, 90, 120, False, np.ones(3), 0.0), View(0, 0, 256, 256, False, np.ones(3), 0.0)]
+    made = make_views([flat, large], views, 224, 224)
+    assert (made[0] == 200).all()

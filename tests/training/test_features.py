@@ -8,8 +8,7 @@ import torch
 
 from tests.conftest import lively
 from toolchain.backbones.networks import body_of, frozen_and_trained, normalised
-from toolchain.training.features import logits_of
-from toolchain.training.frozen import BATCH, WORTH_COMPILING, Frozen
+from toolchain.training.features import BATCH, WORTH_COMPILING, Frozen, logits_of
 
 SHAPE = (64, 64)
 

@@ -19,8 +19,8 @@ from toolchain.backbones.networks import build
 from toolchain.errors import BadInputError, MissingError
 from toolchain.export import exporting
 from toolchain.runs import Run, read_run, read_splits
+from toolchain.training import features, loop
 from toolchain.training import finetune as finetuning
-from toolchain.training import frozen, loop
 from toolchain.training.evaluator import Evaluator
 from toolchain.training.finetune import finetune, resume
 from toolchain.training.settings import GENTLE_RATES, TrainSettings
@@ -115,7 +115,7 @@ def test_probe_is_kept_when_fine_tuning_wrecks_the_network(
     tmp_path: Path, drawn_folder: Path, weights: Path
 ) -> None:
     recorder = Recorder()
-    settings = _settings(drawn_folder, weights, learning_rate=0.9, epochs=1, average_decay=0.0)
+    settings = _settings(drawn_folder, weights, learning_rate=0.9, epochs=1, ema_decay=0.0)
     run = finetune(settings, tmp_path / "run", reporter=recorder)
     assert run.model.kept == "probe"
     assert run.metrics == run.probe_metrics
@@ -161,7 +161,7 @@ def test_resumed_run_equals_an_unbroken_one(
 def test_a_run_on_openvino_resumes_to_the_same_bytes(
     tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frozen, "WORTH_COMPILING", 0)
+    monkeypatch.setattr(features, "WORTH_COMPILING", 0)
     settings = _settings(drawn_folder, weights)
     whole = finetune(settings, tmp_path / "whole")
     original = loop.save_state
@@ -237,7 +237,7 @@ def test_class_with_nothing_readable_is_an_error(tmp_path: Path, drawn_folder: P
         ({"epochs": -1}, BadInputError, "--epochs"),
         ({"patience": -1}, BadInputError, "--patience"),
         ({"max_minutes": 0.0}, BadInputError, "--max-minutes"),
-        ({"smallest_crop": 0.0}, BadInputError, "--smallest-crop"),
+        ({"min_crop_area": 0.0}, BadInputError, "--min-crop-area"),
         ({"outliers": "absent"}, BadInputError, "0 usable pictures"),
         ({"batch_size": 0}, BadInputError, "--batch-size"),
         ({"learning_rate": 7.0}, BadInputError, "--learning-rate"),
@@ -253,7 +253,7 @@ def test_wrong_settings(
 
 
 def test_random_weights_are_trained_whole(tmp_path: Path, drawn_folder: Path) -> None:
-    settings = _settings(drawn_folder, epochs=1, average_decay=0.0)
+    settings = _settings(drawn_folder, epochs=1, ema_decay=0.0)
     assert settings.learning_rate == 1e-3
     finetune(settings, tmp_path / "run")
     first = load_file(tmp_path / "run" / "checkpoint" / "state.safetensors")

@@ -11,8 +11,7 @@ from scipy.special import log_softmax
 
 from toolchain.datasets import Photograph
 from toolchain.evaluation.calibration import HeldOut, fit_temperature
-from toolchain.training.folds import assign, cross_validation, folds_for, out_of_fold
-from toolchain.training.probe import fit_head
+from toolchain.training.probe import assign, cross_validation, fit_head, folds_for, out_of_fold
 
 
 def _photos(each: int, classes: int, copies: int = 1) -> list[Photograph]:

@@ -6,7 +6,7 @@ import torch
 
 from tests.conftest import lively
 from toolchain.backbones.networks import normalised
-from toolchain.training.precision import strided_depthwise_in_float32
+from toolchain.training.trainer import strided_depthwise_in_float32
 
 
 def test_only_strided_depthwise_convolutions_compute_in_float32() -> None:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from toolchain.training.batches import steps_of
 from toolchain.training.settings import TrainSettings
-from toolchain.training.shown import steps_of
 from toolchain.training.team import Team
 
 ROOT = Path(__file__).parents[2]

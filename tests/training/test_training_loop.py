@@ -10,26 +10,27 @@ import torch
 
 from tests.conftest import QUICK
 from toolchain.backbones import recipes
-from toolchain.datasets import Photograph
+from toolchain.datasets import Dataset, Photograph
 from toolchain.errors import BadInputError
+from toolchain.images.reader import Reader
 from toolchain.runs import Metrics, read_run
 from toolchain.system.progress import Silent
 from toolchain.training import loop, trainer
 from toolchain.training.checkpoint import Progress
 from toolchain.training.context import AUTO_PATIENCE, TrainContext
 from toolchain.training.finetune import finetune
-from toolchain.training.history import read_lines
 from toolchain.training.loop import score_of
+from toolchain.training.records import read_lines
 from toolchain.training.settings import TrainSettings, settings_for
-from toolchain.training.shown import from_cache
 from toolchain.training.team import Team
 
 
-def _job(photos: int = 100, **settings: object) -> TrainContext:
+def _context(photos: int = 100, **settings: object) -> TrainContext:
     listed = tuple(Photograph(str(i), Path(str(i)), i % 2, f"{i:064}") for i in range(photos))
     chosen = TrainSettings("unused", **settings)  # type: ignore[arg-type]
-    show = from_cache(listed, None, chosen)  # type: ignore[arg-type]
-    return TrainContext(listed, chosen, torch.device("cpu"), Path(), show, lambda *_: None, Team(), Silent())  # type: ignore[arg-type,return-value]
+    dataset = Dataset("photos", Path(), ("cat", "dog"), {"train": listed})
+    reader = Reader(chosen.preprocess, None, Silent())
+    return TrainContext(chosen, dataset, (), reader, torch.device("cpu"), Team(), Path(), Silent())
 
 
 def _metrics(top1: float, nll: float) -> Metrics:
@@ -51,14 +52,14 @@ def _metrics(top1: float, nll: float) -> Metrics:
 def test_how_many_epochs_there_will_be(
     settings: dict[str, object], done: int, best: int, seconds: float, expected: int
 ) -> None:
-    assert loop._planned(Progress(done, best, (1, 0), 10, seconds), _job(**settings)) == expected
+    assert loop._planned(Progress(done, best, (1, 0), 10, seconds), _context(**settings)) == expected
 
 
 @pytest.mark.parametrize(("photos", "expected"), [(50, 30), (2000, 10), (100_000, 4)])
 def test_auto_epochs_follow_the_number_of_photographs(photos: int, expected: int) -> None:
-    job = _job(photos, epochs=0)
-    assert job.epochs == expected
-    assert job.patience == AUTO_PATIENCE
+    context = _context(photos, epochs=0)
+    assert context.epochs == expected
+    assert context.patience == AUTO_PATIENCE
 
 
 def test_an_epoch_far_below_the_probe_is_never_better() -> None:
@@ -94,7 +95,7 @@ def test_options_go_before_the_recipe() -> None:
     settings = settings_for("photos", "mobilenet_v2", recipe, epochs=3, batch_size=None)
     assert settings.epochs == 3
     assert settings.batch_size == 32
-    assert settings.learning_rate == recipe.finetune.learning_rate
+    assert settings.learning_rate == recipe.finetune["learning_rate"]
     scratch = settings_for("photos", "mobilenet_v2", recipe, weights="none")
     assert scratch.learning_rate == 1e-3
 

@@ -11,15 +11,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from tests.conftest import QUICK
-from toolchain.backbones.networks import build, head_of, recipes
+from toolchain.backbones import recipes
+from toolchain.backbones.networks import build, head_of
 from toolchain.errors import BadInputError
 from toolchain.runs import read_run
 from toolchain.training import loop, trainer
 from toolchain.training.crops import draw_view, make_view
 from toolchain.training.finetune import finetune, resume
-from toolchain.training.optimisers import optimiser_for, share_of_rate
 from toolchain.training.settings import GENTLE_RATES, TrainSettings, settings_for
-from toolchain.training.trainer import start_head
+from toolchain.training.trainer import optimiser_for, share_of_rate, start_head
 
 
 def _trained(folder: Path, data: Path, weights: Path, **more: object) -> dict[str, Tensor]:
@@ -157,7 +157,7 @@ def test_gradients_are_clipped_to_the_norm_that_is_asked_for(
 
         with monkeypatch.context() as patch:
             patch.setattr(torch.optim.SGD, "step", step)
-            _trained(tmp_path / str(clip), drawn_folder, weights, clip_norm=clip, optimizer="sgd")
+            _trained(tmp_path / str(clip), drawn_folder, weights, max_grad_norm=clip, optimizer="sgd")
     assert max(norms[0.0]) > 0.1
     assert max(norms[0.01]) == pytest.approx(0.01, rel=1e-3)
 
@@ -220,10 +220,10 @@ def test_the_usual_augmentation_is_what_it_always_was() -> None:
     [
         ({"dropout": 1.0}, "--dropout must be at least 0 and below 1"),
         ({"warm_up": -0.1}, "--warm-up"),
-        ({"clip_norm": -1.0}, "--clip-norm"),
-        ({"clip_norm": float("nan")}, "--clip-norm"),
+        ({"max_grad_norm": -1.0}, "--max-grad-norm"),
+        ({"max_grad_norm": float("nan")}, "--max-grad-norm"),
         ({"weight_decay": -1.0}, "--weight-decay"),
-        ({"augmentation": 3.0}, "--augmentation must lie between 0 and 2"),
+        ({"augmentation": 3.0}, "--augmentation must be at least 0 and at most 2, not 3"),
         ({"label_smoothing": 1.0}, "--label-smoothing"),
         ({"batch_norm": "frozen", "weights": "none"}, "no statistics"),
     ],

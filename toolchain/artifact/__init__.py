@@ -105,6 +105,20 @@ def find_artifact(path: Path) -> Path:
     raise nothing_in(path)
 
 
+def find_artifacts(path: Path) -> list[Path]:
+    """The model files that a path stands for: itself, or those in a run folder, float first.
+
+    Raises ArtifactError for a folder that holds none.
+    """
+    if not path.is_dir():
+        return [path]
+    of_one_runtime = sorted(path.glob(INT8_FILE.replace(".onnx", ".*.onnx")))
+    found = [file for file in (path / FLOAT_FILE, path / INT8_FILE, *of_one_runtime) if file.is_file()]
+    if not found:
+        raise nothing_in(path)
+    return found
+
+
 def nothing_in(folder: Path) -> ArtifactError:
     """The error for a folder without a model file: what it is instead, and what would make one."""
     quoted = shlex.quote(str(folder))

@@ -6,10 +6,9 @@ They lie in `models/NAME.toml`: inside an installed package, beside the package 
 from __future__ import annotations
 
 import sys
-from collections.abc import ItemsView
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
@@ -29,11 +28,8 @@ MAX_BYTES = 1 << 16
 """Of a recipe, which has some twenty keys: reading takes the square of how deep keys lie in one another."""
 
 Count = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
-BelowOne = Annotated[float, Meta(ge=0, lt=1)]
-PositiveShare = Annotated[float, Meta(gt=0, le=1)]
 
 
 @dataclass(frozen=True)
@@ -55,37 +51,6 @@ class Network:
 
 
 @dataclass(frozen=True)
-class FinetuneDefaults:
-    """Fields of the training settings that a recipe may set, under the same names; None where it does not."""
-
-    epochs: Natural | None = None
-    patience: Natural | None = None
-    max_minutes: Annotated[float, Meta(gt=0, le=1e6)] | None = None
-    batch_size: Count | None = None
-    learning_rate: Annotated[float, Meta(gt=0, lt=1)] | None = None
-    weight_decay: Annotated[float, Meta(ge=0)] | None = None
-    trained_blocks: Natural | None = None
-    average_decay: BelowOne | None = None
-    smallest_crop: PositiveShare | None = None
-    crop_size: Count | None = None
-    label_smoothing: BelowOne | None = None
-    balance: Literal["logit-adjustment", "weights", "none"] | None = None
-    optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] | None = None
-    schedule: Literal["cosine", "linear", "step", "constant"] | None = None
-    warm_up: BelowOne | None = None
-    clip_norm: Annotated[float, Meta(ge=0)] | None = None
-    head_init: Literal["probe", "random", "zeros"] | None = None
-    batch_norm: Literal["auto", "frozen", "trained"] | None = None
-    dropout: BelowOne | None = None
-    augmentation: Annotated[float, Meta(ge=0, le=2)] | None = None
-
-    def items(self) -> ItemsView[str, int | float | str]:
-        """What the recipe sets, and nothing else, as a dict's items."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}.items()
-
-
-@dataclass(frozen=True)
 class Measured:
     """Top-1 on the pets' test photographs, of linear probe and fine-tuned network; None where not measured."""
 
@@ -95,14 +60,18 @@ class Measured:
 
 @dataclass(frozen=True)
 class TrainingRecipe:
-    """One TOML file. `network` is there in all recipes that come with edgetl; a user's own may do without."""
+    """One TOML file, `path`. `network` is there in all recipes that come with edgetl; a user's own may do without.
+
+    `finetune` is what it says of the settings; these are checked where they are used (`training.settings`).
+    """
 
     network: Network | None = None
-    finetune: FinetuneDefaults = FinetuneDefaults()
+    finetune: dict[str, Any] = field(default_factory=dict)
     measured: Measured = Measured()
+    path: str = ""
 
 
-SECTIONS: dict[str, type] = {"network": Network, "finetune": FinetuneDefaults, "measured": Measured}
+SECTIONS: dict[str, type | None] = {"network": Network, "finetune": None, "measured": Measured}
 
 
 def names() -> tuple[str, ...]:
@@ -147,7 +116,7 @@ def read(path: Path) -> TrainingRecipe:
         raise BadInputError(f"{path} holds a number that is too long") from None
     _refuse_unknown(table, path)
     try:
-        return strict.convert(table, TrainingRecipe)
+        return replace(strict.convert(table, TrainingRecipe), path=str(path))
     except msgspec.ValidationError as error:
         # msgspec ends with the place: "Expected `int` - at `$.finetune.epochs`".
         raise BadInputError(f"{path}: {str(error).replace('`$.', '`')}") from None
@@ -158,7 +127,8 @@ def _refuse_unknown(table: dict[str, Any], path: Path) -> None:
     for section, content in table.items():
         if section not in SECTIONS:
             raise BadInputError(f"{path}: unknown key `{section}`", f"Sections: {', '.join(SECTIONS)}.")
-        known = [field.name for field in fields(SECTIONS[section])]
+        kind = SECTIONS[section]
+        known = [one.name for one in fields(kind)] if kind else list(content) if isinstance(content, dict) else []
         for key in content if isinstance(content, dict) else ():
             if key not in known:
                 raise BadInputError(f"{path}: unknown key `{section}.{key}`", f"Known: {', '.join(known)}.")

@@ -22,14 +22,12 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from toolchain.backbones import IMAGENET, Backbone, Family
 from toolchain.backbones.networks import SIMPLIFIERS, simplified, sixth_and_half
-from toolchain.backbones.recipes import FinetuneDefaults, TrainingRecipe
+from toolchain.backbones.recipes import TrainingRecipe
 from toolchain.errors import BadInputError, MissingError
 from toolchain.images.preprocess import Preprocess
 
 RECIPE = TrainingRecipe(
-    finetune=FinetuneDefaults(
-        epochs=8, learning_rate=1e-4, trained_blocks=8, average_decay=0.99, smallest_crop=0.25
-    )
+    finetune={"epochs": 8, "learning_rate": 1e-4, "trained_blocks": 8, "ema_decay": 0.99, "min_crop_area": 0.25}
 )
 """MobileNetV2's, but for the size of crops, which depends on that of the input."""
 
@@ -55,9 +53,9 @@ def find(name: str) -> Backbone:
     try:
         with torch.device("cpu"), torch.random.fork_rng(devices=[]):
             network = _create(name)
-        config: dict[str, Any] = vars(network)["pretrained_cfg"]
-        head = str(config["classifier"])
-        _check(name, network, head)
+            config: dict[str, Any] = vars(network)["pretrained_cfg"]
+            head = str(config["classifier"])
+            _check(name, network, head)
     except BadInputError:
         raise
     except Exception as error:  # timm and networks of all kinds raise errors of all types

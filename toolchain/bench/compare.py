@@ -15,7 +15,7 @@ from toolchain.errors import BadInputError
 from toolchain.evaluation.statistics import Latency, paired_drop_ci95, ratio_ci95
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
-from toolchain.system.figures import percent
+from toolchain.system.text import percent
 
 
 @dataclass(frozen=True)

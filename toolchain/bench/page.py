@@ -13,7 +13,7 @@ from toolchain.bench import report as reports
 from toolchain.bench.plots import PlotPoint, distributions, pareto
 from toolchain.bench.results import ArmResult, BenchReport
 from toolchain.pages import write_page
-from toolchain.system.figures import fixed
+from toolchain.system.text import fixed
 
 PAGE_FILE = "bench.html"
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from toolchain.bench.results import ArmResult, BenchReport, Change, Comparison
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
-from toolchain.system.figures import fixed, percent
-from toolchain.system.names import escaped
+from toolchain.system.text import escaped, fixed, percent
 
 JSON_FILE = "bench.json"
 MARKDOWN_FILE = "bench.md"

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact, nothing_in
+from toolchain.artifact import Artifact
 from toolchain.bench.arm_results import data_of, result_of
 from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photographs, prepare
 from toolchain.bench.pairing import Foreseen, planned
 from toolchain.bench.results import BENCH_SCHEMA, ArmResult, BenchReport, BenchSettings
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import RUNTIMES, Device, family_of
+from toolchain.runtimes.devices import Device, family_of
+from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter, Silent
-from toolchain.system.scratch import scratch_folder
 from toolchain.timing.arm import Arm
 from toolchain.timing.noise import Watch, reasons, spare_cores
 from toolchain.timing.probing import probe_devices
@@ -56,20 +56,6 @@ class Plan:
         if self.rounds is not None:
             return Pace(self.rounds, self.rounds, precision=None, budget_s=None)
         return Pace(MAX_ROUNDS, precision=PRECISION, budget_s=self.budget_s)
-
-
-def find_artifacts(path: Path) -> list[Path]:
-    """The model files that a path stands for: itself, or those in a run folder.
-
-    Raises ArtifactError for a folder that holds none.
-    """
-    if not path.is_dir():
-        return [path]
-    by_runtime = [INT8_FILE.replace(".onnx", f".{family}.onnx") for family in RUNTIMES.names()]
-    found = [path / name for name in (FLOAT_FILE, INT8_FILE, *by_runtime) if (path / name).is_file()]
-    if not found:
-        raise nothing_in(path)
-    return found
 
 
 def bench(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from threading import Event
 from typing import Protocol
@@ -84,6 +84,27 @@ class FrameSource(Protocol):
 
     def close(self) -> None:
         """Release the device or file."""
+
+
+@dataclass(frozen=True)
+class RequestedFormat:
+    """The format that a camera is asked for; it gives what it can. `size` is width and height in pixels,
+    `pixel_format` a code of four letters, such as MJPG."""
+
+    size: tuple[int, int] | None = None
+    fps: float | None = None
+    pixel_format: str | None = None
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """How frames are read. With `every_frame`, files are not paced, and no frame is skipped."""
+
+    every_frame: bool = False
+    seconds_per_image: float = 2.0
+    requested: RequestedFormat = field(default_factory=RequestedFormat)
+    insecure: bool = False
+    """Whether any certificate of a server is accepted."""
 
 
 class Clock(Protocol):

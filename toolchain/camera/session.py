@@ -93,20 +93,22 @@ def watch(
     min_probability: float = 0.0,
     every_frame: bool = False,
     reconnect: bool = True,
+    insecure: bool = False,
     reporter: Reporter | None = None,
 ) -> CameraReport:
     """Name what a camera, a stream or a file shows, until it ends, and return how that went.
 
-        import toolchain
-
-        def act(answered):
-            print(answered.prediction.answer or "not sure", f"{answered.age_ms:.0f} ms old")
-
-        report = toolchain.watch("model.onnx", source=0, on_answer=act, duration_s=60)
-        print(report.summary.frames_answered, "frames answered")
+    >>> import toolchain
+    >>> def act(answered):
+    ...     print(answered.prediction.answer or "not sure", answered.age_ms < 1000)
+    >>> report = toolchain.watch("model.onnx", source="photos/tulip", on_answer=act, frames=1)
+    tulip True
+    >>> report.summary.frames_answered
+    1
 
     `model` is what `toolchain.load` takes; without one, the ready-made pets model answers. `source` is what
-    `edgetl camera --source` takes: a camera's number, a file, a folder of images, or an address.
+    `edgetl camera --source` takes: a camera's number, a file, a folder of images, or an address. The certificate
+    of a server is verified, unless `insecure`.
     `on_answer` is called in the thread that called `watch`, with the newest answer each time: the smoothed
     prediction, and the frame (`answered.frame.bgr`, uint8 [height, width, 3], BGR, which must stay as it is).
     Answers that come while it runs are skipped, unless `every_frame` says that each frame of a file counts. If it
@@ -125,7 +127,7 @@ def watch(
         threads=threads,
         sinks=wanted,
         reconnect=reconnect,
-        capture=CaptureOptions(every_frame=every_frame),
+        capture=CaptureOptions(every_frame=every_frame, insecure=insecure),
         stop=StopConditions(duration_s, frames, min_probability),
     )
     return run_camera(settings, Control(), reporter or Silent())

@@ -1,4 +1,4 @@
-"""What a person types. Each command is a module of its own, imported only when it is called."""
+"""The command line. Each command is a module of its own, which is imported only when it is called."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from toolchain._version import __version__
 from toolchain.errors import BadInputError, EdgetlError, ExitCode, StoppedError
 from toolchain.system import masking
-from toolchain.system.names import escaped, harmless
 from toolchain.system.processor import respect_quota
+from toolchain.system.text import escaped, harmless
 
 COMMANDS = {
     "finetune": "Train a network on your photographs.",
     "export": "Write a run as one ONNX file, and quantise it.",
     "bench": "Measure accuracy and latency on every device at hand.",
-    "camera": "Name what a camera sees, as it sees it.",
-    "predict": "Name what is on photographs.",
+    "camera": "Say what a camera sees, live.",
+    "predict": "Say what is in photographs.",
     "card": "Show what a model file says about itself.",
     "explain": "Show what a network looks for, where it looks, and what fools it.",
     "data": "List, inspect, check and download photographs.",
     "doctor": "Show what this machine can run, and what is missing.",
-    "demo": "Walk the whole road on drawn pets, offline.",
+    "demo": "Try every step once on drawn pets, offline.",
 }
-"""Name and one-line help; the help stands here so that `edgetl --help` imports no command."""
+"""Name and one-line help. The help is here so that `edgetl --help` imports no command."""
 
 
 EXTRAS = {
@@ -45,15 +46,17 @@ EXTRAS = {
     ),
     **dict.fromkeys(("jinja2", "matplotlib"), "report"),
     "av": "record",
+    "timm": "timm",
 }
-"""What `pip install edgetl` leaves out (a device neither trains nor exports), and the extra that brings it."""
+"""Modules that `pip install edgetl` leaves out (a device neither trains nor exports), and the extra to install."""
 
 
 WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
+SOURCE_VARIABLE = "EDGETL_SOURCE"
 
 
 class Group(click.Group):
-    """A group that says its help where no command is named, and what may have been meant where a wrong one is."""
+    """A group that suggests what may have been meant by an unknown command."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -96,15 +99,15 @@ class LazyGroup(Group):
     package="toolchain.cli",
     summaries=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
-    # Not as the function's docstring, which Python leaves out with -OO.
-    help="""Take a folder of photographs to an image classifier on an edge device.
+    # Not the function's docstring, which Python drops with -OO.
+    help="""Turn a folder of photographs into an image classifier on an edge device.
 
     \b
-    edgetl demo                                  the whole road, offline, in two minutes
+    edgetl demo                                  every step once, offline, in two minutes
     edgetl finetune PHOTOS --out RUN             train
     edgetl export RUN --int8                     one ONNX file, float and int8
     edgetl bench RUN                             accuracy and latency on this machine
-    edgetl camera RUN                            name what the webcam sees
+    edgetl camera RUN                            what the webcam sees, live
     """,
 )
 @click.version_option(__version__, prog_name="edgetl")
@@ -115,23 +118,24 @@ def root() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    # This process is edgetl's own. What OpenCV has to say of a picture, edgetl says itself, in one line.
+    # This process is edgetl's own. What OpenCV would print about a picture, edgetl says itself, in one line.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     if words[:1] == ["help"]:  # as git and others have it
         words = [*words[1:], "--help"]
-    # A program started with them closed (`>&-`, some services) has none to write to.
+    # They are None if the program was started with them closed (`>&-`, some services).
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for as long as the process lives
-        # A name that the terminal cannot show must not cost the result: it is written as Python writes it.
+        # A character that the terminal cannot show must not cost the result: it is written as an escape code.
         stream = getattr(sys, name)
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     respect_quota(os.environ)
-    _heed_polite_kills()
+    _show_plugin_warnings()
+    _interrupt_on_signals()
     code = run(words)
     if any(type(thread).__module__.startswith("toolchain.") for thread in threading.enumerate()):
-        # One hangs in a driver. Python would end it there, in the middle of C++, which aborts the process.
+        # A thread hangs in a driver. Python would stop it there, in the middle of C++, which aborts the process.
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
@@ -139,9 +143,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _heed_polite_kills() -> None:
-    """Let SIGTERM and a closed terminal interrupt a command like Ctrl-C, so that it leaves what can be gone on with
-    and none of its helpers running. `nohup` stays what it is."""
+def _show_plugin_warnings() -> None:
+    """Show what is wrong with a plug-in as edgetl shows warnings, and those of others as Python does."""
+    usual = warnings.showwarning
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        if category.__module__ == "toolchain.plugins":
+            print(f"warning: {escaped(harmless(str(message)))}", file=sys.stderr)
+        else:
+            usual(message, category, filename, lineno, file, line)
+
+    warnings.showwarning = show
+
+
+def _interrupt_on_signals() -> None:
+    """Make SIGTERM and a closed terminal interrupt a command as Ctrl-C does: it can be continued later, and none of
+    its processes keeps running. `nohup` still works."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise StoppedError
@@ -153,8 +177,8 @@ def _heed_polite_kills() -> None:
 
 
 def run(words: Sequence[str]) -> int:
-    """Run one command; tell errors as one line of what is wrong and one of what to do; return the exit code."""
-    masking.remember(words, _secrets(words))
+    """Run one command and return the exit code. Errors are two lines: what is wrong, and what to do."""
+    masking.remember([*words, os.environ.get(SOURCE_VARIABLE, "")], _secrets(words))
     try:
         result = root.main(args=list(words), prog_name="edgetl", standalone_mode=False)
         if sys.stdout is not None:
@@ -169,8 +193,8 @@ def run(words: Sequence[str]) -> int:
         _tell(words, "interrupted", "", ExitCode.INTERRUPTED)
         return ExitCode.INTERRUPTED
     except (BrokenPipeError, SystemExit):
-        # The reader of our output has gone (`edgetl ... | head`); nobody is left to tell. click meets a broken pipe
-        # first and leaves by SystemExit(1), which would read as a broken promise.
+        # The reader of our output has gone (`edgetl ... | head`), so there is nobody to tell. click notices it
+        # first and raises SystemExit(1), which would look like a broken promise.
         with contextlib.suppress(OSError):  # what a program put in its place is no file
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
@@ -184,7 +208,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _secrets(words: Sequence[str]) -> list[str]:
-    """What is never to be shown, whatever it looks like."""
+    """Words that must never be shown, whatever they look like."""
     found = [after for word, after in pairwise(words) if word == WEB_TOKEN]
     found += [word.removeprefix(f"{WEB_TOKEN}=") for word in words if word.startswith(f"{WEB_TOKEN}=")]
     return [*found, os.environ.get(WEB_TOKEN_VARIABLE, "")]
@@ -200,7 +224,9 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
 
         message = f"this command needs {module}, which is not installed"
         if module in EXTRAS:
-            return message, f"pip install 'edgetl[{EXTRAS[module]}]'", ExitCode.MISSING
+            from toolchain.system.installation import install
+
+            return message, install(EXTRAS[module]), ExitCode.MISSING
         if module in BROUGHT:
             return message, f"pip install {BROUGHT[module]}", ExitCode.MISSING
     if isinstance(error, ImportError):
@@ -217,7 +243,7 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
 
 
 def _usage(error: click.ClickException) -> tuple[str, str]:
-    """What is said of a line that cannot be understood, and what to do about it."""
+    """The two lines about a command line that cannot be understood."""
     if isinstance(error, click.NoSuchOption):
         from toolchain.cli.words import no_option
 

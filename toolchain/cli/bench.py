@@ -14,10 +14,12 @@ from rich.text import Text
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.finite import Finite
+from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import ExitCode
 from toolchain.system import masking
-from toolchain.system.names import escaped, harmless
+from toolchain.system.installation import install
+from toolchain.system.text import escaped, harmless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,16 +41,18 @@ def _counts(context: click.Context, parameter: click.Parameter, text: str | None
 
 
 @click.command(
-    help="""Measure accuracy and latency on every device at hand.
+    help=f"""Measure accuracy and latency on every device at hand.
 
-ARTIFACT is a model file that `edgetl export` wrote, or a run folder: then its model.onnx and model.int8.onnx, and
-the run itself in PyTorch. Each artifact on each device runs in a process of its own; they take turns, so that none
-slows another. With --compare, ARTIFACT may also be a bench.json, which is then compared and not measured again.
+{MODEL_OR_FILE}
 
-Exit codes: 1 when something became worse than in OLD.json; 4 when a run was too noisy to say; 2 when the two cannot
-be compared."""
+For a run folder, its model.onnx and model.int8.onnx are measured, and the run itself in PyTorch. Every file runs on
+every device in a process of its own (an arm). Arms take turns, so that none slows another. With --compare, MODEL
+may also be a bench.json, which is compared without measuring again.
+
+Exit codes: 1 if something became worse than in OLD.json; 4 if a run was too noisy to tell; 2 if the two cannot be
+compared."""
 )
-@click.argument("artifact", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("model", nargs=-1, required=True, type=ModelArgument())
 @click.option(
     "--device",
     "devices",
@@ -62,11 +66,14 @@ be compared."""
     "--data",
     metavar="DATA",
     shell_complete=completion.data_sets,
-    help="Photographs for accuracy. Default: those that the artifact names.",
+    help="Measure accuracy on these photographs. Default: those that the model file names.",
 )
-@click.option("--split", default="test", show_default=True, help="The split of DATA to measure on.")
+@click.option("--split", default="test", show_default=True, help="The split of DATA to measure accuracy on.")
 @click.option(
-    "--threads", callback=_counts, metavar="N,...", help="Numbers of threads, an arm for each. Default: all cores."
+    "--threads",
+    callback=_counts,
+    metavar="N,...",
+    help="Numbers of threads to measure, such as 1,2. Default: one for each core.",
 )
 @click.option(
     "--batch",
@@ -74,12 +81,12 @@ be compared."""
     default="1",
     show_default=True,
     metavar="N,...",
-    help="Numbers of images an inference, an arm for each.",
+    help="Batch sizes to measure, such as 1,8.",
 )
 @click.option(
     "--rounds",
     type=click.IntRange(1, 1000),
-    help="Turns that each arm has. Default: until its median is known to 2 %, within --budget.",
+    help="Turns of each arm. Default: as many as it takes to know its median to 2 %, within --budget.",
 )
 @click.option(
     "--budget",
@@ -87,26 +94,26 @@ be compared."""
     default=20.0,
     show_default=True,
     metavar="SECONDS",
-    help="For measuring latencies, when --rounds does not say how long.",
+    help="Time for measuring latency if --rounds is not given.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(0),
     default=400,
     show_default=True,
-    help="Photographs for accuracy at most; 0 for all.",
+    help="Measure accuracy on at most so many photographs; 0: on all.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
-    help="Folder for bench.json, bench.md and bench.html. Default: bench-N in the run's folder, or in this one.",
+    help="Folder for bench.json, bench.md and bench.html. Default: bench-N in the run folder, or here.",
 )
 @click.option(
     "--compare",
     type=click.Path(path_type=Path),
     metavar="OLD.json",
-    help="Compare with an older bench.json, or the one in a folder; exit code 1 when something became worse beyond "
-    "the tolerance.",
+    help="Compare with an older bench.json, or the one in a folder; exit code 1 if something became worse than the "
+    "tolerance allows.",
 )
 @click.option(
     "--tolerance",
@@ -114,7 +121,7 @@ be compared."""
     default=5.0,
     show_default=True,
     metavar="PERCENT",
-    help="Latency that may be lost.",
+    help="How much slower it may become.",
 )
 @click.option(
     "--tolerance-top1",
@@ -122,12 +129,12 @@ be compared."""
     default=0.5,
     show_default=True,
     metavar="PP",
-    help="Top-1 that may be lost, in percentage points.",
+    help="How much top-1 may be lost, in percentage points.",
 )
-@click.option("--force", is_flag=True, help="Compare runs of different machines, settings or data all the same.")
+@click.option("--force", is_flag=True, help="Compare even runs of different machines, settings or data.")
 @output_options
 def command(
-    artifact: tuple[Path, ...],
+    model: tuple[ModelName, ...],
     devices: tuple[str, ...],
     data: str | None,
     split: str,
@@ -150,17 +157,16 @@ def command(
     from toolchain.errors import BadInputError
     from toolchain.runtimes.devices import expand
 
-    for path in artifact:
-        swapped.refuse(
-            path, "ARTIFACT", "a model file or a run folder", _instead(path, comparing=compare is not None)
-        )
+    for one in model:
+        swapped.refuse_as_model(one, _instead(one, comparing=compare is not None))
     if split not in SPLITS:
         raise BadInputError(f"unknown split {split!r}", f"Choose one of: {', '.join(SPLITS)}.")
     old = read_report(compare) if compare is not None else None
     judge = _Judge(str(compare), Tolerance(tolerance, tolerance_top1), force)
-    if old is None or [path.suffix for path in artifact] != [".json"]:
+    paths = [one.path() or one.artifact_file() for one in model]
+    if old is None or [path.suffix for path in paths] != [".json"]:
         plan = Plan(
-            artifacts=_read(artifact),
+            artifacts=_read(model),
             devices=tuple(expand(devices)),
             threads=threads or (0,),
             batches=batch,
@@ -172,18 +178,18 @@ def command(
             distinct="all" in devices and "openvino:AUTO" not in devices,
             command=_command_line(),
         )
-        return _measured(plan, artifact[0], old, judge, out, console)
-    with claimed(out, artifact[0]) if out is not None else nullcontext() as folder:
-        report = _compared(old, read_report(artifact[0]), judge)
+        return _measured(plan, paths[0], old, judge, out, console)
+    with claimed(out, paths[0]) if out is not None else nullcontext() as folder:
+        report = _compared(old, read_report(paths[0]), judge)
         _tell_versions(old, report, console)
         return _told(report, folder, console)
 
 
-def _instead(path: Path, comparing: bool) -> dict[str, str]:
-    """What to type where a path of this kind stands in the place of an artifact."""
-    quoted = shlex.quote(str(path))
+def _instead(model: ModelName, comparing: bool) -> dict[swapped.Kind, str]:
+    """What to type where something of this kind stands in the place of MODEL."""
+    quoted = shlex.quote(str(model))
     measured = f"edgetl bench MODEL --data {quoted}"
-    hints: dict[str, str] = {
+    hints: dict[swapped.Kind, str] = {
         "photographs": measured,
         "photograph": f"edgetl predict MODEL {quoted}",
         "video": f"edgetl camera MODEL --source {quoted}",
@@ -253,15 +259,14 @@ def _write(report: BenchReport, out: Path, console: Console) -> list[Path]:
 
         names.append(page.write(report, out).name)
     except ModuleNotFoundError as error:
-        console.say(f"no bench.html: {error.name} is not installed (pip install 'edgetl[report]')")
+        console.say(f"no bench.html: {error.name} is not installed ({install('report')})")
     return [out / name for name in names]
 
 
-def _read(paths: tuple[Path, ...]) -> tuple[Artifact, ...]:
+def _read(models: tuple[ModelName, ...]) -> tuple[Artifact, ...]:
     from toolchain.artifact import read_artifact
-    from toolchain.bench.runner import find_artifacts
 
-    files = dict.fromkeys(file for path in paths for file in find_artifacts(path))
+    files = dict.fromkeys(file for model in models for file in model.artifact_files())
     return tuple(read_artifact(path) for path in files)
 
 

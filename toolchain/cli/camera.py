@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.finite import Finite
+from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.errors import BadInputError, ExitCode, StoppedError
 from toolchain.system import files
 
@@ -52,11 +53,21 @@ class PixelFormat(click.ParamType[str]):
         return code
 
 
-def _no_artifact(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def _no_model(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
     """`--web model.onnx` would take the model for a host."""
     if value and Path(value).exists():
-        raise click.BadParameter(f"{value} is a file or folder; ARTIFACT goes before --web", ctx, param)
+        raise click.BadParameter(f"{value} is a file or folder; MODEL goes before --web", ctx, param)
     return value
+
+
+def _read_source(ctx: click.Context, param: click.Parameter, value: str) -> str:
+    """The source itself, or what the file holds that `@FILE` names."""
+    if not value.startswith("@") or Path(value).exists():
+        return value
+    try:
+        return Path(value[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{value[1:]} cannot be read: {error}", ctx, param) from None
 
 
 def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
@@ -74,23 +85,27 @@ def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
 
 
 @click.command(
-    help="""Name what a camera sees, as it sees it.
+    help=f"""Say what a camera sees, live.
 
-ARTIFACT is a model file that `edgetl export` wrote, or a run folder; without it, the ready-made pets model answers.
+{MODEL_OR_FILE} The default is ready-made.
+
 A camera or stream that is lost is opened again as soon as it is back.
 
 In the window, q or Escape ends, space pauses, s saves a picture, d and p change to the next device and precision,
 b shows the answers of both precisions side by side. With --json, each answer is one JSON object on a line of its
 own, and a last line holds the summary."""
 )
-@click.argument("artifact", required=False, type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=ModelArgument())
 @click.option(
     "--source",
     default="0",
     show_default=True,
+    envvar="EDGETL_SOURCE",
+    callback=_read_source,
     metavar="0|FILE|URL|FOLDER",
     help="A camera's number or device path, a video file or animation, a stream or snapshot (rtsp://, http://), an "
-    "image, a folder of images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink').",
+    "image, a folder of images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink'). Keep an address with "
+    "a password out of the list of processes: in the variable EDGETL_SOURCE, or by @FILE in a file.",
 )
 @click.option(
     "--device",
@@ -128,9 +143,9 @@ own, and a last line holds the summary."""
     is_flag=False,
     flag_value="",
     metavar="[HOST:PORT]",
-    callback=_no_artifact,
+    callback=_no_model,
     help="Show it on a page instead of in a window; 127.0.0.1:8765 if nothing is said. Other addresses need a "
-    "token. ARTIFACT goes before it.",
+    "token. MODEL goes before it.",
 )
 @click.option(
     "--web-token",
@@ -192,6 +207,7 @@ own, and a last line holds the summary."""
     help="A live source that gives no frame for so long is lost. Default: 3, and longer for one that gives frames "
     "now and then.",
 )
+@click.option("--insecure", is_flag=True, help="Accept any certificate of the server of a source.")
 @click.option("--no-reconnect", is_flag=True, help="End when the source is lost, with exit code 3.")
 @click.option(
     "--measure-latency",
@@ -207,7 +223,7 @@ own, and a last line holds the summary."""
 @output_options
 @_may_be_stopped
 def command(
-    artifact: Path | None,
+    model: ModelName | None,
     source: str,
     device: str | None,
     headless: bool,
@@ -228,6 +244,7 @@ def command(
     seconds_per_image: float,
     min_probability: float,
     stall_s: float | None,
+    insecure: bool,
     no_reconnect: bool,
     measure_latency: bool,
     threads: int | None,
@@ -238,11 +255,12 @@ def command(
     given = click.get_current_context().get_parameter_source("web_token")
     if web is None and given == ParameterSource.COMMANDLINE:
         raise BadInputError("--web-token is for --web", "Add --web HOST:PORT.")
-    swapped.refuse_source(artifact, source)
+    swapped.refuse_source(model, source)
     if web is None and web_hosts:
         raise BadInputError("--web-host is for --web", "Add --web.")
     if record and measure_latency:
         raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
+    from toolchain.camera.frames import CaptureOptions, RequestedFormat
     from toolchain.camera.loop import StopConditions
     from toolchain.camera.session import CameraSettings, watch_until_signal
     from toolchain.camera.sinks import SinkOptions, sink_options
@@ -252,7 +270,6 @@ def command(
     from toolchain.camera.sinks.recorder import RecordOptions
     from toolchain.camera.sinks.web import WebOptions, parse_address
     from toolchain.camera.sinks.window import WindowOptions
-    from toolchain.camera.sources.opening import CaptureOptions, RequestedFormat
 
     output = Output(json=console.json)
     sinks: list[SinkOptions] = []
@@ -272,14 +289,14 @@ def command(
         sinks.append(WindowOptions(measure_latency))
     settings = CameraSettings(
         source=source,
-        artifact=artifact,
+        artifact=None if model is None else model.path(),
         device=device,
         threads=threads or 0,
         exclusive=exclusive,
         sinks=tuple(sinks),
         reconnect=not no_reconnect,
         stall_s=stall_s,
-        capture=CaptureOptions(every_frame, seconds_per_image, RequestedFormat(size, fps, pixel_format)),
+        capture=CaptureOptions(every_frame, seconds_per_image, RequestedFormat(size, fps, pixel_format), insecure),
         stop=StopConditions(duration, frames, min_probability),
     )
     report = watch_until_signal(settings, console)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from toolchain.cli import COMMANDS, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.tables import Column, Table, facts
 
 if TYPE_CHECKING:
@@ -22,19 +22,20 @@ if TYPE_CHECKING:
 @click.command(
     help=f"""{COMMANDS["card"]}
 
-ARTIFACT is a model file that `edgetl export` wrote, or a run folder. The card holds the class names, what is done
+{MODEL_OR_FILE}
+
+The card holds the class names, what is done
 to a photograph, how the network was quantised, what was measured, and where network and data come from."""
 )
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("model", type=ModelArgument())
 @output_options
-def command(artifact: Path, console: Console) -> None:
-    seen = f"edgetl predict MODEL {shlex.quote(str(artifact))}"
-    watched = f"edgetl camera MODEL --source {shlex.quote(str(artifact))}"
-    hints = {"photograph": seen, "photographs": seen, "video": watched}
-    swapped.refuse(artifact, "ARTIFACT", swapped.A_MODEL, hints)
-    from toolchain.artifact import find_artifact, read_artifact
+def command(model: ModelName, console: Console) -> None:
+    seen = f"edgetl predict MODEL {shlex.quote(str(model))}"
+    watched = f"edgetl camera MODEL --source {shlex.quote(str(model))}"
+    swapped.refuse_as_model(model, {"photograph": seen, "photographs": seen, "video": watched})
+    from toolchain.artifact import read_artifact
 
-    whole = read_artifact(find_artifact(artifact))
+    whole = read_artifact(model.artifact_file())
     document = {
         "artifact": str(whole.path),
         "sha256": whole.sha256,

@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import click
@@ -21,8 +20,8 @@ from rich.text import Text
 
 from toolchain.errors import ArtifactWarning, BadInputError
 from toolchain.system import files, masking
-from toolchain.system.names import escaped, harmless
 from toolchain.system.progress import Task
+from toolchain.system.text import escaped, harmless
 
 PLAIN_INTERVAL_S = 60.0
 """Between lines of one step, where there is no terminal: a step is a line, unless it takes minutes."""
@@ -150,7 +149,7 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command `--json`, `--quiet` and `--debug`; the function gets a `console` in their place."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
-    @click.option("--quiet", is_flag=True, help="No progress and no remarks; results and warnings only.")
+    @click.option("--quiet", is_flag=True, help="Print results and warnings only.")
     @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
     @functools.wraps(function)
     def wrapped(*args: Any, as_json: bool, quiet: bool, debug: bool, **kwargs: Any) -> Any:
@@ -175,7 +174,7 @@ def _own_warnings(console: Console) -> Iterator[None]:
             else:
                 others(message, category, *where)
 
-        warnings.showwarning = show
+        warnings.showwarning = show  # type: ignore[assignment]
         yield
 
 
@@ -184,8 +183,8 @@ def _refuse_addresses(values: Mapping[str, Any]) -> None:
     for parameter in click.get_current_context().command.params:
         value = values.get(parameter.name or "")
         for path in value if isinstance(value, tuple) else (value,):
-            if isinstance(path, Path) and masking.is_address(str(path)) and not os.path.lexists(path):
-                name = parameter.opts[0] if isinstance(parameter, click.Option) else (parameter.name or "").upper()
+            if isinstance(path, os.PathLike) and masking.is_address(str(path)) and not os.path.lexists(path):
+                name = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.human_readable_name
                 raise BadInputError(
                     f"{name} takes a file or folder of this machine, not {masking.shown(str(path))}",
                     "The address of a stream goes after `edgetl camera --source`.",

@@ -14,7 +14,7 @@ from toolchain.cli import COMMANDS, Group, completion
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError, ExitCode
-from toolchain.system.names import harmless
+from toolchain.system.text import harmless
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -33,7 +33,7 @@ def command() -> None:
     pass
 
 
-@command.command(name="list", help="List the data sets that have a name, and where they are on this machine.")
+@command.command(name="list", help="List the data sets that have a name, and where they are.")
 @output_options
 def list_(console: Console) -> None:
     from toolchain.datasets.catalogue import DATASETS, data_root

@@ -14,7 +14,7 @@ from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, ExitCode
 from toolchain.system import claims
-from toolchain.system.figures import fixed
+from toolchain.system.text import fixed
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,13 +28,13 @@ DEVICES = ("ort:cpu", "openvino:CPU", "torch:cpu")
 
 
 @click.command(
-    help="""Walk the whole road on drawn pets, offline.
+    help="""Try every step once on drawn pets, offline.
 
-Draws pictures of animals, fine-tunes the ready-made network on them, exports it, quantises it to int8, measures
-both files on this machine, and lets the camera loop watch a clip that it drew. Everything is left in a folder."""
+This draws pictures of animals, fine-tunes the ready-made network on them, exports it, quantises it to int8,
+measures both files on this machine, and runs the camera loop on a drawn clip. All results stay in a folder."""
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder to make. Default: edgetl-demo, edgetl-demo-2, ..."
+    "--out", type=click.Path(path_type=Path), help="A new folder. Default: edgetl-demo, edgetl-demo-2, ..."
 )
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
 @output_options
@@ -46,7 +46,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     click.get_current_context().with_resource(hold)
     if not claims.is_empty(folder):
         raise BadInputError(f"{folder} is there already and not empty", "Choose another --out.")
-    console.say(f"the whole road, on pictures drawn by code, into {folder}")
+    console.say(f"every step once, on pictures drawn by code, into {folder}")
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.bench import report as reports
     from toolchain.bench.runner import Plan, bench
@@ -54,14 +54,14 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     from toolchain.export.exporting import export
     from toolchain.export.results import QuantizationSettings as Int8
     from toolchain.runs.ready_made import ready_made_weights
-    from toolchain.system.remaining import Whole, Work
+    from toolchain.system.progress import EtaReporter, PlannedTask
     from toolchain.training.finetune import finetune
     from toolchain.training.settings import TrainSettings
 
     run_folder = folder / "run"
     # In photographs' features, as finetune plans: what comes after it.
-    later = (Work("writing ONNX", 2, 400.0), Work("int8 recipes", 6, 1600.0))
-    reporter = Whole(console, [*later, Work("loading", 5, 300.0), Work("measuring", 20, 60.0)])
+    later = (PlannedTask("writing ONNX", 2, 400.0), PlannedTask("int8 recipes", 6, 1600.0))
+    reporter = EtaReporter(console, [*later, PlannedTask("loading", 5, 300.0), PlannedTask("measuring", 20, 60.0)])
 
     console.say("1/5 fine-tuning on drawn pets")
     settings = TrainSettings("drawn-pets", weights=str(ready_made_weights()), epochs=2, seed=seed)
@@ -149,10 +149,11 @@ def _summary(document: dict[str, Any]) -> tuple[RenderableType, ...]:
 def _watch(artifact: Path, clip: Path, seed: int) -> dict[str, Any]:
     """Draw a clip, let the camera loop watch it in real time, and say how that went."""
     from toolchain.camera.engine import Engine
+    from toolchain.camera.frames import CaptureOptions
     from toolchain.camera.loop import run
     from toolchain.camera.sinks import Sink
     from toolchain.camera.sources.capture import Capture
-    from toolchain.camera.sources.opening import CaptureOptions, open_source
+    from toolchain.camera.sources.opening import open_source
     from toolchain.classifier import load
     from toolchain.drawn.pets import draw_clip
 

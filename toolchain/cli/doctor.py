@@ -9,6 +9,7 @@ import click
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table, facts, strong
 from toolchain.errors import ExitCode
+from toolchain.plugins import OWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from toolchain.doctor.packages import Missing
     from toolchain.doctor.report import DoctorReport
+    from toolchain.plugins import Plugin
     from toolchain.runtimes.machine import Environment
 
 VERDICTS = {
@@ -86,6 +88,10 @@ def _sharing(threads: int) -> str:
     return f"up to {threads} workers of one thread each (--threads 1), or one that answers soonest with {threads}"
 
 
+def _plugin_name(plugin: Plugin) -> str:
+    return plugin.name if plugin.package == OWN else f"{plugin.name} ({plugin.package})"
+
+
 def _facts(findings: DoctorReport) -> list[tuple[str, str]]:
     machine = findings.environment
     load = machine.load_before
@@ -115,4 +121,8 @@ def _facts(findings: DoctorReport) -> list[tuple[str, str]]:
         ("cache", f"{cache.photographs} decoded photographs, {share}, in {cache.path} (edgetl data cache --clear)")
     )
     rows.append(("model", f"ready-made: {findings.ready_made or 'not here'}"))
+    working = [plugin for plugin in findings.plugins if not plugin.problem]
+    for kind in dict.fromkeys(plugin.kind for plugin in working):
+        names = (_plugin_name(plugin) for plugin in working if plugin.kind == kind)
+        rows.append((kind, ", ".join(names)))
     return rows

@@ -114,7 +114,7 @@ def command(
 ) -> int | None:
     quoted = shlex.quote(str(run_dir))
     taught = f"Train first: edgetl finetune {quoted if run_dir.is_dir() else 'PHOTOS'}"
-    hints = {"photographs": taught, "photograph": taught, "video": taught}
+    hints: dict[swapped.Kind, str] = {"photographs": taught, "photograph": taught, "video": taught}
     swapped.refuse(run_dir, "RUN_DIR", "the folder of a run", hints)
     swapped.refuse_file(run_dir, "edgetl export", place="RUN_DIR")
     needs("torch")

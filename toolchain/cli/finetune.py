@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shlex
 import sys
@@ -16,18 +15,19 @@ from click.core import ParameterSource
 
 from toolchain.cli import completion
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.sections import SectionedCommand, SectionedOption
+from toolchain.cli.sections import SectionedCommand
+from toolchain.cli.settings import options_from
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 from toolchain.system import masking
+from toolchain.system.options import settings_of
+from toolchain.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.images.preprocess import Resize
     from toolchain.runs import Rejection, Run
-    from toolchain.training.settings import TrainSettings
-
 
 MUCH_REJECTED = 0.05
 """Share of good photographs that the threshold is meant to turn away at most."""
@@ -50,9 +50,6 @@ class _Epochs(click.ParamType[int]):
         return number
 
 
-_trick = functools.partial(click.option, cls=SectionedOption, section="Training tricks (none is needed)")
-
-
 @click.command(
     cls=SectionedCommand,
     help="""Train a network on your photographs.
@@ -65,99 +62,10 @@ is better on validation is kept. The folder of the run holds the network, its me
 On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finetune DATA --out RUN ...""",
 )
 @click.argument("data", required=False, shell_complete=completion.data_sets)
-@click.option(
-    "--model",
-    metavar="NAME",
-    default="mobilenet_v2",
-    show_default=True,
-    shell_complete=completion.models,
-    help="See --list-models, or timm:NAME for a network of timm.",
-)
-@click.option("--list-models", is_flag=True, help="Show the networks to choose from, with their size, and end.")
-@click.option(
-    "--weights",
-    metavar="FILE|imagenet|imagenet-v1|ready-made|none",
-    shell_complete=completion.weights,
-    default="imagenet",
-    show_default=True,
-    help="What to start from: a state dict (.safetensors or .pth) in the names of torchvision or timm, their best "
-    "published weights, torchvision's first ones, the features of the pets model that comes with edgetl (a "
-    "mobilenet_v2; offline), or nothing.",
-)
-@click.option(
-    "--recipe",
-    type=click.Path(path_type=Path),
-    help="A TOML file of settings instead of the one that comes with the network; options go before it.",
-)
-@click.option("--probe-only", is_flag=True, help="Train only a new head on frozen features.")
-@click.option("--epochs", type=_Epochs(), help="Default: the recipe's. auto: as many as the photographs ask for.")
-@click.option(
-    "--patience", type=int, metavar="N", help="Stop when N epochs were no better on validation; 0 never does."
-)
-@click.option(
-    "--max-minutes", type=float, metavar="M", help="Fine-tune no longer than this; the schedule is fitted."
-)
-@click.option("--seed", type=click.IntRange(0, 2**31), default=0, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/DATA-MODEL-N.")
-@click.option(
-    "--resume", "resumed", type=click.Path(path_type=Path), help="Continue the interrupted run in a folder."
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@_trick(
-    "--head-init",
-    type=click.Choice(["probe", "random", "zeros"]),
-    help="The head that fine-tuning starts from. Default: probe, the one that the linear probe has found.",
-)
-@_trick("--trained-blocks", type=int, metavar="N", help="Blocks that fine-tuning changes, from the last one.")
-@_trick(
-    "--batch-norm",
-    type=click.Choice(["frozen", "trained"]),
-    help="Statistics of BatchNorm in these blocks: those that came with the weights, or the photographs' own. "
-    "Default: frozen.",
-)
-@_trick("--dropout", type=float, metavar="SHARE", help="Of the features before the head. Default: the network's.")
-@_trick(
-    "--optimizer",
-    type=click.Choice(["adamw", "adam", "rmsprop", "sgd"]),
-    help="Default: adamw. sgd is that of Nesterov with a momentum of 0.9.",
-)
-@_trick(
-    "--learning-rate", type=float, metavar="RATE", help="At its highest. Default: the recipe's, or the optimizer's."
-)
-@_trick(
-    "--schedule",
-    type=click.Choice(["cosine", "linear", "step", "constant"]),
-    help="How the rate falls. Default: cosine. step: to a tenth after a third, and again.",
-)
-@_trick("--warm-up", type=float, metavar="SHARE", help="Of the steps, in which the rate rises. Default: 0.1.")
-@_trick("--clip-norm", type=float, metavar="NORM", help="Longest gradient. Default: 1; 0 does not clip.")
-@_trick("--weight-decay", type=float, metavar="DECAY", help="Default: 0.01.")
-@_trick("--batch-size", type=int, metavar="N", help="Default: the recipe's.")
-@_trick("--average-decay", type=float, metavar="DECAY", help="Of the average of the weights; 0: no average.")
-@_trick(
-    "--label-smoothing", type=float, metavar="SHARE", help="Of the target, spread over all classes. Default: 0."
-)
-@_trick(
-    "--augmentation",
-    type=float,
-    metavar="STRENGTH",
-    help="Of crops, mirroring and light: 0 for none, 1 as usual, up to 2.",
-)
-@_trick(
-    "--smallest-crop",
-    type=float,
-    metavar="SHARE",
-    help="Of a photograph, that a crop shows. Default: the recipe's.",
-)
-@_trick(
-    "--balance",
-    type=click.Choice(["logit-adjustment", "weights", "none"]),
-    help="What to do for classes with few photographs. Default: logit-adjustment.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "float32"]),
-    help="Numbers to train with. Default: auto, bfloat16 where the machine is fast at it.",
+@options_from(
+    TrainSettings,
+    types={"epochs": _Epochs()},
+    completions={"model": completion.models, "weights": completion.weights},
 )
 @click.option("--size", type=click.IntRange(32, 1024), help="Side of the network's input in pixels. Default: 224.")
 @click.option(
@@ -166,18 +74,15 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
     help="How a photograph becomes square: its centre as it is, or all of it, squashed. Default: shortest-edge.",
 )
 @click.option(
-    "--outliers",
-    metavar="FOLDER",
-    help="Pictures of other things, by which the rejection threshold is chosen. Default for named data sets: "
-    "not-pets beside them, where it is there.",
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="A TOML file of settings instead of the one that comes with the network; options go before it.",
 )
+@click.option("--list-models", is_flag=True, help="Show the networks to choose from, with their size, and end.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/DATA-MODEL-N.")
 @click.option(
-    "--folds",
-    type=int,
-    metavar="K",
-    help="Cross-validate the linear probe over all photographs in K parts. Default: only where test is small.",
+    "--resume", "resumed", type=click.Path(path_type=Path), help="Continue the interrupted run in a folder."
 )
-@click.option("--no-cache", is_flag=True, help="Do not keep decoded photographs for the next run.")
 @output_options
 def command(
     data: str | None,
@@ -188,7 +93,6 @@ def command(
     recipe: Path | None,
     size: int | None,
     resize: Resize | None,
-    no_cache: bool,
     console: Console,
     **options: Any,
 ) -> None:
@@ -219,7 +123,7 @@ def command(
         if size is not None or resize is not None:
             usual = preprocess_of(model)
             options["preprocess"] = Preprocess.for_size(size or usual.height, resize or usual.resize)
-        settings = settings_for(data, model, chosen, cache=not no_cache, **options)
+        settings = settings_for(data, model, chosen, **options)
         _check(settings, out)
         folder = out or _free_folder(data, model)
         console.say(f"{model} on {data}, into {folder}")
@@ -264,12 +168,13 @@ def _check_resume_alone() -> None:
     context = click.get_current_context()
     free = {"resumed", "as_json", "quiet", "debug"}
     given = [
-        name
-        for name in context.params
-        if name not in free and context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        "DATA" if parameter.name == "data" else parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name not in free
+        and context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE
     ]
     if given:
-        names = ", ".join("DATA" if name == "data" else "--" + name.replace("_", "-") for name in given)
+        names = ", ".join(given)
         raise BadInputError(
             f"--resume continues a run with the settings it began with; {names} cannot be given beside it",
             "Leave them out, or start a new run.",
@@ -321,7 +226,16 @@ def _list_models(console: Console) -> None:
         "With 37 classes and photographs of 224 x 224. ImageNet: top-1 as torchvision publishes it. Pets: top-1 on "
         "973 test photographs; blank: not measured."
     )
-    console.result({"models": found}, table, note)
+    keys = [setting.name for setting in settings_of(TrainSettings) if setting.option.recipe]
+    document = {
+        name: {
+            "network": recipe.network,
+            "finetune": {key: recipe.finetune.get(key) for key in keys},
+            "measured": recipe.measured,
+        }
+        for name, recipe in found.items()
+    }
+    console.result({"models": document}, table, note)
 
 
 def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
@@ -380,7 +294,10 @@ def _next(model: str, folder: Path) -> tuple[str, ...]:
     from toolchain.backbones import recipe_of
 
     words = f"edgetl export {shlex.quote(str(folder))}"
-    network = recipe_of(model).network
+    try:
+        network = recipe_of(model).network
+    except BadInputError:  # the package that brought it was removed since
+        network = None
     if network is None or network.int8_targets is None:
         return (f"Next: {words} --int8",)
     tried = f"{words} --int8 --qat --target {network.int8_targets[0]}"

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
 
-    from toolchain.classifier import Classifier, Prediction
-    from toolchain.images.preprocess import Image
-    from toolchain.system.progress import Task
+    from toolchain.classifier import Prediction
 
-BATCH = 8
 WORTH_TELLING = 0.005
-"""Probabilities below it would be printed as 0 %; --json has all."""
-
-DECODERS = 4
-"""Threads that read and decode, at most; OpenCV lets other threads run meanwhile."""
+"""Lower probabilities would be printed as 0 %; --json has all."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +29,18 @@ class Skipped:
 
 
 @click.command(
-    help="""Name what is on photographs.
+    help=f"""Say what is in photographs.
 
-ARTIFACT is a model file that `edgetl export` wrote, or a run folder. Folders are searched with all below them;
-patterns such as 'photos/**/*.jpg' are understood. Files that cannot be read are named and skipped."""
+{MODEL_OR_FILE}
+
+Folders are searched with all below them, and patterns such as 'photos/**/*.jpg' are understood. Files that cannot
+be read are named and skipped."""
 )
-@click.argument("artifact", type=click.Path(path_type=Path))
+@click.argument("model", type=ModelArgument())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
-@click.option("--top", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="Classes to tell.")
+@click.option(
+    "--top", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="How many classes to name."
+)
 @click.option(
     "--device",
     metavar="DEVICE",
@@ -53,15 +50,15 @@ patterns such as 'photos/**/*.jpg' are understood. Files that cannot be read are
 @click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
 @output_options
 def command(
-    artifact: Path, images: tuple[str, ...], top: int, device: str | None, threads: int | None, console: Console
+    model: ModelName, images: tuple[str, ...], top: int, device: str | None, threads: int | None, console: Console
 ) -> None:
-    swapped.refuse_swapped("edgetl predict", artifact, images, place="ARTIFACT")
-    from toolchain.artifact import find_artifact, read_artifact
+    swapped.refuse_swapped("edgetl predict", model, images)
+    from toolchain.artifact import read_artifact
     from toolchain.classifier import load
     from toolchain.datasets.index import describe_left_out
     from toolchain.datasets.naming import photographs_named
 
-    whole = read_artifact(find_artifact(artifact))
+    whole = read_artifact(model.artifact_file())
     named = photographs_named(images)
     skipped = [Skipped(str(word), reason) for word, reason in named.nothing.items()]
     if not named.paths:
@@ -70,7 +67,8 @@ def command(
     console.say(whole.on(classifier.runtime.device))
     predictions: list[tuple[str, Prediction]] = []
     with console.task("naming", len(named.paths)) as task:
-        for path, answer in _answers(classifier, named.paths, top, task):
+        for path, answer in classifier.predict_files(named.paths, top):
+            task.advance()
             if isinstance(answer, UnreadableImageError):
                 reason = answer.message.removeprefix(f"{path}: ")
                 skipped.append(Skipped(str(path), reason))
@@ -93,40 +91,6 @@ def command(
         "skipped": [*skipped, *(Skipped(one.name, one.reason) for one in named.left_out)],
     }
     console.result(document, _table(predictions))
-
-
-def _answers(
-    classifier: Classifier, paths: Sequence[Path], top: int, task: Task
-) -> Iterator[tuple[Path, Prediction | UnreadableImageError]]:
-    """Decode in threads, infer batch by batch; in the order of `paths`."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from toolchain.system.processor import cores
-
-    def pixels(path: Path) -> Image | UnreadableImageError:
-        try:
-            return classifier.preprocess(path)
-        except UnreadableImageError as error:
-            return error
-
-    with ThreadPoolExecutor(min(DECODERS, 2 * cores())) as pool:
-        for batch in _batches(paths):
-            pictures = list(pool.map(pixels, batch))
-            readable = [picture for picture in pictures if not isinstance(picture, UnreadableImageError)]
-            named = iter(_infer(classifier, readable, top))
-            for path, picture in zip(batch, pictures, strict=True):
-                yield path, picture if isinstance(picture, UnreadableImageError) else next(named)
-            task.advance(len(batch))
-
-
-def _infer(classifier: Classifier, pictures: Sequence[Image], top: int) -> list[Prediction]:
-    return classifier.interpret(classifier.infer(pictures), top) if pictures else []
-
-
-def _batches(paths: Iterable[Path]) -> Iterator[list[Path]]:
-    remaining = iter(paths)
-    while batch := list(islice(remaining, BATCH)):
-        yield batch
 
 
 def _entry(image: str, prediction: Prediction) -> dict[str, object]:

@@ -26,7 +26,6 @@ VIDEOS = frozenset(
 MODELS = frozenset({".onnx", ".xml"})
 MODEL: tuple[Kind, ...] = ("model", "run")
 """What stands for a model file."""
-A_MODEL = "a model file or a run folder"
 PICTURES: tuple[Kind, ...] = ("photograph", "photographs")
 LOOKED_AT = 20
 """Folders below one that are looked into before it counts as nothing known."""
@@ -47,7 +46,7 @@ def kind_of(word: str | os.PathLike[str]) -> Kind | None:
     return next((kind for kind, suffixes in kinds.items() if suffix in suffixes), None)
 
 
-def refuse(word: str | os.PathLike[str], place: str, wanted: str, hints: Mapping[str, str]) -> None:
+def refuse(word: str | os.PathLike[str], place: str, wanted: str, hints: Mapping[Kind, str]) -> None:
     """Raise BadInputError if `word` is of one of the kinds in `hints`, which say what to type instead.
 
     `place` is what the word stands for, `wanted` what belongs there.
@@ -57,27 +56,30 @@ def refuse(word: str | os.PathLike[str], place: str, wanted: str, hints: Mapping
         raise BadInputError(f"{word} is {NAMES[kind]}, and {place} is {wanted}", hints[kind])
 
 
-def refuse_swapped(command: str, model: str | os.PathLike[str], others: Sequence[str], *, place: str) -> None:
+def refuse_as_model(word: str | os.PathLike[str], hints: Mapping[Kind, str]) -> None:
+    """The same for the argument MODEL."""
+    refuse(word, "MODEL", "a model file or a run folder", hints)
+
+
+def refuse_swapped(command: str, model: str | os.PathLike[str], others: Sequence[str]) -> None:
     """The two arguments of a command that takes a model and photographs: refuse them in each other's place, a
     photograph without a model, and videos, of which single photographs are no part.
 
-    `command` is what a person types before them, `place` what the first argument is called.
+    `command` is what a person types before them.
     """
     kinds = {kind_of(word) for word in others}
     if any(kind_of(word) in MODEL for word in others):
         first = next(word for word in others if kind_of(word) in MODEL)
         rest = [str(model), *(word for word in others if word != first)]
-        refuse(
-            model, place, A_MODEL, dict.fromkeys((*PICTURES, "video"), f"{command} {shlex.join([first, *rest])}")
-        )
+        refuse_as_model(model, dict.fromkeys((*PICTURES, "video"), f"{command} {shlex.join([first, *rest])}"))
     name = f"{command} MODEL {shlex.join([str(model), *others])}"
-    refuse(model, place, A_MODEL, dict.fromkeys((*PICTURES, "video"), f"The model comes first: {name}"))
+    refuse_as_model(model, dict.fromkeys((*PICTURES, "video"), f"The model comes first: {name}"))
     if kinds == {"video"}:
         words = shlex.join([str(model), "--source", others[0]])
         raise BadInputError(f"{others[0]} is a video, and photographs are wanted", f"edgetl camera {words}")
 
 
-def refuse_file(run: Path, command: str, *, place: str = "RUN") -> None:
+def refuse_file(run: Path, command: str, *, place: str) -> None:
     """Of a model file, the folder of its run is wanted: say which that is, where it lies beside it."""
     from toolchain.runs import RUN_FILE
 
@@ -88,15 +90,13 @@ def refuse_file(run: Path, command: str, *, place: str = "RUN") -> None:
     refuse(run, place, "the folder of a run", {"model": hint})
 
 
-def refuse_source(artifact: Path | None, source: str) -> None:
+def refuse_source(model: str | os.PathLike[str] | None, source: str) -> None:
     """`edgetl camera`: pictures and cameras in the place of the model, and a model in the place of the source."""
-    if artifact is not None:
-        hint = f"edgetl camera --source {shlex.quote(str(artifact))}"
-        refuse(artifact, "ARTIFACT", A_MODEL, dict.fromkeys((*PICTURES, "video"), hint))
-        if str(artifact).isdecimal() and not artifact.exists():
-            raise BadInputError(
-                f"{artifact} is a camera's number, and ARTIFACT is a model file or a run folder", hint
-            )
+    if model is not None:
+        hint = f"edgetl camera --source {shlex.quote(str(model))}"
+        refuse_as_model(model, dict.fromkeys((*PICTURES, "video"), hint))
+        if str(model).isdecimal() and not Path(model).exists():
+            raise BadInputError(f"{model} is a camera's number, and MODEL is a model file or a run folder", hint)
     refuse(source, "--source", "what it sees", dict.fromkeys(MODEL, f"edgetl camera {shlex.quote(source)}"))
 
 

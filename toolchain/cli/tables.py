@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from toolchain.system.names import escaped, harmless
+from toolchain.system.text import escaped, harmless
 
 GAP = 2
 FOLDED = 24

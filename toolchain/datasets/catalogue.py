@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +27,6 @@ DATASETS: Registry[NamedDataset] = Registry(
     },
     instance_of(NamedDataset),
 )
-ENTRIES = DATASETS
-"""Its former name."""
 
 
 def data_root() -> Path:
@@ -38,15 +35,14 @@ def data_root() -> Path:
     return folders.expanded(chosen).absolute() if chosen else folders.cache_folder()
 
 
-def open_dataset(data: str, *, reporter: Reporter = _SILENT, without: Mapping[Path, str] | None = None) -> Dataset:
+def open_dataset(data: str, *, reporter: Reporter = _SILENT) -> Dataset:
     """Open a data set by name (`pets`, `cats-vs-dogs`, `drawn-pets`) or a folder of photographs by path.
 
-    Every photograph is read once, for its hash; none is decoded. `drawn-pets` are drawn when first asked for. Files
-    of `without` are left out, for the reasons given.
+    Every photograph is read once, for its hash; none is decoded. `drawn-pets` are drawn when first asked for.
     Raises BadInputError when `data` is neither a known name nor a usable folder, MissingError when the named data
     set is not on this machine.
     """
-    return make_splits(list_data(data, reporter=reporter), reporter, without)
+    return make_splits(list_data(data, reporter=reporter), reporter)
 
 
 def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -> DatasetIndex:

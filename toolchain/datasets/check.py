@@ -1,4 +1,4 @@
-"""Looking for what spoils a data set: files that are no whole pictures, copies, and pictures that are too small."""
+"""Checking a data set: files that are not whole pictures, copies, and pictures that are too small."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from dataclasses import dataclass, replace
 from toolchain.datasets.index import HASHING_THREADS, DatasetIndex, GivenSplit, ImageEntry, LeftOut, Problem
 from toolchain.datasets.splits import EMPTY_SHA256
 from toolchain.errors import UnreadableImageError
+from toolchain.images.encoded import read_bytes
 from toolchain.images.preprocess import decode
 from toolchain.system.progress import Reporter, Silent
 
 TINY_PX = 64
-"""A shortest edge below this has little to show a network that looks at 224 pixels."""
+"""A shortest edge below this shows too little to a network whose input has 224 pixels."""
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that cannot be decoded whole, by the one definition that training and the camera use too."""
+    """A file that training and the camera could not decode either."""
 
     name: str
     reason: str
@@ -37,14 +38,14 @@ class Tiny:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found. Each group of copies holds the names of files with exactly the same content."""
+    """The findings. Each group of copies holds the names of files with exactly the same content."""
 
     photographs: int
     unreadable: tuple[Unreadable, ...]
     copies_across_splits: tuple[tuple[str, ...], ...]
     copies_across_classes: tuple[tuple[str, ...], ...]
     copies_within: tuple[tuple[str, ...], ...]
-    """Same split, same class: harmless, but they weigh double."""
+    """In the same split and class: harmless, but they count twice."""
     tiny: tuple[Tiny, ...]
     left_out: tuple[LeftOut, ...] = ()
     """The other files below the folder."""
@@ -53,12 +54,12 @@ class CheckReport:
 
     @property
     def lost(self) -> tuple[LeftOut, ...]:
-        """What is left out and may be a photograph."""
+        """Files that are left out and may be photographs."""
         return tuple(one for one in self.left_out if one.lost)
 
     @property
     def is_sound(self) -> bool:
-        """Whether nothing was found that makes training or its accuracy wrong."""
+        """Whether nothing was found that spoils training or its accuracy."""
         spoils = (self.unreadable, self.copies_across_splits, self.copies_across_classes, self.lost, self.problems)
         return not any(spoils)
 
@@ -74,7 +75,7 @@ class _Seen:
 def check(index: DatasetIndex, reporter: Reporter | None = None) -> CheckReport:
     """Read and decode every photograph of `index`."""
     reporter = reporter or Silent()
-    photos = [(side, photo) for side, listed in index.given.items() for photo in listed]
+    photos = [(split, photo) for split, listed in index.given.items() for photo in listed]
     seen: dict[ImageEntry, _Seen] = {}
     with (
         ThreadPoolExecutor(HASHING_THREADS) as pool,
@@ -93,9 +94,9 @@ def check(index: DatasetIndex, reporter: Reporter | None = None) -> CheckReport:
 
 def _look(photo: ImageEntry) -> _Seen:
     try:
-        data = photo.path.read_bytes()
-    except OSError as error:
-        return _Seen("", reason=error.strerror or str(error))
+        data = read_bytes(photo.path)
+    except UnreadableImageError as error:
+        return _Seen("", reason=error.message.removeprefix(f"{photo.path}: "))
     sha256 = hashlib.sha256(data).hexdigest()
     try:
         height, width = decode(data, photo.name).shape[:2]
@@ -106,21 +107,21 @@ def _look(photo: ImageEntry) -> _Seen:
 
 def _findings(photos: list[tuple[GivenSplit, ImageEntry]], seen: Mapping[ImageEntry, _Seen]) -> CheckReport:
     groups: dict[str, list[tuple[GivenSplit, ImageEntry]]] = defaultdict(list)
-    for side, photo in photos:
+    for split, photo in photos:
         if seen[photo].sha256 not in ("", EMPTY_SHA256):
-            groups[seen[photo].sha256].append((side, photo))
+            groups[seen[photo].sha256].append((split, photo))
     across_splits, across_classes, within = [], [], []
     for group in groups.values():
         if len(group) == 1:
             continue
         names = tuple(photo.name for _, photo in group)
-        several_sides = len({side for side, _ in group}) > 1
+        several_splits = len({split for split, _ in group}) > 1
         several_labels = len({photo.label for _, photo in group}) > 1
-        if several_sides:
+        if several_splits:
             across_splits.append(names)
         if several_labels:
             across_classes.append(names)
-        if not several_sides and not several_labels:
+        if not several_splits and not several_labels:
             within.append(names)
     return CheckReport(
         photographs=len(photos),

@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it stopped, tried again when the connection drops, checked at the end.
+"""Downloading one file over HTTP: with resuming, retries when the connection drops, and a checksum at the end.
 
 What has arrived is kept in `NAME.part`; `NAME.part.json` says which version of the file it is a part of.
 """
@@ -29,7 +29,7 @@ from toolchain.system import files, strict
 from toolchain.system.progress import Reporter, Task
 
 ATTEMPTS = 5
-"""Failures in a row, without a byte gained, after which the download is given up."""
+"""Failures in a row, none of which brought a byte, after which the download gives up."""
 TIMEOUT_S = 30.0
 _CHUNK = 1 << 18
 _MB = 1_000_000
@@ -62,23 +62,23 @@ def download(
     folder.mkdir(parents=True, exist_ok=True)
     if source.digest and target.is_file() and _is_right(source, target):
         return target
-    target.unlink(missing_ok=True)  # whoever put it there, it is not known to be the publisher's file
+    target.unlink(missing_ok=True)  # it cannot be shown to be the publisher's file
     part = target.with_name(f"{target.name}.part")
     transfer = _Transfer(source.url, part, reporter, pause, timeout_s)
     if not source.digest:
-        transfer.forget()  # a part from an earlier time could not be checked
+        transfer.forget()  # a part of an earlier download could not be checked
     resumed = part.exists()
     transfer.complete(source.size_bytes)
     if not _is_right(source, part) and resumed:
-        # The old part may be what is wrong; a fresh start decides.
-        reporter.warn(f"{source.file_name}: the checksum is wrong; downloading it again from the start")
+        # The fault may lie in the old part: try once more without it.
+        reporter.warn(f"{source.file_name}: the checksum is wrong; downloading it again")
         transfer.forget()
         transfer.complete(source.size_bytes)
     if not _is_right(source, part):
         transfer.forget()
         raise BadInputError(
-            f"{source.url} is not the file it should be: its {source.digest.partition(':')[0]} checksum is wrong",
-            "Try again later; if it stays so, the publisher has changed the file: report it.",
+            f"{source.url} is not the expected file: its {source.digest.partition(':')[0]} checksum is wrong",
+            "Try again later. If the error stays, the publisher has changed the file: please report it.",
         )
     if not source.digest:
         same = "as" if part.stat().st_size == source.size_bytes else "not as"
@@ -92,7 +92,7 @@ def download(
 
 
 class _Transfer:
-    """The way of one URL into its part file, over as many connections as it takes."""
+    """The transfer of one URL into its part file, over as many connections as it takes."""
 
     def __init__(
         self, url: str, part: Path, reporter: Reporter, pause: Callable[[float], None], timeout_s: float
@@ -103,7 +103,7 @@ class _Transfer:
         self._reporter = reporter
         self._pause = pause
         self._timeout_s = timeout_s
-        self._told_mb = 0
+        self._reported_mb = 0
 
     def forget(self) -> None:
         """Remove what has arrived."""
@@ -111,9 +111,9 @@ class _Transfer:
         self._origin_file.unlink(missing_ok=True)
 
     def complete(self, expected_bytes: int) -> None:
-        """Receive until the file is whole. Raises MissingError when that is hopeless."""
+        """Receive until the file is whole. Raises MissingError when retrying cannot help."""
         failures = 0
-        self._told_mb = 0
+        self._reported_mb = 0
         name = self._part.name.removesuffix(".part")
         with self._reporter.task(f"downloading {name} (MB)", max(1, expected_bytes // _MB)) as task:
             while True:
@@ -126,21 +126,21 @@ class _Transfer:
                         raise
                     failures = 1 if self._received() > before else failures + 1
                     if failures >= ATTEMPTS or _is_hopeless(error):
-                        kept = self._received()
-                        rest = f"; it goes on from {kept / 1e6:.1f} MB" if kept else ""
+                        kept = self._received() if self._origin() else 0
+                        rest = f"; it continues from {kept / 1e6:.1f} MB" if kept else ""
                         raise MissingError(
                             f"{self._url} cannot be downloaded: {_reason(error)}",
                             f"Check the network and run it again{rest}.",
                         ) from None
                     wait_s = float(2 ** (failures - 1))
-                    self._reporter.warn(f"{name}: {_reason(error)}; going on in {wait_s:.0f} s")
+                    self._reporter.warn(f"{name}: {_reason(error)}; trying again in {wait_s:.0f} s")
                     self._pause(wait_s)
 
     def _received(self) -> int:
         return self._part.stat().st_size if self._part.exists() else 0
 
     def _receive(self, task: Task) -> None:
-        """One connection. Raises OSError or HTTPException when it ends before the file does."""
+        """Receive over one connection. Raises OSError or HTTPException when it ends before the file does."""
         origin, offset = self._origin(), self._received()
         headers = {"User-Agent": f"edgetl/{__version__}", "Accept-Encoding": "identity"}
         if origin and offset:
@@ -160,7 +160,7 @@ class _Transfer:
             raise ConnectionError("the remote file has changed") from None
         with response:
             if self._url.startswith("https:") and not response.url.startswith("https:"):
-                raise ssl.SSLError(f"it leads to the unencrypted {response.url}")
+                raise ssl.SSLError(f"it redirects to {response.url}, which is not encrypted")
             start, total = 0, _length(response.headers)
             if response.status == HTTPStatus.PARTIAL_CONTENT:
                 start, total = _range(response.headers)
@@ -172,7 +172,7 @@ class _Transfer:
                 file.seek(start)
                 while chunk := response.read(_CHUNK):
                     file.write(chunk)
-                    self._tell(task, file.tell())
+                    self._report(task, file.tell())
         if total is not None and self._received() != total:
             raise ConnectionError(f"the connection was cut after {self._received()} of {total} bytes")
 
@@ -183,10 +183,10 @@ class _Transfer:
             return None
         return origin if origin.url == self._url else None
 
-    def _tell(self, task: Task, received: int) -> None:
-        if received // _MB > self._told_mb:
-            task.advance(received // _MB - self._told_mb)
-            self._told_mb = received // _MB
+    def _report(self, task: Task, received: int) -> None:
+        if received // _MB > self._reported_mb:
+            task.advance(received // _MB - self._reported_mb)
+            self._reported_mb = received // _MB
 
 
 def _is_right(source: Download, path: Path) -> bool:
@@ -214,13 +214,13 @@ def _range(headers: Message) -> tuple[int, int | None]:
 
 
 def _validator(headers: Message) -> str:
-    """What `If-Range` accepts: a strong ETag, else the date."""
+    """The validator for `If-Range`: a strong ETag, or else the date."""
     tag = headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
 def _is_hopeless(error: Exception) -> bool:
-    """Whether trying again within seconds cannot help: no network, no such host, refused, not found."""
+    """Whether retrying within seconds cannot help: no network, unknown host, refused, not found."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code < HTTPStatus.INTERNAL_SERVER_ERROR and error.code not in _RETRIED
     cause = error.reason if isinstance(error, urllib.error.URLError) else error

@@ -1,4 +1,4 @@
-"""Getting a named data set from its publisher: download, check, unpack beside, rename into place."""
+"""Fetching a named data set from its publisher: download, check, unpack in a temporary folder, rename."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fetch(
     reporter: Reporter | None = None,
     pause: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """Download a data set below `root` and return its folder; what is there already is left alone.
+    """Download a data set below `root` and return its folder. A data set that is there already is not touched.
 
     Raises BadInputError for a wrong checksum or an unacceptable archive, MissingError when the
     publisher cannot be reached or the disk is too small.
@@ -51,7 +51,7 @@ def _fetched(
         archives = [download(source, root / DOWNLOADS, reporter, pause=pause) for source in entry.downloads]
     finally:
         _remove_if_empty(root / DOWNLOADS)
-    # An empty folder may be a disk, or a link to one: what is unpacked beside it could not be renamed into it.
+    # An empty folder may be a disk, or a link to one: files from another disk could not be renamed into it.
     there = target.is_dir()
     with tempfile.TemporaryDirectory(prefix=f".{entry.folder}.", dir=target if there else root) as temporary:
         beside = Path(temporary, entry.folder)
@@ -61,18 +61,18 @@ def _fetched(
                 try:
                     unpack(archive, beside)
                 except BadInputError:
-                    # A damaged archive must not be what the next try begins with.
+                    # The next try must not begin with a damaged archive.
                     archive.unlink(missing_ok=True)
                     raise
                 task.advance()
         if entry.find(Path(temporary)) is None:
-            # Nothing of it may take the data set's place, nor be what the next try begins with.
+            # Neither the folder nor the archives may be used by the next try.
             for archive in archives:
                 archive.unlink(missing_ok=True)
             _remove_if_empty(root / DOWNLOADS)
             raise BadInputError(
-                f"{entry.name}: the archives do not hold the folders they should",
-                "Try again later; if it stays so, the publisher has changed them: report it.",
+                f"{entry.name}: the archives do not hold the expected folders",
+                "Try again later. If the error stays, the publisher has changed them: please report it.",
             )
         if there:
             for child in beside.iterdir():
@@ -102,7 +102,7 @@ def _check_place(entry: NamedDataset, root: Path, target: Path) -> None:
         raise BadInputError(f"{root} is read-only", "Set EDGETL_DATA to a folder that you may write to.")
     root.mkdir(parents=True, exist_ok=True)
     archives = sum(source.size_bytes for source in entry.downloads)
-    # Photographs do not shrink when packed: the archives and what they hold need the same room again.
+    # Packed photographs are as large as unpacked ones, so both need the room of the archives.
     parts = root / DOWNLOADS
     received = sum(path.stat().st_size for path in parts.iterdir()) if parts.is_dir() else 0
     needed, free = 2.1 * archives - received, shutil.disk_usage(root).free

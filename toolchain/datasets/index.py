@@ -182,7 +182,3 @@ def _sha256(path: Path) -> tuple[str, str]:
         return files.sha256_of(path), ""
     except OSError as error:
         return "", f"cannot be read: {error.strerror or error}"
-
-
-told = describe_left_out
-"""Its former name."""

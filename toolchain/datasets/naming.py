@@ -1,4 +1,4 @@
-"""The photographs that a person names: files, folders and patterns."""
+"""Photographs named on the command line: files, folders and patterns."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from toolchain.errors import BadInputError
 
 @dataclass(frozen=True)
 class Named:
-    """`paths` are the photographs, each once, in the order in which they were named; folders and patterns sorted.
+    """`paths` are the photographs, each once, in the order of the words; those of a folder or pattern are sorted.
 
-    `left_out` are all other files below the folders and among the matches, by path. `nothing` maps words that stand
-    for no photograph to the reason.
+    `left_out` are the other files in the folders and among the matches. `nothing` maps each word that stands for no
+    photograph to the reason.
     """
 
     paths: tuple[Path, ...]
@@ -43,8 +43,8 @@ class _Finds:
 def photographs_named(words: Sequence[str]) -> Named:
     """Find the photographs that `words` stand for: a file, a folder with all below it, a pattern (`*`, `**`).
 
-    What exists is taken as it is, whatever its name: a file, whatever it holds, and the folders that a pattern
-    begins with. What a pattern matches is looked into.
+    A path that exists is taken literally, even with `*` in its name, and a file is taken whatever it holds. Files
+    that a pattern matches are taken only if they are photographs.
     """
     paths: dict[Path, None] = {}
     left_out: dict[str, LeftOut] = {}
@@ -55,7 +55,7 @@ def photographs_named(words: Sequence[str]) -> Named:
             nothing[word] = _reason(word, finds.left_out)
         paths.update(dict.fromkeys(finds.paths))
         left_out.update({one.name: one for one in finds.left_out})
-    # A word may name what another leaves out.
+    # One word may name a file that another leaves out.
     taken = {str(path) for path in paths}
     return Named(tuple(paths), nothing, tuple(one for one in left_out.values() if one.name not in taken))
 
@@ -99,14 +99,14 @@ def _match(pattern: str, finds: _Finds) -> None:
 
 
 def _pattern(path: Path) -> str:
-    """The pattern that a path is, in which folders that exist stand for themselves: `photos [old]/*.jpg`."""
+    """The path as a pattern. Folders that exist stand for themselves, as in `photos [old]/*.jpg`."""
     there = next((folder for folder in path.parents if folder.is_dir()), Path())
     rest = path.relative_to(there)
     return str(Path(glob.escape(str(there))) / rest)
 
 
 def _passed_over(folders: Iterable[Path], pattern: str) -> str:
-    """Why what lies in `folders` is left out, unless the pattern asks for them by more than `*`."""
+    """Why files in `folders` are left out, unless the pattern names these folders by more than `*`."""
     asked = [part for part in Path(pattern).parts if part.strip("*")]
     unasked = (one for one in folders if one.name and not any(fnmatch(one.name, part) for part in asked))
     return next(filter(None, map(scan.skip_reason, unasked)), "")

@@ -47,9 +47,9 @@ def list_pets(root: Path) -> DatasetIndex:
         present = {entry.name for entry in os.scandir(root / "images")}
     except OSError as error:
         raise MissingError(f"pets: {root / 'images'}: {error.strerror}") from None
-    lines = {side: _read_list(root / "annotations" / f"{name}.txt") for side, name in LISTS.items()}
+    lines = {split: _read_list(root / "annotations" / f"{name}.txt") for split, name in LISTS.items()}
     breeds = _breeds(root, lines)
-    here = {side: [line for line in lines[side] if f"{line.image}.jpg" in present] for side in LISTS}
+    here = {split: [line for line in lines[split] if f"{line.image}.jpg" in present] for split in LISTS}
     ids = sorted({line.class_id for line in here["train"]})
     untrained = sorted({line.class_id for line in here["test"]} - set(ids))
     if untrained:
@@ -57,11 +57,11 @@ def list_pets(root: Path) -> DatasetIndex:
         raise BadInputError(f"pets: test holds {names}, of which no training photograph is under {root}")
     labels = {class_id: label for label, class_id in enumerate(ids)}
     given = {
-        side: tuple(
+        split: tuple(
             ImageEntry(f"images/{line.image}.jpg", root / "images" / f"{line.image}.jpg", labels[line.class_id])
-            for line in here[side]
+            for line in here[split]
         )
-        for side in LISTS
+        for split in LISTS
     }
     return DatasetIndex(
         "pets",
@@ -74,7 +74,7 @@ def list_pets(root: Path) -> DatasetIndex:
 
 
 def _left_out(root: Path, used: set[str]) -> tuple[LeftOut, ...]:
-    """The publisher has a few pictures that are in neither list, and files for other programs."""
+    """The other files: a few pictures that are in neither list, and annotations for other programs."""
     return tuple(
         LeftOut(name, "the publisher's annotations" if name.startswith("annotations/") else "in neither list")
         for name in all_files(root)
@@ -98,7 +98,7 @@ def _read_list(path: Path) -> list[_Line]:
         if not match:
             raise BadInputError(
                 f"{path}, line {number}: {line[:60]!r} is not `IMAGE CLASS-ID SPECIES BREED-ID`",
-                "Get the publisher's annotations again.",
+                "Download the publisher's annotations again.",
             )
         if match["image"] in seen:
             raise BadInputError(f"{path}, line {number}: {match['image']} is listed twice")
@@ -110,14 +110,14 @@ def _read_list(path: Path) -> list[_Line]:
 def _breeds(root: Path, lines: dict[GivenSplit, list[_Line]]) -> dict[int, str]:
     """Class id to breed. Raises BadInputError when the lists disagree about it."""
     breeds: dict[int, str] = {}
-    for side, name in LISTS.items():
-        for line in lines[side]:
+    for split, name in LISTS.items():
+        for line in lines[split]:
             breed = breeds.setdefault(line.class_id, line.breed)
             if breed != line.breed:
                 path = root / "annotations" / f"{name}.txt"
                 raise BadInputError(
                     f"{path}: {line.image} has class {line.class_id}, which is {breed}",
-                    "Get the publisher's annotations again.",
+                    "Download the publisher's annotations again.",
                 )
     if len(set(breeds.values())) < len(breeds):
         raise BadInputError(f"pets: the lists under {root / 'annotations'} give one breed two class numbers")
@@ -127,11 +127,11 @@ def _breeds(root: Path, lines: dict[GivenSplit, list[_Line]]) -> dict[int, str]:
 def _missing(
     root: Path, lines: dict[GivenSplit, list[_Line]], here: dict[GivenSplit, list[_Line]]
 ) -> tuple[str, ...]:
-    """A partial copy may have shortened its lists too, so the publisher's counts are what is compared with."""
+    """A warning of missing photographs, by the publisher's counts: a partial copy may have shorter lists too."""
     parts = []
-    for side, name in LISTS.items():
-        published = max(PUBLISHED[name], len(lines[side]))
-        missing = published - len(here[side])
+    for split, name in LISTS.items():
+        published = max(PUBLISHED[name], len(lines[split]))
+        missing = published - len(here[split])
         if missing:
             parts.append(f"{missing} of {published} {name}")
     return (f"pets: {' and '.join(parts)} photographs are missing under {root}",) if parts else ()

@@ -1,8 +1,8 @@
-"""Files that spoil a data set, moved out of it so that they can be put back.
+"""Moving files that spoil a data set out of it, so that they can be restored.
 
-Only what training leaves out anyway is moved: files that cannot be decoded, and training photographs that are also
-held back for validation or test. So nothing that was measured changes. What needs a person's judgement stays:
-copies under two classes (one of the labels is wrong, but which?), copies within a class, and tiny pictures.
+Only files that training leaves out anyway are moved: those that cannot be decoded, and training photographs that
+are also in validation or test. So nothing that was measured changes. Files that need a person's judgement stay:
+copies under two classes (one of the labels is wrong, but which?), duplicates within a class, and tiny pictures.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RECORD_SCHEMA: Literal["edgetl.set-aside/1"] = "edgetl.set-aside/1"
 
 @dataclass(frozen=True)
 class Moved:
-    """One file: `name` is its path below the data set's folder, and below the folder that it was moved to."""
+    """One file. `name` is its path below the data set's folder, and below the folder that it was moved to."""
 
     name: str
     reason: str
@@ -38,7 +38,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class Record:
-    """What stands in `DATA.set-aside/N.json`, beside the folder `N` that holds the files."""
+    """The content of `DATA.set-aside/N.json`, which lies beside the folder `N` with the files."""
 
     schema: Literal["edgetl.set-aside/1"]
     data: str
@@ -48,11 +48,11 @@ class Record:
 def movable(index: DatasetIndex, findings: CheckReport) -> tuple[Moved, ...]:
     """The files of `index` that training leaves out, with the reason.
 
-    Raises BadInputError when a class would have nothing left on one side of the split: then the data set could not
-    be listed any more, and a person has to look.
+    Raises BadInputError when a class would have no photograph left in a given split: the data set could not be used
+    any more, so a person has to decide.
     """
-    photos = {photo.name: (side, photo) for side, listed in index.given.items() for photo in listed}
-    # A whole picture that only this machine cannot read is no broken one.
+    photos = {photo.name: (split, photo) for split, listed in index.given.items() for photo in listed}
+    # A picture that only this machine cannot read is not broken.
     chosen = {bad.name: bad.reason for bad in findings.unreadable if bad.reason != HEIC_NEEDS}
     disputed = {name for names in findings.copies_across_classes for name in names}
     for names in findings.copies_across_splits:
@@ -62,31 +62,31 @@ def movable(index: DatasetIndex, findings: CheckReport) -> tuple[Moved, ...]:
     return tuple(Moved(name, reason) for name, reason in chosen.items())
 
 
-def _leaks(sides: dict[str, GivenSplit]) -> dict[str, str]:
-    """Of files with the same content, those that stand on a side other than the one that holds it back."""
-    holder = next(side for side in ("test", "val", "train") if side in sides.values())
-    held = next(name for name, side in sides.items() if side == holder)
-    return {name: f"also in {holder}: {held}" for name, side in sides.items() if side != holder}
+def _leaks(splits: dict[str, GivenSplit]) -> dict[str, str]:
+    """Of files with the same content, those outside the split that holds it back: test, or else validation."""
+    holder = next(split for split in ("test", "val", "train") if split in splits.values())
+    held = next(name for name, split in splits.items() if split == holder)
+    return {name: f"also in {holder}: {held}" for name, split in splits.items() if split != holder}
 
 
 def _check_rest(
     index: DatasetIndex, photos: dict[str, tuple[GivenSplit, ImageEntry]], chosen: dict[str, str]
 ) -> None:
-    left = Counter((side, photo.label) for name, (side, photo) in photos.items() if name not in chosen)
+    left = Counter((split, photo.label) for name, (split, photo) in photos.items() if name not in chosen)
     for name in chosen:
-        side, photo = photos[name]
-        if not left[side, photo.label]:
+        split, photo = photos[name]
+        if not left[split, photo.label]:
             raise BadInputError(
-                f"no photograph of {index.classes[photo.label]} would be left in {side}; nothing was moved",
+                f"no photograph of {index.classes[photo.label]} would be left in {split}; nothing was moved",
                 "Add readable photographs of it, or take the class out.",
             )
 
 
 def move_out(index: DatasetIndex, moved: Iterable[Moved]) -> Path:
-    """Move files out of the data set into a new folder beside it; return the record's path.
+    """Move files out of the data set into a new folder beside it; return the path of the record.
 
-    The record is written first, so that a move which is interrupted can be undone too. The folder is new each time,
-    so nothing is ever overwritten. Raises BadInputError when a file cannot be moved.
+    The record is written first, so that an interrupted move can be undone too. The folder is new each time, so no
+    file is overwritten. Raises BadInputError when a file cannot be moved.
     """
     moved = tuple(moved)
     place = _new_folder(index.root)
@@ -100,8 +100,8 @@ def move_out(index: DatasetIndex, moved: Iterable[Moved]) -> Path:
 def restore(record: Path) -> tuple[str, ...]:
     """Move the files of a record back to where they were, and remove the record; return their names.
 
-    Raises BadInputError when the record is damaged or in another place, or when there is a file where one was:
-    then nothing is moved.
+    Raises BadInputError, before anything is moved, when the record is damaged or lies elsewhere, or when another
+    file has taken the place of one.
     """
     moved = _read(record).moved
     record = record.absolute()
@@ -112,11 +112,11 @@ def restore(record: Path) -> tuple[str, ...]:
     if not record.parent.name.endswith(ASIDE_SUFFIX) or not root.is_dir():
         raise BadInputError(
             f"{record} does not lie beside the data it was made for",
-            f"It belongs into DATA{ASIDE_SUFFIX}, next to the folder DATA.",
+            f"Move it to DATA{ASIDE_SUFFIX}, next to the folder DATA.",
         )
     if moved and not any(os.path.lexists(folder / one.name) for folder in (place, root) for one in moved):
         raise BadInputError(f"none of the files that {record} names is there", f"They should lie below {place}.")
-    # What an interrupted move had not come to yet is still in its place.
+    # An interrupted move has left some files in their place.
     waiting = [one.name for one in moved if os.path.lexists(place / one.name)]
     taken = [name for name in waiting if os.path.lexists(root / name) and not _is_copy(place / name, root / name)]
     if taken:
@@ -132,8 +132,9 @@ def restore(record: Path) -> tuple[str, ...]:
 
 
 def _new_folder(root: Path) -> Path:
-    """A new folder `ROOT.set-aside/N`, with the first N that neither a folder nor a record has; `ROOT/.set-aside/N`
-    where nothing can be written beside the data, as beside a disk.
+    """A new folder `ROOT.set-aside/N`, with the first N that is free.
+
+    It is `ROOT/.set-aside/N` where the folder above the data cannot be written to, as above a disk.
     """
     beside = root.with_name(root.name + ASIDE_SUFFIX)
     try:
@@ -157,7 +158,7 @@ def _new_folder(root: Path) -> Path:
 
 
 def _is_copy(one: Path, other: Path) -> bool:
-    """Whether two files are the same: a move to another file system was interrupted just before its end."""
+    """Whether two files have the same content: a move to another disk was interrupted just before its end."""
     try:
         return files.sha256_of(one) == files.sha256_of(other)
     except OSError:
@@ -170,7 +171,7 @@ def _move(source: Path, target: Path, record: Path) -> None:
     except OSError as error:
         raise BadInputError(
             f"{source} cannot be moved to {target}: {error.strerror or error}",
-            f"What was moved before is listed in {record}: edgetl data restore {shlex.quote(str(record))}",
+            f"{record} lists what was moved before. To undo it: edgetl data restore {shlex.quote(str(record))}",
         ) from None
 
 
@@ -180,7 +181,7 @@ def _read(path: Path) -> Record:
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:
-        raise BadInputError(f"{path} is no record of files set aside: {error}") from None
+        raise BadInputError(f"{path} is not a record of moved files: {error}") from None
     for one in record.moved:
         parts = PurePosixPath(one.name).parts
         if not parts or parts[0] == "/" or ".." in parts:

@@ -17,7 +17,7 @@ from pathlib import Path
 from toolchain.datasets.index import LeftOut
 from toolchain.images.encoded import EMPTY, HEAD_BYTES, HEIC, RAW, is_called_picture, kind_of
 from toolchain.images.preprocess import HEIC_NEEDS, can_decode
-from toolchain.system.names import is_encodable
+from toolchain.system.text import is_encodable
 
 HIDDEN = "hidden"
 SYSTEM_FILE = "a file of the system"

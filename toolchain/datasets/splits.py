@@ -55,6 +55,8 @@ class Dataset:
     warnings: tuple[str, ...] = ()
     licences: dict[str, str] = field(default_factory=dict)
     left_out: tuple[LeftOut, ...] = ()
+    hashed: tuple[DatasetIndex, Mapping[Path, str]] | None = field(default=None, repr=False, compare=False)
+    """All files that were read, and their SHA-256: what `resplit` starts from."""
 
     def split_sha256(self, split: str) -> str:
         """A hash of which photographs the split holds, under which label; independent of order and folder."""
@@ -135,17 +137,26 @@ def _undecided_splits(given: Iterable[GivenSplit]) -> tuple[str, ...]:
     return tuple(split for split in SHARES if split not in decided)
 
 
-def make_splits(
-    index: DatasetIndex, reporter: Reporter | None = None, without: Mapping[Path, str] | None = None
-) -> Dataset:
-    """Read and hash the files of `index`, and put each into its split. Files of `without` are left out, for its
-    reasons.
+def make_splits(index: DatasetIndex, reporter: Reporter | None = None) -> Dataset:
+    """Read and hash the files of `index`, and put each into its split.
 
     A training photograph whose exact content is also in a given `val` or `test` is left out, with a warning: it
     would flatter the accuracy there. A file that cannot be read is left out too. Raises BadInputError when `index`
     has problems, or a class has too few photographs.
     """
-    index, hashes = hash_all(leave_out(require_usable(index), without or {}), reporter or Silent())
+    return _make_splits(*hash_all(require_usable(index), reporter or Silent()))
+
+
+def resplit(dataset: Dataset, without: Mapping[Path, str]) -> Dataset:
+    """The same data set without files that `without` names, with a reason for each. Its splits are decided anew, as
+    if these files were not there; no file is read again. Raises BadInputError as `make_splits` does.
+    """
+    assert dataset.hashed is not None, "a data set that make_splits made"
+    index, hashes = dataset.hashed
+    return _make_splits(leave_out(index, without), hashes)
+
+
+def _make_splits(index: DatasetIndex, hashes: Mapping[Path, str]) -> Dataset:
     kept, copies = _without_copies(index, hashes)
     of_train = _split_train(index, kept["train"], hashes)
     splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
@@ -163,6 +174,7 @@ def make_splits(
         classes=index.classes,
         splits={split: tuple(photos) for split, photos in splits.items()},
         licences=index.licences,
+        hashed=(index, hashes),
         left_out=(
             *index.left_out,
             *(
@@ -297,7 +309,3 @@ def _copied(copies: _Copies) -> list[str]:
         f"{len(names)} photographs in {given} are also in {other}; they are left out of {given}: {first_few(names)}"
         for (given, other), names in copies.items()
     ]
-
-
-decide, draw = split_by_hash, hash_fraction
-"""Their former names."""

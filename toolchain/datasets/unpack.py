@@ -1,7 +1,7 @@
-"""Archives from the network, unpacked as if their author meant harm.
+"""Unpacking archives from the network, whose author may mean harm.
 
-Only plain files and folders are written, only below the given folder, and only so much; a link, a device, a path
-that leads elsewhere or a file that is there twice makes the whole archive unacceptable.
+Only plain files and folders are written, only below the given folder, and only up to a limit. A link, a device, a
+path that leads elsewhere or a file that is there twice makes the whole archive unacceptable.
 """
 
 from __future__ import annotations

@@ -18,10 +18,12 @@ from toolchain.doctor.packages import Missing
 from toolchain.doctor.recommendation import Outlook, fastest
 from toolchain.errors import MissingError
 from toolchain.images.cache import CacheState, cache_folder, cache_state
+from toolchain.plugins import Plugin, plugged_in
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes import machine
 from toolchain.runtimes.devices import Device, known_devices
 from toolchain.system import interpreter
+from toolchain.system.installation import install
 from toolchain.system.progress import Reporter
 from toolchain.timing.probing import probe_devices
 
@@ -94,6 +96,7 @@ class DoctorReport:
     ready_made: str | None
     disk_free_mb: float
     missing: tuple[Missing, ...]
+    plugins: tuple[Plugin, ...] = ()
 
 
 def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
@@ -112,7 +115,12 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
         data_sets = tuple(_look_for(entry, root) for entry in DATASETS.all().values())
         task.advance()
     opencv = look()
+    plugins = tuple(plugged_in())
     missing = _gaps(devices, pairing, cameras)
+    for one in plugins:
+        if one.problem:
+            what = f"the plug-in {one.name} (edgetl.{one.kind}, from {one.package}): {one.problem}"
+            missing.append(Missing(what, "Update it, or remove it.", necessary=False))
     missing += [gap for gap in (problem(opencv),) if gap]
     return DoctorReport(
         works=not any(gap.necessary for gap in missing),
@@ -129,6 +137,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
         ready_made=_ready_made(),
         disk_free_mb=round(shutil.disk_usage(_existing(root)).free / 1e6, 1),
         missing=tuple(missing),
+        plugins=plugins,
     )
 
 
@@ -177,10 +186,10 @@ def _gaps(devices: Sequence[Device], pairing: Pairing, cameras: Sequence[Camera]
     if not ort.available:
         gaps.append(Missing(f"ort:cpu ({ort.reason})", "pip install --force-reinstall onnxruntime", necessary=True))
     if pairing.status == "broken":
-        fix = "pip install --force-reinstall 'edgetl[train]'"
+        fix = install("train").replace("pip install", "pip install --force-reinstall")
         gaps.append(Missing(f"torchvision that fits torch ({pairing.reason})", fix, necessary=False))
     elif pairing.status == "not installed":
-        gaps.append(Missing("torch and torchvision", "pip install 'edgetl[train]'", necessary=False))
+        gaps.append(Missing("torch and torchvision", install("train"), necessary=False))
     if not any(camera.works for camera in cameras):
         gaps.append(
             Missing("a camera", "edgetl camera --source FILE|URL|FOLDER works without one", necessary=False)

@@ -1,4 +1,4 @@
-"""Drawn pets: small pictures of six animals, made by code, so that the whole road can be walked offline.
+"""Drawn pets: small pictures of six animals, made by code, so that everything can be tried offline.
 
 The same seed gives the same composition on every machine, and the same pixels with the same OpenCV. Colours, coats,
 backgrounds, light and camera faults are drawn from the same distributions for every class.

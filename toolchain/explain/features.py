@@ -1,11 +1,12 @@
-"""What the layers of a network make of a picture: their maps, the strongest first."""
+"""The feature maps that the layers of a network make of a picture, the strongest first."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,12 +18,13 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd
 
 from toolchain.backbones.networks import normalised
 from toolchain.errors import BadInputError
+from toolchain.explain import gallery
 from toolchain.images.preprocess import Image
 
 TOP = 12
 COLUMNS = 6
 TILE = 112
-"""Maps are shown this many pixels high and wide, in rows of `COLUMNS`."""
+"""Maps are shown in this size, in pixels, in rows of `COLUMNS`."""
 GAP = 4
 
 BEFORE_ACTIVATION = (nn.Conv2d, nn.Linear, _BatchNorm)
@@ -31,7 +33,7 @@ NO_MAPS_OF_THEIR_OWN = (_AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd, nn.Dropout, 
 
 @dataclass(frozen=True)
 class FeatureLayer:
-    """A layer that has maps, by its name in the network; `kind` is its class."""
+    """A layer whose output is feature maps, by its name in the network; `kind` is its class."""
 
     name: str
     kind: str
@@ -41,11 +43,11 @@ class FeatureLayer:
 
 
 @dataclass(frozen=True)
-class Map:
+class FeatureMap:
     """One channel of a layer. `values` is float32 [height, width].
 
-    `strength` is the standard deviation of its positive part over the picture: a map that is as bright everywhere
-    shows nothing of it.
+    `strength` is the standard deviation of its positive part over the picture: a map that is equally bright
+    everywhere shows nothing.
     """
 
     channel: int
@@ -54,16 +56,16 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Maps:
-    """The strongest maps of a layer, strongest first; `silent` of its channels are nowhere above 0."""
+class LayerMaps:
+    """The strongest maps of a layer, strongest first; `silent` channels are 0 or less everywhere."""
 
     layer: FeatureLayer
-    strongest: tuple[Map, ...]
+    strongest: tuple[FeatureMap, ...]
     silent: int
 
 
 def layers_of(network: nn.Module, picture: Image) -> list[FeatureLayer]:
-    """The layers whose output is maps, larger than a single pixel, in the order in which they are computed."""
+    """The layers whose output is maps of more than one pixel, in the order in which they are computed."""
     found: dict[str, FeatureLayer] = {}
 
     def see(name: str, module: nn.Module, output: Tensor) -> None:
@@ -76,9 +78,9 @@ def layers_of(network: nn.Module, picture: Image) -> list[FeatureLayer]:
 
 
 def default_layers(network: nn.Module, layers: Sequence[FeatureLayer]) -> list[str]:
-    """One layer of each size from early to late: the last that is computed before the maps become smaller.
+    """One layer for each size of map, from early to late: the last one before the maps become smaller.
 
-    Those after an activation are preferred to those before: what is below 0 there goes no further.
+    Layers whose output goes into an activation are left out: its negative part goes no further.
     """
     modules = dict(network.named_modules())
     last: dict[tuple[int, int], str] = {}
@@ -94,11 +96,11 @@ def features(
     picture: Image,
     names: Sequence[str] = (),
     top: int = TOP,
-) -> list[Maps]:
+) -> list[LayerMaps]:
     """The `top` strongest maps of the layers called `names`, or of `default_layers`.
 
-    `picture` is uint8 RGB of the network's size. Raises BadInputError, with the nearest name, for a layer that is
-    not there or has no maps.
+    `picture` is uint8 RGB in the size of the network's input. Raises BadInputError, with the nearest name, for a
+    layer that does not exist or has no maps.
     """
     layers = {layer.name: layer for layer in layers_of(network, picture)}
     chosen = [_known(name, layers) for name in names] or default_layers(network, list(layers.values()))
@@ -106,15 +108,15 @@ def features(
     outputs: dict[str, NDArray[np.float32]] = {}
 
     def keep(name: str, module: nn.Module, output: Tensor) -> None:
-        # An activation that works in place would overwrite it.
+        # An activation that works in place would overwrite the output.
         outputs[name] = output[0].float().clone().numpy()
 
     _run(network, picture, {name: modules[name] for name in chosen}, keep)
     return [_strongest(layers[name], outputs[name], top) for name in chosen]
 
 
-def sheet(maps: Maps) -> Image:
-    """The maps as one picture, uint8 RGB: black is 0 and less, the brightest the largest value of each map."""
+def sheet(maps: LayerMaps) -> Image:
+    """The maps as one picture, uint8 RGB. Black is 0 or less; the brightest is the largest value of each map."""
     rows = -(-len(maps.strongest) // COLUMNS)
     columns = min(len(maps.strongest), COLUMNS)
     paper = np.full((rows * (TILE + GAP) - GAP, columns * (TILE + GAP) - GAP, 3), 255, np.uint8)
@@ -124,7 +126,7 @@ def sheet(maps: Maps) -> Image:
     return paper
 
 
-def tile(one: Map) -> Image:
+def tile(one: FeatureMap) -> Image:
     """One map as a picture of `TILE` x `TILE` pixels, uint8 RGB."""
     positive = np.maximum(one.values, 0)
     levels = np.rint(255 * positive / max(float(positive.max()), 1e-12)).astype(np.uint8)
@@ -133,12 +135,53 @@ def tile(one: Map) -> Image:
     return cv2.cvtColor(cv2.applyColorMap(sized, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
 
 
-def _strongest(layer: FeatureLayer, values: NDArray[np.float32], top: int) -> Maps:
+def entries(found: Sequence[LayerMaps]) -> list[dict[str, object]]:
+    """What `--json` prints for each layer."""
+    return [
+        {
+            "layer": maps.layer,
+            "file": f"{stem}.png",
+            "silent": maps.silent,
+            "strongest": [
+                {"channel": one.channel, "strength": one.strength, "largest": float(one.values.max())}
+                for one in maps.strongest
+            ],
+        }
+        for maps, stem in zip(found, gallery.stems([maps.layer.name for maps in found]), strict=True)
+    ]
+
+
+def features_page(
+    name: str, picture: Image, found: Sequence[LayerMaps], settings: Mapping[str, Any]
+) -> gallery.Page:
+    """The page of what the layers of the network called `name` make of `picture`."""
+    sections = [gallery.Section("What the network sees", pictures=[gallery.Picture("input", picture)])]
+    for maps in found:
+        layer = maps.layer
+        channels = ", ".join(str(one.channel) for one in maps.strongest)
+        text = (
+            f"{layer.kind}, {layer.channels} maps of {layer.height} x {layer.width}, of which {maps.silent} see "
+            f"nothing here. The strongest are shown: {channels}."
+        )
+        sections.append(gallery.Section(layer.name, text, [gallery.Picture(layer.name, sheet(maps))]))
+    return gallery.Page(
+        f"What {name} sees in a picture",
+        [
+            "Early layers answer to edges and colours, exactly where these are. Late layers answer to parts of "
+            "things, and only roughly where they are.",
+            "In each map, black is 0 or less, and the brightest colour is the largest value of that map.",
+        ],
+        sections,
+        settings,
+    )
+
+
+def _strongest(layer: FeatureLayer, values: NDArray[np.float32], top: int) -> LayerMaps:
     positive = np.maximum(values, 0)
     strengths = positive.std((1, 2), dtype=np.float64)
     order = np.argsort(-strengths, kind="stable")[:top]
-    strongest = tuple(Map(int(channel), float(strengths[channel]), values[channel]) for channel in order)
-    return Maps(layer, strongest, int((positive.max((1, 2)) == 0).sum()))
+    strongest = tuple(FeatureMap(int(channel), float(strengths[channel]), values[channel]) for channel in order)
+    return LayerMaps(layer, strongest, int((positive.max((1, 2)) == 0).sum()))
 
 
 def _known(name: str, layers: dict[str, FeatureLayer]) -> str:
@@ -155,7 +198,7 @@ def _run(
     modules: dict[str, nn.Module],
     see: Callable[[str, nn.Module, Tensor], None],
 ) -> None:
-    """Show `picture` to the network, and `see` the outputs of `modules` that are maps."""
+    """Show `picture` to the network, and call `see` with the outputs of `modules` that are maps."""
     with _hooked(modules, see), torch.inference_mode():
         network(normalised(torch.from_numpy(picture)[None]))
 

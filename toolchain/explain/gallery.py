@@ -1,4 +1,4 @@
-"""A folder of pictures and one page that shows them: what every `edgetl explain` command leaves behind."""
+"""What every `edgetl explain` command writes: a folder of pictures and one page that shows them."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import cv2
-
 from toolchain._version import __version__
 from toolchain.errors import BadInputError
+from toolchain.explain.pictures import as_png
 from toolchain.images.preprocess import Image
 from toolchain.system import claims, files
 
 PAGE_FILE = "index.html"
 DEFAULT_FOLDER = Path("explain")
 NEEDS = ("jinja2", "matplotlib")
-"""What the page needs: the extra `report`. Pictures are written without it."""
+"""What the page needs (the extra `report`). Pictures are written without it."""
 
 
 @dataclass(frozen=True)
 class Picture:
     """A picture of the page, `image` uint8 RGB. Its file is called `name` (see `stems`) with `.png` added.
 
-    It is shown `zoom` times as large as it is, without smoothing. `facts` stand below it.
+    It is shown `zoom` times enlarged, without smoothing, with `facts` below it.
     """
 
     name: str
@@ -42,7 +41,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Animation:
-    """The same for an encoded GIF, `data`, as it is."""
+    """The same for an encoded GIF, `data`."""
 
     name: str
     data: bytes
@@ -51,7 +50,7 @@ class Animation:
 
 @dataclass(frozen=True)
 class Table:
-    """`rows` of cells under `columns`; the first cell names the row. Numbers are formatted by who made them."""
+    """`rows` of cells under `columns`; the first cell names the row. Numbers are already formatted."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -59,7 +58,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under a heading; of what it has, in this order: text, pictures, plots, table.
+    """A part of the page under a heading. It shows, in this order and if given: text, pictures, plots, table.
 
     `plots` are SVG (`toolchain.pages.svg.to_svg`).
     """
@@ -73,9 +72,9 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """What the page says: a heading, `sentences` that say what was found, sections, and how it was made.
+    """A page: a heading, `sentences` that say what was found, sections, and the `settings` that it was made with.
 
-    `beside` are pictures that are written, and not shown in the page.
+    The pictures `beside` are written as files, but not shown on the page.
     """
 
     title: str
@@ -87,14 +86,14 @@ class Page:
 
 @contextmanager
 def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
-    """Yield (folder to write to, where it will be): `out`, or the first free `explain/<kind>-<n>`.
+    """Yield (folder to write into, its final path), which is `out` or the first free `explain/<kind>-<n>`.
 
-    What was written gets its name when the block succeeds, all at once; when it fails or is interrupted, nothing
-    is left. So a folder that cannot be written to is found before anything is computed.
-    Raises BadInputError where `out` holds something already.
+    The folder gets its final name when the block succeeds. If the block fails or is interrupted, nothing is left. A
+    folder that cannot be written to is noticed before anything is computed. Raises BadInputError if `out` is not
+    empty, or in use by another process.
     """
     first = out or DEFAULT_FOLDER / f"{kind}-1"
-    # An empty folder may be a disk or a link to one: what is written beside it could not be renamed into it.
+    # An empty folder may be a mounted disk or a link. A folder beside it could not be renamed into its place.
     there = first.exists() and out is not None
     made = [parent for parent in first.parents if not parent.exists()]
     done = False
@@ -159,19 +158,12 @@ def write(folder: Path, page: Page) -> list[str]:
 
 
 def has_page() -> bool:
-    """Whether the page can be made here; `pip install 'edgetl[report]'` brings what it needs."""
+    """Whether the page can be made here: `pip install 'edgetl[report]'` installs what it needs."""
     return all(find_spec(name) for name in NEEDS)
 
 
-def as_png(image: Image) -> bytes:
-    """`image`, uint8 RGB, as the bytes of a PNG: read back, it is the same to the bit."""
-    done, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    assert done
-    return data.tobytes()
-
-
 def _claimed(target: Path, claim: ExitStack) -> Path:
-    """`target`, held by `claim`. Raises BadInputError where it holds something, or another process has it."""
+    """`target`, held by `claim`. Raises BadInputError if it is not empty, or another process holds it."""
     claim.enter_context(claims.writing(target, "writing it", "Name another folder with --out."))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
@@ -179,7 +171,7 @@ def _claimed(target: Path, claim: ExitStack) -> Path:
 
 
 def _free_folder(kind: str, claim: ExitStack) -> Path:
-    """The first folder that neither is there nor will be another process's."""
+    """The first folder that does not exist and that no other process holds."""
     for number in count(1):
         folder = DEFAULT_FOLDER / f"{kind}-{number}"
         if not folder.exists():
@@ -189,9 +181,9 @@ def _free_folder(kind: str, claim: ExitStack) -> Path:
 
 
 def stems(names: Sequence[str]) -> list[str]:
-    """Names of files, without suffix, for classes or photographs that are called anything.
+    """Names of files, without suffix, for classes or photographs of any name.
 
-    Each is another, even where the case of letters does not count, and a name that file systems take.
+    All are different, even on file systems that ignore case, and valid on every file system.
     """
     found: list[str] = []
     for wanted in names:
@@ -204,8 +196,13 @@ def stems(names: Sequence[str]) -> list[str]:
     return found
 
 
+def percent(value: float) -> str:
+    """A fraction as a person reads it, on a page."""
+    return f"{100 * value:.1f}\u00a0%"
+
+
 def _number(cell: str) -> float | None:
-    """The value to sort a cell by; None where it is not a number."""
+    """The value to sort a cell by; None if it is not a number."""
     try:
         return float(cell.replace("\u00a0", "").replace(",", "").rstrip("%"))
     except ValueError:

@@ -1,4 +1,4 @@
-"""The network that is explained: a run with its gradients, and the names of its classes."""
+"""The network that is explained: that of a run in PyTorch, which has gradients."""
 
 from __future__ import annotations
 
@@ -9,26 +9,20 @@ from torch import Tensor, nn
 
 from toolchain.artifact import read_artifact
 from toolchain.backbones.networks import load_network, load_ready_made, normalised
-from toolchain.errors import BadInputError
-from toolchain.explain.classes import class_index
 from toolchain.images.preprocess import Preprocess
-from toolchain.runs import RUN_FILE, read_run
+from toolchain.runs import read_run
 from toolchain.runs.ready_made import ready_made_artifact
-
-__all__ = ["TorchModel", "class_index", "open_run", "ready_made"]
-
-MODEL_FILES = {".onnx", ".xml", ".bin"}
 
 
 @dataclass(frozen=True)
 class TorchModel:
-    """A trained network in evaluation mode, float32, its weights frozen: gradients are those of pictures.
+    """A trained network in evaluation mode, float32. Its weights are frozen: gradients are taken of pictures.
 
-    `name` is the run folder as it was given, `model` the backbone, `temperature` that of its probabilities.
+    `name` is the run folder as it was given, `backbone` its architecture, `temperature` that of its probabilities.
     """
 
     name: str
-    model: str
+    backbone: str
     network: nn.Module
     labels: tuple[str, ...]
     preprocess: Preprocess
@@ -48,17 +42,19 @@ class TorchModel:
         return (logits / self.temperature).softmax(1)
 
 
+def open_model(run: Path | None) -> TorchModel:
+    """The network of the finished `run`; without one, the ready-made network.
+
+    Raises BadInputError for a folder that is no run, or whose weights are damaged.
+    """
+    return ready_made() if run is None else open_run(run)
+
+
 def open_run(folder: Path) -> TorchModel:
     """Load the network of a finished run, to take gradients of.
 
     Raises BadInputError for anything else (an artifact alone holds no gradients) and for damaged weights.
     """
-    if folder.suffix in MODEL_FILES and folder.is_file():
-        beside = f": {folder.parent}" if (folder.parent / RUN_FILE).is_file() else ""
-        raise BadInputError(
-            f"{folder} is a deployed file, which has no gradients",
-            f"Name the run folder that it was exported from{beside}.",
-        )
     run = read_run(folder)
     network = load_network(folder, run)
     labels = tuple(run.data.classes)

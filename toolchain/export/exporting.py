@@ -26,8 +26,7 @@ from toolchain.export.variants import write_variants
 from toolchain.runs import Run, read_run
 from toolchain.runtimes.devices import canonical, family_of, probe
 from toolchain.system import claims, files
-from toolchain.system.progress import Reporter, Silent
-from toolchain.system.remaining import Whole, Work
+from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 
 TARGETS = ("ort:cpu", "openvino:CPU")
 """What `--target any` stands for: int8 must keep its promises on all of these that are installed."""
@@ -57,7 +56,7 @@ def export(
     Raises BadInputError for a folder that holds no run, MissingError when its photographs are gone,
     PromiseBrokenError when the float file does not answer as the trained network does.
     """
-    reporter = Whole.of(reporter or Silent(), _works(int8, further))
+    reporter = EtaReporter.of(reporter or Silent(), _works(int8, further))
     run = read_run(folder)
     float_path = out or folder / FLOAT_FILE
     if float_path.suffix in {".xml", ".bin"}:
@@ -121,15 +120,15 @@ def _export_float(
     return context, Exported(str(folder), sample.split, n, str(path), artifact.size_mb, measured)
 
 
-def _works(int8: QuantizationSettings | None, further: Variants) -> list[Work]:
+def _works(int8: QuantizationSettings | None, further: Variants) -> list[PlannedTask]:
     """The steps that take time, for the estimate of what is left; costs are seconds of MobileNetV2 on two cores."""
-    works = [Work("writing ONNX", 2, 2.0)]
+    works = [PlannedTask("writing ONNX", 2, 2.0)]
     if int8 is not None:
-        works.append(Work("int8 recipes", 6, 8.0))
-        works += [Work("quantisation-aware training", 50 * int8.qat_epochs, 1.0)] if int8.qat_epochs else []
+        works.append(PlannedTask("int8 recipes", 6, 8.0))
+        works += [PlannedTask("quantisation-aware training", 50 * int8.qat_epochs, 1.0)] if int8.qat_epochs else []
     count = sum((further.fp16, further.int8_weights, further.openvino))
-    works += [Work("further files", count, 6.0)] if count else []
-    return [*works, Work("files for raw frames", 2, 5.0)] if further.raw_frame else works
+    works += [PlannedTask("further files", count, 6.0)] if count else []
+    return [*works, PlannedTask("files for raw frames", 2, 5.0)] if further.raw_frame else works
 
 
 def write_unmeasured(folder: Path, run: Run, pixels: NDArray[np.uint8]) -> Artifact:

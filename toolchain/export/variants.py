@@ -22,7 +22,7 @@ from toolchain.export.fp16 import largest_activation, to_float16
 from toolchain.export.measure import ExportContext
 from toolchain.export.results import Measurement, Variants, Written
 from toolchain.system import files, telemetry
-from toolchain.system.scratch import scratch_folder
+from toolchain.system.folders import scratch_folder
 
 if TYPE_CHECKING:
     import openvino

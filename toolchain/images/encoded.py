@@ -1,6 +1,6 @@
-"""Encoded pictures as bytes: what kind of file they are, whether the picture in them is whole, how it is turned.
+"""Encoded pictures as bytes: reading them, their kind, whether the picture is whole, how it is turned.
 
-What follows a picture's own end is none of its business: the video behind a motion photo, a maker's trailer.
+Bytes after the end of the picture are ignored: the video of a motion photo, a maker's trailer.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path, PurePath
 from toolchain.errors import UnreadableImageError
 
 MAX_BYTES = (1 << 31) - 1
-"""Size of the largest file that is read: OpenCV decodes no longer buffer."""
+"""Size of the largest file that is read: OpenCV does not decode a longer buffer."""
 
 MAX_PIPE_BYTES = 1 << 28
-"""Bytes that are read of a pipe or a device, which do not tell their size."""
+"""The most that is read from a pipe or a device, whose size is unknown."""
 
 HEAD_BYTES = 64
-"""As much of a file as `kind_of` wants to see."""
+"""The first bytes of a file that `kind_of` needs."""
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-"""Who calls a file so, means a photograph: it is taken for one unseen, and is a broken one where it is none."""
+"""A file with such a name is meant to be a photograph. It is not opened to find out; otherwise it is broken."""
 
 EMPTY = "empty"
 OTHER = "no picture"
@@ -34,8 +34,9 @@ AVIF = "AVIF"
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is. `suffix` is that of a codec by which OpenCV may read it; `is_picture` tells whether there is
-    a photograph in it at all, whether or not something here can read it.
+    """The kind of a file. `suffix` is that of the OpenCV codec that may read it.
+
+    `is_picture` tells whether the file holds a photograph, even if nothing on this machine can read it.
     """
 
     name: str
@@ -79,12 +80,12 @@ _BEGINNINGS: tuple[tuple[re.Pattern[bytes], Kind], ...] = tuple(
 _CODED = {b"avif": AVIF, b"avis": AVIF} | dict.fromkeys(
     (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"), HEIC
 )
-"""Brands of files like MP4 that hold still pictures. A file of the general `mif1` may name another beside it."""
+"""Brands of MP4-like files that hold still pictures. The general brand `mif1` may have another beside it."""
 
 _RAW_SUFFIXES = re.compile(
     r"\.(3fr|arw|cr[23]|dcr|dng|erf|iiq|k25|kdc|mef|mos|mrw|nef|nrw|orf|pef|ra[fw]|rw[2l]|sr[2fw]|x3f)", re.I
 )
-"""Most makers' raw files call themselves TIFF, and a small preview is all that a reader of TIFF would find."""
+"""Raw files of most makers look like TIFF, but a TIFF reader finds only a small preview in them."""
 
 
 def read_bytes(path: Path) -> bytes:
@@ -107,7 +108,7 @@ def is_called_picture(name: str) -> bool:
 
 
 def kind_of(head: bytes, name: str = "") -> Kind:
-    """The kind of a file from its first `HEAD_BYTES`; its name is only asked where these cannot tell."""
+    """The kind of a file by its first `HEAD_BYTES`; the name decides only where these are ambiguous."""
     if not head:
         return Kind(EMPTY)
     if head[4:8] == b"ftyp":
@@ -116,7 +117,7 @@ def kind_of(head: bytes, name: str = "") -> Kind:
     if kind is _TIFF and _RAW_SUFFIXES.fullmatch(PurePath(name).suffix):
         return _RAW
     if kind is None:
-        # Text has no control characters but line ends, tabs and form feeds.
+        # Text has no control characters except line ends, tabs and form feeds.
         return Kind(OTHER if re.search(rb"[\x00-\x08\x0e-\x1f]", head) else "text")
     return kind
 
@@ -133,9 +134,9 @@ def _kind_of_container(head: bytes) -> Kind:
 
 
 def is_truncated(data: bytes) -> bool:
-    """Whether a JPEG, PNG or WebP ends before its picture does: decoders would fill the rest and say nothing.
+    """Whether a JPEG, PNG or WebP file ends before its picture does: decoders fill the rest without an error.
 
-    What is damaged so that its end cannot be found counts too. False for other kinds, whose decoders do notice.
+    A picture so damaged that its end cannot be found counts too. False for other kinds, whose decoders do notice.
     """
     if data.startswith(b"\xff\xd8"):
         return _is_jpeg_truncated(data)
@@ -157,7 +158,7 @@ _START_OF_VIDEO = re.compile(rb"\x00\x00\x00[\x08-\x60]ftyp")
 
 
 def _is_jpeg_truncated(data: bytes) -> bool:
-    """Walk over segments and scans. What has no scan is left to the decoder, which does notice."""
+    """Walk over segments and scans. A file without a scan is left to the decoder, which does notice."""
     at, first_scan = 2, 0
     while True:
         found = (_MARKER_AFTER_SCAN if first_scan else _MARKER).search(data, at)
@@ -165,7 +166,7 @@ def _is_jpeg_truncated(data: bytes) -> bool:
             return first_scan > 0
         marker, at = found[1][0], found.end()
         if marker == _EOI:
-            # The end may be one that happens to stand in a video behind a picture that was cut.
+            # The marker may be one in a video that follows a picture without an end.
             return first_scan > 0 and _START_OF_VIDEO.search(data, first_scan, at) is not None
         if marker in _WITHOUT_LENGTH and not first_scan:
             continue
@@ -190,10 +191,10 @@ def _is_png_truncated(data: bytes) -> bool:
 
 
 def turns_of(data: bytes) -> tuple[int, int | None]:
-    """How an AVIF file wants its picture turned: quarter turns anticlockwise, then mirrored along an axis of the
-    array (0 top to bottom, 1 left to right) or not (None).
+    """How the picture of an AVIF file is to be turned: quarter turns anticlockwise, then mirrored along an axis of
+    the array (0 top to bottom, 1 left to right) or not (None).
 
-    Readers must follow these properties and leave Exif's orientation aside (ISO/IEC 23008-12); OpenCV does neither.
+    Readers must follow these properties and ignore Exif's orientation (ISO/IEC 23008-12); OpenCV does neither.
     """
     quarters, axis = 0, None
     for name, content in _boxes(_inner(data, b"meta", b"iprp", b"ipco")):

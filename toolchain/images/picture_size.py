@@ -1,7 +1,7 @@
-"""How large a picture says it is, from its first bytes: a file of a few bytes can claim gigabytes of pixels.
+"""The size that a picture claims in its header: a file of a few bytes can claim gigabytes of pixels.
 
-OpenCV has a limit of its own, but reads it once in the life of a process, from the environment, which belongs to
-whoever imports it first. Only the size is looked for here; whether the rest is a picture is the decoder's to say.
+OpenCV has a limit of its own. But it reads that limit once in a process, from the environment, when it is first
+imported, which may happen outside edgetl. Only the size is read here; the decoder finds out about the rest.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ Size = tuple[int, int]
 
 
 def claimed_pixels(data: bytes) -> int:
-    """Width times height as the header says; 0 where the format is none of those known here, or the header is cut
-    short. Where a file holds several pictures or sizes, the largest of them."""
+    """Width times height, as the header says; of several pictures or sizes, the largest.
+
+    0 where the format is unknown here, or the header is cut short.
+    """
     for begins, sizes in _FORMATS:
         if begins(data):
             try:
@@ -40,14 +42,14 @@ def _gif(data: bytes) -> Iterator[Size]:
 def _bmp(data: bytes) -> Iterator[Size]:
     (header,) = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH", data, 18) if header == 12 else struct.unpack_from("<ii", data, 18)
-    # A negative height is a picture that begins at the top.
+    # A negative height means that the picture begins at the top.
     yield abs(width), abs(height)
 
 
 def _jpeg(data: bytes) -> Iterator[Size]:
     place = 2
     while place + 4 <= len(data):
-        if data[place] != 0xFF:  # what is no marker is skipped, as decoders do
+        if data[place] != 0xFF:  # bytes between markers are skipped, as decoders do
             place = data.find(b"\xff", place)
             if place < 0:
                 return
@@ -93,7 +95,7 @@ def _24(data: bytes, place: int) -> int:
 
 
 def _tiff(data: bytes) -> Iterator[Size]:
-    """The first picture, which is the one that is read, and its tiles (TIFF 6.0, and BigTIFF)."""
+    """Sizes of the first picture, which is the one that is read, and of its tiles (TIFF 6.0, and BigTIFF)."""
     order = "<" if data[:2] == b"II" else ">"
     big = struct.unpack_from(order + "H", data, 2)[0] == 43
     place = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)[0]
@@ -112,7 +114,7 @@ def _tiff(data: bytes) -> Iterator[Size]:
 
 def _boxes(data: bytes) -> Iterator[Size]:
     """AVIF and HEIC: the sizes of all parts (`ispe`), and of the whole of a grid. JPEG 2000: `ihdr`."""
-    # Boxes lie in boxes; four letters and a version of nought are found without walking through them.
+    # Boxes are nested. The four letters and version 0 are found without walking through them.
     for match in re.finditer(rb"ispe\0\0\0\0", data):
         yield struct.unpack_from(">II", data, match.end())
     for match in re.finditer(rb"ihdr", data[:4096]):

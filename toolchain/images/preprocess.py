@@ -22,6 +22,7 @@ from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.images import encoded
 from toolchain.images.encoded import HEIC, Kind
 from toolchain.images.picture_size import MAX_PIXELS, claimed_pixels
+from toolchain.system.installation import install
 
 Image = NDArray[np.uint8]
 """uint8 [height, width, 3], RGB."""
@@ -39,7 +40,7 @@ STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 DECODING = 2
 """Grows when `decode` accepts other files or makes other pixels of them; what was kept before is then not used."""
 
-HEIC_NEEDS = "HEIC, which needs pip install 'edgetl[heic]'"
+HEIC_NEEDS = f"HEIC, which needs {install('heic')}"
 """What is said of HEIC pictures where nothing reads them."""
 
 LONGEST = 32

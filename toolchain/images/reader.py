@@ -94,6 +94,15 @@ class Reader:
         """
         return self._pictures(photo, [self._input], content(photo))[0]
 
+    def load(self, name: str, path: Path, label: int = -1) -> Photograph:
+        """The photograph in a file that nobody has hashed yet, with its input kept; the file is read once."""
+        data = read_bytes(path)
+        photo = Photograph(name, path, label, hashlib.sha256(data).hexdigest())
+        self._cache.touch(photo.sha256)
+        if not self._cache.has(photo.sha256, self._input.name):
+            self._pictures(photo, [self._input], data)
+        return photo
+
     def prepare(self, photo: Photograph, *, larger: bool = False, thumbnail: bool = False) -> None:
         """Make sure that `photo` can be decoded, and keep the pictures of it that will be asked for."""
         wanted = [self._input] + [self._larger] * larger + [self._thumbnail] * thumbnail

@@ -26,6 +26,7 @@ from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import Device, RuntimeFamily, cores
 from toolchain.runtimes.sharing import Shared
 from toolchain.system import files
+from toolchain.system.installation import install
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,7 @@ def probe(target: str) -> Device:
     """Whether PyTorch is here and finds the device."""
     name = f"torch:{target}"
     if find_spec("torch") is None:
-        return Device(name, False, "PyTorch is not installed", "pip install 'edgetl[train]'")
+        return Device(name, False, "PyTorch is not installed", install("train"))
     import torch
 
     place, *ways = target.split("+")

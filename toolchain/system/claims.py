@@ -1,8 +1,8 @@
-"""Who works where: no two processes write into one folder, or to one file, at once.
+"""Claims on files and folders: two processes never write into one folder, or to one file, at the same time.
 
-A claim is a lock that the operating system holds for an open file. It goes with the process, also when that is
-killed, so none is ever left behind; the file that is left then says nothing by itself. On a file system without
-locks, claims are always granted.
+A claim is a lock that the operating system holds on an open file. It ends with the process, even if that is killed,
+so claims are never left behind; a leftover lock file has no meaning by itself. On a file system without locks,
+every claim is granted.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from toolchain.errors import BadInputError
 LOCK_FILE = ".edgetl-lock"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
 _FAR = 1 << 30
-"""Where Windows locks a byte: what it locks cannot be read by others, and they are to read who it was."""
+"""Where Windows locks a byte: far behind the text, since others cannot read what is locked."""
 
 _held: dict[Path, int] = {}
-"""Lock files that this process holds, with the thread that does: what it calls may work in the same place."""
+"""The lock files that this process holds, and for each the thread: what that thread calls may claim it again."""
 
 
 class InUseError(BadInputError):
-    """Another process works there. Exit code 2."""
+    """Another process is using the file or folder. Exit code 2."""
 
 
 @contextmanager
 def working_in(folder: Path, doing: str, hint: str) -> Iterator[None]:
-    """Hold `folder`, which is made where there is none, and removed at the end if nothing was written into it.
+    """Claim `folder`. It is made if it does not exist, and then removed at the end if nothing was written into it.
 
-    Raises InUseError where another process holds it: `doing` says to that one's rivals what it does (`training`),
-    `hint` says to this one what else it can do.
+    Raises InUseError, with `hint`, if another process holds it. `doing` tells other processes what this one does
+    there, such as `training`.
     """
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,11 +51,11 @@ def working_in(folder: Path, doing: str, hint: str) -> Iterator[None]:
 
 @contextmanager
 def writing(file: Path, doing: str, hint: str) -> Iterator[None]:
-    """Hold the file or folder `file`, which need not be there, by a hidden file beside it.
+    """Claim the file or folder `file`, by a hidden file beside it. It need not exist, but its parent folder must.
 
-    The folder around it must be there. Otherwise as `working_in`.
+    Otherwise as `working_in`.
     """
-    # `.`, `..` and `/` have no name to put anything beside.
+    # `.`, `..` and `/` have no name that a hidden file beside them could be called after.
     place = file.resolve() if file.name in ("", "..") else file
     with claimed(place.parent / f".{place.name}{LOCK_FILE}", file, doing, hint):
         yield
@@ -63,7 +63,7 @@ def writing(file: Path, doing: str, hint: str) -> Iterator[None]:
 
 @contextmanager
 def claimed(lock: Path, what: Path, doing: str, hint: str) -> Iterator[None]:
-    """Hold the file `lock`, which stands for `what`. Raises InUseError where another process does."""
+    """Hold the lock file `lock`, which stands for `what`. Raises InUseError if another process holds it."""
     lock = lock.absolute()
     if _held.get(lock) == get_ident():
         yield
@@ -78,14 +78,14 @@ def claimed(lock: Path, what: Path, doing: str, hint: str) -> Iterator[None]:
         yield
     finally:
         _held.pop(lock, None)
-        # First removed, then released: who opened it before finds that it is no longer the file of that name.
+        # Removed before it is released: a process that has opened it will notice that it is no longer that file.
         with suppress(OSError):  # Windows removes no file that is open
             lock.unlink()
         os.close(handle)
 
 
 def new_folder(candidates: Iterable[Path]) -> Path:
-    """Make the first of `candidates` that nobody has made yet, and return it: it is the caller's alone."""
+    """Make the first of `candidates` that does not exist, and return it. It belongs to the caller alone."""
     for folder in candidates:
         with suppress(FileExistsError):
             folder.mkdir(parents=True)
@@ -94,19 +94,19 @@ def new_folder(candidates: Iterable[Path]) -> Path:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether nothing but a claim is in `folder`."""
+    """Whether `folder` holds nothing but a lock file."""
     return all(entry.name == LOCK_FILE for entry in folder.iterdir())
 
 
 def _acquired(lock: Path) -> int | None:
-    """The open file, locked; None where another process holds it."""
+    """The open and locked file; None if another process holds it."""
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if not _locked(handle):
                 os.close(handle)
                 return None
-            # It may have been removed between opening and locking, by who held it before.
+            # Its former holder may have removed it between opening and locking.
             if _is_at(lock, handle):
                 return handle
         except BaseException:
@@ -146,4 +146,4 @@ def _holder(lock: Path) -> str:
     with suppress(OSError):
         if said := lock.read_bytes().decode(errors="replace").strip():
             return said
-    return "another process works there"
+    return "another process is using it"

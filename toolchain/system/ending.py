@@ -1,8 +1,7 @@
-"""The end of the interpreter, while threads of the program are still inside C++ libraries.
+"""The end of the interpreter while daemon threads are still inside C++ libraries.
 
-A daemon thread that comes back from there to an interpreter that has ended is made to leave its stack, through
-frames of C++ that abort the process (Python 3.13 and older). So the end waits for who is inside, and lets nobody
-else in.
+When such a thread returns to an interpreter that has ended, Python 3.13 and older unwind its stack through C++
+frames, and that aborts the process. So the end of the interpreter waits for threads inside, and lets no others in.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 WAIT_S = 5.0
-"""How long the end waits for what still runs."""
+"""How long the end waits for threads that are still inside."""
 
 
 class _Inside(threading.local):
@@ -30,7 +29,7 @@ _ending = False
 
 @contextmanager
 def awaited() -> Iterator[None]:
-    """What runs in here is waited for when the interpreter ends; a daemon thread that comes later sleeps on."""
+    """The end of the interpreter waits for this block. A daemon thread that enters it later sleeps for ever."""
     if _mine.depth == 0:
         _count(1)
     _mine.depth += 1
@@ -44,7 +43,7 @@ def awaited() -> Iterator[None]:
 
 def _count(step: int) -> None:
     global _inside
-    # The main thread ends last: what its own `atexit` functions do is no danger.
+    # The main thread ends last, so its own `atexit` functions may still enter.
     if step > 0 and _ending and threading.current_thread().daemon:
         threading.Event().wait()
     with _lock:
@@ -61,7 +60,7 @@ def _wait() -> None:
 
 
 def _forked() -> None:
-    """Only the thread that forked is in the new process."""
+    """The new process has only the thread that forked."""
     global _lock, _inside
     _lock, _inside = threading.Lock(), int(_mine.depth > 0)
 

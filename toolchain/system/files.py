@@ -1,4 +1,4 @@
-"""Writing files so that nothing is ever half written, and naming them by content."""
+"""Files: written whole or not at all, moved safely, hashed, and read and written as JSON."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from toolchain.system import names, strict
+from toolchain.system import strict, text
 
 Value = TypeVar("Value")
 
 _ESCAPE = rb"\\u"
-"""How a backslash before a `u` stands in JSON; without one, nothing in it is escaped."""
+"""A backslash before a `u`, as JSON writes it. JSON without one contains nothing that `text.escaped` wrote."""
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; rename it to `path` if the block succeeds, else remove it.
+    """Yield a temporary path beside `path`. If the block succeeds, it is renamed to `path`; else it is removed.
 
-    An OSError of the block that names no file (a full disk is found by writing, not by opening) names `path` then.
+    If the block raises an OSError that names no file (a full disk is noticed when writing, not when opening), the
+    error gets the name `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = fresh(path)
-    # Not mkstemp, whose files only the owner reads; a result is as readable as any other new file. (To ask for the
-    # umask is to change it, for all threads of the program.)
+    # Not mkstemp, whose files only the owner can read: a result should be as readable as any new file. (The umask
+    # cannot be read without changing it for all threads of the program.)
     beside.touch(exist_ok=False)
     try:
         yield beside
@@ -46,8 +47,8 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def fresh(path: Path) -> Path:
-    """A hidden name beside `path` that nobody else has, with its suffix."""
-    # A name may have 255 bytes, four for each character at worst.
+    """A hidden, unused path beside `path`, with the same suffix."""
+    # A name may have 255 bytes, and a character up to four.
     return path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}{path.suffix[:10]}")
 
 
@@ -58,10 +59,10 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Move a file or link to where nothing is yet, also to another file system: there it is copied beside its
-    place, compared, given its name, and only then removed where it was. Times and permissions stay.
+    """Move a file or link to a path that does not exist yet, if need be to another file system.
 
-    Raises OSError, and then `source` is still where it was.
+    In that case it is copied to a temporary name, compared and renamed, and only then removed from its old place.
+    Times and permissions are kept. Raises OSError, and then `source` is still where it was.
     """
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, "there is a file of that name", str(target))
@@ -91,7 +92,7 @@ def _copy(source: Path, target: Path) -> None:
                 os.fsync(copy.fileno())
                 if sha256_of(beside) != sha256_of(source):
                     raise OSError(errno.EIO, "the copy differs from the original", str(target))
-        with suppress(OSError):  # a memory card knows no owners and few permissions
+        with suppress(OSError):  # a memory card has no owners and few permissions
             shutil.copystat(source, beside, follow_symlinks=False)
             if hasattr(os, "chown"):
                 owner = source.lstat()
@@ -103,7 +104,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the names in a folder written down, where the system can be asked to."""
+    """Flush the entries of a folder to the disk, if the system offers that."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -118,24 +119,24 @@ def _sync_folder(folder: Path) -> None:
 def to_json(value: Any, *, indent: int = 2) -> bytes:
     """UTF-8 JSON of plain data or dataclasses; ends with a newline. With `indent` 0 it is one line.
 
-    Names that are no UTF-8 are escaped (see `toolchain.system.names`), and `from_json` reads them back.
+    Names that are not UTF-8 are escaped (see `toolchain.system.text`); `from_json` restores them.
     """
     try:
         encoded = msgspec.json.encode(value)
     except UnicodeEncodeError:
         encoded = b""
     if not encoded or _ESCAPE in encoded:
-        encoded = msgspec.json.encode(names.apply(names.escaped, msgspec.to_builtins(value, str_keys=True)))
+        encoded = msgspec.json.encode(text.apply(text.escaped, msgspec.to_builtins(value, str_keys=True)))
     return (msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n"
 
 
 def from_json(data: bytes | str, type: type[Value]) -> Value:
-    """Read what `to_json` wrote. Raises msgspec.DecodeError for what is no JSON, or not of `type`."""
+    """Read what `to_json` wrote. Raises msgspec.DecodeError if it is not JSON, or not of `type`."""
     encoded = data.encode() if isinstance(data, str) else data
     if _ESCAPE not in encoded:
         return strict.decode(encoded, type)
     with strict.one_error():
-        return strict.convert(names.apply(names.unescaped, msgspec.json.decode(encoded)), type, str_keys=True)
+        return strict.convert(text.apply(text.unescaped, msgspec.json.decode(encoded)), type, str_keys=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -145,12 +146,12 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def encodable(path: Path) -> Iterator[Path]:
-    """`path` of a file, or another path of the same for libraries that take none but UTF-8 (OpenCV crashes)."""
-    if names.is_encodable(str(path)):
+    """Yield `path`, or a link to it for libraries that need UTF-8 paths (OpenCV crashes without)."""
+    if text.is_encodable(str(path)):
         yield path
         return
     with TemporaryDirectory(prefix="edgetl-") as folder:
-        other = Path(folder) / f"file{names.escaped(path.suffix)}"
+        other = Path(folder) / f"file{text.escaped(path.suffix)}"
         other.symlink_to(path.absolute())
         yield other
 

@@ -1,21 +1,26 @@
-"""Where edgetl keeps what can be made or fetched again: the user's cache folder, where the user has one."""
+"""Where edgetl keeps files that can be made again (the user's cache folder), and temporary ones."""
 
 from __future__ import annotations
 
+import errno
 import functools
 import getpass
 import logging
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import platformdirs
 
+from toolchain.errors import BadInputError
+
 
 def cache_folder() -> Path:
-    """The user's cache folder; without a home (some containers, some services) one in the temporary folder, which
-    is logged as a warning, once."""
+    """The user's cache folder. A user without a home (in some containers and services) gets one in the temporary
+    folder, and a warning is logged once."""
     try:
         folder = platformdirs.user_cache_path("edgetl")
     except (RuntimeError, KeyError):
@@ -23,8 +28,30 @@ def cache_folder() -> Path:
     return folder if folder.is_absolute() else _without_home()
 
 
+@contextmanager
+def scratch_folder(prefix: str) -> Iterator[Path]:
+    """A new folder among the system's temporary files, removed at the end.
+
+    Raises BadInputError, with the folder's name and what to do, when the disk becomes full or none can be made.
+    """
+    remedy = "Free some space there, or name a folder that has more: TMPDIR=FOLDER edgetl ..."
+    try:
+        made = tempfile.TemporaryDirectory(prefix=prefix)
+    except OSError as error:
+        raise BadInputError(f"no temporary files can be made: {error.strerror or error}", remedy) from None
+    with made as name:
+        try:
+            yield Path(name)
+        except OSError as error:
+            # The system does not say which file it was that did not fit.
+            is_here = error.filename is None or str(error.filename).startswith(name)
+            if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not is_here:
+                raise
+            raise BadInputError(f"{Path(name).parent}, the folder of temporary files, is full", remedy) from None
+
+
 def expanded(path: str) -> Path:
-    """`path` with `~` for the home of a user; as it is where there is no such user, or none has a home."""
+    """`path` with `~` replaced by the user's home; unchanged if there is no such user or home."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - without a home, pathlib's raises
 
 
@@ -32,7 +59,7 @@ def expanded(path: str) -> Path:
 def _without_home() -> Path:
     folder = temporary_folder()
     logging.getLogger(__name__).warning(
-        "warning: this user has no home; what is worth keeping goes to %s (or set EDGETL_DATA and EDGETL_CACHE)",
+        "warning: this user has no home folder, so files are cached in %s (or set EDGETL_DATA and EDGETL_CACHE)",
         folder,
     )
     return folder
@@ -40,13 +67,13 @@ def _without_home() -> Path:
 
 @functools.cache
 def temporary_folder() -> Path:
-    """A folder of this user's own below the temporary folder, the same each time. It may not exist yet."""
+    """This user's own folder below the temporary folder, the same each time. It may not exist yet."""
     folder = Path(tempfile.gettempdir()) / f"edgetl-{_user()}"
     try:
         found = folder.lstat()
     except OSError:
         return folder
-    # Others can put a folder there too, and would then choose what is read from it.
+    # Other users can make a folder of that name, and would then decide what is read from it.
     own = not hasattr(os, "getuid") or found.st_uid == os.getuid()
     if stat.S_ISDIR(found.st_mode) and own and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return folder

@@ -1,7 +1,7 @@
-"""Python programs of edgetl's own, each in a process of its own, and nothing of the folder where the user stands.
+"""How edgetl starts its own Python programs in processes of their own, without modules of the current folder.
 
-`sys.executable` is not always Python: in a frozen app it is the app, under uWSGI the server. To start it would be
-to start the whole program again.
+`sys.executable` is not always Python: in a frozen app it is the app itself, under uWSGI the server. Starting that
+would start the whole program again.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ sys.path[:] = own + [entry for entry in {path!r} if entry not in own]
 for folder in {user!r}:
     site.addsitedir(folder)
 """
-"""Its own standard library first: a `queue.py` somewhere on the path is not what a library means by queue."""
+"""Puts the standard library first: a library that imports `queue` does not mean a `queue.py` on the path."""
 
 
 def command(program: str, *arguments: str) -> list[str]:
-    """What runs `program`, a text, isolated, with the packages that this process has.
+    """The command line that runs the source text `program`, isolated, with the packages that this process has.
 
-    Raises MissingError where there is no Python to run it.
+    Raises MissingError if there is no Python to run it.
     """
     user = [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
     return [_python(), "-I", "-c", _BEGIN.format(path=_path(), user=user) + program, *arguments]
 
 
 def _path() -> list[str]:
-    """Where this process finds packages, but for the current folder, unless edgetl itself lies there."""
+    """Where this process finds packages, without the current folder, unless edgetl itself is there."""
     here, home = Path.cwd(), Path(toolchain.__file__).parent.parent
     absolute = (os.path.realpath(entry) for entry in sys.path if entry)
     return [entry for entry in absolute if Path(entry) != here.resolve() or Path(entry) == home.resolve()]
@@ -50,8 +50,8 @@ def _python() -> str:
     if found is None:
         name = Path(sys.executable or sys.argv[0] or "it").name
         raise MissingError(
-            f"this needs a process apart, and {name} is no Python interpreter that could be started",
-            "Run edgetl from a Python environment for it.",
+            f"this needs a process of its own, and {name} is not a Python interpreter that could be started",
+            "Run edgetl from a Python environment.",
         )
     return found
 
@@ -71,7 +71,7 @@ def _find(executable: str, frozen: bool, *prefixes: str) -> str | None:
 
 
 def _is_like_this(path: Path) -> bool:
-    """Whether it is a Python of this version, which can load the same packages."""
+    """Whether `path` is a Python of the same version, which can load the same packages."""
     program = "import sys; print(sys.implementation.cache_tag)"
     try:
         said = subprocess.run([path, "-I", "-c", program], capture_output=True, text=True, timeout=_LIMIT_S)

@@ -1,9 +1,9 @@
-"""What may be shown of addresses and pipelines that a person typed: names of sources end in logs and on pages.
+"""Masking of secrets in addresses and pipelines that a person typed. They would appear in logs and on pages.
 
-Shown are scheme, host, port and a path of harmless characters; all else may be a password and is masked. Cameras
-take passwords in more places than a URL has for them (`/user=me_password=...`, `;pwd=...`), and people type them
-with signs that ought to be percent codes (`#`, `?`, `/`, `@`). So what is not known to be harmless is left out, and
-where it is not certain which part is the host, so is that.
+Scheme, host, port and a path of harmless characters are shown. Anything else may be a password and is masked.
+Cameras take passwords in more places than URLs have for them (`/user=me_password=...`, `;pwd=...`), and people type
+them with characters that should be percent-encoded (`#`, `?`, `/`, `@`). So only what is known to be harmless is
+shown, and the host is masked too if it is not certain which part it is.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,3}(.*)", re.DOTALL)
 _HOST = re.compile(r"([A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(:\d{0,5})?")
 _SEGMENT = re.compile(r"[A-Za-z0-9._-]*")
 _TELLING = re.compile(r"(?i)pass|pwd|\bpw|token|secret|key|auth|login|user|admin|credential|session|sign?ature")
-"""Words in a path that what follows may be a password."""
+"""Words in a path after which a password may follow."""
 _RANDOM = re.compile(r"(?=[A-Za-z]*\d)(?=\d*[A-Za-z])[A-Za-z0-9]{12,}")
 _KEYS_IN_PATH = ("rtmp", "rtmps", "rtmpt")
-"""Their last part is the key of the stream."""
+"""Schemes whose path ends with the key of the stream."""
 
 _ADDRESS_IN_TEXT = re.compile(r"(?<![\w+.-])[A-Za-z][A-Za-z0-9+.-]+:/\S+")
 _USER_IN_TEXT = re.compile(r"[^\s'\"]*:[^\s'\"]*@[^\s'\"]*")
@@ -33,21 +33,21 @@ _VALUE_IN_TEXT = re.compile(
     r"(\"[^\"]*\"|'[^']*'|[^\s'\"]+)"
 )
 _AFTER = ".,:;!?'\"()[]"
-"""What stands behind an address in a sentence and is none of it."""
+"""Punctuation that may follow an address in a sentence and does not belong to it."""
 MIN_SECRET = 8
-"""A secret of fewer characters is not looked for in texts: it may be a part of any word."""
+"""Shorter secrets are not looked for in texts: they may be part of any word."""
 
 
 class Readable(str):
-    """A text that `masked` leaves as it is, since it is to be read whole: the address of edgetl's own page."""
+    """A text that `masked` leaves as it is, because it must be read whole: the address of edgetl's own page."""
 
     __slots__ = ()
 
 
 def shown(word: str) -> str:
-    """What may be shown of `word`, as it was typed: an address, a pipeline of GStreamer, or either with a slip.
+    """What may be shown of `word`: an address, a GStreamer pipeline, or either of them with a typing error.
 
-    Anything else stays as it is, unless something in it looks like a password.
+    Other words stay as they are, unless something in them looks like a password.
     """
     if is_pipeline(word):
         first = word.split(maxsplit=1)[0]
@@ -58,20 +58,20 @@ def shown(word: str) -> str:
 
 
 def is_pipeline(word: str) -> bool:
-    """Whether `word` is elements of GStreamer joined by `!`. Names of files hold that, too, but no `=` or `:/`."""
+    """Whether `word` is GStreamer elements joined by `!`. Names of files may hold `!` too, but no `=` or `:/`."""
     return " ! " in word or ("!" in word and ("=" in word or ":/" in word))
 
 
 def is_address(word: str) -> bool:
-    """Whether `word` was not meant to be the name of a file: an address, a pipeline, or what holds a password.
+    """Whether `word` is an address, a pipeline, or something with a password in it, rather than the name of a file.
 
-    Also in the form that `Path` gives an address, with one slash (`rtsp:/host`).
+    `Path` turns the two slashes of an address into one (`rtsp:/host`); that counts as an address too.
     """
     return bool(_ADDRESS.fullmatch(word)) or shown(word) != word
 
 
 def masked(text: str) -> str:
-    """`text` with its addresses, user names and passwords masked, and what was typed as `remember` has it."""
+    """`text` with addresses, user names and passwords masked, and with typed words as `remember` masked them."""
     if isinstance(text, Readable):
         return text
     text = without_typed(text)
@@ -81,7 +81,7 @@ def masked(text: str) -> str:
 
 
 def command(words: Sequence[str]) -> str:
-    """The command line of `words`, to be repeated but for what was masked in it."""
+    """The command line of `words`, ready to be typed again except for what is masked in it."""
     return shlex.join(word if os.path.lexists(word) else shown(word) for word in words)
 
 
@@ -89,8 +89,8 @@ _typed: tuple[tuple[str, str], ...] = ()
 
 
 def remember(words: Iterable[str], secrets: Iterable[str] = ()) -> None:
-    """Let `masked` know what was typed: then it finds a word again whatever signs and spaces are in it, and
-    whatever was done to it. `secrets` are masked wherever they stand. Replaces what was remembered before.
+    """Tell `masked` what was typed, so that it recognises these words again, whatever characters are in them and
+    however they were quoted since. `secrets` are masked wherever they occur. Replaces what was remembered before.
     """
     global _typed
     found: dict[str, str] = {}
@@ -107,14 +107,14 @@ def remember(words: Iterable[str], secrets: Iterable[str] = ()) -> None:
 
 
 def without_typed(text: str) -> str:
-    """`text` with what was remembered masked, and nothing else."""
+    """`text` with the remembered words masked, and nothing else."""
     for word, mask in _typed:
         text = text.replace(word, mask)
     return text
 
 
 def _variants(word: str) -> set[str]:
-    """`word` as it is, as a path, in quotes of Python, JSON and the shell, and with its spaces made one."""
+    """`word` as it is, as a path, as Python, JSON and the shell quote it, and each with runs of spaces joined."""
     forms = {word, str(Path(word)), os.path.normpath(word)}
     quoted = {repr(form)[1:-1] for form in forms} | {json.dumps(form)[1:-1] for form in forms}
     quoted |= {json.dumps(form, ensure_ascii=False)[1:-1] for form in forms} | {shlex.quote(form) for form in forms}
@@ -130,8 +130,8 @@ def _shown_address(scheme: str, rest: str, whole: str) -> str:
     if "@" not in tail:
         place = authority.rpartition("@")[2]
         return f"{scheme}://{place}{_shown_tail(scheme, tail)}" if _HOST.fullmatch(place) else f"{scheme}://{MASK}"
-    # A sign of the password cut the authority short, or an @ is in the path or the query. The first is certain only
-    # where what stands before cannot be a host.
+    # Either a character of the password cut the authority short, or there is an @ in the path or the query. It is
+    # certainly the former only if what comes before it cannot be a host.
     before, _, after = rest.partition("@")
     place, tail = _split(after)
     certain = ":" in authority and not _HOST.fullmatch(authority) and rest.count("@") == 1 and "=" not in before
@@ -141,7 +141,7 @@ def _shown_address(scheme: str, rest: str, whole: str) -> str:
 
 
 def _split(rest: str) -> tuple[str, str]:
-    """Authority, and path with all that follows."""
+    """The authority, and the path with everything after it."""
     end = re.search(r"[/?#\\]", rest)
     return (rest[: end.start()], rest[end.start() :]) if end else (rest, "")
 
@@ -166,7 +166,7 @@ def _mask_address(found: re.Match[str]) -> str:
 
 
 def _is_file(found: re.Match[str]) -> bool:
-    """Whether the word that `found` ends is the name of a file in a folder such as `photos:`, or would be."""
+    """Whether the word that ends with `found` names a file in a folder such as `photos:`, existing or not."""
     word, _ = _without_punctuation(found.string[: found.end()].split()[-1])
     if "//" in word or "@" in word:
         return False
@@ -177,7 +177,7 @@ def _is_file(found: re.Match[str]) -> bool:
 def _mask_user(found: re.Match[str]) -> str:
     whole, after = _without_punctuation(found[0])
     if _ADDRESS.match(whole):
-        return found[0]  # has been masked
+        return found[0]  # is masked already
     place, tail = _split(whole.rpartition("@")[2])
     certain = whole.count("@") == 1 and "=" not in whole and _HOST.fullmatch(place)
     return f"{MASK}@{place}{_shown_tail('', tail)}{after}" if certain else MASK + after

@@ -1,7 +1,7 @@
-"""How many threads are worth starting: the cores that the system, and a container's quota, let this process use.
+"""How many threads are worth starting: the cores and the CPU quota that this process may use.
 
-A container may have all cores of its machine and yet a quota of time on them (Docker's `--cpus`, Kubernetes'
-limits): so many microseconds in each period, for all its threads together. Once they are used up, all of them sleep
+A container may see all cores of its machine and still have a quota of CPU time (Docker's `--cpus`, Kubernetes'
+limits): so many microseconds in each period, for all threads together. When they are used up, all threads sleep
 until the next period.
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 
 ROOT = Path("/")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-"""Where PyTorch, NumPy's BLAS and OpenCV look for a number of threads, once, when they are imported."""
+"""PyTorch, NumPy's BLAS and OpenCV read their number of threads from these, once, when they are imported."""
 
 
 @dataclass(frozen=True)
 class Throttling:
-    """How often a quota made the threads of this container wait, and for how many seconds (threads added up)."""
+    """How often the quota made threads of this container wait, and for how many seconds, summed over threads."""
 
     times: int
     seconds: float
@@ -38,30 +38,30 @@ class _Group:
 
 
 def cores(root: Path = ROOT) -> int:
-    """Threads that can run at once: the cores that this process may use (`taskset`, a container), and no more than
-    fit into its quota. A quota of less than two cores gives one thread."""
+    """How many threads can run at once: the cores that this process may use (`taskset`, a container), but no more
+    than its quota allows. A quota of less than two cores allows one thread."""
     allowed = allowed_cores()
     quota = cpu_quota(root)
-    # Rounded down: a thread that only now and then fits into the quota makes all of them wait.
+    # Rounded down: one thread too many exhausts the quota, and then all threads wait.
     return allowed if quota is None else max(1, min(allowed, int(quota)))
 
 
 def allowed_cores() -> int:
-    """Cores that this process may run on, whatever its quota."""
+    """The number of cores that this process may run on, regardless of its quota."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_quota(root: Path = ROOT) -> float | None:
-    """The time that this process may use, in cores (0.5: half of one); None where nothing limits it.
+    """The CPU time that this process may use, in cores (0.5 is half a core); None if it is not limited.
 
-    It is the smallest quota of its control group and those above, in version 1 (`cpu.cfs_quota_us`) and 2
-    (`cpu.max`) of them. `root` is where `/proc` and the rest are found.
+    It is the smallest quota of its control group and of those above, in version 1 (`cpu.cfs_quota_us`) or version 2
+    (`cpu.max`). `root` is the folder that `/proc` and `/sys` are looked for in.
     """
     return min((group.cores for group in _limited(root)), default=None)
 
 
 def throttling(root: Path = ROOT) -> Throttling | None:
-    """What quotas have cost so far; None where there is no quota, or nobody counts."""
+    """How much the quotas have made threads wait so far; None without a quota, or if nobody counts."""
     counts = [_statistics(group.folder / "cpu.stat") for group in _limited(root)]
     known = [count for count in counts if "nr_throttled" in count]
     if not known:
@@ -74,9 +74,9 @@ def throttling(root: Path = ROOT) -> Throttling | None:
 
 
 def respect_quota(environment: MutableMapping[str, str], root: Path = ROOT) -> None:
-    """Let the libraries that choose their own number of threads, which know of cores only, keep to the quota.
+    """Make libraries that choose their number of threads by the number of cores respect the quota.
 
-    To be called before they are imported. What somebody has set stays as it is.
+    Call it before they are imported. Variables that are already set stay as they are.
     """
     if cores(root) < allowed_cores():
         for name in THREAD_VARIABLES:
@@ -95,8 +95,8 @@ def _limited(root: Path) -> Iterator[_Group]:
 
 
 def _hierarchies(root: Path) -> Iterator[tuple[Path, Path]]:
-    """The folder of this process's control group and the top of what can be seen of its tree, for each hierarchy
-    that can limit processors."""
+    """For each hierarchy that can limit CPUs: the folder of this process's control group, and the topmost folder of
+    the hierarchy that can be seen."""
     groups = _groups(_read(root / "proc/self/cgroup"))
     for line in _read(root / "proc/self/mountinfo").splitlines():
         fields, _, rest = line.partition(" - ")
@@ -108,14 +108,14 @@ def _hierarchies(root: Path) -> Iterator[tuple[Path, Path]]:
         if group is None or not (is_cpu or kind[0] == "cgroup2"):
             continue
         top = root / _unescaped(words[4]).lstrip("/")
-        # A container sees its own group as the top, by whatever path the host knows it.
+        # A container sees its own group as the topmost, under any path that the host uses.
         shown = _unescaped(words[3]).rstrip("/")
         below = group[len(shown) :] if group == shown or group.startswith(f"{shown}/") else ""
         yield (top / below.strip("/") if ".." not in below.split("/") else top), top
 
 
 def _groups(text: str) -> dict[str, str]:
-    """Paths of the groups that may limit processors (/proc/self/cgroup): `cpu` for version 1, "" for version 2."""
+    """The groups that may limit CPUs, from /proc/self/cgroup: `cpu` is that of version 1, "" that of version 2."""
     found = {}
     for line in text.splitlines():
         number, _, rest = line.partition(":")
@@ -145,7 +145,7 @@ def _statistics(path: Path) -> dict[str, int]:
 
 
 def _unescaped(text: str) -> str:
-    """Blanks in paths of mountinfo are octal numbers (`\\040`)."""
+    """`text` with the octal codes of mountinfo (`\\040` is a space) replaced."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 

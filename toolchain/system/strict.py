@@ -1,7 +1,7 @@
-"""JSON and plain data into typed dataclasses, strictly, from any number of threads.
+"""Strict conversion of JSON and plain data to typed dataclasses, safe in any number of threads.
 
-msgspec finds out what a type holds when it first meets it, and keeps that with the type; threads that meet it at
-the same time crash the interpreter. So each type is met once, by one thread.
+msgspec inspects a type when it first sees it, and stores what it found with the type. Threads that do this at the
+same time crash the interpreter. So one thread does it, once for each type.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _meeting = Lock()
 
 
 def decode(data: bytes | str, type: type[_T]) -> _T:
-    """JSON as `type`. Raises msgspec.DecodeError, which names the field that is wrong."""
+    """Decode JSON as `type`. Raises msgspec.DecodeError, which names the wrong field."""
     with one_error():
         found: _T = _decoder(type).decode(data)
     return found
 
 
 def convert(value: Any, type: type[_T], *, str_keys: bool = False) -> _T:
-    """Plain data as `type`. Raises msgspec.ValidationError, which names the field that is wrong.
+    """Convert plain data to `type`. Raises msgspec.ValidationError, which names the wrong field.
 
-    With `str_keys`, keys are texts, as in JSON, whatever the type's are.
+    With `str_keys`, keys are strings, as in JSON, whatever the type says.
     """
     _decoder(type)
     return msgspec.convert(value, type=type, str_keys=str_keys)
@@ -36,9 +36,9 @@ def convert(value: Any, type: type[_T], *, str_keys: bool = False) -> _T:
 
 @contextmanager
 def one_error() -> Iterator[None]:
-    """Have whatever is wrong with a document told as msgspec.DecodeError.
+    """Turn every error about a document into msgspec.DecodeError.
 
-    Of bytes that are no text, and of too many brackets in one another, msgspec raises Python's own errors.
+    For bytes that are not UTF-8, and for JSON that is nested too deeply, msgspec raises Python's own errors.
     """
     try:
         yield
@@ -51,7 +51,7 @@ def one_error() -> Iterator[None]:
 def _decoder(type: Any) -> msgspec.json.Decoder[Any]:
     found = _decoders.get(type)
     if found is None:
-        # Types hold one another, so one lock for all of them.
+        # One lock for all types, since they contain each other.
         with _meeting:
             found = _decoders.setdefault(type, msgspec.json.Decoder(type))
     return found

@@ -1,9 +1,9 @@
-"""What libraries would send to their makers is switched off while they are imported: nothing leaves this machine.
+"""Switches off the telemetry of libraries while they are imported, so that nothing leaves this machine.
 
-ONNX Runtime and OpenVINO (and NNCF, by OpenVINO's package) look up a host of their makers when they are imported or
-soon after, and leave an identifier in the home folder. Whether they do is decided at that moment, for as long as
-the process lives, so here it is decided for them. What a host program has imported before, it has decided itself.
-Environment and modules are as they were once the import is done.
+ONNX Runtime, OpenVINO and NNCF (through OpenVINO's package) look up a host of their makers when they are imported
+or soon after, and leave an identifier in the home folder. That is decided once, during the import, for as long as
+the process lives. Libraries that a host program has imported before stay as it decided. After the import,
+environment and modules are as before.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from threading import RLock
 
 ORT_SWITCH = "ORT_DISABLE_TELEMETRY"
-"""Read by ONNX Runtime when it is imported; by then its own function to switch off comes too late for a file."""
+"""ONNX Runtime reads it during the import. Its own function comes too late: it has left a file by then."""
 SENDER = "openvino_telemetry"
-"""OpenVINO and NNCF do without this package, silently, where it cannot be imported. They have no other switch that
-is for one process: `opt_in_out --opt_out` is for the user, in a file of the home folder."""
+"""If this package cannot be imported, OpenVINO and NNCF work without it, silently. They have no other switch for
+one process: `opt_in_out --opt_out` is for the whole user, in a file of the home folder."""
 
 _lock = RLock()
 
@@ -30,11 +30,11 @@ def off() -> Iterator[None]:
         variable, is_new = os.environ.get(ORT_SWITCH), "onnxruntime" not in sys.modules
         senders = {name: module for name, module in sys.modules.items() if name == SENDER}
         os.environ[ORT_SWITCH] = "1"
-        sys.modules[SENDER] = None  # type: ignore[assignment]  # whoever imports it gets an ImportError
+        sys.modules[SENDER] = None  # type: ignore[assignment]  # importing it raises ImportError
         try:
             yield
             if is_new and (runtime := sys.modules.get("onnxruntime")):
-                runtime.disable_telemetry_events()  # what Windows notes of it, which the variable is not for
+                runtime.disable_telemetry_events()  # those of Windows, which the variable does not cover
         finally:
             os.environ.pop(ORT_SWITCH)
             if variable is not None:

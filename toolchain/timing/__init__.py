@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.evaluation.statistics import min_of_mean
+from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter
-from toolchain.system.scratch import scratch_folder
 from toolchain.timing.arm import Arm
 from toolchain.timing.process import WorkerProcess
 from toolchain.timing.protocol import Prepared

@@ -1,16 +1,21 @@
-"""What training shows instead of a photograph: a crop, perhaps mirrored, in another light.
+"""Augmentation: training sees a crop of a photograph, perhaps mirrored, in another light.
 
-A view is drawn first and made afterwards, so that the same views can be made by OpenCV on the CPU (here) and by
-torch on a GPU (`on_device`).
+A view is drawn first and made afterwards, so that the same views can be made by OpenCV on the CPU and by
+torch on a GPU.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
+from torchvision.ops import roi_align
 
 from toolchain.images.preprocess import Image, Resize
 
@@ -86,3 +91,30 @@ def make_view(image: Image, view: View, height: int, width: int) -> Image:
     levels = np.arange(256)[:, None]
     table = np.clip((levels - 128) * view.gain + 128 + view.shift, 0, 255).astype(np.uint8)
     return np.ascontiguousarray(cv2.LUT(np.ascontiguousarray(scaled), table[None]))
+
+
+def make_views(images: Sequence[Tensor], views: Sequence[View], height: int, width: int) -> Tensor:
+    """As `make_view` for each of `images` uint8 [3, height, width]: uint8 [batch, height, width, 3]."""
+    device = images[0].device
+    tallest = max(image.shape[1] for image in images)
+    widest = max(image.shape[2] for image in images)
+    # Beside a smaller picture its last pixels go on: zeros there would darken the edges of crops.
+    canvas = torch.stack(
+        [
+            pad(image.float(), (0, widest - image.shape[2], 0, tallest - image.shape[1]), mode="replicate")
+            for image in images
+        ]
+    )
+    boxes = torch.tensor(
+        [[i, v.left, v.top, v.left + v.width, v.top + v.height] for i, v in enumerate(views)],
+        dtype=torch.float32,
+        device=device,
+    )
+    # `aligned` puts pixel centres where OpenCV has them, which rounds to whole values before the light changes.
+    made = roi_align(canvas, boxes, (height, width), aligned=True).round()
+    mirrored = torch.tensor([view.mirrored for view in views], device=device)
+    made = torch.where(mirrored[:, None, None, None], made.flip(3), made)
+    gain = torch.tensor(np.stack([view.gain for view in views]), dtype=torch.float32, device=device)
+    shift = torch.tensor([view.shift for view in views], dtype=torch.float32, device=device)
+    lit = (made - 128) * gain[:, :, None, None] + 128 + shift[:, None, None, None]
+    return lit.clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)

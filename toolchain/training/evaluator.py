@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import nn
 
 from toolchain.backbones.networks import body_of, hidden_of
 from toolchain.datasets import Dataset, Photograph
 from toolchain.evaluation.calibration import HeldOut, fit_rejection, fit_temperature
 from toolchain.evaluation.metrics import measure, softmax
-from toolchain.images.reader import Reader
 from toolchain.runs import Metrics, Rejection, TemperatureFit
-from toolchain.system.progress import Reporter
-from toolchain.training.features import features_of, labels_of, logits_of
-from toolchain.training.frozen import Extractor, Floats, Frozen
+from toolchain.training.context import TrainContext
+from toolchain.training.features import Extractor, Floats, Frozen, features_of, labels_of, logits_of
 from toolchain.training.report import Answers
-from toolchain.training.settings import TrainSettings
-from toolchain.training.team import Team
 
 ENOUGH_VALIDATION = 200
 """With fewer validation photographs, temperature and rejection are chosen on out-of-fold answers too."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """A network's temperature and rejection, chosen on held-out photographs, and its metrics; `logits` by split."""
 
     temperature: float
@@ -48,74 +41,63 @@ class Judged:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What every step of a run needs; evaluation is shared between the processes of the team."""
+    """Evaluates networks in full precision; the photographs are shared between the processes of the team.
 
-    settings: TrainSettings
-    dataset: Dataset
-    outliers: tuple[Photograph, ...]
-    decoded: Reader
-    device: torch.device
-    team: Team
-    reporter: Reporter
-    seconds: dict[str, float] = field(default_factory=dict)
+    Temperature and rejection are chosen on val and on what linear probes answered `out_of_fold`, if anything.
+    """
 
-    @contextmanager
-    def timed(self, step: str) -> Iterator[None]:
-        """Add the time that the block takes to `seconds[step]`."""
-        started = time.perf_counter()
-        yield
-        self.seconds[step] = round(self.seconds.get(step, 0.0) + time.perf_counter() - started, 3)
+    context: TrainContext
+    out_of_fold: HeldOut | None = None
 
-    def body(self, network: nn.Module) -> Frozen:
-        """What computes the features of `network` as it is now."""
-        spec = self.settings.preprocess
-        shape = (spec.height, spec.width)
-        return Frozen(body_of(network), shape, self.device, pooled=True, hidden=hidden_of(network))
+    def evaluate(self, network: nn.Module, what: str, body: Frozen | None = None) -> Evaluation:
+        """Evaluate `network` on val and test. `body` computes its features, where that is there already."""
+        context = self.context
+        splits = {split: context.dataset.splits[split] for split in ("val", "test")}
+        many = sum(len(context.team.share(photos)) for photos in (*splits.values(), context.outliers))
+        extract = (body or body_for(network, context)).extractor(many=many, exact=True)
 
-    def features(self, body: Frozen, photos: Sequence[Photograph]) -> Floats:
-        """Features of photographs, float32 [photographs, width].
+        def answers(photos: Sequence[Photograph], where: str) -> Floats:
+            return logits_of(network, _extracted(context, photos, extract, f"{what} on {where}"))
 
-        In bfloat16, unless the machine is slow at it or the settings forbid it: a head fitted on them is as good.
-        """
-        exact = self.settings.precision == "float32"
-        return self._apply(photos, body.extractor(many=self._share(photos), exact=exact), "features")
-
-    def judged(self, network: nn.Module, body: Frozen, what: str, out_of_fold: HeldOut | None) -> Judged:
-        """Judge `network` on val and test, in full precision.
-
-        Temperature and rejection are chosen on val and on what is `out_of_fold`, if anything.
-        """
-        splits = self.dataset.splits
-        many = sum(self._share(photos) for photos in (splits["val"], splits["test"], self.outliers))
-        extract = body.extractor(many=many, exact=True)
-        logits = {
-            split: logits_of(network, self._apply(splits[split], extract, f"{what} on {split}"))
-            for split in ("val", "test")
-        }
-        labels = {split: labels_of(splits[split]) for split in logits}
-        held = HeldOut(logits["val"], labels["val"]).and_(out_of_fold)
+        logits = {split: answers(photos, split) for split, photos in splits.items()}
+        labels = {split: labels_of(photos) for split, photos in splits.items()}
+        held = HeldOut(logits["val"], labels["val"]).and_(self.out_of_fold)
         fitted = fit_temperature(held)
-        others = None
-        if self.outliers:
-            others = logits_of(network, self._apply(self.outliers, extract, f"{what} on other things"))
+        others = answers(context.outliers, "other things") if context.outliers else None
         rejection = fit_rejection(held, logits["val"], logits["test"], others, fitted.value)
         metrics = {split: measure(logits[split], labels[split], fitted.value) for split in logits}
-        known = TemperatureFit(
-            fitted.low, fitted.high, val=len(labels["val"]), out_of_fold=len(held) - len(labels["val"])
-        )
-        return Judged(fitted.value, known, rejection, metrics, logits)
+        n_val = len(labels["val"])
+        fit = TemperatureFit(fitted.low, fitted.high, val=n_val, out_of_fold=len(held) - n_val)
+        return Evaluation(fitted.value, fit, rejection, metrics, logits)
 
-    def on_validation(self, network: nn.Module, what: str, out_of_fold: HeldOut | None) -> Metrics:
+    def on_validation(self, network: nn.Module, what: str) -> Metrics:
         """Metrics on val with the temperature that fits held-out photographs best, to compare epochs by."""
-        photos = self.dataset.splits["val"]
-        extract = self.body(network).extractor(many=self._share(photos), exact=True)
-        logits = logits_of(network, self._apply(photos, extract, f"{what} on val"))
+        photos = self.context.dataset.splits["val"]
+        extract = body_for(network, self.context).extractor(many=len(self.context.team.share(photos)), exact=True)
+        logits = logits_of(network, _extracted(self.context, photos, extract, f"{what} on val"))
         labels = labels_of(photos)
-        return measure(logits, labels, fit_temperature(HeldOut(logits, labels).and_(out_of_fold)).value)
+        return measure(logits, labels, fit_temperature(HeldOut(logits, labels).and_(self.out_of_fold)).value)
 
-    def _share(self, photos: Sequence[Photograph]) -> int:
-        return len(self.team.share(photos))
 
-    def _apply(self, photos: Sequence[Photograph], extract: Extractor, description: str) -> Floats:
-        mine = features_of(self.team.share(photos), extract, self.decoded, self.reporter, description)
-        return np.stack(self.team.gathered(list(mine))) if self.team.size > 1 else mine
+def body_for(network: nn.Module, context: TrainContext) -> Frozen:
+    """What computes the features of `network` as it is now."""
+    spec = context.settings.preprocess
+    shape = (spec.height, spec.width)
+    return Frozen(body_of(network), shape, context.device, pooled=True, hidden=hidden_of(network))
+
+
+def probe_features(context: TrainContext, body: Frozen, photos: Sequence[Photograph]) -> Floats:
+    """Features to fit a head on, float32 [photographs, width].
+
+    In bfloat16, unless the machine is slow at it or the settings forbid it: a head fitted on them is as good.
+    """
+    exact = context.settings.precision == "float32"
+    extract = body.extractor(many=len(context.team.share(photos)), exact=exact)
+    return _extracted(context, photos, extract, "features")
+
+
+def _extracted(context: TrainContext, photos: Sequence[Photograph], extract: Extractor, what: str) -> Floats:
+    """Features of `photos`, of which each process computes its share."""
+    team = context.team
+    mine = features_of(team.share(photos), extract, context.reader, context.reporter, what)
+    return np.stack(team.all_gather(list(mine))) if team.size > 1 else mine

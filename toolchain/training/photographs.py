@@ -9,10 +9,10 @@ from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import DATASETS, data_root, open_dataset
 from toolchain.datasets.index import describe_left_out
 from toolchain.datasets.scan import find_photographs
-from toolchain.errors import BadInputError
+from toolchain.datasets.splits import resplit
+from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.images.reader import Reader
 from toolchain.runtimes.devices import cores
-from toolchain.system.files import sha256_of
 from toolchain.system.progress import Reporter
 from toolchain.training.settings import TrainSettings
 from toolchain.training.team import Team
@@ -33,24 +33,24 @@ def opened(settings: TrainSettings, reporter: Reporter) -> Dataset:
 
 
 def readable(
-    dataset: Dataset, settings: TrainSettings, decoded: Reader, team: Team, reporter: Reporter
+    dataset: Dataset, settings: TrainSettings, reader: Reader, team: Team, reporter: Reporter
 ) -> tuple[Dataset, int]:
     """Leave out photographs that cannot be decoded, naming each; return how many those are.
 
-    Sides are decided anew without them, so that moving such files away changes nothing.
+    Splits are decided anew without them, so a run is the same after these files are moved away.
 
     Raises BadInputError when a class or a split that training needs has nothing left.
     """
     photos = [photo for split in SPLITS for photo in dataset.splits[split]]
     trained = set() if settings.probe_only else set(dataset.splits["train"])
-    reasons = _problems(photos, trained, set(dataset.splits["test"]), decoded, team, reporter)
+    reasons = _problems(photos, trained, set(dataset.splits["test"]), reader, team, reporter)
     for reason in reasons.values():
         reporter.warn(f"skipped: {reason}")
     if reasons:
         reporter.warn(f"{len(reasons)} of {len(photos)} photographs are unreadable and left out")
         known = set(dataset.warnings)
         without = {path: reason.removeprefix(f"{path}: ") for path, reason in reasons.items()}
-        dataset = open_dataset(settings.data, reporter=reporter, without=without)
+        dataset = resplit(dataset, without)
         for warning in dataset.warnings:
             if warning not in known:
                 reporter.warn(warning)
@@ -59,7 +59,7 @@ def readable(
 
 
 def find_outliers(
-    settings: TrainSettings, dataset: Dataset, decoded: Reader, reporter: Reporter
+    settings: TrainSettings, dataset: Dataset, reader: Reader, reporter: Reporter
 ) -> tuple[Photograph, ...]:
     """Pictures of other things: those of `settings.outliers`, or `not-pets` beside a named data set of pets.
 
@@ -77,13 +77,13 @@ def find_outliers(
     for path in sorted(searched.photographs):
         name = str(path.relative_to(folder))
         try:
-            photo = Photograph(name, path, -1, sha256_of(path))
-        except OSError as error:
-            reporter.warn(f"left out of the pictures of other things: {name}: {error.strerror or error}")
-            continue
-        problem = "is one of the photographs of the classes" if photo.sha256 in own else decoded.problem_of(photo)
-        if problem:
-            reporter.warn(f"left out of the pictures of other things: {photo.name}: {problem}")
+            photo = reader.load(name, path)
+            if photo.sha256 in own:
+                raise UnreadableImageError("is one of the photographs of the classes")
+        except UnreadableImageError as error:
+            reporter.warn(
+                f"left out of the pictures of other things: {name}: {error.message.removeprefix(f'{path}: ')}"
+            )
         else:
             found.append(photo)
     if len(found) < 2:
@@ -98,7 +98,7 @@ def _problems(
     photos: list[Photograph],
     trained: set[Photograph],
     shown: set[Photograph],
-    decoded: Reader,
+    reader: Reader,
     team: Team,
     reporter: Reporter,
 ) -> dict[Path, str]:
@@ -108,7 +108,7 @@ def _problems(
     """
 
     def problem(photo: Photograph) -> str:
-        return decoded.problem_of(photo, larger=photo in trained, thumbnail=photo in shown)
+        return reader.problem_of(photo, larger=photo in trained, thumbnail=photo in shown)
 
     mine = team.share(photos)
     reasons = []
@@ -116,7 +116,7 @@ def _problems(
         for reason in pool.map(problem, mine):
             task.advance()
             reasons.append(reason)
-    both = zip(photos, team.gathered(reasons), strict=True)
+    both = zip(photos, team.all_gather(reasons), strict=True)
     return {photo.path: reason for photo, reason in both if reason}
 
 
@@ -130,4 +130,4 @@ def _check(dataset: Dataset, reporter: Reporter) -> None:
             )
     few = len(dataset.splits["val"])
     if few < FEW_VALIDATION:
-        reporter.warn(f"only {few} validation photographs: the choice of the best epoch is rough")
+        reporter.warn(f"only {few} validation photographs: the best epoch can only be chosen roughly")

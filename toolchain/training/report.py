@@ -20,7 +20,7 @@ from toolchain.evaluation.statistics import wilson_ci95
 from toolchain.images.reader import Reader
 from toolchain.pages import write_page
 from toolchain.runs import REPORT_FILE, Metrics, Run
-from toolchain.system.figures import fixed
+from toolchain.system.text import fixed
 from toolchain.training.report_plots import NAMED_CLASSES, confusion_matrix, curves, reliability
 
 MAX_PAIRS = 20

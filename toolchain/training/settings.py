@@ -1,13 +1,28 @@
-"""What a run depends on besides the photographs."""
+"""The settings of a training run, in one annotated class.
+
+Each field is an option of `edgetl finetune`, a key that `run.json` keeps and, unless it says otherwise, one that
+`[finetune]` in a recipe may set; all are checked by the bounds beside them. To add one, add a field and use it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from toolchain.backbones import preprocess_of, recipes
+import msgspec
+from msgspec import Meta
+
 from toolchain.errors import BadInputError
-from toolchain.images.preprocess import Preprocess
+from toolchain.system import strict
+from toolchain.system.options import Option, renamed, settings_of
+
+if TYPE_CHECKING:
+    from toolchain.backbones.recipes import TrainingRecipe
+    from toolchain.images.preprocess import Preprocess
+else:
+    Preprocess = Any  # `edgetl finetune --help` reads this module, and should not wait for OpenCV
 
 Balance = Literal["logit-adjustment", "weights", "none"]
 Optimizer = Literal["adamw", "adam", "rmsprop", "sgd"]
@@ -16,109 +31,176 @@ HeadInit = Literal["probe", "random", "zeros"]
 BatchNorm = Literal["auto", "frozen", "trained"]
 Precision = Literal["auto", "float32"]
 
+Count = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+Minutes = Annotated[float, Meta(gt=0, le=1e6)]
+Rate = Annotated[float, Meta(gt=0, lt=1)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+Area = Annotated[float, Meta(gt=0, le=1)]
+NotNegative = Annotated[float, Meta(ge=0, le=1e9)]
+
 GENTLE_RATES: dict[Optimizer, float] = {"adamw": 6e-5, "adam": 6e-5, "rmsprop": 2e-5, "sgd": 3e-3}
 SCRATCH_RATES: dict[Optimizer, float] = {"adamw": 1e-3, "adam": 1e-3, "rmsprop": 3e-4, "sgd": 5e-2}
 """Learning rates of pretrained and random weights. SGD does not divide gradients by their size: it needs more."""
 
-STRONGEST_AUGMENTATION = 2.0
+
+TRICKS = "Training tricks (none is needed)"
+
+
+def _run_option(help: str, metavar: str | None = None, **more: Any) -> Option:
+    return Option(help, metavar, recipe=False, **more)
+
+
+def _trick(help: str, metavar: str | None = None, **more: Any) -> Option:
+    return Option(help, metavar, section=TRICKS, **more)
+
+
+def _usual_preprocess() -> Preprocess:
+    from toolchain.images import preprocess
+
+    return preprocess.Preprocess()
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """Settings of a run, defaults included; all of them are written into `run.json`.
 
-    `epochs` 0 means `auto`: as many as the number of photographs asks for, ended early by `patience`.
-    `patience` is how many epochs may pass without a better one on validation; 0 never stops early.
-    `max_minutes` is the time that fine-tuning may take. `learning_rate` is that of the optimiser at its highest;
-    None chooses one for it, and for pretrained or for random weights. `schedule` is how it falls, `warm_up` the
-    share of the steps in which it rises. `clip_norm` is the largest length of the gradient; 0 does not bound it.
-    `trained_blocks` is how many of a pretrained backbone's last blocks fine-tuning changes; random weights are
-    trained whole. `batch_norm` is whether their BatchNorm keeps its statistics; `auto` keeps pretrained ones.
-    `head_init` is the head that fine-tuning starts from. `dropout` is the share of features that is dropped before
-    the head (None: the backbone's own). `average_decay` is that of the exponential average of the weights.
-    `smallest_crop` is the share of a photograph's area that a training crop shows at least,
-    `crop_size` its side in pixels (None: that of the network's input). Crops show things larger than whole
-    photographs do; in smaller pictures they have their size again (Touvron et al., NeurIPS 2019), and cost less.
-    `augmentation` is how far crops, mirroring and light may go, 1 as usual, 0 not at all.
-    `balance` says what is done for classes with few photographs. `outliers` is a folder of pictures of other
-    things, by which the rejection threshold is chosen. `cache` is whether decoded photographs are kept. `precision`
-    `auto` trains in bfloat16 where the machine is fast at it; metrics are always those of float32. `folds` is in
-    how many parts all photographs are cross-validated by the linear probe (None: where test is small).
+    None stands for a default that depends on something else: the learning rate on optimizer and weights, dropout on
+    the backbone, `folds` on how large test is, `crop_size` on the size of the network's input.
     """
 
     data: str
-    model: str = "mobilenet_v2"
-    weights: str = "imagenet"
-    probe_only: bool = False
-    epochs: int = 6
-    patience: int = 0
-    max_minutes: float | None = None
-    seed: int = 0
-    device: str = "auto"
-    batch_size: int = 32
-    learning_rate: float | None = None
-    weight_decay: float = 0.01
-    trained_blocks: int = 5
-    average_decay: float = 0.98
-    smallest_crop: float = 0.5
-    crop_size: int | None = None
-    label_smoothing: float = 0.0
-    balance: Balance = "logit-adjustment"
-    outliers: str | None = None
-    cache: bool = True
-    precision: Precision = "auto"
-    preprocess: Preprocess = field(default_factory=Preprocess)
-    optimizer: Optimizer = "adamw"
-    schedule: Schedule = "cosine"
-    warm_up: float = 0.1
-    clip_norm: float = 1.0
-    head_init: HeadInit = "probe"
-    batch_norm: BatchNorm = "auto"
-    dropout: float | None = None
-    augmentation: float = 1.0
-    folds: int | None = None
+    model: Annotated[str, _run_option("See --list-models, or timm:NAME for a network of timm.", "NAME")] = (
+        "mobilenet_v2"
+    )
+    weights: Annotated[
+        str,
+        _run_option(
+            "What to start from: a state dict (.safetensors or .pth) in the names of torchvision or timm, their "
+            "best published weights, torchvision's first ones, the features of the pets model that comes with "
+            "edgetl (a mobilenet_v2; offline), or nothing.",
+            "FILE|imagenet|imagenet-v1|ready-made|none",
+        ),
+    ] = "imagenet"
+    probe_only: Annotated[bool, _run_option("Train only a new head on frozen features.")] = False
+    epochs: Annotated[
+        Natural,
+        Option(
+            "Default: the recipe's. auto: as many as the number of photographs asks for.",
+            "N|auto",
+            hint="For no fine-tuning: --probe-only.",
+        ),
+    ] = 6
+    """0 is `auto`: then `patience` may end them early."""
+    patience: Annotated[
+        Natural, Option("Stop when N epochs were no better on validation; 0 never stops early.", "N")
+    ] = 0
+    max_minutes: Annotated[
+        Minutes | None, Option("Fine-tune no longer than this; the number of epochs is fitted.", "M")
+    ] = None
+    seed: Annotated[int, Meta(ge=0, le=2**31), _run_option("Of all that is drawn at random.", "N")] = 0
+    device: Annotated[str, _run_option("auto, cpu, cuda, cuda:N or mps.", "DEVICE")] = "auto"
+    precision: Annotated[
+        Precision,
+        _run_option(
+            "Numbers to train with; auto: bfloat16 where the machine is fast at it. Metrics are those of float32."
+        ),
+    ] = "auto"
+    outliers: Annotated[
+        str | None,
+        _run_option(
+            "Pictures of other things, by which the rejection threshold is chosen. Default for named data sets: "
+            "not-pets beside them, where it is there.",
+            "FOLDER",
+        ),
+    ] = None
+    folds: Annotated[
+        Annotated[int, Meta(ge=2)] | None,
+        _run_option(
+            "Cross-validate the linear probe over all photographs in K parts. Default: only where test is small.",
+            "K",
+        ),
+    ] = None
+    cache: Annotated[bool, _run_option("Do not keep decoded photographs for the next run.")] = True
+    preprocess: Preprocess = field(default_factory=_usual_preprocess)
+    head_init: Annotated[
+        HeadInit,
+        _trick("The head that fine-tuning starts from. Default: probe, the one that the linear probe has found."),
+    ] = "probe"
+    trained_blocks: Annotated[Natural, _trick("How many blocks fine-tuning changes, from the last one.", "N")] = 5
+    """Random weights are trained whole."""
+    batch_norm: Annotated[
+        BatchNorm,
+        _trick(
+            "Statistics of BatchNorm in these blocks: those that came with the weights, or the photographs' own. "
+            "Default: frozen.",
+            choices=("frozen", "trained"),
+        ),
+    ] = "auto"
+    """`auto` keeps pretrained statistics, and learns them where weights are random."""
+    dropout: Annotated[
+        Share | None, _trick("Share of the features before the head. Default: the network's.", "SHARE")
+    ] = None
+    optimizer: Annotated[Optimizer, _trick("Default: adamw. sgd has Nesterov's momentum of 0.9.")] = "adamw"
+    learning_rate: Annotated[
+        Rate | None, _trick("At its highest. Default: the recipe's, or the optimizer's.", "RATE")
+    ] = None
+    schedule: Annotated[
+        Schedule,
+        _trick("How the rate falls. Default: cosine. step: to a tenth after a third, and again after two thirds."),
+    ] = "cosine"
+    warm_up: Annotated[Share, _trick("Share of the steps in which the rate rises. Default: 0.1.", "SHARE")] = 0.1
+    max_grad_norm: Annotated[
+        NotNegative,
+        _trick(
+            "Gradients are clipped to this length. Default: 1; 0 does not clip.",
+            "NORM",
+            former="clip_norm",
+            hint="0 does not clip.",
+        ),
+    ] = 1.0
+    weight_decay: Annotated[NotNegative, _trick("Default: 0.01.", "DECAY")] = 0.01
+    batch_size: Annotated[Count, _trick("Default: the recipe's.", "N")] = 32
+    ema_decay: Annotated[
+        Share,
+        _trick("Of the exponential moving average of the weights; 0: no average.", "DECAY", former="average_decay"),
+    ] = 0.98
+    label_smoothing: Annotated[
+        Share, _trick("Share of the target that is spread over all classes. Default: 0.", "SHARE")
+    ] = 0.0
+    augmentation: Annotated[
+        float,
+        Meta(ge=0, le=2),
+        _trick("Strength of crops, mirroring and changes of light: 0 for none, 1 as usual, up to 2.", "STRENGTH"),
+    ] = 1.0
+    min_crop_area: Annotated[
+        Area,
+        _trick(
+            "Share of a photograph that a crop shows at least. Default: the recipe's.",
+            "SHARE",
+            former="smallest_crop",
+        ),
+    ] = 0.5
+    crop_size: Annotated[
+        Annotated[int, Meta(ge=32, le=1024)] | None,
+        _trick("Side of training crops in pixels. Default: the recipe's, or that of the network's input.", "N"),
+    ] = None
+    """Crops show things larger than whole photographs do; in smaller pictures they have their size again (Touvron
+    et al., NeurIPS 2019), and cost less."""
+    balance: Annotated[
+        Balance, _trick("What to do for classes with few photographs. Default: logit-adjustment.")
+    ] = "logit-adjustment"
 
     def __post_init__(self) -> None:
-        if self.epochs < 0:
-            raise BadInputError(
-                f"--epochs must be at least 1, not {self.epochs}", "For no fine-tuning: --probe-only."
-            )
-        if self.batch_size < 1:
-            raise BadInputError(f"--batch-size must be at least 1, not {self.batch_size}")
-        if self.patience < 0:
-            raise BadInputError(f"--patience must not be negative: {self.patience}")
-        if self.max_minutes is not None and not self.max_minutes > 0:
-            raise BadInputError(f"--max-minutes must be more than 0, not {self.max_minutes:g}")
+        for one in settings_of(TrainSettings):
+            one.check(getattr(self, one.name))
         if self.learning_rate is None:
             rates = SCRATCH_RATES if self.from_scratch else GENTLE_RATES
             object.__setattr__(self, "learning_rate", rates[self.optimizer])
-        elif not 0 < self.learning_rate < 1:
-            raise BadInputError(f"--learning-rate must lie between 0 and 1, not {self.learning_rate}")
-        for name in ("average_decay", "label_smoothing", "warm_up", "dropout"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < 1:
-                option = name.replace("_", "-")
-                raise BadInputError(f"--{option} must be at least 0 and below 1, not {value:g}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise BadInputError(f"--weight-decay must not be negative: {self.weight_decay:g}")
-        if not 0 <= self.clip_norm < float("inf"):
-            raise BadInputError(f"--clip-norm must not be negative: {self.clip_norm:g}", "0 does not clip.")
-        if not 0 <= self.augmentation <= STRONGEST_AUGMENTATION:
-            raise BadInputError(
-                f"--augmentation must lie between 0 and {STRONGEST_AUGMENTATION:g}, not {self.augmentation:g}"
-            )
         if self.batch_norm == "frozen" and self.from_scratch:
             raise BadInputError(
                 "random weights have no statistics of BatchNorm to keep", "Leave --batch-norm frozen out."
             )
-        if not 0 < self.smallest_crop <= 1:
-            raise BadInputError(f"--smallest-crop must be above 0 and at most 1, not {self.smallest_crop:g}")
-        if self.crop_size is not None and not 32 <= self.crop_size <= 1024:
-            raise BadInputError(f"crop_size must lie between 32 and 1024, not {self.crop_size}")
-        if self.folds is not None and self.folds < 2:
-            raise BadInputError(f"--folds must be at least 2, not {self.folds}")
-        if self.trained_blocks < 0:
-            raise BadInputError(f"--trained-blocks must not be negative: {self.trained_blocks}")
 
     @property
     def crop_shape(self) -> tuple[int, int]:
@@ -128,7 +210,7 @@ class TrainSettings:
 
     @property
     def trains_statistics(self) -> bool:
-        """Whether BatchNorm learns the statistics of the photographs; there are none worth keeping at random."""
+        """Whether BatchNorm learns the statistics of the photographs; random weights have none worth keeping."""
         return self.from_scratch or self.batch_norm == "trained"
 
     @property
@@ -137,13 +219,47 @@ class TrainSettings:
         return self.weights == "none"
 
 
-def settings_for(data: str, model: str, recipe: recipes.TrainingRecipe, **given: Any) -> TrainSettings:
+def read_stored(stored: Mapping[str, Any]) -> TrainSettings:
+    """Settings as `run.json` or a checkpoint keeps them. Raises msgspec.ValidationError, BadInputError."""
+    from toolchain.images import preprocess
+
+    document = renamed(TrainSettings, stored)
+    if "preprocess" in document:
+        document["preprocess"] = strict.convert(document["preprocess"], preprocess.Preprocess)
+    return strict.convert(document, TrainSettings)
+
+
+def recipe_settings(recipe: TrainingRecipe) -> dict[str, Any]:
+    """What `[finetune]` of a recipe sets. Raises BadInputError naming the file and the key that is wrong."""
+    where = f"{recipe.path}: " if recipe.path else ""
+    given = renamed(TrainSettings, recipe.finetune)
+    known = [one.name for one in fields(_recipe_class())]
+    for key in given:
+        if key not in known:
+            raise BadInputError(f"{where}unknown key `finetune.{key}`", f"Known: {', '.join(known)}.")
+    try:
+        strict.convert(given, _recipe_class())
+    except msgspec.ValidationError as error:
+        # msgspec ends with the place: "Expected `int` - at `$.epochs`".
+        raise BadInputError(f"{where}{str(error).replace('`$.', '`finetune.')}") from None
+    return given
+
+
+@cache
+def _recipe_class() -> type:
+    """A dataclass of the settings that a recipe may hold."""
+    keys = [one for one in settings_of(TrainSettings) if one.option.recipe]
+    return make_dataclass("RecipeSettings", [(one.name, one.annotation | None, None) for one in keys])
+
+
+def settings_for(data: str, model: str, recipe: TrainingRecipe, **given: Any) -> TrainSettings:
     """Settings of a run from a recipe; what is `given` and not None goes before it.
 
     Raises BadInputError for values that make no sense.
     """
-    own = {one.name for one in fields(TrainSettings)}
-    chosen: dict[str, Any] = {key: value for key, value in recipe.finetune.items() if key in own}
+    from toolchain.backbones import preprocess_of
+
+    chosen = recipe_settings(recipe)
     if given.get("weights") == "none":
         # A recipe is made for pretrained weights; random ones need a larger learning rate.
         chosen.pop("learning_rate", None)

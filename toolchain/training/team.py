@@ -1,7 +1,7 @@
 """Several processes that train one network: torch's distributed data parallel under `torchrun`.
 
 Every process works on its share of each batch and of each evaluation; the first of them, the leader, writes files
-and speaks.
+and reports progress.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """Every `size`-th item: what this process works on."""
         return items[self.rank :: self.size]
 
-    def gathered(self, mine: Sequence[T]) -> list[T]:
+    def all_gather(self, mine: Sequence[T]) -> list[T]:
         """All processes' results for their `share`, in the order of the whole."""
         if self.size == 1:
             return list(mine)
@@ -49,18 +49,14 @@ class Team:
             whole[rank :: self.size] = part
         return whole
 
-    def told(self, make: Callable[[], T]) -> T:
-        """What `make` returns in the leader, in every process."""
+    def broadcast(self, make: Callable[[], T]) -> T:
+        """What `make` returns in the leader, in every process; the others do not call it."""
         if self.size == 1:
             return make()
         box: list[Any] = [make() if self.leads else None]
         distributed.broadcast_object_list(box)
         result: T = box[0]
         return result
-
-    def shared(self, value: T) -> T:
-        """The leader's `value`, in every process."""
-        return self.told(lambda: value)
 
     def parallel(self, network: nn.Module, device: torch.device) -> nn.Module:
         """`network` with gradients averaged over the processes."""

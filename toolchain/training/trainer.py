@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
@@ -20,16 +22,17 @@ from toolchain.backbones.networks import (
     hidden_of,
     normalised,
 )
-from toolchain.system.figures import fixed
+from toolchain.system.text import fixed
+from toolchain.training.batches import Batches, Step, steps_of
 from toolchain.training.context import TrainContext
 from toolchain.training.environment import has_fast_bfloat16
-from toolchain.training.features import labels_of
-from toolchain.training.frozen import BATCH, Frozen
-from toolchain.training.optimisers import optimiser_for, share_of_rate
-from toolchain.training.precision import strided_depthwise_in_float32
+from toolchain.training.features import BATCH, Frozen, labels_of
 from toolchain.training.probe import logit_adjustment
-from toolchain.training.settings import TrainSettings
-from toolchain.training.shown import Step, steps_of
+from toolchain.training.settings import Optimizer, Schedule, TrainSettings
+
+MOMENTUM = 0.9
+STEPS = (1.0, 0.1, 0.01)
+"""`step`: shares of the learning rate in the first, second and last third of the training."""
 
 
 class _Tail(nn.Module):
@@ -53,80 +56,83 @@ class Trainer:
     `seconds` is how long the last epoch's training took.
     """
 
-    def __init__(self, network: nn.Module, job: TrainContext) -> None:
-        settings = job.settings
+    def __init__(self, network: nn.Module, context: TrainContext, batches: Batches) -> None:
+        settings = context.settings
         everything = len(blocks_of(network))
         count = everything if settings.from_scratch else min(settings.trained_blocks, everything)
-        self._job = job
-        self._low_precision = settings.precision == "auto" and has_fast_bfloat16(job.device)
+        self._context = context
+        self._batches = batches
+        self._low_precision = settings.precision == "auto" and has_fast_bfloat16(context.device)
         self._network = network
         start_head(head_of(network), settings)
         prefix, _ = frozen_and_trained(network, count)
-        frozen = Frozen(prefix, settings.crop_shape, job.device, pooled=False)
-        many = len(job.photos) * job.epochs if count < everything else 0
-        on_cpu = job.device.type == "cpu"
+        frozen = Frozen(prefix, settings.crop_shape, context.device, pooled=False)
+        many = len(context.photos) * context.epochs if count < everything else 0
+        on_cpu = context.device.type == "cpu"
         self._extract = frozen.extractor(many=many, exact=not self._low_precision) if on_cpu and many else None
         self._prefix = prefix
         tail = _Tail(blocks_of(network)[everything - count :], hidden_of(network), head_of(network))
-        self._tail = job.team.parallel(tail, job.device)
+        self._tail = context.team.parallel(tail, context.device)
         self._dropout = dropout_of(network).p if settings.dropout is None else settings.dropout
         self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._optimizer = optimiser_for(self._trained, settings)
         self.average = copy.deepcopy(network)
         self.seconds = 0.0
-        labels = labels_of(job.photos)
-        self._labels = torch.from_numpy(labels).to(job.device)
+        labels = labels_of(context.photos)
+        self._labels = torch.from_numpy(labels).to(context.device)
         classes = head_of(network).out_features
-        self._adjustment, self._weights = _balance(labels, classes, settings, job.device)
+        self._adjustment, self._weights = _balance(labels, classes, settings, context.device)
 
     def epoch(self, epoch: int, epochs: int) -> tuple[float, float]:
         """Train for one epoch of `epochs`; return the mean loss and the last learning rate."""
-        job, settings = self._job, self._job.settings
+        context, settings = self._context, self._context.settings
         assert settings.learning_rate is not None
         started = time.perf_counter()
         # Blocks that are not trained keep their statistics always: what they compute is compiled.
         self._network.eval()
         self._tail.train(settings.trains_statistics)
-        steps = steps_of(len(job.photos), settings, epoch, job.team)
+        steps = steps_of(len(context.photos), settings, epoch, context.team)
         losses: list[Tensor] = []
         rate = 0.0
-        with self._numbers(), job.reporter.task(f"epoch {epoch}/{epochs}", len(job.photos)) as task:
-            for number, (step, images) in enumerate(zip(steps, job.show(steps, epoch), strict=True)):
+        with self._numbers(), context.reporter.task(f"epoch {epoch}/{epochs}", len(context.photos)) as task:
+            for number, (step, images) in enumerate(zip(steps, self._batches(steps, epoch), strict=True)):
                 at = (epoch - 1 + number / len(steps)) / epochs
                 rate = settings.learning_rate * share_of_rate(settings.schedule, at, settings.warm_up)
                 for group in self._optimizer.param_groups:
                     group["lr"] = rate
                 losses.append(self._step(step, images, [settings.seed, epoch, number]))
-                task.advance(step.size, f"loss {fixed(losses[-1].item(), 3)}" if job.device.type == "cpu" else "")
-        sums = job.team.gathered([torch.stack(losses).sum().item()] if losses else [0.0])
+                task.advance(
+                    step.size, f"loss {fixed(losses[-1].item(), 3)}" if context.device.type == "cpu" else ""
+                )
+        sums = context.team.all_gather([torch.stack(losses).sum().item()] if losses else [0.0])
         self.seconds = time.perf_counter() - started
         return float(np.sum(sums)) / len(steps), rate
 
     def _numbers(self) -> AbstractContextManager[None]:
-        if self._low_precision and self._job.device.type == "cpu":
+        if self._low_precision and self._context.device.type == "cpu":
             return strided_depthwise_in_float32(self._tail)
         return nullcontext()
 
     def _step(self, step: Step, images: Tensor, seed: list[int]) -> Tensor:
         """One optimiser step; return this process's part of the loss."""
-        job = self._job
-        labels = self._labels[torch.from_numpy(step.mine).to(job.device)]
+        context = self._context
+        labels = self._labels[torch.from_numpy(step.mine).to(context.device)]
         mask = self._mask(step, seed)
-        with torch.autocast(job.device.type, torch.bfloat16, enabled=self._low_precision):
+        with torch.autocast(context.device.type, torch.bfloat16, enabled=self._low_precision):
             logits = self._tail(self._maps(images), mask)
         each = cross_entropy(
             logits.float() + self._adjustment,
             labels,
             self._weights,
             reduction="none",
-            label_smoothing=job.settings.label_smoothing,
+            label_smoothing=context.settings.label_smoothing,
         )
         loss = step.weight * each.sum() / step.size
         self._optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes, of which each holds its share of the batch.
-        torch.autograd.backward(loss * job.team.size)
-        if job.settings.clip_norm:
-            nn.utils.clip_grad_norm_(self._trained, job.settings.clip_norm)
+        torch.autograd.backward(loss * context.team.size)
+        if context.settings.max_grad_norm:
+            nn.utils.clip_grad_norm_(self._trained, context.settings.max_grad_norm)
         self._optimizer.step()
         self._follow()
         return loss.detach()
@@ -135,7 +141,7 @@ class Trainer:
     def _maps(self, images: Tensor) -> Tensor:
         """What enters the trained blocks, for uint8 images [batch, height, width, 3]."""
         if self._extract is None:
-            maps: Tensor = self._prefix(normalised(images.to(self._job.device)))
+            maps: Tensor = self._prefix(normalised(images.to(self._context.device)))
             return maps
         parts = images.numpy()
         maps = torch.from_numpy(self._extract(parts[at : at + BATCH] for at in range(0, len(parts), BATCH)))
@@ -145,15 +151,15 @@ class Trainer:
         """Dropout, drawn for the whole batch, so that it does not depend on how many processes share it."""
         width = head_of(self._network).in_features
         kept = np.random.default_rng(seed).random((step.size, width), np.float32)[step.rows] >= self._dropout
-        return torch.from_numpy(kept.astype(np.float32) / (1 - self._dropout)).to(self._job.device)
+        return torch.from_numpy(kept.astype(np.float32) / (1 - self._dropout)).to(self._context.device)
 
     @torch.no_grad()
     def _follow(self) -> None:
-        decay = self._job.settings.average_decay
+        decay = self._context.settings.ema_decay
         for mine, new in zip(self.average.parameters(), self._network.parameters(), strict=True):
             if new.requires_grad:
                 mine.lerp_(new, 1 - decay)
-        if self._job.settings.trains_statistics:
+        if self._context.settings.trains_statistics:
             for statistic, now in zip(self.average.buffers(), self._network.buffers(), strict=True):
                 statistic.copy_(now)
 
@@ -215,3 +221,64 @@ def _nested(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) -> dict[s
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = tensor
     return {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+
+
+def optimiser_for(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimiser that `settings` name, with torch's defaults where nothing else is said."""
+    assert settings.learning_rate is not None
+    kind: Optimizer = settings.optimizer
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if kind == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=MOMENTUM, nesterov=True, weight_decay=decay)
+    if kind == "rmsprop":
+        return torch.optim.RMSprop(parameters, rate, weight_decay=decay)
+    if kind == "adam":
+        return torch.optim.Adam(parameters, rate, weight_decay=decay)
+    return torch.optim.AdamW(parameters, rate, weight_decay=decay)
+
+
+def share_of_rate(schedule: Schedule, at: float, warm_up: float) -> float:
+    """Share of the learning rate at `at`, 0 to 1 of all steps: a linear rise during `warm_up`, then the schedule.
+
+    `cosine` and `linear` fall to zero at the end, `step` to a tenth and a hundredth after a third and two thirds,
+    `constant` stays.
+    """
+    if at < warm_up:
+        return at / warm_up
+    after = (at - warm_up) / (1 - warm_up)
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * after))
+    if schedule == "linear":
+        return 1 - after
+    if schedule == "step":
+        return STEPS[min(int(after * len(STEPS)), len(STEPS) - 1)]
+    return 1.0
+
+
+@contextmanager
+def strided_depthwise_in_float32(network: nn.Module) -> Iterator[None]:
+    """Within the block, depthwise convolutions with a stride leave autocast and compute in float32.
+
+    oneDNN has no fast gradient for them in bfloat16: 96 channels of 112 x 112 in batches of 32 take 195 ms forward
+    and back, and 79 ms in float32 (two cores with AMX, torch 2.15). All others are faster in bfloat16.
+    """
+    slow = [
+        module
+        for module in network.modules()
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1 and max(module.stride) > 1
+    ]
+    for module in slow:
+        module.forward = _in_float32(module.forward)  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        for module in slow:
+            del module.forward
+
+
+def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def precise(maps: Tensor) -> Tensor:
+        with torch.autocast(maps.device.type, enabled=False):
+            return forward(maps.float()).to(maps.dtype)
+
+    return precise

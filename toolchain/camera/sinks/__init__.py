@@ -1,7 +1,7 @@
 """Outputs of the camera: what a sink is, how one is opened, and which there are.
 
 Adding an output takes one module: a class that inherits from `Sink`, and its options, which open it. Register the
-options in `BUILT_IN`, or in a package of your own as an entry point of the group `edgetl.sinks`. People then switch
+options in `SINKS`, or in a package of your own as an entry point of the group `edgetl.sinks`. People then switch
 it on by `edgetl camera --sink NAME=VALUE`:
 
     @dataclass(frozen=True)
@@ -28,11 +28,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from toolchain.errors import BadInputError
+from toolchain.plugins import Registry
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -143,20 +143,32 @@ class SinkOptions(Protocol):
         """Raises BadInputError or MissingError if the sink cannot be opened."""
 
 
-BUILT_IN = {
-    "command": "toolchain.camera.sinks.command:from_text",
-    "log": "toolchain.camera.sinks.log:from_text",
-    "record": "toolchain.camera.sinks.recorder:from_text",
-    "web": "toolchain.camera.sinks.web:from_text",
-}
-"""The sinks that `--sink NAME=VALUE` knows: where the function is that makes their options of VALUE."""
+def _makes_options(found: object) -> Callable[[str], SinkOptions]:
+    if not callable(found):
+        raise TypeError(f"{type(found).__name__} found, where a function of VALUE that returns options is expected")
+    return found
+
+
+SINKS: Registry[Callable[[str], SinkOptions]] = Registry(
+    "sinks",
+    {
+        "command": "toolchain.camera.sinks.command:from_text",
+        "log": "toolchain.camera.sinks.log:from_text",
+        "record": "toolchain.camera.sinks.recorder:from_text",
+        "web": "toolchain.camera.sinks.web:from_text",
+    },
+    _makes_options,
+)
+"""The sinks that `--sink NAME=VALUE` knows: each makes its options of VALUE, which may be empty."""
 
 
 def sink_options(text: str) -> SinkOptions:
-    """The options that `NAME` or `NAME=VALUE` stands for. Raises BadInputError for an unknown name."""
+    """The options that `NAME` or `NAME=VALUE` stands for.
+
+    Raises BadInputError for an unknown name, and what the options raise; MissingError if another package's sink
+    cannot be loaded.
+    """
     name, _, value = text.partition("=")
-    if name not in BUILT_IN:
-        raise BadInputError(f"there is no sink {name!r}", f"Sinks are: {', '.join(sorted(BUILT_IN))}.")
-    module, _, attribute = BUILT_IN[name].partition(":")
-    make: Callable[[str], SinkOptions] = getattr(import_module(module), attribute)
-    return make(value)
+    if name not in SINKS:
+        raise BadInputError(f"there is no sink {name!r}", f"Sinks are: {', '.join(sorted(SINKS.names()))}.")
+    return SINKS.get(name)(value)

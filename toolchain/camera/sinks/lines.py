@@ -15,7 +15,7 @@ from toolchain.camera.answering import Answered, shown_name
 from toolchain.camera.sinks import AnswerLostError, Sink, SinkContext
 from toolchain.classifier import percent
 from toolchain.system import files, masking
-from toolchain.system.names import harmless
+from toolchain.system.text import harmless
 
 PIECE = getattr(select, "PIPE_BUF", 512)
 """How many bytes a pipe that is ready takes without blocking."""

@@ -15,6 +15,7 @@ from toolchain.camera.sinks import Sink, SinkContext, SinkReport
 from toolchain.camera.threads import DropOldestQueue, Worker
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import claims
+from toolchain.system.installation import install
 from toolchain.system.progress import Reporter, Silent
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ class Recorder(Sink):
         try:
             import av  # noqa: F401
         except ImportError:
-            raise MissingError(
-                "recording needs PyAV, which is not installed", "pip install 'edgetl[record]'"
-            ) from None
+            raise MissingError("recording needs PyAV, which is not installed", install("record")) from None
         self._path = path
         self._part = path.with_suffix(f".part{path.suffix}")
         self._reporter = reporter or Silent()

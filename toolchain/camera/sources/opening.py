@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +13,8 @@ from urllib.request import url2pathname
 import cv2
 
 from toolchain.camera.frames import SYSTEM_CLOCK, Clock, FrameSource
+from toolchain.camera.frames import CaptureOptions as CaptureOptions
+from toolchain.camera.frames import RequestedFormat as RequestedFormat
 from toolchain.camera.sources.images import ImagesSource
 from toolchain.camera.sources.streams import Stream
 from toolchain.camera.sources.video import ClipSource, LiveSource
@@ -35,25 +36,6 @@ CAMERA_BACKENDS = {
     "darwin": (cv2.CAP_AVFOUNDATION,),
     "win32": (cv2.CAP_MSMF, cv2.CAP_DSHOW),
 }
-
-
-@dataclass(frozen=True)
-class RequestedFormat:
-    """The format that a camera is asked for; it gives what it can. `size` is width and height in pixels,
-    `pixel_format` a code of four letters, such as MJPG."""
-
-    size: tuple[int, int] | None = None
-    fps: float | None = None
-    pixel_format: str | None = None
-
-
-@dataclass(frozen=True)
-class CaptureOptions:
-    """How frames are read. With `every_frame`, files are not paced, and no frame is skipped."""
-
-    every_frame: bool = False
-    seconds_per_image: float = 2.0
-    requested: RequestedFormat = field(default_factory=RequestedFormat)
 
 
 def open_source(
@@ -102,7 +84,7 @@ class Opener:
             return _open_pipeline(text, options, clock, limit_s)
         if "://" in text:
             name = shown(_checked(text))
-            stream = Stream(text, name, clock, reporter, every_frame=options.every_frame, fps=options.requested.fps)
+            stream = Stream(text, name, clock, reporter, options=options)
             source = within(limit_s, lambda: stream.open(limit_s), name)
             self._stream = stream
             return source

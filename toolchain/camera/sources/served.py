@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -24,7 +26,7 @@ import cv2
 from toolchain import __version__
 from toolchain.camera.frames import CABLE, BgrImage, Clock, Frame, Pacer, SourceLostError
 from toolchain.camera.sources.video import MAX_CORRUPT
-from toolchain.errors import UnreadableImageError
+from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.images.encoded import is_called_picture
 from toolchain.images.preprocess import decode
 
@@ -45,6 +47,11 @@ MAX_FAILED = 3
 """After so many failed requests in a row, the camera counts as lost."""
 
 
+FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_tls_options: list[str] = []
+"""What `set_tls_options` has added last."""
+
+
 @dataclass(frozen=True)
 class ServerReply:
     """`refused` is the status of a refusal, such as `404 Not Found`, or empty."""
@@ -54,10 +61,10 @@ class ServerReply:
     refused: str = ""
 
 
-def ask(url: str, limit_s: float) -> ServerReply:
+def ask(url: str, limit_s: float, *, insecure: bool = False) -> ServerReply:
     """Request `url`, and read the head of the answer. Errors give the kind `unknown`."""
     try:
-        with _open(url, limit_s) as response:
+        with _open(url, limit_s, insecure) as response:
             headers = response.headers
     except HTTPError as error:
         error.close()
@@ -69,10 +76,10 @@ def ask(url: str, limit_s: float) -> ServerReply:
     return ServerReply(_kind(content_type, urlsplit(url).path, length), content_type)
 
 
-def fetch(url: str, limit_s: float) -> bytes:
+def fetch(url: str, limit_s: float, *, insecure: bool = False) -> bytes:
     """The content of `url`. Raises OSError, with the words of the server or the system, if it cannot be read."""
     try:
-        with _open(url, limit_s) as response:
+        with _open(url, limit_s, insecure) as response:
             data: bytes = response.read(MAX_BYTES + 1)
     except HTTPError as error:
         error.close()
@@ -88,6 +95,42 @@ def fetch(url: str, limit_s: float) -> bytes:
     return data
 
 
+def check_certificate(url: str, name: str, limit_s: float) -> None:
+    """Raise BadInputError if the server of a TLS address has no valid certificate for its host.
+
+    If it cannot be reached, or does not speak TLS, that is found when the stream is opened.
+    """
+    parts = urlsplit(url)
+    port = parts.port or {"https": 443, "rtsps": 322}[parts.scheme.lower()]
+    context = ssl.create_default_context()
+    try:
+        with socket.create_connection((parts.hostname or "", port), limit_s) as plain:
+            context.wrap_socket(plain, server_hostname=parts.hostname).close()
+    except ssl.SSLCertVerificationError as error:
+        raise BadInputError(
+            f"{name}: the certificate of the server is not valid: {error.verify_message}",
+            "Use the name that is in the certificate, or accept any certificate: --insecure.",
+        ) from None
+    except (OSError, ValueError):
+        return
+
+
+def set_tls_options(*, insecure: bool) -> None:
+    """Let FFmpeg verify certificates of what is opened from now on, unless `insecure`.
+
+    OpenCV passes options on from the environment only. FFmpeg does not compare the certificate with a host that is
+    an IP address; `check_certificate` does.
+    """
+    authorities = ssl.get_default_verify_paths().cafile
+    before = os.environ.get(FFMPEG_OPTIONS, "")
+    kept = [one for one in before.split("|") if one and one not in _tls_options]
+    if not insecure and authorities and not any(one.startswith("tls_verify;") for one in kept):
+        _tls_options[:] = ["tls_verify;1", f"ca_file;{authorities}"]
+        kept += _tls_options
+    if (after := "|".join(kept)) != before:
+        os.environ[FFMPEG_OPTIONS] = after
+
+
 def _kind(content_type: str, path: str, length: str) -> Kind:
     if content_type.startswith("multipart/"):
         return "pictures"
@@ -98,23 +141,23 @@ def _kind(content_type: str, path: str, length: str) -> Kind:
     return "file" if length.isdecimal() and int(length) < MAX_FILE else "unknown"
 
 
-def _open(url: str, limit_s: float):  # type: ignore[no-untyped-def]
+def _open(url: str, limit_s: float, insecure: bool):  # type: ignore[no-untyped-def]
     parts = urlsplit(url)
     bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
     passwords = HTTPPasswordMgrWithDefaultRealm()
     if parts.username is not None:
         passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
     request = Request(bare, headers={"User-Agent": f"edgetl/{__version__}"})
-    return _opener(passwords).open(request, timeout=limit_s)
+    return _opener(passwords, insecure).open(request, timeout=limit_s)
 
 
-def _opener(passwords: HTTPPasswordMgrWithDefaultRealm) -> OpenerDirector:
-    # Cameras sign their own certificates. FFmpeg, which reads the streams, does not look at them either.
-    trusting = ssl.create_default_context()
-    trusting.check_hostname = False
-    trusting.verify_mode = ssl.CERT_NONE
+def _opener(passwords: HTTPPasswordMgrWithDefaultRealm, insecure: bool) -> OpenerDirector:
+    context = ssl.create_default_context()
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     return build_opener(
-        HTTPBasicAuthHandler(passwords), HTTPDigestAuthHandler(passwords), HTTPSHandler(context=trusting)
+        HTTPBasicAuthHandler(passwords), HTTPDigestAuthHandler(passwords), HTTPSHandler(context=context)
     )
 
 
@@ -127,10 +170,13 @@ class SnapshotSource:
     patience_s = MAX_FAILED * FETCH_LIMIT_S
     remedy = CABLE
 
-    def __init__(self, name: str, url: str, clock: Clock, *, fps: float | None = None) -> None:
+    def __init__(
+        self, name: str, url: str, clock: Clock, *, fps: float | None = None, insecure: bool = False
+    ) -> None:
         self.name = name
         self.fps = fps or USUAL_FPS
         self._url = url
+        self._insecure = insecure
         self._clock = clock
         self._pacer = Pacer(clock)
         self._stopped = Event()
@@ -183,5 +229,5 @@ class SnapshotSource:
             self._clock.wait(self._stopped, 1 / self.fps)
 
     def _fetched(self) -> BgrImage:
-        picture = decode(fetch(self._url, FETCH_LIMIT_S), self.name)
+        picture = decode(fetch(self._url, FETCH_LIMIT_S, insecure=self._insecure), self.name)
         return cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)  # type: ignore[return-value]

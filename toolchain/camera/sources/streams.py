@@ -9,9 +9,16 @@ from urllib.parse import urlsplit
 import cv2
 import numpy as np
 
-from toolchain.camera.frames import Clock, FrameSource, Timeline
+from toolchain.camera.frames import CaptureOptions, Clock, FrameSource, Timeline
 from toolchain.camera.sources.playlists import Playlist, PlaylistSource, read_playlist
-from toolchain.camera.sources.served import ServerReply, SnapshotSource, ask, fetch
+from toolchain.camera.sources.served import (
+    ServerReply,
+    SnapshotSource,
+    ask,
+    check_certificate,
+    fetch,
+    set_tls_options,
+)
 from toolchain.camera.sources.video import ClipSource, LiveSource, fourcc, plausible_fps, undecodable_stream
 from toolchain.errors import BadInputError, MissingError, UnreadableImageError
 from toolchain.system.progress import Reporter
@@ -37,9 +44,7 @@ Pace = Literal["live", "burst", "file"]
 class Stream:
     """The stream at `url`, called `name` in messages, and what is known of it."""
 
-    def __init__(
-        self, url: str, name: str, clock: Clock, reporter: Reporter, *, every_frame: bool, fps: float | None
-    ) -> None:
+    def __init__(self, url: str, name: str, clock: Clock, reporter: Reporter, *, options: CaptureOptions) -> None:
         scheme = url.partition("://")[0].lower()
         if scheme not in SCHEMES:
             raise BadInputError(f"{name}: unknown kind of stream", f"Known are: file, {', '.join(SCHEMES)}.")
@@ -47,8 +52,10 @@ class Stream:
         self._name = name
         self._clock = clock
         self._reporter = reporter
-        self._every_frame = every_frame
-        self._fps = fps
+        self._every_frame = options.every_frame
+        self._fps = options.requested.fps
+        self._insecure = options.insecure
+        self._by_tls = scheme in {"https", "rtsps"}
         self._by_http = scheme in {"http", "https"}
         self._snapshot = False
         self._playlist: Playlist | None = None
@@ -64,6 +71,7 @@ class Stream:
         serve a single client, and end with its connection.
         """
         self._reporter.say(f"opening {self._name}")
+        self._check_certificate(limit_s)
         if self._by_http and urlsplit(self._url).path.lower().endswith((".m3u8", ".m3u")):
             with suppress(OSError):
                 self._look()
@@ -98,6 +106,7 @@ class Stream:
 
     def again(self, limit_s: float) -> FrameSource | None:
         """Open a live stream again; None if it had ended: it says so, or it starts with its first picture again."""
+        self._check_certificate(limit_s)
         if self._snapshot:
             return self._as_snapshots()
         if self._playlist is not None:
@@ -127,9 +136,16 @@ class Stream:
         self._played = None
         return self._as_playlist(self._capture(limit_s))
 
+    def _check_certificate(self, limit_s: float) -> None:
+        if self._by_tls and not self._insecure:
+            check_certificate(self._url, self._name, min(ASK_LIMIT_S, limit_s))
+
+    def _fetch(self, address: str) -> bytes:
+        return fetch(address, ASK_LIMIT_S, insecure=self._insecure)
+
     def _look(self) -> Playlist | None:
         """Read the playlist, and remember it."""
-        playlist = read_playlist(self._url, lambda address: fetch(address, ASK_LIMIT_S).decode("utf-8", "replace"))
+        playlist = read_playlist(self._url, lambda address: self._fetch(address).decode("utf-8", "replace"))
         self._playlist = playlist or self._playlist
         return playlist
 
@@ -153,7 +169,7 @@ class Stream:
         self._refuse_every_frame()
         self._snapshot = True
         try:
-            return SnapshotSource(self._name, self._url, self._clock, fps=self._fps)
+            return SnapshotSource(self._name, self._url, self._clock, fps=self._fps, insecure=self._insecure)
         except OSError as error:
             raise MissingError(f"{self._name}: {error}") from None
         except UnreadableImageError as error:
@@ -170,11 +186,16 @@ class Stream:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_LIMIT_MS]
         # With several threads, FFmpeg decodes as many frames at once, and returns each that many frames late.
         limits += [cv2.CAP_PROP_N_THREADS, 1]
+        set_tls_options(insecure=self._insecure)
         capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
         return capture if capture.isOpened() else None
 
     def _asked(self, limit_s: float) -> ServerReply:
-        return ask(self._url, min(ASK_LIMIT_S, limit_s)) if self._by_http else ServerReply("unknown")
+        return (
+            ask(self._url, min(ASK_LIMIT_S, limit_s), insecure=self._insecure)
+            if self._by_http
+            else ServerReply("unknown")
+        )
 
     def _refused(self, said: ServerReply) -> MissingError:
         if said.refused:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,14 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.explain import command_line, tell_no_page
+from toolchain.cli.model_argument import (
+    MODEL_OR_PUBLISHED,
+    READY_MADE,
+    ModelArgument,
+    ModelName,
+    PublishedModelArgument,
+)
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 
@@ -19,45 +26,52 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from toolchain.explain.features import FeatureLayer, Maps
+    from toolchain.explain.features import FeatureLayer, LayerMaps
     from toolchain.images.preprocess import Preprocess
 
 NOISE_PIXELS = 224
 
 
 @click.command(
-    help="""Show what the layers of a network make of a picture.
+    help=f"""Show how the layers of a network respond to a picture.
 
-The strongest maps of some layers, from early to late, as pictures. The network is the one that comes with edgetl,
-that of a run (--run), or one of torchvision's as it was published (--model)."""
+{MODEL_OR_PUBLISHED} The default is ready-made.
+
+The strongest feature maps of some layers are written as pictures, from early layers to late ones."""
 )
-@click.argument("image", required=False, type=click.Path(path_type=Path))
-@click.option("--run", type=click.Path(path_type=Path), metavar="RUN", help="The network of a run.")
-@click.option(
-    "--model",
-    metavar="NAME",
-    shell_complete=completion.models,
-    help="One of torchvision's: see `edgetl finetune --list-models`.",
-)
+@click.argument("words", nargs=-1, metavar="[MODEL] IMAGE", type=PublishedModelArgument())
+@click.option("--run", type=ModelArgument(), metavar="MODEL", hidden=True)
+@click.option("--model", metavar="NAME", hidden=True, shell_complete=completion.models)
 @click.option(
     "--weights",
     metavar="FILE|imagenet|ready-made|none",
     shell_complete=completion.weights,
-    help="For --model: a state dict in torchvision's names, torchvision's download (default), the pets model's, or "
-    "random.",
+    help="For a published network: a state dict file, the best published weights (default), those of the "
+    "ready-made network, or random ones.",
 )
-@click.option("--layer", "layers", metavar="NAME", multiple=True, help="Default: the last of each size of map.")
 @click.option(
-    "--top", type=click.IntRange(1, 4096), default=12, show_default=True, metavar="N", help="Maps a layer."
+    "--layer",
+    "layers",
+    metavar="NAME",
+    multiple=True,
+    help="A layer to show; can be given again. Default: the last layer of each map size.",
 )
-@click.option("--list-layers", is_flag=True, help="Show the layers to choose from, and end. Needs no IMAGE.")
+@click.option(
+    "--top",
+    type=click.IntRange(1, 4096),
+    default=12,
+    show_default=True,
+    metavar="N",
+    help="Maps to show for each layer.",
+)
+@click.option("--list-layers", is_flag=True, help="List the layers and exit. Needs no IMAGE.")
 @click.option(
     "--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/features-1, -2, ..."
 )
 @output_options
 def command(
-    image: Path | None,
-    run: Path | None,
+    words: tuple[ModelName, ...],
+    run: ModelName | None,
     model: str | None,
     weights: str | None,
     layers: tuple[str, ...],
@@ -66,30 +80,26 @@ def command(
     out: Path | None,
     console: Console,
 ) -> None:
-    if run is not None and model is not None:
-        raise BadInputError("--run and --model are two networks", "Name one of them.")
-    if weights is not None and model is None:
+    named, image = _told_apart(words, run, model, list_layers)
+    if weights is not None and named.kind != "published":
         raise BadInputError(
-            "--weights are for --model", "Name the network that they are of, such as --model vgg16."
+            "--weights are for a published network", "Name the network that they are of, such as vgg16."
         )
-    if image is None and not list_layers:
-        raise BadInputError("there is no IMAGE to look at", "Name a photograph, or ask for --list-layers.")
-    if image is not None:
-        hint = f"edgetl explain features IMAGE --run {shlex.quote(str(image))}"
-        hints = {"run": hint, "model": "Name a photograph, and the folder of the run with --run."}
-        swapped.refuse(image, "IMAGE", "a photograph", {**hints, "video": "Name a picture of it."})
     import numpy as np
 
-    from toolchain.explain.classes import check_run
     from toolchain.images.preprocess import read
 
-    check_run(run)
+    folder_of_run = None if named.kind == "published" else named.run_folder()
     photograph = np.zeros((NOISE_PIXELS, NOISE_PIXELS, 3), np.uint8) if image is None else read(image)
     from toolchain.explain import gallery
-    from toolchain.explain.features import features, layers_of, sheet
-    from toolchain.explain.pages import features_page
+    from toolchain.explain.features import entries, features, features_page, layers_of
+    from toolchain.explain.torch_model import open_model
 
-    name, network, preprocess = _open(run, model, weights, console)
+    if named.kind == "published":
+        name, network, preprocess = _published(named.word, weights or "imagenet", console)
+    else:
+        torch_model = open_model(folder_of_run)
+        name, network, preprocess = torch_model.name, torch_model.network, torch_model.preprocess
     picture = preprocess(photograph)
     if list_layers:
         found = layers_of(network, picture)
@@ -97,32 +107,52 @@ def command(
         return
     with gallery.new_folder(out, "features") as (folder, target):
         maps = features(network, picture, layers, top)
-        sheets = [sheet(one) for one in maps]
-        how = {"command": shlex.join(["edgetl", *sys.argv[1:]]), "image": str(image), "network": name}
-        written = gallery.write(folder, features_page(name, picture, maps, sheets, how))
-    if not gallery.has_page():
-        console.warn("no page was written: pip install 'edgetl[report]'")
+        how = {"command": command_line(), "image": str(image), "network": name}
+        written = gallery.write(folder, features_page(name, picture, maps, how))
+    tell_no_page(console)
     document = {
         "network": name,
         "image": str(image),
         "folder": str(target),
         "files": written,
-        "layers": [
-            _entry(one, stem) for one, stem in zip(maps, gallery.stems([m.layer.name for m in maps]), strict=True)
-        ],
+        "layers": entries(maps),
     }
     console.result(document, _table(maps), f"{target}: {', '.join(written)}")
 
 
-def _open(
-    run: Path | None, model: str | None, weights: str | None, console: Console
-) -> tuple[str, nn.Module, Preprocess]:
-    """What to call the network, the network in evaluation mode, and its preprocessing."""
-    from toolchain.explain.torch_model import open_run, ready_made
+def _told_apart(
+    words: tuple[ModelName, ...], run: ModelName | None, model: str | None, list_layers: bool
+) -> tuple[ModelName, Path | None]:
+    """The network and the picture that a command line names. `run` and `model` are older ways to name the network.
 
-    if model is None:
-        subject = ready_made() if run is None else open_run(run)
-        return subject.name, subject.network, subject.preprocess
+    Raises BadInputError if there are too many or too few words, or if they are in the wrong order.
+    """
+    older = [name for name in (run, ModelName(model, "published") if model else None) if name is not None]
+    models, last = [*older, *words[:-1]], words[-1:]
+    if list_layers and not models and swapped.kind_of(*last or ("",)) != "photograph":
+        models, last = [*last], ()
+    if len(models) > 1:
+        raise BadInputError(
+            f"{' and '.join(map(str, models))} are {len(models)} networks",
+            "Name one: edgetl explain features MODEL IMAGE",
+        )
+    named = models[0] if models else ModelName(READY_MADE, "ready-made")
+    if not last:
+        if list_layers:
+            return named, None
+        raise BadInputError("there is no IMAGE to look at", "Name a photograph, or ask for --list-layers.")
+    (image,) = last
+    if models:
+        swapped.refuse_swapped("edgetl explain features", named, [str(image)])
+    if image.kind in {"ready-made", "published"} or swapped.kind_of(image) in swapped.MODEL:
+        hint = f"edgetl explain features {shlex.quote(str(image))} IMAGE"
+        raise BadInputError(f"{image} is a network, and there is no IMAGE to look at", hint)
+    swapped.refuse(image, "IMAGE", "a photograph", {"video": "Name a picture of it."})
+    return named, Path(image)
+
+
+def _published(name: str, weights: str, console: Console) -> tuple[str, nn.Module, Preprocess]:
+    """The name to show, the network in evaluation mode, and its preprocessing."""
     import torch
 
     from toolchain.backbones import preprocess_of
@@ -130,29 +160,17 @@ def _open(
     from toolchain.backbones.weights import load_pretrained
 
     torch.manual_seed(0)  # of random weights
-    network = build(model, 1)
-    pretrained = load_pretrained(network, model, weights or "imagenet")
+    network = build(name, 1)
+    pretrained = load_pretrained(network, name, weights)
     source = pretrained.source
     if pretrained.stripped:
         console.say(f"{source}: names were taken without {pretrained.stripped!r} before them")
     if source == "none":
         console.warn("the weights are random: so are the features")
-    return f"{model} ({source})", network.eval().requires_grad_(False), preprocess_of(model)
+    return f"{name} ({source})", network.eval().requires_grad_(False), preprocess_of(name)
 
 
-def _entry(maps: Maps, stem: str) -> dict[str, object]:
-    return {
-        "layer": maps.layer,
-        "file": f"{stem}.png",
-        "silent": maps.silent,
-        "strongest": [
-            {"channel": one.channel, "strength": one.strength, "largest": float(one.values.max())}
-            for one in maps.strongest
-        ],
-    }
-
-
-def _table(found: Sequence[Maps]) -> Table:
+def _table(found: Sequence[LayerMaps]) -> Table:
     table = Table(
         Column("layer"), Column("kind", 2), Column("maps", 1), Column("silent", 2, right=True),
         Column("strongest maps", folds=True),

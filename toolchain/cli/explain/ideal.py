@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
-import time
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +10,15 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.explain import command_line, tell_no_page
 from toolchain.cli.finite import Finite
+from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName, class_index
 from toolchain.cli.tables import Column, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from toolchain.explain.ideal import Ideal
-    from toolchain.system.progress import Task
 
 SURE = 0.99
 HOLDS = 0.5
@@ -40,12 +37,14 @@ def _octaves(context: click.Context, parameter: click.Parameter, value: str | No
 
 
 @click.command(
-    help="""Draw what a network takes for the ideal picture of a class.
+    help=f"""Draw the picture that a network finds most typical of a class.
 
-RUN is the folder of a run; without it, the breeds that come with edgetl are drawn. Noise is changed step by step
-until the network is sure to see the class; what it knows the class by becomes visible."""
+{MODEL_WITH_GRADIENTS} The default is ready-made.
+
+Noise is changed step by step until the network is sure that it shows the class. This makes visible what the network
+recognises the class by."""
 )
-@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=ModelArgument())
 @click.option(
     "--class",
     "names",
@@ -53,84 +52,82 @@ until the network is sure to see the class; what it knows the class by becomes v
     multiple=True,
     required=True,
     shell_complete=completion.classes,
-    help="May be given several times.",
+    help="The class to draw; can be given again.",
 )
-@click.option("--steps", type=click.IntRange(1, 100_000), help="Default: 240.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Another one, another picture.")
+@click.option("--steps", type=click.IntRange(1, 100_000), help="Steps of the optimiser. Default: 240.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Another seed gives another picture."
+)
 @click.option(
     "--parametrisation",
     type=click.Choice(["fourier", "pixels"]),
-    help="What is changed: waves, broad shapes first, or single pixels. Default: fourier.",
+    help="What the optimiser changes: waves, broad shapes first, or single pixels. Default: fourier.",
 )
 @click.option(
-    "--octaves", metavar="SHARE,...", callback=_octaves, help="Sizes to look at it, of the network's input."
+    "--octaves",
+    metavar="SHARE,...",
+    callback=_octaves,
+    help="Sizes at which the network looks at the picture, as fractions of its input. Default: 0.5,0.72,1.",
 )
-@click.option("--variation", type=Finite(0), help="How much neighbours that differ cost.")
-@click.option("--natural", type=Finite(0), help="How much maps cost that photographs do not make.")
-@click.option("--window", type=Finite(0, 4), help="Where it fades to grey, in halves of its side; 0: nowhere.")
-@click.option("--jitter", type=Finite(0, 0.5), help="How far the picture moves from step to step.")
-@click.option("--blur", type=Finite(0, 20), help="Pixels, for --parametrisation pixels.")
-@click.option("--gif", is_flag=True, help="Also the way from noise to picture as an animated GIF.")
+@click.option(
+    "--variation", type=Finite(0), help="Weight of the total variation; more makes a smoother picture. Default: 40."
+)
+@click.option(
+    "--natural",
+    type=Finite(0),
+    help="Weight of the distance to photographs in BatchNorm's statistics. Default: 15.",
+)
+@click.option(
+    "--window",
+    type=Finite(0, 4),
+    help="Where the picture fades to grey, in halves of its side; 0, the default: nowhere.",
+)
+@click.option(
+    "--jitter",
+    type=Finite(0, 0.5),
+    help="How far the picture moves between steps, as a fraction of its side. Default: 0.1.",
+)
+@click.option("--blur", type=Finite(0, 20), help="Blur, in pixels, for --parametrisation pixels. Default: 0.5.")
+@click.option("--gif", is_flag=True, help="Also write how the picture grew out of noise, as an animated GIF.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/ideal-1, -2, ...")
 @output_options
 def command(
-    run: Path | None, names: tuple[str, ...], gif: bool, out: Path | None, console: Console, **options: Any
+    model: ModelName | None,
+    names: tuple[str, ...],
+    gif: bool,
+    out: Path | None,
+    console: Console,
+    **options: Any,
 ) -> None:
-    if run is not None:
-        hint = "The picture is drawn. What it sees in one: edgetl explain why RUN IMAGE"
-        swapped.refuse(run, "RUN", "the folder of a run", dict.fromkeys((*swapped.PICTURES, "video"), hint))
-    from toolchain.explain.classes import check_run
-
-    check_run(run)
+    if model is not None:
+        hint = "The picture is drawn. What it sees in one: edgetl explain why MODEL IMAGE"
+        swapped.refuse_as_model(model, dict.fromkeys((*swapped.PICTURES, "video"), hint))
+    run = None if model is None else model.run_folder()
     from toolchain.explain import gallery
-    from toolchain.explain.gif import as_gif
-    from toolchain.explain.ideal import IdealSettings, ideal
-    from toolchain.explain.pages import ideal_page
-    from toolchain.explain.torch_model import class_index, open_run, ready_made
+    from toolchain.explain.ideal import IdealSettings, ideals
+    from toolchain.explain.ideal.report import entries, ideal_page
+    from toolchain.explain.torch_model import open_model
 
     settings = IdealSettings(**{name: value for name, value in options.items() if value is not None})
-    subject = ready_made() if run is None else open_run(run)
-    indices = list(dict.fromkeys(class_index(subject.labels, name) for name in names))
+    torch_model = open_model(run)
+    indices = [class_index(torch_model.labels, name) for name in names]
     with gallery.new_folder(out, "ideal") as (folder, target):
-        ideals, seconds = [], []
-        with console.task("drawing", len(indices) * settings.steps) as task:
-            for index in indices:
-                label = subject.labels[index]
-                start = time.perf_counter()
-                told = partial(_tell, task, label)
-                ideals.append(ideal(subject, index, settings, told))
-                seconds.append(time.perf_counter() - start)
-        gifs = [as_gif(one.frames) for one in ideals] if gif else []
-        how = {"command": shlex.join(["edgetl", *sys.argv[1:]]), "model": subject.model, **asdict(settings)}
-        written = gallery.write(folder, ideal_page(subject.name, ideals, gifs, how))
-    for one in ideals:
+        found = ideals(torch_model, indices, settings, console)
+        how = {"command": command_line(), "model": torch_model.backbone, **asdict(settings)}
+        written = gallery.write(folder, ideal_page(torch_model.name, found, how, gif=gif))
+    for one in found:
         if one.robustness.probability < SURE or one.robustness.shifted_jpeg90 < HOLDS:
             console.warn(f"{one.label}: the network is not sure of its own picture; more --steps may help")
-    if not gallery.has_page():
-        console.warn("no page was written: pip install 'edgetl[report]'")
+    tell_no_page(console)
     document = {
-        "subject": subject.name,
-        "model": subject.model,
+        "subject": torch_model.name,
+        "model": torch_model.backbone,
         "settings": settings,
         "folder": str(target),
         "files": written,
-        "classes": [
-            {
-                "label": one.label,
-                "file": f"{stem}.png",
-                **asdict(one.robustness),
-                "seconds": round(taken, 2),
-                "loss": one.loss,
-                "logit": one.logit,
-            }
-            for one, stem, taken in zip(ideals, gallery.stems([one.label for one in ideals]), seconds, strict=True)
-        ],
+        "classes": entries(found),
     }
-    console.result(document, _table(ideals), f"{target}: {', '.join(written)}")
-
-
-def _tell(task: Task, label: str, logit: float) -> None:
-    task.advance(1, f"{label}, logit {logit:.0f}")
+    console.result(document, _table(found), f"{target}: {', '.join(written)}")
 
 
 def _table(ideals: Sequence[Ideal]) -> Table:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -11,6 +9,8 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.explain import command_line, tell_no_page
+from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName, class_index
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
@@ -19,42 +19,43 @@ if TYPE_CHECKING:
 
     from toolchain.explain.why import Explained, Why
 
-READY_MADE = "ready-made"
-
 
 @click.command(
-    help="""Show where a network looked when it named a photograph.
+    help=f"""Show where a network looked when it named a photograph.
 
-MODEL is the folder of a run, a model file that `edgetl export` wrote, or the word ready-made: the breeds that come
-with edgetl. A run is asked by its gradients (Grad-CAM) and by covering parts of the picture (occlusion); a model
-file by covering alone, as it is deployed: int8, OpenVINO. IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
+{MODEL_OR_FILE}
+
+There are two methods: Grad-CAM uses the network's gradients, and occlusion covers parts of the picture. A model
+file has no gradients; occlusion shows where it looks as it is deployed, in int8 or on OpenVINO.
+
+IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
 )
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model", type=ModelArgument())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
 @click.option(
     "--class",
     "asked",
     metavar="NAME",
     shell_complete=completion.classes,
-    help="What speaks for this class? Default: the one it is named.",
+    help="Show what speaks for this class. Default: the network's answer.",
 )
 @click.option(
     "--method",
     "methods",
     type=click.Choice(["grad-cam", "occlusion"]),
     multiple=True,
-    help="Default: all there are.",
+    help="Default: all that are possible.",
 )
 @click.option(
     "--device",
     metavar="DEVICE",
     shell_complete=completion.devices,
-    help="For a model file: ort:cpu, or openvino:CPU for a .xml.",
+    help="Where a model file runs. Default: ort:cpu; openvino:CPU for a .xml.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/why-1, -2, ...")
 @output_options
 def command(
-    model: Path,
+    model: ModelName,
     images: tuple[str, ...],
     asked: str | None,
     methods: tuple[str, ...],
@@ -62,16 +63,13 @@ def command(
     out: Path | None,
     console: Console,
 ) -> None:
-    swapped.refuse_swapped("edgetl explain why", model, images, place="MODEL")
+    swapped.refuse_swapped("edgetl explain why", model, images)
     from toolchain.datasets.index import describe_left_out
     from toolchain.datasets.naming import photographs_named
     from toolchain.explain import gallery
-    from toolchain.explain.classes import class_index
-    from toolchain.explain.heat import as_sixteen_bits
-    from toolchain.explain.pages import why_page
     from toolchain.explain.why import why
+    from toolchain.explain.why.report import entry, write
     from toolchain.images.preprocess import read
-    from toolchain.system import files
 
     named = photographs_named(images)
     skipped = dict(named.nothing)
@@ -93,29 +91,23 @@ def command(
         if not answers:
             _raise_nothing(skipped)
         how = {
-            "command": shlex.join(["edgetl", *sys.argv[1:]]),
+            "command": command_line(),
             "model": str(model),
             "methods": list(network.methods),
         }
-        written = gallery.write(folder, why_page(str(model), answers, how))
-        for stem, answer in answers.items():
-            for look in answer.looks:
-                name = f"{stem}-{look.method}-heat.png"
-                files.write_bytes(folder / name, as_sixteen_bits(look.heat))
-                written.append(name)
+        written = write(folder, str(model), answers, how)
     for image, reason in skipped.items():
         console.warn(f"skipped: {image}: {reason}")
     for line in describe_left_out(named.left_out):
         console.warn(line)
     skipped |= {one.name: one.reason for one in named.left_out}
-    if not gallery.has_page():
-        console.warn("no page was written: pip install 'edgetl[report]'")
+    tell_no_page(console)
     document = {
         "model": str(model),
         "methods": list(network.methods),
         "folder": str(target),
         "files": written,
-        "images": [_entry(paths[stem], stem, answer) for stem, answer in answers.items()],
+        "images": [entry(paths[stem], stem, answer) for stem, answer in answers.items()],
         "skipped": [{"image": image, "reason": reason} for image, reason in skipped.items()],
     }
     console.result(document, _table(paths, answers), f"{target}: {len(written)} files")
@@ -126,24 +118,21 @@ def _raise_nothing(skipped: Mapping[str, str]) -> NoReturn:
     raise BadInputError(f"{word}: {reason}", "Name photographs: JPEG, PNG, WebP, BMP, TIFF.")
 
 
-def _open(model: Path, device: str | None, methods: Sequence[str]) -> Explained:
+def _open(model: ModelName, device: str | None, methods: Sequence[str]) -> Explained:
     from toolchain.explain.why import explained
-    from toolchain.runs import RUN_FILE
 
-    is_folder = model.is_dir() or (str(model) == READY_MADE and not model.exists())
-    if is_folder and device is None:
-        from toolchain.explain.classes import check_run
+    path = model.path()
+    if path is None or path.is_dir():
+        if device is not None:
+            raise BadInputError(
+                "--device is for a model file; a run is asked by PyTorch",
+                f"Name the file, such as {(path or Path('RUN')) / 'model.onnx'}.",
+            )
+        run = model.run_folder()
+        from toolchain.explain.torch_model import open_model
+        from toolchain.explain.why import grad_cam
 
-        check_run(model if model.is_dir() else None)
-        from toolchain.explain import grad_cam
-        from toolchain.explain.torch_model import open_run, ready_made
-
-        return grad_cam.explained(open_run(model) if model.is_dir() else ready_made())
-    if is_folder:
-        raise BadInputError(
-            "--device is for a model file; a run is asked by PyTorch",
-            f"Name the file, such as {model / 'model.onnx'}, not the folder with its {RUN_FILE}.",
-        )
+        return grad_cam.explained(open_model(run))
     from toolchain.classifier import load
 
     if "grad-cam" in methods:
@@ -151,7 +140,7 @@ def _open(model: Path, device: str | None, methods: Sequence[str]) -> Explained:
             f"{model} is a deployed file, which has no gradients for grad-cam",
             "Use --method occlusion, or name the run folder that it was exported from.",
         )
-    return explained(load(str(model), device))
+    return explained(load(path, device))
 
 
 def _only(network: Explained, methods: Sequence[str]) -> Explained:
@@ -162,29 +151,6 @@ def _only(network: Explained, methods: Sequence[str]) -> Explained:
     return replace(network, methods={name: network.methods[name] for name in dict.fromkeys(methods)})
 
 
-def _entry(path: str, stem: str, answer: Why) -> dict[str, object]:
-    return {
-        "image": path,
-        "file": f"{stem}.png",
-        "label": answer.label,
-        "probability": answer.probability,
-        "class": answer.asked,
-        "class_probability": answer.asked_probability,
-        "looks": [
-            {
-                "method": look.method,
-                "file": f"{stem}-{look.method}.png",
-                "heat": f"{stem}-{look.method}-heat.png",
-                "peak": look.peak,
-                "area_of_half": look.area_of_half,
-                "without_hottest": look.without_hottest,
-                "only_hottest": look.only_hottest,
-            }
-            for look in answer.looks
-        ],
-    }
-
-
 def _table(paths: Mapping[str, str], answers: Mapping[str, Why]) -> Table:
     columns = ("probability", "hottest fifth covered", "only that left", "half of the heat in")
     table = Table(
@@ -192,7 +158,7 @@ def _table(paths: Mapping[str, str], answers: Mapping[str, Why]) -> Table:
         *(Column(name, rank, right=True) for rank, name in enumerate(columns, 1)),
     )  # fmt: skip
     for stem, answer in answers.items():
-        for look in answer.looks:
+        for look in answer.saliency:
             table.add(
                 paths[stem],
                 answer.label,

@@ -1,20 +1,18 @@
-"""The attack on one photograph: pictures saved, read back, and asked about."""
+"""The attack on one photograph: the smallest budget, and what each network says to the saved files."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.errors import BadInputError
-from toolchain.explain.attack import AttackConfig, Attacked, attack
-from toolchain.explain.attack.answering import Answering
-from toolchain.explain.attack.smallest import Smallest, smallest
-from toolchain.explain.cropped_image import CroppedImage, place
-from toolchain.explain.gallery import as_png
+from toolchain.explain.attack import AttackConfig, AttackResult, attack, largest_budget
+from toolchain.explain.attack.victims import Victim
+from toolchain.explain.pictures import CroppedImage, as_png
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, read
 from toolchain.system import files
@@ -23,10 +21,15 @@ BEFORE_FILE = "before.png"
 AFTER_FILE = "after.png"
 MIN_FILE = "smallest.png"
 
+AT_ONCE = 4
+"""Budgets that are tried in one batch."""
+CONFIDENCE = 0.1
+"""Logits by which an attack must succeed: other runtimes round a little differently."""
+
 
 @dataclass(frozen=True)
-class Said:
-    """An answer."""
+class Answer:
+    """The class that a network names, and its probability."""
 
     label: str
     probability: float
@@ -34,34 +37,47 @@ class Said:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one network says to the saved files, read back through its own preprocessing.
+    """What one network says to the saved files, which it reads through its own preprocessing.
 
-    `turned`: its answer to the attacked picture is another than before. `reached`: it is the target; None without a
-    target, or where the network has no class of that name. `smallest` is its answer at the smallest budget.
+    `turned`: its answer to the attacked picture differs from that to the original. `reached`: its answer is the
+    target; None without a target, or if the network has no class of that name. `smallest` is its answer to the
+    picture of the smallest budget.
     """
 
     name: str
     device: str
     precision: str
     own: bool
-    before: Said
-    after: Said
+    before: Answer
+    after: Answer
     turned: bool
     reached: bool | None
-    smallest: Said | None = None
+    smallest: Answer | None = None
+
+
+@dataclass(frozen=True)
+class SmallestBudget:
+    """The smallest `budget`, in steps of 1/255, that turned the answer; `attacked` is the result, of one picture.
+
+    `tried` tells for each budget that was tried, in order of size, whether it turned the answer.
+    """
+
+    budget: int
+    attacked: AttackResult
+    tried: dict[int, bool]
 
 
 @dataclass(frozen=True)
 class OneAttack:
-    """An attacked photograph. `verdicts` begin with the attacked run in PyTorch."""
+    """An attacked photograph. The first of `verdicts` is that of the attacked network in PyTorch."""
 
     photograph: Path
     target: str | None
     budget: int
-    manner: AttackConfig
+    config: AttackConfig
     placed: CroppedImage
-    attacked: Attacked
-    least: Smallest | None
+    attacked: AttackResult
+    least: SmallestBudget | None
     verdicts: tuple[Verdict, ...]
 
     @property
@@ -72,50 +88,88 @@ class OneAttack:
 
     @property
     def magnified(self) -> int:
-        """By how much the change can be multiplied to be seen without being cut off."""
+        """The factor by which the change can be multiplied without being clipped."""
         return max(1, 127 // max(1, int(np.abs(self.change).max())))
 
     @property
     def change_picture(self) -> Image:
-        """The change, magnified, around middle grey."""
+        """The change, magnified, on middle grey."""
         shown: Image = np.clip(128 + self.change.astype(np.int32) * self.magnified, 0, 255).astype(np.uint8)
         return shown
 
 
 def attack_photograph(
-    subject: TorchModel,
+    model: TorchModel,
     photograph: Path,
     budget: int,
     folder: Path,
-    answering: Sequence[Answering],
+    victims: Sequence[Victim],
     *,
     target: int | None = None,
-    manner: AttackConfig | None = None,
+    config: AttackConfig | None = None,
 ) -> OneAttack:
-    """Attack a photograph, look for the smallest budget too, write the pictures to `folder` and ask about them.
+    """Attack a photograph with `budget` and with the smallest budget, and ask `victims` about both pictures.
 
-    Raises UnreadableImageError, and BadInputError where the answer is the target already.
+    The pictures are written to `folder`. Raises UnreadableImageError, and BadInputError if the answer is the target
+    already.
     """
-    manner = manner or AttackConfig()
-    placed = place(read(photograph), subject.preprocess)
-    attacked = attack(subject, placed.pixels[None], budget, target=target, manner=manner)
-    present = int(attacked.leave[0])
+    config = config or AttackConfig()
+    placed = CroppedImage.of(read(photograph), model.preprocess)
+    attacked = attack(model, placed.pixels[None], budget, target=target, config=config)
+    present = int(attacked.labels[0])
     if target == present:
         raise BadInputError(
-            f"{photograph} is taken for {subject.labels[present]!r} already", "Choose another class as --target."
+            f"{photograph} is already taken for {model.labels[present]!r}", "Choose another class as --target."
         )
-    least = smallest(subject, placed.pixels, target=target, manner=manner)
+    least = smallest_budget(model, placed.pixels, target=target, config=config)
     pictures = {BEFORE_FILE: placed.whole, AFTER_FILE: placed.with_pixels(attacked.pixels[0])}
     if least is not None:
         pictures[MIN_FILE] = placed.with_pixels(least.attacked.pixels[0])
     for name, picture in pictures.items():
         files.write_bytes(folder / name, as_png(picture))
-    wanted = None if target is None else subject.labels[target]
-    verdicts = tuple(_ask(one, [folder / name for name in pictures], wanted) for one in answering)
-    return OneAttack(photograph, wanted, budget, manner, placed, attacked, least, verdicts)
+    wanted = None if target is None else model.labels[target]
+    verdicts = tuple(_ask(one, [folder / name for name in pictures], wanted) for one in victims)
+    return OneAttack(photograph, wanted, budget, config, placed, attacked, least, verdicts)
 
 
-def _ask(one: Answering, paths: Sequence[Path], target: str | None) -> Verdict:
+def smallest_budget(
+    model: TorchModel,
+    picture: NDArray[np.uint8],
+    *,
+    target: int | None = None,
+    config: AttackConfig | None = None,
+) -> SmallestBudget | None:
+    """Find the smallest whole budget that turns the answer to `picture`, uint8 [height, width, 3].
+
+    Powers of two are tried first, then budgets between the largest that failed and the smallest that succeeded, a
+    few in one batch. Budgets below one that failed are not tried. None if no budget is enough.
+    """
+    config = replace(config or AttackConfig(), confidence=CONFIDENCE)
+    most = largest_budget(config.norm, picture.shape[0], picture.shape[1])
+    powers = [2**power for power in range(most.bit_length()) if 2**power < most]
+    found: dict[int, AttackResult] = {}
+    tried: dict[int, bool] = {}
+    below, above = 0, most + 1
+    while above - below > 1:
+        if found:
+            steps = min(AT_ONCE, above - below - 1)
+            budgets = [below + (above - below) * step // (steps + 1) for step in range(1, steps + 1)]
+        else:
+            budgets = [budget for budget in (*powers, most) if budget > below][:AT_ONCE]
+        pictures = np.repeat(picture[None], len(budgets), axis=0)
+        done = attack(model, pictures, budgets, target=target, config=config)
+        for place, budget in enumerate(budgets):
+            tried[budget] = bool(done.margin[place] >= CONFIDENCE)
+            if tried[budget]:
+                found[budget] = done[place]
+        above = min((budget for budget, turned in tried.items() if turned), default=most + 1)
+        below = max((budget for budget, turned in tried.items() if not turned and budget < above), default=0)
+    if not found:
+        return None
+    return SmallestBudget(above, found[above], dict(sorted(tried.items())))
+
+
+def _ask(one: Victim, paths: Sequence[Path], target: str | None) -> Verdict:
     said = [_said(one, probabilities) for probabilities in one.probabilities(paths)]
     before, after = said[:2]
     reached = after.label == target if target in one.labels else None
@@ -124,6 +178,6 @@ def _ask(one: Answering, paths: Sequence[Path], target: str | None) -> Verdict:
     return Verdict(one.name, one.device, one.precision, one.own, before, after, turned, reached, least)
 
 
-def _said(one: Answering, probabilities: NDArray[np.float32]) -> Said:
+def _said(one: Victim, probabilities: NDArray[np.float32]) -> Answer:
     best = int(probabilities.argmax())
-    return Said(one.labels[best], float(probabilities[best]))
+    return Answer(one.labels[best], float(probabilities[best]))

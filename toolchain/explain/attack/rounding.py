@@ -1,7 +1,7 @@
-"""Changes of pictures that a file can hold: whole steps of 1/255, no larger than a budget.
+"""Changes that a file can hold: whole steps of 1/255, within a budget.
 
-A picture is stored as bytes. A change that lies between them is rounded away when it is saved, and with it, often,
-all that it did to the network. So what is asked of the network here is always a picture of bytes.
+A picture is stored as bytes. Saving rounds every change to whole steps, and often loses what it did to the network.
+So the network is only ever shown pictures of bytes here.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 Norm = Literal["linf", "l2"]
-"""How large a change is, in steps of 1/255: the most that any value changes, or the length of all together."""
+"""How the size of a change is measured, in steps of 1/255: its largest value, or its L2 length."""
 
 BISECTIONS = 18
 
 
 def project(change: Tensor, pixels: Tensor, budget: Tensor, norm: Norm) -> Tensor:
-    """The nearest change, not rounded yet, that keeps to the budget and leaves values between 0 and 255.
+    """The nearest change, unrounded, that is within the budget and keeps all values between 0 and 255.
 
     `change` and `pixels` are float32 [n, height, width, 3], `budget` float32 [n, 1, 1, 1].
     """
@@ -30,11 +30,11 @@ def project(change: Tensor, pixels: Tensor, budget: Tensor, norm: Norm) -> Tenso
 
 
 def round_within_budget(change: Tensor, pixels: Tensor, budget: Tensor, norm: Norm) -> Tensor:
-    """A change in whole steps, within the budget, that points where `change` does; shapes as `project` has them.
+    """A change in whole steps, within the budget, in the direction of `change`; for shapes see `project`.
 
-    A short change in L2, spread over 150,000 values, is less than half a step in each, and would be rounded to
-    nothing. It is stretched first, as far as the budget goes once it is rounded: the largest values stay, as whole
-    steps, and the rest is left out.
+    A small L2 change that is spread over 150,000 values is less than half a step in each, and would be rounded to
+    nothing. So it is stretched first, as far as the budget allows after rounding: the largest values become whole
+    steps, and the others are dropped.
     """
     if norm == "l2":
         change = change * _stretch(change, budget)
@@ -47,10 +47,10 @@ def length(change: Tensor) -> Tensor:
 
 
 def _stretch(change: Tensor, budget: Tensor) -> Tensor:
-    """The largest factor, [n, 1, 1, 1], by which rounded `change` keeps to `budget`: found by halving."""
+    """The largest factor, [n, 1, 1, 1], with which `change` is within `budget` after rounding (by bisection)."""
     values = change[0].numel()
     low = torch.zeros_like(budget)
-    # Rounding shortens by half the square root of the number of values at most.
+    # Rounding shortens a change by at most half the square root of its number of values.
     high = (budget + 0.5 * values**0.5) / length(change).clamp_min(1e-12)
     for _ in range(BISECTIONS):
         middle = (low + high) / 2

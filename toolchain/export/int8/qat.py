@@ -21,8 +21,8 @@ from toolchain.export.int8.quantisers import Candidate
 from toolchain.export.int8.quantisers.edgetl import candidate_of
 from toolchain.export.int8.quantize import QuantizedGraph, round_to
 from toolchain.export.int8.torch_graph import Graph, Node
-from toolchain.system.figures import fixed
 from toolchain.system.progress import Reporter
+from toolchain.system.text import fixed
 
 LEARNING_RATE = 1e-5
 WARM_UP_STEPS = 10

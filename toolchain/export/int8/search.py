@@ -19,8 +19,8 @@ from toolchain.export.measure import ExportContext
 from toolchain.export.results import Attempt, QuantizationSettings
 from toolchain.runtimes import machine
 from toolchain.runtimes.devices import cores, cpu_name
-from toolchain.system.figures import fixed
-from toolchain.system.scratch import scratch_folder
+from toolchain.system.folders import scratch_folder
+from toolchain.system.text import fixed
 from toolchain.timing import Timed, time_artifacts
 
 MAX_TIMED = 3

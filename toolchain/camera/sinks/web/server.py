@@ -22,6 +22,8 @@ STUCK_S = 10.0
 """A connection is closed if the viewer reads nothing, or requests nothing, for so long."""
 MAX_CONNECTIONS = 128
 """Connections at once, of which one address may have half. For a new one, the longest idle one is closed."""
+WAITING = 128
+"""How many connections the system holds until they are accepted."""
 BACKLOG = 16
 """How many connections asyncio accepts at once, before it is known which of them are too many."""
 KEPT_FILES = 48
@@ -106,6 +108,13 @@ class _Telling:
             raise
 
 
+class _Server(uvicorn.Server):
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        for one in sockets or []:
+            one.listen(WAITING)  # asyncio has set it to the number of connections that it accepts at once
+
+
 class Server:
     """Serves `app` at a listening socket. `stopping` is called in the event loop to end the streams."""
 
@@ -130,7 +139,7 @@ class Server:
             backlog=BACKLOG,
             timeout_graceful_shutdown=1,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Server(config)
         self.loop = asyncio.new_event_loop()
         # Its own handler would write a traceback for each connection that cannot be accepted.
         self.loop.set_exception_handler(lambda loop, context: None)

@@ -28,8 +28,6 @@ HINT = "Write HOST:PORT, such as 127.0.0.1:8765, 0.0.0.0:8765, [::1]:8765 or 876
 
 FORM = re.compile(r"(?:\[(?P<six>[^\[\]]+)\]|(?P<host>(?:[A-Za-z0-9][A-Za-z0-9._-]*)?))(?::(?P<port>[0-9]{1,5}))?")
 
-WAITING = 64
-"""How many connections the system holds until they are accepted."""
 SEND_BUFFER = 128 * 1024
 """Bytes that the system buffers for a viewer who reads too slowly: one or two pictures. By default it would be
 megabytes, and with them seconds of the past."""
@@ -83,9 +81,7 @@ def listen(address: Address) -> socket.socket:
     family, _, _, _, place = min(found, key=lambda one: one[0] != socket.AF_INET)
     both = family == socket.AF_INET6 and place[0] == "::" and socket.has_dualstack_ipv6()
     try:
-        listening = socket.create_server(
-            (str(place[0]), address.port), family=family, backlog=WAITING, dualstack_ipv6=both
-        )
+        listening = socket.create_server((str(place[0]), address.port), family=family, dualstack_ipv6=both)
     except OSError as error:
         raise _explained(error, where) from error
     # Connections inherit these.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from toolchain.export.int8.quantisers import Quantiser, Recipe, Task, from_library
 from toolchain.system import telemetry
-from toolchain.system.scratch import scratch_folder
+from toolchain.system.folders import scratch_folder
 
 OPERATORS = ["Conv", "Gemm", "Add", "Mul", "Clip", "Relu", "HardSwish", "ReduceMean"]
 """The pixel arithmetic before the network and the softmax after it stay float."""

@@ -1,5 +1,0 @@
-"""Former place of `toolchain.images.reader.Photograph`."""
-
-from toolchain.images.reader import Photograph
-
-__all__ = ["Photograph"]

@@ -1,0 +1,71 @@
+r"""Text for people and for files: names that are not plain text, and figures.
+
+Names hold bytes of old archives that are not UTF-8, line breaks, and escape sequences for terminals. Python keeps
+a byte that is not UTF-8 as a lone surrogate (PEP 383: é of Latin-1 is `\udce9`). JSON, CSV and HTML cannot hold
+that. It is written as the six characters `\udce9`, as Python shows it on a terminal, and read back as the
+surrogate. A name that really contains such six characters gets its backslash written as `\u005c`. So each name has
+one written form, and each written form belongs to one name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_LONE = re.compile(r"[\ud800-\udfff]")
+_LIKE_LONE = re.compile(r"\\(?=(?:u005c)*ud[89a-f][0-9a-f]{2})")
+_WRITTEN = re.compile(r"\\(?:u005c(?=(?:u005c)*ud[89a-f][0-9a-f]{2})|(ud[89a-f][0-9a-f]{2}))")
+# Control characters, separators of lines and paragraphs, marks that turn the direction of text, and invisible ones.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+def escaped(text: str) -> str:
+    """`text` without lone surrogates, so that it can be encoded; see above."""
+    text = _LIKE_LONE.sub(r"\\u005c", text)
+    return _LONE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def unescaped(text: str) -> str:
+    """What `escaped` was given."""
+    return _WRITTEN.sub(lambda found: chr(int(found[1][1:], 16)) if found[1] else "\\", text)
+
+
+def is_encodable(text: str) -> bool:
+    """Whether `text` can be written as UTF-8, which libraries written in C need."""
+    return not _LONE.search(text)
+
+
+def harmless(text: str, *, keep: str = "") -> str:
+    r"""`text` for a terminal: characters that are invisible or control it are written as codes such as `\x1b`.
+
+    Those in `keep` stay.
+    """
+    return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _code(found[0]), text)
+
+
+def apply(function: Any, value: Any) -> Any:
+    """Plain data (dictionaries, lists, strings, numbers) with `function` applied to each string in it."""
+    if isinstance(value, str):
+        return function(value)
+    if isinstance(value, Mapping):
+        return {apply(function, key): apply(function, one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [apply(function, one) for one in value]
+    return value
+
+
+def fixed(value: float, digits: int, *, plus: bool = False) -> str:
+    """`value` with so many `digits` after the point. What rounds to zero has no sign; with `plus`, all else has."""
+    text = f"{value:+.{digits}f}" if plus else f"{value:.{digits}f}"
+    return text if float(text) else text.lstrip("+-")
+
+
+def percent(share: float, digits: int, *, plus: bool = False) -> str:
+    """A fraction in percent, as `fixed` writes it: "+3.0%"."""
+    return f"{fixed(100 * share, digits, plus=plus)}%"
+
+
+def _code(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"

@@ -1,0 +1,45 @@
+"""`toolchain.finetune` for programs: paths and plain values in, a run out."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from toolchain.backbones import recipe_of
+from toolchain.runs import Run
+from toolchain.system.progress import Reporter
+from toolchain.training import finetune as training
+from toolchain.training.settings import settings_for
+
+
+def finetune(
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    model: str = "mobilenet_v2",
+    weights: str | os.PathLike[str] = "imagenet",
+    probe_only: bool = False,
+    reporter: Reporter | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a classifier on photographs, as `edgetl finetune` does, and write a run into the folder `out`.
+
+    >>> import toolchain
+    >>> run = toolchain.finetune("photos", "runs/flowers", weights="ready-made", probe_only=True, seed=1)
+    >>> run.data.classes
+    ('daisy', 'tulip')
+    >>> 0 <= run.metrics["test"].top1 <= 1
+    True
+
+    `data` holds a folder for each class, or is the name of a data set. `weights` is `imagenet`, `ready-made`,
+    `none` or a file. `settings` are the fields of `toolchain.training.settings.TrainSettings`: the options of
+    `edgetl finetune` with underscores, such as `epochs`, `seed` and `max_minutes`.
+
+    Raises BadInputError for data, weights or settings that cannot be used, and when `out` holds something already;
+    MissingError when PyTorch is not installed.
+    """
+    chosen = settings_for(
+        os.fspath(data), model, recipe_of(model), weights=os.fspath(weights), probe_only=probe_only, **settings
+    )
+    return training.finetune(chosen, Path(out), command="toolchain.finetune", reporter=reporter)
