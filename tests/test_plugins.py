@@ -9,11 +9,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from tests.artifacts import tiny_artifact
 from toolchain.cli import run
+from toolchain.datasets.catalogue import open_dataset
 from toolchain.errors import ExitCode, MissingError
+from toolchain.export.int8 import quantisers
+from toolchain.export.int8.quantisers import Task
 from toolchain.plugins import Plugin, PluginWarning, Registry, instance_of
 from toolchain.runs import read_run
 from toolchain.runtimes.devices import expand
@@ -125,6 +129,24 @@ def test_a_runtime_of_somebody_elses_answers(
     assert versions()["onnx"]
 
 
+def test_a_sink_of_somebody_elses_is_given_the_answers(package: Path, tmp_path: Path) -> None:
+    tiny_artifact(tmp_path / "model.onnx")
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((40, 40, 3), (0, 0, 200), np.uint8))
+    words = ["camera", str(tmp_path / "model.onnx"), "--source", str(tmp_path / "red.png"), "--headless"]
+    assert run([*words, "--frames", "1", "--sink", f"tally={tmp_path / 'tally.txt'}", "--quiet"]) == ExitCode.DONE
+    assert (tmp_path / "tally.txt").read_text() == "red 1\n"
+
+
+def test_a_quantiser_of_somebody_elses_makes_a_candidate(package: Path, tmp_path: Path) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), np.uint8)
+    task = Task(onnx.load_model_from_string(artifact.model), images)
+    (mine,) = (recipe for recipe in quantisers.recipes(task) if recipe.label == "ONNX Runtime, percentile")
+    made = mine.make()
+    assert made.quantiser == "percentile"
+    assert [value.name for value in made.model.graph.output] == ["logits", "probabilities"]
+
+
 @pytest.mark.slow
 def test_a_backbone_of_somebody_elses_is_trained_exported_and_listed(
     package: Path, tmp_path: Path, drawn_folder: Path, capsys: pytest.CaptureFixture[str]
@@ -142,3 +164,30 @@ def test_a_backbone_of_somebody_elses_is_trained_exported_and_listed(
     ]
     assert any("nosuchlibrary" in plugin["problem"] for plugin in found["plugins"] if plugin["name"] == "gone")
     assert any("the plug-in gone" in gap["what"] for gap in found["missing"])
+
+
+def test_a_data_set_of_somebody_elses_is_one_module(
+    package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGETL_DATA", str(tmp_path))
+    with pytest.raises(MissingError, match="flowers is not on this machine"):
+        open_dataset("flowers")
+    for label in ("rose", "tulip"):
+        (tmp_path / "flowers" / label).mkdir(parents=True)
+        for number in range(20):
+            (tmp_path / "flowers" / label / f"{number}.jpg").write_bytes(f"{label} {number}".encode())
+    dataset = open_dataset("flowers")
+    assert (dataset.name, dataset.classes, dataset.licences) == (
+        "flowers",
+        ("rose", "tulip"),
+        {"Flowers": "CC BY 2.0"},
+    )
+    installed(package, {"edgetl.datasets": "lost = lost:MISSING"}, "", "lost")
+    monkeypatch.syspath_prepend(str(package))
+    with pytest.warns(PluginWarning, match="the plug-in lost"):
+        assert run(["data", "list", "--json"]) == ExitCode.DONE
+    found = {one["name"]: one["path"] for one in json.loads(capsys.readouterr().out)["data_sets"]}
+    assert set(found) == {"pets", "cats-vs-dogs", "drawn-pets", "flowers"}
+    assert found["flowers"] == str(tmp_path / "flowers")
+    with pytest.raises(MissingError, match="the plug-in lost"):
+        open_dataset("lost")

@@ -19,7 +19,7 @@ from toolchain.artifact.card import Card
 from toolchain.errors import ArtifactWarning, BadInputError, UnreadableImageError
 from toolchain.evaluation.metrics import scores
 from toolchain.images.preprocess import Colour, Image, check_colour, check_frame, decode, from_pillow, read
-from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole
+from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole_number
 from toolchain.runtimes.machine import int8_caution
 from toolchain.system.ending import awaited
 from toolchain.system.processor import cores
@@ -145,7 +145,7 @@ class Classifier:
 
     def interpret(self, answer: Answer, top: int = 5) -> list[Prediction]:
         """Put names to a runtime's answer, a Prediction for each of the batch."""
-        top = whole("top", top, 1)
+        top = whole_number("top", top, 1)
         predictions = []
         for logits, probabilities, rejected in zip(
             answer.logits, answer.probabilities, self._rejected(answer), strict=True
@@ -228,9 +228,9 @@ def load(
     Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.
     """
     check_colour(colour)
-    whole = artifact if isinstance(artifact, Artifact) else read_artifact(find_artifact(Path(artifact)))
-    device = device or default_device(whole)
-    runtime = open_runtime(whole, device, threads=threads, exclusive=exclusive)
-    if caution := int8_caution(whole, device):
+    found = artifact if isinstance(artifact, Artifact) else read_artifact(find_artifact(Path(artifact)))
+    device = device or default_device(found)
+    runtime = open_runtime(found, device, threads=threads, exclusive=exclusive)
+    if caution := int8_caution(found, device):
         warnings.warn(caution, ArtifactWarning, stacklevel=2)
-    return Classifier(whole.card, runtime, colour)
+    return Classifier(found.card, runtime, colour)

@@ -20,12 +20,14 @@ from toolchain.errors import BadInputError
 from toolchain.system.files import to_json
 from toolchain.timing.probing import probe_devices
 from toolchain.timing.process import WorkerProcess
-from toolchain.timing.scheduler import TimeLimits, turns
+from toolchain.timing.scheduler import Pace, TimeLimits, turns
 
 Launch = Callable[[], WorkerProcess]
 
 ARM_KEYS = {
     "execution", "throughput", "frame_to_answer_ms", "energy_mj", "quantiles_ms", "round_p50_ms", "noise",
+    "process_p50_ms",
+
     "artifact", "sha256", "precision", "device", "provider_effective", "threads", "batch", "status", "reason",
     "latency_ms", "throughput_ips", "load_ms", "first_ms", "end_to_end_ms", "peak_rss_mb", "file_mb", "accuracy",
 }  # fmt: skip
@@ -68,12 +70,43 @@ def test_every_arm_has_a_turn_in_each_round_and_each_position_in_turn() -> None:
     assert list(turns(0, 2)) == [[], []]
 
 
+@pytest.mark.parametrize(
+    ("pace", "shares"),
+    [
+        (Pace(2, 2, None, None, processes=1), [(2, 2, None)]),
+        (Pace(3, 3, None, None), [(1, 1, None)] * 3),
+        (Pace(8, 8, None, None), [(3, 3, None), (3, 3, None), (2, 2, None)]),
+        (Pace(200, budget_s=30.0), [(4, 2, 10.0), (4, 2, 20.0), (4, 2, 30.0), *[(4, 1, 30.0)] * 7]),
+    ],
+)
+def test_rounds_are_shared_between_processes(pace: Pace, shares: list[tuple[int, int, float | None]]) -> None:
+    assert list(pace.shares()) == shares
+
+
+@pytest.mark.slow
+def test_each_arm_is_measured_in_three_processes(artifact: Artifact) -> None:
+    started: list[int] = []
+
+    def launch() -> WorkerProcess:
+        worker = WorkerProcess()
+        started.append(worker.pid)
+        return worker
+
+    report = bench(on([artifact], "ort:cpu", "openvino:CPU", rounds=4), launch=launch)
+    assert len(started) == 1 + 2 * 3  # one of them looked for the devices
+    assert report.settings
+    assert report.settings.processes == 3
+    for found in report.arms:
+        assert found.status == "ok"
+        assert (len(found.process_p50_ms), len(found.round_p50_ms)) == (3, 4)
+
+
 def test_whole_report(artifact: Artifact, photographs: Path) -> None:
     report = bench(on([artifact], "ort:cpu", "openvino:CPU", "ort:cuda", data=str(photographs)))
     document = json.loads(to_json(report))
     Draft202012Validator(json.loads(SCHEMA.read_bytes())).validate(document)
     assert (document["settings"], document["comparison"]) == (
-        {"rounds": 2, "budget_s": None, "precision": None},
+        {"rounds": 2, "budget_s": None, "precision": None, "processes": 1},
         None,
     )
     assert document["started"].endswith("+00:00")
@@ -90,7 +123,7 @@ def test_whole_report(artifact: Artifact, photographs: Path) -> None:
         assert (found.status, found.reason, found.provider_effective) == ("ok", "", provider)
         assert (found.threads, found.batch, found.precision) == (1, 1, "float32")
         assert found.latency_ms
-        assert 0 < found.latency_ms.min <= found.latency_ms.p50 <= found.latency_ms.p99 <= found.latency_ms.max
+        assert 0 < found.latency_ms.min <= found.latency_ms.p50 <= found.latency_ms.p95 <= found.latency_ms.max
         assert found.latency_ms.n >= 2 * 5
         assert found.accuracy
         assert (found.accuracy.top1, found.accuracy.per_class_top1, found.accuracy.n) == (1.0, 1.0, 12)

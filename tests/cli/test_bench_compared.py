@@ -19,8 +19,8 @@ import pytest
 from bench_support import colour_artifact, write_photographs
 
 from toolchain.artifact import read_artifact
+from toolchain.bench.benchmark import claimed
 from toolchain.bench.compare import read_report
-from toolchain.bench.place import claimed
 from toolchain.bench.results import BenchReport
 from toolchain.bench.runner import Plan, bench
 from toolchain.cli import run

@@ -106,7 +106,7 @@ def test_mistakes_are_found_before_torch_is_loaded(words: str, said: str, tmp_pa
         ("torchvision", "explain features {photo}", "train"),
         ("safetensors", "explain attack ready-made {photo}", "train"),
         ("av", "camera --source {photo} --headless --record out.mp4", "record"),
-        ("onnxruntime", "predict {pets} {photo}", "onnxruntime"),
+        ("onnxruntime", "predict {pets} {photo}", ""),
     ],
 )
 def test_what_is_not_installed_is_told_with_what_brings_it(
@@ -124,7 +124,7 @@ def test_what_is_not_installed_is_told_with_what_brings_it(
     assert done.returncode == 3, done.stderr
     error, hint = [line for line in done.stderr.splitlines() if line.startswith(("error", "hint"))]
     assert module in error or "PyAV" in error
-    assert install(extra) in hint
+    assert (install(extra) if extra else f"pip install {module}") in hint
     assert not [path for path in tmp_path.rglob("*") if path.name != "photo.png" and path.is_file()]
 
 

@@ -53,3 +53,25 @@ def test_nohup_is_respected() -> None:
             started.wait(0.3)
         started.terminate()
         assert started.wait(20) == 130
+
+
+EARLY = """
+import os, signal, sys
+
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupts())
+sys.argv[1:] = [sys.argv[1], "--version"]
+from toolchain.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["toolchain.cli", "click", "toolchain.system.processor"])
+def test_ctrl_c_while_the_command_line_is_loaded_is_no_traceback(module: str) -> None:
+    done = subprocess.run([sys.executable, "-c", EARLY, module], capture_output=True, text=True, timeout=20)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "interrupted\n", 130)

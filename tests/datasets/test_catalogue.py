@@ -1,19 +1,13 @@
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from tests.test_plugins import installed
-from toolchain.cli.data import command
 from toolchain.datasets.catalogue import DATASETS, data_root, open_dataset, photographs_of
 from toolchain.datasets.drawn_pets import make
 from toolchain.drawn import pets as drawn
 from toolchain.errors import BadInputError, ExitCode, MissingError
-from toolchain.plugins import PluginWarning
 from toolchain.system.progress import Silent
 
 
@@ -150,50 +144,6 @@ def test_photographs_of_a_run_are_found_where_they_are_now(
     assert photographs_of("x", gone) == drawn_folder
     with pytest.raises(BadInputError):
         photographs_of("x", str(drawn_folder), gone)
-
-
-FLOWERS = '''
-"""A data set of somebody else's: one module."""
-
-from toolchain.datasets.folder import list_folder
-from toolchain.datasets.named import NamedDataset
-
-def find(data_root):
-    folder = data_root / "flowers"
-    return folder if folder.is_dir() else None
-
-FLOWERS = NamedDataset(
-    name="flowers", description="Flowers by kind", classes=2, photographs=40, licences={"Flowers": "CC0-1.0"},
-    folder="flowers", find=find, index=lambda folder: list_folder(folder, "flowers", strict=False),
-)
-'''
-
-
-def test_a_data_set_of_another_package_is_one_module(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installed(tmp_path, {"edgetl.datasets": "flowers = garden:FLOWERS\nbroken = garden:MISSING"}, FLOWERS, "garden")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.delitem(sys.modules, "garden", raising=False)
-    with pytest.raises(MissingError, match="flowers is not on this machine"):
-        open_dataset("flowers")
-    for label in ("rose", "tulip"):
-        (root / "flowers" / label).mkdir(parents=True)
-        for number in range(20):
-            (root / "flowers" / label / f"{number}.jpg").write_bytes(f"{label} {number}".encode())
-    dataset = open_dataset("flowers")
-    assert (dataset.name, dataset.classes, dataset.licences) == (
-        "flowers",
-        ("rose", "tulip"),
-        {"Flowers": "CC0-1.0"},
-    )
-    with pytest.warns(PluginWarning, match="the plug-in broken"):
-        listed = CliRunner().invoke(command, ["list", "--json"])
-    found = {one["name"]: one["path"] for one in json.loads(listed.stdout)["data_sets"]}
-    assert set(found) == {"pets", "cats-vs-dogs", "drawn-pets", "flowers"}
-    assert found["flowers"] == str(root / "flowers")
-    with pytest.raises(MissingError, match="the plug-in broken"):
-        open_dataset("broken")
 
 
 def test_each_built_in_entry_has_the_name_it_is_registered_by() -> None:

@@ -103,6 +103,23 @@ def test_all_can_be_put_back(spoiled: Path) -> None:
     assert not record.parent.exists()
 
 
+def test_a_record_stays_until_every_file_is_back(spoiled: Path) -> None:
+    before = _files(spoiled)
+    listing = list_folder(spoiled)
+    record = move_out(listing, movable(listing, check(listing)))
+    cut = record.with_suffix("") / "train/cat/cut.jpg"
+    elsewhere = cut.rename(spoiled.parent / "cut.jpg")
+    with pytest.raises(BadInputError, match=r"1 of the \d files that .* names are gone: train/cat/cut\.jpg"):
+        restore(record)
+    assert record.exists()
+    assert set(before) - set(_files(spoiled)) == {"train/cat/cut.jpg"}
+    cut.parent.mkdir(parents=True, exist_ok=True)
+    elsewhere.rename(cut)
+    assert restore(record) == ("train/cat/cut.jpg",)
+    assert _files(spoiled) == before
+    assert not record.exists()
+
+
 def test_each_fix_has_a_folder_of_its_own(spoiled: Path) -> None:
     listing = list_folder(spoiled)
     first = move_out(listing, [Moved("train/cat/cut.jpg", "cut")])

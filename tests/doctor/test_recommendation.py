@@ -3,8 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from test_report import FLOAT, INT8, MACHINE, latency, report
 
+from tests.bench.test_report import FLOAT, INT8, MACHINE, latency, report
 from toolchain.doctor.recommendation import fastest, was_right
 
 CPU = ("ort:cpu", "openvino:CPU")

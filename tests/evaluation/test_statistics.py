@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from toolchain.evaluation.statistics import paired_drop_ci95, ratio_ci95, summarise, wilson_ci95
+from toolchain.evaluation.statistics import median_ci95, paired_drop_ci95, ratio_ci95, summarise, wilson_ci95
 
 
 def test_figures_are_those_of_numpy() -> None:
     rng = np.random.default_rng(1)
-    rounds = [rng.exponential(5, 40).tolist() for _ in range(3)]
+    rounds = [rng.exponential(5, 100).tolist() for _ in range(3)]
     every = np.concatenate(rounds)
     found = summarise(rounds)
-    assert found.n == 120
+    assert found.n == 300
     assert (found.mean, found.std) == pytest.approx((every.mean(), every.std(ddof=1)))
     assert (found.min, found.max) == (every.min(), every.max())
     assert [found.p50, found.p90, found.p95, found.p99] == pytest.approx(np.percentile(every, (50, 90, 95, 99)))
@@ -40,6 +40,26 @@ def test_interval_holds_the_true_median_about_as_often_as_it_says() -> None:
     assert held >= 52
 
 
+def test_processes_that_disagree_widen_the_interval() -> None:
+    """Each process has an offset of its own, which its own rounds do not show; the next process has another one."""
+    rng = np.random.default_rng(4)
+    held = {"within": 0, "between": 0}
+    for _ in range(40):
+        processes = [[rng.normal(10 + offset, 0.1, 20) for _ in range(3)] for offset in rng.normal(0, 0.25, 3)]
+        for kind, found in (("within", processes[:1]), ("between", processes)):
+            low, high = median_ci95(found, seed=0, resamples=100)
+            held[kind] += low <= 10 <= high
+    assert held["within"] < 15
+    assert held["between"] >= 30  # three processes cannot show more
+
+
+def test_the_99th_percentile_is_told_of_samples_that_hold_it() -> None:
+    rng = np.random.default_rng(5)
+    few, enough = rng.exponential(1, 298).tolist(), rng.exponential(1, 299).tolist()
+    assert summarise([few]).p99 is None
+    assert summarise([enough]).p99 == pytest.approx(np.percentile(enough, 99))
+
+
 def test_the_same_seed_gives_the_same_interval() -> None:
     rounds = [[1.0, 2.0, 3.0, 7.0], [2.0, 4.0]]
     assert summarise(rounds, seed=5) == summarise(rounds, seed=5)
@@ -48,6 +68,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 def test_a_single_sample_and_none() -> None:
     found = summarise([[2.5], []])
     assert (found.n, found.std, found.p50, found.p50_ci95) == (1, 0.0, 2.5, (2.5, 2.5))
+    assert found.p99 is None
     with pytest.raises(ValueError, match="no samples"):
         summarise([[]])
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from tests.artifacts import tiny_artifact
 from toolchain.errors import BadInputError
 from toolchain.runtimes import onnxruntime, openvino, torch
 from toolchain.runtimes.devices import (
@@ -25,6 +27,7 @@ from toolchain.runtimes.devices import (
         ("openvino:GPU.1", ("openvino", "GPU.1")),
         ("openvino:HETERO:GPU,CPU", ("openvino", "HETERO:GPU,CPU")),
         ("torch:cuda:1", ("torch", "cuda:1")),
+        ("ort:cuda:1", ("ort", "cuda:1")),
         ("torch:cpu+bf16+compile", ("torch", "cpu+bf16+compile")),
     ],
 )
@@ -58,7 +61,22 @@ def test_every_device_is_found_in_small_letters() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "cpu", "ort", "ort:", "ort:gpu", "openvino:", "torch:tpu", "tflite:cpu", "all"]
+    "name",
+    [
+        "",
+        "cpu",
+        "ort",
+        "ort:",
+        "ort:gpu",
+        "openvino:",
+        "torch:tpu",
+        "tflite:cpu",
+        "all",
+        "ort:cpu+bf16",
+        "ort:cpu:1",
+        "ort:cuda:x",
+        "torch:cuda:x",
+    ],
 )
 def test_unknown_names_are_refused(name: str) -> None:
     with pytest.raises(BadInputError, match="unknown device") as caught:
@@ -109,3 +127,18 @@ def test_composed_openvino_devices_need_all_their_parts() -> None:
 def test_processor_has_cores_and_a_name() -> None:
     assert cores() >= 1
     assert cpu_name()
+
+
+def test_gpus_compute_float32_as_it_is_and_tensorrt_has_cuda_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "cache_folder", lambda: tmp_path / "cache")
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    cuda = ("CUDAExecutionProvider", {"device_id": "1", "use_tf32": "0"})
+    assert onnxruntime.providers_of("cuda:1", artifact) == [cuda]
+    (name, options), behind = onnxruntime.providers_of("tensorrt:1", artifact)
+    assert (name, behind) == ("TensorrtExecutionProvider", cuda)
+    assert options["device_id"] == "1"
+    assert options["trt_engine_cache_enable"] == "1"
+    assert Path(options["trt_engine_cache_path"]).is_dir()
+    assert onnxruntime.providers_of("cpu", artifact) == [("CPUExecutionProvider", {})]

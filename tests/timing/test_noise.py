@@ -8,8 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from toolchain.timing.energy import Meter
-from toolchain.timing.noise import LoadDuring, Watch, own_seconds, reasons
+from toolchain.timing.noise import LoadDuring, Meter, Watch, own_seconds, reasons
 
 QUIET = LoadDuring(10.0, 0.01, 0.0, (), 50.0, 0)
 SPIN = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
@@ -48,23 +47,26 @@ def test_reasons_are_told() -> None:
     assert reasons(busy) == ["other programs kept 1.00 cores busy: make (99% of a core)"]
 
 
-def _package(folder: Path, name: str, energy_uj: int) -> Path:
-    path = folder / name
+def _zone(folder: Path, zone: str, name: str, energy_uj: int) -> Path:
+    path = folder / zone
     path.mkdir(parents=True, exist_ok=True)
+    (path / "name").write_text(f"{name}\n")
     (path / "energy_uj").write_text(f"{energy_uj}\n")
     (path / "max_energy_range_uj").write_text("1000000\n")
     return path
 
 
 def test_energy_is_that_of_the_packages_and_survives_a_counter_that_begins_anew(tmp_path: Path) -> None:
-    first = _package(tmp_path, "intel-rapl:0", 100)
-    _package(tmp_path, "intel-rapl:1", 999_000)
-    _package(tmp_path, "intel-rapl:0:0", 5)
+    first = _zone(tmp_path, "intel-rapl:0", "package-0", 100)
+    _zone(tmp_path, "intel-rapl:1", "package-1", 999_000)
+    _zone(tmp_path, "intel-rapl:0:0", "core", 5)
+    _zone(tmp_path, "intel-rapl:2", "psys", 7)  # the platform, with all packages in it
     meter = Meter(tmp_path)
     assert meter.available
     meter.start()
-    _package(tmp_path, "intel-rapl:0", 500_100)
-    _package(tmp_path, "intel-rapl:1", 1_000)
+    _zone(tmp_path, "intel-rapl:0", "package-0", 500_100)
+    _zone(tmp_path, "intel-rapl:1", "package-1", 1_000)
+    _zone(tmp_path, "intel-rapl:2", "psys", 900_007)
     assert meter.joules() == 0.502
     (first / "energy_uj").unlink()
     assert meter.joules() is None

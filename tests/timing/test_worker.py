@@ -1,7 +1,14 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
+import numpy as np
+import pytest
+
+from tests.artifacts import tiny_artifact
+from toolchain.classifier import load
+from toolchain.timing.noise import Meter
 from toolchain.timing.protocol import spread
 from toolchain.timing.worker import Worker
 
@@ -24,6 +31,29 @@ def test_a_worker_whose_threads_spin_is_not() -> None:
     finally:
         done.set()
         thread.join()
+
+
+@pytest.mark.parametrize(("device", "joules"), [("ort:cpu", 0.5), ("torch:cpu+bf16", 0.5), ("openvino:GPU", None)])
+def test_energy_of_the_processor_is_no_other_devices(device: str, joules: float | None, tmp_path: Path) -> None:
+    worker = Worker()
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    (zone / "name").write_text("package-0\n")
+    (zone / "energy_uj").write_text("0\n")
+    worker.meter = Meter(tmp_path)
+    worker.batch, worker.turn, worker.inputs = 1, 0, np.zeros((1, 32, 32, 3), np.uint8)
+    classifier = load(tiny_artifact(tmp_path / "model.onnx"))
+    classifier.runtime.device = device
+    worker.classifier = classifier
+    infer = worker.infer_once
+
+    def counted() -> float:
+        (zone / "energy_uj").write_text("500000\n")
+        return infer()
+
+    worker.settle = lambda work: None  # type: ignore[method-assign,assignment]
+    worker.infer_once = counted  # type: ignore[method-assign]
+    assert worker.round(3).joules == joules
 
 
 def test_spread_reaches_both_ends_and_never_repeats() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,6 @@ import onnx
 
 from toolchain.artifact import ir
 from toolchain.artifact.card import CARD_SCHEMA, Card
-from toolchain.artifact.external_data import external_weights
 from toolchain.errors import ArtifactError
 from toolchain.system import files, strict
 
@@ -247,3 +246,32 @@ def _check_graph(graph: onnx.GraphProto, card: Card, path: Path) -> None:
             raise ArtifactError(
                 f"{path}: `{name}` is {type_name} {list(found)}, and the card says {['batch', *shape]}"
             )
+
+
+def external_weights(model: onnx.ModelProto) -> Iterator[str]:
+    """The names of all tensors of `model` that lie in other files, wherever in the model they hide.
+
+    An artifact must have none: it would read whatever they name.
+    """
+    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    for tensor in (*_weights(model.graph), *_tensors(nodes)):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            yield tensor.name
+
+
+def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+
+
+def _tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    """Constants in the attributes of nodes, and all that lies in their branches."""
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from _weights(subgraph)
+                yield from _tensors(subgraph.node)

@@ -61,7 +61,7 @@ def row(arm: ArmResult, name: str) -> tuple[str, ...]:
         str(arm.batch),
         f"{latency.p50:.2f} [{low:.2f}, {high:.2f}]",
         f"{latency.p90:.2f}",
-        f"{latency.p99:.2f}",
+        _number(latency.p99, ".2f"),
         _number(arm.throughput_ips, ".0f"),
         _number(arm.end_to_end_ms, ".2f"),
         top1,
@@ -204,7 +204,8 @@ def to_markdown(report: BenchReport) -> str:
         f"{machine.load_before.busy:.0%} busy before the run.",
         f"Versions: {versions}; {machine.os}.",
         "",
-        "Latency is that of single inferences in milliseconds, the interval a bootstrap over rounds; images/s is "
+        "Latency is that of single inferences in milliseconds, the interval a bootstrap over processes and rounds; "
+        "p99 needs 299 samples; images/s is "
         "the best of several batches and numbers of requests at once; end to end goes from the bytes of an encoded "
         "photograph to a named answer (median); MB are 10^6 bytes.",
         "",

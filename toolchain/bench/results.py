@@ -41,7 +41,8 @@ class ArmResult:
     """One artifact on one device. What was not measured is null; `reason` says why when `status` is not `ok`.
 
     `execution` is how it really ran. `quantiles_ms` are the 0th, 1st, ... 100th percentile of the latency,
-    `round_p50_ms` its median in each round. `throughput_ips` is that of `throughput`. `load_ms`: from the file's
+    `round_p50_ms` its median in each round, `process_p50_ms` its median in each process.
+    `throughput_ips` is that of `throughput`. `load_ms`: from the file's
     content to a runtime that is ready, without importing its library. `first_ms`: the first inference.
     `end_to_end_ms`: median from the bytes of an encoded photograph to a named answer; `frame_to_answer_ms`: from a
     decoded frame. `peak_rss_mb`: the most memory that the process held through all this, before throughput and
@@ -72,6 +73,7 @@ class ArmResult:
     energy_mj: float | None = None
     quantiles_ms: tuple[float, ...] = ()
     round_p50_ms: tuple[float, ...] = ()
+    process_p50_ms: tuple[float, ...] = ()
     noise: tuple[str, ...] = ()
 
 
@@ -94,6 +96,8 @@ class BenchSettings:
     rounds: int
     budget_s: float | None
     precision: float | None
+    processes: int = 1
+    """In how many each arm was measured, at least."""
 
 
 Verdict = Literal["slower", "faster", "same", "uncertain", "undecided"]

@@ -1,30 +1,37 @@
-"""The benchmark: arms in processes of their own that take turns, one at any moment."""
+"""The benchmark: arms in processes of their own take turns, one at a time; each becomes a line of the report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from toolchain.artifact import Artifact
-from toolchain.bench.arm_results import data_of, result_of
+from toolchain.bench.compare import Foreseen, planned
 from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photographs, prepare
-from toolchain.bench.pairing import Foreseen, planned
-from toolchain.bench.results import BENCH_SCHEMA, ArmResult, BenchReport, BenchSettings
+from toolchain.bench.results import BENCH_SCHEMA, ArmAccuracy, ArmResult, BenchReport, BenchSettings, Data
+from toolchain.evaluation import metrics
+from toolchain.evaluation.statistics import summarise
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import Device, family_of
+from toolchain.runtimes.devices import Device, cores, family_of
 from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter, Silent
 from toolchain.timing.arm import Arm
 from toolchain.timing.noise import Watch, reasons, spare_cores
 from toolchain.timing.probing import probe_devices
 from toolchain.timing.process import WorkerProcess
-from toolchain.timing.scheduler import Pace, TimeLimits, finish, load_arms, take_turns
+from toolchain.timing.protocol import Prepared
+from toolchain.timing.scheduler import Pace, TimeLimits, finish, load_arms, measure
 
 MAX_ROUNDS = 200
 BUDGET_S = 20.0
 PRECISION = 0.02
+PROCESSES = 3
+"""In which each arm is measured at least."""
 BUSY = 0.25
 """Share of all cores in use before the run above which the machine is said to be busy."""
 
@@ -35,8 +42,10 @@ class Plan:
     every batch. `limit` is the largest number of photographs for accuracy, 0 for all of `split`.
 
     Measured are so many `rounds`; None: as many as it takes to know each median to PRECISION, for `budget_s`
-    seconds at most. `distinct`: leave out `openvino:AUTO` where it could choose nothing but `openvino:CPU`, which
-    is measured too. `command` is what would repeat it.
+    seconds at most.
+    They are shared between PROCESSES or more processes of each arm. `distinct`: leave out
+    `openvino:AUTO` where it could choose nothing but `openvino:CPU`, which is measured too. `command` is what would
+    repeat it.
     """
 
     artifacts: tuple[Artifact, ...]
@@ -54,8 +63,10 @@ class Plan:
     @property
     def pace(self) -> Pace:
         if self.rounds is not None:
-            return Pace(self.rounds, self.rounds, precision=None, budget_s=None)
-        return Pace(MAX_ROUNDS, precision=PRECISION, budget_s=self.budget_s)
+            # Fewer rounds than processes are for a quick look.
+            processes = PROCESSES if self.rounds >= PROCESSES else 1
+            return Pace(self.rounds, self.rounds, precision=None, budget_s=None, processes=processes)
+        return Pace(MAX_ROUNDS, precision=PRECISION, budget_s=self.budget_s, processes=PROCESSES)
 
 
 def bench(
@@ -100,9 +111,16 @@ def bench(
         for caution in dict.fromkeys(filter(None, cautions)):
             remembering.warn(caution)
         try:
-            load_arms(arms, prepared, [photographs[i] for i in prepared.readable], remembering, limits, launch)
+            start = partial(
+                load_arms,
+                prepared=prepared,
+                photographs=[photographs[i] for i in prepared.readable],
+                reporter=remembering,
+                limits=limits,
+                launch=launch,
+            )
             watch = Watch()
-            take_turns(arms, plan.pace, remembering, limits)
+            measure(arms, start, plan.pace, remembering, limits)
             during = watch.look()
             finish(arms, len(prepared.readable) if chosen else 0, remembering, limits)
         finally:
@@ -124,7 +142,7 @@ def bench(
         noisy=bool(doubts) or environment.load_before.busy > BUSY,
         command=plan.command,
         started=started,
-        settings=BenchSettings(plan.pace.rounds, plan.pace.budget_s, plan.pace.precision),
+        settings=BenchSettings(plan.pace.rounds, plan.pace.budget_s, plan.pace.precision, plan.pace.processes),
         during=during,
     )
 
@@ -189,3 +207,85 @@ class _Remembering:
     def warn(self, message: str) -> None:
         self.remarks.append(message)
         self._reporter.warn(message)
+
+
+def data_of(chosen: Chosen | None, prepared: Prepared) -> Data | None:
+    """Which photographs were measured on; None for drawn ones, which have no labels."""
+    if chosen is None:
+        return None
+    n = len(prepared.readable)
+    return Data(chosen.data, chosen.split, chosen.split_sha256, n, skipped=len(chosen.photographs) - n)
+
+
+def result_of(arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Prepared) -> ArmResult:
+    """The arm's line in the report. `arms` are all, among them the one that it is compared with."""
+    ok = not arm.reason
+    loaded = arm.loaded
+    return ArmResult(
+        artifact=str(arm.artifact.path),
+        sha256=arm.artifact.sha256,
+        precision=arm.artifact.card.precision,
+        device=arm.device,
+        provider_effective=loaded.provider_effective if loaded else None,
+        threads=loaded.threads if loaded else arm.threads or cores(),
+        batch=arm.batch,
+        status="ok" if ok else "unavailable" if arm.unavailable else "failed",
+        reason=arm.reason,
+        latency_ms=summarise(*arm.processes) if ok else None,
+        throughput_ips=arm.throughput.ips if ok and arm.throughput else None,
+        load_ms=loaded.load_ms if loaded else None,
+        first_ms=loaded.first_ms if loaded else None,
+        end_to_end_ms=arm.end_to_end_ms if ok else None,
+        peak_rss_mb=arm.peak_rss_mb if ok else None,
+        file_mb=arm.artifact.size_mb,
+        accuracy=_accuracy(arm, arms, chosen, prepared) if ok and chosen else None,
+        execution=loaded.execution if loaded else None,
+        throughput=arm.throughput if ok else None,
+        frame_to_answer_ms=arm.frame_to_answer_ms if ok else None,
+        energy_mj=_energy_mj(arm) if ok else None,
+        quantiles_ms=_quantiles(arm.rounds) if ok else (),
+        round_p50_ms=tuple(round(float(np.median(samples)), 5) for samples in arm.rounds) if ok else (),
+        process_p50_ms=tuple(
+            round(float(np.median(np.concatenate(rounds))), 5) for rounds in arm.processes if rounds
+        )
+        if ok
+        else (),
+        noise=tuple(arm.noise()) if ok else (),
+    )
+
+
+def _quantiles(rounds: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    samples = np.concatenate([np.asarray(samples) for samples in rounds])
+    return tuple(round(float(value), 5) for value in np.percentile(samples, range(101)))
+
+
+def _energy_mj(arm: Arm) -> float | None:
+    """Millijoules for one inference, with what the machine uses anyway in the same time."""
+    counted = [joules for joules in arm.joules if joules is not None]
+    if len(counted) < len(arm.joules) or not counted:
+        return None
+    return sum(counted) / sum(len(samples) for samples in arm.rounds) * 1e3
+
+
+def _accuracy(arm: Arm, arms: Sequence[Arm], chosen: Chosen, prepared: Prepared) -> ArmAccuracy:
+    position = {label: index for index, label in enumerate(arm.artifact.card.labels)}
+    in_card = [position[label] for label in chosen.classes]
+    labels = np.array([in_card[chosen.labels[index]] for index in prepared.readable], np.int64)
+    answers = np.array(arm.answers, np.int64)
+    found = metrics.accuracy(answers, labels)
+    reference = next((other for other in arms if _is_reference(other, arm)), None)
+    return ArmAccuracy(
+        top1=found.top1,
+        per_class_top1=found.per_class_top1,
+        n=found.n,
+        agreement=metrics.agreement(answers, np.array(reference.answers)) if reference else None,
+        top1_ci95=found.top1_ci95,
+        right="".join("01"[int(one)] for one in found.right),
+    )
+
+
+def _is_reference(other: Arm, arm: Arm) -> bool:
+    """Whether `other` is the float network of the same run on ONNX Runtime, with its labels in the same order."""
+    mine, its = arm.artifact.card, other.artifact.card
+    is_float = not other.reason and other.device == "ort:cpu" and its.precision == "float32"
+    return is_float and (mine.labels, mine.source) == (its.labels, its.source)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,7 @@ from toolchain.cli.console import Console, output_options
 from toolchain.cli.finite import Finite
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.tables import Column, Table, strong
-from toolchain.errors import ExitCode
 from toolchain.system import masking
-from toolchain.system.installation import install
 from toolchain.system.text import escaped, harmless
 
 if TYPE_CHECKING:
@@ -26,10 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from toolchain.artifact import Artifact
-    from toolchain.bench.compare import Tolerance
     from toolchain.bench.results import BenchReport, Comparison
-    from toolchain.bench.runner import Plan
 
 
 def _counts(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -150,8 +144,8 @@ def command(
     force: bool,
     console: Console,
 ) -> int:
+    from toolchain.bench import benchmark
     from toolchain.bench.compare import Tolerance, read_report
-    from toolchain.bench.place import claimed
     from toolchain.bench.runner import Plan
     from toolchain.datasets import SPLITS
     from toolchain.errors import BadInputError
@@ -161,28 +155,30 @@ def command(
         swapped.refuse_as_model(one, _instead(one, comparing=compare is not None))
     if split not in SPLITS:
         raise BadInputError(f"unknown split {split!r}", f"Choose one of: {', '.join(SPLITS)}.")
-    old = read_report(compare) if compare is not None else None
-    judge = _Judge(str(compare), Tolerance(tolerance, tolerance_top1), force)
     paths = [one.path() or one.artifact_file() for one in model]
-    if old is None or [path.suffix for path in paths] != [".json"]:
-        plan = Plan(
-            artifacts=_read(model),
-            devices=tuple(expand(devices)),
-            threads=threads or (0,),
-            batches=batch,
-            rounds=rounds,
-            budget_s=budget,
-            data=data,
-            split=split,
-            limit=limit,
-            distinct="all" in devices and "openvino:AUTO" not in devices,
-            command=_command_line(),
-        )
-        return _measured(plan, paths[0], old, judge, out, console)
-    with claimed(out, paths[0]) if out is not None else nullcontext() as folder:
-        report = _compared(old, read_report(paths[0]), judge)
-        _tell_versions(old, report, console)
-        return _told(report, folder, console)
+    baseline = None
+    if compare is not None:
+        baseline = benchmark.Baseline(compare, read_report(compare), Tolerance(tolerance, tolerance_top1), force)
+        if [path.suffix for path in paths] == [".json"]:
+            with benchmark.claimed(out, paths[0]) if out is not None else nullcontext() as folder:
+                return _tell(benchmark.recompare(paths[0], baseline, console), folder, console)
+    plan = Plan(
+        artifacts=benchmark.read_artifacts([file for one in model for file in one.artifact_files()]),
+        devices=tuple(expand(devices)),
+        threads=threads or (0,),
+        batches=batch,
+        rounds=rounds,
+        budget_s=budget,
+        data=data,
+        split=split,
+        limit=limit,
+        distinct="all" in devices and "openvino:AUTO" not in devices,
+        command=_command_line(),
+    )
+    with benchmark.claimed(out, paths[0]) as folder:
+        if folder is None:
+            console.warn(f"neither the folder of {paths[0]} nor this one can be written to: name one with --out")
+        return _tell(benchmark.measure(plan, baseline, console), folder, console)
 
 
 def _instead(model: ModelName, comparing: bool) -> dict[swapped.Kind, str]:
@@ -199,95 +195,23 @@ def _instead(model: ModelName, comparing: bool) -> dict[swapped.Kind, str]:
     return hints
 
 
-@dataclass(frozen=True)
-class _Judge:
-    """How an older run, by its path, is compared with."""
-
-    path: str
-    tolerance: Tolerance
-    force: bool
-
-
-def _measured(
-    plan: Plan, artifact: Path, old: BenchReport | None, judge: _Judge, out: Path | None, console: Console
-) -> int:
-    """Measure and tell, after a look at what can be known before the minute of measuring."""
-    from toolchain.bench.compare import refuse_early
-    from toolchain.bench.pairing import Foreseen
-    from toolchain.bench.place import claimed
-    from toolchain.bench.runner import bench
-
-    def before(coming: Foreseen) -> None:
-        if old is not None:
-            refuse_early(old, judge.path, coming, force=judge.force)
-
-    with claimed(out, artifact) as folder:
-        if folder is None:
-            console.warn(f"neither the folder of {artifact} nor this one can be written to: name one with --out")
-        report = bench(plan, console, before=before)
-        if old is not None:
-            report = _compared(old, report, judge)
-            _tell_versions(old, report, console)
-        return _told(report, folder, console)
-
-
-def _told(report: BenchReport, folder: Path | None, console: Console) -> int:
+def _tell(report: BenchReport, folder: Path | None, console: Console) -> int:
     """Print the report, write it into `folder`, and say at the end where it is and why it was not compared."""
     from msgspec import to_builtins
 
+    from toolchain.bench import benchmark
     from toolchain.bench.compare import HOW_TO_COMPARE
 
     console.result(report if folder is None else {**to_builtins(report), "out": str(folder)}, *_tables(report))
     if folder is not None:
-        where = f"Written: {', '.join(str(name) for name in _write(report, folder, console))}"
+        where = f"Written: {', '.join(map(str, benchmark.write(report, folder, console)))}"
         if console.json:
             console.say(where)
         else:
             console.result(None, where)
     if report.not_compared:
         click.echo(f"error: {escaped(harmless(report.not_compared))}\nhint: {HOW_TO_COMPARE}", err=True)
-    return _exit_code(report)
-
-
-def _write(report: BenchReport, out: Path, console: Console) -> list[Path]:
-    from toolchain.bench import report as reports
-
-    reports.write(report, out)
-    names = [reports.JSON_FILE, reports.MARKDOWN_FILE]
-    try:
-        from toolchain.bench import page
-
-        names.append(page.write(report, out).name)
-    except ModuleNotFoundError as error:
-        console.say(f"no bench.html: {error.name} is not installed ({install('report')})")
-    return [out / name for name in names]
-
-
-def _read(models: tuple[ModelName, ...]) -> tuple[Artifact, ...]:
-    from toolchain.artifact import read_artifact
-
-    files = dict.fromkeys(file for model in models for file in model.artifact_files())
-    return tuple(read_artifact(path) for path in files)
-
-
-def _compared(old: BenchReport, new: BenchReport, judge: _Judge) -> BenchReport:
-    """`new` with its comparison, or why there is none: what was measured is not lost."""
-    from dataclasses import replace
-
-    from toolchain.bench.compare import compare
-    from toolchain.errors import BadInputError
-
-    try:
-        return replace(new, comparison=compare(old, new, judge.path, judge.tolerance, force=judge.force))
-    except BadInputError as error:
-        return replace(new, comparison=None, not_compared=error.message)
-
-
-def _tell_versions(old: BenchReport, new: BenchReport, console: Console) -> None:
-    from toolchain.bench.compare import version_changes
-
-    if changed := version_changes(old.environment, new.environment):
-        console.say(f"other versions than before: {', '.join(changed)}")
+    return benchmark.exit_code_of(report)
 
 
 def _command_line() -> str:
@@ -323,19 +247,6 @@ RANKS = {
 """Columns that a narrow terminal does without, the highest first."""
 
 _MEASURING = {"devices", "data", "split", "threads", "batch", "rounds", "budget", "limit"}
-
-
-def _exit_code(report: BenchReport) -> int:
-    statuses = {arm.status for arm in report.arms}
-    if report.not_compared:
-        return ExitCode.BAD_INPUT
-    if report.comparison is not None and report.comparison.regressions:
-        return ExitCode.PROMISE_BROKEN
-    if report.comparison is not None and report.comparison.noisy:
-        return ExitCode.UNDECIDED
-    if "ok" in statuses:
-        return ExitCode.DONE
-    return ExitCode.BAD_INPUT if "failed" in statuses else ExitCode.MISSING
 
 
 def _tables(report: BenchReport) -> tuple[RenderableType, ...]:

@@ -35,21 +35,21 @@ def command(model: ModelName, console: Console) -> None:
     swapped.refuse_as_model(model, {"photograph": seen, "photographs": seen, "video": watched})
     from toolchain.artifact import read_artifact
 
-    whole = read_artifact(model.artifact_file())
+    found = read_artifact(model.artifact_file())
     document = {
-        "artifact": str(whole.path),
-        "sha256": whole.sha256,
-        "format": whole.format,
-        "size_mb": round(whole.size_mb, 3),
-        "card": whole.card,
+        "artifact": str(found.path),
+        "sha256": found.sha256,
+        "format": found.format,
+        "size_mb": round(found.size_mb, 3),
+        "card": found.card,
     }
-    console.result(document, *_tables(whole))
+    console.result(document, *_tables(found))
 
 
-def _tables(whole: Artifact) -> list[RenderableType]:
-    card = whole.card
+def _tables(artifact: Artifact) -> list[RenderableType]:
+    card = artifact.card
     parts: list[RenderableType] = [
-        facts(_facts(whole)),
+        facts(_facts(artifact)),
         "",
         _accuracy(card) if card.accuracy else "accuracy: not measured yet; `edgetl export RUN` measures it",
         "",
@@ -58,12 +58,12 @@ def _tables(whole: Artifact) -> list[RenderableType]:
     return parts
 
 
-def _facts(whole: Artifact) -> list[tuple[str, str]]:
-    card = whole.card
+def _facts(artifact: Artifact) -> list[tuple[str, str]]:
+    card = artifact.card
     source = card.source
     rows = [
-        ("file", f"{whole.path}{_beside(whole)}, {whole.size_mb:.2f} MB"),
-        ("sha256", whole.sha256),
+        ("file", f"{artifact.path}{_beside(artifact)}, {artifact.size_mb:.2f} MB"),
+        ("sha256", artifact.sha256),
         ("network", f"{source.model}, {card.precision}"),
         ("photograph", _preprocess(card)),
         ("temperature", f"{card.temperature:g}"),
@@ -76,7 +76,7 @@ def _facts(whole: Artifact) -> list[tuple[str, str]]:
         rows.append(
             (card.precision, "; ".join(part for part in (card.recipe.quantiser, settings, calibrated) if part))
         )
-    rows.append(("runs on", _runtimes(whole)))
+    rows.append(("runs on", _runtimes(artifact)))
     rows += [("weights", source.weights), ("data", source.data), ("run", source.run)]
     rows += [("licence" if not index else "", f"{what}: {terms}")
               for index, (what, terms) in enumerate(source.licences.items())]  # fmt: skip
@@ -90,14 +90,14 @@ def _setting(value: object) -> str:
     return f"({', '.join(map(str, value)) or 'none'})" if isinstance(value, list | tuple) else str(value)
 
 
-def _beside(whole: Artifact) -> str:
-    return f" and {whole.path.with_suffix('.bin').name}" if whole.format == "openvino" else ""
+def _beside(artifact: Artifact) -> str:
+    return f" and {artifact.path.with_suffix('.bin').name}" if artifact.format == "openvino" else ""
 
 
-def _runtimes(whole: Artifact) -> str:
-    if whole.card.precision != "float32":
-        return ", ".join(whole.card.runtimes)
-    return "OpenVINO" if whole.format == "openvino" else "every runtime"
+def _runtimes(artifact: Artifact) -> str:
+    if artifact.card.precision != "float32":
+        return ", ".join(artifact.card.runtimes)
+    return "OpenVINO" if artifact.format == "openvino" else "every runtime"
 
 
 def _preprocess(card: Card) -> str:

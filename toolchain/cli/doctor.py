@@ -70,7 +70,7 @@ def _gap_lines(missing: Sequence[Missing]) -> list[str]:
     return [f"{'missing' if gap.necessary else 'not here'}: {gap.what}. {gap.fix}" for gap in missing]
 
 
-def _outlook(findings: DoctorReport) -> str:
+def _recommendation(findings: DoctorReport) -> str:
     guess = findings.fastest
     return f"{guess.precision} on {guess.device}, to judge by the machine: {guess.why}; `edgetl bench` measures it"
 
@@ -101,7 +101,7 @@ def _facts(findings: DoctorReport) -> list[tuple[str, str]]:
         ("quota", _quota(machine)),
         ("flags", ", ".join(machine.flags) or "none known"),
         ("int8", findings.int8),
-        ("fastest", _outlook(findings)),
+        ("fastest", _recommendation(findings)),
         ("sharing", _sharing(machine.threads)),
         ("load", f"{load.busy:.0%} busy, governor {machine.governor or 'unknown'}"),
         ("system", machine.os),

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from toolchain.runs import Rejection, Run
 
 MUCH_REJECTED = 0.05
-"""Share of good photographs that the threshold is meant to turn away at most."""
+"""The threshold is meant to reject at most this share of good photographs."""
 
 
 class _Epochs(click.ParamType[int]):
@@ -146,7 +146,7 @@ def command(
 
 
 def _check(settings: TrainSettings, out: Path | None) -> None:
-    """Find what can be found in a moment, before torch is loaded for seconds."""
+    """Report mistakes that can be found without torch, which takes seconds to load."""
     from toolchain.datasets.catalogue import list_data, named
     from toolchain.runs import check_free
     from toolchain.runs.ready_made import weights_file
@@ -164,7 +164,7 @@ def _check(settings: TrainSettings, out: Path | None) -> None:
 
 
 def _check_resume_alone() -> None:
-    """A resumed run has its settings already; others beside it would be silently ignored."""
+    """A resumed run keeps its settings; others given beside it would be silently ignored."""
     context = click.get_current_context()
     free = {"resumed", "as_json", "quiet", "debug"}
     given = [
@@ -182,7 +182,7 @@ def _check_resume_alone() -> None:
 
 
 def _free_folder(data: str, model: str) -> Path:
-    """A new folder of this process's own; of several under `torchrun`, the leader's is the one that counts."""
+    """A new folder, made by this process; under `torchrun` all use the one that the leader made."""
     from toolchain.system import claims
 
     stem = f"{Path(data).resolve().name if Path(data).is_dir() else Path(data).name}-{model.replace(':', '-')}"
@@ -191,7 +191,7 @@ def _free_folder(data: str, model: str) -> Path:
 
 
 def _is_leader() -> bool:
-    """Whether this process is the one that speaks: the only one, or the first that `torchrun` started."""
+    """Whether this process prints results: the only one, or the first that `torchrun` started."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -279,7 +279,7 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
 
 
 def rejection_line(rejection: Rejection, test: int) -> RenderableType:
-    """What "none of these" costs on `test` photographs, in yellow where that is much, and what it is good for."""
+    """How many good photographs and how many other things are rejected; yellow where it is many good ones."""
     from rich.text import Text
 
     cost = 1 - rejection.accepted["test"]
@@ -290,7 +290,7 @@ def rejection_line(rejection: Rejection, test: int) -> RenderableType:
 
 
 def _next(model: str, folder: Path) -> tuple[str, ...]:
-    """What to type next: int8 where it is known to pay, and else what is known of it."""
+    """What to type next: with --int8, unless that is known to be no gain for the network."""
     from toolchain.backbones import recipe_of
 
     words = f"edgetl export {shlex.quote(str(folder))}"

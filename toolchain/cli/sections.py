@@ -17,7 +17,7 @@ class SectionedOption(click.Option):
     def __init__(self, *arguments: Any, section: str, aliases: Sequence[str] = (), **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.section = section
-        self.aliases = list(aliases)
+        self.aliases: list[str] = list(aliases)
 
     def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
         shown = self.opts

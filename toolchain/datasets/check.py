@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from toolchain.datasets.index import HASHING_THREADS, DatasetIndex, GivenSplit, ImageEntry, LeftOut, Problem
+from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, LeftOut, Problem, map_files
 from toolchain.datasets.splits import EMPTY_SHA256
 from toolchain.errors import UnreadableImageError
 from toolchain.images.encoded import read_bytes
@@ -74,21 +73,9 @@ class _Seen:
 
 def check(index: DatasetIndex, reporter: Reporter | None = None) -> CheckReport:
     """Read and decode every photograph of `index`."""
-    reporter = reporter or Silent()
-    photos = [(split, photo) for split, listed in index.given.items() for photo in listed]
-    seen: dict[ImageEntry, _Seen] = {}
-    with (
-        ThreadPoolExecutor(HASHING_THREADS) as pool,
-        reporter.task(f"checking {index.name}", len(photos)) as task,
-    ):
-        try:
-            looks = pool.map(lambda photo: _look(photo[1]), photos)
-            for (_, photo), look in zip(photos, looks, strict=True):
-                seen[photo] = look
-                task.advance()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    photos = [(split, photo) for split, given in index.given.items() for photo in given]
+    entries = [photo for _, photo in photos]
+    seen = dict(map_files(_look, entries, f"checking {index.name}", reporter or Silent()))
     return replace(_findings(photos, seen), left_out=index.left_out, problems=index.problems)
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from toolchain.errors import BadInputError
 from toolchain.system import files
 from toolchain.system.progress import Reporter
 
 GivenSplit = Literal["train", "val", "test"]
+Result = TypeVar("Result")
 
 HASHING_THREADS = 4
 """Enough to keep two cores and a disk busy; hashlib lets other threads run."""
@@ -91,25 +92,29 @@ def require_usable(index: DatasetIndex) -> DatasetIndex:
     return index
 
 
-def hash_all(index: DatasetIndex, reporter: Reporter) -> tuple[DatasetIndex, dict[Path, str]]:
-    """`index` without files that cannot be read, which become `left_out`; and the SHA-256 of each other file."""
-    paths = [photo.path for photo in index.photographs]
-    hashes: dict[Path, str] = {}
-    reasons: dict[Path, str] = {}
-    with (
-        ThreadPoolExecutor(HASHING_THREADS) as pool,
-        reporter.task(f"reading {index.name}", len(paths)) as task,
-    ):
+def map_files(
+    function: Callable[[ImageEntry], Result], entries: Sequence[ImageEntry], task: str, reporter: Reporter
+) -> Iterator[tuple[ImageEntry, Result]]:
+    """Each of `entries` with what `function` returns for it, computed in threads, as a task of the reporter."""
+    with ThreadPoolExecutor(HASHING_THREADS) as pool, reporter.task(task, len(entries)) as progress:
         try:
-            for path, (sha256, reason) in zip(paths, pool.map(_sha256, paths), strict=True):
-                if reason:
-                    reasons[path] = reason
-                else:
-                    hashes[path] = sha256
-                task.advance()
+            for entry, result in zip(entries, pool.map(function, entries), strict=True):
+                yield entry, result
+                progress.advance()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def hash_all(index: DatasetIndex, reporter: Reporter) -> tuple[DatasetIndex, dict[Path, str]]:
+    """`index` without files that cannot be read, which become `left_out`; and the SHA-256 of each other file."""
+    hashes: dict[Path, str] = {}
+    reasons: dict[Path, str] = {}
+    for photo, (sha256, reason) in map_files(_sha256, index.photographs, f"reading {index.name}", reporter):
+        if reason:
+            reasons[photo.path] = reason
+        else:
+            hashes[photo.path] = sha256
     readable = leave_out(index, reasons)
     lines = describe_left_out(readable.left_out[len(index.left_out) :])
     warnings = (*index.warnings, *(f"{index.root}: {line}" for line in lines))
@@ -176,9 +181,9 @@ def first_few(names: Sequence[str], limit: int = 5) -> str:
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _sha256(path: Path) -> tuple[str, str]:
+def _sha256(photo: ImageEntry) -> tuple[str, str]:
     """The hash, or why there is none."""
     try:
-        return files.sha256_of(path), ""
+        return files.sha256_of(photo.path), ""
     except OSError as error:
         return "", f"cannot be read: {error.strerror or error}"

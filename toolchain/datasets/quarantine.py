@@ -19,7 +19,7 @@ from typing import Literal
 import msgspec
 
 from toolchain.datasets.check import CheckReport
-from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry
+from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, first_few
 from toolchain.datasets.scan import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
 from toolchain.images.preprocess import HEIC_NEEDS
@@ -126,6 +126,12 @@ def restore(record: Path) -> tuple[str, ...]:
             (place / name).unlink()
         else:
             _move(place / name, root / name, record)
+    gone = [one.name for one in moved if not os.path.lexists(root / one.name)]
+    if gone:
+        raise BadInputError(
+            f"{len(gone)} of the {len(moved)} files that {record} names are gone: {first_few(gone)}",
+            "The others are back, and the record is kept.",
+        )
     record.unlink()
     _remove_empty(place)
     return tuple(waiting)

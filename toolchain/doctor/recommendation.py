@@ -14,7 +14,7 @@ INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm"
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Recommendation:
     """The arm that ought to have the lowest latency for one photograph, and why."""
 
     precision: Precision
@@ -22,7 +22,7 @@ class Outlook:
     why: str
 
 
-def fastest(flags: Collection[str], devices: Collection[str]) -> Outlook:
+def fastest(flags: Collection[str], devices: Collection[str]) -> Recommendation:
     """Guess from the flags (those of `machine.FLAGS` that the processor has) and the devices that were found.
 
     A rule, not a measurement: `edgetl bench` measures, and `was_right` holds the two against each other.
@@ -35,13 +35,13 @@ def fastest(flags: Collection[str], devices: Collection[str]) -> Outlook:
         ("openvino:GPU", "int8", "a GPU of Intel"),
     ):
         if device in devices:
-            return Outlook("int8" if precision == "int8" else "float32", device, why)
+            return Recommendation("int8" if precision == "int8" else "float32", device, why)
     device = "openvino:CPU" if "openvino:CPU" in devices else "ort:cpu"
     if found := sorted(INT8_FLAGS & set(flags)):
-        return Outlook("int8", device, f"the processor has instructions for int8 ({', '.join(found)})")
+        return Recommendation("int8", device, f"the processor has instructions for int8 ({', '.join(found)})")
     if "avx2" in flags and device == "openvino:CPU":
-        return Outlook("int8", device, "AVX2 computes more int8 than floats at once, and OpenVINO uses it")
-    return Outlook("float32", device, "no instructions for int8 are known here")
+        return Recommendation("int8", device, "AVX2 computes more int8 than floats at once, and OpenVINO uses it")
+    return Recommendation("float32", device, "no instructions for int8 are known here")
 
 
 def was_right(report: BenchReport) -> bool | None:

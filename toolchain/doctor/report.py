@@ -15,7 +15,7 @@ from toolchain.datasets.catalogue import DATASETS, data_root
 from toolchain.datasets.named import NamedDataset
 from toolchain.doctor.opencv import OpenCV, look, problem
 from toolchain.doctor.packages import Missing
-from toolchain.doctor.recommendation import Outlook, fastest
+from toolchain.doctor.recommendation import Recommendation, fastest
 from toolchain.errors import MissingError
 from toolchain.images.cache import CacheState, cache_folder, cache_state
 from toolchain.plugins import Plugin, plugged_in
@@ -85,7 +85,7 @@ class DoctorReport:
     works: bool
     environment: machine.Environment
     int8: str
-    fastest: Outlook
+    fastest: Recommendation
     devices: tuple[Device, ...]
     torch_pairing: Pairing
     cameras: tuple[Camera, ...]

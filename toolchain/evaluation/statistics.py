@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
+MIN_FOR_P99 = 299
+"""Samples of which, with 95 % confidence, at least one lies above the true 99th percentile (0.99 ** n < 0.05)."""
 Z95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution: two-sided 95 %."""
 Z95_ONE_SIDED = 1.645
@@ -20,7 +22,10 @@ T95_ONE_SIDED = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)
 
 @dataclass(frozen=True)
 class Latency:
-    """What single inferences took, in milliseconds. `p50_ci95` is a 95 % confidence interval of `p50`."""
+    """What single inferences took, in milliseconds. `p50_ci95` is a 95 % confidence interval of `p50`.
+
+    `p99` is null where there are fewer than MIN_FOR_P99 samples.
+    """
 
     n: int
     mean: float
@@ -29,20 +34,24 @@ class Latency:
     p50: float
     p90: float
     p95: float
-    p99: float
+    p99: float | None
     max: float
     p50_ci95: tuple[float, float]
 
 
-def summarise(rounds: Sequence[Sequence[float]], seed: int = 0) -> Latency:
-    """Summarise samples in milliseconds that were taken in several rounds.
+Rounds = Sequence[Sequence[float]]
+
+
+def summarise(*processes: Rounds, seed: int = 0) -> Latency:
+    """Summarise samples in milliseconds that were taken in several rounds, of one process or of several.
 
     Percentiles are interpolated linearly. `std` is that of a sample (n - 1). Raises ValueError when there is none.
     """
-    taken = [np.asarray(samples, np.float64) for samples in rounds if len(samples)]
+    arrays = [[np.asarray(samples, np.float64) for samples in rounds if len(samples)] for rounds in processes]
+    taken = [rounds for rounds in arrays if rounds]
     if not taken:
         raise ValueError("no samples")
-    samples = np.concatenate(taken)
+    samples = np.concatenate([np.concatenate(rounds) for rounds in taken])
     p50, p90, p95, p99 = (float(value) for value in np.percentile(samples, (50, 90, 95, 99)))
     return Latency(
         n=len(samples),
@@ -52,28 +61,44 @@ def summarise(rounds: Sequence[Sequence[float]], seed: int = 0) -> Latency:
         p50=p50,
         p90=p90,
         p95=p95,
-        p99=p99,
+        p99=p99 if len(samples) >= MIN_FOR_P99 else None,
         max=float(samples.max()),
         p50_ci95=median_ci95(taken, seed),
     )
 
 
 def median_ci95(
-    rounds: Sequence[NDArray[np.float64]], seed: int, resamples: int = RESAMPLES
+    processes: Sequence[Sequence[NDArray[np.float64]]], seed: int, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """Bootstrap interval (percentile method, Efron 1979) of the median over all rounds.
+    """Bootstrap interval (percentile method, Efron 1979) of the median over all rounds of all processes.
 
-    Samples of one round share the machine's state, so they are not independent: rounds are drawn first, then the
-    samples within each. Drawing samples alone would give an interval that the next run falls out of.
+    Samples of one process share where its memory lies and how its threads were placed, those of one round the
+    machine's state: they are not independent. So processes are drawn first, then rounds of each, then samples.
+    Drawing samples alone would give an interval that the next run falls out of. A bootstrap of k processes finds
+    their spread too small by the root of (k - 1) / k; the interval is widened by that.
     """
     rng = np.random.default_rng(seed)
     medians = np.empty(resamples)
+    count = len(processes)
     for index in range(resamples):
-        chosen = [rounds[number] for number in rng.integers(len(rounds), size=len(rounds))]
-        drawn = [samples[rng.integers(len(samples), size=len(samples))] for samples in chosen]
+        # A single process draws nothing: there is nothing to know of others.
+        numbers = rng.integers(count, size=count).tolist() if count > 1 else [0]
+        drawn = []
+        for rounds in (processes[number] for number in numbers):
+            chosen = [rounds[number] for number in rng.integers(len(rounds), size=len(rounds))]
+            drawn += [samples[rng.integers(len(samples), size=len(samples))] for samples in chosen]
         medians[index] = np.median(np.concatenate(drawn))
-    low, high = np.percentile(medians, (2.5, 97.5))
-    return float(low), float(high)
+    low, high = (float(bound) for bound in np.percentile(medians, (2.5, 97.5)))
+    if count == 1:
+        return low, high
+    centre = float(np.median(np.concatenate([np.concatenate(list(rounds)) for rounds in processes])))
+    wider = math.sqrt(count / (count - 1))
+    return centre * (low / centre) ** wider, centre * (high / centre) ** wider
+
+
+def standard_error(share: float, n: int) -> float:
+    """How far a share of `n` is from the truth, one standard deviation of the binomial distribution."""
+    return math.sqrt(share * (1 - share) / n)
 
 
 def wilson_ci95(successes: int, n: int) -> tuple[float, float]:

@@ -127,12 +127,7 @@ class Reader:
         found = [self._cache.get(photo.sha256, variant.name, variant.shape) for variant in variants]
         if not any(picture is None for picture in found):
             return [picture for picture in found if picture is not None]
-        if data is None:
-            try:
-                data = content(photo)
-            except MissingError as error:
-                raise UnreadableImageError(error.message, error.hint) from None
-        image = decode(data, str(photo.path))
+        image = whole(photo) if data is None else decode(data, str(photo.path))
         pictures = []
         for picture, variant in zip(found, variants, strict=True):
             if picture is None:
@@ -141,6 +136,17 @@ class Reader:
                     self._cache.put(photo.sha256, variant.name, picture)
             pictures.append(picture)
         return pictures
+
+
+def whole(photo: Photograph) -> Image:
+    """The photograph at its own size, which no cache holds.
+
+    Raises UnreadableImageError, also where the file is not that of `photo.sha256` any more.
+    """
+    try:
+        return decode(content(photo), str(photo.path))
+    except MissingError as error:
+        raise UnreadableImageError(error.message, error.hint) from None
 
 
 def content(photo: Photograph) -> bytes:

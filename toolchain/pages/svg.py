@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from typing import Any
 from xml.etree import ElementTree
 
 from matplotlib.axes import Axes
@@ -21,7 +22,7 @@ PAGE_COLOURS = {
     SECOND: "var(--second)",
 }
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "edgetl",
     "image.composite_image": False,

@@ -19,7 +19,7 @@ from toolchain.artifact import Artifact
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runtimes.devices import family_of, parse_device, probe
 
-__all__ = ["Answer", "Execution", "Infer", "Runtime", "default_device", "open_runtime", "whole"]
+__all__ = ["Answer", "Execution", "Infer", "Runtime", "default_device", "open_runtime", "whole_number"]
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def open_runtime(
     """
     name, target = parse_device(device)
     family = family_of(name)
-    threads = whole("threads", threads, 0, MAX_THREADS)
-    batch = whole("batch", batch, 1, MAX_IMAGES)
+    threads = whole_number("threads", threads, 0, MAX_THREADS)
+    batch = whole_number("batch", batch, 1, MAX_IMAGES)
     if artifact.format not in family.formats:
         default = default_device(artifact)
         raise BadInputError(
@@ -137,7 +137,7 @@ def open_runtime(
         return family.load(artifact, target, threads, batch, exclusive=exclusive)
 
 
-def whole(name: str, value: object, least: int, most: int | None = None) -> int:
+def whole_number(name: str, value: object, least: int, most: int | None = None) -> int:
     """`value`, if it is a whole number in the range. Raises BadInputError."""
     number = None
     if not isinstance(value, bool):

@@ -7,6 +7,7 @@ A device is `FAMILY:TARGET`, such as `ort:cpu`. All that is known of a family is
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,6 +125,12 @@ def parse_device(name: str) -> tuple[str, str]:
         if target is not None:
             return family, target
     raise BadInputError(f"unknown device {name!r}", f"Choose one of: {', '.join(known_devices())}.")
+
+
+def is_cpu(device: str) -> bool:
+    """Whether a device is the processor itself: `ort:cpu`, `openvino:CPU`, `torch:cpu+bf16`."""
+    target = device.partition(":")[2]
+    return re.split(r"[:.+]", target)[0].lower() == "cpu"
 
 
 def discover() -> list[Device]:

@@ -1,4 +1,4 @@
-"""One network for many threads of a program: who computes when, also in a process that was forked."""
+"""One network for many threads of a program, also in a process that was forked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toolchain.runtimes import Answer, Infer
 from toolchain.system.ending import awaited
 
 PATIENCE = 16
-"""Calls that wait for another one before streams are made: nobody waits for a crowd that comes by once."""
+"""Calls that had to wait for another one before streams are made: a single burst is not worth making them."""
 
 _everyone: weakref.WeakSet[Shared] = weakref.WeakSet()
 
@@ -23,9 +23,9 @@ _everyone: weakref.WeakSet[Shared] = weakref.WeakSet()
 class Shared:
     """A way to infer that any number of threads may call at once.
 
-    A caller who is alone computes with all threads, which is quickest. Where callers keep meeting, `crowd` makes
-    streams that compute side by side, with as many threads together: that answers most in a second. Both are made
-    anew after a fork, where threads of a library, and whoever was waiting, do not follow.
+    A single caller computes with all threads, which gives the lowest latency. Where calls keep coming at once,
+    `crowd` makes streams that compute side by side and share these threads, which gives the highest throughput.
+    Both are made again after a fork, which the threads of a library do not survive.
     """
 
     _alone: Infer | None
@@ -61,7 +61,7 @@ class Shared:
                     self._inside -= 1
 
     def _crowded(self) -> bool:
-        """Whether there are streams; the caller who finds that callers keep meeting makes them."""
+        """Whether there are streams. The caller that exceeds PATIENCE makes them."""
         if self._make_crowd is None or self._streams:
             return self._streams
         with self._making:

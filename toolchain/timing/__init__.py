@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,8 @@ from toolchain.evaluation.statistics import min_of_mean
 from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter
 from toolchain.timing.arm import Arm
-from toolchain.timing.process import WorkerProcess
 from toolchain.timing.protocol import Prepared
-from toolchain.timing.scheduler import Pace, TimeLimits, load_arms, take_turns
+from toolchain.timing.scheduler import Pace, TimeLimits, load_arms, measure
 
 PROCESSES = 3
 """Each arm is measured in so many processes, one after the other: medians move more between than within them."""
@@ -66,13 +66,13 @@ def time_artifacts(
         path = folder / "pictures"
         path.write_bytes(pixels.tobytes())
         prepared = Prepared({artifact.card.preprocess: path for artifact in artifacts}, tuple(range(len(pixels))))
-        for _ in range(PROCESSES):
-            try:
-                load_arms(arms, prepared, [], reporter, TimeLimits(), WorkerProcess)
-                take_turns(arms, Pace(ROUNDS, ROUNDS, budget_s=None), reporter, TimeLimits())
-            finally:
-                for arm in arms:
-                    arm.close()
+        try:
+            pace = Pace(PROCESSES * ROUNDS, ROUNDS, precision=None, budget_s=None, processes=PROCESSES)
+            start = partial(load_arms, prepared=prepared, photographs=[], reporter=reporter, limits=TimeLimits())
+            measure(arms, start, pace, reporter, TimeLimits())
+        finally:
+            for arm in arms:
+                arm.close()
     return [_timed(arm) for arm in arms]
 
 
@@ -80,6 +80,5 @@ def _timed(arm: Arm) -> Timed:
     if arm.reason or not arm.rounds:
         return Timed(arm.artifact, arm.device, arm.threads, None, arm.reason)
     p50_ms = float(np.median(np.concatenate(arm.rounds)))
-    processes = [arm.rounds[start : start + ROUNDS] for start in range(0, len(arm.rounds), ROUNDS)]
-    process_ms = tuple(float(np.median(np.concatenate(rounds))) for rounds in processes)
+    process_ms = tuple(float(np.median(np.concatenate(rounds))) for rounds in arm.processes if rounds)
     return Timed(arm.artifact, arm.device, arm.threads, p50_ms, "", process_ms)

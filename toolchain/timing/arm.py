@@ -15,7 +15,7 @@ from toolchain.timing.protocol import Loaded, Samples, Throughput
 
 MIN_SAMPLES = 5
 QUICK_RESAMPLES = 200
-DOUBTFUL = 0.03
+DOUBTFUL = 0.1
 """Width of the interval of a median, as a fraction of it, from which on another run may well find another."""
 
 
@@ -32,7 +32,8 @@ class Arm:
     unavailable: bool = False
     loaded: Loaded | None = None
     samples: int = MIN_SAMPLES
-    rounds: list[tuple[float, ...]] = field(default_factory=list)
+    processes: list[list[tuple[float, ...]]] = field(default_factory=list)
+    """Samples in ms of each round of each process that it was measured in, one process after the other."""
     end_to_end_ms: float | None = None
     peak_rss_mb: float | None = None
     frame_to_answer_ms: float | None = None
@@ -44,6 +45,11 @@ class Arm:
     @property
     def name(self) -> str:
         return f"{self.artifact.path.name} on {self.device}"
+
+    @property
+    def rounds(self) -> list[tuple[float, ...]]:
+        """Samples in ms of all rounds of all processes."""
+        return [samples for rounds in self.processes for samples in rounds]
 
     @contextmanager
     def step(self) -> Iterator[WorkerProcess]:
@@ -69,9 +75,9 @@ class Arm:
 
     def uncertainty(self) -> float:
         """Width of the 95 % interval of the median so far, as a fraction of it."""
-        rounds = [np.asarray(samples) for samples in self.rounds]
-        low, high = median_ci95(rounds, seed=0, resamples=QUICK_RESAMPLES)
-        return (high - low) / float(np.median(np.concatenate(rounds)))
+        processes = [[np.asarray(samples) for samples in rounds] for rounds in self.processes if rounds]
+        low, high = median_ci95(processes, seed=0, resamples=QUICK_RESAMPLES)
+        return (high - low) / float(np.median(np.concatenate(self.rounds)))
 
     def noise(self) -> list[str]:
         """Why its figures are to be doubted; empty when they are not."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ END_TO_END_SAMPLES = 40
 ENCODED = 16
 """Photographs that the end-to-end measurement takes turns with."""
 THROUGHPUT_S = 0.3
+ROUNDS_A_PROCESS = 4
+MAX_PROCESSES = 10
 SPAN = 128
 
 
@@ -36,12 +37,30 @@ class TimeLimits:
 class Pace:
     """When an arm has been measured enough: after `rounds` at most, and `min_rounds` at least, as soon as the 95 %
     interval of its median is narrower than `precision` (a fraction of the median), or `budget_s` seconds have gone.
+
+    The rounds are shared between `processes` at least: medians differ from one process of the same arm to the next,
+    which no number of rounds within one of them shows.
     """
 
     rounds: int
     min_rounds: int = 6
     precision: float | None = 0.02
     budget_s: float | None = 20.0
+    processes: int = 3
+
+    def shares(self) -> Iterator[tuple[int, int, float | None]]:
+        """For each process in turn: its rounds at most, those at least, and the seconds by whose end (counted from
+        the first round, without loading) it has to be done."""
+        wanted = min(self.processes, max(self.rounds, 1))
+        for number in range(wanted):
+            if self.budget_s is None:
+                rounds = (self.rounds + wanted - 1 - number) // wanted
+                yield rounds, rounds, None
+            else:
+                most = max(ROUNDS_A_PROCESS, -(-self.min_rounds // wanted))
+                yield most, -(-self.min_rounds // wanted), self.budget_s * (number + 1) / wanted
+        for _ in range(MAX_PROCESSES - wanted if self.budget_s is not None else 0):
+            yield ROUNDS_A_PROCESS, 1, self.budget_s
 
 
 def turns(arms: int, rounds: int) -> Iterator[list[int]]:
@@ -56,7 +75,7 @@ def load_arms(
     photographs: Sequence[Path],
     reporter: Reporter,
     limits: TimeLimits,
-    launch: Callable[[], WorkerProcess],
+    launch: Callable[[], WorkerProcess] = WorkerProcess,
 ) -> None:
     """Start a worker for each arm, let it load and warm up, one after the other."""
     # Few, so that the order fits into a pipe: nobody waits for a worker that does not read.
@@ -82,35 +101,58 @@ def load_arms(
             task.advance()
 
 
-def take_turns(arms: Sequence[Arm], pace: Pace, reporter: Reporter, limits: TimeLimits) -> None:
-    """Measure rounds of all arms; those whose median is known well enough drop out."""
+def measure(
+    arms: Sequence[Arm],
+    load: Callable[[Sequence[Arm]], None],
+    pace: Pace,
+    reporter: Reporter,
+    limits: TimeLimits,
+) -> None:
+    """Measure arms in rounds, in several processes each; those whose median is known well enough drop out.
+
+    `load` starts a worker for each of the arms that it is given (`load_arms`). The last one of each stays open.
+    """
+    spent = 0.0
+    for number, (rounds, least, until) in enumerate(pace.shares()):
+        running = [arm for arm in arms if not arm.reason]
+        if number >= pace.processes:
+            running = [arm for arm in running if len(arm.rounds) < pace.rounds and not _settled(arm, pace)]
+            if until is not None and spent > until:
+                break
+        if not running:
+            break
+        for arm in running:
+            arm.close()
+            arm.processes.append([])
+        load(running)
+        spent += _take_turns(running, rounds, least, None if until is None else until - spent, reporter, limits)
+
+
+def _take_turns(
+    arms: Sequence[Arm], rounds: int, least: int, seconds: float | None, reporter: Reporter, limits: TimeLimits
+) -> float:
+    """Measure `rounds`, or as many as fit into `seconds`, but at least `least`; return the seconds that it took."""
     running = [arm for arm in arms if not arm.reason]
     start = time.monotonic()
-    # What is left is told in turns where their number is fixed, and in seconds where it is not.
-    total = len(running) * pace.rounds if pace.budget_s is None else math.ceil(pace.budget_s)
-    told = 0
-    with reporter.task("measuring", total) as task:
-        for number, order in enumerate(turns(len(running), pace.rounds)):
-            waiting = [running[index] for index in order]
-            if number >= pace.min_rounds:
-                over = pace.budget_s is not None and time.monotonic() - start > pace.budget_s
-                waiting = [] if over else [arm for arm in waiting if not _settled(arm, pace)]
-            if not waiting:
+    done = 0
+    with reporter.task("measuring", len(running) * rounds) as task:
+        for number, order in enumerate(turns(len(running), rounds)):
+            if number >= least and seconds is not None and time.monotonic() - start > seconds:
                 break
-            for arm in waiting:
+            for arm in (running[index] for index in order):
                 if not arm.reason:
                     with arm.step() as worker:
                         taken = worker.ask("round", arm.samples, Samples, limits.answer_s)
-                        arm.rounds.append(arm.keep(taken))
+                        arm.processes[-1].append(arm.keep(taken))
                         arm.joules.append(taken.joules)
-                now = told + 1 if pace.budget_s is None else min(int(time.monotonic() - start), total)
-                task.advance(now - told, arm.name)
-                told = now
-        task.advance(total - told)
+                done += 1
+                task.advance(note=arm.name)
+        task.advance(len(running) * rounds - done)
+    return time.monotonic() - start
 
 
 def _settled(arm: Arm, pace: Pace) -> bool:
-    return arm.reason != "" or (pace.precision is not None and arm.uncertainty() < pace.precision)
+    return pace.precision is not None and arm.uncertainty() < pace.precision
 
 
 def finish(arms: Sequence[Arm], photographs: int, reporter: Reporter, limits: TimeLimits) -> None:

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from toolchain.errors import ArtifactError, BadInputError, EdgetlError, FallbackError, MissingError
 from toolchain.runtimes import Infer
-from toolchain.runtimes.devices import Device, family_of, probe
+from toolchain.runtimes.devices import Device, family_of, is_cpu, probe
 from toolchain.system import files, strict
-from toolchain.timing.energy import Meter
+from toolchain.timing.noise import Meter
 from toolchain.timing.protocol import Failure, Load, Loaded, Reply, Request, Samples, Span, Throughput, spread
 
 INPUTS = 64
@@ -42,7 +42,7 @@ class Worker:
     """One artifact on one device, with its inputs."""
 
     def __init__(self) -> None:
-        self.meter = Meter()
+        self.meter: Meter = Meter()
 
     def load(self, order: Load) -> Loaded:
         """Open the artifact and run it once. Raises as `toolchain.runtimes.open_runtime`."""
@@ -58,18 +58,18 @@ class Worker:
             family_of(order.device).preload()
         spec = artifact.card.preprocess
         shape = (-1, spec.height, spec.width, 3)
-        self.pictures = np.memmap(order.pictures, np.uint8, "r").reshape(shape)
-        self.inputs = np.array(self.pictures[spread(len(self.pictures), INPUTS)])
-        self.encoded = [Path(photograph).read_bytes() for photograph in order.photographs]
-        self.batch = order.batch
-        self.turn = 0
+        self.pictures: NDArray[np.uint8] = np.memmap(order.pictures, np.uint8, "r").reshape(shape)
+        self.inputs: NDArray[np.uint8] = np.array(self.pictures[spread(len(self.pictures), INPUTS)])
+        self.encoded: list[bytes] = [Path(photograph).read_bytes() for photograph in order.photographs]
+        self.batch: int = order.batch
+        self.turn: int = 0
         start = time.perf_counter()
         # One arm has its turn at a time, and the machine with it.
         runtime = runtimes.open_runtime(
             artifact, order.device, threads=order.threads, batch=order.batch, exclusive=True
         )
         load_ms = _ms_since(start)
-        self.classifier = Classifier(artifact.card, runtime)
+        self.classifier: Classifier = Classifier(artifact.card, runtime)
         first_ms = self.infer_once()
         return Loaded(load_ms, first_ms, runtime.provider_effective, runtime.threads, runtime.execution)
 
@@ -92,7 +92,8 @@ class Worker:
         self.settle(self.infer_once)
         self.meter.start()
         taken = tuple(self.infer_once() for _ in range(samples))
-        joules = self.meter.joules()
+        # Another device's energy is not the processor's, and is not counted.
+        joules = self.meter.joules() if is_cpu(self.classifier.runtime.device) else None
         return Samples(taken, self.wait_until_quiet(), joules)
 
     def end_to_end(self, samples: int) -> Samples:
@@ -105,7 +106,7 @@ class Worker:
         """Time the way from a frame, as a camera gives it, to a named answer: resize, infer, name."""
         from toolchain.images.preprocess import decode
 
-        self.frames = [decode(data) for data in self.encoded[:FRAMES]]
+        self.frames: list[NDArray[np.uint8]] = [decode(data) for data in self.encoded[:FRAMES]]
         self.settle(self.answer_frame)
         taken = tuple(self.answer_frame() for _ in range(samples))
         return Samples(taken, self.wait_until_quiet())

@@ -31,8 +31,7 @@ from toolchain.system import claims, files, folders
 from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 from toolchain.training import checkpoint
 from toolchain.training.batches import training_batches
-from toolchain.training.context import EVALUATION, TRAINING, TrainContext
-from toolchain.training.environment import choose_device
+from toolchain.training.context import EVALUATION, TRAINING, TrainContext, choose_device
 from toolchain.training.evaluator import ENOUGH_VALIDATION, Evaluator, body_for, probe_features
 from toolchain.training.features import Floats, Frozen, labels_of
 from toolchain.training.loop import fine_tune
@@ -221,6 +220,11 @@ def _works(context: TrainContext, deployable: bool) -> list[PlannedTask]:
 def _fit_probe(context: TrainContext, network: nn.Module, body: Frozen, pretrained: Pretrained) -> Floats:
     """Solve the head on frozen features of photographs; return these, float32 [photographs, width]."""
     features = probe_features(context, body, context.probed)
+    if not np.isfinite(features).all():
+        raise BadInputError(
+            f"with the weights {context.settings.weights} the network computes NaN or infinity",
+            "The training that wrote them has diverged, or they are of another network; take others.",
+        )
     labels, classes = labels_of(context.probed), context.classes
     start = start_from(pretrained.head, features, labels, classes) if pretrained.head else None
     weight, bias = context.team.broadcast(lambda: fit_head(features, labels, classes, start))

@@ -223,7 +223,7 @@ def read_stored(stored: Mapping[str, Any]) -> TrainSettings:
     """Settings as `run.json` or a checkpoint keeps them. Raises msgspec.ValidationError, BadInputError."""
     from toolchain.images import preprocess
 
-    document = renamed(TrainSettings, stored)
+    document = renamed(TrainSettings, strict.convert(stored, dict[str, Any]))
     if "preprocess" in document:
         document["preprocess"] = strict.convert(document["preprocess"], preprocess.Preprocess)
     return strict.convert(document, TrainSettings)

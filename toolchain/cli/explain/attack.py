@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from toolchain.explain.attack import AttackConfig
     from toolchain.explain.attack.victims import Victim
     from toolchain.explain.torch_model import TorchModel
+    from toolchain.images.preprocess import Image
 
 DEFAULT_BUDGETS = {"linf": 4, "l2": 256}
 DEFAULT_CURVES = {"linf": (0, 1, 2, 4, 8), "l2": (0, 32, 64, 128, 256)}
@@ -134,10 +135,11 @@ def command(
         )
     run = model.run_folder()
     transferred = [one.path() or one.artifact_file() for one in others]
+    picture = None
     if image is not None:
         from toolchain.images.preprocess import read
 
-        read(image)  # what cannot be read is told before networks are loaded
+        picture = read(image)  # a file that cannot be read is reported before networks are loaded
     from toolchain.explain.attack import AttackConfig
     from toolchain.explain.attack.victims import other_victims, own_victims
     from toolchain.explain.torch_model import open_model
@@ -153,8 +155,8 @@ def command(
         found = own_victims(run, torch_model, console)
         return found + [one for path in transferred for one in other_victims(path, console)]
 
-    if image is not None:
-        _one(torch_model, image, aim, chosen[0], config, victims(), out, console)
+    if image is not None and picture is not None:
+        _one(torch_model, image, picture, aim, chosen[0], config, victims(), out, console)
     else:
         assert data is not None
         _many(torch_model, run, data, split, limit, aim, chosen, config, victims, out, console)
@@ -175,6 +177,7 @@ def _check(torch_model: TorchModel, config: AttackConfig, budgets: Sequence[int]
 def _one(
     torch_model: TorchModel,
     image: Path,
+    picture: Image,
     target: int | None,
     budget: int,
     config: AttackConfig,
@@ -188,7 +191,7 @@ def _one(
 
     start = time.perf_counter()
     with gallery.new_folder(out, "attack") as (folder, place):
-        done = attack_photograph(torch_model, image, budget, folder, victims, target=target, config=config)
+        done = attack_photograph(torch_model, image, picture, budget, folder, victims, target=target, config=config)
         seconds = time.perf_counter() - start
         written = gallery.write(folder, one_page(torch_model, done, {"command": command_line()}))
     tell_no_page(console)

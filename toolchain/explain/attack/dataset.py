@@ -23,7 +23,7 @@ from toolchain.explain.attack import AttackConfig, AttackResult, attack
 from toolchain.explain.attack.victims import Victim
 from toolchain.explain.pictures import CroppedImage
 from toolchain.explain.torch_model import TorchModel
-from toolchain.images.preprocess import read
+from toolchain.images.reader import whole
 from toolchain.system.progress import Reporter
 
 EXAMPLES = 3
@@ -234,7 +234,7 @@ def _read(
 ) -> Iterator[tuple[str, int, CroppedImage]]:
     for photo, label in photographs:
         try:
-            placed = CroppedImage.of(read(photo.path), model.preprocess)
+            placed = CroppedImage.of(whole(photo), model.preprocess)
         except UnreadableImageError as error:
             reporter.warn(f"skipped: {error.message}")
             continue

@@ -14,7 +14,7 @@ from toolchain.explain.attack import AttackConfig, AttackResult, attack, largest
 from toolchain.explain.attack.victims import Victim
 from toolchain.explain.pictures import CroppedImage, as_png
 from toolchain.explain.torch_model import TorchModel
-from toolchain.images.preprocess import Image, read
+from toolchain.images.preprocess import Image
 from toolchain.system import files
 
 BEFORE_FILE = "before.png"
@@ -101,6 +101,7 @@ class OneAttack:
 def attack_photograph(
     model: TorchModel,
     photograph: Path,
+    picture: Image,
     budget: int,
     folder: Path,
     victims: Sequence[Victim],
@@ -108,13 +109,13 @@ def attack_photograph(
     target: int | None = None,
     config: AttackConfig | None = None,
 ) -> OneAttack:
-    """Attack a photograph with `budget` and with the smallest budget, and ask `victims` about both pictures.
+    """Attack `picture` with `budget` and with the smallest budget, and ask `victims` about both results.
 
-    The pictures are written to `folder`. Raises UnreadableImageError, and BadInputError if the answer is the target
-    already.
+    `photograph` is the file that it comes from. The results are written to `folder`. Raises BadInputError if the
+    answer is the target already.
     """
     config = config or AttackConfig()
-    placed = CroppedImage.of(read(photograph), model.preprocess)
+    placed = CroppedImage.of(picture, model.preprocess)
     attacked = attack(model, placed.pixels[None], budget, target=target, config=config)
     present = int(attacked.labels[0])
     if target == present:

@@ -10,7 +10,7 @@ import torch
 from tests.conftest import Recorder
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system.progress import Silent
-from toolchain.training.environment import choose_device, describe_environment
+from toolchain.training.context import choose_device, describe_environment
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -44,3 +44,17 @@ def test_the_machine_is_described() -> None:
     described = describe_environment(torch.device("cpu"))
     assert described["torch"].startswith(torch.__version__.split("+")[0])
     assert described["cores"] >= 1
+
+
+@pytest.mark.parametrize(("name", "device"), [("cuda", "cuda:1"), ("auto", "cuda:1"), ("cuda:0", "cuda:0")])
+def test_each_process_of_torchrun_takes_a_gpu_of_its_own(
+    name: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device(name, Silent()) == torch.device(device)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    if name != "cuda:0":
+        with pytest.raises(MissingError, match=r"cuda:2: torch .* finds 2 CUDA devices"):
+            choose_device(name, Silent())
