@@ -16,6 +16,7 @@ def export(
     int8: bool = False,
     max_drop_pp: float = 0.5,
     min_speed_up: float = 1.0,
+    portable: bool = False,
     target: str = "any",
     fp16: bool = False,
     int8_weights: bool = False,
@@ -36,15 +37,16 @@ def export(
 
     With `int8`, recipes are tried until one loses at most `max_drop_pp` points of top-1 and is more than
     `min_speed_up` times as fast as float (0: speed is not measured) on `target`, a device or `any` for ONNX Runtime
-    and OpenVINO both. `done.int8_files` then names the file for each device, and `done.broken` says which promise
-    was not kept. `data` is where the photographs lie now, if they have moved.
+    and OpenVINO both. `portable` weights have 7 bits, for x86 CPUs without VNNI. `done.int8_files` then names the
+    file for each device, and `done.broken` says which promise was not kept. `data` is where the photographs lie
+    now, if they have moved.
 
     Raises BadInputError for a folder that holds no run, MissingError when PyTorch or the photographs are missing,
     PromiseBrokenError when the file does not answer as the trained network does.
     """
     return exporting.export(
         Path(run),
-        int8=QuantizationSettings(max_drop_pp, min_speed_up) if int8 else None,
+        int8=QuantizationSettings(max_drop_pp, min_speed_up, portable=portable) if int8 or portable else None,
         target=target,
         out=None if out is None else Path(out),
         further=Variants(fp16=fp16, int8_weights=int8_weights, raw_frame=raw_frame, openvino=openvino),
