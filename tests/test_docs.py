@@ -116,6 +116,11 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not anchor or there.suffix != ".md" or anchor in anchors(there), link
 
 
+def test_each_decision_has_a_number_of_its_own() -> None:
+    numbers = [path.name[:4] for path in made("make_decisions.py")["records"]()]
+    assert len(numbers) == len(set(numbers))
+
+
 ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| `(\w+)` \| .+ \| (device|training|both) \|$", ARCHITECTURE, flags=re.MULTILINE)
 

@@ -11,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,13 @@ def answer(
 
 
 @contextmanager
-def view(address: Address = HERE, reporter: Reporter | None = None, token: str | None = None) -> Iterator[WebView]:
-    with WebView(address, ABOUT, token=token, reporter=reporter or Silent()) as shown:
+def view(
+    address: Address = HERE,
+    reporter: Reporter | None = None,
+    token: str | None = None,
+    about: Mapping[str, str] = ABOUT,
+) -> Iterator[WebView]:
+    with WebView(address, about, token=token, reporter=reporter or Silent()) as shown:
         yield shown
 
 

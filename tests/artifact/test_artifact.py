@@ -353,6 +353,26 @@ def test_int8_is_proven_where_it_was_measured_and_float_everywhere() -> None:
     assert not int8.proven_on("openvino:CPU")
 
 
+@pytest.mark.parametrize(
+    ("proven", "device", "may_run"),
+    [
+        ("ort:cpu", "ort:cuda", False),
+        ("ort:cpu", "ort:tensorrt", False),
+        ("openvino:CPU", "openvino:GPU", False),
+        ("openvino:CPU", "openvino:NPU", False),
+        ("openvino:CPU", "openvino:AUTO", False),
+        ("openvino:CPU", "openvino:HETERO:GPU,CPU", False),
+        ("openvino:GPU", "openvino:GPU.1", True),
+        ("ort:cuda", "ort:cuda:1", True),
+        ("openvino:CPU", "openvino:cpu", True),
+    ],
+)
+def test_int8_of_a_cpu_is_not_proven_on_a_gpu(proven: str, device: str, may_run: bool) -> None:
+    assert tiny_card(precision="int8", runtimes=(proven,)).proven_on(device) == may_run
+    if proven.split(":")[0] == device.split(":")[0]:
+        assert tiny_card(precision="float16", runtimes=(proven,)).proven_on(device), "computed in floats"
+
+
 def test_folder_stands_for_its_int8_file_then_its_float_file(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").touch()
     assert find_artifact(tmp_path).name == "model.onnx"

@@ -134,8 +134,8 @@ FILES = (
     Entry("weights-are-a-folder", ALL, _weights_are_a_folder),
     Entry("onnx-called-xml", ALL, _onnx_called_xml),
     Entry("xml-called-onnx", (("card", "bad.onnx"), predict(GOOD, model="bad.onnx")), _xml_called_onnx),
-    Entry("on-onnx-runtime", _on("ort:cpu"), _pair(_same), says="openvino devices only"),
-    Entry("on-torch", _on("torch:cpu"), _pair(_same), says="openvino devices only"),
+    Entry("on-onnx-runtime", _on("ort:cpu"), _pair(_same), says="Run it on openvino:CPU"),
+    Entry("on-torch", _on("torch:cpu"), _pair(_same), says="Run it on openvino:CPU"),
     Entry("on-a-device-that-is-not-there", _on("openvino:GPU.7"), _pair(_same), (2, 3)),
 )
 

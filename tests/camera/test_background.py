@@ -44,15 +44,15 @@ def _answer(number: int) -> Answered:
 
 def test_a_slow_sink_gets_the_newest_and_nobody_waits_for_it() -> None:
     sink = Held()
-    with BackgroundSink(sink, Remembering(), capacity=3) as aside:
+    with BackgroundSink(sink, Remembering(), capacity=3) as background:
         before = time.monotonic()
         for number in range(500):
-            aside.show(_answer(number))
+            background.show(_answer(number))
         assert time.monotonic() - before < 2
         sink.go.set()
     assert sink.numbers[-3:] == [497, 498, 499]
     assert len(sink.numbers) <= 4
-    assert aside.lost == 500 - len(sink.numbers)
+    assert background.lost == 500 - len(sink.numbers)
     assert sink.closed
 
 
@@ -60,11 +60,11 @@ def test_waiting_answers_hold_no_frames() -> None:
     """Four thousand frames of a camera are gigabytes."""
     sink = Held()
     frames = []
-    with BackgroundSink(sink, Remembering(), capacity=1000) as aside:
+    with BackgroundSink(sink, Remembering(), capacity=1000) as background:
         for number in range(200):
             one = _answer(number)
             frames.append(weakref.ref(one.frame.bgr))
-            aside.show(one)
+            background.show(one)
         del one
         gc.collect()
         assert sum(frame() is not None for frame in frames) == 0
@@ -74,8 +74,10 @@ def test_waiting_answers_hold_no_frames() -> None:
 
 def test_where_each_counts_the_loop_waits_until_it_is_given_up() -> None:
     sink, over = Held(), Event()
-    with BackgroundSink(sink, Remembering(), capacity=2, every=True, given_up=over.is_set) as aside:
-        shown = threading.Thread(target=lambda: [aside.show(_answer(number)) for number in range(10)], daemon=True)
+    with BackgroundSink(sink, Remembering(), capacity=2, every=True, given_up=over.is_set) as background:
+        shown = threading.Thread(
+            target=lambda: [background.show(_answer(number)) for number in range(10)], daemon=True
+        )
         shown.start()
         shown.join(0.3)
         assert shown.is_alive(), "it waits for room"
@@ -92,12 +94,12 @@ def test_a_sink_that_fails_is_told_of_once_and_tried_again() -> None:
             raise OSError(28, "No space left on device")
 
     sink, reporter = Broken("writing log"), Remembering()
-    with BackgroundSink(sink, reporter, capacity=100) as aside:
+    with BackgroundSink(sink, reporter, capacity=100) as background:
         for number in range(50):
-            aside.show(_answer(number))
+            background.show(_answer(number))
     assert sink.numbers == list(range(50))
-    assert aside.lost == 50, "each answer that was not written counts"
-    assert "No space left" in aside.report().unwritten
+    assert background.lost == 50, "each answer that was not written counts"
+    assert "No space left" in background.report().unwritten
     assert len(reporter.warned) == 1
     assert "No space left" in reporter.warned[0]
 
@@ -109,12 +111,12 @@ def test_a_sink_whose_reader_has_gone_gets_no_more() -> None:
             raise BrokenPipeError
 
     sink, reporter = Closed("writing pipe"), Remembering()
-    with BackgroundSink(sink, reporter, capacity=100) as aside:
+    with BackgroundSink(sink, reporter, capacity=100) as background:
         for number in range(50):
-            aside.show(_answer(number))
+            background.show(_answer(number))
             time.sleep(0.001)
     assert sink.numbers == [0]
-    assert aside.lost == 50
+    assert background.lost == 50
     assert len(reporter.warned) == 1
 
 
@@ -128,12 +130,12 @@ def test_the_report_remembers_that_a_sink_of_the_newest_failed_once() -> None:
                 raise OSError(24, "Too many open files")
 
     sink = Once("--on-change")
-    with BackgroundSink(sink, Remembering()) as aside:
+    with BackgroundSink(sink, Remembering()) as background:
         for number in range(50):
-            aside.show(_answer(number))
+            background.show(_answer(number))
             time.sleep(0.001)
-    assert aside.report().unwritten == "--on-change: failed 1 times ([Errno 24] Too many open files)"
-    assert not aside.report().lost, "nobody promised it all answers"
+    assert background.report().unwritten == "--on-change: failed 1 times ([Errno 24] Too many open files)"
+    assert not background.report().lost, "nobody promised it all answers"
 
 
 def test_a_sink_that_loses_an_answer_is_tried_again_with_the_next() -> None:
@@ -146,11 +148,11 @@ def test_a_sink_that_loses_an_answer_is_tried_again_with_the_next() -> None:
             self.numbers.append(answered.frame.number)
 
     sink, reporter = Full("writing log"), Remembering()
-    with BackgroundSink(sink, reporter, capacity=100) as aside:
+    with BackgroundSink(sink, reporter, capacity=100) as background:
         for number in range(20):
-            aside.show(_answer(number))
+            background.show(_answer(number))
     assert sink.numbers == [0, 1, 2, *range(10, 20)]
-    assert aside.lost == 7
+    assert background.lost == 7
     assert len(reporter.warned) == 1
     assert reporter.said == ["writing log works again; 7 answers were lost"]
 
@@ -177,9 +179,9 @@ def test_the_oldest_is_pushed_out(capacity: int) -> None:
 def test_what_a_sink_had_no_time_for_in_the_end_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("toolchain.camera.sinks.background.CLOSE_LIMIT_S", 0.1)
     sink = Held()
-    with BackgroundSink(sink, Remembering(), capacity=100) as aside:
+    with BackgroundSink(sink, Remembering(), capacity=100) as background:
         for number in range(50):
-            aside.show(_answer(number))
+            background.show(_answer(number))
         time.sleep(0.1)
-    assert aside.lost == 49
+    assert background.lost == 49
     sink.go.set()

@@ -60,6 +60,66 @@ def test_a_device_that_fails_is_replaced_by_the_cpu(classifier: Classifier, arti
     assert "going on with float32 on ort:cpu" in reporter.warned[0]
 
 
+class Nonsense:
+    """A device that answers `good` times, then with what is not a number."""
+
+    device, provider_effective, threads = "ort:cuda", "nonsense", 1
+
+    def __init__(self, classifier: Classifier, good: int) -> None:
+        self._classifier, self._good = classifier, good
+
+    def infer(self, images: NDArray[np.uint8]) -> Answer:
+        answer = self._classifier.runtime.infer(images)
+        self._good -= 1
+        return answer if self._good >= 0 else Answer(answer.logits * np.nan, answer.probabilities * np.nan)
+
+
+def test_an_answer_that_is_not_a_number_is_a_failed_device(classifier: Classifier, artifact: Artifact) -> None:
+    sink = Collect()
+    engine = Engine(Classifier(classifier.card, Nonsense(classifier, good=5)), artifact)
+    summary = run(engine, Capture(Colours(["red"] * 20), every=True), [sink])
+    assert [answered.prediction.answer for answered in sink.answers] == ["red"] * 20
+    assert "its answer is not a number" in summary.failures[0]
+
+
+def test_a_network_that_no_device_answers_with_numbers_ends(
+    classifier: Classifier, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its two CPUs would replace each other for ever."""
+    loaded: list[str] = []
+
+    def load(artifact: Artifact, device: str, *_: object, **__: object) -> Classifier:
+        loaded.append(device)
+        nonsense = Nonsense(classifier, good=1)
+        nonsense.device = device
+        return Classifier(classifier.card, nonsense)
+
+    monkeypatch.setattr("toolchain.camera.engine.load", load)
+    engine = Engine(Classifier(classifier.card, Nonsense(classifier, good=1)), artifact)
+    with pytest.raises(MissingError, match="no other device can run it"):
+        run(engine, Capture(Colours(["red"] * 20), every=True), [Collect()])
+    assert loaded == ["ort:cpu", "openvino:CPU"]
+
+
+def test_a_device_that_failed_is_tried_again_once_another_has_answered(
+    classifier: Classifier, artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that is overloaded now and then, each CPU may hang once in a while."""
+    loaded: list[str] = []
+
+    def load(artifact: Artifact, device: str, *_: object, **__: object) -> Classifier:
+        loaded.append(device)
+        failing = Failing(classifier, good=6)
+        failing.device = device
+        return Classifier(classifier.card, failing)
+
+    monkeypatch.setattr("toolchain.camera.engine.load", load)
+    engine = Engine(Classifier(classifier.card, Failing(classifier, good=6)), artifact)
+    summary = run(engine, Capture(Colours(["red"] * 20), every=True), [Collect()])
+    assert summary.frames_answered == 20
+    assert loaded == ["ort:cpu", "openvino:CPU", "ort:cpu"]
+
+
 def test_a_device_that_hangs_is_left_behind(classifier: Classifier, artifact: Artifact) -> None:
     released = Event()
     failing = Classifier(classifier.card, Failing(classifier, good=5, hang=released))

@@ -198,6 +198,26 @@ def test_a_right_token_is_let_in_while_its_address_sends_wrong_ones() -> None:
         assert set(found) == {200, 303}
 
 
+def test_requests_that_fail_are_reported_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One malformed request must not hide all later errors."""
+    from toolchain.camera.sinks.web import server
+
+    def broken(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(server, "WARN_AGAIN_S", 0.2)
+    monkeypatch.setattr("toolchain.camera.sinks.web.publisher.Now.json", broken)
+    reporter = Recorder()
+    with view(reporter=reporter) as shown:
+        for _ in range(3):
+            assert ask(shown, "/answer")[0].status == 500
+        assert len(reporter.warned) == 1
+        time.sleep(0.25)
+        assert ask(shown, "/answer")[0].status == 500
+    assert [line for line in reporter.warned if "ZeroDivisionError" in line] == reporter.warned
+    assert len(reporter.warned) == 2
+
+
 def test_who_looks_already_goes_on_while_others_guess() -> None:
     with view(HERE, token=TOKEN) as shown, ThreadPoolExecutor(8) as crowd:
         response, _ = ask(shown, f"/?token={TOKEN}")

@@ -106,9 +106,9 @@ def test_trouble_is_told_and_the_page_comes_back_by_itself(chromium: Chromium, t
         shown.show(answer(0, plain("green", 480, 640)))
         chromium.until(PICTURE_IS_THERE)
         assert chromium.value(BANNER) == ""
-        shown.say("camera 0 gave no frame for 3 s; trying again")
+        shown.idle("camera 0 gave no frame for 3 s; trying again")
         chromium.until(f"{BANNER}.startsWith('camera 0 gave')")
-        shown.say("")
+        shown.idle("")
         chromium.until(f"{BANNER}.startsWith('No new picture for')")
         shown.show(answer(1, plain("green", 480, 640)))
         chromium.until(f"{BANNER} === ''")
@@ -149,8 +149,7 @@ def test_a_paused_page_follows_nothing(chromium: Chromium, tmp_path: Path) -> No
 @pytest.mark.parametrize(("width", "dark"), [(1100, False), (390, True), (320, False)])
 def test_it_fits_and_is_light_or_dark(chromium: Chromium, tmp_path: Path, width: int, dark: bool) -> None:
     bgr = cv2.cvtColor(draw("cat", 3, size=480), cv2.COLOR_RGB2BGR)
-    with view() as shown:
-        shown.describe(ABOUT | {"source": "rtsp://" + "a-long-name-" * 12})
+    with view(about=ABOUT | {"source": "rtsp://" + "a-long-name-" * 12}) as shown:
         chromium.open(shown.url, width, 800, dark=dark)
         shown.show(answer(0, bgr, label="a_class_name_of_" + "very" * 12 + "_many_letters"))  # type: ignore[arg-type]
         chromium.until(PICTURE_IS_THERE)

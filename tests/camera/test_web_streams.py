@@ -8,6 +8,7 @@ import socket
 import statistics
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ import pytest
 
 from tests.clips import colour_of, plain
 from tests.conftest import Recorder
-from tests.web_support import Viewer, answer, ask, place, view, wait_until
+from tests.web_support import ABOUT, Viewer, answer, ask, place, view, wait_until
 from toolchain.camera.frames import BgrImage
 from toolchain.camera.sinks.web import server
 from toolchain.camera.sinks.web.publisher import MAX_SIDE, encode
@@ -98,12 +99,11 @@ def test_answers_say_all_that_the_page_shows() -> None:
             "age_ms": 31.4, "infer_ms": 5.25, "fps": 29.9,
         }  # fmt: skip
         assert event["about"]["device"] == "ort:cpu"
-        shown.say("camera 0 gave no frame for 3 s")
+        shown.idle("camera 0 gave no frame for 3 s")
         wait_until(lambda: viewer.event()["state"] == "camera 0 gave no frame for 3 s")
-        shown.say("")
-        shown.describe({"device": "openvino:CPU"})
+        shown.show(replace(answer(10), network="int8 on openvino:CPU"))
         event = wait_until(lambda: not (found := viewer.event())["state"] and found)
-        assert wait_until(lambda: viewer.event()["about"] == {"device": "openvino:CPU"})
+        assert event["about"] == ABOUT | {"device": "int8 on openvino:CPU"}
         assert ask(shown, "/answer")[1].endswith(b"}\n")
         viewer.close()
 
@@ -309,7 +309,7 @@ def test_answers_after_the_end_and_a_second_exit_do_nothing() -> None:
     with view() as shown:
         pass
     shown.show(answer())
-    shown.say("gone")
+    shown.idle("gone")
     shown.close()
 
 

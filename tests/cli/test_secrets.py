@@ -167,9 +167,18 @@ def test_a_source_may_stay_out_of_the_list_of_processes(
     assert SECRET not in capsys.readouterr().err
 
 
-def test_a_file_of_a_source_that_cannot_be_read_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["camera", str(place / A), "--headless", "--source", "@nosuch"]) == 2
-    assert "nosuch cannot be read" in capsys.readouterr().err
+def test_a_file_of_a_source_that_cannot_be_read_is_told(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two, zeros = tmp_path / "two", tmp_path / "zeros"
+    two.write_text(f"rtsp://{SECRET}\nrtsp://b\n")
+    zeros.write_bytes(b"\0" * 10**6)
+    for path, said in ((Path("nosuch"), "cannot be read"), (two, "more than one source"), (zeros, "or none")):
+        assert run(["camera", str(place / A), "--headless", "--source", f"@{path}"]) == 2
+        told = capsys.readouterr().err
+        assert said in told
+        assert len(told) < 400
+        assert SECRET not in told
 
 
 def test_a_token_of_the_environment_is_not_written_to_the_journal(

@@ -31,6 +31,13 @@ QUANTILES = {1.96, 1.645, 1.2816, 2.576}
 
 def _computed(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Line and kind of what looks like a probability, an accuracy or an interval."""
+    right = {
+        target.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and _compares_for_equality(node.value)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("scipy.special", "scipy.stats")):
             yield node.lineno, f"import of {node.module}"
@@ -41,7 +48,9 @@ def _computed(tree: ast.AST) -> Iterator[tuple[int, str]]:
         called, inside = node.func, [node.func.value, *node.args]
         if called.attr in PROBABILITIES:
             yield node.lineno, called.attr
-        if called.attr in AVERAGES and any(_compares_for_equality(one) for one in inside):
+        if called.attr in AVERAGES and any(
+            _compares_for_equality(one) or (isinstance(one, ast.Name) and one.id in right) for one in inside
+        ):
             yield node.lineno, "share of equal answers"
         if called.attr == "exp" and any(_subtracts_a_maximum(one) for one in node.args):
             yield node.lineno, "softmax by hand"
@@ -96,6 +105,7 @@ def test_exceptions_are_still_needed(name: str) -> None:
         "log_sum = np.log(np.exp(logits - largest[:, None]).sum(1))",
         "top1 = (logits.argmax(1) == labels).mean()",
         "top1 = np.mean(answers == labels)",
+        "right = answers == labels\ntop1 = right.mean()",
         "high = share + 1.96 * error",
         "upper = drop + 1.645 * deviation",
     ],

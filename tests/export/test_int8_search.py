@@ -10,8 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.artifacts import tiny_artifact
 from tests.conftest import Recorder
-from toolchain.artifact import read_artifact
+from toolchain.artifact import find_artifact, read_artifact
 from toolchain.artifact.card import Accuracy, Speed
 from toolchain.cli import run as run_cli
 from toolchain.errors import BadInputError, PromiseBrokenError
@@ -65,7 +66,7 @@ def _attempt(drop_pp: float, ratio: float | None) -> Attempt:
     ("drop_pp", "ratio", "said"),
     [
         (0.5, 1.5, None),
-        (-0.2, None, None),
+        (-0.2, None, "int8 could not be timed on ort:cpu"),
         (0.75, 1.5, "int8 loses 0.75 pp of top-1 on ort:cpu, 0.25 pp more than --max-drop 0.5"),
         (
             0.0,
@@ -78,6 +79,29 @@ def _attempt(drop_pp: float, ratio: float | None) -> Attempt:
 def test_promises(drop_pp: float, ratio: float | None, said: str | None) -> None:
     broken = _attempt(drop_pp, ratio).broken("ort:cpu", QuantizationSettings())
     assert broken is None if said is None else broken is not None and broken.startswith(said)
+
+
+@pytest.mark.parametrize(("min_ratio", "kept"), [(None, True), (1.01, True), (1.0, False), (0.97, False)])
+def test_a_gain_must_be_larger_than_its_uncertainty(min_ratio: float | None, kept: bool) -> None:
+    attempt = replace(_attempt(0.0, 1.0), speeds=(Speed("ort:cpu", 1, 10.0, 9.8, min_ratio),))
+    broken = attempt.broken("ort:cpu", QuantizationSettings())
+    assert (broken is None) == kept
+    if broken:
+        assert f"({min_ratio:.2f} at least, with 95 % confidence)" in broken
+
+
+def test_a_ratio_is_known_by_its_processes(tmp_path: Path) -> None:
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+
+    def timed(*process_ms: float) -> Timed:
+        return Timed(artifact, "ort:cpu", 1, process_ms[0], "", process_ms)
+
+    steady = timed(2.0, 2.0, 2.0).min_ratio(timed(1.0, 1.0, 1.0))
+    assert steady == pytest.approx(2.0)
+    shaky = timed(2.0, 2.05, 1.95).min_ratio(timed(1.98, 1.95, 2.0))
+    assert shaky is not None
+    assert shaky < 1.0, "its mean is 1.01"
+    assert timed(2.0).min_ratio(timed(1.0)) is None
 
 
 def test_speed_can_be_asked_for_or_left_alone() -> None:
@@ -116,6 +140,35 @@ def test_a_file_for_each_device_where_none_serves_all(folder: Path, monkeypatch:
     }
     with pytest.raises(BadInputError, match="proven on ort:cpu, not on openvino:CPU"):
         open_runtime(read_artifact(folder / "model.int8.ort.onnx"), "openvino:CPU")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_an_older_int8_file_does_not_stand_in_for_the_new_ones(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    older = tiny_artifact(folder / "model.int8.onnx", precision="int8")
+    _speeds(monkeypatch, {(1, "ort:cpu"): 0.5, (2, "openvino:CPU"): 0.5})  # one file for each device
+    export(folder, int8=QuantizationSettings(max_drop_pp=100), reporter=recorder)
+    assert find_artifact(folder).name == "model.onnx"
+    assert (folder / "model.int8.onnx.older").read_bytes() == older.model
+    assert any("model.int8.onnx was of an earlier export" in line for line in recorder.warned)
+    tiny_artifact(folder / "model.int8.onnx", precision="int8")
+    _speeds(monkeypatch, {(number, device): 0.9 for number in (1, 2) for device in DEVICES})  # none at all
+    export(folder, int8=QuantizationSettings(max_drop_pp=100))
+    assert find_artifact(folder).name == "model.onnx"
+    assert not list(folder.glob("model.int8.o*.onnx"))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_one_device_that_could_not_be_timed_is_not_served(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _speeds(monkeypatch, {(number, "openvino:CPU"): None for number in (1, 2)})
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100))
+    assert done.broken == {"openvino:CPU": "int8 could not be timed on openvino:CPU"}
+    assert set(done.int8_files) == {"ort:cpu"}
+    assert read_artifact(folder / "model.int8.ort.onnx").card.runtimes == ("ort:cpu",)
 
 
 @pytest.mark.slow
@@ -224,3 +277,4 @@ def test_real_clock_times_each_device_and_thread_count(folder: Path) -> None:
             (device, count) for device in DEVICES for count in {1, cores()}
         }
         assert all(speed.float_ms > 0 and speed.int8_ms > 0 for speed in attempt.speeds)
+        assert all(speed.min_ratio and speed.min_ratio < speed.ratio for speed in attempt.speeds)

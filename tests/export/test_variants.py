@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from tests.artifacts import tiny_artifact
@@ -15,9 +17,13 @@ from toolchain.cli import run
 from toolchain.errors import BadInputError, MissingError
 from toolchain.export import results, variants
 from toolchain.export.exporting import export
+from toolchain.export.fp16 import largest_activation
 from toolchain.export.int8 import search
 from toolchain.export.int8.quantisers import recipes
+from toolchain.export.photographs import RunPhotographs
 from toolchain.export.results import Measurement, Variants
+from toolchain.runs import read_run
+from toolchain.system.progress import Silent
 
 FILES = {
     "model.onnx": "float32",
@@ -59,6 +65,24 @@ def test_each_file_is_measured_and_its_card_says_so(folder: Path, capsys: pytest
     sizes = {name: read_artifact(folder / name).size_mb for name in FILES}
     assert sizes["model.fp16.onnx"] < 0.55 * sizes["model.onnx"]
     assert sizes["model.w8.onnx"] < 0.35 * sizes["model.onnx"]
+
+
+def test_the_range_of_float16_is_checked_on_photographs_of_all_classes(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def looked_at(model: onnx.ModelProto, images: np.ndarray) -> float:
+        seen.append(images)
+        return largest_activation(model, images)
+
+    monkeypatch.setattr(variants, "largest_activation", looked_at)
+    monkeypatch.setattr(variants, "RANGE_SAMPLE", 3)
+    export(folder, further=Variants(fp16=True), target="ort:cpu")
+    sample = RunPhotographs(folder, read_run(folder), None, Silent()).read("val")
+    (images,) = seen
+    labels = [int(sample.labels[(sample.pixels == image).all((1, 2, 3))][0]) for image in images]
+    assert sorted(labels) == [0, 1, 2]
 
 
 @pytest.mark.slow

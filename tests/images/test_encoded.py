@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from toolchain.errors import UnreadableImageError
 from toolchain.images import preprocess
 from toolchain.images.encoded import HEAD_BYTES, is_truncated, kind_of
 from toolchain.images.preprocess import can_decode, decode
+from toolchain.system.installation import install
 
 RNG = np.random.default_rng(8)
 PICTURE = cv2.GaussianBlur(RNG.integers(0, 256, (120, 160, 3), np.uint8), (5, 5), 0)
@@ -165,7 +167,7 @@ def test_without_the_extra_heic_is_told_what_it_needs(monkeypatch: pytest.Monkey
     try:
         head = ftyp(b"heic", b"mif1", b"heic")
         assert not can_decode(kind_of(head))
-        with pytest.raises(UnreadableImageError, match=r"HEIC, which needs pip install 'edgetl\[heic\]'"):
+        with pytest.raises(UnreadableImageError, match=re.escape(f"HEIC, which needs {install('heic')}")):
             decode(head + bytes(200), "IMG_0001.HEIC")
     finally:
         preprocess.can_decode.cache_clear()

@@ -14,8 +14,10 @@ import pytest
 
 import toolchain
 from tests.conftest import QUICK
+from toolchain.bench.inputs import Chosen, prepare
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.images.cache import cache_folder
+from toolchain.images.preprocess import Preprocess
 from toolchain.images.reader import Reader
 from toolchain.system.progress import Silent
 from toolchain.training.finetune import finetune
@@ -128,6 +130,27 @@ def test_photographs_are_read_twice_and_with_a_cache_once(opened: Counter[str], 
         for photo in dataset.splits["test"]:
             reader.thumbnail(photo)
         _check_counts(opened, data, times)
+
+
+def test_bench_and_export_read_each_photograph_once_at_most(
+    opened: Counter[str], data: Data, tmp_path: Path
+) -> None:
+    photos = open_dataset(data.settings.data).splits["train"]
+    photos = tuple(photo for photo in photos if photo.path != data.broken)
+    spec, other = data.settings.preprocess, Preprocess(height=32, width=32, shortest_edge=32)
+    chosen = Chosen(tuple(photo.path for photo in photos), sha256=tuple(photo.sha256 for photo in photos))
+    for specs, times in (([spec, other], 1), ([spec], 0)):
+        opened.clear()
+        prepare(chosen, specs, tmp_path, Silent())
+        assert {opened[str(photo.path)] for photo in photos} == {times}
+        filled = Reader(spec, cache_folder(), Silent())
+        for photo in photos:
+            filled.prepare(photo)
+    opened.clear()
+    export = Reader(spec, cache_folder(), Silent(), keep=False)
+    for photo in photos:
+        export.verified(photo)
+    assert {opened[str(photo.path)] for photo in photos} == {1}, "its content is compared with the run's"
 
 
 @pytest.mark.slow

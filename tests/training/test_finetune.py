@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import toolchain
 from tests.conftest import QUICK, Recorder
@@ -19,7 +19,7 @@ from toolchain.backbones.networks import build
 from toolchain.errors import BadInputError, MissingError
 from toolchain.export import exporting
 from toolchain.runs import Run, read_run, read_splits
-from toolchain.training import features, loop
+from toolchain.training import checkpoint, features, loop
 from toolchain.training import finetune as finetuning
 from toolchain.training.evaluator import Evaluator
 from toolchain.training.finetune import finetune, resume
@@ -250,6 +250,41 @@ def test_wrong_settings(
     with pytest.raises(error, match=says):
         finetune(TrainSettings(**{**base, **change}), tmp_path / "run")  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
+
+
+def test_training_that_diverges_ends_and_what_was_best_is_kept(
+    tmp_path: Path, drawn_folder: Path, weights: Path
+) -> None:
+    recorder = Recorder()
+    wild = {"optimizer": "sgd", "learning_rate": 0.9, "max_grad_norm": 0.0, "ema_decay": 0.0, "epochs": 3}
+    run = finetune(_settings(drawn_folder, weights, **wild), tmp_path / "run", reporter=recorder)
+    assert run.model.kept == "probe"
+    assert any("training diverged in epoch 1" in line and "--learning-rate" in line for line in recorder.warned)
+    assert not (tmp_path / "run" / "checkpoint" / "state.safetensors").exists()
+    assert "NaN" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+
+
+def test_weights_that_are_finite_and_compute_no_numbers_are_refused(
+    tmp_path: Path, drawn_folder: Path, weights: Path
+) -> None:
+    state = load_file(weights)
+    state["features.0.1.running_var"].fill_(-1.0)
+    save_file(state, tmp_path / "negative.safetensors")
+    with pytest.raises(BadInputError, match="computes NaN or infinity"):
+        finetune(_settings(drawn_folder, tmp_path / "negative.safetensors"), tmp_path / "run")
+
+
+def test_a_checkpoint_that_holds_nan_is_damaged(tmp_path: Path) -> None:
+    tensors = {"network": {"weight": torch.ones(2)}, "average": {"weight": torch.tensor([1.0, torch.nan])}}
+    progress = checkpoint.Progress(1, 0, (1.0, 0.0), 2, 1.0)
+    (tmp_path / "checkpoint").mkdir()
+    checkpoint.save_state(tmp_path, tensors, progress)
+    with pytest.raises(BadInputError, match="average/weight holds NaN"):
+        checkpoint.load_state(tmp_path)
+    checkpoint.save_state(tmp_path, {"network": tensors["network"]}, progress)
+    loaded = checkpoint.load_state(tmp_path)
+    assert loaded is not None
+    assert loaded[1] == progress
 
 
 def test_random_weights_are_trained_whole(tmp_path: Path, drawn_folder: Path) -> None:

@@ -14,8 +14,7 @@ from msgspec import Meta
 
 from toolchain.backbones import recipes
 from toolchain.cli.finetune import command
-from toolchain.cli.sections import SectionedCommand
-from toolchain.cli.settings import options_from
+from toolchain.cli.options import SectionedCommand, options_from
 from toolchain.errors import BadInputError
 from toolchain.system.options import Option, settings_of
 from toolchain.training.settings import TrainSettings, read_stored, settings_for

@@ -20,7 +20,7 @@ from toolchain.training.team import Team
 ROOT = Path(__file__).parents[2]
 
 
-def _finetune(processes: int, data: Path, weights: Path, out: Path, cache: Path) -> dict[str, object]:
+def _finetune(processes: int, data: Path, weights: Path, out: Path, cache: Path, *more: str) -> dict[str, object]:
     launch = [sys.executable]
     if processes > 1:
         launch += ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
@@ -29,6 +29,7 @@ def _finetune(processes: int, data: Path, weights: Path, out: Path, cache: Path)
         *("--epochs", "2", "--batch-size", "7", "--device", "cpu", "--out", str(out), "--json", "--quiet"),
         # Rounding to bfloat16 depends on the size of a batch.
         *("--precision", "float32"),
+        *more,
     ]
     finished = subprocess.run(
         [*launch, "-m", "toolchain", "finetune", *arguments],
@@ -63,6 +64,62 @@ def test_two_processes_give_the_result_of_one(tmp_path: Path, drawn_folder: Path
     lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
     alone = [json.loads(line) for line in (tmp_path / "one" / "metrics.jsonl").read_text().splitlines()]
     assert [line["loss"] for line in lines] == pytest.approx([line["loss"] for line in alone], rel=1e-3)
+
+
+EPOCH = """
+import sys
+from pathlib import Path
+import torch
+from safetensors.torch import save_file
+from toolchain.backbones.networks import build
+from toolchain.backbones.weights import load_pretrained
+from toolchain.datasets.catalogue import open_dataset
+from toolchain.images.preprocess import Preprocess
+from toolchain.images.reader import Reader
+from toolchain.system.progress import Silent
+from toolchain.training.batches import training_batches
+from toolchain.training.context import TrainContext
+from toolchain.training.settings import TrainSettings
+from toolchain.training.team import joined
+from toolchain.training.trainer import Trainer
+
+data, weights, out = sys.argv[1:]
+spec = Preprocess.for_size(64, "shortest-edge")
+settings = TrainSettings(
+    data, "mobilenet_v3_small", weights, batch_norm="trained", batch_size=7, precision="float32", preprocess=spec
+)
+device = torch.device("cpu")
+with joined(device) as team:
+    dataset = open_dataset(data)
+    network = build(settings.model, len(dataset.classes))
+    load_pretrained(network, settings.model, weights)
+    reader = Reader(spec, None, Silent())
+    context = TrainContext(settings, dataset, (), reader, device, team, Path(out), Silent())
+    trainer = Trainer(network, context, training_batches(context))
+    trainer.epoch(1, 2)
+    save_file(trainer.average.state_dict(), Path(out, f"{team.rank}.safetensors"))
+"""
+
+
+@pytest.mark.slow
+def test_processes_evaluate_one_and_the_same_network(tmp_path: Path, drawn_folder: Path, weights: Path) -> None:
+    """Each learns statistics of BatchNorm from its own photographs; a share of val is then judged by each."""
+    script = tmp_path / "epoch.py"
+    script.write_text(EPOCH)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
+    done = subprocess.run(
+        [*launch, str(drawn_folder), str(weights), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    start = load_file(weights)
+    assert any(not torch.equal(first[name], start[name]) for name in start if "running_mean" in name)
 
 
 @pytest.mark.parametrize(("photos", "batch", "size"), [(15, 7, 2), (9, 4, 3), (5, 8, 4), (8, 4, 2)])

@@ -63,6 +63,8 @@ class Speed:
     threads: Annotated[int, Meta(ge=1)]
     float_ms: Annotated[float, Meta(gt=0)]
     int8_ms: Annotated[float, Meta(gt=0)]
+    min_ratio: float | None = None
+    """`ratio` is at least this with 95 % confidence, over several processes; absent in cards of old."""
 
     @property
     def ratio(self) -> float:
@@ -98,6 +100,17 @@ class QuantizationRecipe:
     """Instructions of `cpu` that decide how int8 is computed, by Linux's names; empty in cards of old."""
     weight_bits: Literal[7, 8] = 8
     """7: integer weights are within ±64, so that no CPU's 16-bit sums of two products saturate."""
+
+
+def _family(device: str) -> set[str]:
+    return {device.partition(":")[0].lower()}
+
+
+def _kinds(device: str) -> set[str]:
+    """`openvino:GPU.1` is of the kind `openvino:gpu`; `openvino:HETERO:GPU,CPU` may run on two kinds."""
+    family, _, target = device.lower().partition(":")
+    names = target.rpartition(":")[2].split(",") if family == "openvino" else [target.partition(":")[0]]
+    return {f"{family}:{name.partition('+')[0].partition('.')[0]}" for name in names}
 
 
 @dataclass(frozen=True)
@@ -143,9 +156,15 @@ class Card:
             raise ValueError("`recipe` must name its calibration photographs for int8, and only for int8")
 
     def proven_on(self, device: str) -> bool:
-        """Whether this file may run on `device`: float32 files anywhere, others where they were measured."""
-        family = device.partition(":")[0].lower()
-        return self.precision == "float32" or any(name.partition(":")[0] == family for name in self.runtimes)
+        """Whether this file may run on `device`: float32 files anywhere, others where they were measured.
+
+        For int8 that means the same kind of device: a GPU has other integer kernels than a CPU, or none. float16
+        and stored int8 weights are computed in floats, and may run on all devices of the same runtime.
+        """
+        if self.precision == "float32":
+            return True
+        part = _kinds if self.precision == "int8" else _family
+        return part(device) <= {name for proven in self.runtimes for name in part(proven)}
 
     def with_accuracy(self, *more: Accuracy) -> Card:
         """The same card with further measurements."""

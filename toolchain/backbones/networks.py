@@ -36,7 +36,8 @@ class Renormalise(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.mean: tuple[float, ...] = tuple(mean)
+        self.std: tuple[float, ...] = tuple(std)
         own = torch.tensor([self.mean, self.std])
         usual = torch.tensor([IMAGENET_MEAN, IMAGENET_STD])
         # Not in the state dict, whose names are the network's.

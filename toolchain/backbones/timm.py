@@ -34,7 +34,11 @@ RECIPE = TrainingRecipe(
 TRIED_SIZE = 96
 """Pixels on which the layers are compared with the network."""
 
-PLAIN_ACTIVATIONS = {"HardSigmoid": nn.Hardsigmoid, "HardSwish": nn.Hardswish, "Swish": nn.SiLU}
+PLAIN_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "HardSigmoid": nn.Hardsigmoid,
+    "HardSwish": nn.Hardswish,
+    "Swish": nn.SiLU,
+}
 """Activations that timm has in classes of its own, where torch has the same."""
 
 

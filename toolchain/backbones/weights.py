@@ -134,7 +134,8 @@ def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str 
             f"{source} does not fit the network: {shown}", "Are these the weights of another --model?"
         )
     used = {key: value for key, value in state.items() if key in body or key.startswith(in_head)}
-    bad = not_finite(used)
+    # As the network will hold them: what float64 can still hold may be infinite in float32.
+    bad = not_finite({key: value.float() if value.is_floating_point() else value for key, value in used.items()})
     if bad:
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise BadInputError(

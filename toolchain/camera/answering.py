@@ -147,7 +147,7 @@ class Answering:
     """Answers one frame after another. Used by one thread at a time."""
 
     def __init__(self, engine: Engine, min_probability: float, clock: Clock) -> None:
-        self.count = 0
+        self.count: int = 0
         self.running: RunningInference | None = None
         """The inference that is running now."""
         self._lock = Lock()
@@ -192,6 +192,7 @@ class Answering:
             except Exception as error:  # runtimes raise what they like
                 self._engine.fall_back(network, f"failed ({_first_line(error)})")
             else:
+                network.has_answered = True
                 break
         seen = thumbnail(pixels[0])
         uniform = is_uniform(seen)
@@ -231,6 +232,8 @@ class Answering:
         finally:
             if not self.abandon(mine):
                 raise AbandonedError
+        if not np.isfinite(answer.logits).all():
+            raise ArithmeticError("its answer is not a number")
         return answer, 1000 * (self._clock.now() - before)
 
     def _shown(self, classifier: Classifier, smoothed: Answer, uniform: bool, time_s: float) -> Prediction:

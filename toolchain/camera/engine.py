@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
@@ -31,9 +32,12 @@ class Network:
     def __init__(self, classifier: Classifier, artifact: Artifact | None = None) -> None:
         self.classifier = classifier
         self.artifact = artifact
-        card, self.device = classifier.card, classifier.runtime.device
-        self.name = f"{card.precision} on {self.device}"
-        self.preprocess = FramePreprocess(card.preprocess, whole=card.input == "frame")
+        card = classifier.card
+        self.device: str = classifier.runtime.device
+        self.name: str = f"{card.precision} on {self.device}"
+        self.has_answered: bool = False
+        """Whether it has answered a frame."""
+        self.preprocess: FramePreprocess = FramePreprocess(card.preprocess, whole=card.input == "frame")
         # Runtimes prepare themselves in the first inference, which would make the first frame old.
         side = card.preprocess
         classifier.runtime.infer(np.zeros((1, side.height, side.width, 3), np.uint8))
@@ -60,9 +64,12 @@ class Engine:
         exclusive: bool = False,
         reporter: Reporter | None = None,
     ) -> None:
-        self.network = Network(classifier, artifact)
+        self.network: Network = Network(classifier, artifact)
         self.compared: Network | None = None
         self.failures: list[str] = []
+        self._failed: set[tuple[Path | None, str]] = set()
+        """Files and devices that failed since a network answered. They are not tried again, so that two CPUs that
+        cannot answer do not replace each other for ever."""
         self._threads = threads
         self._exclusive = exclusive
         self._reporter = reporter or Silent()
@@ -77,8 +84,11 @@ class Engine:
         if failed is not self.network:
             return  # it was replaced in the meantime
         told = f"{failed.name} {why}"
+        if failed.has_answered:
+            self._failed.clear()  # the others may have recovered
+        self._failed.add((failed.artifact.path if failed.artifact else None, failed.device))
         for device in CPUS:
-            if device == failed.device or failed.artifact is None:
+            if failed.artifact is None or (failed.artifact.path, device) in self._failed:
                 continue
             try:
                 self.network = self._loaded(failed.artifact, device)

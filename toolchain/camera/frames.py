@@ -133,7 +133,7 @@ class Pacer:
     """Releases the frames of a file at the moments when a camera would have captured them."""
 
     def __init__(self, clock: Clock) -> None:
-        self.waiting = False
+        self.waiting: bool = False
         """Whether a thread is waiting in `wait`."""
         self._clock = clock
         self._stopped = Event()
@@ -176,7 +176,7 @@ class Timeline:
     """
 
     def __init__(self, name: str, fps: float, reporter: Reporter | None = None) -> None:
-        self.time_s = 0.0
+        self.time_s: float = 0.0
         """The time of the last frame, in seconds from 0."""
         self._name = name
         self._interval_s = 1 / fps

@@ -15,7 +15,7 @@ import numpy as np
 from toolchain.camera.answering import Answered, Percentiles, Series
 from toolchain.camera.drawing import FONT
 from toolchain.camera.frames import SYSTEM_CLOCK, BgrImage, Clock
-from toolchain.camera.sinks import Sink
+from toolchain.camera.sinks import Delivery, Sink
 
 MARKERS = 100
 """Enough for three seconds at 30 pictures per second."""
@@ -52,7 +52,7 @@ class LatencyScreen(Sink):
     """Shows one marker after another in `window`, and finds them in the frames that were answered."""
 
     name = "the window"
-    delivery = "main"
+    delivery: Delivery = "main"
 
     def __init__(self, window: Display, clock: Clock = SYSTEM_CLOCK) -> None:
         self._window = window

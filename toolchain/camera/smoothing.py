@@ -46,7 +46,7 @@ class Smoother:
         self._logits: NDArray[np.float32] | None = None
         self._time_s = 0.0
         self._seen: Thumbnail | None = None
-        self.restarted = True
+        self.restarted: bool = True
         """Whether the last frame was the first of a scene."""
 
     def __call__(
@@ -90,7 +90,7 @@ class Debouncer:
         self._rival: tuple[str, bool] | None = None
         self._rival_since_s = 0.0
         self._time_s = -math.inf
-        self.changes = 0
+        self.changes: int = 0
         """How often the answer changed. "Not sure" counts as one answer, whatever the label beneath."""
 
     def __call__(self, label: str, rejected: bool, time_s: float, *, new_scene: bool = False) -> tuple[str, bool]:

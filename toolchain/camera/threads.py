@@ -77,7 +77,7 @@ class DropOldestQueue(Generic[T]):
         self._given_up = given_up
         self._changed = Condition()
         self._closed = False
-        self.dropped = 0
+        self.dropped: int = 0
         """How many values were dropped."""
 
     @property

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
-from toolchain.cli.finite import Finite
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
+from toolchain.cli.options import Finite
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.system import masking
 from toolchain.system.text import escaped, harmless

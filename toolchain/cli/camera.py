@@ -13,8 +13,8 @@ from click.core import ParameterSource
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
-from toolchain.cli.finite import Finite
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
+from toolchain.cli.options import Finite, SectionedCommand, SectionedOption
 from toolchain.errors import BadInputError, ExitCode, StoppedError
 from toolchain.system import files
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from toolchain.camera.session import CameraReport
     from toolchain.camera.sinks.lines import Output
 
+MAX_SOURCE = 4096
+"""How many characters of a source are read from a file."""
 SUMMARY_LIMIT_S = 3.0
-"""How long the summary waits for somebody to read it."""
+"""How long the summary waits for its reader."""
 
 
 class Size(click.ParamType[tuple[int, int]]):
@@ -54,24 +56,28 @@ class PixelFormat(click.ParamType[str]):
 
 
 def _no_model(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """`--web model.onnx` would take the model for a host."""
+    """Refuse `--web model.onnx`, which would take the model for a host."""
     if value and Path(value).exists():
         raise click.BadParameter(f"{value} is a file or folder; MODEL goes before --web", ctx, param)
     return value
 
 
 def _read_source(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """The source itself, or what the file holds that `@FILE` names."""
+    """The source itself, or the content of FILE for `@FILE`."""
     if not value.startswith("@") or Path(value).exists():
         return value
     try:
-        return Path(value[1:]).read_text(encoding="utf-8").strip()
+        with Path(value[1:]).open(encoding="utf-8") as file:  # which may be a pipe: @<(pass show camera)
+            source = file.read(MAX_SOURCE).strip()
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{value[1:]} cannot be read: {error}", ctx, param) from None
+    if not source.isprintable():
+        raise click.BadParameter(f"{value[1:]} holds more than one source, or none", ctx, param)
+    return source
 
 
 def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
-    """A service that is stopped before its first answer has nothing to finish: that is no failure."""
+    """Let a service that is stopped before its first answer end with exit code 0."""
 
     @functools.wraps(function)
     def wrapped(*args: Any, console: Console, **kwargs: Any) -> int:
@@ -84,7 +90,12 @@ def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
     return wrapped
 
 
+_source_option = functools.partial(click.option, cls=SectionedOption, section="Source")
+_output_option = functools.partial(click.option, cls=SectionedOption, section="Outputs")
+
+
 @click.command(
+    cls=SectionedCommand,
     help=f"""Say what a camera sees, live.
 
 {MODEL_OR_FILE} The default is ready-made.
@@ -93,10 +104,37 @@ A camera or stream that is lost is opened again as soon as it is back.
 
 In the window, q or Escape ends, space pauses, s saves a picture, d and p change to the next device and precision,
 b shows the answers of both precisions side by side. With --json, each answer is one JSON object on a line of its
-own, and a last line holds the summary."""
+own, and a last line holds the summary.""",
 )
 @click.argument("model", required=False, type=ModelArgument())
 @click.option(
+    "--device",
+    metavar="DEVICE",
+    shell_complete=completion.devices,
+    help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).",
+)
+@click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
+@click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
+@click.option("--frames", type=click.IntRange(1), metavar="N", help="End after N answers.")
+@click.option(
+    "--min-probability",
+    type=Finite(0, 1),
+    default=0.0,
+    metavar="P",
+    help="Reject answers below this probability, besides those that the model file rejects.",
+)
+@click.option(
+    "--measure-latency",
+    is_flag=True,
+    help="Measure from glass to glass: hold the camera before the window. Without a window: the frame's age.",
+)
+@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
+@click.option(
+    "--exclusive",
+    is_flag=True,
+    help="For a machine that does nothing else: threads stay awake or keep their cores. Faster, but slows others.",
+)
+@_source_option(
     "--source",
     default="0",
     show_default=True,
@@ -107,84 +145,22 @@ own, and a last line holds the summary."""
     "image, a folder of images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink'). Keep an address with "
     "a password out of the list of processes: in the variable EDGETL_SOURCE, or by @FILE in a file.",
 )
-@click.option(
-    "--device",
-    metavar="DEVICE",
-    shell_complete=completion.devices,
-    help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).",
-)
-@click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
-@click.option(
-    "--record",
-    type=click.Path(path_type=Path),
-    metavar="FILE.mp4",
-    help="Record what is shown; an older file is replaced.",
-)
-@click.option(
-    "--log",
-    type=click.Path(path_type=Path),
-    metavar="FILE.jsonl",
-    help="Append each answer to a file, which may be rotated meanwhile.",
-)
-@click.option(
-    "--on-change",
-    metavar="COMMAND",
-    help="A shell command for each new label: it finds EDGETL_LABEL and EDGETL_PROBABILITY in its environment, and "
-    'the answer as JSON on standard input. It never runs for "not sure".',
-)
-@click.option(
-    "--on-unsure",
-    metavar="COMMAND",
-    help='A shell command for when the answer becomes "not sure": EDGETL_LABEL is empty, EDGETL_GUESS is the label '
-    "that was rejected.",
-)
-@click.option(
-    "--web",
-    is_flag=False,
-    flag_value="",
-    metavar="[HOST:PORT]",
-    callback=_no_model,
-    help="Show it on a page instead of in a window; 127.0.0.1:8765 if nothing is said. Other addresses need a "
-    "token. MODEL goes before it.",
-)
-@click.option(
-    "--web-token",
-    envvar="EDGETL_WEB_TOKEN",
-    metavar="TOKEN",
-    help="What viewers from other machines must know. Default: one is made and printed.",
-)
-@click.option(
-    "--web-host",
-    "web_hosts",
-    multiple=True,
-    metavar="NAME",
-    help="A name that viewers may ask by without a token, such as that of a proxy; can be given again.",
-)
-@click.option(
-    "--sink",
-    "more_sinks",
-    multiple=True,
-    metavar="NAME[=VALUE]",
-    help="Another output, such as one that an installed package adds; can be given again.",
-)
-@click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
-@click.option("--frames", type=click.IntRange(1), metavar="N", help="End after N answers.")
-@click.option("--size", type=Size(), help="Ask a camera for frames of W x H pixels.")
-@click.option(
+@_source_option("--size", type=Size(), help="Ask a camera for frames of W x H pixels.")
+@_source_option(
     "--fps",
     type=Finite(0, min_open=True),
     metavar="N",
-    help="Ask a camera for N frames per second; fetch a snapshot so often.",
+    help="Ask a camera for N frames per second, or fetch a snapshot N times a second.",
 )
-@click.option(
+@_source_option(
     "--pixel-format",
     type=PixelFormat(),
     help="Ask a camera for MJPG, YUYV, ... Default: MJPG for more than 640x480 or 30 fps, else as it comes.",
 )
-@click.option(
+@_source_option(
     "--as-fast-as-possible", "every_frame", is_flag=True, help="Answer every frame of a file, without pacing."
 )
-@click.option(
+@_source_option(
     "--seconds-per-image",
     type=Finite(0.01, 3600),
     default=2.0,
@@ -192,33 +168,68 @@ own, and a last line holds the summary."""
     metavar="S",
     help="How long each image of a folder is shown.",
 )
-@click.option(
-    "--min-probability",
-    type=Finite(0, 1),
-    default=0.0,
-    metavar="P",
-    help="Reject answers below this probability, besides those that the model file says to reject.",
-)
-@click.option(
+@_source_option(
     "--stall-limit",
     "stall_s",
     type=Finite(0, min_open=True),
     metavar="S",
-    help="A live source that gives no frame for so long is lost. Default: 3, and longer for one that gives frames "
-    "now and then.",
+    help="A live source that gives no frame for S seconds is lost. Default: 3, and more for a slow source.",
 )
-@click.option("--insecure", is_flag=True, help="Accept any certificate of the server of a source.")
-@click.option("--no-reconnect", is_flag=True, help="End when the source is lost, with exit code 3.")
-@click.option(
-    "--measure-latency",
-    is_flag=True,
-    help="Measure from glass to glass: hold the camera before the window. Without a window: the frame's age.",
+@_source_option("--no-reconnect", is_flag=True, help="End when the source is lost, with exit code 3.")
+@_source_option("--insecure", is_flag=True, help="Accept any certificate of the server.")
+@_output_option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE.mp4",
+    help="Record what is shown; an older file is replaced.",
 )
-@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
-@click.option(
-    "--exclusive",
-    is_flag=True,
-    help="Nothing else computes here: threads stay awake or keep their cores, which is quicker, and slows others.",
+@_output_option(
+    "--log",
+    type=click.Path(path_type=Path),
+    metavar="FILE.jsonl",
+    help="Append each answer to a file as JSON. The file may be rotated at any time.",
+)
+@_output_option(
+    "--on-change",
+    metavar="COMMAND",
+    help="A shell command for each new label: it finds EDGETL_LABEL and EDGETL_PROBABILITY in its environment, and "
+    'the answer as JSON on standard input. It never runs for "not sure".',
+)
+@_output_option(
+    "--on-unsure",
+    metavar="COMMAND",
+    help='A shell command for when the answer becomes "not sure": EDGETL_LABEL is empty, EDGETL_GUESS is the label '
+    "that was rejected.",
+)
+@_output_option(
+    "--web",
+    is_flag=False,
+    flag_value="",
+    metavar="[HOST:PORT]",
+    callback=_no_model,
+    help="Show it on a page instead of in a window. Default: 127.0.0.1:8765; other addresses need a token. "
+    "MODEL goes before this option.",
+)
+@_output_option(
+    "--web-token",
+    envvar="EDGETL_WEB_TOKEN",
+    metavar="TOKEN",
+    help="The token that viewers from other machines must know. Default: one is made and printed. Also in the "
+    "variable EDGETL_WEB_TOKEN.",
+)
+@_output_option(
+    "--web-host",
+    "web_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A host name by which viewers may ask without a token, such as that of a proxy. Can be repeated.",
+)
+@_output_option(
+    "--sink",
+    "more_sinks",
+    multiple=True,
+    metavar="NAME[=VALUE]",
+    help="Another output by its name, such as one of an installed package. Can be repeated.",
 )
 @output_options
 @_may_be_stopped
@@ -251,7 +262,7 @@ def command(
     exclusive: bool,
     console: Console,
 ) -> int:
-    # From the environment, where it may always stand, it is only there for when it is needed.
+    # A token in the environment may stay there when there is no page.
     given = click.get_current_context().get_parameter_source("web_token")
     if web is None and given == ParameterSource.COMMANDLINE:
         raise BadInputError("--web-token is for --web", "Add --web HOST:PORT.")

@@ -1,4 +1,4 @@
-"""What the shell may complete: networks, data sets, devices, weights, and the classes of the run on the line."""
+"""What the shell completes: networks, data sets, devices, weights, and the classes of the network on the line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def models(context: click.Context, parameter: click.Parameter, incomplete: str) 
 
 
 def data_sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names, and folders as the shell has them."""
+    """Names of data sets, and folders."""
     from toolchain.datasets.catalogue import DATASETS
 
     # In this order: for a folder or a file, bash forgets the words that came before.
@@ -36,8 +36,8 @@ def devices(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 
 def classes(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Those of the network on the line, or of the ready-made one."""
-    # Before a value is typed, click has not told arguments apart yet.
+    """The classes of the network on the line, or of the ready-made one."""
+    # As long as the value is missing, click has not yet assigned the arguments.
     words = [context.params.get("model"), *context.args]
     named = next((str(word) for word in words if word), READY_MADE)
     with suppress(EdgetlError):

@@ -1,4 +1,4 @@
-"""The terminal: results to stdout, progress and remarks to stderr, JSON where it is asked for."""
+"""The terminal: results to stdout, progress and remarks to stderr, JSON on request."""
 
 from __future__ import annotations
 
@@ -24,36 +24,36 @@ from toolchain.system.progress import Task
 from toolchain.system.text import escaped, harmless
 
 PLAIN_INTERVAL_S = 60.0
-"""Between lines of one step, where there is no terminal: a step is a line, unless it takes minutes."""
+"""Seconds between progress lines of one step if there is no terminal. A shorter step is one line."""
 
 WIDE = 200
-"""Columns of what is no terminal."""
+"""The width of tables that go to a file or a pipe."""
 
 
 class _Terminal(RichConsole):
-    """Shows names of files and classes harmlessly, whatever signs are in them."""
+    """Makes control characters in names of files and classes harmless."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(escaped(harmless(text, keep="\n\t")), **options)
 
 
 class Console:
-    """One command's output; also its `Reporter` (see `toolchain.system.progress`)."""
+    """The output of one command, and its `Reporter` (see `toolchain.system.progress`)."""
 
     def __init__(self, *, json: bool = False, quiet: bool = False) -> None:
         self.json = json
         self.quiet = quiet
-        # A table written to a file or a pipe must not lose columns to a terminal that is not there.
+        # A table in a file or a pipe must not lose columns to a terminal that is not there.
         is_terminal = bool(getattr(sys.stdout, "isatty", bool)())
         fitted = is_terminal or os.environ.get("COLUMNS", "").isdigit()
-        # What is printed holds names of files and classes: `[bold]` and `:cat:` are names, no markup.
+        # Names of files and classes such as `[bold]` and `:cat:` are not markup.
         self._out = _Terminal(highlight=False, markup=False, emoji=False, width=None if fitted else WIDE)
         self._err = _Terminal(stderr=True, highlight=False, markup=False, emoji=False)
 
     def result(self, document: Any, *renderables: RenderableType) -> None:
-        """Print the command's result: `document` as JSON with `--json`, else `renderables` for people.
+        """Print the result of the command: `document` as JSON with `--json`, else `renderables` for people.
 
-        Strings are printed as they are; lines are never cut: a terminal folds those that are too long.
+        Strings are printed as they are. Lines are never cut; a terminal wraps long ones.
         """
         if self.json:
             self.json_line(document, indent=2)
@@ -63,7 +63,7 @@ class Console:
             self._out.print(text, soft_wrap=True)
 
     def json_line(self, document: Any, *, indent: int = 0) -> None:
-        """Print `document` as JSON whatever `--json` says; without `indent` on one line."""
+        """Print `document` as JSON, with or without `--json`; on one line if `indent` is 0."""
         print_json(files.to_json(document, indent=indent).decode().rstrip("\n"))
 
     def say(self, message: str) -> None:
@@ -92,7 +92,7 @@ class Console:
 
 
 def print_json(text: str) -> None:
-    """Print JSON at once, as UTF-8 whatever the encoding of the terminal; as text where nothing takes bytes."""
+    """Print JSON as UTF-8, regardless of the terminal's encoding; as text if stdout takes no bytes."""
     text = masking.without_typed(text)
     click.echo(text.encode() if hasattr(sys.stdout, "buffer") else text)
 
@@ -114,7 +114,7 @@ class _Bar:
 
 
 class _Lines:
-    """Progress for logs: a line for each step, at its end; more, with the time left, where that takes minutes."""
+    """Progress for logs: a line at the end of each step, and more, with the time left, if it takes minutes."""
 
     def __init__(self, err: RichConsole, description: str, total: int) -> None:
         self._err, self._description, self._total = err, description, total
@@ -131,7 +131,7 @@ class _Lines:
         if self._ended or (not finished and now - self._told < PLAIN_INTERVAL_S):
             return
         self._told = now
-        self._ended = finished  # what comes after the last step would repeat its line
+        self._ended = finished  # further calls would repeat the last line
         elapsed = now - self._start
         left = elapsed / max(self._done, 1) * (self._total - self._done)
         span = f"{elapsed:.1f} s" if finished else f"{left:.0f} s left"
@@ -140,13 +140,13 @@ class _Lines:
 
 
 def needs(module: str) -> None:
-    """Raise ModuleNotFoundError where `module` is not installed: before what a device cannot finish is begun."""
+    """Raise ModuleNotFoundError if `module` is not installed, before work begins that needs it at the end."""
     if find_spec(module) is None:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)
 
 
 def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command `--json`, `--quiet` and `--debug`; the function gets a `console` in their place."""
+    """Add `--json`, `--quiet` and `--debug` to a command. Its function gets a `console` instead."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON document.")
     @click.option("--quiet", is_flag=True, help="Print results and warnings only.")
@@ -179,7 +179,7 @@ def _own_warnings(console: Console) -> Iterator[None]:
 
 
 def _refuse_addresses(values: Mapping[str, Any]) -> None:
-    """Raise BadInputError where an address stands in the place of a file: it would become the name of a new one."""
+    """Raise BadInputError for an address in the place of a file. It would become the name of a new file."""
     for parameter in click.get_current_context().command.params:
         value = values.get(parameter.name or "")
         for path in value if isinstance(value, tuple) else (value,):

@@ -10,7 +10,7 @@ import click
 
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.finite import Finite
+from toolchain.cli.options import Finite
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import ExitCode
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 @click.command(
     help="""Write a run as one ONNX file, and quantise it.
 
-RUN_DIR is what `edgetl finetune` wrote. The file holds weights, class names and preprocessing; what was measured
-goes in too.
+RUN_DIR is a run folder, as `edgetl finetune` writes it. The file holds weights, class names, preprocessing and what
+was measured.
 
 int8 makes two promises: it loses at most --max-drop, and it is faster than float. Recipes are tried and timed on
-this machine; where none keeps both promises on a target, that is said, with exit code 1."""
+this machine. If none keeps both promises on a target, the exit code is 1."""
 )
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--int8", is_flag=True, help="Write model.int8.onnx too; exit 1 if a promise is broken.")
@@ -58,13 +58,13 @@ this machine; where none keeps both promises on a target, that is said, with exi
 )
 @click.option("--qat", is_flag=True, help="Train the int8 network too, with the float one as its teacher.")
 @click.option(
-    "--qat-epochs", type=click.IntRange(1, 100), default=1, show_default=True, metavar="N", help="With --qat."
+    "--qat-epochs", type=click.IntRange(1, 100), default=1, show_default=True, metavar="N", help="Epochs of --qat."
 )
-@click.option("--symmetric", is_flag=True, help="int8 around 0 and float biases, as TensorRT reads it.")
+@click.option("--symmetric", is_flag=True, help="Symmetric int8 with float biases, as TensorRT reads it.")
 @click.option(
     "--portable",
     is_flag=True,
-    help="int8 weights of 7 bits: right on x86 CPUs without VNNI too. Always so where this CPU has none.",
+    help="Use 7 bits for int8 weights: right on x86 CPUs without VNNI too. Always on if this CPU has none.",
 )
 @click.option(
     "--max-minutes",
@@ -72,7 +72,7 @@ this machine; where none keeps both promises on a target, that is said, with exi
     default=3.0,
     show_default=True,
     metavar="M",
-    help="Try no further int8 recipes after this time; --qat comes on top.",
+    help="Stop trying int8 recipes after M minutes; --qat takes extra time.",
 )
 @click.option(
     "--raw-frame",
@@ -89,7 +89,7 @@ this machine; where none keeps both promises on a target, that is said, with exi
     type=click.Path(path_type=Path),
     shell_complete=completion.data_sets,
     metavar="FOLDER",
-    help="Where the run's photographs are now, if they were moved or renamed; they are known by their content.",
+    help="Where the run's photographs are now, if they were moved or renamed. Their content identifies them.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="The float file. Default: RUN_DIR/model.onnx.")
 @output_options

@@ -15,8 +15,7 @@ from click.core import ParameterSource
 
 from toolchain.cli import completion
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.sections import SectionedCommand
-from toolchain.cli.settings import options_from
+from toolchain.cli.options import SectionedCommand, options_from
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 from toolchain.system import masking
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from toolchain.runs import Rejection, Run
 
 MUCH_REJECTED = 0.05
-"""Share of good photographs that the threshold is meant to turn away at most."""
+"""The threshold is meant to reject at most this share of good photographs."""
 
 
 class _Epochs(click.ParamType[int]):
@@ -56,8 +55,8 @@ class _Epochs(click.ParamType[int]):
 
 DATA is pets, cats-vs-dogs, drawn-pets, or a folder with a folder of photographs for each class.
 
-First a linear probe: a new head on frozen features. Then the last blocks are fine-tuned from there, and whichever
-is better on validation is kept. The folder of the run holds the network, its metrics, and report.html to look at.
+First it trains a linear probe, a new head on frozen features. From there it fine-tunes the last blocks, and keeps
+whichever is better on validation. The run folder holds the network, its metrics and a report (report.html).
 
 On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finetune DATA --out RUN ...""",
 )
@@ -76,9 +75,9 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path),
-    help="A TOML file of settings instead of the one that comes with the network; options go before it.",
+    help="A TOML file of settings, instead of the network's own; options override it.",
 )
-@click.option("--list-models", is_flag=True, help="Show the networks to choose from, with their size, and end.")
+@click.option("--list-models", is_flag=True, help="List the networks to choose from, with their sizes, and exit.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/DATA-MODEL-N.")
 @click.option(
     "--resume", "resumed", type=click.Path(path_type=Path), help="Continue the interrupted run in a folder."
@@ -146,7 +145,7 @@ def command(
 
 
 def _check(settings: TrainSettings, out: Path | None) -> None:
-    """Find what can be found in a moment, before torch is loaded for seconds."""
+    """Report mistakes that can be found without torch, which takes seconds to load."""
     from toolchain.datasets.catalogue import list_data, named
     from toolchain.runs import check_free
     from toolchain.runs.ready_made import weights_file
@@ -164,7 +163,7 @@ def _check(settings: TrainSettings, out: Path | None) -> None:
 
 
 def _check_resume_alone() -> None:
-    """A resumed run has its settings already; others beside it would be silently ignored."""
+    """A resumed run keeps its settings; others given beside it would be silently ignored."""
     context = click.get_current_context()
     free = {"resumed", "as_json", "quiet", "debug"}
     given = [
@@ -182,7 +181,7 @@ def _check_resume_alone() -> None:
 
 
 def _free_folder(data: str, model: str) -> Path:
-    """A new folder of this process's own; of several under `torchrun`, the leader's is the one that counts."""
+    """A new folder, made by this process; under `torchrun` all use the one that the leader made."""
     from toolchain.system import claims
 
     stem = f"{Path(data).resolve().name if Path(data).is_dir() else Path(data).name}-{model.replace(':', '-')}"
@@ -191,7 +190,7 @@ def _free_folder(data: str, model: str) -> Path:
 
 
 def _is_leader() -> bool:
-    """Whether this process is the one that speaks: the only one, or the first that `torchrun` started."""
+    """Whether this process prints results: the only one, or the first that `torchrun` started."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
@@ -279,7 +278,7 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
 
 
 def rejection_line(rejection: Rejection, test: int) -> RenderableType:
-    """What "none of these" costs on `test` photographs, in yellow where that is much, and what it is good for."""
+    """How many good photographs and how many other things are rejected; yellow where it is many good ones."""
     from rich.text import Text
 
     cost = 1 - rejection.accepted["test"]
@@ -290,7 +289,7 @@ def rejection_line(rejection: Rejection, test: int) -> RenderableType:
 
 
 def _next(model: str, folder: Path) -> tuple[str, ...]:
-    """What to type next: int8 where it is known to pay, and else what is known of it."""
+    """What to type next: with --int8, unless that is known to be no gain for the network."""
     from toolchain.backbones import recipe_of
 
     words = f"edgetl export {shlex.quote(str(folder))}"

@@ -1,4 +1,4 @@
-"""Words in each other's place: a photograph where a model belongs, a clip where photographs belong, and so on."""
+"""Arguments in the wrong place: a photograph where a model belongs, a clip where photographs belong, and so on."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ VIDEOS = frozenset(
 )
 MODELS = frozenset({".onnx", ".xml"})
 MODEL: tuple[Kind, ...] = ("model", "run")
-"""What stands for a model file."""
+"""Kinds that can be given as MODEL."""
 PICTURES: tuple[Kind, ...] = ("photograph", "photographs")
 LOOKED_AT = 20
-"""Folders below one that are looked into before it counts as nothing known."""
+"""How many folders are searched before a folder counts as unknown."""
 DEPTH = 2
 
 
 def kind_of(word: str | os.PathLike[str]) -> Kind | None:
-    """What a word of the command line seems to name, by its name or a folder's content; None: open."""
+    """What a word of the command line seems to name, judged by its name, or by the content of a folder; None if
+    that is open."""
     from toolchain.images.encoded import is_called_picture
 
     path = Path(word)
@@ -49,7 +50,7 @@ def kind_of(word: str | os.PathLike[str]) -> Kind | None:
 def refuse(word: str | os.PathLike[str], place: str, wanted: str, hints: Mapping[Kind, str]) -> None:
     """Raise BadInputError if `word` is of one of the kinds in `hints`, which say what to type instead.
 
-    `place` is what the word stands for, `wanted` what belongs there.
+    `place` is the name of the argument, `wanted` what belongs there.
     """
     kind = kind_of(word)
     if kind is not None and kind in hints:
@@ -62,10 +63,10 @@ def refuse_as_model(word: str | os.PathLike[str], hints: Mapping[Kind, str]) -> 
 
 
 def refuse_swapped(command: str, model: str | os.PathLike[str], others: Sequence[str]) -> None:
-    """The two arguments of a command that takes a model and photographs: refuse them in each other's place, a
-    photograph without a model, and videos, of which single photographs are no part.
+    """Check the arguments of a command that takes a model and photographs.
 
-    `command` is what a person types before them.
+    Raises BadInputError if they are in the wrong order, if there is no model, or for a video instead of
+    photographs. `command` is what a person types before them.
     """
     kinds = {kind_of(word) for word in others}
     if any(kind_of(word) in MODEL for word in others):
@@ -80,7 +81,7 @@ def refuse_swapped(command: str, model: str | os.PathLike[str], others: Sequence
 
 
 def refuse_file(run: Path, command: str, *, place: str) -> None:
-    """Of a model file, the folder of its run is wanted: say which that is, where it lies beside it."""
+    """Raise BadInputError for a model file where a run folder is wanted, and name the folder that it is in."""
     from toolchain.runs import RUN_FILE
 
     is_beside = (run.parent / RUN_FILE).is_file()
@@ -91,13 +92,13 @@ def refuse_file(run: Path, command: str, *, place: str) -> None:
 
 
 def refuse_source(model: str | os.PathLike[str] | None, source: str) -> None:
-    """`edgetl camera`: pictures and cameras in the place of the model, and a model in the place of the source."""
+    """For `edgetl camera`: raise BadInputError for a picture or camera as MODEL, and for a model as --source."""
     if model is not None:
         hint = f"edgetl camera --source {shlex.quote(str(model))}"
         refuse_as_model(model, dict.fromkeys((*PICTURES, "video"), hint))
         if str(model).isdecimal() and not Path(model).exists():
             raise BadInputError(f"{model} is a camera's number, and MODEL is a model file or a run folder", hint)
-    refuse(source, "--source", "what it sees", dict.fromkeys(MODEL, f"edgetl camera {shlex.quote(source)}"))
+    refuse(source, "--source", "what the camera sees", dict.fromkeys(MODEL, f"edgetl camera {shlex.quote(source)}"))
 
 
 def _kind_of_folder(path: Path) -> Kind | None:
@@ -111,6 +112,6 @@ def _kind_of_folder(path: Path) -> Kind | None:
             return "photographs"
         if number == LOOKED_AT:
             break
-        # Photographs lie in folders of their classes, and these perhaps in train and test; no deeper.
+        # Photographs are in folders of classes, and these may be in train and test: no deeper.
         folders[:] = sorted(folders) if len(Path(parent).relative_to(path).parts) < DEPTH else []
     return None

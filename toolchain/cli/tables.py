@@ -1,4 +1,4 @@
-"""Tables that fit the terminal: columns are left out before a name that must be typed is cut."""
+"""Tables that fit the terminal. Columns are left out before a name that must be typed is cut."""
 
 from __future__ import annotations
 

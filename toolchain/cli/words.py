@@ -1,4 +1,4 @@
-"""What people type instead of edgetl's words: names from other tools, and slips of the fingers."""
+"""What people type instead of edgetl's words: names from other tools, and typing errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALIASES = {
     "dataset": "data",
     "datasets": "data",
 }
-"""Words of other tools that mean one command here; they are taken for it."""
+"""Words of other tools that mean one command of edgetl. They are accepted for it."""
 
 ADVICE = {
     "quantize": "edgetl export RUN --int8",
@@ -49,7 +49,7 @@ ADVICE = {
     "clean": "edgetl data cache --clear",
     "version": "edgetl --version",
 }
-"""Words that stand for a command with more to it; what to type is said."""
+"""Words that mean a command with arguments. They are answered with what to type."""
 
 OPTIONS = {
     "--lr": "--learning-rate",
@@ -93,14 +93,14 @@ OPTIONS = {
     "-q": "--quiet",
     "-v": "--debug",
 }
-"""What options are called elsewhere, and here. Said where the command has the second."""
+"""Names of options in other tools, and in edgetl. They are suggested if the command has the option."""
 
 EVERYWHERE = {"--json", "--quiet", "--debug"}
-"""Options of each command, which belong after its name."""
+"""Options that every command has, and that come after its name."""
 
 
 def command_hint(word: str, path: str, commands: Iterable[str]) -> str:
-    """What to do about a command that does not exist; `path` is what stands before it."""
+    """What to type instead of a command that does not exist; `path` is what was typed before it."""
     near = difflib.get_close_matches(word.lower(), [*commands], n=1, cutoff=0.6)
     if path == "edgetl" and word.lower() in ADVICE:
         return f"Did you mean: {ADVICE[word.lower()]}?"
@@ -119,7 +119,7 @@ def command_hint(word: str, path: str, commands: Iterable[str]) -> str:
 
 
 def no_option(error: click.NoSuchOption) -> tuple[str, str]:
-    """What is said of an option that does not exist, and what to do about it."""
+    """The two lines about an option that does not exist."""
     context = error.ctx
     path = context.command_path if context else "edgetl"
     known = {name for parameter in context.command.params for name in parameter.opts} if context else set()

@@ -72,12 +72,12 @@ class Sprite:
     """
 
     def __init__(self, coat: Image, transform: NDArray[np.float64], light: Point, outline: float) -> None:
-        self.size = coat.shape[0]
+        self.size: int = coat.shape[0]
         self.coat = coat
         # Edges are blended with what is below, so the empty picture must have a colour that suits the animal.
-        self.colour = np.empty_like(coat)
+        self.colour: Image = np.empty_like(coat)
         self.colour[:] = cv2.mean(coat)[:3]
-        self.alpha = np.zeros(coat.shape[:2], np.uint8)
+        self.alpha: NDArray[np.uint8] = np.zeros(coat.shape[:2], np.uint8)
         self._transform = transform
         self._light = light
         self._outline = outline

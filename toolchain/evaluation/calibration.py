@@ -1,4 +1,4 @@
-"""What turns logits into probabilities that can be believed, and into the answer "none of these"."""
+"""Choosing a temperature, which makes probabilities honest, and the threshold of the answer "none of these"."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ CHI2_95 = 3.841458820694124
 """The 95 % quantile of chi-squared with one degree of freedom."""
 
 ACCEPTED_SHARES = (0.98, 0.97, 0.96, 0.95)
-"""Shares of good photographs that the threshold may let through, the kindest first; the last is the least."""
+"""Shares of good photographs that the threshold may accept, the most lenient first."""
 CONFIDENCE = 0.9
-"""That at least so many of the photographs to come are let through, where few tell."""
+"""With which at least that share of new photographs is accepted, where few are there to choose by."""
 MANY = 200
-"""Held-out photographs whose own share is near enough to that of photographs to come."""
+"""From so many held-out photographs on, their own share is close enough to that of new ones."""
 REJECTED_SHARE = 0.95
-"""Share of other things that is to be rejected for the kinder ones."""
+"""Share of other things that must be rejected before more than the least share is accepted."""
 
 
 @dataclass(frozen=True)
 class Temperature:
-    """By what logits are divided; between `low` and `high` with 95 % confidence, chosen on `n` photographs."""
+    """Logits are divided by `value`; it lies between `low` and `high` with 95 % confidence, by `n` photographs."""
 
     value: float
     low: float
@@ -45,7 +45,7 @@ class Temperature:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Answers to photographs that taught them nothing: `logits` float32 [n, classes], `labels` int64 [n]."""
+    """Answers to photographs that nothing was trained on: `logits` float32 [n, classes], `labels` int64 [n]."""
 
     logits: Logits
     labels: NDArray[np.int64]
@@ -63,8 +63,8 @@ class HeldOut:
 def fit_temperature(held: HeldOut) -> Temperature:
     """The temperature that makes the probabilities of held-out photographs most likely (Guo et al., ICML 2017).
 
-    Where all of a few photographs are right, that would be 0. So a prior holds it near 1, which weakens as
-    photographs become more: log temperature is normal with a standard deviation of 0.35 (maximum a posteriori).
+    If all of a few photographs are answered rightly, that would be 0. So a prior holds it near 1, and weakens as
+    there are more photographs: log temperature is normal with a standard deviation of 0.35 (maximum a posteriori).
     And it is never so low that the mean confidence is above what n right answers of n can show, 1 - 1 / (2 n + 2)
     (the mean of a share after n successes, by Jeffreys' prior). The interval is that of the posterior's profile,
     above this bound.
@@ -95,15 +95,15 @@ def fit_temperature(held: HeldOut) -> Temperature:
 def lower_limit(values: NDArray[np.float64], share: float, confidence: float = CONFIDENCE) -> float:
     """A limit that at least `share` of all values to come exceed, with `confidence`: a one-sided tolerance limit.
 
-    That of order statistics (Wilks, 1941), which asks nothing of the distribution; where there are too few values
-    for it (fewer than 45 for a share of 0.95), that of a normal one.
+    By order statistics (Wilks, 1941), which hold for every distribution; where there are too few values for that
+    (fewer than 45 for a share of 0.95), by a normal distribution.
     """
     n = len(values)
     ranks = np.arange(1, n + 1)
     usable = ranks[binom.sf(ranks - 1, n, 1 - share) >= confidence]
     if len(usable):
         return float(np.sort(values)[usable[-1] - 1])
-    if n < 2:  # a single value does not tell how far others lie from it
+    if n < 2:  # a single value says nothing of the spread
         return float(values.min()) - 1.0
     factor = nct.ppf(confidence, n - 1, norm.ppf(share) * math.sqrt(n)) / math.sqrt(n)
     return float(values.mean() - factor * values.std(ddof=1))

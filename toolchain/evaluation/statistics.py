@@ -16,6 +16,8 @@ Z95 = 1.959963984540054
 """The 97.5 % quantile of the normal distribution: two-sided 95 %."""
 Z95_ONE_SIDED = 1.645
 """The 95 % quantile: one-sided 95 %."""
+T95_ONE_SIDED = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)
+"""The same of Student's t, for 1 degree of freedom and more."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,11 @@ def median_ci95(
     return centre * (low / centre) ** wider, centre * (high / centre) ** wider
 
 
+def standard_error(share: float, n: int) -> float:
+    """How far a share of `n` is from the truth, one standard deviation of the binomial distribution."""
+    return math.sqrt(share * (1 - share) / n)
+
+
 def wilson_ci95(successes: int, n: int) -> tuple[float, float]:
     """95 % interval of a share, `successes` of `n` (Wilson 1927): right near 0 and 1 and for few trials too."""
     if not 0 <= successes <= n or n < 1:
@@ -110,6 +117,32 @@ def ratio_ci95(old: Latency, new: Latency) -> tuple[float, float]:
     spread = math.hypot(*(math.log(one.p50_ci95[1] / one.p50_ci95[0]) / 2 for one in (old, new)))
     ratio = new.p50 / old.p50
     return ratio * math.exp(-spread), ratio * math.exp(spread)
+
+
+def min_of_mean(values: Sequence[float]) -> float:
+    """The mean of what `values` are a sample of is at least this, with 95 % confidence (Student's t)."""
+    n = len(values)
+    quantile = T95_ONE_SIDED[n - 2] if n - 2 < len(T95_ONE_SIDED) else T95_ONE_SIDED[-1]
+    return float(np.mean(values) - quantile * np.std(values, ddof=1) / math.sqrt(n))
+
+
+def poisson_bounds(weights: NDArray[np.float64]) -> tuple[float, float]:
+    """One-sided 95 % bounds of an expected sum, of which each non-zero entry of `weights`, at most 1, was an event.
+
+    The gamma bounds for weighted Poisson sums of Fay and Feuer (1997), with chi-squared quantiles by Wilson and
+    Hilferty (1931). Without any event the upper bound is 3, as by the rule of three.
+    """
+    total, squares = float(weights.sum()), float((weights**2).sum())
+    low = squares / (2 * total) * _chi2(2 * total**2 / squares, -Z95_ONE_SIDED) if total else 0.0
+    # As if one event more, of the largest weight, had been seen.
+    high = (squares + 1) / (2 * (total + 1)) * _chi2(2 * (total + 1) ** 2 / (squares + 1), Z95_ONE_SIDED)
+    return low, high
+
+
+def _chi2(freedom: float, z: float) -> float:
+    """The quantile of the chi-squared distribution that is `z` of the normal one."""
+    step = 2 / (9 * freedom)
+    return freedom * max(0.0, 1 - step + z * math.sqrt(step)) ** 3
 
 
 def paired_drop_ci95(old: Sequence[bool], new: Sequence[bool]) -> tuple[float, tuple[float, float]]:

@@ -158,7 +158,7 @@ def write(folder: Path, page: Page) -> list[str]:
 
 
 def has_page() -> bool:
-    """Whether the page can be made here: `pip install 'edgetl[report]'` installs what it needs."""
+    """Whether the page can be made here: the extra `report` is installed."""
     return all(find_spec(name) for name in NEEDS)
 
 

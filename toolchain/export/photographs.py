@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from toolchain.datasets.catalogue import data_root, named, photographs_of
 from toolchain.datasets.naming import photographs_named
+from toolchain.datasets.sampling import stratified
 from toolchain.datasets.splits import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError
 from toolchain.images.cache import cache_folder
@@ -49,6 +49,10 @@ class Sample:
         padded = np.pad(self.pixels, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), "edge")
         moved = [padded[:, at : at + height, at : at + width] for at in (SHIFT, 0, 2 * SHIFT)]
         return np.concatenate([view for one in moved for view in (one, one[:, :, ::-1])])
+
+    def first(self, n: int) -> NDArray[np.uint8]:
+        """At most `n` photographs, of all classes as far as they go: uint8 [n, height, width, 3]."""
+        return self.pixels[stratified(self.labels.tolist())[:n]]
 
 
 class RunPhotographs:
@@ -101,17 +105,13 @@ def calibration_of(splits: Mapping[str, Sequence[SplitFile]]) -> tuple[SplitFile
     Ranges from a few photographs cut off what others need. Training photographs serve as well: no labels are used,
     and accuracy is measured on val.
     """
-    own = taking_turns(splits.get("calibration", ()))[:MAX_CALIBRATION]
-    return own + taking_turns(splits["train"])[: MAX_CALIBRATION - len(own)]
+    own = _in_turns(splits.get("calibration", ()))[:MAX_CALIBRATION]
+    return own + _in_turns(splits["train"])[: MAX_CALIBRATION - len(own)]
 
 
-def taking_turns(listed: Sequence[SplitFile]) -> tuple[SplitFile, ...]:
-    """The same photographs, one of each class after the other, so that the first few are of all classes."""
-    by_class: dict[str, list[SplitFile]] = defaultdict(list)
-    for file in listed:
-        by_class[file.label].append(file)
-    ranked = [(turn, file) for files in by_class.values() for turn, file in enumerate(files)]
-    return tuple(file for _, file in sorted(ranked, key=lambda one: one[0]))
+def _in_turns(listed: Sequence[SplitFile]) -> tuple[SplitFile, ...]:
+    order = stratified([file.label for file in listed], [file.sha256 for file in listed])
+    return tuple(listed[place] for place in order)
 
 
 def _usable_splits(folder: Path, run: Run) -> dict[str, tuple[SplitFile, ...]]:

@@ -93,18 +93,36 @@ class Attempt:
         return math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios)) if ratios else None
 
     def broken(self, device: str, settings: QuantizationSettings) -> str | None:
-        """Which promise is broken on `device`, and by how much; None when both are kept or speed is not known."""
+        """Which promise is broken on `device`, and by how much; None when both are kept."""
+        return self.broken_accuracy(device, settings) or self.broken_speed(device, settings)
+
+    def broken_accuracy(self, device: str, settings: QuantizationSettings) -> str | None:
+        """By how much the accuracy drop on `device` is too large; None when it is not."""
         measured = self.on(device)
         assert measured.drop_pp is not None
-        if measured.drop_pp > settings.max_drop_pp:
-            return (
-                f"int8 loses {measured.drop_pp:.2f} pp of top-1 on {device}, "
-                f"{measured.drop_pp - settings.max_drop_pp:.2f} pp more than --max-drop {settings.max_drop_pp:g}"
-            )
-        for speed in self.speeds:
-            if speed.device == device and speed.ratio <= settings.min_speed_up:
+        if measured.drop_pp <= settings.max_drop_pp:
+            return None
+        return (
+            f"int8 loses {measured.drop_pp:.2f} pp of top-1 on {device}, "
+            f"{measured.drop_pp - settings.max_drop_pp:.2f} pp more than --max-drop {settings.max_drop_pp:g}"
+        )
+
+    def broken_speed(self, device: str, settings: QuantizationSettings) -> str | None:
+        """Why int8 does not count as fast enough on `device`; None when it does, or speed does not matter.
+
+        A ratio counts by its lower 95 % bound, and a device that was not timed does not count as fast.
+        """
+        speeds = [speed for speed in self.speeds if speed.device == device]
+        if not settings.min_speed_up:
+            return None
+        if not speeds:
+            return f"int8 could not be timed on {device}"
+        for speed in speeds:
+            least = speed.ratio if speed.min_ratio is None else speed.min_ratio
+            if least <= settings.min_speed_up:
+                sure = "" if speed.min_ratio is None else f" ({least:.2f} at least, with 95 % confidence)"
                 return (
-                    f"int8 is {speed.ratio:.2f} times as fast as float on {device}, not more than "
+                    f"int8 is {speed.ratio:.2f} times as fast as float on {device}{sure}, not more than "
                     f"{settings.min_speed_up:g} times: {speed.int8_ms:.2f} ms against {speed.float_ms:.2f} ms, "
                     f"threads {speed.threads}"
                 )

@@ -92,7 +92,7 @@ def _drafts(wanted: Variants, context: ExportContext, int8_files: Sequence[Path]
         for file in int8_files:
             yield _openvino(read_artifact(file), file, context)
     if wanted.fp16:
-        largest = largest_activation(context.model, context.sample.pixels[:RANGE_SAMPLE])
+        largest = largest_activation(context.model, context.sample.first(RANGE_SAMPLE))
         settings = {"arithmetic": "float16; pixels and softmax float32", "largest_activation": round(largest, 1)}
         recipe = QuantizationRecipe("edgetl", {"weights": "float16", **settings})
         draft = _onnx(

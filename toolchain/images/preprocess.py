@@ -38,13 +38,13 @@ STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 """Mean and standard deviation of ImageNet's pixels, RGB, 0 to 255: what the pretrained networks expect."""
 
 DECODING = 2
-"""Grows when `decode` accepts other files or makes other pixels of them; what was kept before is then not used."""
+"""Increased when `decode` accepts other files or gives other pixels: caches then ignore what they hold."""
 
 HEIC_NEEDS = f"HEIC, which needs {install('heic')}"
-"""What is said of HEIC pictures where nothing reads them."""
+"""The reason given for HEIC pictures that cannot be read."""
 
-LONGEST = 32
-"""How many times as long as wide a picture may be before its ends are left out."""
+MAX_ASPECT_RATIO = 32
+"""A picture that is longer than so many times its width is cut to that length."""
 
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
@@ -82,13 +82,13 @@ class Preprocess:
         return np.ascontiguousarray(self.centre(self.scale(image)))
 
     def scale(self, image: NDArray[np.uint8], into: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
-        """`image` at the size of which the centre is cut out; in `into`, if that has this size.
+        """`image` scaled to the size from which the centre is cut out; in `into`, if that has this size.
 
-        What is longer than `LONGEST` times its width is cut to that first: a line of pixels would become gigabytes,
-        of which the centre is all that is wanted.
+        A picture that is longer than `MAX_ASPECT_RATIO` times its width is cut first: a line of pixels would become
+        gigabytes, and only the centre is needed.
         """
         if self.resize == "shortest-edge":
-            image = _middle(image, LONGEST * min(image.shape[:2]))
+            image = _middle(image, MAX_ASPECT_RATIO * min(image.shape[:2]))
         height, width = self.scaled_size(*image.shape[:2])
         if image.shape[:2] == (height, width):
             return image
@@ -111,17 +111,17 @@ class Preprocess:
 
 
 def _middle(image: NDArray[np.uint8], longest: int) -> NDArray[np.uint8]:
-    """The middle of a picture, no side of which is longer than `longest`; a view."""
+    """The middle of a picture, with no side longer than `longest`, as a view."""
     height, width = (min(side, longest) for side in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
 
 
 class FramePreprocess:
-    """`Preprocess` for one BGR frame after the other: the same pixels, into buffers that are used again.
+    """`Preprocess` for a series of BGR frames: the same pixels, in buffers that are used again.
 
-    Colours are swapped after scaling, which leaves the pixels as they are and has fewer of them to swap. With
-    `whole`, for graphs that resize by themselves, the frame keeps its size.
+    Channels are swapped after scaling: the result is the same, and there are fewer pixels to swap. With `whole`,
+    for graphs that resize by themselves, the frame keeps its size.
     """
 
     def __init__(self, spec: Preprocess, *, whole: bool = False) -> None:
@@ -131,7 +131,7 @@ class FramePreprocess:
         self._pixels: NDArray[np.uint8] = np.empty((1, spec.height, spec.width, 3), np.uint8)
 
     def __call__(self, bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The network's input, uint8 RGB [1, height, width, 3], for a uint8 BGR frame. Good until the next call."""
+        """The network's input, uint8 RGB [1, height, width, 3], of a uint8 BGR frame; valid until the next call."""
         if self._whole:
             if self._pixels.shape[1:] != bgr.shape:
                 self._pixels = np.empty((1, *bgr.shape), np.uint8)
@@ -145,7 +145,7 @@ class FramePreprocess:
 
 
 def check_colour(colour: str) -> Colour:
-    """`colour` if it is an order of channels. Raises BadInputError."""
+    """Return `colour` if it is an order of channels. Raises BadInputError otherwise."""
     if colour not in ("RGB", "BGR"):
         raise BadInputError(f"unknown order of colours {colour!r}", "Frames are RGB or BGR.")
     return colour  # type: ignore[return-value]
@@ -178,7 +178,7 @@ def from_pillow(picture: object) -> Image | None:
 
     None for anything else. Raises UnreadableImageError where Pillow cannot decode it.
     """
-    pillow = sys.modules.get("PIL.Image")  # whoever has such a picture has imported it
+    pillow = sys.modules.get("PIL.Image")  # a program that has such a picture has imported it
     if pillow is None or not isinstance(picture, pillow.Image):
         return None
     from PIL import ImageOps
@@ -201,7 +201,7 @@ def from_pillow(picture: object) -> Image | None:
 def can_decode(kind: Kind) -> bool:
     """Whether `decode` reads pictures of this kind on this machine.
 
-    OpenCV's builds differ in what they read, and have a writer for each kind that they were built with.
+    OpenCV's builds read different formats, and can write each format that they can read.
     """
     if kind.name == HEIC:
         return find_spec("pillow_heif") is not None
@@ -209,12 +209,11 @@ def can_decode(kind: Kind) -> bool:
 
 
 def decode(data: bytes, name: str = "image") -> Image:
-    """Decode an encoded photograph (JPEG, PNG, WebP, BMP, TIFF, AVIF, HEIC, GIF: the first frame) to uint8 RGB,
-    turned as it says itself.
+    """Decode a photograph (JPEG, PNG, WebP, BMP, TIFF, AVIF, HEIC, or the first frame of a GIF), turned upright.
 
-    Grey becomes RGB, 16 bits become 8, alpha is dropped, what follows the picture's end is ignored. Raises
-    UnreadableImageError, naming `name`, when the bytes are not a whole picture: OpenCV would fill what is missing
-    with grey and say nothing.
+    The result is uint8 RGB: grey becomes RGB, 16 bits become 8, alpha is dropped. Bytes after the end of the
+    picture are ignored. Raises UnreadableImageError, naming `name`, when the bytes are not a whole picture: OpenCV
+    would fill the missing part with grey, without an error.
     """
     if not data:
         raise UnreadableImageError(f"{name}: the file is empty")
@@ -254,7 +253,7 @@ def _unreadable(kind: Kind) -> str:
 
 
 def _decode_heic(data: bytes, name: str) -> Image:
-    """HEIC and HEIF by libheif, which turns the picture itself."""
+    """Decode HEIC and HEIF with libheif, which turns the picture upright itself."""
     try:
         import pillow_heif
     except ImportError:

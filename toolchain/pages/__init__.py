@@ -1,4 +1,4 @@
-"""Pages of HTML that need nothing else: one style for all, light and dark, tables that sort, plots as SVG."""
+"""Self-contained HTML pages in one style: light and dark, sortable tables, plots as SVG."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from toolchain.system import files
 def write_page(
     path: Path, template: Path, content: Mapping[str, Any], filters: Mapping[str, Callable[..., Any]]
 ) -> None:
-    """Fill `template` (Jinja) with `content` and write the page to `path`, whole or not at all.
+    """Fill the Jinja `template` with `content`, and write the page to `path`, whole or not at all.
 
-    Everything is escaped unless it is `markupsafe.Markup`. Names of files need not be valid Unicode.
+    Everything but `markupsafe.Markup` is escaped. Names of files need not be valid Unicode.
     """
     environment = Environment(
         loader=FileSystemLoader([template.parent, Path(__file__).parent]),
@@ -33,5 +33,5 @@ def write_page(
 
 
 def as_json(value: Any) -> str:
-    """`value` for a reader: text as it is, all else as JSON."""
+    """`value` for a reader: text as it is, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

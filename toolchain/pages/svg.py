@@ -1,17 +1,18 @@
-"""Plots as SVG that stands inside a page of HTML and takes its colours and letters from it."""
+"""Matplotlib plots as SVG inside an HTML page, in the colours and the font of the page."""
 
 from __future__ import annotations
 
 import io
 import re
 import warnings
+from typing import Any
 from xml.etree import ElementTree
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-# Matplotlib draws in these colours, which nothing else has; `to_svg` puts the page's own in their place.
+# Matplotlib accepts no CSS variables. It draws in these unique colours, and `to_svg` replaces them.
 INK, MUTED, LINE, FIRST, SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
 PAGE_COLOURS = {
     INK: "currentColor",
@@ -21,7 +22,7 @@ PAGE_COLOURS = {
     SECOND: "var(--second)",
 }
 
-STYLE = {
+STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "edgetl",
     "image.composite_image": False,
@@ -46,7 +47,7 @@ STYLE = {
 def make_figure(
     width: float, height: float, left: float, bottom: float, right: float, top: float
 ) -> tuple[Figure, Axes]:
-    """A figure of `width` x `height` pixels of the page, with one set of axes inside these margins."""
+    """A figure of `width` x `height` pixels, with one set of axes inside these margins."""
     figure = Figure(figsize=(width / 72, height / 72))
     place = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     axes = figure.add_axes(place)
@@ -56,17 +57,17 @@ def make_figure(
 
 
 def end_at_one(axes: Axes) -> None:
-    """Let the y axis, of fractions, end at 0 and 1, with room for half a marker: there is no accuracy of 104 %."""
+    """End a y axis of fractions at 0 and 1, with room for half a marker: there is no accuracy of 104 %."""
     low, high = axes.get_ylim()
     room = 0.02 * (high - low)
     axes.set_ylim(max(low, -room), min(high, 1 + room))
 
 
 def to_svg(figure: Figure, name: str, title: str) -> str:
-    """`figure` as an `<svg>` element. Its ids begin with `name`, so several can stand in one page."""
+    """`figure` as an `<svg>` element. Its ids begin with `name`, so that a page can hold several."""
     text = io.StringIO()
     with warnings.catch_warnings():
-        # The browser has the letters that Matplotlib's own font lacks.
+        # The browser has the characters that Matplotlib's own font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from|Matplotlib currently does not support")
         FigureCanvasSVG(figure).print_svg(text, metadata={"Date": None})  # type: ignore[no-untyped-call]
     root = ElementTree.fromstring(text.getvalue())
@@ -101,7 +102,7 @@ def _attribute(key: str, value: str, name: str) -> str:
     if value.startswith("url(#"):
         return f"url(#{name}-{value[5:]}"
     if key == "style":
-        # Matplotlib before 3.10 gives the size and the family in one.
+        # Matplotlib before 3.10 writes size and family as one property.
         value = re.sub(r"font: (?:[^;]*? )?([\d.]+px)[^;]*", r"font-size: \1", value)
         value = re.sub(r"font-family: [^;]*;? ?", "", value)
         return re.sub("#0102[0-9]{2}", lambda match: PAGE_COLOURS.get(match[0], match[0]), value)

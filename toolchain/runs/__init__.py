@@ -26,7 +26,7 @@ PREDICTIONS_FILE = "predictions.csv"
 REPORT_FILE = "report.html"
 CHECKPOINT_FOLDER = "checkpoint"
 SETTINGS_FILE = "settings.json"
-"""In the checkpoint's folder: what the run was asked for."""
+"""In the checkpoint's folder: the settings of the run."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Rejection:
 
 @dataclass(frozen=True)
 class TemperatureFit:
-    """How far the temperature is known: between `low` and `high` with 95 % confidence.
+    """How well the temperature is known: it lies between `low` and `high` with 95 % confidence.
 
     It was chosen on `val` validation photographs of the kept network, and on the answers of linear probes to
     `out_of_fold` training photographs that they were not fitted on.

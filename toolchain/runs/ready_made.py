@@ -11,10 +11,10 @@ ARTIFACT_FILE = "model.int8.onnx"
 WEIGHTS_FILE = "model.safetensors"
 
 READY_MADE = "ready-made"
-"""What stands for these weights on the command line."""
+"""The name of these weights on the command line."""
 
 MODEL = "mobilenet_v2"
-"""The network that they are of."""
+"""The network that they belong to."""
 
 
 def ready_made_artifact() -> Path:
@@ -30,8 +30,8 @@ def ready_made_weights() -> Path:
 def weights_file(weights: str, model: str) -> Path | None:
     """The file that `--weights` stands for; None for `imagenet`, `imagenet-v1` and `none`, which stand for no file.
 
-    Raises BadInputError where it is not there, or of another network than `model`. (No torch in here: a slip is
-    told before torch is loaded.)
+    Raises BadInputError where it is not there, or of another network than `model`. There is no torch in here: a
+    mistake is reported before torch is loaded.
     """
     path = Path(weights)
     if weights in {"imagenet", "imagenet-v1", "none"}:

@@ -29,7 +29,7 @@ FLAGS = (
 )
 """What a processor may have that decides how fast int8 and bfloat16 are, by Linux's names."""
 
-PACKAGES = {
+PACKAGES: dict[str, tuple[str, ...]] = {
     "numpy": ("numpy",),
     "opencv": (
         "opencv-python-headless",

@@ -103,15 +103,15 @@ class OrtRuntime:
     """An ONNX Runtime session. `provider_effective` is the provider that the session really has."""
 
     def __init__(self, artifact: Artifact, target: str, threads: int, *, exclusive: bool = False) -> None:
-        self.device = f"ort:{target}"
-        self.threads = threads or cores()
+        self.device: str = f"ort:{target}"
+        self.threads: int = threads or cores()
         providers = providers_of(target, artifact)
         wanted = providers[0][0]
         self._path = artifact.path
         self._open = partial(_open, artifact, providers, exclusive)
         session = self._open(self.threads)
         # A session falls back to the CPU without an error: answers would be right, latencies wrong.
-        self.provider_effective = str(session.get_providers()[0])
+        self.provider_effective: str = str(session.get_providers()[0])
         nodes = _nodes(session)
         if not nodes and wanted != PROVIDERS["cpu"]:
             nodes = _profiled(artifact, providers)
@@ -122,7 +122,7 @@ class OrtRuntime:
                 "Look at the driver, CUDA and cuDNN that this onnxruntime was built for.",
             )
         spinning = exclusive and self.threads > 1 if target == "cpu" else None
-        self.execution = Execution(streams=1, spinning=spinning, nodes=nodes)
+        self.execution: Execution = Execution(streams=1, spinning=spinning, nodes=nodes)
         # Several threads may run one session, but each of them then computes beside the session's own threads.
         crowd = partial(_streams, self._open, artifact.path, self.threads, self.threads)
         self._shared = Shared(

@@ -79,15 +79,15 @@ class OpenVinoRuntime:
     def __init__(
         self, artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False
     ) -> None:
-        self.device = f"openvino:{target}"
-        self.threads = threads or cores()
+        self.device: str = f"openvino:{target}"
+        self.threads: int = threads or cores()
         # Frames come in any size, so the graph is compiled for any.
         self._batch = batch if artifact.card.input == "image" else 0
         self._compile = partial(_compile, _library().Core(), artifact, target, self.threads, exclusive)
         models = _Models(partial(self._compile, {"PERFORMANCE_HINT": "LATENCY"}))
         compiled = models(self._batch)
-        self.provider_effective = ",".join(compiled.get_property("EXECUTION_DEVICES"))
-        self.execution = _execution(compiled, static=self._batch > 0)
+        self.provider_effective: str = ",".join(compiled.get_property("EXECUTION_DEVICES"))
+        self.execution: Execution = _execution(compiled, static=self._batch > 0)
         fixed = self._batch
         self._target = target
         # A name for several devices makes its own choice, which may be what `_streams` avoids.

@@ -106,20 +106,22 @@ class TorchRuntime:
 
         run = read_run(folder)
         place, *ways = target.split("+")
-        self.device = f"torch:{target}"
-        self.threads = threads or cores()
+        self.device: str = f"torch:{target}"
+        self.threads: int = threads or cores()
         device = torch.device(place)
         kind = getattr(torch, next((PRECISIONS[way] for way in ways if way in PRECISIONS), "float32"))
         network = _Network(load_network(folder, run), run, device, kind, compiled="compile" in ways)
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         how = "+".join(ways) or "eager"
-        self.provider_effective = f"torch {torch.__version__} {how} on {name}"
+        self.provider_effective: str = f"torch {torch.__version__} {how} on {name}"
         if "graph" in ways:
             spec = artifact.card.preprocess
             shape = (batch, spec.height, spec.width, 3)
             network.captured = _Captured(network.compute, torch.zeros(shape, dtype=torch.uint8, device=device))
         precision = str(kind).removeprefix("torch.")
-        self.execution = Execution(streams=1, inference_precision=precision, static=network.captured is not None)
+        self.execution: Execution = Execution(
+            streams=1, inference_precision=precision, static=network.captured is not None
+        )
         if device.type == "cpu":
             # A compiled network is compiled for one number of threads.
             many = self.threads > 1 and "compile" not in ways

@@ -2,7 +2,7 @@
 
 A package becomes an attribute of its parent as soon as one of its modules is imported. A function of the same name
 would be there or not, depending on who imported what before. So the package itself is made callable, and it is the
-same object in any order of imports (docs/decisions/0034-names-for-programs.md).
+same object in any order of imports (docs/decisions/0070-names-for-programs.md).
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -10,24 +11,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
+from toolchain.evaluation.statistics import min_of_mean
 from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter
 from toolchain.timing.arm import Arm
 from toolchain.timing.protocol import Prepared
 from toolchain.timing.scheduler import Pace, TimeLimits, load_arms, measure
 
-ROUNDS = 4
+PROCESSES = 3
+"""Each arm is measured in so many processes, one after the other: medians move more between than within them."""
+ROUNDS = 2
+"""In each process."""
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Median latency of one photograph in milliseconds, None with the `reason` where it could not be measured."""
+    """Median latency of one photograph in milliseconds, None with the `reason` where it could not be measured.
+
+    `process_ms` are the medians of each process.
+    """
 
     artifact: Artifact
     device: str
     threads: int
     p50_ms: float | None
     reason: str = ""
+    process_ms: tuple[float, ...] = ()
+
+    def min_ratio(self, other: Timed) -> float | None:
+        """How many times as fast as this `other` is at least, with 95 % confidence; None where that is not known.
+
+        Processes are the sample: those of the same turn ran side by side, on the same machine in the same state.
+        """
+        if len(self.process_ms) != len(other.process_ms) or len(self.process_ms) < 2:
+            return None
+        logs = [math.log(slow / fast) for slow, fast in zip(self.process_ms, other.process_ms, strict=True)]
+        return math.exp(min_of_mean(logs))
 
 
 def time_artifacts(
@@ -37,7 +56,7 @@ def time_artifacts(
     pixels: NDArray[np.uint8],
     reporter: Reporter,
 ) -> list[Timed]:
-    """Measure every artifact on every device with every number of threads, in rounds.
+    """Measure every artifact on every device with every number of threads, in rounds of several processes.
 
     `pixels` are preprocessed photographs, uint8 [n, height, width, 3], which all artifacts take. The artifacts must
     be files: each process reads its own.
@@ -48,20 +67,18 @@ def time_artifacts(
         path.write_bytes(pixels.tobytes())
         prepared = Prepared({artifact.card.preprocess: path for artifact in artifacts}, tuple(range(len(pixels))))
         try:
-            # One process each: what is timed here is many files, to choose among them.
-            pace = Pace(ROUNDS, ROUNDS, precision=None, budget_s=None, processes=1)
+            pace = Pace(PROCESSES * ROUNDS, ROUNDS, precision=None, budget_s=None, processes=PROCESSES)
             start = partial(load_arms, prepared=prepared, photographs=[], reporter=reporter, limits=TimeLimits())
             measure(arms, start, pace, reporter, TimeLimits())
         finally:
             for arm in arms:
                 arm.close()
-    return [
-        Timed(
-            arm.artifact,
-            arm.device,
-            arm.threads,
-            float(np.median(np.concatenate(arm.rounds))) if arm.rounds and not arm.reason else None,
-            arm.reason,
-        )
-        for arm in arms
-    ]
+    return [_timed(arm) for arm in arms]
+
+
+def _timed(arm: Arm) -> Timed:
+    if arm.reason or not arm.rounds:
+        return Timed(arm.artifact, arm.device, arm.threads, None, arm.reason)
+    p50_ms = float(np.median(np.concatenate(arm.rounds)))
+    process_ms = tuple(float(np.median(np.concatenate(rounds))) for rounds in arm.processes if rounds)
+    return Timed(arm.artifact, arm.device, arm.threads, p50_ms, "", process_ms)

@@ -42,7 +42,7 @@ class Worker:
     """One artifact on one device, with its inputs."""
 
     def __init__(self) -> None:
-        self.meter = Meter()
+        self.meter: Meter = Meter()
 
     def load(self, order: Load) -> Loaded:
         """Open the artifact and run it once. Raises as `toolchain.runtimes.open_runtime`."""
@@ -58,18 +58,18 @@ class Worker:
             family_of(order.device).preload()
         spec = artifact.card.preprocess
         shape = (-1, spec.height, spec.width, 3)
-        self.pictures = np.memmap(order.pictures, np.uint8, "r").reshape(shape)
-        self.inputs = np.array(self.pictures[spread(len(self.pictures), INPUTS)])
-        self.encoded = [Path(photograph).read_bytes() for photograph in order.photographs]
-        self.batch = order.batch
-        self.turn = 0
+        self.pictures: NDArray[np.uint8] = np.memmap(order.pictures, np.uint8, "r").reshape(shape)
+        self.inputs: NDArray[np.uint8] = np.array(self.pictures[spread(len(self.pictures), INPUTS)])
+        self.encoded: list[bytes] = [Path(photograph).read_bytes() for photograph in order.photographs]
+        self.batch: int = order.batch
+        self.turn: int = 0
         start = time.perf_counter()
         # Only one arm runs at a time, so it has the machine to itself.
         runtime = runtimes.open_runtime(
             artifact, order.device, threads=order.threads, batch=order.batch, exclusive=True
         )
         load_ms = _ms_since(start)
-        self.classifier = Classifier(artifact.card, runtime)
+        self.classifier: Classifier = Classifier(artifact.card, runtime)
         first_ms = self.infer_once()
         return Loaded(load_ms, first_ms, runtime.provider_effective, runtime.threads, runtime.execution)
 
@@ -106,7 +106,7 @@ class Worker:
         """Time everything from a decoded frame to a named answer: resize, infer, name."""
         from toolchain.images.preprocess import decode
 
-        self.frames = [decode(data) for data in self.encoded[:FRAMES]]
+        self.frames: list[NDArray[np.uint8]] = [decode(data) for data in self.encoded[:FRAMES]]
         self.settle(self.answer_frame)
         taken = tuple(self.answer_frame() for _ in range(samples))
         return Samples(taken, self.wait_until_quiet())

@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from toolchain.backbones.networks import not_finite
 from toolchain.errors import BadInputError
 from toolchain.runs import CHECKPOINT_FOLDER, SETTINGS_FILE, check_resumable
 from toolchain.system import files
@@ -59,6 +60,7 @@ def save_state(folder: Path, tensors: dict[str, dict[str, Tensor]], progress: Pr
 def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], Progress] | None:
     """What `save_state` wrote, or None when no epoch was finished. Raises BadInputError when it is damaged."""
     path = folder / CHECKPOINT_FOLDER / STATE_FILE
+    hint = "Remove it to start again from the linear probe."
     if not path.exists():
         return None
     try:
@@ -69,5 +71,8 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], Progress] | 
                 group, _, name = key.partition("/")
                 groups.setdefault(group, {})[name] = file.get_tensor(key)
     except (SafetensorError, msgspec.DecodeError, KeyError, TypeError):
-        raise BadInputError(f"{path} is damaged", "Remove it to start again from the linear probe.") from None
+        raise BadInputError(f"{path} is damaged", hint) from None
+    for name, tensors in groups.items():
+        if bad := not_finite(tensors):
+            raise BadInputError(f"{path} is damaged: {name}/{bad[0]} holds NaN or infinity", hint)
     return groups, progress

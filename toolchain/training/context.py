@@ -1,17 +1,25 @@
-"""What every step of a training run shares."""
+"""What every step of a training run shares, the machine that it runs on included."""
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from toolchain.datasets import Dataset, Photograph
+from toolchain.errors import BadInputError, MissingError
 from toolchain.images.reader import Reader
+from toolchain.runtimes.devices import cpu_name
+from toolchain.system.processor import cores, cpu_quota
 from toolchain.system.progress import Reporter
 from toolchain.training.settings import TrainSettings
 from toolchain.training.team import Team
@@ -80,3 +88,62 @@ class TrainContext:
         started = time.perf_counter()
         yield
         self.seconds[step] = round(self.seconds.get(step, 0.0) + time.perf_counter() - started, 3)
+
+
+def choose_device(name: str, reporter: Reporter) -> torch.device:
+    """Turn `auto`, `cpu`, `cuda`, `cuda:1` or `mps` into a device that is there.
+
+    Raises BadInputError for another name, MissingError for a device that this machine has not.
+    """
+    name = name.lower()
+    kind, _, index = name.partition(":")
+    if kind not in {"auto", "cpu", "cuda", "mps"} or (index and (kind != "cuda" or not index.isdigit())):
+        raise BadInputError(f"unknown device {name!r}", "Choose auto, cpu, cuda, cuda:N or mps.")
+    has_cuda, has_mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if kind == "auto":
+        if not has_cuda and shutil.which("nvidia-smi"):
+            reporter.warn(
+                f"this machine has an NVIDIA driver, but torch {torch.__version__} finds no CUDA device; "
+                "training on the CPU"
+            )
+        if not has_cuda:
+            return torch.device("mps" if has_mps else "cpu")
+        kind = "cuda"
+    if kind == "cuda" and not index:
+        # Each process of `torchrun` takes a GPU of its own.
+        index = os.environ.get("LOCAL_RANK", "0")
+        name = f"cuda:{index}"
+    if kind == "cuda" and (not has_cuda or int(index or 0) >= torch.cuda.device_count()):
+        found = f"{torch.cuda.device_count()} CUDA devices" if has_cuda else "no CUDA device"
+        raise MissingError(f"{name}: torch {torch.__version__} finds {found}", "Use --device auto.")
+    if kind == "mps" and not has_mps:
+        raise MissingError(f"torch {torch.__version__} finds no MPS device", "Use --device auto.")
+    if kind == "cpu" and has_cuda:
+        reporter.warn(f"training on the CPU although there is a {torch.cuda.get_device_name()}")
+    return torch.device(name)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products in bfloat16 are computed in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False
+
+
+def describe_environment(device: torch.device) -> dict[str, Any]:
+    """What `run.json` records about the machine and its software."""
+    packages = ("torch", "torchvision", "numpy", "opencv-python-headless", "scipy")
+    return {
+        "cpu": cpu_name(),
+        "cores": cores(),
+        "quota_cores": cpu_quota(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name(),
+        "bfloat16": has_fast_bfloat16(device),
+        "os": platform.platform(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }

@@ -70,11 +70,16 @@ class Evaluator:
         fit = TemperatureFit(fitted.low, fitted.high, val=n_val, out_of_fold=len(held) - n_val)
         return Evaluation(fitted.value, fit, rejection, metrics, logits)
 
-    def on_validation(self, network: nn.Module, what: str) -> Metrics:
-        """Metrics on val with the temperature that fits held-out photographs best, to compare epochs by."""
+    def on_validation(self, network: nn.Module, what: str) -> Metrics | None:
+        """Metrics on val with the temperature that fits held-out photographs best, to compare epochs by.
+
+        None where the network answers NaN or infinity: its training has diverged.
+        """
         photos = self.context.dataset.splits["val"]
         extract = body_for(network, self.context).extractor(many=len(self.context.team.share(photos)), exact=True)
         logits = logits_of(network, _extracted(self.context, photos, extract, f"{what} on val"))
+        if not np.isfinite(logits).all():
+            return None
         labels = labels_of(photos)
         return measure(logits, labels, fit_temperature(HeldOut(logits, labels).and_(self.out_of_fold)).value)
 

@@ -25,7 +25,7 @@ from toolchain.runtimes.devices import cores
 from toolchain.system import telemetry
 from toolchain.system.progress import Reporter
 from toolchain.training.batches import prefetched
-from toolchain.training.environment import has_fast_bfloat16
+from toolchain.training.context import has_fast_bfloat16
 
 BATCH = 4
 """Photographs at a time. More of them no longer fit into the caches of a small CPU."""

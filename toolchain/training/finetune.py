@@ -21,6 +21,7 @@ from toolchain.backbones.networks import build, head_of
 from toolchain.backbones.weights import Pretrained, load_pretrained
 from toolchain.datasets import SPLITS
 from toolchain.datasets.catalogue import DATASETS
+from toolchain.datasets.sampling import stratified
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.cache import cache_folder
@@ -30,8 +31,7 @@ from toolchain.system import claims, files, folders
 from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 from toolchain.training import checkpoint
 from toolchain.training.batches import training_batches
-from toolchain.training.context import EVALUATION, TRAINING, TrainContext
-from toolchain.training.environment import choose_device
+from toolchain.training.context import EVALUATION, TRAINING, TrainContext, choose_device
 from toolchain.training.evaluator import ENOUGH_VALIDATION, Evaluator, body_for, probe_features
 from toolchain.training.features import Floats, Frozen, labels_of
 from toolchain.training.loop import fine_tune
@@ -220,6 +220,11 @@ def _works(context: TrainContext, deployable: bool) -> list[PlannedTask]:
 def _fit_probe(context: TrainContext, network: nn.Module, body: Frozen, pretrained: Pretrained) -> Floats:
     """Solve the head on frozen features of photographs; return these, float32 [photographs, width]."""
     features = probe_features(context, body, context.probed)
+    if not np.isfinite(features).all():
+        raise BadInputError(
+            f"with the weights {context.settings.weights} the network computes NaN or infinity",
+            "The training that wrote them has diverged, or they are of another network; take others.",
+        )
     labels, classes = labels_of(context.probed), context.classes
     start = start_from(pretrained.head, features, labels, classes) if pretrained.head else None
     weight, bias = context.team.broadcast(lambda: fit_head(features, labels, classes, start))
@@ -256,7 +261,9 @@ def _cross_validation(
 
 def _write_artifact(context: TrainContext, run: Run) -> None:
     """Leave `model.onnx` in the run. A failure must not cost the training, so it is a warning."""
-    photos = context.dataset.splits["val"][:FEW]
+    val = context.dataset.splits["val"]
+    order = stratified([photo.label for photo in val], [photo.sha256 for photo in val])
+    photos = [val[place] for place in order[:FEW]]
     with context.reporter.task(f"writing {FLOAT_FILE}", 1) as task:
         try:
             from toolchain.export.exporting import write_unmeasured

@@ -1,8 +1,8 @@
 """The fine-tuning loop: all that happens between the linear probe and the weights that are kept.
 
-What makes it gentle, unless the settings say otherwise: BatchNorm statistics stay those of the pretrained network,
-all but the last blocks stay as they are, learning rates are small and fall to zero, and the exponential average of
-the weights is what is judged. Random weights have nothing to be gentle with: there everything is trained.
+It is gentle unless the settings say otherwise: BatchNorm keeps the statistics of the pretrained network, only the
+last blocks change, learning rates are small and fall to zero, and the exponential moving average of the weights is
+evaluated. Random weights have nothing to preserve, so there everything is trained.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from toolchain.backbones.networks import not_finite
+from toolchain.evaluation.statistics import standard_error
 from toolchain.runs import Metrics
 from toolchain.system.progress import EtaReporter
 from toolchain.system.text import fixed
@@ -24,8 +26,8 @@ from toolchain.training.context import TRAINING, TrainContext
 from toolchain.training.records import append_line, keep_lines
 from toolchain.training.trainer import Trainer
 
-Judge = Callable[[nn.Module, str], Metrics]
-"""Measures a network on validation; the text says what is being measured."""
+Judge = Callable[[nn.Module, str], Metrics | None]
+"""Measures a network on validation, None where it answers NaN; the text says what is being measured."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,8 @@ def score_of(metrics: Metrics, probe: Metrics) -> tuple[float, float]:
     Among a few hundred photographs the likelihood tells networks apart long before top-1 does, so of top-1 one
     standard error is forgiven: 2 points on 230 photographs, 0.3 on 10,000.
     """
-    error = math.sqrt(probe.top1 * (1 - probe.top1) / probe.n)
-    return float(metrics.top1 >= probe.top1 - error), -metrics.nll
+    forgiven = standard_error(probe.top1, probe.n)
+    return float(metrics.top1 >= probe.top1 - forgiven), -metrics.nll
 
 
 def fine_tune(network: nn.Module, context: TrainContext, batches: Batches, judge: Judge, probe: Metrics) -> Best:
@@ -72,7 +74,14 @@ def fine_tune(network: nn.Module, context: TrainContext, batches: Batches, judge
         started = time.perf_counter()
         epoch = progress.epochs_done + 1
         loss, rate = trainer.epoch(epoch, progress.epochs_planned)
-        metrics = judge(trainer.average, f"epoch {epoch}")
+        healthy = math.isfinite(loss) and not not_finite(trainer.average.state_dict())
+        metrics = judge(trainer.average, f"epoch {epoch}") if healthy else None
+        if metrics is None:
+            context.reporter.warn(
+                f"training diverged in epoch {epoch}: loss, weights or answers are no numbers any more. The best "
+                "network before is kept; try a lower --learning-rate"
+            )
+            break
         score = score_of(metrics, probe)
         if score > best.score:
             best = Best(epoch, score, _copied(trainer.average))
@@ -104,7 +113,7 @@ def _since(started: float) -> float:
 
 
 def _plan(progress: Progress, context: TrainContext) -> None:
-    """What a run that is resumed, cut to a time or stopped early still has before it."""
+    """Tell the progress bar how much is left: resuming, a time limit and stopping early all change that."""
     if isinstance(context.reporter, EtaReporter):
         epochs = progress.epochs_planned - progress.epochs_done
         context.reporter.remaining(TRAINING, epochs * len(context.team.share(context.photos)))

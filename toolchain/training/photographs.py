@@ -35,10 +35,9 @@ def opened(settings: TrainSettings, reporter: Reporter) -> Dataset:
 def readable(
     dataset: Dataset, settings: TrainSettings, reader: Reader, team: Team, reporter: Reporter
 ) -> tuple[Dataset, int]:
-    """Leave out photographs that cannot be decoded, naming each; return how many those are.
+    """Leave out photographs that cannot be decoded, with a warning each; return how many there were.
 
-    Splits are decided anew without them, so a run is the same after these files are moved away.
-
+    The splits are drawn anew without them, so that moving such files away changes nothing.
     Raises BadInputError when a class or a split that training needs has nothing left.
     """
     photos = [photo for split in SPLITS for photo in dataset.splits[split]]
@@ -102,7 +101,7 @@ def _problems(
     team: Team,
     reporter: Reporter,
 ) -> dict[Path, str]:
-    """Why photographs cannot be used, by path; every process of the team tries its share.
+    """Why photographs cannot be used, by path; each process of the team tries its share.
 
     Those of `trained` will be cropped, those of `shown` may stand in the report.
     """

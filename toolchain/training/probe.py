@@ -31,7 +31,7 @@ MAX_ITERATIONS = 50
 
 FOLDS = 10
 FEW = 500
-"""Photographs up to which ten folds cost nothing; above, five do."""
+"""Up to so many photographs ten folds cost next to nothing; with more of them, five are enough."""
 
 
 def fit_head(
@@ -40,7 +40,7 @@ def fit_head(
     """Solve multinomial logistic regression with L-BFGS; return weight [classes, features] and bias [classes].
 
     `features` float32 [n, width], `labels` [n]. The penalty pulls the weights towards `start`
-    [classes, width + 1] (bias last), which is zero when not given. Class frequencies are partly taken out of the
+    [classes, width + 1] (bias last), or towards zero. Class frequencies are partly taken out of the
     logits while fitting (logit adjustment, Menon et al., ICLR 2021), so that rare classes are not neglected.
     """
     n, width = features.shape
@@ -76,7 +76,8 @@ def fit_head(
 def logit_adjustment(labels: NDArray[np.int64], classes: int) -> Floats:
     """What is added to logits in training, float32 [classes]: half the log frequency of each class.
 
-    The network then has to be surer of rare classes to be as right, and answers them more often without it.
+    To reach the same loss, the network has to be surer of rare classes; without the adjustment it then answers them
+    more often.
     """
     frequency = np.bincount(labels, minlength=classes).astype(np.float32) / len(labels)
     return np.asarray(PRIOR_STRENGTH * np.log(np.maximum(frequency, 1e-6)), np.float32)
@@ -97,7 +98,7 @@ def start_from(head: tuple[Tensor, Tensor], features: Floats, labels: NDArray[np
 
 
 def folds_for(photographs: int) -> int:
-    """How many folds so many photographs are worth."""
+    """How many folds to use for so many photographs."""
     return FOLDS if photographs <= FEW else FOLDS // 2
 
 
@@ -128,8 +129,8 @@ def out_of_fold(
 ) -> HeldOut | None:
     """What linear probes answer on photographs that they were not fitted on.
 
-    `features` float32 [n, width] are those of `photos`; `head` is the pretrained one that probes start from. A
-    photograph that is all of its class cannot be answered and is left out; None when that are all.
+    `features` float32 [n, width] are those of `photos`; `head` is the pretrained one that probes start from. The
+    only photograph of its class cannot be answered and is left out; None where that leaves none.
     """
     labels = labels_of(photos)
     fold = assign(photos, folds)

@@ -35,8 +35,7 @@ from toolchain.runs import (
 )
 from toolchain.system import files
 from toolchain.system.text import escaped
-from toolchain.training.context import TrainContext
-from toolchain.training.environment import describe_environment
+from toolchain.training.context import TrainContext, describe_environment
 from toolchain.training.evaluator import Evaluation
 from toolchain.training.report import Answers
 

@@ -1,4 +1,4 @@
-"""`report.html`: what a run came to, on one page that needs nothing else."""
+"""`report.html`: the results of a run, on one page that needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Pair:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """How one class fared. `predicted` counts what was
-    predicted so; shares are fractions, null where nothing counts.
+    """The results of one class. `predicted` counts the photographs that were predicted to be of it.
 
-    `commonly` is the class that its photographs were most often misclassified as, `mistaken` how often.
+    Shares are fractions, null where there is nothing to count. `commonly` is the class that its photographs were
+    most often misclassified as, `mistaken` how often.
     """
 
     label: int

@@ -21,13 +21,14 @@ COUNTED_CLASSES = 40
 """Up to so many classes the counts are written into the confusion matrix."""
 NAME_LENGTH = 28
 
-# A picture inside an SVG knows no colours of the page: these can be read on white and on black.
+# Pictures inside an SVG cannot take the page's colours: these are readable on white and on black.
 RIGHT_RGB, WRONG_RGB = (46, 120, 200), (222, 96, 38)
 
 
 def curves(epochs: Sequence[Mapping[str, float]], probe: Metrics, best_epoch: int) -> list[str]:
-    """Loss, accuracy on validation and learning rate by epoch, an SVG each; those that nothing is known of are left
-    out. Dashed lines are the `probe` on validation; the epoch that was kept is marked, if `best_epoch` is not 0.
+    """Loss, accuracy on validation and learning rate by epoch, an SVG each; curves without values are left out.
+
+    Dashed lines are the `probe` on validation. The epoch that was kept is marked, if `best_epoch` is not 0.
     """
     with style.context(["default", STYLE]):
         loss = _curve(
@@ -63,15 +64,15 @@ def confusion_matrix(confusion: NDArray[np.int64], classes: Sequence[str]) -> st
     n = len(classes)
     names = [_shown(name) for name in classes] if n <= NAMED_CLASSES else []
     side = n * max(15.0, min(72.0, 640 / n)) if names else 640.0
-    # Width is reckoned here: Matplotlib measures with its own font, which lacks most of the world's scripts.
+    # Widths are estimated here: Matplotlib measures with its own font, which lacks most of the world's scripts.
     size = min(12.0, side / n * 0.72)
     margin = 34 + max((size * _ems(name) for name in names), default=40.0)
     width, height = margin + side + 16, margin + side + 12
     shares = np.sqrt(confusion / np.maximum(confusion.sum(1, keepdims=True), 1))
     cells = np.empty((n, n, 4), np.uint8)
     cells[..., :3] = np.where(np.eye(n, dtype=bool)[..., None], RIGHT_RGB, WRONG_RGB)
-    # Never opaque where counts are written on it: these have the colour of the page's text. Never faint where none
-    # are: a cell may be but two pixels wide.
+    # Cells are never opaque under counts, which have the colour of the page's text, and never faint without: they
+    # may be only two pixels wide.
     faintest, strongest = (0, 180) if n <= COUNTED_CLASSES else (90, 255)
     cells[..., 3] = np.where(confusion, np.maximum(np.rint(shares * strongest), faintest), 0)
     with style.context(["default", STYLE, {"axes.grid": False}]):

@@ -70,9 +70,9 @@ class TrainSettings:
     """
 
     data: str
-    model: Annotated[str, _run_option("See --list-models, or timm:NAME for a network of timm.", "NAME")] = (
-        "mobilenet_v2"
-    )
+    model: Annotated[
+        str, _run_option("The network: one of --list-models, or timm:NAME for one of timm.", "NAME")
+    ] = "mobilenet_v2"
     weights: Annotated[
         str,
         _run_option(
@@ -93,12 +93,12 @@ class TrainSettings:
     ] = 6
     """0 is `auto`: then `patience` may end them early."""
     patience: Annotated[
-        Natural, Option("Stop when N epochs were no better on validation; 0 never stops early.", "N")
+        Natural, Option("Stop after N epochs without a better validation; 0 never stops early.", "N")
     ] = 0
     max_minutes: Annotated[
-        Minutes | None, Option("Fine-tune no longer than this; the number of epochs is fitted.", "M")
+        Minutes | None, Option("Fine-tune for at most M minutes, with as many epochs as fit.", "M")
     ] = None
-    seed: Annotated[int, Meta(ge=0, le=2**31), _run_option("Of all that is drawn at random.", "N")] = 0
+    seed: Annotated[int, Meta(ge=0, le=2**31), _run_option("Seed of all random numbers.", "N")] = 0
     device: Annotated[str, _run_option("auto, cpu, cuda, cuda:N or mps.", "DEVICE")] = "auto"
     precision: Annotated[
         Precision,
@@ -110,7 +110,7 @@ class TrainSettings:
         str | None,
         _run_option(
             "Pictures of other things, by which the rejection threshold is chosen. Default for named data sets: "
-            "not-pets beside them, where it is there.",
+            "not-pets beside them, if it exists.",
             "FOLDER",
         ),
     ] = None
@@ -143,7 +143,7 @@ class TrainSettings:
     ] = None
     optimizer: Annotated[Optimizer, _trick("Default: adamw. sgd has Nesterov's momentum of 0.9.")] = "adamw"
     learning_rate: Annotated[
-        Rate | None, _trick("At its highest. Default: the recipe's, or the optimizer's.", "RATE")
+        Rate | None, _trick("The highest learning rate. Default: the recipe's, or the optimizer's.", "RATE")
     ] = None
     schedule: Annotated[
         Schedule,
@@ -163,7 +163,11 @@ class TrainSettings:
     batch_size: Annotated[Count, _trick("Default: the recipe's.", "N")] = 32
     ema_decay: Annotated[
         Share,
-        _trick("Of the exponential moving average of the weights; 0: no average.", "DECAY", former="average_decay"),
+        _trick(
+            "Decay of the exponential moving average of the weights; 0: no average.",
+            "DECAY",
+            former="average_decay",
+        ),
     ] = 0.98
     label_smoothing: Annotated[
         Share, _trick("Share of the target that is spread over all classes. Default: 0.", "SHARE")
@@ -223,7 +227,7 @@ def read_stored(stored: Mapping[str, Any]) -> TrainSettings:
     """Settings as `run.json` or a checkpoint keeps them. Raises msgspec.ValidationError, BadInputError."""
     from toolchain.images import preprocess
 
-    document = renamed(TrainSettings, stored)
+    document = renamed(TrainSettings, strict.convert(stored, dict[str, Any]))
     if "preprocess" in document:
         document["preprocess"] = strict.convert(document["preprocess"], preprocess.Preprocess)
     return strict.convert(document, TrainSettings)

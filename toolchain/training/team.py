@@ -7,14 +7,14 @@ and reports progress.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 T = TypeVar("T")
 
@@ -57,6 +57,14 @@ class Team:
         distributed.broadcast_object_list(box)
         result: T = box[0]
         return result
+
+    @torch.no_grad()
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace floats in place by their means over the processes."""
+        for tensor in tensors:
+            if self.size > 1 and tensor.is_floating_point():
+                distributed.all_reduce(tensor)
+                tensor /= self.size
 
     def parallel(self, network: nn.Module, device: torch.device) -> nn.Module:
         """`network` with gradients averaged over the processes."""

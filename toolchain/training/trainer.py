@@ -24,8 +24,7 @@ from toolchain.backbones.networks import (
 )
 from toolchain.system.text import fixed
 from toolchain.training.batches import Batches, Step, steps_of
-from toolchain.training.context import TrainContext
-from toolchain.training.environment import has_fast_bfloat16
+from toolchain.training.context import TrainContext, has_fast_bfloat16
 from toolchain.training.features import BATCH, Frozen, labels_of
 from toolchain.training.probe import logit_adjustment
 from toolchain.training.settings import Optimizer, Schedule, TrainSettings
@@ -36,7 +35,7 @@ STEPS = (1.0, 0.1, 0.01)
 
 
 class _Tail(nn.Module):
-    """The trained blocks and the head, with a mask for its input instead of dropout's own chance."""
+    """The trained blocks and the head; dropout is a mask that is passed in, not drawn here."""
 
     def __init__(self, blocks: list[nn.Module], hidden: nn.Module, head: nn.Linear) -> None:
         super().__init__()
@@ -76,8 +75,8 @@ class Trainer:
         self._dropout = dropout_of(network).p if settings.dropout is None else settings.dropout
         self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._optimizer = optimiser_for(self._trained, settings)
-        self.average = copy.deepcopy(network)
-        self.seconds = 0.0
+        self.average: nn.Module = copy.deepcopy(network)
+        self.seconds: float = 0.0
         labels = labels_of(context.photos)
         self._labels = torch.from_numpy(labels).to(context.device)
         classes = head_of(network).out_features
@@ -88,13 +87,13 @@ class Trainer:
         context, settings = self._context, self._context.settings
         assert settings.learning_rate is not None
         started = time.perf_counter()
-        # Blocks that are not trained keep their statistics always: what they compute is compiled.
+        # Blocks that are not trained always keep their statistics: they are compiled.
         self._network.eval()
         self._tail.train(settings.trains_statistics)
         steps = steps_of(len(context.photos), settings, epoch, context.team)
         losses: list[Tensor] = []
         rate = 0.0
-        with self._numbers(), context.reporter.task(f"epoch {epoch}/{epochs}", len(context.photos)) as task:
+        with self._convolutions(), context.reporter.task(f"epoch {epoch}/{epochs}", len(context.photos)) as task:
             for number, (step, images) in enumerate(zip(steps, self._batches(steps, epoch), strict=True)):
                 at = (epoch - 1 + number / len(steps)) / epochs
                 rate = settings.learning_rate * share_of_rate(settings.schedule, at, settings.warm_up)
@@ -104,11 +103,15 @@ class Trainer:
                 task.advance(
                     step.size, f"loss {fixed(losses[-1].item(), 3)}" if context.device.type == "cpu" else ""
                 )
+        if settings.trains_statistics:
+            # Each process has seen its share of the photographs, and all of them must go on with the same network.
+            context.team.average(self._tail.buffers())
+            self._copy_statistics()
         sums = context.team.all_gather([torch.stack(losses).sum().item()] if losses else [0.0])
         self.seconds = time.perf_counter() - started
         return float(np.sum(sums)) / len(steps), rate
 
-    def _numbers(self) -> AbstractContextManager[None]:
+    def _convolutions(self) -> AbstractContextManager[None]:
         if self._low_precision and self._context.device.type == "cpu":
             return strided_depthwise_in_float32(self._tail)
         return nullcontext()
@@ -134,7 +137,7 @@ class Trainer:
         if context.settings.max_grad_norm:
             nn.utils.clip_grad_norm_(self._trained, context.settings.max_grad_norm)
         self._optimizer.step()
-        self._follow()
+        self._update_average()
         return loss.detach()
 
     @torch.no_grad()
@@ -154,17 +157,20 @@ class Trainer:
         return torch.from_numpy(kept.astype(np.float32) / (1 - self._dropout)).to(self._context.device)
 
     @torch.no_grad()
-    def _follow(self) -> None:
+    def _update_average(self) -> None:
         decay = self._context.settings.ema_decay
         for mine, new in zip(self.average.parameters(), self._network.parameters(), strict=True):
             if new.requires_grad:
                 mine.lerp_(new, 1 - decay)
-        if self._context.settings.trains_statistics:
-            for statistic, now in zip(self.average.buffers(), self._network.buffers(), strict=True):
-                statistic.copy_(now)
+
+    @torch.no_grad()
+    def _copy_statistics(self) -> None:
+        """Statistics of BatchNorm are averages already: those of the weights' average are the network's own."""
+        for statistic, now in zip(self.average.buffers(), self._network.buffers(), strict=True):
+            statistic.copy_(now)
 
     def groups(self) -> dict[str, dict[str, Tensor]]:
-        """What a checkpoint must hold to go on from here."""
+        """What a checkpoint must hold to continue from here."""
         return {
             "network": self._network.state_dict(),
             "average": self.average.state_dict(),
@@ -178,9 +184,9 @@ class Trainer:
 
 
 def start_head(head: nn.Linear, settings: TrainSettings) -> None:
-    """Give `head` the start that the settings ask for, in place; the linear probe is in it already.
+    """Initialise `head` in place as the settings say; the linear probe is in it already.
 
-    `random` is torch's own start, uniform within 1 / sqrt(features), drawn from the seed.
+    `random` is torch's own initialisation, uniform within 1 / sqrt(features), drawn from the seed.
     """
     if settings.head_init == "probe":
         return
@@ -199,7 +205,7 @@ def start_head(head: nn.Linear, settings: TrainSettings) -> None:
 def _balance(
     labels: NDArray[np.int64], classes: int, settings: TrainSettings, device: torch.device
 ) -> tuple[Tensor, Tensor | None]:
-    """What is added to logits in training [classes], and the weights of the classes' losses, if any."""
+    """What is added to the logits in training, float32 [classes], and the weights of the classes, if any."""
     adjustment = torch.zeros(classes)
     weights = None
     if settings.balance == "logit-adjustment":

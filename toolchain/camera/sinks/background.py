@@ -9,7 +9,7 @@ import numpy as np
 
 from toolchain.camera.answering import Answered
 from toolchain.camera.frames import FrameSource
-from toolchain.camera.sinks import AnswerLostError, Sink, SinkReport
+from toolchain.camera.sinks import AnswerLostError, Delivery, Sink, SinkReport
 from toolchain.camera.threads import DropOldestQueue, Worker
 from toolchain.system.progress import Reporter
 
@@ -29,7 +29,7 @@ class BackgroundSink(Sink):
     AnswerLostError of an essential sink (with `at_failure`), `sink` gets nothing more, and `at_failure` is called.
     """
 
-    delivery = "loop"
+    delivery: Delivery = "loop"
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class BackgroundSink(Sink):
         given_up: Callable[[], bool] = lambda: False,
         at_failure: Callable[[Exception], None] | None = None,
     ) -> None:
-        self.name = sink.name
+        self.name: str = sink.name
         self.failure: Exception | None = None
         """Why answers were lost, if that is known: the last reason."""
         self._failed = 0

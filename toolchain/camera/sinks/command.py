@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from toolchain.camera.answering import Answered
-from toolchain.camera.sinks import AnswerLostError, Sink, SinkContext
+from toolchain.camera.sinks import AnswerLostError, Delivery, Sink, SinkContext
 from toolchain.camera.sinks.lines import json_line
 from toolchain.camera.smoothing import seen_as
 from toolchain.errors import BadInputError
@@ -54,7 +54,7 @@ class Command(Sink):
     """
 
     name = "--on-change"
-    delivery = "newest"
+    delivery: Delivery = "newest"
 
     def __init__(
         self, on_change: str | None, on_unsure: str | None, reporter: Reporter, limit_s: float = LIMIT_S

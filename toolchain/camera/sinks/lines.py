@@ -12,7 +12,7 @@ from threading import Event
 import click
 
 from toolchain.camera.answering import Answered, shown_name
-from toolchain.camera.sinks import AnswerLostError, Sink, SinkContext
+from toolchain.camera.sinks import AnswerLostError, Delivery, Sink, SinkContext
 from toolchain.classifier import percent
 from toolchain.system import files, masking
 from toolchain.system.text import harmless
@@ -37,7 +37,7 @@ class Lines(Sink):
     """Prints answers. When nobody reads them any more, the camera ends."""
 
     name = "printing"
-    delivery = "all"
+    delivery: Delivery = "all"
     essential = True
 
     def __init__(self, output: Output, *, json: bool = False) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from toolchain.camera.answering import Answered
-from toolchain.camera.sinks import AnswerLostError, Sink, SinkContext
+from toolchain.camera.sinks import AnswerLostError, Delivery, Sink, SinkContext
 from toolchain.camera.sinks.lines import json_line
 from toolchain.errors import BadInputError
 
@@ -49,10 +49,10 @@ class Log(Sink):
     Raises BadInputError for a file that cannot be written or is not a log.
     """
 
-    delivery = "all"
+    delivery: Delivery = "all"
 
     def __init__(self, path: Path) -> None:
-        self.name = f"writing {path}"
+        self.name: str = f"writing {path}"
         if path.is_dir():
             raise BadInputError(f"{path} is a folder", "Name a file: --log FILE.jsonl.")
         if path.is_file() and not _is_log(path):

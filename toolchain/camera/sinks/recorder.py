@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from toolchain.camera.answering import Answered
 from toolchain.camera.drawing import Drawn
 from toolchain.camera.frames import USUAL_FPS, BgrImage, FrameSource
-from toolchain.camera.sinks import Sink, SinkContext, SinkReport
+from toolchain.camera.sinks import Delivery, Sink, SinkContext, SinkReport
 from toolchain.camera.threads import DropOldestQueue, Worker
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system import claims
@@ -74,7 +74,7 @@ class Recorder(Sink):
     """
 
     name = "recording"
-    delivery = "main"
+    delivery: Delivery = "main"
 
     def __init__(
         self, path: Path, reporter: Reporter | None = None, *, every: bool = False, drawn: Drawn | None = None
@@ -96,7 +96,7 @@ class Recorder(Sink):
         self._cut_s = 0.0
         self.failure: Exception | None = None
         """What ended the recording early, such as a full disk."""
-        self.kept = False
+        self.kept: bool = False
         """Whether there is a file in the end."""
         with ExitStack() as stack:
             try:

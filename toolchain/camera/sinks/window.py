@@ -18,7 +18,7 @@ from toolchain.camera.engine import Engine
 from toolchain.camera.frames import BgrImage
 from toolchain.camera.latency import LatencyScreen
 from toolchain.camera.loop import Control
-from toolchain.camera.sinks import Sink, SinkContext
+from toolchain.camera.sinks import Delivery, Sink, SinkContext
 from toolchain.errors import MissingError
 from toolchain.system import files
 from toolchain.system.progress import Reporter
@@ -49,7 +49,7 @@ class Window(Sink):
     """
 
     name = "the window"
-    delivery = "main"
+    delivery: Delivery = "main"
 
     def __init__(
         self,

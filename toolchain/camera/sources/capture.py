@@ -88,8 +88,8 @@ class Capture:
         """The error that ended the source, if it did not end by itself."""
         self.outage: Outage | None = None
         """Set while the source is lost."""
-        self.reconnects = 0
-        self.frames_in = 0
+        self.reconnects: int = 0
+        self.frames_in: int = 0
         """How many frames the source has given, including those that were never taken."""
         self._reopen = reopen
         self._stall_s = stall_s

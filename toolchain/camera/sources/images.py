@@ -75,7 +75,7 @@ class ImagesSource:
     """
 
     live = False
-    patience_s = 0.0
+    patience_s: float = 0.0
     remedy = DISK
 
     def __init__(
@@ -89,8 +89,8 @@ class ImagesSource:
         reporter: Reporter,
     ) -> None:
         self.name = name
-        self.fps = 1 / seconds_per_image
-        self.given = f"{len(paths)} image{'s' if len(paths) > 1 else ''}, {seconds_per_image:g} s each"
+        self.fps: float = 1 / seconds_per_image
+        self.given: str = f"{len(paths)} image{'s' if len(paths) > 1 else ''}, {seconds_per_image:g} s each"
         self._clock = clock
         self._pacer = Pacer(clock) if paced else None
         self._stopped = Event()

@@ -31,7 +31,7 @@ OPEN_LIMIT_S = 20.0
 PIPE = " ! "
 """Joins the elements of a GStreamer pipeline."""
 
-CAMERA_BACKENDS = {
+CAMERA_BACKENDS: dict[str, tuple[int, ...]] = {
     "linux": (cv2.CAP_V4L2,),
     "darwin": (cv2.CAP_AVFOUNDATION,),
     "win32": (cv2.CAP_MSMF, cv2.CAP_DSHOW),
@@ -262,9 +262,5 @@ def refuse_missing(source: str) -> None:
     is_other = not source.strip() or source.isdecimal() or source.startswith("/dev/") or "://" in source
     if is_other or source.lower().startswith("file:") or " ! " in source:
         return
-    try:
-        is_there = Path(source).exists()
-    except (OSError, ValueError):  # not a valid path
-        is_there = False
-    if not is_there:
+    if not _exists(source):
         raise BadInputError(f"{source} does not exist", "--source takes a camera's number, FILE, URL or FOLDER.")

@@ -77,7 +77,7 @@ class PlaylistSource(LiveSource):
         segment_s: float,
     ) -> None:
         super().__init__(name, capture, clock)
-        self.patience_s = SEGMENTS_WAITED * segment_s
+        self.patience_s: float = SEGMENTS_WAITED * segment_s
         self._look = look
         self._pacer = Pacer(clock)
         self._times = Timeline(name, self.fps)

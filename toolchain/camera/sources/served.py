@@ -167,14 +167,14 @@ class SnapshotSource:
     """
 
     live = True
-    patience_s = MAX_FAILED * FETCH_LIMIT_S
+    patience_s: float = MAX_FAILED * FETCH_LIMIT_S
     remedy = CABLE
 
     def __init__(
         self, name: str, url: str, clock: Clock, *, fps: float | None = None, insecure: bool = False
     ) -> None:
         self.name = name
-        self.fps = fps or USUAL_FPS
+        self.fps: float = fps or USUAL_FPS
         self._url = url
         self._insecure = insecure
         self._clock = clock
@@ -184,7 +184,7 @@ class SnapshotSource:
         self._start_s = 0.0
         self._ahead: BgrImage | None = self._fetched()
         height, width = self._ahead.shape[:2]
-        self.given = f"{width} x {height}, fetched every {1 / self.fps:.3g} s"
+        self.given: str = f"{width} x {height}, fetched every {1 / self.fps:.3g} s"
 
     @property
     def resting(self) -> bool:

@@ -117,13 +117,13 @@ class LiveSource:
     """
 
     live = True
-    patience_s = 0.0
+    patience_s: float = 0.0
     remedy = CABLE
 
     def __init__(self, name: str, capture: cv2.VideoCapture, clock: Clock, *, driver_times: bool = False) -> None:
         self.name = name
-        self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS))
-        self.given = given(capture)
+        self.fps: float = plausible_fps(capture.get(cv2.CAP_PROP_FPS))
+        self.given: str = given(capture)
         self._capture = capture
         self._clock = clock
         self._driver_times = driver_times
@@ -207,7 +207,7 @@ class ClipSource:
     """
 
     live = False
-    patience_s = 0.0
+    patience_s: float = 0.0
     remedy = DISK
 
     def __init__(
@@ -221,8 +221,8 @@ class ClipSource:
         path: Path | None = None,
     ) -> None:
         self.name = name
-        self.fps = plausible_fps(capture.get(cv2.CAP_PROP_FPS), MIN_CLIP_FPS)
-        self.given = given(capture, MIN_CLIP_FPS)
+        self.fps: float = plausible_fps(capture.get(cv2.CAP_PROP_FPS), MIN_CLIP_FPS)
+        self.given: str = given(capture, MIN_CLIP_FPS)
         self._capture = capture
         self._clock = clock
         self._pacer = Pacer(clock) if paced else None

@@ -16,7 +16,9 @@ SUMMARIES: dict[str, str] = {
 }
 """Name and one-line help. The help is here so that `edgetl explain --help` imports no command."""
 
-command = LazyGroup(name="explain", package="toolchain.cli.explain", summaries=SUMMARIES, help=COMMANDS["explain"])
+command: LazyGroup = LazyGroup(
+    name="explain", package="toolchain.cli.explain", summaries=SUMMARIES, help=COMMANDS["explain"]
+)
 
 
 def command_line() -> str:
@@ -27,6 +29,7 @@ def command_line() -> str:
 def tell_no_page(console: Console) -> None:
     """Warn if pictures were written, but no page."""
     from toolchain.explain.gallery import has_page
+    from toolchain.system.installation import install
 
     if not has_page():
-        console.warn("no page was written: pip install 'edgetl[report]'")
+        console.warn(f"no page was written: {install('report')}")

@@ -127,7 +127,7 @@ def _told_apart(
 
     Raises BadInputError if there are too many or too few words, or if they are in the wrong order.
     """
-    older = [name for name in (run, ModelName(model, "published") if model else None) if name is not None]
+    older = [name for name in (run, None if model is None else ModelName(model, "published")) if name is not None]
     models, last = [*older, *words[:-1]], words[-1:]
     if list_layers and not models and swapped.kind_of(*last or ("",)) != "photograph":
         models, last = [*last], ()

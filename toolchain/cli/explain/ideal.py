@@ -11,8 +11,8 @@ import click
 from toolchain.cli import completion, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.explain import command_line, tell_no_page
-from toolchain.cli.finite import Finite
 from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName, class_index
+from toolchain.cli.options import Finite
 from toolchain.cli.tables import Column, Table
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.index import describe_left_out
+from toolchain.datasets.sampling import stratified
 from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.evaluation.metrics import accuracy
 from toolchain.evaluation.overlap import seen_photographs
@@ -199,13 +199,8 @@ def sample(
         raise BadInputError(
             f"{dataset.name} has no photograph in {split} to attack", "Choose another --split, or other --data."
         )
-    by_class: dict[int, list[Photograph]] = {}
-    # Sorted by content: neighbours in a data set often show the same animal.
-    for photo in sorted(fresh, key=lambda photo: photo.sha256):
-        by_class.setdefault(labels[photo.label], []).append(photo)
-    turns = zip_longest(*(by_class[label] for label in sorted(by_class)))
-    mixed = [(photo, labels[photo.label]) for turn in turns for photo in turn if photo is not None]
-    return mixed[:limit] if limit else mixed
+    order = stratified([labels[photo.label] for photo in fresh], [photo.sha256 for photo in fresh])
+    return [(fresh[place], labels[fresh[place].label]) for place in order[: limit or None]]
 
 
 def attack_many(

@@ -36,10 +36,10 @@ class FourierImage(nn.Module):
         self.register_buffer("window", window(height, width, radius))
         down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
         frequency = (down**2 + across**2).sqrt().clamp(min=1 / max(height, width))
-        self.size = (height, width)
+        self.size: tuple[int, int] = (height, width)
         self.register_buffer("scale", 0.25 * frequency**-decay)
         start = START * torch.randn(1, 3, *frequency.shape, 2, generator=generator)
-        self.spectrum = nn.Parameter(start)
+        self.spectrum: nn.Parameter = nn.Parameter(start)
 
     def forward(self) -> Tensor:
         spectrum = torch.view_as_complex(self.spectrum) * self.scale
@@ -54,7 +54,7 @@ class PixelImage(nn.Module):
     def __init__(self, height: int, width: int, generator: torch.Generator, radius: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("window", window(height, width, radius))
-        self.pixels = nn.Parameter(0.5 * torch.randn(1, 3, height, width, generator=generator))
+        self.pixels: nn.Parameter = nn.Parameter(0.5 * torch.randn(1, 3, height, width, generator=generator))
 
     def forward(self) -> Tensor:
         return to_rgb(self.window * self.pixels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from toolchain.runtimes import machine
 from toolchain.runtimes.devices import cores, cpu_name
 from toolchain.system.folders import scratch_folder
 from toolchain.system.text import fixed
-from toolchain.timing import time_artifacts
+from toolchain.timing import Timed, time_artifacts
 
 MAX_TIMED = 3
 """Candidates that are timed for each device: those that agree most with the float network."""
@@ -55,10 +55,24 @@ def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
     if settings.qat_epochs:
         search.train()
     if not search.entries:
+        _set_aside_older(context, ())
         raise PromiseBrokenError("no quantiser could make an int8 file of this network", "Use the float file.")
     if settings.min_speed_up:
         search.time()
-    return search.write()
+    found = search.write()
+    _set_aside_older(context, found.files.values())
+    return found
+
+
+def _set_aside_older(context: ExportContext, written: Iterable[str]) -> None:
+    """Rename int8 files of an earlier export that this one did not replace: they would be preferred to float."""
+    stem = context.path.with_suffix(".int8.onnx")
+    families = dict.fromkeys(device.partition(":")[0] for device in context.devices)
+    for path in (stem, *(stem.with_suffix(f".{family}.onnx") for family in families)):
+        if path.is_file() and str(path) not in set(written):
+            older = path.with_name(f"{path.name}.older")
+            path.replace(older)
+            context.reporter.warn(f"{path.name} was of an earlier export; it is {older.name} now")
 
 
 @dataclass
@@ -121,7 +135,7 @@ class _Search:
         context, devices = self._context, self._context.devices
         chosen: list[_Entry] = []
         for device in devices:
-            keeping = [entry for entry in self.entries if self._broken(entry, device) is None]
+            keeping = [entry for entry in self.entries if not entry.attempt.broken_accuracy(device, self._settings)]
             keeping.sort(key=lambda entry: -(entry.attempt.on(device).accuracy.agreement or 0.0))
             chosen += [entry for entry in keeping[:MAX_TIMED] if entry not in chosen]
         if not chosen:
@@ -137,16 +151,18 @@ class _Search:
                 )
                 for number, entry in enumerate(chosen)
             ]
-            pixels = context.sample.pixels[:TIMING_SAMPLE]
+            pixels = context.sample.first(TIMING_SAMPLE)
             timed = time_artifacts([base, *written], devices, threads, pixels, context.reporter)
-        p50 = {(one.artifact.path, one.device, one.threads): one.p50_ms for one in timed}
+        found = {(one.artifact.path, one.device, one.threads): one for one in timed}
         for entry, artifact in zip(chosen, written, strict=True):
             speeds = []
             for device in devices:
-                for count in threads:
-                    slow, fast = (p50[file.path, device, count] for file in (base, artifact))
-                    if slow is not None and fast is not None:
-                        speeds.append(Speed(device, count, round(slow, 3), round(fast, 3)))
+                pairs = [
+                    (found[base.path, device, count], found[artifact.path, device, count]) for count in threads
+                ]
+                # A file that failed with some number of threads is not proven on the device.
+                if all(one.p50_ms for pair in pairs for one in pair):
+                    speeds += [_speed(*pair) for pair in pairs]
             entry.attempt = replace(entry.attempt, speeds=tuple(speeds))
 
     def write(self) -> Found:
@@ -157,7 +173,7 @@ class _Search:
         for device in devices:
             if device not in winners:
                 nearest = min(self.entries, key=lambda entry: self._distance(entry, device))
-                broken[device] = self._broken(nearest, device) or f"int8 could not be timed on {device}"
+                broken[device] = self._broken(nearest, device) or "no int8 file is right and fast at once"
         for entry in self.entries:
             served = tuple(device for device in devices if winners.get(device) is entry)
             entry.attempt = replace(entry.attempt, chosen_for=served)
@@ -197,9 +213,10 @@ class _Search:
     def _winners(self) -> dict[str, _Entry]:
         """By device the entry that keeps both promises there, the same for all devices where there is one."""
         devices = self._context.devices
-        known = [entry for entry in self.entries if entry.attempt.speeds or not self._settings.min_speed_up]
-        keeping = {device: [entry for entry in known if self._broken(entry, device) is None] for device in devices}
-        everywhere = [entry for entry in known if all(entry in keeping[device] for device in devices)]
+        keeping = {
+            device: [entry for entry in self.entries if self._broken(entry, device) is None] for device in devices
+        }
+        everywhere = [entry for entry in self.entries if all(entry in keeping[device] for device in devices)]
         if everywhere:
             return dict.fromkeys(devices, _fastest(everywhere, devices))
         return {device: _fastest(keeping[device], [device]) for device in devices if keeping[device]}
@@ -249,6 +266,15 @@ class _Search:
                     )
                 )
         return tuple(rows)
+
+
+def _speed(slow: Timed, fast: Timed) -> Speed:
+    """How int8 compares with float on one device with one number of threads."""
+    assert slow.p50_ms is not None
+    assert fast.p50_ms is not None
+    least = slow.min_ratio(fast)
+    rounded = None if least is None else round(least, 3)
+    return Speed(slow.device, slow.threads, round(slow.p50_ms, 3), round(fast.p50_ms, 3), rounded)
 
 
 def _fastest(entries: Sequence[_Entry], devices: Sequence[str]) -> _Entry:

@@ -70,7 +70,7 @@ class Graph:
             fixed = {place: constants[name] for place, name in enumerate(proto.input) if name in constants}
             attributes = {entry.name: onnx.helper.get_attribute_value(entry) for entry in proto.attribute}
             self.nodes.append(Node(proto.output[0], proto.op_type, tuple(proto.input), attributes, fixed))
-        self.by_name = {node.name: node for node in self.nodes}
+        self.by_name: dict[str, Node] = {node.name: node for node in self.nodes}
         self.consumers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in node.inputs:

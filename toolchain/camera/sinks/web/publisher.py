@@ -155,21 +155,22 @@ class Publisher:
     def show(self, answered: Answered) -> None:
         """Replace the newest answer. Called in the thread that answers; takes microseconds."""
         self._shown = _Shown(answered, self._shown.answers + 1, time.monotonic())
+        self._state = ""
         self._ring()
 
     def say(self, state: str) -> None:
-        self._state = masked(state)
-        self._ring()
-
-    def describe(self, about: Mapping[str, str]) -> None:
-        self._about = dict(about)
-        self._ring()
+        """Set why there is no new answer. Called often."""
+        if state != self._state:
+            self._state = state
+            self._ring()
 
     def now(self) -> Now:
         """The state of the camera. May be called from any thread."""
         shown = self._shown
         silent_s = time.monotonic() - shown.at_s
-        return Now(shown.answered, shown.answers, silent_s, self._state, self._about)
+        network = shown.answered.network if shown.answered else ""
+        about = self._about | {"device": network} if network else self._about
+        return Now(shown.answered, shown.answers, silent_s, masked(self._state), about)
 
     def _ring(self) -> None:
         if self._watched and self._bell.empty():

@@ -40,7 +40,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.since_s = self.loop.time()
+        self.since_s: float = self.loop.time()
         make_room(self)
         # The next message waits until the system has taken all of the previous one.
         transport.set_write_buffer_limits(high=0)
@@ -140,7 +140,7 @@ class Server:
             timeout_graceful_shutdown=1,
         )
         self._server = _Server(config)
-        self.loop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         # Its own handler would write a traceback for each connection that cannot be accepted.
         self.loop.set_exception_handler(lambda loop, context: None)
         self._thread = Thread(target=self._serve, name="web view: server", daemon=True)

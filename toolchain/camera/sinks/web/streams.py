@@ -74,7 +74,7 @@ class Channel:
     """A stream that many viewers follow. Used in the event loop; `changed` is called when one comes or goes."""
 
     def __init__(self, media_type: str, start: bytes, changed: Callable[[], None]) -> None:
-        self.viewers = 0
+        self.viewers: int = 0
         self._media_type = media_type
         self._start = start
         self._changed = changed

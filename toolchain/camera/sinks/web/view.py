@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from toolchain.camera.sinks import Sink, SinkContext
+from toolchain.camera.sinks import Delivery, Sink, SinkContext
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system.masking import Readable
 from toolchain.system.progress import Reporter
@@ -158,7 +158,7 @@ class WebView(Sink):
     """
 
     name = "the web view"
-    delivery = "loop"
+    delivery: Delivery = "loop"
 
     def __init__(
         self,
@@ -181,16 +181,13 @@ class WebView(Sink):
         self._token = guard.check_token(token) if token is not None else None
         self._hosts = [guard.check_name(name) for name in hosts]
         self._reporter = reporter
-        self._about = dict(about)
-        self._network = ""
-        self._state = ""
         self._publisher = publisher.Publisher(about, self._hand_on, reporter)
         self._pictures: Channel = streams.pictures(self._audience_changed)
         self._answers: Channel = streams.answers(self._audience_changed)
         self._server: Server | None = None
         self._app = streams.make_app(self._pictures, self._answers, lambda: self._publisher.now().json())
         self._make_server = server.Server
-        self.url = ""
+        self.url: str = ""
         """The address to open, with the token if one was made or given; empty until the view is entered."""
 
     def __enter__(self) -> WebView:
@@ -232,28 +229,11 @@ class WebView(Sink):
 
         The pixels of the frame are not copied, so they must stay as they are.
         """
-        if answered.network != self._network:
-            self._network = answered.network
-            self.describe(self._about | {"device": answered.network})
-        self._tell("")
         self._publisher.show(answered)
-
-    def say(self, state: str) -> None:
-        """Tell viewers what is wrong; nothing is, if `state` is empty."""
-        self._publisher.say(state)
-
-    def describe(self, about: Mapping[str, str]) -> None:
-        """Replace what the page says about artifact, device and source."""
-        self._publisher.describe(about)
 
     def idle(self, state: str) -> None:
         """Tell viewers why there is no new answer, if there is a reason."""
-        self._tell(state)
-
-    def _tell(self, state: str) -> None:
-        if state != self._state:
-            self._state = state
-            self.say(state)
+        self._publisher.say(state)
 
     def _hand_on(self, published: Published) -> None:
         if self._server:

@@ -10,7 +10,7 @@ import torch
 from tests.conftest import Recorder
 from toolchain.errors import BadInputError, MissingError
 from toolchain.system.progress import Silent
-from toolchain.training.environment import choose_device, describe_environment
+from toolchain.training.context import choose_device, describe_environment
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,0 +1,97 @@
+"""Options of commands: under headings, of finite numbers, and made from the annotated fields of settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from toolchain.system.options import Setting, settings_of
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+class Finite(click.FloatRange):
+    """A range that refuses `nan` and `inf`, which click's comparisons with its limits let pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+class SectionedOption(click.Option):
+    """An option that `--help` shows under the heading `section`, below those that have none.
+
+    `aliases` are former names, which go on working and are not shown.
+    """
+
+    def __init__(self, *arguments: Any, section: str, aliases: Sequence[str] = (), **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.section = section
+        self.aliases: list[str] = list(aliases)
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        shown = self.opts
+        self.opts = [*shown, *self.aliases]
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.opts = shown
+
+
+class SectionedCommand(click.Command):
+    """A command whose `--help` shows plain options first, then each section in the order of its first option."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows: dict[str, list[tuple[str, str]]] = {"Options": []}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record:
+                section = getattr(parameter, "section", "") or "Options"
+                rows.setdefault(section, []).append(record)
+        for section, records in rows.items():
+            with formatter.section(section):
+                formatter.write_dl(records)
+
+
+def options_from(
+    settings: type, *, types: Mapping[str, Any] | None = None, completions: Mapping[str, Any] | None = None
+) -> Callable[[_Command], _Command]:
+    """Decorate a command with an option for each setting; it is called with their values by name.
+
+    What a recipe may set is None where it was not given. `types` are those of click that go before the fields' own,
+    `completions` complete values for the shell.
+    """
+
+    def decorate(command: _Command) -> _Command:
+        for setting in reversed(settings_of(settings)):
+            decorator = click.option(
+                setting.words,
+                setting.name,
+                cls=SectionedOption,
+                section=setting.option.section,
+                aliases=[f"--{setting.option.former.replace('_', '-')}"] if setting.option.former else [],
+                help=setting.option.help,
+                shell_complete=(completions or {}).get(setting.name),
+                **_keywords(setting, (types or {}).get(setting.name)),
+            )
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+def _keywords(setting: Setting, type_: Any) -> dict[str, Any]:
+    if setting.kind is bool:
+        return {"is_flag": True, "flag_value": not setting.default, "default": setting.default}
+    keywords: dict[str, Any] = {"metavar": setting.option.metavar}
+    keywords["type"] = type_ or (click.Choice(setting.choices) if setting.choices else setting.kind)
+    if setting.choices:
+        keywords.pop("metavar")
+    if not setting.option.recipe and setting.default is not None:
+        keywords |= {"default": setting.default, "show_default": True}
+    return keywords
