@@ -77,7 +77,7 @@ def least_ir_version(model: onnx.ModelProto) -> int:
 
     Exporters write the newest (torch 2.14: 10, which ONNX Runtime before 1.18 refuses); opset 18 asks for 8.
     """
-    # What came after bfloat16 (8 bits of float, 4 bits of integer) asks for more than its operators do.
+    # Types that came after bfloat16 (8-bit floats, 4-bit integers) need newer versions than their operators do.
     if any(tensor.data_type > onnx.TensorProto.BFLOAT16 for tensor in model.graph.initializer):
         return model.ir_version
     needed: int = onnx.helper.find_min_ir_version_for(model.opset_import, ignore_unknown=True)

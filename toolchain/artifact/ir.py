@@ -57,7 +57,7 @@ def describe(xml: bytes, weights: bytes, path: Path) -> Description:
         raise ArtifactError(f"{path} is not an OpenVINO network of edgetl's: {error}", _HINT) from None
     except (KeyError, ValueError) as error:  # an attribute that is not there, or is no number
         raise ArtifactError(f"{path} is not a whole OpenVINO network: {error!r:.100}", _HINT) from None
-    if reading.cards:  # without a card the file is not edgetl's, which says more than a missing digest
+    if reading.cards:  # without a card it is not edgetl's file, and that is reported instead
         _check_weights(reading, weights, path)
     return Description(tuple(reading.cards), signature)
 
@@ -138,7 +138,7 @@ class _Reading:
         port = _Port(attributes["precision"], attributes.get("names", ""))
         self._ports[self._layer["id"], attributes["id"]] = port
         if self._layer["type"] == "Parameter":
-            # What a port says is for readers: OpenVINO takes an input's shape and type from its layer.
+            # OpenVINO takes an input's shape and type from its layer, not from its port.
             port.precision = self._data["element_type"]
             port.dims = [_dimension(text) for text in self._data["shape"].split(",") if text]
             self._inputs.append(port)

@@ -178,7 +178,7 @@ def normalised(images: Tensor) -> Tensor:
     # What is made while tracing belongs to the trace.
     constants = _constants.__wrapped__ if torch.compiler.is_compiling() else _constants
     mean, std = constants(images.device)
-    # Permuting NHWC gives channels_last strides, which is what convolutions on a CPU like.
+    # Permuting NHWC gives channels_last strides, with which convolutions on a CPU are fastest.
     return ((images.float() - mean) / std).permute(0, 3, 1, 2)
 
 
@@ -216,7 +216,7 @@ def _loaded(name: str, classes: int, path: Path, hint: str) -> nn.Module:
     try:
         with files.encodable(path) as named:
             state = {key: _as_float32(tensor) for key, tensor in load_file(named).items()}
-        # On no device at first: random weights would only move the program's own random numbers on.
+        # On the meta device: drawing random weights would change the program's own sequence of random numbers.
         with torch.device("meta"):
             network = loaded()
         if any(tensor.is_meta for tensor in chain(network.parameters(), network.buffers())):

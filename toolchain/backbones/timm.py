@@ -62,7 +62,7 @@ def find(name: str) -> Backbone:
             _check(name, network, head)
     except BadInputError:
         raise
-    except Exception as error:  # timm and networks of all kinds raise errors of all types
+    except Exception as error:  # networks raise errors of all types
         raise _unfit(name, f"{type(error).__name__}: {error}") from None
     return Backbone(
         name=f"timm:{'.'.join(filter(None, (config['architecture'], config.get('tag'))))}",
@@ -112,7 +112,7 @@ def _download(name: str, weights: str) -> dict[str, Tensor]:
     known = timm.get_pretrained_cfg(name)
     try:
         state: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
-    except Exception as error:  # of the hub and of its HTTP library; all say that there is no file
+    except Exception as error:  # the hub and its HTTP library have types of their own
         raise MissingError(
             f"the weights of timm:{name} could not be downloaded ({str(error).strip().partition(chr(10))[0]})",
             f"Get model.safetensors of {known.hf_hub_id if known else name} elsewhere and pass it as --weights.",
@@ -138,7 +138,7 @@ def _check(name: str, network: nn.Module, head: str) -> None:
         expected = network(images)
         maps = nn.Sequential(*_blocks(network, head))(images)
         found = linear(nn.Sequential(*_hidden(network, head))(maps.mean((2, 3))))
-        # What export and frozen layers are compiled from.
+        # Export and frozen layers are compiled from this trace.
         symbolic_trace(simplified(nn.Sequential(*_blocks(network, head))))
     if not torch.allclose(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max())):
         raise _unfit(name, "its layers do not simply follow one another")
@@ -168,7 +168,7 @@ def _layers_in(container: nn.Module, linear: nn.Module) -> Iterator[nn.Module]:
 
 def _split(network: nn.Module, head: str) -> tuple[list[nn.Module], list[nn.Module]]:
     """The layers before the pooling and after it."""
-    # Filled by `build`; no layers of timm's.
+    # `build` may have added a layer of edgetl's.
     layers = [layer for layer in _layers(network, head) if layer is not network._modules.get("renormalise")]
     place = next(index for index, layer in enumerate(layers) if isinstance(layer, SelectAdaptivePool2d))
     return layers[:place], layers[place + 1 :]

@@ -24,7 +24,7 @@ def download(best: Any, first: Any, weights: str) -> dict[str, Tensor]:
         state: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
             chosen.url, map_location="cpu", progress=True, check_hash=True, weights_only=True
         )
-    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: what came is another file
+    except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the hash is wrong
         raise MissingError(
             f"the ImageNet weights {chosen.url.rpartition('/')[2]} could not be downloaded ({error})",
             f"Get {chosen.url} elsewhere and pass its path as --weights, or use --weights "

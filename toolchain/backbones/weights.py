@@ -97,7 +97,9 @@ def _own_names(state: dict[str, Tensor], body: Iterable[str]) -> tuple[dict[str,
     plain = {key.replace("_orig_mod.", ""): value for key, value in state.items()}
     compiled = "_orig_mod." if any("_orig_mod." in key for key in state) else ""
     first = next(iter(body))
-    parts = {name.partition(".")[0] for name in body}  # a deeper layer may end as the first one does
+    parts = {
+        name.partition(".")[0] for name in body
+    }  # the name of a deeper layer may end like that of the first one
     prefixes = [key.removesuffix(first) for key in plain if key == first or key.endswith(f".{first}")]
     prefixes = [prefix for prefix in prefixes if prefix.partition(".")[0] not in parts]
     if not prefixes:
@@ -119,7 +121,7 @@ def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str 
     # A counter that only training reads; files made from other formats lack it.
     missing = [key for key in body if key not in state and not key.endswith("num_batches_tracked")]
     wrong = [key for key in body if key in state and state[key].shape != body[key].shape]
-    # A resnet34 holds all that a resnet18 needs, and more: it would be cut short in silence.
+    # A resnet34 holds all that a resnet18 needs: half of it would be used without a word.
     parts = {key.partition(".")[0] for key in body}
     others = [key for key in state if key not in body and not key.startswith(in_head)]
     unknown = [key for key in others if key.partition(".")[0] in parts]

@@ -96,7 +96,7 @@ def exit_code_of(report: BenchReport) -> ExitCode:
 def home_of(artifact: Path) -> Path:
     """The folder that a benchmark of `artifact` belongs into: that of its run, or else the current one."""
     folder = artifact if artifact.is_dir() else artifact.parent
-    # Not into any folder that holds a model: that may be an installed package, or somebody's repository.
+    # Not any folder that holds a model: it may be an installed package or a repository.
     return folder if (folder / RUN_FILE).is_file() else Path()
 
 
@@ -111,7 +111,7 @@ def claimed(out: Path | None, artifact: Path) -> Iterator[Path | None]:
     if out is not None:
         if out.exists() and not out.is_dir():
             raise BadInputError(f"{out} is not a folder", "Name a folder with --out.")
-        # Before the minute of measuring, not after it; and nobody else measures into it meanwhile.
+        # Before measuring, so that a folder that cannot be used is reported at once; and nobody else writes there.
         with claims.working_in(out, "measuring", "Wait until it has ended, or choose another --out."):
             yield out
         return

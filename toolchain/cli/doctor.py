@@ -41,7 +41,7 @@ def command(probe_cameras: bool, console: Console) -> int:
     if not missing:
         try:
             from toolchain.doctor.report import check_up
-        except ImportError as error:  # installed, and yet it does not start: a system library is missing
+        except ImportError as error:  # it is installed but does not start: a system library is missing
             missing = [Missing(*_broken(error), necessary=True)]
     if missing:
         console.result({"works": False, "missing": missing}, *_gap_lines(missing), strong(VERDICTS[False]))

@@ -1,4 +1,4 @@
-"""Whose OpenCV it is. Four packages bring the folder `cv2`; pip installs them over one another and says nothing.
+"""Which package OpenCV comes from. Four packages bring the folder `cv2`, and pip installs them over one another.
 
 Imports no cv2: it may be what is broken.
 """
@@ -45,7 +45,7 @@ def look(paths: Sequence[str] | None = None) -> OpenCV:
     folder = _folder(paths)
     for distribution in distributions() if paths is None else distributions(path=[*paths]):
         name = (distribution.name or "").lower().replace("_", "-")
-        # Another one elsewhere (a user's, the system's) is hidden, and does no harm.
+        # One that is installed elsewhere (for the user, by the system) is hidden and does no harm.
         if name in PACKAGES and folder and Path(str(distribution.locate_file("cv2"))).resolve() == folder.resolve():
             found.setdefault(name, distribution.version)
     order = sorted(found.items(), key=lambda item: PACKAGES.index(item[0]))

@@ -129,7 +129,7 @@ def open_runtime(
             f"{artifact.path} was proven on {', '.join(proven) or 'no runtime'}, not on {device}",
             f"{there} the float32 file, which answers the same on every runtime.",
         )
-    # Libraries that threads import and start at the same time meet each other half initialised.
+    # Threads that import and start a library at the same time would use it half initialised.
     with _LOADING:
         found = probe(device)
         if not found.available:

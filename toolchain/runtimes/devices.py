@@ -143,7 +143,7 @@ def probe(name: str) -> Device:
     family, target = parse_device(name)
     try:
         return RUNTIMES.get(family).probe(target)
-    except ImportError as error:  # it is installed, and lacks a library of the system, or memory
+    except ImportError as error:  # it is installed, but lacks a system library or memory
         return Device(name, False, f"it does not start here ({error})")
 
 

@@ -52,7 +52,7 @@ def _library() -> Any:
 
 @cache
 def _run_options() -> onnxruntime.RunOptions:
-    # What is wrong comes as an exception; ONNX Runtime would write it to the terminal as well.
+    # Errors are raised as exceptions; ONNX Runtime would also print them.
     options = _library().RunOptions()
     options.log_severity_level = 4
     return options
@@ -110,7 +110,7 @@ class OrtRuntime:
         self._path = artifact.path
         self._open = partial(_open, artifact, providers, exclusive)
         session = self._open(self.threads)
-        # A session falls back to the CPU without an error; the answer would be right and the latency a lie.
+        # A session falls back to the CPU without an error: answers would be right, latencies wrong.
         self.provider_effective: str = str(session.get_providers()[0])
         nodes = _nodes(session)
         if not nodes and wanted != PROVIDERS["cpu"]:
@@ -123,7 +123,7 @@ class OrtRuntime:
             )
         spinning = exclusive and self.threads > 1 if target == "cpu" else None
         self.execution: Execution = Execution(streams=1, spinning=spinning, nodes=nodes)
-        # A session may be run by several threads at once, but then each of them computes besides the session's own.
+        # Several threads may run one session, but each of them then computes beside the session's own threads.
         crowd = partial(_streams, self._open, artifact.path, self.threads, self.threads)
         self._shared = Shared(
             lambda: partial(_infer, session, artifact.path), crowd if target == "cpu" and self.threads > 1 else None
@@ -162,7 +162,7 @@ def _reason(error: Exception) -> str:
 def _streams(
     open_session: Callable[[int], onnxruntime.InferenceSession], path: Path, threads: int, count: int
 ) -> list[Infer]:
-    # What a session computes with is then the threads that run it.
+    # The threads that run the session then do the computing.
     session = open_session(max(1, threads // count))
     return [partial(_infer, session, path)] * count
 

@@ -52,7 +52,7 @@ def probe(target: str) -> Device:
     if not missing:
         return Device(name, True)
     if "CPU" in missing:
-        # Its part for the CPU comes with OpenVINO itself, so it was there and could not be loaded.
+        # The CPU plug-in comes with OpenVINO itself: it is there and could not be loaded.
         return Device(name, False, "OpenVINO cannot load its part for the CPU: there may be too little memory")
     drivers = {"GPU": "install Intel's GPU compute runtime", "NPU": "install Intel's NPU driver"}
     version = _library().__version__.partition("-")[0]
@@ -81,7 +81,7 @@ class OpenVinoRuntime:
     ) -> None:
         self.device: str = f"openvino:{target}"
         self.threads: int = threads or cores()
-        # Frames come in any size, and so does what they are computed with.
+        # Frames come in any size, so the graph is compiled for any.
         self._batch = batch if artifact.card.input == "image" else 0
         self._compile = partial(_compile, _library().Core(), artifact, target, self.threads, exclusive)
         models = _Models(partial(self._compile, {"PERFORMANCE_HINT": "LATENCY"}))
@@ -90,7 +90,7 @@ class OpenVinoRuntime:
         self.execution: Execution = _execution(compiled, static=self._batch > 0)
         fixed = self._batch
         self._target = target
-        # What stands for several devices chooses by itself, and may choose what `_streams` avoids.
+        # A name for several devices makes its own choice, which may be what `_streams` avoids.
         several = self.threads > 1 and (target == "CPU" or target.split(".")[0] in {"GPU", "NPU"})
         crowd = _Crowd(partial(_models, self._compile, target, self.threads, self.threads), fixed)
         self._shared = Shared(lambda: _Stream(models, fixed), crowd if several else None)
@@ -176,7 +176,7 @@ def _compile(
         config = config | {"DEVICE_PROPERTIES": {"CPU": cpu, **({"GPU": gpu} if gpu else {})}}
     try:
         with _COMPILING:
-            # The bytes that were checked, not the files again.
+            # The bytes that were checked: the files may have changed since.
             model = core.read_model(artifact.model, artifact.weights)
             _check_outputs(model, artifact)
             if batch:
@@ -251,7 +251,7 @@ class _Request:
         else:
             np.copyto(self._pixels, images)
             self._request.infer(share_outputs=True)
-        # Copies: the next inference writes where these are.
+        # Copies: the next inference overwrites this memory.
         logits, probabilities = (self._request.get_tensor(name).data for name in ("logits", "probabilities"))
         return Answer(np.array(logits), np.array(probabilities))
 

@@ -123,7 +123,7 @@ class TorchRuntime:
             streams=1, inference_precision=precision, static=network.captured is not None
         )
         if device.type == "cpu":
-            # What was compiled was compiled for a number of threads.
+            # A compiled network is compiled for one number of threads.
             many = self.threads > 1 and "compile" not in ways
             crowd = partial(_streams, network, self.threads) if many else None
             self._shared = Shared(partial(_on_own_thread, network, self.threads), crowd)
@@ -202,7 +202,7 @@ def _on_own_thread(network: Infer, threads: int) -> Infer:
         jobs.put((answer, images))
         return answer.result()
 
-    # The thread ends with what it is for; at the end of the interpreter it may sleep on.
+    # The thread ends when `infer` is freed. At the end of the interpreter it need not.
     weakref.finalize(infer, jobs.put, None).atexit = False
     return infer
 

@@ -53,7 +53,7 @@ class Arm:
 
     @contextmanager
     def step(self) -> Iterator[WorkerProcess]:
-        """Whatever goes wrong with the worker in here is the end of this arm, and of no other."""
+        """A WorkerError in this block ends this arm, and no other."""
         assert self.worker is not None
         try:
             yield self.worker
@@ -80,7 +80,7 @@ class Arm:
         return (high - low) / float(np.median(np.concatenate(self.rounds)))
 
     def noise(self) -> list[str]:
-        """Why its figures are to be doubted; empty when they are not."""
+        """Why its figures are in doubt; empty if they are not."""
         found = []
         if (width := self.uncertainty()) > DOUBTFUL:
             found.append(f"its median is known to {width:.0%} only")

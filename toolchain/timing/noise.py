@@ -12,10 +12,10 @@ import psutil
 from toolchain.system.processor import allowed_cores, cpu_quota, throttling
 
 NOISY_CORES = 0.15
-"""Cores that others kept busy, on average, from which on a measurement is to be doubted."""
+"""A measurement is in doubt where other programs kept so many cores busy on average."""
 
 HOT_SHARE = 0.1
-"""Of a core, from which on a process is named."""
+"""A process is named if it used more than this share of a core."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class LoadDuring:
 
 
 class Watch:
-    """Looks at the machine when made, and again when asked."""
+    """Reads the counters of the machine when it is made, and again in `look`."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -76,7 +76,7 @@ class Watch:
 
 
 def reasons(load: LoadDuring, spare_cores: float = 0.0) -> list[str]:
-    """Why what was measured meanwhile is to be doubted; empty on a quiet machine.
+    """Why what was measured meanwhile is in doubt; empty on a quiet machine.
 
     `spare_cores` are those that a quota keeps us from using: others may have them.
     """

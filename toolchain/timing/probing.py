@@ -28,7 +28,7 @@ def probe_devices(
                 try:
                     worker = worker or launch()
                 except MissingError:
-                    # A frozen app has no process to spare. Its crash would be its own.
+                    # A frozen app cannot start another interpreter: it looks in its own process.
                     devices.append(probe(name))
                     task.advance(note=name)
                     continue

@@ -83,7 +83,7 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process at once: it holds nothing that would be lost."""
         self._process.kill()
-        # A process that hangs in a driver cannot even be killed at once; it must not hang its runner.
+        # A process that hangs in a driver may not end at once; the runner does not wait for it.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(CLOSE_LIMIT_S)
         self._reader.join(CLOSE_LIMIT_S)

@@ -14,7 +14,7 @@ from toolchain.runtimes import Execution
 
 @dataclass(frozen=True)
 class Request:
-    """Something to do, by the name of a method of the worker, and what it is to be done with."""
+    """The name of a method of the worker, and its argument."""
 
     do: str
     argument: Any = None
@@ -22,7 +22,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why it was not done. `unavailable`: this arm cannot exist on this machine, which is nobody's fault."""
+    """Why it was not done. `unavailable`: this arm cannot exist on this machine, and nothing is wrong with it."""
 
     reason: str
     unavailable: bool = False

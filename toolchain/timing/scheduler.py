@@ -78,7 +78,7 @@ def load_arms(
     launch: Callable[[], WorkerProcess] = WorkerProcess,
 ) -> None:
     """Start a worker for each arm, let it load and warm up, one after the other."""
-    # Few, so that the order fits into a pipe: nobody waits for a worker that does not read.
+    # Few, so that the request fits into the pipe's buffer and writing it never blocks.
     encoded = tuple(str(photographs[index].absolute()) for index in spread(len(photographs), ENCODED))
     waiting = [arm for arm in arms if not arm.reason]
     with reporter.task("loading", len(waiting)) as task:
@@ -156,7 +156,7 @@ def _settled(arm: Arm, pace: Pace) -> bool:
 
 
 def finish(arms: Sequence[Arm], photographs: int, reporter: Reporter, limits: TimeLimits) -> None:
-    """What is measured once for each arm, while the others rest. Memory comes before the large batches."""
+    """Measure what is measured once for each arm, while the others rest: memory first, before the large batches."""
     running = [arm for arm in arms if not arm.reason]
     spans = [Span(start, min(start + SPAN, photographs)) for start in range(0, photographs, SPAN)]
     with reporter.task("accuracy" if spans else "throughput", len(running) * (1 + len(spans))) as task:

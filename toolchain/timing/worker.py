@@ -64,7 +64,7 @@ class Worker:
         self.batch: int = order.batch
         self.turn: int = 0
         start = time.perf_counter()
-        # One arm has its turn at a time, and the machine with it.
+        # Only one arm runs at a time, so it has the machine to itself.
         runtime = runtimes.open_runtime(
             artifact, order.device, threads=order.threads, batch=order.batch, exclusive=True
         )
@@ -97,13 +97,13 @@ class Worker:
         return Samples(taken, self.wait_until_quiet(), joules)
 
     def end_to_end(self, samples: int) -> Samples:
-        """Time the way from the bytes of an encoded photograph to a named answer: decode, resize, infer, name."""
+        """Time everything from an encoded photograph to a named answer: decode, resize, infer, name."""
         self.settle(self.answer_once)
         taken = tuple(self.answer_once() for _ in range(samples))
         return Samples(taken, self.wait_until_quiet())
 
     def from_frame(self, samples: int) -> Samples:
-        """Time the way from a frame, as a camera gives it, to a named answer: resize, infer, name."""
+        """Time everything from a decoded frame to a named answer: resize, infer, name."""
         from toolchain.images.preprocess import decode
 
         self.frames: list[NDArray[np.uint8]] = [decode(data) for data in self.encoded[:FRAMES]]
@@ -237,12 +237,12 @@ def _reply(worker: Worker, request: Request) -> Reply:
         return Reply(answer=answer)
     except EdgetlError as error:
         reason = f"{error.message}. {error.hint}" if error.hint else error.message
-        # An artifact that this runtime is not for, or a device that is not here; a broken artifact is a failure.
+        # A file for another runtime, or a device that is not here, is unavailable; a broken file is a failure.
         absent = isinstance(error, MissingError) and not isinstance(error, FallbackError)
         unavailable = absent or type(error) is BadInputError
         return Reply(failure=Failure(reason, unavailable))
     except Exception as error:  # whatever a runtime raises is this arm's failure, and no other's
-        # OpenVINO's own first line names a line of its source only.
+        # The first line of OpenVINO's errors only names its source file.
         said = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from ")]
         return Reply(failure=Failure(f"{type(error).__name__}: {said[0]}" if said else repr(error)))
 
@@ -250,7 +250,7 @@ def _reply(worker: Worker, request: Request) -> Reply:
 def peak_rss_mb() -> float:
     """The most memory that this process has held so far, in MB (10^6 bytes)."""
     try:
-        # Not getrusage: on Linux its figure begins with what the parent held before it started this program.
+        # Not getrusage: on Linux its figure includes what the parent held before exec.
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024 / 1e6
