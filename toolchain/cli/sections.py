@@ -14,6 +14,8 @@ class SectionedOption(click.Option):
     `aliases` are former names, which go on working and are not shown.
     """
 
+    opts: list[str]
+
     def __init__(self, *arguments: Any, section: str, aliases: Sequence[str] = (), **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.section = section
