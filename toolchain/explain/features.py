@@ -27,8 +27,14 @@ TILE = 112
 """Maps are shown in this size, in pixels, in rows of `COLUMNS`."""
 GAP = 4
 
-BEFORE_ACTIVATION = (nn.Conv2d, nn.Linear, _BatchNorm)
-NO_MAPS_OF_THEIR_OWN = (_AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd, nn.Dropout, nn.Identity)
+BEFORE_ACTIVATION: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.Linear, _BatchNorm)
+NO_MAPS_OF_THEIR_OWN: tuple[type[nn.Module], ...] = (
+    _AdaptiveAvgPoolNd,
+    _AvgPoolNd,
+    _MaxPoolNd,
+    nn.Dropout,
+    nn.Identity,
+)
 
 
 @dataclass(frozen=True)
