@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -83,6 +85,33 @@ def test_nothing_is_left_of_what_was_interrupted(tmp_path: Path, error: type[Bas
     with pytest.raises(error):
         work()
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from toolchain.explain.gallery import new_folder
+
+with new_folder(Path(sys.argv[1]) if sys.argv[1:] else None, "ideal") as (folder, _):
+    (folder / "half.png").write_bytes(b"half")
+    os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("out", [None, "new", "empty", "."])
+def test_what_a_killed_process_has_left_is_swept_by_the_next(
+    out: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if out == "empty":
+        Path(out).mkdir()
+    words = [sys.executable, "-c", KILLED, *([out] if out else [])]
+    assert subprocess.run(words, cwd=tmp_path, timeout=60).returncode == 9
+    assert len(list(tmp_path.rglob("half.png"))) == 1
+    with new_folder(Path(out) if out else None, "ideal") as (folder, _):
+        (folder / "a").touch()
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in left if not path.name.endswith("edgetl-lock")] == ["a"]
 
 
 def test_what_was_there_is_kept(tmp_path: Path) -> None:

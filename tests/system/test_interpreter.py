@@ -18,7 +18,7 @@ from toolchain.system import interpreter
 
 CHECK = """
 import json, sys
-from toolchain.doctor import checkup
+from toolchain.doctor import report as checkup
 from toolchain.timing.probing import probe_devices
 pairing = checkup.check_pairing("print('ran')")
 devices = {device.name: device.available for device in probe_devices(["ort:cpu"])}

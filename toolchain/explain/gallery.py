@@ -102,8 +102,8 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
     try:
         try:
             first.parent.mkdir(parents=True, exist_ok=True)
-            target = _claimed(out, claim) if out else _free_folder(kind, claim)
-            beside = files.fresh(target / target.name if there else target)
+            target = _claimed(out, kind, claim) if out else _free_folder(kind, claim)
+            beside = files.fresh(target / kind if there else target)
             beside.mkdir()
         except OSError as error:
             raise BadInputError(
@@ -162,9 +162,14 @@ def has_page() -> bool:
     return all(find_spec(name) for name in NEEDS)
 
 
-def _claimed(target: Path, claim: ExitStack) -> Path:
-    """`target`, held by `claim`. Raises BadInputError if it is not empty, or another process holds it."""
+def _claimed(target: Path, kind: str, claim: ExitStack) -> Path:
+    """`target`, held by `claim`, without what killed processes have left of it.
+
+    Raises BadInputError if it is not empty, or another process holds it.
+    """
     claim.enter_context(claims.writing(target, "writing it", "Name another folder with --out."))
+    for left in (*files.leftovers(target), *files.leftovers(target / kind)):
+        shutil.rmtree(left, ignore_errors=True)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
     return target
@@ -176,7 +181,7 @@ def _free_folder(kind: str, claim: ExitStack) -> Path:
         folder = DEFAULT_FOLDER / f"{kind}-{number}"
         if not folder.exists():
             with suppress(BadInputError):
-                return _claimed(folder, claim)
+                return _claimed(folder, kind, claim)
     raise AssertionError("there is always one more number")
 
 

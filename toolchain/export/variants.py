@@ -166,7 +166,8 @@ def _broken(artifact: Artifact, measured: Sequence[Measurement], max_drop_pp: fl
 
 def _saved(model: openvino.Model, fp16: bool) -> tuple[bytes, bytes]:
     """The content of the `.xml` and of the `.bin`."""
-    import openvino
+    with telemetry.off():
+        import openvino
 
     with scratch_folder("edgetl-ir-") as folder:
         path = folder / "model.xml"

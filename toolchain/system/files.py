@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -50,6 +51,15 @@ def fresh(path: Path) -> Path:
     """A hidden, unused path beside `path`, with the same suffix."""
     # A name may have 255 bytes, and a character up to four.
     return path.with_name(f".{path.name[:50]}.{secrets.token_hex(6)}{path.suffix[:10]}")
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What processes that were killed have left at paths of `fresh(path)`.
+
+    Call it only while `path` is claimed (`toolchain.system.claims`), so that no other process is writing there.
+    """
+    name = re.compile(rf"\.{re.escape(path.name[:50])}\.[0-9a-f]{{12}}{re.escape(path.suffix[:10])}")
+    return [one for one in path.parent.iterdir() if name.fullmatch(one.name)] if path.parent.is_dir() else []
 
 
 def write_bytes(path: Path, data: bytes) -> None:
