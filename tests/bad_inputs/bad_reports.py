@@ -158,7 +158,7 @@ def _circle(stock: Stock, place: Path) -> None:
 
 FILES = (
     Entry("missing", BOTH[1:], nothing, says=OLD),
-    Entry("both-missing", TWO_FILES, nothing, says=OLD),
+    Entry("both-missing", TWO_FILES, nothing, says=NEW),
     Entry("new-missing", (("bench", "gone.json", "--compare", OLD),), _text(lambda text: text), says="gone.json"),
     Entry("not-compared", (("bench", NEW),), _text(lambda text: text), says=NEW),
     Entry("a-folder", BOTH, _folder, says=OLD),

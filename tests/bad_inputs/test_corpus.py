@@ -181,7 +181,11 @@ def _never() -> None:
 
 
 @pytest.mark.parametrize(("act", "told"), [(_raising, "not one of"), (_never, "had not ended")])
-def test_a_defect_and_a_hang_would_be_noticed(act: object, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_and_a_hang_would_be_noticed(
+    act: object, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("model.onnx").write_bytes(b"any")
     monkeypatch.setattr("toolchain.artifact.read_artifact", lambda path: act())  # type: ignore[operator]
     entry = Entry("defect", (), limit_s=0.2)
     with pytest.raises(AssertionError, match=told):
