@@ -146,7 +146,8 @@ def test_whole_report(artifact: Artifact, photographs: Path) -> None:
         assert found.throughput
         assert (found.throughput.ips, found.throughput.requests) == (found.throughput_ips, 1)
         assert found.execution
-        assert sum(found.execution.nodes.values()) >= 3
+        if hasattr(onnxruntime.InferenceSession, "get_provider_graph_assignment_info"):  # 1.24 or newer
+            assert sum(found.execution.nodes.values()) >= 3
         assert found.peak_rss_mb is not None
         assert 20 < found.peak_rss_mb < 4000
         assert found.file_mb == len(artifact.model) / 1e6
