@@ -43,17 +43,19 @@ def awaited() -> Iterator[None]:
 
 def _count(step: int) -> None:
     global _inside
-    # The main thread ends last, so its own `atexit` functions may still enter.
-    if step > 0 and _ending and threading.current_thread().daemon:
-        threading.Event().wait()
     with _lock:
-        _inside += step
+        # The main thread ends last, so its own `atexit` functions may still enter.
+        if step < 0 or not _ending or not threading.current_thread().daemon:
+            _inside += step
+            return
+    threading.Event().wait()
 
 
 @atexit.register
 def _wait() -> None:
     global _ending
-    _ending = True
+    with _lock:
+        _ending = True
     until = time.monotonic() + WAIT_S
     while _inside and time.monotonic() < until:
         time.sleep(0.001)
