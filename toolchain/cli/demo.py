@@ -126,7 +126,7 @@ def _summary(document: dict[str, Any]) -> tuple[RenderableType, ...]:
     p50 = {(row["precision"], row["device"]): row["p50_ms"] for row in document["bench"]}
     for row in document["bench"]:
         base = p50.get(("float32", row["device"]))
-        faster = f"{base / row['p50_ms']:.1f} times faster" if row["precision"] == "int8" and base else ""
+        faster = f"{base / row['p50_ms']:.1f} times as fast" if row["precision"] == "int8" and base else ""
         top1 = "" if row["top1"] is None else f"{row['top1']:.3f}"
         table.add(row["precision"], row["device"], f"{row['p50_ms']:.2f}", top1, faster)
     trained, exported, seen = document["finetune"], document["export"], document["camera"]
