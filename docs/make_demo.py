@@ -169,7 +169,9 @@ def output(commands: list[dict[str, Any]], name: str) -> str:
 def conditions(commands: list[dict[str, Any]]) -> str:
     """Whether the machine was at rest, by what `edgetl bench` said of it."""
     noisy = any("noisy:" in line for command in commands for _, _, line in command["lines"])
-    rest = "other programs used them too, so latencies are rough" if noisy else "the machine was at rest"
+    rest = (
+        "`edgetl bench` found the machine unsteady, so latencies are rough" if noisy else "the machine was at rest"
+    )
     return f"Recorded on two CPU cores, with 360 pictures of six animals that are drawn by code; {rest}.\n"
 
 

@@ -28,7 +28,11 @@ class EdgetlError(Exception):
         self.hint = hint
 
 
-class ArtifactWarning(UserWarning):
+class EdgetlWarning(UserWarning):
+    """Something that the user should know; the work goes on. The command line shows it as one line."""
+
+
+class ArtifactWarning(EdgetlWarning):
     """A model file may answer otherwise on this machine than on the one that it was proven on."""
 
 

@@ -15,7 +15,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from toolchain.errors import MissingError
+from toolchain.errors import EdgetlWarning, MissingError
 
 Hook = TypeVar("Hook")
 
@@ -32,7 +32,7 @@ KINDS = {
 """Each kind of plug-in, and the `module:name` of its registry. None of these modules may import torch."""
 
 
-class PluginWarning(UserWarning):
+class PluginWarning(EdgetlWarning):
     """A plug-in cannot be used; the command goes on without it."""
 
 

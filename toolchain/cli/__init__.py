@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import click
 
 from toolchain._version import __version__
-from toolchain.errors import BadInputError, EdgetlError, ExitCode, StoppedError
+from toolchain.errors import BadInputError, EdgetlError, EdgetlWarning, ExitCode, StoppedError
 from toolchain.system import masking
 from toolchain.system.processor import respect_quota
 from toolchain.system.text import escaped, harmless
@@ -131,7 +131,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     respect_quota(os.environ)
-    _show_plugin_warnings()
     _interrupt_on_signals()
     code = run(words)
     if any(type(thread).__module__.startswith("toolchain.") for thread in threading.enumerate()):
@@ -143,24 +142,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sys.exit(code)
 
 
-def _show_plugin_warnings() -> None:
-    """Show what is wrong with a plug-in as edgetl shows warnings, and those of others as Python does."""
-    usual = warnings.showwarning
+@contextlib.contextmanager
+def _own_warnings() -> Iterator[None]:
+    """Show edgetl's own warnings as one line each. Those of others stay as Python has them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", EdgetlWarning)
+        usual = warnings.showwarning
 
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        if category.__module__ == "toolchain.plugins":
-            print(f"warning: {escaped(harmless(str(message)))}", file=sys.stderr)
-        else:
-            usual(message, category, filename, lineno, file, line)
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, EdgetlWarning):
+                return usual(message, category, filename, lineno, file, line)
+            from toolchain.cli.console import Console
 
-    warnings.showwarning = show
+            return Console().warn(str(message))
+
+        warnings.showwarning = show
+        yield
 
 
 def _interrupt_on_signals() -> None:
@@ -180,7 +184,8 @@ def run(words: Sequence[str]) -> int:
     """Run one command and return the exit code. Errors are two lines: what is wrong, and what to do."""
     masking.remember([*words, os.environ.get(SOURCE_VARIABLE, "")], _secrets(words))
     try:
-        result = root.main(args=list(words), prog_name="edgetl", standalone_mode=False)
+        with _own_warnings():
+            result = root.main(args=list(words), prog_name="edgetl", standalone_mode=False)
         if sys.stdout is not None:
             sys.stdout.flush()
         return result if isinstance(result, int) else ExitCode.DONE

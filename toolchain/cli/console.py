@@ -6,7 +6,6 @@ import functools
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,7 +17,7 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from toolchain.errors import ArtifactWarning, BadInputError
+from toolchain.errors import BadInputError
 from toolchain.system import files, masking
 from toolchain.system.progress import Task
 from toolchain.system.text import escaped, harmless
@@ -154,28 +153,9 @@ def output_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapped(*args: Any, as_json: bool, quiet: bool, debug: bool, **kwargs: Any) -> Any:
         _refuse_addresses(kwargs)
-        console = Console(json=as_json, quiet=quiet)
-        with _own_warnings(console):
-            return function(*args, console=console, **kwargs)
+        return function(*args, console=Console(json=as_json, quiet=quiet), **kwargs)
 
     return wrapped
-
-
-@contextmanager
-def _own_warnings(console: Console) -> Iterator[None]:
-    """Show ArtifactWarning as a warning of the command; others stay as Python has them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", ArtifactWarning)
-        others = warnings.showwarning
-
-        def show(message: Warning | str, category: type[Warning], *where: Any) -> None:
-            if issubclass(category, ArtifactWarning):
-                console.warn(str(message))
-            else:
-                others(message, category, *where)
-
-        warnings.showwarning = show  # type: ignore[assignment]
-        yield
 
 
 def _refuse_addresses(values: Mapping[str, Any]) -> None:

@@ -65,12 +65,11 @@ def make_ir(onnx_file: bytes, card: Card, path: Path, *, fp16: bool = False) -> 
     With `fp16`, weights are stored as float16; OpenVINO computes in whatever its device prefers.
     Raises ArtifactError when what would be written could not be read back.
     """
-    with telemetry.off():
-        import openvino
+    from toolchain.runtimes.openvino import core
 
     source = onnx.load_model_from_string(onnx_file)
     del source.metadata_props[:]  # OpenVINO would keep them, and the card be there twice
-    model = openvino.Core().read_model(source.SerializeToString())
+    model = core().read_model(source.SerializeToString())
     model.set_rt_info(files.to_json(card, indent=0).decode().strip(), [ir.CARD])
     _, weights = _saved(model, fp16)
     model.set_rt_info(hashlib.sha256(weights).hexdigest(), [ir.WEIGHTS_SHA256])

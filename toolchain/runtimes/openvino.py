@@ -39,12 +39,29 @@ def _library() -> Any:
     return openvino
 
 
+def core() -> openvino.Core:
+    """OpenVINO's `Core` of this process: one for all, and never freed.
+
+    The CPU plug-in gives the thread that makes a Core another stack for signals, and puts the former one back when
+    the Core goes. Where two Cores go in the order they were made, a freed stack is left, and the next signal
+    (Ctrl-C) ends the process with a segmentation fault.
+    """
+    return _core(os.getpid())
+
+
+@cache
+def _core(process: int) -> openvino.Core:
+    # A forked process makes its own: it has none of the threads that belong to its parent's.
+    made: openvino.Core = _library().Core()
+    return made
+
+
 def probe(target: str) -> Device:
     """Whether OpenVINO finds every device that `target` names."""
     name = f"openvino:{target}"
     if find_spec("openvino") is None:
         return Device(name, False, "OpenVINO is not installed", "pip install openvino")
-    found = _library().Core().available_devices
+    found = core().available_devices
     wanted = target.split(":")[-1].split(",") if ":" in target else [] if target == "AUTO" else [target]
     # `GPU` stands for `GPU.0` where there are several.
     kinds = {have.split(".")[0] for have in found}
@@ -83,7 +100,7 @@ class OpenVinoRuntime:
         self.threads: int = threads or cores()
         # Frames come in any size, so the graph is compiled for any.
         self._batch = batch if artifact.card.input == "image" else 0
-        self._compile = partial(_compile, _library().Core(), artifact, target, self.threads, exclusive)
+        self._compile = partial(_compile, core(), artifact, target, self.threads, exclusive)
         models = _Models(partial(self._compile, {"PERFORMANCE_HINT": "LATENCY"}))
         compiled = models(self._batch)
         self.provider_effective: str = ",".join(compiled.get_property("EXECUTION_DEVICES"))

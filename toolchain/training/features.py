@@ -79,8 +79,7 @@ class Frozen:
         return openvino.convert_model(program)
 
     def _openvino(self, exact: bool) -> Extractor:
-        with telemetry.off():
-            import openvino
+        from toolchain.runtimes.openvino import core
 
         # Processes of `torchrun` share the machine.
         threads = max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
@@ -89,7 +88,7 @@ class Frozen:
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
         }
-        compiled = openvino.Core().compile_model(self._converted, "CPU", config)
+        compiled = core().compile_model(self._converted, "CPU", config)
 
         def extract(batches: Iterable[NDArray[np.uint8]]) -> Floats:
             # Requests that are waited for in turn, not OpenVINO's queue with a callback: when a compiled model is
