@@ -254,6 +254,7 @@ def result_of(arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Pr
         if ok
         else (),
         noise=tuple(arm.noise()) if ok else (),
+        proven=arm.device in arm.artifact.card.runtimes,
     )
 
 

@@ -111,7 +111,8 @@ own, and a last line holds the summary.""",
     "--device",
     metavar="DEVICE",
     shell_complete=completion.devices,
-    help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).",
+    help="Default: what export or bench recommends for a run folder on this CPU, else ort:cpu; openvino:CPU for an "
+    "OpenVINO file (.xml).",
 )
 @click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
 @click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")

@@ -9,6 +9,9 @@ from toolchain.artifact.card import Precision
 from toolchain.bench.report import measured
 from toolchain.bench.results import BenchReport
 
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+"""With these OpenVINO computes float files in bfloat16 (`openvino:CPU+bf16`)."""
+
 INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
 """With these a processor multiplies and adds int8 in one instruction."""
 
@@ -38,7 +41,10 @@ def fastest(flags: Collection[str], devices: Collection[str]) -> Recommendation:
             return Recommendation("int8" if precision == "int8" else "float32", device, why)
     device = "openvino:CPU" if "openvino:CPU" in devices else "ort:cpu"
     if found := sorted(INT8_FLAGS & set(flags)):
-        return Recommendation("int8", device, f"the processor has instructions for int8 ({', '.join(found)})")
+        why = f"the processor has instructions for int8 ({', '.join(found)})"
+        if device == "openvino:CPU" and BFLOAT16_FLAGS & set(flags):
+            why += ", and for bfloat16: openvino:CPU+bf16 runs the float file, and may be as fast"
+        return Recommendation("int8", device, why)
     if "avx2" in flags and device == "openvino:CPU":
         return Recommendation("int8", device, "AVX2 computes more int8 than floats at once, and OpenVINO uses it")
     return Recommendation("float32", device, "no instructions for int8 are known here")

@@ -19,6 +19,8 @@ from toolchain.doctor.recommendation import Recommendation, fastest
 from toolchain.errors import MissingError
 from toolchain.images.cache import CacheState, cache_folder, cache_state
 from toolchain.plugins import Plugin, plugged_in
+from toolchain.recommended import Record, holds_here
+from toolchain.recommended import read as read_recommended
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes import machine
 from toolchain.runtimes.devices import Device, known_devices
@@ -97,13 +99,19 @@ class DoctorReport:
     disk_free_mb: float
     missing: tuple[Missing, ...]
     plugins: tuple[Plugin, ...] = ()
+    recommended: Record | None = None
+    """What export or bench found for the run that was named."""
+    recommended_here: bool = False
+    """Whether they found it on such a machine as this one."""
 
 
-def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
+def check_up(reporter: Reporter, probe_cameras: bool = False, run: Path | None = None) -> DoctorReport:
     """Look at everything; takes some seconds, most of it for importing the runtimes.
 
-    `probe_cameras` tries to open cameras 0 to 2 where the system lists none: it may light their lamp.
+    `run` is a run folder whose recommendation is told. `probe_cameras` tries to open cameras 0 to 2 where the
+    system lists none: it may light their lamp.
     """
+    found = read_recommended(run) if run is not None else None
     environment = machine.describe()
     devices = probe_devices(known_devices(), reporter)
     with reporter.task("checking torch, cameras and data", 3) as task:
@@ -138,6 +146,8 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
         disk_free_mb=round(shutil.disk_usage(_existing(root)).free / 1e6, 1),
         missing=tuple(missing),
         plugins=plugins,
+        recommended=found,
+        recommended_here=found is not None and holds_here(found),
     )
 
 
