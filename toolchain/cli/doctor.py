@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from toolchain.doctor.packages import Missing
+    from toolchain.doctor import Missing
     from toolchain.doctor.report import DoctorReport
     from toolchain.plugins import Plugin
     from toolchain.runtimes.machine import Environment
@@ -35,7 +35,7 @@ Exits with 3 when something is missing that every command needs. Nothing is sent
 @click.option("--probe-cameras", is_flag=True, help="Where the system lists no cameras: try to open 0, 1 and 2.")
 @output_options
 def command(probe_cameras: bool, console: Console) -> int:
-    from toolchain.doctor.packages import Missing, missing_packages
+    from toolchain.doctor import Missing, missing_packages
 
     missing = missing_packages()
     if not missing:
