@@ -7,8 +7,7 @@ import pytest
 
 from toolchain import doctor
 from toolchain.doctor import report as checkup
-from toolchain.timing.probing import probe_devices
-from toolchain.timing.process import WorkerProcess
+from toolchain.timing.process import WorkerProcess, probe_devices
 
 
 def test_nothing_necessary_is_missing_where_the_tests_run() -> None:
