@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolchain.cli import completion, swapped
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
+from toolchain.cli.options import device_option, threads_option
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
@@ -41,13 +42,8 @@ be read are named and skipped."""
 @click.option(
     "--top", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="How many classes to name."
 )
-@click.option(
-    "--device",
-    metavar="DEVICE",
-    shell_complete=completion.devices,
-    help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).",
-)
-@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
+@device_option
+@threads_option
 @output_options
 def command(
     model: ModelName, images: tuple[str, ...], top: int, device: str | None, threads: int | None, console: Console
