@@ -35,7 +35,7 @@ DEVICE_HALF = (
     "toolchain.cli.predict",
     "toolchain.cli.explain.why",
     "toolchain.datasets.catalogue",
-    "toolchain.explain.why.occlusion",
+    "toolchain.explain.why",
     "toolchain.explain.why.report",
     "toolchain.explain.why",
     "toolchain.artifact.ir",

@@ -25,7 +25,7 @@ from toolchain.runtimes.devices import Device, known_devices
 from toolchain.system import interpreter
 from toolchain.system.installation import install
 from toolchain.system.progress import Reporter
-from toolchain.timing.probing import probe_devices
+from toolchain.timing.process import probe_devices
 
 CAMERA_LIMIT_S = 5.0
 PAIRING_LIMIT_S = 120.0

@@ -3,8 +3,11 @@
 FGSM is one step along the signs of the gradient (Goodfellow, Shlens, Szegedy: *Explaining and Harnessing
 Adversarial Examples*, 2015). PGD takes several smaller steps from a random start, and projects the change back into
 the budget after each (Madry et al.: *Towards Deep Learning Models Resistant to Adversarial Attacks*, 2018). Both
-climb the cross-entropy. Here the change is kept unrounded, but each gradient is that of a picture of bytes
-(`round_within_budget`): the picture that is saved is the best one that the network was shown.
+climb the cross-entropy.
+
+A picture is stored as bytes. Saving rounds every change to whole steps of 1/255, and often loses what it did to the
+network. So the change is kept unrounded here, but the network is only ever shown pictures of bytes
+(`round_within_budget`), and the picture that is saved is the best one that it was shown.
 """
 
 from __future__ import annotations
@@ -22,13 +25,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from toolchain.errors import BadInputError
-from toolchain.explain.attack.rounding import Norm, length, project, round_within_budget
 from toolchain.explain.torch_model import TorchModel
 from toolchain.system.progress import Reporter, Silent
 
 Method = Literal["fgsm", "pgd"]
+Norm = Literal["linf", "l2"]
+"""How the size of a change is measured, in steps of 1/255: its largest value, or its L2 length."""
 
 BATCH = 16
+BISECTIONS = 18
 FIRST_STEP = 0.5
 """The first step of PGD, as a share of the budget; they become smaller along half a cosine."""
 
@@ -244,3 +249,45 @@ def _initial_change(start: Tensor, budget: Tensor, config: AttackConfig) -> Tens
             noise *= 0.5 / np.linalg.norm(noise)
         drawn.append(torch.from_numpy(noise.astype(np.float32)))
     return project(torch.stack(drawn) * budget, start, budget, config.norm)
+
+
+def project(change: Tensor, pixels: Tensor, budget: Tensor, norm: Norm) -> Tensor:
+    """The nearest change, unrounded, that is within the budget and keeps all values between 0 and 255.
+
+    `change` and `pixels` are float32 [n, height, width, 3], `budget` float32 [n, 1, 1, 1].
+    """
+    if norm == "linf":
+        change = torch.minimum(torch.maximum(change, -budget), budget)
+    else:
+        change = change * (budget / length(change).clamp_min(1e-12)).clamp_max(1)
+    return torch.minimum(torch.maximum(change, -pixels), 255 - pixels)
+
+
+def round_within_budget(change: Tensor, pixels: Tensor, budget: Tensor, norm: Norm) -> Tensor:
+    """A change in whole steps, within the budget, in the direction of `change`; for shapes see `project`.
+
+    A small L2 change that is spread over 150,000 values is less than half a step in each, and would be rounded to
+    nothing. So it is stretched first, as far as the budget allows after rounding: the largest values become whole
+    steps, and the others are dropped.
+    """
+    if norm == "l2":
+        change = change * _stretch(change, budget)
+    return torch.minimum(torch.maximum(change.round(), -pixels), 255 - pixels)
+
+
+def length(change: Tensor) -> Tensor:
+    """Length in L2, float32 [n, 1, 1, 1]."""
+    return change.square().sum((1, 2, 3), keepdim=True).sqrt()
+
+
+def _stretch(change: Tensor, budget: Tensor) -> Tensor:
+    """The largest factor, [n, 1, 1, 1], with which `change` is within `budget` after rounding (by bisection)."""
+    values = change[0].numel()
+    low = torch.zeros_like(budget)
+    # Rounding shortens a change by at most half the square root of its number of values.
+    high = (budget + 0.5 * values**0.5) / length(change).clamp_min(1e-12)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        fits = length((change * middle).round()) <= budget
+        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+    return low

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from toolchain.explain.attack import AttackConfig, AttackResult
+from toolchain.explain.attack import AttackConfig, AttackResult, Norm
 from toolchain.explain.attack.dataset import AttackRow, DatasetAttack, Example, RobustnessPoint
 from toolchain.explain.attack.one import Answer, OneAttack, Verdict
-from toolchain.explain.attack.rounding import Norm
 from toolchain.explain.gallery import Page, Picture, Section, Table, has_page, write
+from toolchain.explain.pictures import magnified_change
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image
 from toolchain.system import files
@@ -31,12 +31,13 @@ SHOWN = 3
 def one_page(model: TorchModel, done: OneAttack, settings: Mapping[str, Any]) -> Page:
     """The page of one photograph: before, change and after, probabilities, and what each network says."""
     attacked, own = done.attacked, done.verdicts[0]
+    change, strength = magnified_change(attacked.change[0])
     pictures = [
         Picture("before", done.placed.whole, "before", _facts(own.before)),
         Picture(
             "change",
-            done.change_picture,
-            f"what was added, {done.magnified} times as strong",
+            change,
+            f"what was added, {strength} times as strong",
             {"largest": f"{attacked.largest[0]}/255", "length": f"{attacked.length[0]:.0f}/255"},
         ),
         Picture("after", done.placed.with_pixels(attacked.pixels[0]), "after", _facts(own.after)),
@@ -208,10 +209,8 @@ def lines_of(done: DatasetAttack, what: str) -> dict[str, tuple[list[float], lis
 
 def _side_by_side(example: Example) -> Image:
     attacked = example.attacked
-    change = attacked.change[0].astype(np.int32)
-    strength = max(1, 127 // max(1, int(np.abs(change).max())))
-    shown = np.clip(128 + change * strength, 0, 255).astype(np.uint8)
-    return np.concatenate([attacked.original[0], shown, attacked.pixels[0]], axis=1)
+    change, _ = magnified_change(attacked.change[0])
+    return np.concatenate([attacked.original[0], change, attacked.pixels[0]], axis=1)
 
 
 def _facts(said: Answer) -> dict[str, str]:
