@@ -26,7 +26,6 @@ from torch.nn.functional import cross_entropy
 
 from toolchain.errors import BadInputError
 from toolchain.explain.torch_model import TorchModel
-from toolchain.system.progress import Reporter, Silent
 
 Method = Literal["fgsm", "pgd"]
 Norm = Literal["linf", "l2"]
@@ -121,7 +120,6 @@ def attack(
     target: int | Sequence[int] | None = None,
     labels: Sequence[int] | None = None,
     config: AttackConfig | None = None,
-    reporter: Reporter | None = None,
 ) -> AttackResult:
     """Change pictures within a budget until the answer is `target`, or without a target, until it is another.
 
@@ -138,25 +136,23 @@ def attack(
         raise BadInputError(f"a budget in {config.norm} lies between 0 and {most}, in steps of 1/255")
     if config.steps < 1:
         raise BadInputError(f"an attack takes at least 1 step, not {config.steps}")
-    targets = (
-        None if target is None else torch.from_numpy(np.broadcast_to(np.asarray(target, np.int64), count).copy())
-    )
+    targets = None
+    if target is not None:
+        targets = torch.from_numpy(np.broadcast_to(np.asarray(target, np.int64), count).copy())
     given = None if labels is None else torch.from_numpy(np.asarray(labels, np.int64))
     parts = []
-    with (reporter or Silent()).task("attacking", count) as task:
-        for start in range(0, count, BATCH):
-            rows = slice(start, start + BATCH)
-            parts.append(
-                _attack(
-                    model,
-                    torch.from_numpy(pixels[rows].astype(np.float32)),
-                    torch.from_numpy(budgets[rows].astype(np.float32))[:, None, None, None],
-                    None if targets is None else targets[rows],
-                    None if given is None else given[rows],
-                    config,
-                )
+    for start in range(0, count, BATCH):
+        rows = slice(start, start + BATCH)
+        parts.append(
+            _attack(
+                model,
+                torch.from_numpy(pixels[rows].astype(np.float32)),
+                torch.from_numpy(budgets[rows].astype(np.float32))[:, None, None, None],
+                None if targets is None else targets[rows],
+                None if given is None else given[rows],
+                config,
             )
-            task.advance(len(pixels[rows]))
+        )
     best, before, after, left, margins = (torch.cat(part) for part in zip(*parts, strict=True))
     return AttackResult(
         original=pixels,
@@ -195,9 +191,7 @@ def _attack(
         logits = model.logits(tried)
         margin = _margin(logits.detach(), wanted, labels[places])
         # PGD keeps the best picture so far; FGSM takes its one step, whatever comes of it.
-        better = (
-            margin > best_margin[places] if config.method == "pgd" else torch.ones_like(margin, dtype=torch.bool)
-        )
+        better = (margin > best_margin[places]) | (config.method == "fgsm")
         chosen = places[better]
         best[chosen], best_logits[chosen] = tried.detach()[better], logits.detach()[better]
         best_margin[chosen] = margin[better]

@@ -46,6 +46,9 @@ def one_page(model: TorchModel, done: OneAttack, settings: Mapping[str, Any]) ->
         whole = done.placed.with_pixels(done.least.attacked.pixels[0])
         caption = f"the smallest budget: {done.least.budget}"
         pictures.append(Picture("smallest", whole, caption, _facts(own.smallest)))
+    smallest = "No budget is enough."
+    if done.least is not None:
+        smallest = f"The smallest budget that is enough is {done.least.budget}/255."
     plots = []
     if has_page():
         from toolchain.explain.plots import bars
@@ -56,7 +59,7 @@ def one_page(model: TorchModel, done: OneAttack, settings: Mapping[str, Any]) ->
         plots.append(bars("probabilities", "Probabilities before and after the attack", rows))
     return Page(
         f"{done.photograph.name}, changed until it is {done.target or 'something else'}",
-        [sentence(done), _smallest_sentence(done)],
+        [sentence(done), smallest],
         [
             Section("Before and after", pictures=pictures, plots=plots),
             Section(
@@ -82,12 +85,6 @@ def sentence(done: OneAttack) -> str:
             f"({own.after.probability:.3f}) {within}."
         )
     return f"{own.before.label} could not be turned into {done.target or 'something else'} {within}."
-
-
-def _smallest_sentence(done: OneAttack) -> str:
-    if done.least is None:
-        return "No budget is enough."
-    return f"The smallest budget that is enough is {done.least.budget}/255."
 
 
 def _within(budget: int, norm: Norm) -> str:
