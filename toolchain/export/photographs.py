@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from toolchain.datasets.catalogue import data_root, named, photographs_of
 from toolchain.datasets.naming import photographs_named
-from toolchain.datasets.sampling import stratified
-from toolchain.datasets.splits import sha256_of_labelled
+from toolchain.datasets.splits import sha256_of_labelled, stratified
 from toolchain.errors import BadInputError, MissingError
 from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Photograph, Reader

@@ -21,7 +21,7 @@ from toolchain.backbones.networks import build, head_of
 from toolchain.backbones.weights import Pretrained, load_pretrained
 from toolchain.datasets import SPLITS
 from toolchain.datasets.catalogue import DATASETS
-from toolchain.datasets.sampling import stratified
+from toolchain.datasets.splits import stratified
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.cache import cache_folder
