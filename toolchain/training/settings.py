@@ -114,6 +114,12 @@ class TrainSettings:
             "FOLDER",
         ),
     ] = None
+    teacher: Annotated[
+        str | None,
+        _run_option(
+            "A finished run of a larger network on the same photographs, whose answers are learnt, too.", "RUN"
+        ),
+    ] = None
     folds: Annotated[
         Annotated[int, Meta(ge=2)] | None,
         _run_option(
