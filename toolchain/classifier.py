@@ -143,7 +143,7 @@ class Classifier:
         if not self.mirror_average:
             return answer
         mirrored = self._infer([np.ascontiguousarray(picture[:, ::-1]) for picture in pictures])
-        logits = (answer.logits + mirrored.logits) / 2
+        logits = (answer.logits + mirrored.logits) * np.float32(0.5)
         return Answer(logits, softmax(logits, self.card.temperature))
 
     def _infer(self, pictures: Sequence[Image]) -> Answer:
