@@ -152,10 +152,10 @@ def _check(settings: TrainSettings, out: Path | None) -> None:
     if out is not None:
         check_free(out)
     weights_file(settings.weights, settings.model)
-    if settings.teacher is not None:
-        if settings.probe_only:
-            raise BadInputError("--teacher teaches while fine-tuning, which --probe-only leaves out", "Drop one.")
-        read_run(Path(settings.teacher))
+    if settings.teacher and settings.probe_only:
+        raise BadInputError("--teacher teaches while fine-tuning, which --probe-only leaves out", "Drop one.")
+    for teacher in settings.teacher:
+        read_run(Path(teacher))
     entry = named(settings.data)
     if entry is None or entry.make is None:
         list_data(settings.data)

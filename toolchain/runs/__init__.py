@@ -47,7 +47,7 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class TeacherRecord:
-    """The run that fine-tuning learned from beside the labels: its network, and what its own weights began as."""
+    """A run that fine-tuning learned from beside the labels: its network, and what its own weights began as."""
 
     name: str
     sha256: str
@@ -67,7 +67,7 @@ class ModelRecord:
     sha256: str
     kept: Literal["probe", "finetune"]
     best_epoch: int
-    teacher: TeacherRecord | None = None
+    teachers: tuple[TeacherRecord, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -113,13 +113,13 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None, de
 
 def _anchored(settings: TrainSettings) -> TrainSettings:
     """The same with whole paths: a run can be resumed and exported from any folder."""
-    data, weights, outliers, teacher = settings.data, settings.weights, settings.outliers, settings.teacher
+    data, weights, outliers = settings.data, settings.weights, settings.outliers
     return replace(
         settings,
         data=data if data in DATASETS else str(folders.expanded(data).absolute()),
         weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
         outliers=None if outliers is None else str(Path(outliers).absolute()),
-        teacher=None if teacher is None else str(Path(teacher).absolute()),
+        teacher=tuple(str(Path(teacher).absolute()) for teacher in settings.teacher),
     )
 
 
@@ -152,8 +152,8 @@ def _run(
             f"the photographs of {settings.data} are not those that the run began with",
             "Put them back as they were, or start a new run; so too where an earlier version of edgetl began it.",
         )
-    if settings.teacher:
-        warn_of_overlap(Path(settings.teacher), dataset, reporter)
+    for teacher in settings.teacher:
+        warn_of_overlap(Path(teacher), dataset, reporter)
     outliers = find_outliers(settings, dataset, reader, reporter)
     reader.tidy()
     context = TrainContext(settings, dataset, outliers, reader, device, team, out, reporter)
@@ -216,7 +216,7 @@ def _works(context: TrainContext, deployable: bool) -> list[PlannedTask]:
     evaluated = val + test + len(context.outliers)
     works = [PlannedTask("features", train + calibration, 1.0), PlannedTask("linear probe on *", evaluated, 1.3)]
     if not context.settings.probe_only:
-        cost = (8.0 if context.settings.from_scratch else 2.5) + (1.0 if context.settings.teacher else 0.0)
+        cost = (8.0 if context.settings.from_scratch else 2.5) + len(context.settings.teacher)
         works.append(PlannedTask(TRAINING, train * context.epochs, cost))
         works.append(PlannedTask(EVALUATION, val * context.epochs + evaluated, 1.3))
     return [*works, PlannedTask(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works

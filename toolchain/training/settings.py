@@ -115,11 +115,11 @@ class TrainSettings:
         ),
     ] = None
     teacher: Annotated[
-        str | None,
+        tuple[str, ...],
         _run_option(
-            "A finished run of a larger network on the same photographs, whose answers are learnt, too.", "RUN"
+            "A finished run of a better network, whose answers are learnt, too. Of several, their mean.", "RUN"
         ),
-    ] = None
+    ] = ()
     folds: Annotated[
         Annotated[int, Meta(ge=2)] | None,
         _run_option(

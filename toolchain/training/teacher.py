@@ -22,7 +22,7 @@ from toolchain.evaluation.metrics import softmax
 from toolchain.runs import TeacherRecord, read_run, read_splits
 from toolchain.system.progress import Reporter
 from toolchain.training.context import TrainContext
-from toolchain.training.features import BATCH, Frozen, logits_of
+from toolchain.training.features import BATCH, Floats, Frozen, logits_of
 
 WEIGHT = 0.8
 """Share of the loss that is the teacher's; the rest is the labels'."""
@@ -32,30 +32,40 @@ TEMPERATURE = 1.0
 
 
 class Teacher:
-    """The network of the run in `folder`, in the classes of the `context` that it teaches in.
+    """The networks of the runs in `folders`, in the classes of the `context` that they teach in.
 
-    Raises BadInputError where it is no run, or does not know one of the classes; ArtifactError where its weights
+    Their logits are divided by their temperatures, which makes them as sure as they are right, and averaged.
+    Raises BadInputError where one is no run, or does not know one of the classes; ArtifactError where its weights
     are damaged.
     """
 
-    def __init__(self, folder: Path, context: TrainContext) -> None:
-        run = read_run(folder)
-        self._order = _order(folder, run.data.classes, context.dataset.classes)
-        network = load_network(folder, run).to(context.device)
-        body = Frozen(
-            body_of(network), context.settings.crop_shape, context.device, pooled=True, hidden=hidden_of(network)
-        )
-        exact = context.settings.precision == "float32"
-        self._extract = body.extractor(many=len(context.photos) * context.epochs, exact=exact)
-        self._network = network
+    def __init__(self, folders: Sequence[Path], context: TrainContext) -> None:
+        self._members = [_Member(folder, context) for folder in folders]
         self._device = context.device
 
     def probabilities(self, images: Tensor) -> Tensor:
         """What it answers at TEMPERATURE, float32 [batch, classes], to uint8 images [batch, height, width, 3]."""
-        parts = images.numpy(force=True)
-        features = self._extract(parts[at : at + BATCH] for at in range(0, len(parts), BATCH))
-        logits = logits_of(self._network, features)[:, self._order]
+        pixels = images.numpy(force=True)
+        logits = np.mean([member.logits(pixels) for member in self._members], axis=0)
         return torch.from_numpy(softmax(logits, TEMPERATURE)).to(self._device)
+
+
+class _Member:
+    def __init__(self, folder: Path, context: TrainContext) -> None:
+        run = read_run(folder)
+        self._order = _order(folder, run.data.classes, context.dataset.classes)
+        self._sharpness = np.float32(1 / run.temperature)
+        self._network = load_network(folder, run).to(context.device)
+        shape = context.settings.crop_shape
+        layers, hidden = body_of(self._network), hidden_of(self._network)
+        body = Frozen(layers, shape, context.device, pooled=True, hidden=hidden)
+        exact = context.settings.precision == "float32"
+        self._extract = body.extractor(many=len(context.photos) * context.epochs, exact=exact)
+
+    def logits(self, pixels: NDArray[np.uint8]) -> Floats:
+        parts = (pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH))
+        logits = logits_of(self._network, self._extract(parts))
+        return np.asarray(logits[:, self._order] * self._sharpness)
 
 
 def distillation_loss(logits: Tensor, probabilities: Tensor) -> Tensor:
@@ -67,10 +77,10 @@ def distillation_loss(logits: Tensor, probabilities: Tensor) -> Tensor:
     return -(probabilities * answers).sum(1) * TEMPERATURE**2
 
 
-def describe_teacher(folder: Path) -> TeacherRecord:
-    """What `run.json` says of the teacher in `folder`."""
-    run = read_run(folder)
-    return TeacherRecord(run.model.name, run.model.sha256, run.model.weights, run.model.weights_licence)
+def describe_teachers(folders: Sequence[str]) -> tuple[TeacherRecord, ...]:
+    """What `run.json` says of the teachers in `folders`."""
+    models = [read_run(Path(folder)).model for folder in folders]
+    return tuple(TeacherRecord(one.name, one.sha256, one.weights, one.weights_licence) for one in models)
 
 
 def warn_of_overlap(folder: Path, dataset: Dataset, reporter: Reporter) -> None:

@@ -73,7 +73,7 @@ class Trainer:
         self._prefix = prefix
         tail = _Tail(blocks_of(network)[everything - count :], hidden_of(network), head_of(network))
         self._tail = context.team.parallel(tail, context.device)
-        self._teacher = Teacher(Path(settings.teacher), context) if settings.teacher else None
+        self._teacher = Teacher([Path(one) for one in settings.teacher], context) if settings.teacher else None
         self._dropout = dropout_of(network).p if settings.dropout is None else settings.dropout
         self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._optimizer = optimiser_for(self._trained, settings)
