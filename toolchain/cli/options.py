@@ -96,6 +96,8 @@ def _keywords(setting: Setting, type_: Any) -> dict[str, Any]:
     keywords["type"] = type_ or (click.Choice(setting.choices) if setting.choices else setting.kind)
     if setting.choices:
         keywords.pop("metavar")
+    if setting.repeated:
+        return keywords | {"multiple": True}
     if not setting.option.recipe and setting.default is not None:
         keywords |= {"default": setting.default, "show_default": True}
     return keywords
