@@ -33,6 +33,8 @@ class SectionedOption(click.Option):
     `aliases` are former names, which go on working and are not shown.
     """
 
+    opts: list[str]  # An override without its type is ambiguous to `pyright --verifytypes`.
+
     def __init__(self, *arguments: Any, section: str, aliases: Sequence[str] = (), **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.section = section
