@@ -66,8 +66,8 @@ class Metrics:
     """Accuracy on one split. Fractions, 0 to 1. `confusion[i][j]`: photographs of class i that were called j.
 
     Above CONFUSION_CLASSES `confusion` is empty: a matrix of 1,000 classes has a million numbers, nearly all 0, and
-    `predictions.csv` has every answer. `per_class_top1` is the mean over the classes that the split holds. `nll` and `ece` (15 bins, Guo et al. 2017)
-    are after the temperature.
+    `predictions.csv` has every answer. `per_class_top1` is the mean over the classes that the split holds. `nll`
+    and `ece` (15 bins, Guo et al. 2017) are after the temperature.
     """
 
     n: int
