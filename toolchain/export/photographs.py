@@ -58,7 +58,7 @@ class Views:
             height, width = image.shape[:2]
             edged = np.pad(image, ((SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), "edge")
             image = edged[SHIFT + shift :, SHIFT + shift :][:height, :width]
-        return image[:, ::-1] if mirrored else image
+        return np.asarray(image[:, ::-1] if mirrored else image)
 
 
 @dataclass(frozen=True)
