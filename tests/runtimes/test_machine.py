@@ -130,7 +130,7 @@ def test_flags_of_this_machine_are_in_cpuinfo() -> None:
 
 def test_versions_are_told_without_importing_the_runtimes() -> None:
     code = (
-        "import sys; from toolchain.doctor.packages import missing_packages; missing_packages()\n"
+        "import sys; from toolchain.doctor import missing_packages; missing_packages()\n"
         "from toolchain.runtimes import machine; machine.versions()\n"
         "print([name for name in ('onnxruntime', 'openvino', 'torch') if name in sys.modules])"
     )

@@ -22,8 +22,7 @@ from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter, Silent
 from toolchain.timing.arm import Arm
 from toolchain.timing.noise import Watch, reasons, spare_cores
-from toolchain.timing.probing import probe_devices
-from toolchain.timing.process import WorkerProcess
+from toolchain.timing.process import WorkerProcess, probe_devices
 from toolchain.timing.protocol import Prepared
 from toolchain.timing.scheduler import Pace, TimeLimits, finish, load_arms, measure
 

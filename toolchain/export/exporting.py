@@ -17,7 +17,7 @@ from toolchain.backbones.networks import load_network, normalised
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.evaluation.metrics import relative_difference
 from toolchain.export.int8.search import make_int8
-from toolchain.export.measure import ExportContext, Logits, accuracy_of, logits_on
+from toolchain.export.measure import ExportContext, Logits, Pixels, accuracy_of, logits_on
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.photographs import RunPhotographs
 from toolchain.export.raw_frame import write_frame_files
@@ -104,7 +104,7 @@ def _export_float(
     with reporter.task("writing ONNX", 2) as task:
         network = load_network(folder, run)
         # PyTorch is slow: photographs and mirror images are enough to know that the files are the network.
-        reference = _torch_logits(network, sample.views[: 2 * n])
+        reference = _torch_logits(network, sample.views, 2 * n)
         task.advance()
         model = to_onnx(network, run.preprocess, run.temperature)
         task.advance()
@@ -150,7 +150,9 @@ def write_unmeasured(folder: Path, run: Run, pixels: NDArray[np.uint8]) -> Artif
     network = load_network(folder, run)
     model = to_onnx(network, run.preprocess, run.temperature)
     artifact = make_artifact(model, _card(run, folder), folder / FLOAT_FILE)
-    difference = relative_difference(logits_on(artifact, TARGETS[0], pixels), _torch_logits(network, pixels))
+    difference = relative_difference(
+        logits_on(artifact, TARGETS[0], pixels), _torch_logits(network, pixels, len(pixels))
+    )
     if difference > MAX_RELATIVE_DIFFERENCE:
         raise PromiseBrokenError(
             f"the ONNX file answers differently: logits differ by {difference:.1e} of the largest"
@@ -195,8 +197,9 @@ def _check_parity(measured: tuple[Measurement, ...]) -> None:
 
 
 @torch.inference_mode()
-def _torch_logits(network: nn.Module, pixels: NDArray[np.uint8], batch: int = 32) -> Logits:
-    parts = [network(normalised(torch.from_numpy(pixels[at : at + batch]))) for at in range(0, len(pixels), batch)]
+def _torch_logits(network: nn.Module, pixels: Pixels, n: int, batch: int = 32) -> Logits:
+    """Logits of the first `n` of `pixels`."""
+    parts = [network(normalised(torch.from_numpy(pixels[at : min(at + batch, n)]))) for at in range(0, n, batch)]
     return torch.cat(parts).numpy()
 
 

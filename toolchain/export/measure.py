@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from toolchain.artifact import Artifact
 from toolchain.artifact.card import Accuracy, Card, Precision
 from toolchain.evaluation import metrics
-from toolchain.export.photographs import RunPhotographs, Sample
+from toolchain.export.photographs import RunPhotographs, Sample, Views
 from toolchain.export.results import Measurement
 from toolchain.runtimes import open_runtime
 from toolchain.system.progress import Reporter
@@ -20,6 +20,8 @@ from toolchain.system.progress import Reporter
 BATCH = 8
 
 Logits = NDArray[np.float32]
+Pixels = NDArray[np.uint8] | Views
+"""uint8 [n, height, width, 3], or what gives it when it is sliced."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class ExportContext:
         return Measurement(device, accuracy, *metrics.accuracy_drop(base, logits, self.sample.labels))
 
 
-def logits_on(artifact: Artifact, device: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def logits_on(artifact: Artifact, device: str, pixels: Pixels) -> NDArray[np.float32]:
     """Logits of `artifact` on `device`, float32 [n, classes], whether it is proven there or not."""
     runtime = open_runtime(artifact, device, unproven=True)
     starts = range(0, len(pixels), BATCH)
