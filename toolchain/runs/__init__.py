@@ -70,6 +70,18 @@ class ModelRecord:
     kept: Literal["probe", "finetune"]
     best_epoch: int
     teachers: tuple[TeacherRecord, ...] = ()
+    refit: bool = False
+    """Whether val has taught it too, after all was chosen on val. Figures on val are of the network before."""
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The splits that taught it: linear probe, fine-tuning, or both."""
+        return ("train", "calibration", "val") if self.refit else ("train", "calibration")
+
+    @property
+    def judged_on(self) -> str:
+        """The split that files are measured on: labelled photographs that have not taught the network."""
+        return "test" if self.refit else "val"
 
 
 @dataclass(frozen=True)

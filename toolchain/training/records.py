@@ -109,6 +109,8 @@ def describe_run(
     crossed: CrossValidation | None,
     skipped: int,
     command: str,
+    *,
+    refit: bool,
 ) -> Run:
     """What `run.json` will say. `sha256` is that of the weights, `skipped` counts unreadable photographs."""
     settings = context.settings
@@ -127,6 +129,7 @@ def describe_run(
             sha256=sha256,
             kept=kind,
             best_epoch=best_epoch,
+            refit=refit,
             teachers=describe_teachers(settings.teacher if best_epoch else ()),
         ),
         preprocess=settings.preprocess,

@@ -120,6 +120,13 @@ class TrainSettings:
             "A finished run of a better network, whose answers are learnt, too. Of several, their mean.", "RUN"
         ),
     ] = ()
+    refit: Annotated[
+        bool,
+        _run_option(
+            "When all is chosen on validation, train once more on all photographs but test, validation included. "
+            "Takes twice as long; export then judges int8 on test."
+        ),
+    ] = False
     folds: Annotated[
         Annotated[int, Meta(ge=2)] | None,
         _run_option(
