@@ -255,11 +255,8 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
     )
     rows = {f"probe, {split}": metrics for split, metrics in run.probe_metrics.items()}
     if run.model.kept == "finetune":
-        rows |= {
-            f"fine-tuned, {split}": metrics
-            for split, metrics in run.metrics.items()
-            if split == "val" or not run.model.refit
-        }
+        before = run.before_refit or run.metrics
+        rows |= {f"fine-tuned, {split}": metrics for split, metrics in before.items()}
     if run.model.refit:
         rows["refit, test"] = run.metrics["test"]
     for name, metrics in rows.items():
@@ -273,8 +270,7 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
     if run.model.refit:
         taught = sum(run.data.counts[split] for split in run.model.taught)
         lines.append(
-            f"Refit on {taught} photographs, those of val included: figures on val are of the network before, and "
-            "export judges int8 on test."
+            f"Refit on {taught} photographs, those of val included, which judge no more: export looks at test."
         )
     crossed = run.cross_validation
     if crossed:

@@ -71,7 +71,7 @@ class ModelRecord:
     best_epoch: int
     teachers: tuple[TeacherRecord, ...] = ()
     refit: bool = False
-    """Whether val has taught it too, after all was chosen on val. Figures on val are of the network before."""
+    """Whether val has taught it too, after all was chosen on val."""
 
     @property
     def taught(self) -> tuple[str, ...]:
@@ -156,12 +156,14 @@ class Run:
     environment: dict[str, Any]
     timings_s: dict[str, float]
     metrics: dict[str, Metrics]
-    """By split (`val`, `test`): the network that was kept."""
+    """By split (`val`, `test`): the network that was kept. After a refit, val is of the network before."""
     probe_metrics: dict[str, Metrics]
     """The same for the linear probe that fine-tuning started from."""
     rejection: Rejection | None = None
     temperature_fit: TemperatureFit | None = None
     cross_validation: CrossValidation | None = None
+    before_refit: dict[str, Metrics] = field(default_factory=dict)
+    """By split: the network that was refitted, where it was."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Reader
-from toolchain.runs import RUN_FILE, CrossValidation, Run, not_free, read_run
+from toolchain.runs import RUN_FILE, CrossValidation, Metrics, Run, not_free, read_run
 from toolchain.system import claims, files, folders
 from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 from toolchain.training import checkpoint
@@ -186,11 +186,13 @@ def _run(
             reporter.say(f"kept epoch {epoch}: validation top-1 {kept.metrics['val'].top1:.3f}")
         else:
             reporter.say("kept the linear probe: no epoch was better on validation")
-    again = None
+    before_refit: dict[str, Metrics] = {}
     if settings.refit:
         with context.timed("refit"):
             again = _refit(context, evaluator, kept, epoch)
-        network, kept = again or (network, kept)
+        if again:
+            before_refit = kept.metrics
+            network, kept = again
     reporter.remaining(TRAINING, 0)
     reporter.remaining(REFIT, 0)
     reporter.remaining(EVALUATION, 0)  # nothing of it where the probe is kept
@@ -209,7 +211,7 @@ def _run(
             crossed,
             skipped,
             command,
-            refit=again is not None,
+            before_refit=before_refit,
         )
         if deployable:
             with context.timed("artifact"):

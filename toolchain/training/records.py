@@ -29,6 +29,7 @@ from toolchain.runs import (
     WEIGHTS_FILE,
     CrossValidation,
     DataRecord,
+    Metrics,
     ModelRecord,
     Run,
     SplitFile,
@@ -110,7 +111,7 @@ def describe_run(
     skipped: int,
     command: str,
     *,
-    refit: bool,
+    before_refit: dict[str, Metrics],
 ) -> Run:
     """What `run.json` will say. `sha256` is that of the weights, `skipped` counts unreadable photographs."""
     settings = context.settings
@@ -129,7 +130,7 @@ def describe_run(
             sha256=sha256,
             kept=kind,
             best_epoch=best_epoch,
-            refit=refit,
+            refit=bool(before_refit),
             teachers=describe_teachers(settings.teacher if best_epoch else ()),
         ),
         preprocess=settings.preprocess,
@@ -143,6 +144,7 @@ def describe_run(
         rejection=kept.rejection,
         temperature_fit=kept.temperature_fit,
         cross_validation=crossed,
+        before_refit=before_refit,
     )
 
 

@@ -217,12 +217,11 @@ def _content(
 def _rows(run: Run) -> list[ReportRow]:
     networks = {"linear probe": run.probe_metrics}
     if run.model.kept == "finetune":
-        networks["fine-tuned"] = run.metrics
+        networks["fine-tuned"] = run.before_refit or run.metrics
     rows = [
         ReportRow(split, network, metrics[split], _interval(metrics[split]))
         for split in ("val", "test")
         for network, metrics in networks.items()
-        if not (run.model.refit and network == "fine-tuned" and split == "test")
     ]
     test = run.metrics["test"]
     return [*rows, ReportRow("test", "refit", test, _interval(test))] if run.model.refit else rows
