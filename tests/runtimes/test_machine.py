@@ -75,6 +75,7 @@ VNNI = {"cpu": "An Intel", "cpu_flags": ("avx2", "avx512_vnni")}
     [
         ("ort:cpu", VNNI, True, True),
         ("openvino:CPU", VNNI, True, True),
+        ("openvino:CPU+bf16", VNNI, True, True),
         ("ort:cpu", VNNI, False, False),
         ("ort:cuda", VNNI, True, False),
         ("ort:cpu", VNNI | {"weight_bits": 7}, True, False),

@@ -54,7 +54,7 @@ compared."""
     default=("all",),
     metavar="DEVICE",
     shell_complete=complete_devices,
-    help="ort:cpu, openvino:CPU, torch:cpu+bf16+compile, ...; can be given again. Default: all that are found.",
+    help="ort:cpu, openvino:CPU+bf16, torch:cpu+compile, ...; can be given again. Default: all that are found.",
 )
 @click.option(
     "--data",

@@ -121,12 +121,11 @@ def command(
         from toolchain.backbones import preprocess_of, recipe_of, recipes
 
         chosen = recipes.read(recipe) if recipe else recipe_of(model)
-        from toolchain.images.preprocess import Preprocess
         from toolchain.training.settings import settings_for
 
         if size is not None or resize is not None:
             usual = preprocess_of(model)
-            options["preprocess"] = Preprocess.for_size(size or usual.height, resize or usual.resize)
+            options["preprocess"] = usual.with_size(size or usual.height, resize or usual.resize)
         settings = settings_for(data, model, chosen, **options)
         _check(settings, out)
         folder = out or _free_folder(data, model)
@@ -152,12 +151,16 @@ def command(
 def _check(settings: TrainSettings, out: Path | None) -> None:
     """Report mistakes that can be found without torch, which takes seconds to load."""
     from toolchain.datasets.catalogue import list_data, named
-    from toolchain.runs import check_free
+    from toolchain.runs import check_free, read_run
     from toolchain.runs.ready_made import weights_file
 
     if out is not None:
         check_free(out)
     weights_file(settings.weights, settings.model)
+    if settings.teacher and settings.probe_only:
+        raise BadInputError("--teacher teaches while fine-tuning, which --probe-only leaves out", "Drop one.")
+    for teacher in settings.teacher:
+        read_run(Path(teacher))
     entry = named(settings.data)
     if entry is None or entry.make is None:
         list_data(settings.data)

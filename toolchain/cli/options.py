@@ -33,6 +33,8 @@ class SectionedOption(click.Option):
     `aliases` are former names, which go on working and are not shown.
     """
 
+    opts: list[str]  # An override without its type is ambiguous to `pyright --verifytypes`.
+
     def __init__(self, *arguments: Any, section: str, aliases: Sequence[str] = (), **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self.section = section
@@ -96,6 +98,8 @@ def _keywords(setting: Setting, type_: Any) -> dict[str, Any]:
     keywords["type"] = type_ or (click.Choice(setting.choices) if setting.choices else setting.kind)
     if setting.choices:
         keywords.pop("metavar")
+    if setting.repeated:
+        return keywords | {"multiple": True}
     if not setting.option.recipe and setting.default is not None:
         keywords |= {"default": setting.default, "show_default": True}
     return keywords

@@ -44,9 +44,20 @@ be read are named and skipped."""
 )
 @device_option
 @threads_option
+@click.option(
+    "--mirror-average",
+    is_flag=True,
+    help="Average the answer with that to the mirror image: often a little more accurate, in twice the time.",
+)
 @output_options
 def command(
-    model: ModelName, images: tuple[str, ...], top: int, device: str | None, threads: int | None, console: Console
+    model: ModelName,
+    images: tuple[str, ...],
+    top: int,
+    device: str | None,
+    threads: int | None,
+    mirror_average: bool,
+    console: Console,
 ) -> None:
     swapped.refuse_swapped("edgetl predict", model, images)
     from toolchain.artifact import read_artifact
@@ -59,7 +70,7 @@ def command(
     skipped = [Skipped(str(word), reason) for word, reason in named.nothing.items()]
     if not named.paths:
         _raise_nothing(skipped)
-    classifier = load(whole, device, threads or 0)
+    classifier = load(whole, device, threads or 0, mirror_average=mirror_average)
     console.say(whole.on(classifier.runtime.device))
     predictions: list[tuple[str, Prediction]] = []
     with console.task("naming", len(named.paths)) as task:
@@ -83,6 +94,7 @@ def command(
         "sha256": whole.sha256,
         "device": classifier.runtime.device,
         "provider_effective": classifier.runtime.provider_effective,
+        "mirror_average": mirror_average,
         "predictions": [_entry(image, prediction) for image, prediction in predictions],
         "skipped": [*skipped, *(Skipped(one.name, one.reason) for one in named.left_out)],
     }

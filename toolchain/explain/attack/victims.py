@@ -19,6 +19,7 @@ from toolchain.explain.torch_model import TorchModel, open_model
 from toolchain.images.preprocess import Image, read
 from toolchain.runs import RUN_FILE, WEIGHTS_FILE
 from toolchain.runs.ready_made import ready_made_artifact
+from toolchain.runtimes.devices import plain
 from toolchain.system import files
 from toolchain.system.progress import Reporter
 
@@ -98,7 +99,7 @@ def _on_its_devices(path: Path, *, own: bool, reporter: Reporter) -> list[Victim
     artifact = read_artifact(path)
     card = artifact.card
     found = []
-    for device in card.runtimes or ("ort:cpu",):
+    for device in dict.fromkeys(map(plain, card.runtimes)) or ("ort:cpu",):
         try:
             classifier = load(artifact, device)
         except (MissingError, BadInputError) as error:
