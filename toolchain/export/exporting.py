@@ -23,8 +23,9 @@ from toolchain.export.photographs import RunPhotographs
 from toolchain.export.raw_frame import write_frame_files
 from toolchain.export.results import Exported, Measurement, QuantizationSettings, Variants
 from toolchain.export.variants import write_variants
+from toolchain.export.ways import float_ways, that_agree, ways_here
 from toolchain.runs import Run, read_run
-from toolchain.runtimes.devices import canonical, family_of, probe
+from toolchain.runtimes.devices import canonical, family_of, plain, probe
 from toolchain.system import claims, files
 from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 
@@ -111,12 +112,17 @@ def _export_float(
         for device, logits in float_logits.items()
     )
     _check_parity(measured)
-    card = replace(card.with_accuracy(*(one.accuracy for one in measured)), runtimes=devices)
+    ways = ways_here(devices)
+    beside = float_ways(draft, ways, reference, sample)
+    measured += beside
+    card = replace(
+        card.with_accuracy(*(one.accuracy for one in measured)), runtimes=(*devices, *that_agree(beside, reporter))
+    )
     artifact = write_artifact(model, card, path)
     # The other views are answered by the float file, which is known now to be the network.
     reference = np.concatenate([reference, float_logits[devices[0]][len(reference) :]])
     seed = int(run.settings.get("seed", 0))
-    context = ExportContext(model, card, path, photographs, sample, reference, float_logits, seed, reporter)
+    context = ExportContext(model, card, path, photographs, sample, reference, float_logits, seed, reporter, ways)
     return context, Exported(str(folder), sample.split, n, str(path), artifact.size_mb, measured)
 
 
@@ -162,6 +168,11 @@ def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
     if family_of(canonical(target)).of_run:
         raise BadInputError(
             "PyTorch does not run exported files", f"Choose a target of: any, {', '.join(TARGETS)}."
+        )
+    if plain(target) != target:
+        raise BadInputError(
+            f"int8 is held against float32, and {target} computes in another type",
+            f"Use --target {plain(target)}; its other ways are measured beside it.",
         )
     device = probe(canonical(target))
     if not device.available:

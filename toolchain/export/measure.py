@@ -29,7 +29,8 @@ class ExportContext:
     """The float `model`, to be written to `path` with `card`, and what other files are compared with.
 
     `reference` are the trained network's logits on the views of `sample`, the validation split; `float_logits`
-    those of the float file on each target. `seed` is that of the run.
+    those of the float file on each target. `ways` are the other ways of running targets that this machine has.
+    `seed` is that of the run.
     """
 
     model: onnx.ModelProto
@@ -41,6 +42,7 @@ class ExportContext:
     float_logits: dict[str, Logits]
     seed: int
     reporter: Reporter
+    ways: tuple[str, ...] = ()
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from toolchain.datasets.catalogue import data_root, named, photographs_of
 from toolchain.datasets.naming import photographs_named
-from toolchain.datasets.sampling import stratified
-from toolchain.datasets.splits import sha256_of_labelled
+from toolchain.datasets.splits import sha256_of_labelled, stratified
 from toolchain.errors import BadInputError, MissingError
 from toolchain.images.ahead import prefetched
 from toolchain.images.cache import cache_folder
@@ -59,7 +58,7 @@ class Views:
             height, width = image.shape[:2]
             edged = np.pad(image, ((SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), "edge")
             image = edged[SHIFT + shift :, SHIFT + shift :][:height, :width]
-        return image[:, ::-1] if mirrored else image
+        return np.asarray(image[:, ::-1] if mirrored else image)
 
 
 @dataclass(frozen=True)

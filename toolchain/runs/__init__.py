@@ -48,6 +48,16 @@ class DataRecord:
 
 
 @dataclass(frozen=True)
+class TeacherRecord:
+    """A run that fine-tuning learned from beside the labels: its network, and what its own weights began as."""
+
+    name: str
+    sha256: str
+    weights: str
+    weights_licence: str
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """Which network; `sha256` is that of `model.safetensors`. `kept` tells whether fine-tuning beat the probe."""
 
@@ -59,6 +69,7 @@ class ModelRecord:
     sha256: str
     kept: Literal["probe", "finetune"]
     best_epoch: int
+    teachers: tuple[TeacherRecord, ...] = ()
 
 
 @dataclass(frozen=True)

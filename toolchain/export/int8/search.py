@@ -17,6 +17,7 @@ from toolchain.export.int8.quantisers import Candidate, Task, recipes
 from toolchain.export.int8.torch_graph import Graph
 from toolchain.export.measure import ExportContext
 from toolchain.export.results import Attempt, QuantizationSettings
+from toolchain.export.ways import int8_ways
 from toolchain.runtimes import machine
 from toolchain.runtimes.devices import cores, cpu_name
 from toolchain.system.folders import scratch_folder
@@ -250,10 +251,13 @@ class _Search:
 
     def _write(self, entry: _Entry, path: Path) -> None:
         attempt = entry.attempt
-        card = self._card(entry.candidate).with_accuracy(*(one.accuracy for one in attempt.hops))
+        draft = make_artifact(entry.candidate.model, self._card(entry.candidate), path)
+        ways = int8_ways(self._context, draft, attempt.chosen_for, self._settings.max_drop_pp)
+        card = draft.card.with_accuracy(*(one.accuracy for one in (*attempt.hops, *ways)))
         assert card.recipe is not None
         recipe = replace(card.recipe, speeds=attempt.speeds, tried=self._tried())
-        write_artifact(entry.candidate.model, replace(card, recipe=recipe, runtimes=attempt.chosen_for), path)
+        runtimes = (*attempt.chosen_for, *(one.device for one in ways))
+        write_artifact(entry.candidate.model, replace(card, recipe=recipe, runtimes=runtimes), path)
 
     def _tried(self) -> tuple[Tried, ...]:
         rows = []
