@@ -11,6 +11,7 @@ import csv
 import json
 import math
 import re
+import runpy
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -393,6 +394,15 @@ def fidelity() -> str:
     )
 
 
+def aa() -> str:
+    """What `benchmarks/timing/aa.py` found: pairs of whole runs of the same file."""
+    if not (RESULTS / "aa.csv").exists():
+        return "Not measured yet.\n"
+    rows = _rows(RESULTS / "aa.csv")
+    found = runpy.run_path(str(ROOT / "benchmarks" / "timing" / "aa.py"))["summary"](rows)
+    return _table(" | ".join(found), [tuple(found.values())], f"{rows[0]['machine']}.")
+
+
 def attack() -> str:
     """Dogs made Persians."""
     return _table(
@@ -417,6 +427,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "finetune-peers": finetune_peers,
     "int8-promises": int8_promises,
     "fidelity": fidelity,
+    "aa": aa,
     "attack": attack,
 }
 

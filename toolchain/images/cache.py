@@ -151,7 +151,7 @@ class PictureCache:
 
     def _first_began(self, connection: sqlite3.Connection) -> int:
         """When the first of the processes began that fill the cache now. Those that have ended are forgotten."""
-        began = dict(connection.execute("SELECT pid, began FROM running").fetchall())
+        began: dict[int, int] = dict(connection.execute("SELECT pid, began FROM running").fetchall())
         began[os.getpid()] = self._began
         ended = [(pid,) for pid in began if not psutil.pid_exists(pid)]
         connection.executemany("DELETE FROM running WHERE pid = ?", ended)

@@ -132,7 +132,7 @@ class Worker:
             key=lambda one: one.ips,
         )
         runtime = self.classifier.runtime
-        streams = [runtime.infer] if way.requests == 1 else runtime.streams(way.requests, way.batch)
+        streams: list[Infer] = [runtime.infer] if way.requests == 1 else runtime.streams(way.requests, way.batch)
         found = Throughput(self.flood(way.batch, streams, order.seconds), way.batch, way.requests)
         self.wait_until_quiet()
         return found
