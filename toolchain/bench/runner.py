@@ -24,7 +24,7 @@ from toolchain.timing.arm import Arm
 from toolchain.timing.noise import Watch, reasons, spare_cores
 from toolchain.timing.process import WorkerProcess, probe_devices
 from toolchain.timing.protocol import Prepared
-from toolchain.timing.scheduler import Pace, TimeLimits, finish, load_arms, measure
+from toolchain.timing.scheduler import Pace, TimeLimits, answer, load_arms, measure
 
 MAX_ROUNDS = 200
 BUDGET_S = 20.0
@@ -119,9 +119,9 @@ def bench(
                 launch=launch,
             )
             watch = Watch()
-            measure(arms, start, plan.pace, remembering, limits)
+            measure(arms, start, plan.pace, remembering, limits, whole=True)
             during = watch.look()
-            finish(arms, len(prepared.readable) if chosen else 0, remembering, limits)
+            answer(arms, len(prepared.readable) if chosen else 0, remembering, limits)
         finally:
             for arm in arms:
                 arm.close()
@@ -247,11 +247,7 @@ def result_of(arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Pr
         energy_mj=_energy_mj(arm) if ok else None,
         quantiles_ms=_quantiles(arm.rounds) if ok else (),
         round_p50_ms=tuple(round(float(np.median(samples)), 5) for samples in arm.rounds) if ok else (),
-        process_p50_ms=tuple(
-            round(float(np.median(np.concatenate(rounds))), 5) for rounds in arm.processes if rounds
-        )
-        if ok
-        else (),
+        process_p50_ms=tuple(round(median, 5) for median in arm.process_ms) if ok else (),
         noise=tuple(arm.noise()) if ok else (),
         proven=arm.device in arm.artifact.card.runtimes,
     )
