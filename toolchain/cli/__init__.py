@@ -39,7 +39,6 @@ COMMANDS = {
 }
 """Name and one-line help. The help is here so that `edgetl --help` imports no command."""
 
-
 EXTRAS = {
     **dict.fromkeys(
         ("torch", "torchvision", "onnxscript", "safetensors", "scipy", "nncf", "captum", "PIL"), "train"
@@ -49,7 +48,6 @@ EXTRAS = {
     "timm": "timm",
 }
 """Modules that `pip install edgetl` leaves out (a device neither trains nor exports), and the extra to install."""
-
 
 WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
 SOURCE_VARIABLE = "EDGETL_SOURCE"

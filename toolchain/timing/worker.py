@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -109,17 +109,26 @@ class Worker:
 
     def end_to_end(self, samples: int) -> Samples:
         """Time everything from an encoded photograph to a named answer: decode, resize, infer, name."""
-        self.settle(self.answer_once)
-        taken = tuple(self.answer_once() for _ in range(samples))
-        return Samples(taken, self.wait_until_quiet())
+        return self.predictions(self.encoded, samples)
 
     def from_frame(self, samples: int) -> Samples:
         """Time everything from a decoded frame to a named answer: resize, infer, name."""
         from toolchain.images.preprocess import decode
 
-        self.frames: list[NDArray[np.uint8]] = [decode(data) for data in self.encoded[:FRAMES]]
-        self.settle(self.answer_frame)
-        taken = tuple(self.answer_frame() for _ in range(samples))
+        return self.predictions([decode(data) for data in self.encoded[:FRAMES]], samples)
+
+    def predictions(self, sources: Sequence[bytes | NDArray[np.uint8]], samples: int) -> Samples:
+        """Time single predictions, each from another of `sources`."""
+
+        def once() -> float:
+            source = sources[self.turn % len(sources)]
+            self.turn += 1
+            start = time.perf_counter()
+            self.classifier.predict(source)
+            return _ms_since(start)
+
+        self.settle(once)
+        taken = tuple(once() for _ in range(samples))
         return Samples(taken, self.wait_until_quiet())
 
     def throughput(self, order: Flood) -> Throughput:
@@ -190,22 +199,6 @@ class Worker:
         start = time.perf_counter()
         answer = self.classifier.runtime.infer(images)
         answer.probabilities.argmax(axis=1)
-        return _ms_since(start)
-
-    def answer_once(self) -> float:
-        """One prediction from the next encoded photograph; milliseconds."""
-        data = self.encoded[self.turn % len(self.encoded)]
-        self.turn += 1
-        start = time.perf_counter()
-        self.classifier.predict(data)
-        return _ms_since(start)
-
-    def answer_frame(self) -> float:
-        """One prediction from the next decoded frame; milliseconds."""
-        frame = self.frames[self.turn % len(self.frames)]
-        self.turn += 1
-        start = time.perf_counter()
-        self.classifier.predict(frame)
         return _ms_since(start)
 
     def next_batch(self, batch: int) -> NDArray[np.uint8]:
