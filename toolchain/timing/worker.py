@@ -128,7 +128,8 @@ class Worker:
 
         def run(stream: Infer, until: float) -> int:
             done = 0
-            while time.perf_counter() < until:
+            # Once at least: on a busy machine a thread may start when the time is up.
+            while not done or time.perf_counter() < until:
                 # A copy, as an application would hand over.
                 stream(images[done % len(images)].copy())
                 done += 1
