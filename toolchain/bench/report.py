@@ -34,7 +34,7 @@ COLUMNS = (
     "p50 ms [95 %]",
     "p90",
     "p99",
-    "images/s [95 %]",
+    "images/s",
     "end to end ms",
     "top-1 [95 %]",
     "agreement",
@@ -67,7 +67,7 @@ def row(arm: ArmResult, name: str) -> tuple[str, ...]:
         f"{latency.p50:.2f} [{low:.2f}, {high:.2f}]",
         f"{latency.p90:.2f}",
         _number(latency.p99, ".2f"),
-        _throughput(arm),
+        _number(arm.throughput_ips, ".0f"),
         _number(arm.end_to_end_ms, ".2f"),
         top1,
         agreement,
@@ -246,8 +246,8 @@ def to_markdown(report: BenchReport) -> str:
         "",
         "Latency is that of single inferences in milliseconds; with 95 % the interval holds the median of another "
         "run, by Student's t of the medians of processes; p99 needs 299 samples; images/s is that of the best of "
-        "several batches and numbers of requests at once, with the same interval; end to end goes from the bytes "
-        "of an encoded photograph to a named answer (median); MB are 10^6 bytes.",
+        "several batches and numbers of requests at once (bench.json has its interval); end to end goes from the "
+        "bytes of an encoded photograph to a named answer (median); MB are 10^6 bytes.",
         "",
     ]
     return "\n".join(lines)
@@ -281,15 +281,6 @@ def _told_apart(slow: ArmResult, fast: ArmResult) -> bool:
     if interval is not None:
         return interval[0] * fast.batch / slow.batch > 1
     return slow.latency_ms.p50_ci95[0] / slow.batch > fast.latency_ms.p50_ci95[1] / fast.batch
-
-
-def _throughput(arm: ArmResult) -> str:
-    if arm.throughput_ips is None:
-        return "-"
-    if arm.throughput is None or arm.throughput.ips_ci95 is None:
-        return f"{arm.throughput_ips:.0f}"
-    low, high = arm.throughput.ips_ci95
-    return f"{arm.throughput_ips:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def _number(value: float | None, style: str) -> str:

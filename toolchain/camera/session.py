@@ -41,6 +41,7 @@ class CameraSettings:
     device: str | None = None
     threads: int = 0
     exclusive: bool = False
+    mirror_average: bool = False
     sinks: tuple[SinkOptions, ...] = ()
     """What is done with the answers."""
     reconnect: bool = True
@@ -164,7 +165,12 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
         device = advised.chosen.way if advised else settings.device
         classifier = load(artifact, device, settings.threads, exclusive=settings.exclusive)
         engine = Engine(
-            classifier, artifact, threads=settings.threads, exclusive=settings.exclusive, reporter=reporter
+            classifier,
+            artifact,
+            threads=settings.threads,
+            exclusive=settings.exclusive,
+            mirror_average=settings.mirror_average,
+            reporter=reporter,
         )
         named = settings.source if os.path.lexists(settings.source) else shown(settings.source)
         context = SinkContext(reporter, engine, artifact, named, every, control)
