@@ -114,7 +114,7 @@ def conclusions(report: BenchReport) -> list[str]:
     gains = [_gain(arm, base) for arm in arms for base in arms if _is_pair(arm, base)]
     if gains:
         lines.append(f"int8 against float: {'; '.join(gains)}.")
-    for folder in dict.fromkeys(Path(arm.artifact).parent for arm in arms):
+    for folder in dict.fromkeys(Path(arm.artifact).parent for arm in arms if not report.noisy):
         lines += [one.sentence() for one in recommend(candidates(report, folder))]
     return lines
 
