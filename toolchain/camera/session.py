@@ -40,6 +40,7 @@ class CameraSettings:
     device: str | None = None
     threads: int = 0
     exclusive: bool = False
+    mirror_average: bool = False
     sinks: tuple[SinkOptions, ...] = ()
     """What is done with the answers."""
     reconnect: bool = True
@@ -157,7 +158,12 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
         artifact = read_artifact(find_artifact(settings.artifact) if settings.artifact else ready_made_artifact())
         classifier = load(artifact, settings.device, settings.threads, exclusive=settings.exclusive)
         engine = Engine(
-            classifier, artifact, threads=settings.threads, exclusive=settings.exclusive, reporter=reporter
+            classifier,
+            artifact,
+            threads=settings.threads,
+            exclusive=settings.exclusive,
+            mirror_average=settings.mirror_average,
+            reporter=reporter,
         )
         named = settings.source if os.path.lexists(settings.source) else shown(settings.source)
         context = SinkContext(reporter, engine, artifact, named, every, control)
