@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from toolchain.bench.results import ArmResult, BenchReport, Change, Comparison
+from toolchain.errors import EdgetlError
 from toolchain.evaluation.statistics import paired_ratio_ci95
+from toolchain.recommended import MIN_AGREEMENT, Candidate, recommend
+from toolchain.runtimes.devices import family_of, plain
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
 from toolchain.system.text import escaped, fixed, percent
@@ -94,7 +98,7 @@ def absences(report: BenchReport) -> list[str]:
 
 
 def conclusions(report: BenchReport) -> list[str]:
-    """Which arm is the fastest, and what int8 gained against float on each device."""
+    """Which arm is the fastest, what int8 gained against float, and what to run on each device."""
     arms = measured(report)
     if not arms:
         return ["No arm could be measured."]
@@ -110,7 +114,46 @@ def conclusions(report: BenchReport) -> list[str]:
     gains = [_gain(arm, base) for arm in arms for base in arms if _is_pair(arm, base)]
     if gains:
         lines.append(f"int8 against float: {'; '.join(gains)}.")
+    for folder in dict.fromkeys(Path(arm.artifact).parent for arm in arms):
+        lines += [one.sentence() for one in recommend(candidates(report, folder))]
     return lines
+
+
+def candidates(report: BenchReport, folder: Path) -> list[Candidate]:
+    """The files of a folder that one may choose among, on the largest number of threads that was measured.
+
+    Another way of running a device counts only where it answers as the trained network does.
+    """
+    names = names_of(report.arms)
+    arms = [arm for arm in measured(report) if arm.batch == 1 and Path(arm.artifact).parent == folder]
+    threads = max((arm.threads for arm in arms), default=0)
+    return [
+        Candidate(
+            names[arm.artifact],
+            arm.sha256,
+            arm.precision,
+            arm.device,
+            threads,
+            arm.latency_ms.p50,
+            arm.process_p50_ms,
+            arm.file_mb,
+        )
+        for arm in arms
+        if arm.latency_ms and arm.threads == threads and _runs_files(arm.device) and _answers(arm)
+    ]
+
+
+def _runs_files(device: str) -> bool:
+    with suppress(EdgetlError):  # a device of a plug-in that is not here
+        return not family_of(device).of_run
+    return False
+
+
+def _answers(arm: ArmResult) -> bool:
+    if arm.device == plain(arm.device) or arm.precision == "int8":
+        return True
+    agreement = arm.accuracy.agreement if arm.accuracy else None
+    return arm.proven if agreement is None else agreement >= MIN_AGREEMENT
 
 
 CHANGE_COLUMNS = (

@@ -75,6 +75,8 @@ class ArmResult:
     round_p50_ms: tuple[float, ...] = ()
     process_p50_ms: tuple[float, ...] = ()
     noise: tuple[str, ...] = ()
+    proven: bool = False
+    """Whether the file's card names this device, in this way of running it."""
 
 
 @dataclass(frozen=True)

@@ -249,6 +249,7 @@ def result_of(arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Pr
         round_p50_ms=tuple(round(float(np.median(samples)), 5) for samples in arm.rounds) if ok else (),
         process_p50_ms=tuple(round(median, 5) for median in arm.process_ms) if ok else (),
         noise=tuple(arm.noise()) if ok else (),
+        proven=arm.device in arm.artifact.card.runtimes,
     )
 
 

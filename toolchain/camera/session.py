@@ -23,6 +23,7 @@ from toolchain.camera.sources.capture import Capture
 from toolchain.camera.sources.opening import CaptureOptions, Opener, camera_index
 from toolchain.classifier import load
 from toolchain.errors import BadInputError
+from toolchain.recommended import advice
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.system.masking import shown
 from toolchain.system.progress import Reporter, Silent
@@ -155,8 +156,14 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
         control.end("quit")
 
     with ExitStack() as stack:
-        artifact = read_artifact(find_artifact(settings.artifact) if settings.artifact else ready_made_artifact())
-        classifier = load(artifact, settings.device, settings.threads, exclusive=settings.exclusive)
+        advised = None if settings.device else advice(settings.artifact, settings.threads)
+        if advised:
+            artifact = advised.artifact
+        else:
+            path = find_artifact(settings.artifact) if settings.artifact else ready_made_artifact()
+            artifact = read_artifact(path)
+        device = advised.chosen.way if advised else settings.device
+        classifier = load(artifact, device, settings.threads, exclusive=settings.exclusive)
         engine = Engine(
             classifier,
             artifact,
@@ -183,7 +190,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
         # The source comes last, so that nothing waits for a camera, and none is opened in vain.
         source = opener.open()
         reporter.say(f"{source.name}: {source.given}{_asked(source, settings, reporter)}")
-        reporter.say(artifact.on(classifier.runtime.device))
+        reporter.say(artifact.on(classifier.runtime.device) + (f". {advised}" if advised else ""))
         for sink in sinks:
             sink.start(source)
         capture = Capture(

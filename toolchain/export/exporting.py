@@ -21,6 +21,7 @@ from toolchain.export.measure import ExportContext, Logits, Pixels, accuracy_of,
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.photographs import RunPhotographs
 from toolchain.export.raw_frame import write_frame_files
+from toolchain.export.recommending import recommend
 from toolchain.export.results import Exported, Measurement, QuantizationSettings, Variants
 from toolchain.export.variants import write_variants
 from toolchain.export.ways import float_ways, that_agree, ways_here
@@ -81,6 +82,9 @@ def export(
         kept = [Path(file) for file in dict.fromkeys(exported.int8_files.values())]
         if len(exported.broken) == len(devices):
             kept = []  # only the rejected file
+        if int8 is not None and int8.min_speed_up:
+            advice = recommend(context, [float_path, *kept])
+            exported = replace(exported, recommended=advice.devices if advice else ())
         written = write_variants(further, context, kept, (int8 or QuantizationSettings()).max_drop_pp)
         if further.raw_frame:
             written += write_frame_files(context, [float_path, *kept])

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from toolchain.artifact.card import Accuracy, Precision, Speed
 from toolchain.errors import MissingError
+from toolchain.recommended import Recommended
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ class Exported:
     int8_files: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     further: tuple[Written, ...] = ()
+    recommended: tuple[Recommended, ...] = ()
+    """The file and way to use on each device; empty where nothing was timed."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +181,10 @@ class Option:
 
 
 def options(exported: Exported) -> list[Option]:
-    """The float file on each device and the int8 files that kept their promises, the fastest first.
+    """The float file on each device and in ways that are recommended, and the int8 files that kept their promises.
 
-    Latencies are those on the largest number of threads that was timed. Empty where nothing was timed.
+    The fastest come first. Latencies are those on the largest number of threads that was timed. Empty where nothing
+    was timed.
     """
     found: dict[tuple[str, str], Option] = {}
     for attempt in exported.attempts:
@@ -192,6 +196,9 @@ def options(exported: Exported) -> list[Option]:
                 key = precision, speed.device
                 if key not in found or speed.threads > found[key].threads:
                     found[key] = Option(file, precision, speed.device, speed.threads, ms)
+    for one in exported.recommended:
+        if one.way != one.device and one.precision == "float32":
+            found["float", one.way] = Option(exported.float_file, "float", one.way, one.threads, one.ms)
     return sorted(found.values(), key=lambda option: option.ms)
 
 
