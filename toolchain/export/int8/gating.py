@@ -73,6 +73,18 @@ def gate_loud_channels(
     return changed
 
 
+def gated_layer(graph: Graph, name: str) -> str:
+    """The layer that the layer `name` is the gate of; `name` itself where it is no gate."""
+    node = graph.by_name[name]
+    is_gate = node.is_depthwise and any(reader.op == "Clip" for reader in graph.consumers[name])
+    source = graph.by_name.get(node.inputs[0])
+    if not is_gate or source is None or not source.is_layer:
+        return name
+    clip = next(reader for reader in graph.consumers[name] if reader.op == "Clip")
+    gates = any(reader.op == "Mul" and source.name in reader.inputs for reader in graph.consumers[clip.name])
+    return source.name if gates else name
+
+
 def _place(graph: Graph, node: Node) -> _Place | None:
     if node.op not in {"HardSwish", "Relu"}:
         return None
@@ -80,20 +92,19 @@ def _place(graph: Graph, node: Node) -> _Place | None:
     if layer is None or not layer.is_layer or len(graph.consumers[layer.name]) > 1:
         return None
     readers: list[Node] = []
-    left = [(node.name, reader) for reader in graph.consumers.get(node.name, [])]
+    left = list(graph.consumers.get(node.name, []))
     while left:
-        name, reader = left.pop()
+        reader = left.pop()
         if reader.op == "Conv":
             readers.append(reader)
         elif reader.op == "ReduceMean" or (reader.op == "Mul" and not reader.constants):
             # A squeeze-and-excitation: its own gate comes from a layer that reads the mean.
-            left += [(reader.name, after) for after in graph.consumers[reader.name]]
+            left += graph.consumers[reader.name]
         else:
             return None
-        del name
     readers = list({reader.name: reader for reader in readers}.values())
     grouped = any(reader.attributes["group"] > 1 and not reader.is_depthwise for reader in readers)
-    if not readers or grouped or node.op == "Relu" and any(reader.is_depthwise for reader in readers):
+    if not readers or grouped or (node.op == "Relu" and any(reader.is_depthwise for reader in readers)):
         return None
     return _Place(layer, node, tuple(readers))
 
@@ -118,14 +129,15 @@ def _extents(graph: Graph, images: NDArray[np.uint8], names: set[str]) -> dict[s
 def _gate(model: onnx.ModelProto, place: _Place, gains: Floats) -> None:
     """Put the gated form in the place of a hard-swish whose input has been multiplied by `gains`."""
     graph, name, source = model.graph, place.activation.name, place.layer.name
-    constants = {
+    constants: dict[str, NDArray[np.floating]] = {
         "weight": (1 / (6 * gains)).reshape(-1, 1, 1, 1),
         "bias": np.full(len(gains), 0.5),
         "low": np.array(0),
         "high": np.array(1),
     }
     graph.initializer.extend(
-        numpy_helper.from_array(values.astype(np.float32), f"{name}_gate_{key}") for key, values in constants.items()
+        numpy_helper.from_array(values.astype(np.float32), f"{name}_gate_{key}")
+        for key, values in constants.items()
     )
     ramp, gate = f"{name}_ramp", f"{name}_gate"
     convolution = helper.make_node(

@@ -68,7 +68,7 @@ class Sensitivity:
 
     @torch.inference_mode()
     def shorter_ranges(self, quantization: Quantization, scheme: Scheme) -> dict[str, float]:
-        """Shares of their ranges with which the loudest tensors make the smallest error, where it is much smaller."""
+        """The shares of their ranges that suit the loudest tensors best, where they make a clear difference."""
         found = {}
         for name, whole in self.tensors(quantization)[:LOUDEST]:
             params = quantization.activations[name]
@@ -112,16 +112,18 @@ class Sensitivity:
         return float((logits - self._logits).norm() / self._logits.norm().clamp_min(1e-12))
 
 
-def layers_for_float(ranked: list[tuple[str, float]]) -> frozenset[str]:
-    """The layers that are to stay float: those that ruin the answers, and those that make most of the other error.
+def ruinous_layers(ranked: list[tuple[str, float]]) -> frozenset[str]:
+    """The layers of `ranked`, which is what `Sensitivity.layers` gives, that ruin the answers."""
+    return frozenset(name for name, error in ranked if error > RUINOUS)
 
-    `ranked` is what `Sensitivity.layers` gives.
-    """
-    ruinous = [name for name, error in ranked if error > RUINOUS]
-    others = [(name, error) for name, error in ranked if error <= RUINOUS]
+
+def layers_for_float(ranked: list[tuple[str, float]]) -> frozenset[str]:
+    """The layers that are to stay float: the ruinous ones, and those that make most of the other error."""
+    chosen = set(ruinous_layers(ranked))
+    others = [(name, error) for name, error in ranked if name not in chosen]
     total = sum(error**2 for _, error in others)
-    while others and total > 0 and len(ruinous) < MAX_FLOAT_LAYERS:
-        ruinous.append(others.pop(0)[0])
+    while others and total > 0 and len(chosen) < MAX_FLOAT_LAYERS:
+        chosen.add(others.pop(0)[0])
         if sum(error**2 for _, error in others) < (1 - ERROR_SHARE) * total:
             break
-    return frozenset(ruinous)
+    return frozenset(chosen)

@@ -10,12 +10,12 @@ from typing import Any
 import onnx
 
 from toolchain.export.int8.equalization import equalize
-from toolchain.export.int8.gating import gate_loud_channels
+from toolchain.export.int8.gating import gate_loud_channels, gated_layer
 from toolchain.export.int8.qdq import Quantization, write_qdq
 from toolchain.export.int8.quantisers import Candidate, Quantiser, Recipe, Task
 from toolchain.export.int8.quantize import QuantizedGraph, Scheme, quantize_graph
 from toolchain.export.int8.rewrites import for_onnxruntime
-from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float
+from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float, ruinous_layers
 from toolchain.export.int8.torch_graph import Graph
 
 SENSITIVITY_SAMPLE = 16
@@ -85,31 +85,37 @@ class _Network:
 
     def quantize_but_sensitive(self, label: str, scheme: Scheme) -> Candidate:
         """As `quantize`, with those layers in float that most of the error comes from, and shorter ranges."""
-        chosen = layers_for_float(self._sensitivity.layers(self._quantization(scheme)))
-        return self.quantize(label, self._with_shorter_ranges(replace(scheme, float_layers=chosen)))
+        chosen = layers_for_float(self.ranked(scheme))
+        return self.quantize(label, self.with_shorter_ranges(replace(scheme, float_layers=chosen)))
 
     def quantize_gated(self, label: str, scheme: Scheme) -> Candidate:
         """With all in integers that ONNX Runtime can compute so, but for sensitive layers.
 
         Hard-swishes pass factors on (`gating`), but for those of layers that stay float: they need none.
         """
-        equal = equalize(self._task.model, self._task.images, multiply=False)
-        whole = _Prepared(self._task, gate_loud_channels(equal, self._task.images))
-        gates = {node.name: node.inputs[0] for node in whole._graph.nodes if node.name.endswith("_ramp")}
-        found = layers_for_float(whole._sensitivity.layers(whole._quantization(scheme)))
-        chosen = frozenset(gates.get(name, name) for name in found)
-        if chosen & set(gates.values()):
-            whole = _Prepared(self._task, gate_loud_channels(equal, self._task.images, chosen))
-        scheme = whole._with_shorter_ranges(replace(scheme, float_layers=chosen))
-        return whole.quantize(label, scheme, rewritten=True)
+        images = self._task.images
+        equal = equalize(self._task.model, images, multiply=False)
+        network = _Prepared(self._task, gate_loud_channels(equal, images))
+        chosen = layers_for_float(network.ranked(scheme))
+        # What a layer gives in float needs no gate, but then the layer after it may have to be float as well.
+        chosen = frozenset(gated_layer(network.graph, name) for name in chosen)
+        network = _Prepared(self._task, gate_loud_channels(equal, images, chosen))
+        chosen |= ruinous_layers(network.ranked(replace(scheme, float_layers=chosen)))
+        scheme = network.with_shorter_ranges(replace(scheme, float_layers=chosen))
+        return network.quantize(label, scheme, rewritten=True)
 
-    def _with_shorter_ranges(self, scheme: Scheme) -> Scheme:
+    def ranked(self, scheme: Scheme) -> list[tuple[str, float]]:
+        """The integer layers of `scheme` by the error that each makes, largest first."""
+        return self._sensitivity.layers(self._quantization(scheme))
+
+    def with_shorter_ranges(self, scheme: Scheme) -> Scheme:
+        """`scheme` with ranges chosen by the error of the logits."""
         shorter = self._sensitivity.shorter_ranges(self._quantization(scheme), scheme)
         return replace(scheme, shorter=tuple(shorter.items()))
 
     def _quantization(self, scheme: Scheme) -> Quantization:
         if scheme not in self._quantized:
-            self._quantized[scheme] = quantize_graph(self._graph, self._task.images, scheme)
+            self._quantized[scheme] = quantize_graph(self.graph, self._task.images, scheme)
         return self._quantized[scheme]
 
     @cached_property
@@ -117,12 +123,13 @@ class _Network:
         return equalize(self._task.model, self._task.images)
 
     @cached_property
-    def _graph(self) -> Graph:
+    def graph(self) -> Graph:
+        """The equalised network."""
         return Graph(self._model)
 
     @cached_property
     def _sensitivity(self) -> Sensitivity:
-        return Sensitivity(self._graph, self._task.images[:SENSITIVITY_SAMPLE])
+        return Sensitivity(self.graph, self._task.images[:SENSITIVITY_SAMPLE])
 
 
 class _Prepared(_Network):

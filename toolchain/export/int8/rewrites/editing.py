@@ -78,7 +78,7 @@ class Editing:
         return helper.make_node("DequantizeLinear", inputs, [target], f"{target}_dq")
 
     def grid(self, node: onnx.NodeProto | None, op: str) -> tuple[float, int] | None:
-        """Scale and zero point of a node `op` (QuantizeLinear, DequantizeLinear) of uint8 with one scale, else None."""
+        """Scale and zero point of `node` if it is an `op` (QuantizeLinear, ...) of uint8 with one scale."""
         if node is None or node.op_type != op or not all(map(self.is_constant, node.input[1:3])):
             return None
         scale, zero = self.value(node.input[1]), self.value(node.input[2])

@@ -53,14 +53,11 @@ def _integer_factors(editing: Editing) -> None:
         image, factors = node.input
         if not editing.is_constant(factors) or editing.value(factors).dtype != np.float32:
             continue
-        reader = editing.only_reader(node.output[0])
-        between = (
-            editing.grid(editing.makers.get(image), "DequantizeLinear"),
-            editing.grid(reader, "QuantizeLinear"),
-        )
+        before = editing.grid(editing.makers.get(image), "DequantizeLinear")
+        after = editing.grid(editing.only_reader(node.output[0]), "QuantizeLinear")
         values = editing.value(factors)
         scale = float(values.max()) / 255
-        if None in between or values.min() < 0 or not scale:
+        if before is None or after is None or values.min() < 0 or not scale:
             continue
         integers = np.round(values / scale)
         if np.abs(integers * scale - values).max() > 1e-5 * values.max():

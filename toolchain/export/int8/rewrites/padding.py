@@ -37,7 +37,7 @@ def pad_channels(model: onnx.ModelProto, multiple: int = MULTIPLE) -> onnx.Model
 
 
 class _Region:
-    """All tensors that share their channels with a depthwise convolution, and the layers that make and read them."""
+    """The tensors that share their channels with a depthwise convolution, and the layers around them."""
 
     def __init__(self, editing: Editing, depthwise: onnx.NodeProto) -> None:
         self._editing = editing
@@ -76,13 +76,9 @@ class _Region:
             self.closed = False
             return []
         images = node.input if node.op_type == "Mul" else node.input[:1]
-        found = [node.output[0]]
-        for image in images:
-            if not self._is_factor(image):
-                found.append(image)
-        if node.op_type in {"ReduceMean"} and attributes(node).get("keepdims", 1) == 0:
+        if node.op_type == "ReduceMean" and attributes(node).get("keepdims", 1) == 0:
             self.closed = False
-        return found
+        return [node.output[0], *(image for image in images if not self._is_factor(image))]
 
     def _is_factor(self, name: str) -> bool:
         """Whether the tensor `name` is a constant, to be padded itself where it has channels."""
