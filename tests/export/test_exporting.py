@@ -27,7 +27,7 @@ from toolchain.datasets.splits import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export import exporting
 from toolchain.export.exporting import export
-from toolchain.export.int8.quantisers.edgetl import MAX_FLOAT_LAYERS
+from toolchain.export.int8.sensitivity import MAX_FLOAT_LAYERS
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.photographs import calibration_of
 from toolchain.images.preprocess import Preprocess

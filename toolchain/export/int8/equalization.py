@@ -158,7 +158,8 @@ class Weights:
     def scale_outputs(self, layer: Node, factors: Floats) -> None:
         weight = self._read(layer.inputs[1])
         self._write(layer.inputs[1], weight * factors.reshape(-1, *[1] * (weight.ndim - 1)))
-        self._write(layer.inputs[2], self._read(layer.inputs[2]) * factors)
+        if len(layer.inputs) > 2:
+            self._write(layer.inputs[2], self._read(layer.inputs[2]) * factors)
 
     def scale_inputs(self, layer: Node, factors: Floats) -> None:
         weight = self._read(layer.inputs[1])

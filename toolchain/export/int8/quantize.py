@@ -156,6 +156,8 @@ def _integer_tensors(graph: Graph, layers: set[str], scheme: Scheme) -> set[str]
             tensors.add(reader.name if reader.op in {"Relu", "Clip"} else node.name)
             if scheme.swish and reader.op == "HardSwish":
                 tensors.add(reader.name)
+        if scheme.squeeze and node.op == "Mul" and not node.constants and tensors.issuperset(node.inputs):
+            tensors.add(node.name)
     return tensors
 
 

@@ -54,7 +54,7 @@ class Editing:
 
     def constant(self, name: str, values: NDArray[Any]) -> str:
         """Add a constant, or change the one of this name; its name."""
-        self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+        self._constants[name] = numpy_helper.from_array(np.array(values, order="C"), name)
         self._changed = True
         return name
 

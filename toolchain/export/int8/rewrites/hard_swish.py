@@ -25,11 +25,10 @@ def integer_hard_swish(model: onnx.ModelProto) -> onnx.ModelProto:
         read = editing.makers.get(node.input[0])
         grid = editing.grid(read, "DequantizeLinear")
         rounded = editing.only_reader(node.output[0])
-        if read is None or grid is None or editing.grid(rounded, "QuantizeLinear") is None:
+        target = editing.grid(rounded, "QuantizeLinear")
+        if read is None or grid is None or target is None or not _within_one_step(grid, target):
             continue
-        scale, zero = grid
-        if abs(scale * zero / 3 - 1) > THREE:
-            continue
+        scale, _ = grid
         name, integers = node.output[0], read.input[0]
         one = editing.constant(f"{name}_one", np.array(255, np.uint8))
         editing.replace(
@@ -45,6 +44,22 @@ def integer_hard_swish(model: onnx.ModelProto) -> onnx.ModelProto:
         )
     _integer_factors(editing)
     return editing.finish()
+
+
+def _within_one_step(grid: tuple[float, int], target: tuple[float, int]) -> bool:
+    """Whether the two multiplications stay within a step of the rounded hard-swish, for all 256 integers.
+
+    They do not where the range of the answer is so short that rounding the gate to 255ths shows.
+    """
+    (scale, zero), (step, offset) = grid, target
+    if abs(scale * zero / 3 - 1) > THREE:
+        return False
+    integers = np.arange(256)
+    values = scale * (integers - zero)
+    gate = np.round(np.clip(scale * integers / 6, 0, 1) * 255) / 255
+    exact = values * np.clip(values / 6 + 0.5, 0, 1)
+    ours, wanted = (np.clip(np.round(answer / step) + offset, 0, 255) for answer in (values * gate, exact))
+    return bool(np.abs(ours - wanted).max() <= 1)
 
 
 def _integer_factors(editing: Editing) -> None:

@@ -101,11 +101,10 @@ class _Region:
         own = {name for name, _, _ in found}
         if any(len(self._editing.readers[name]) > 1 for name in own):
             return
-        for name, axis, fill in dict.fromkeys(found):
+        for name, axis, is_scale in dict.fromkeys(found):
             values = self._editing.value(name)
-            shape = list(values.shape)
-            shape[axis] = more
-            self._editing.constant(name, np.concatenate([values, np.full(shape, fill, values.dtype)], axis))
+            filling = values.take([-1] * more, axis) if is_scale else np.zeros_like(values.take([0] * more, axis))
+            self._editing.constant(name, np.concatenate([values, filling], axis))
         for node in self._depthwise:
             kept = [entry for entry in node.attribute if entry.name != "group"]
             del node.attribute[:]
@@ -127,26 +126,27 @@ def _size(editing: Editing, name: str, axis: int) -> int:
     return editing.value(stored).shape[axis] if stored else 0
 
 
-def _stored(editing: Editing, name: str, axis: int) -> list[tuple[str, int, float]]:
-    """The constants behind the weights or biases `name` that have its `axis`, each with the axis and what fills it.
+def _stored(editing: Editing, name: str, axis: int) -> list[tuple[str, int, bool]]:
+    """The constants behind the weights or biases `name` that have its `axis`: each with the axis.
 
-    Empty names stand for what is no constant.
+    The last value says whether it is a scale: zeros have the last channel's, as ONNX Runtime wants biases to have
+    the product of two scales everywhere. Empty names stand for what is no constant.
     """
     if editing.is_constant(name):
-        return [(name, axis, 0)]
+        return [(name, axis, False)]
     maker = editing.makers.get(name)
     if maker is None:
-        return [("", axis, 0)]
+        return [("", axis, False)]
     if maker.op_type == "DequantizeLinear":
         found = _stored(editing, maker.input[0], axis)
         if axis == 0:
             scale, *zero = maker.input[1:]
-            found += [(scale, 0, 1)] if editing.value(scale).ndim else []
-            found += [(zero[0], 0, 0)] if zero and editing.value(zero[0]).ndim else []
+            found += [(scale, 0, True)] if editing.value(scale).ndim else []
+            found += [(zero[0], 0, False)] if zero and editing.value(zero[0]).ndim else []
         return found
     if maker.op_type == "Cast":
         return _stored(editing, maker.input[0], axis)
     if maker.op_type == "Mul" and editing.is_constant(maker.input[1]):
         found = _stored(editing, maker.input[0], axis)
-        return found + ([(maker.input[1], 0, 1)] if axis == 0 else [])
-    return [("", axis, 0)]
+        return found + ([(maker.input[1], 0, True)] if axis == 0 else [])
+    return [("", axis, False)]
