@@ -48,7 +48,8 @@ def _run(model: onnx.ModelProto, feeds: dict[str, np.ndarray], name: str, *, opt
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return session.run([name], feeds)[0]
+    found: np.ndarray = session.run([name], feeds)[0]
+    return found
 
 
 def _operators(model: onnx.ModelProto, folder: Path) -> list[str]:
