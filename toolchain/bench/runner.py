@@ -17,15 +17,14 @@ from toolchain.bench.results import BENCH_SCHEMA, ArmAccuracy, ArmResult, BenchR
 from toolchain.evaluation import metrics
 from toolchain.evaluation.statistics import summarise
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import Device, cores, family_of
+from toolchain.runtimes.devices import Device, cores, family_of, plain
 from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter, Silent
 from toolchain.timing.arm import Arm
 from toolchain.timing.noise import Watch, reasons, spare_cores
-from toolchain.timing.probing import probe_devices
-from toolchain.timing.process import WorkerProcess
+from toolchain.timing.process import WorkerProcess, probe_devices
 from toolchain.timing.protocol import Prepared
-from toolchain.timing.scheduler import Pace, TimeLimits, finish, load_arms, measure
+from toolchain.timing.scheduler import Pace, TimeLimits, answer, load_arms, measure
 
 MAX_ROUNDS = 200
 BUDGET_S = 20.0
@@ -44,8 +43,8 @@ class Plan:
     Measured are so many `rounds`; None: as many as it takes to know each median to PRECISION, for `budget_s`
     seconds at most.
     They are shared between PROCESSES or more processes of each arm. `distinct`: leave out
-    `openvino:AUTO` where it could choose nothing but `openvino:CPU`, which is measured too. `command` is what would
-    repeat it.
+    `openvino:AUTO` where it could choose nothing but `openvino:CPU`, which is measured too, and ways of running a
+    device (`openvino:CPU+bf16`) that are not here or not for the file. `command` is what would repeat it.
     """
 
     artifacts: tuple[Artifact, ...]
@@ -120,9 +119,9 @@ def bench(
                 launch=launch,
             )
             watch = Watch()
-            measure(arms, start, plan.pace, remembering, limits)
+            measure(arms, start, plan.pace, remembering, limits, whole=True)
             during = watch.look()
-            finish(arms, len(prepared.readable) if chosen else 0, remembering, limits)
+            answer(arms, len(prepared.readable) if chosen else 0, remembering, limits)
         finally:
             for arm in arms:
                 arm.close()
@@ -157,7 +156,7 @@ def _shared(arm: ArmResult) -> str:
 
 
 def _without_twins(devices: Sequence[Device]) -> list[Device]:
-    names = {device.name for device in devices if device.available and device.name.startswith("openvino:")}
+    names = {plain(device.name) for device in devices if device.available and device.name.startswith("openvino:")}
     if names != {"openvino:CPU", "openvino:AUTO"}:
         return list(devices)
     reason = "OpenVINO finds only the CPU, so AUTO is openvino:CPU"
@@ -169,10 +168,13 @@ def _arms(plan: Plan, devices: dict[str, Device]) -> list[Arm]:
     arms = []
     for artifact in plan.artifacts:
         for name in plan.devices:
+            device = devices[name]
+            other_way = plan.distinct and name != plain(name)
+            if other_way and not (device.available and family_of(name).takes(artifact, name)):
+                continue
             for threads in plan.threads:
                 for batch in plan.batches:
                     arm = Arm(artifact, name, threads, batch)
-                    device = devices[name]
                     if not device.available:
                         hint = f" ({device.install})" if device.install else ""
                         arm.stop(device.reason + hint, unavailable=True)
@@ -245,11 +247,7 @@ def result_of(arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Pr
         energy_mj=_energy_mj(arm) if ok else None,
         quantiles_ms=_quantiles(arm.rounds) if ok else (),
         round_p50_ms=tuple(round(float(np.median(samples)), 5) for samples in arm.rounds) if ok else (),
-        process_p50_ms=tuple(
-            round(float(np.median(np.concatenate(rounds))), 5) for rounds in arm.processes if rounds
-        )
-        if ok
-        else (),
+        process_p50_ms=tuple(round(median, 5) for median in arm.process_ms) if ok else (),
         noise=tuple(arm.noise()) if ok else (),
     )
 

@@ -39,7 +39,6 @@ COMMANDS = {
 }
 """Name and one-line help. The help is here so that `edgetl --help` imports no command."""
 
-
 EXTRAS = {
     **dict.fromkeys(
         ("torch", "torchvision", "onnxscript", "safetensors", "scipy", "nncf", "captum", "PIL"), "train"
@@ -49,7 +48,6 @@ EXTRAS = {
     "timm": "timm",
 }
 """Modules that `pip install edgetl` leaves out (a device neither trains nor exports), and the extra to install."""
-
 
 WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
 SOURCE_VARIABLE = "EDGETL_SOURCE"
@@ -225,7 +223,7 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
     if isinstance(error, click.ClickException):
         return *_usage(error), ExitCode.BAD_INPUT
     if isinstance(error, ModuleNotFoundError) and (module := (error.name or "").partition(".")[0]):
-        from toolchain.doctor.packages import BROUGHT
+        from toolchain.doctor import BROUGHT
 
         message = f"this command needs {module}, which is not installed"
         if module in EXTRAS:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolchain.cli import completion, swapped
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.options import Finite
+from toolchain.cli.options import Finite, complete_data_sets, complete_devices
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import ExitCode
 
@@ -50,7 +50,7 @@ this machine. If none keeps both promises on a target, the exit code is 1."""
 )
 @click.option(
     "--target",
-    shell_complete=completion.devices,
+    shell_complete=complete_devices,
     default="any",
     show_default=True,
     metavar="DEVICE",
@@ -87,7 +87,7 @@ this machine. If none keeps both promises on a target, the exit code is 1."""
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    shell_complete=completion.data_sets,
+    shell_complete=complete_data_sets,
     metavar="FOLDER",
     help="Where the run's photographs are now, if they were moved or renamed. Their content identifies them.",
 )
@@ -158,7 +158,7 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
         Column("logits differ", 3, right=True),
         Column("drop (95 % at most)", right=True),
         Column("speed-up"),
-        title=f"On {done.n} validation photographs; drop and agreement over views of each",
+        title=f"On {done.n} {done.split} photographs; drop and agreement over views of each",
     )
     for one in done.float_hops:
         table.add(Path(done.float_file).name, *_cells(one), "", "")

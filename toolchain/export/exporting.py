@@ -17,14 +17,15 @@ from toolchain.backbones.networks import load_network, normalised
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.evaluation.metrics import relative_difference
 from toolchain.export.int8.search import make_int8
-from toolchain.export.measure import ExportContext, Logits, accuracy_of, logits_on
+from toolchain.export.measure import ExportContext, Logits, Pixels, accuracy_of, logits_on
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.photographs import RunPhotographs
 from toolchain.export.raw_frame import write_frame_files
 from toolchain.export.results import Exported, Measurement, QuantizationSettings, Variants
 from toolchain.export.variants import write_variants
+from toolchain.export.ways import float_ways, that_agree, ways_here
 from toolchain.runs import Run, read_run
-from toolchain.runtimes.devices import canonical, family_of, probe
+from toolchain.runtimes.devices import canonical, family_of, plain, probe
 from toolchain.system import claims, files
 from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 
@@ -47,8 +48,9 @@ def export(
 ) -> Exported:
     """Write the run in `folder` as `model.onnx` (or `out`), and with `int8` as int8 beside it.
 
-    Everything is measured on the run's validation split before a file is renamed into place. `target` is the device
-    on which int8 must keep its promises (at most `max_drop_pp` points of top-1 lost, and faster than float), or
+    Everything is measured on the run's validation split, or on test where val has taught too, before a file is
+    renamed into place. `target` is the device on which int8 must keep its promises (at most `max_drop_pp` points
+    of top-1 lost, and faster than float), or
     `any` for ONNX Runtime and OpenVINO both; `toolchain.export.int8.search` says what is written. `further` files
     (float16, int8 weights, OpenVINO's format, raw frames) are written beside these. `data` is where the run's
     photographs lie now, if not where they were.
@@ -94,12 +96,12 @@ def _export_float(
     reporter: Reporter,
 ) -> tuple[ExportContext, Exported]:
     """Write the float file once it answers as the trained network does on all `devices`."""
-    sample = photographs.read("val")
+    sample = photographs.read(run.model.judged_on)
     n = len(sample.labels)
     with reporter.task("writing ONNX", 2) as task:
         network = load_network(folder, run)
         # PyTorch is slow: photographs and mirror images are enough to know that the files are the network.
-        reference = _torch_logits(network, sample.views[: 2 * n])
+        reference = _torch_logits(network, sample.views, 2 * n)
         task.advance()
         model = to_onnx(network, run.preprocess, run.temperature)
         task.advance()
@@ -111,12 +113,17 @@ def _export_float(
         for device, logits in float_logits.items()
     )
     _check_parity(measured)
-    card = replace(card.with_accuracy(*(one.accuracy for one in measured)), runtimes=devices)
+    ways = ways_here(devices)
+    beside = float_ways(draft, ways, reference, sample)
+    measured += beside
+    card = replace(
+        card.with_accuracy(*(one.accuracy for one in measured)), runtimes=(*devices, *that_agree(beside, reporter))
+    )
     artifact = write_artifact(model, card, path)
     # The other views are answered by the float file, which is known now to be the network.
     reference = np.concatenate([reference, float_logits[devices[0]][len(reference) :]])
     seed = int(run.settings.get("seed", 0))
-    context = ExportContext(model, card, path, photographs, sample, reference, float_logits, seed, reporter)
+    context = ExportContext(model, card, path, photographs, sample, reference, float_logits, seed, reporter, ways)
     return context, Exported(str(folder), sample.split, n, str(path), artifact.size_mb, measured)
 
 
@@ -140,7 +147,9 @@ def write_unmeasured(folder: Path, run: Run, pixels: NDArray[np.uint8]) -> Artif
     network = load_network(folder, run)
     model = to_onnx(network, run.preprocess, run.temperature)
     artifact = make_artifact(model, _card(run, folder), folder / FLOAT_FILE)
-    difference = relative_difference(logits_on(artifact, TARGETS[0], pixels), _torch_logits(network, pixels))
+    difference = relative_difference(
+        logits_on(artifact, TARGETS[0], pixels), _torch_logits(network, pixels, len(pixels))
+    )
     if difference > MAX_RELATIVE_DIFFERENCE:
         raise PromiseBrokenError(
             f"the ONNX file answers differently: logits differ by {difference:.1e} of the largest"
@@ -161,6 +170,11 @@ def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
         raise BadInputError(
             "PyTorch does not run exported files", f"Choose a target of: any, {', '.join(TARGETS)}."
         )
+    if plain(target) != target:
+        raise BadInputError(
+            f"int8 is held against float32, and {target} computes in another type",
+            f"Use --target {plain(target)}; its other ways are measured beside it.",
+        )
     device = probe(canonical(target))
     if not device.available:
         raise MissingError(f"{target}: {device.reason}", device.install)
@@ -180,8 +194,9 @@ def _check_parity(measured: tuple[Measurement, ...]) -> None:
 
 
 @torch.inference_mode()
-def _torch_logits(network: nn.Module, pixels: NDArray[np.uint8], batch: int = 32) -> Logits:
-    parts = [network(normalised(torch.from_numpy(pixels[at : at + batch]))) for at in range(0, len(pixels), batch)]
+def _torch_logits(network: nn.Module, pixels: Pixels, n: int, batch: int = 32) -> Logits:
+    """Logits of the first `n` of `pixels`."""
+    parts = [network(normalised(torch.from_numpy(pixels[at : min(at + batch, n)]))) for at in range(0, n, batch)]
     return torch.cat(parts).numpy()
 
 
@@ -207,6 +222,7 @@ def _card(run: Run, folder: Path) -> Card:
             data=run.data.name,
             licences=licences,
             run_sha256=run.model.sha256,
+            taught=run.model.taught,
         ),
         edgetl_version=__version__,
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from toolchain.artifact import Artifact
 from toolchain.artifact.card import Accuracy, Card, Precision
 from toolchain.evaluation import metrics
-from toolchain.export.photographs import RunPhotographs, Sample
+from toolchain.export.photographs import RunPhotographs, Sample, Views
 from toolchain.export.results import Measurement
 from toolchain.runtimes import open_runtime
 from toolchain.system.progress import Reporter
@@ -20,6 +20,8 @@ from toolchain.system.progress import Reporter
 BATCH = 8
 
 Logits = NDArray[np.float32]
+Pixels = NDArray[np.uint8] | Views
+"""uint8 [n, height, width, 3], or what gives it when it is sliced."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class ExportContext:
     """The float `model`, to be written to `path` with `card`, and what other files are compared with.
 
     `reference` are the trained network's logits on the views of `sample`, the validation split; `float_logits`
-    those of the float file on each target. `seed` is that of the run.
+    those of the float file on each target. `ways` are the other ways of running targets that this machine has.
+    `seed` is that of the run.
     """
 
     model: onnx.ModelProto
@@ -39,6 +42,7 @@ class ExportContext:
     float_logits: dict[str, Logits]
     seed: int
     reporter: Reporter
+    ways: tuple[str, ...] = ()
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -57,11 +61,15 @@ class ExportContext:
         return Measurement(device, accuracy, *metrics.accuracy_drop(base, logits, self.sample.labels))
 
 
-def logits_on(artifact: Artifact, device: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Logits of `artifact` on `device`, float32 [n, classes], whether it is proven there or not."""
+def logits_on(artifact: Artifact, device: str, pixels: Pixels, n: int | None = None) -> NDArray[np.float32]:
+    """Logits of `artifact` on `device` for the first `n` of `pixels` (None: all), float32 [n, classes].
+
+    It need not be proven there.
+    """
     runtime = open_runtime(artifact, device, unproven=True)
-    starts = range(0, len(pixels), BATCH)
-    return np.concatenate([runtime.infer(pixels[start : start + BATCH]).logits for start in starts])
+    n = len(pixels) if n is None else n
+    starts = range(0, n, BATCH)
+    return np.concatenate([runtime.infer(pixels[start : min(start + BATCH, n)]).logits for start in starts])
 
 
 def accuracy_of(

@@ -7,7 +7,7 @@ Training, calibration, accuracy, `predict` and `camera` all go through this modu
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,6 +76,11 @@ class Preprocess:
     def for_size(cls, size: int, resize: Resize = "shortest-edge") -> Preprocess:
         """The default way to an input of `size` x `size` pixels: the whole short side of the photograph."""
         return cls(height=size, width=size, resize=resize, shortest_edge=size)
+
+    def with_size(self, size: int, resize: Resize) -> Preprocess:
+        """The same way to `size` x `size` pixels: the crop keeps its share, and the interpolation stays."""
+        edge = round(self.shortest_edge * size / min(self.height, self.width))
+        return replace(self, height=size, width=size, resize=resize, shortest_edge=max(edge, size))
 
     def __call__(self, image: Image) -> Image:
         """Turn an RGB picture of any size into the network's input, uint8 [height, width, 3]."""
@@ -235,7 +240,9 @@ def decode(data: bytes, name: str = "image") -> Image:
     except cv2.error as error:
         raise UnreadableImageError(f"{name}: not a readable picture ({error.err})") from None
     if bgr is None:
-        raise UnreadableImageError(f"{name}: {_unreadable(kind)}")
+        unknown = kind.is_picture and not can_decode(kind)
+        reason = f"{kind.name}, which is not read here" if unknown else "not a readable picture"
+        raise UnreadableImageError(f"{name}: {reason}")
     if bgr.dtype != np.uint8:
         raise UnreadableImageError(f"{name}: {bgr.dtype} pixels are not supported", "Save it with 8 bits.")
     rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
@@ -244,12 +251,6 @@ def decode(data: bytes, name: str = "image") -> Image:
         turned = np.rot90(rgb, quarters)
         rgb = np.ascontiguousarray(turned if axis is None else np.flip(turned, axis))
     return rgb  # type: ignore[return-value]
-
-
-def _unreadable(kind: Kind) -> str:
-    if kind.is_picture and not can_decode(kind):
-        return f"{kind.name}, which is not read here"
-    return "not a readable picture"
 
 
 def _decode_heic(data: bytes, name: str) -> Image:

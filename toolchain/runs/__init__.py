@@ -27,6 +27,8 @@ REPORT_FILE = "report.html"
 CHECKPOINT_FOLDER = "checkpoint"
 SETTINGS_FILE = "settings.json"
 """In the checkpoint's folder: the settings of the run."""
+CONFUSION_CLASSES = 100
+"""`run.json` holds the confusion matrices of up to so many classes."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,16 @@ class DataRecord:
 
 
 @dataclass(frozen=True)
+class TeacherRecord:
+    """A run that fine-tuning learned from beside the labels: its network, and what its own weights began as."""
+
+    name: str
+    sha256: str
+    weights: str
+    weights_licence: str
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """Which network; `sha256` is that of `model.safetensors`. `kept` tells whether fine-tuning beat the probe."""
 
@@ -57,14 +69,28 @@ class ModelRecord:
     sha256: str
     kept: Literal["probe", "finetune"]
     best_epoch: int
+    teachers: tuple[TeacherRecord, ...] = ()
+    refit: bool = False
+    """Whether val has taught it too, after all was chosen on val."""
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The splits that taught it: linear probe, fine-tuning, or both."""
+        return ("train", "calibration", "val") if self.refit else ("train", "calibration")
+
+    @property
+    def judged_on(self) -> str:
+        """The split that files are measured on: labelled photographs that have not taught the network."""
+        return "test" if self.refit else "val"
 
 
 @dataclass(frozen=True)
 class Metrics:
     """Accuracy on one split. Fractions, 0 to 1. `confusion[i][j]`: photographs of class i that were called j.
 
-    `per_class_top1` is the mean over the classes that the split holds. `nll` and `ece` (15 bins, Guo et al. 2017)
-    are after the temperature.
+    Above CONFUSION_CLASSES `confusion` is empty: a matrix of 1,000 classes has a million numbers, nearly all 0, and
+    `predictions.csv` has every answer. `per_class_top1` is the mean over the classes that the split holds. `nll`
+    and `ece` (15 bins, Guo et al. 2017) are after the temperature.
     """
 
     n: int
@@ -130,12 +156,14 @@ class Run:
     environment: dict[str, Any]
     timings_s: dict[str, float]
     metrics: dict[str, Metrics]
-    """By split (`val`, `test`): the network that was kept."""
+    """By split (`val`, `test`): the network that was kept. After a refit, val is of the network before."""
     probe_metrics: dict[str, Metrics]
     """The same for the linear probe that fine-tuning started from."""
     rejection: Rejection | None = None
     temperature_fit: TemperatureFit | None = None
     cross_validation: CrossValidation | None = None
+    before_refit: dict[str, Metrics] = field(default_factory=dict)
+    """By split: the network that was refitted, where it was."""
 
 
 @dataclass(frozen=True)

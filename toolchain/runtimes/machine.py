@@ -12,7 +12,7 @@ from pathlib import Path
 
 from toolchain._version import __version__
 from toolchain.artifact import Artifact
-from toolchain.runtimes.devices import RUNTIMES, cpu_name
+from toolchain.runtimes.devices import RUNTIMES, cpu_name, plain
 from toolchain.system.processor import allowed_cores, cores, cpu_quota
 
 FLAGS = (
@@ -155,7 +155,9 @@ def int8_caution(artifact: Artifact, device: str, saturates: bool | None = None)
     `saturates` takes the place of `int8_saturates()`.
     """
     recipe = artifact.card.recipe
-    if recipe is None or artifact.card.precision != "int8" or recipe.weight_bits < 8 or device not in CPU_DEVICES:
+    if recipe is None or artifact.card.precision != "int8" or recipe.weight_bits < 8:
+        return ""
+    if plain(device) not in CPU_DEVICES:
         return ""
     if not (int8_saturates() if saturates is None else saturates):
         return ""

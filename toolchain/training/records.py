@@ -29,6 +29,7 @@ from toolchain.runs import (
     WEIGHTS_FILE,
     CrossValidation,
     DataRecord,
+    Metrics,
     ModelRecord,
     Run,
     SplitFile,
@@ -38,6 +39,7 @@ from toolchain.system.text import escaped
 from toolchain.training.context import TrainContext, describe_environment
 from toolchain.training.evaluator import Evaluation
 from toolchain.training.report import Answers
+from toolchain.training.teacher import describe_teachers
 
 
 def read_lines(folder: Path) -> list[dict[str, float]]:
@@ -108,6 +110,8 @@ def describe_run(
     crossed: CrossValidation | None,
     skipped: int,
     command: str,
+    *,
+    before_refit: dict[str, Metrics],
 ) -> Run:
     """What `run.json` will say. `sha256` is that of the weights, `skipped` counts unreadable photographs."""
     settings = context.settings
@@ -126,6 +130,8 @@ def describe_run(
             sha256=sha256,
             kept=kind,
             best_epoch=best_epoch,
+            refit=bool(before_refit),
+            teachers=describe_teachers(settings.teacher if best_epoch else ()),
         ),
         preprocess=settings.preprocess,
         temperature=kept.temperature,
@@ -138,6 +144,7 @@ def describe_run(
         rejection=kept.rejection,
         temperature_fit=kept.temperature_fit,
         cross_validation=crossed,
+        before_refit=before_refit,
     )
 
 

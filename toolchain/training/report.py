@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from toolchain.datasets import Photograph
 from toolchain.errors import UnreadableImageError
 from toolchain.evaluation.metrics import BINS, calibration_bins
+from toolchain.evaluation.metrics import confusion_matrix as counted
 from toolchain.evaluation.statistics import wilson_ci95
 from toolchain.images.reader import Reader
 from toolchain.pages import write_page
@@ -187,8 +188,9 @@ def _content(
 ) -> dict[str, object]:
     """What the template is filled with."""
     test = run.metrics["test"]
-    bins = calibration_bins(answers["test"].probabilities, _labels(answers["test"]))
-    confusion = np.asarray(test.confusion, np.int64)
+    probabilities, labels = answers["test"].probabilities, _labels(answers["test"])
+    bins = calibration_bins(probabilities, labels)
+    confusion = counted(probabilities.argmax(1), labels, len(run.data.classes))
     pairs = confused_pairs(confusion)
     return {
         "run": run,
@@ -215,12 +217,14 @@ def _content(
 def _rows(run: Run) -> list[ReportRow]:
     networks = {"linear probe": run.probe_metrics}
     if run.model.kept == "finetune":
-        networks["fine-tuned"] = run.metrics
-    return [
+        networks["fine-tuned"] = run.before_refit or run.metrics
+    rows = [
         ReportRow(split, network, metrics[split], _interval(metrics[split]))
         for split in ("val", "test")
         for network, metrics in networks.items()
     ]
+    test = run.metrics["test"]
+    return [*rows, ReportRow("test", "refit", test, _interval(test))] if run.model.refit else rows
 
 
 def _interval(metrics: Metrics) -> tuple[float, float]:
