@@ -135,7 +135,7 @@ def _works(int8: QuantizationSettings | None, further: Variants) -> list[Planned
     """The steps that take time, for the estimate of what is left; costs are seconds of MobileNetV2 on two cores."""
     works = [PlannedTask("writing ONNX", 2, 2.0)]
     if int8 is not None:
-        works.append(PlannedTask("int8 recipes", 6, 8.0))
+        works.append(PlannedTask("int8 recipes", 7, 8.0))
         works += [PlannedTask("quantisation-aware training", 50 * int8.qat_epochs, 1.0)] if int8.qat_epochs else []
     count = sum((further.fp16, further.int8_weights, further.openvino))
     works += [PlannedTask("further files", count, 6.0)] if count else []
