@@ -124,7 +124,7 @@ def test_one_file_where_one_serves_all_and_the_faster_one(folder: Path, monkeypa
     (chosen,) = [attempt for attempt in done.attempts if attempt.chosen_for]
     assert chosen.speed_up("ort:cpu") == pytest.approx(1.9, rel=1e-3)
     card = read_artifact(folder / "model.int8.onnx").card
-    assert card.runtimes == DEVICES
+    assert card.runtimes[:2] == DEVICES
     assert card.recipe is not None
     assert card.recipe.cpu
     assert {(speed.device, speed.float_ms) for speed in card.recipe.speeds} == {(name, 10.0) for name in DEVICES}
