@@ -84,6 +84,20 @@ class Environment:
     quota_cores: float | None = None
 
 
+@dataclass(frozen=True)
+class Processor:
+    """What decides how int8 is computed. `flags` are those of FLAGS; empty where the system does not tell."""
+
+    name: str
+    architecture: str
+    flags: tuple[str, ...]
+
+
+def processor() -> Processor:
+    """That of this machine."""
+    return Processor(cpu_name(), platform.machine(), cpu_flags())
+
+
 def describe() -> Environment:
     """Look at this machine; takes 0.3 s, for the load."""
     import psutil
@@ -138,29 +152,29 @@ def cpu_flags() -> tuple[str, ...]:
     return tuple(flag for flag in FLAGS if flag in words)
 
 
-def int8_saturates() -> bool | None:
-    """Whether int8 kernels of this CPU add products in 16 bits, which saturate; None where that is not known.
+def int8_saturates(cpu: Processor | None = None) -> bool | None:
+    """Whether int8 kernels of a CPU (default: this one) add products in 16 bits, which saturate; None where that is
+    not known.
 
     They do on x86 without VNNI or AMX (`vpmaddubsw`). Weights of 7 bits are small enough for it.
     """
-    if platform.machine().lower() not in {"x86_64", "amd64", "i686", "i386", "x86"}:
+    cpu = cpu or processor()
+    if cpu.architecture.lower() not in {"x86_64", "amd64", "i686", "i386", "x86"}:
         return False
-    flags = cpu_flags()
-    return not SUM_IN_32_BITS & set(flags) if flags else None
+    return not SUM_IN_32_BITS & set(cpu.flags) if cpu.flags else None
 
 
-def int8_caution(artifact: Artifact, device: str, saturates: bool | None = None) -> str:
-    """What a reader must know of running `artifact` on `device` of this CPU; empty where its answers hold.
-
-    `saturates` takes the place of `int8_saturates()`.
-    """
+def int8_caution(artifact: Artifact, device: str, cpu: Processor | None = None) -> str:
+    """What a reader must know of running `artifact` on `device` of a CPU (default: this one); empty where its
+    answers hold."""
+    cpu = cpu or processor()
     recipe = artifact.card.recipe
     if recipe is None or artifact.card.precision != "int8" or recipe.weight_bits < 8 or device not in CPU_DEVICES:
         return ""
-    if not (int8_saturates() if saturates is None else saturates):
+    if not int8_saturates(cpu):
         return ""
     proven_on_such = bool(recipe.cpu_flags) and not SUM_IN_32_BITS & set(recipe.cpu_flags)
-    if proven_on_such or recipe.cpu in {"", cpu_name()}:
+    if proven_on_such or recipe.cpu in {"", cpu.name}:
         return ""
     return (
         f"{artifact.path.name} was proven on {recipe.cpu}; this CPU has no VNNI, so its 16-bit sums may saturate "

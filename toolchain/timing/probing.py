@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from toolchain.errors import MissingError
 from toolchain.runtimes.devices import Device, probe
 from toolchain.system.progress import Reporter, Silent
-from toolchain.timing.process import WorkerError, WorkerProcess
+from toolchain.timing.process import AnyWorker, WorkerError, WorkerProcess
 
 LIMIT_S = 60.0
 _SILENT = Silent()
@@ -16,12 +16,12 @@ _SILENT = Silent()
 def probe_devices(
     names: Sequence[str],
     reporter: Reporter = _SILENT,
-    launch: Callable[[], WorkerProcess] = WorkerProcess,
+    launch: Callable[[], AnyWorker] = WorkerProcess,
     limit_s: float = LIMIT_S,
 ) -> list[Device]:
     """Look for each of `names`, which are known to be well formed; in their order."""
     devices = []
-    worker: WorkerProcess | None = None
+    worker: AnyWorker | None = None
     try:
         with reporter.task("looking for devices", len(names)) as task:
             for name in names:
