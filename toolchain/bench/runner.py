@@ -165,7 +165,7 @@ def bench(
 
 
 def _during(place: _Place) -> LoadDuring | None:
-    return place.observed and place.observed.during
+    return None if place.observed is None else place.observed.during
 
 
 def _inputs(plan: Plan, chosen: Chosen | None, folder: Path, reporter: Reporter) -> tuple[Prepared, list[Path]]:

@@ -71,7 +71,7 @@ class Hub:
         """Ask a worker. That it refuses or dies is part of the answer."""
         try:
             worker = self._workers[question.worker]
-            return Reply(answer=worker.ask(question.do, question.argument, Any, question.limit_s))  # type: ignore[arg-type]
+            return Reply(answer=worker.ask(question.do, question.argument, Any, question.limit_s))
         except WorkerError as error:
             return Reply(failure=Failure(error.reason, error.unavailable))
 
