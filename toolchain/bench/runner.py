@@ -187,12 +187,8 @@ def _inputs(plan: Plan, chosen: Chosen | None, folder: Path, reporter: Reporter)
 
 
 def _cautions(place: _Place) -> list[str]:
-    here = place.environment
-    cautions = (
-        machine.int8_caution(arm.artifact, arm.device, machine.Processor(here.cpu, here.architecture, here.flags))
-        for arm in place.arms
-        if not arm.reason
-    )
+    here = machine.Processor.of(place.environment)
+    cautions = (machine.int8_caution(arm.artifact, arm.device, here) for arm in place.arms if not arm.reason)
     return [place.prefix + caution for caution in cautions if caution]
 
 

@@ -11,16 +11,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from toolchain.artifact import read_artifact
 from toolchain.datasets.catalogue import DATASETS, data_root
 from toolchain.datasets.named import NamedDataset
 from toolchain.doctor.opencv import OpenCV, look, problem
 from toolchain.doctor.packages import Missing
 from toolchain.doctor.recommendation import Recommendation, fastest
-from toolchain.errors import MissingError
+from toolchain.errors import ArtifactError, MissingError
 from toolchain.images.cache import CacheState, cache_folder, cache_state
 from toolchain.plugins import Plugin, plugged_in
 from toolchain.runs.ready_made import ready_made_artifact
-from toolchain.runtimes import machine
+from toolchain.runtimes import default_device, machine
 from toolchain.runtimes.devices import Device, known_devices
 from toolchain.system import interpreter
 from toolchain.system.installation import install
@@ -97,6 +98,8 @@ class DoctorReport:
     disk_free_mb: float
     missing: tuple[Missing, ...]
     plugins: tuple[Plugin, ...] = ()
+    ready_made_caution: str = ""
+    """Why the ready-made int8 file may be wrong or slow on this CPU."""
 
 
 def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
@@ -138,6 +141,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
         disk_free_mb=round(shutil.disk_usage(_existing(root)).free / 1e6, 1),
         missing=tuple(missing),
         plugins=plugins,
+        ready_made_caution=_caution(),
     )
 
 
@@ -195,6 +199,15 @@ def _gaps(devices: Sequence[Device], pairing: Pairing, cameras: Sequence[Camera]
             Missing("a camera", "edgetl camera --source FILE|URL|FOLDER works without one", necessary=False)
         )
     return gaps
+
+
+def _caution() -> str:
+    try:
+        found = read_artifact(ready_made_artifact())
+    except (MissingError, ArtifactError):
+        return ""
+    device = default_device(found)
+    return machine.int8_caution(found, device) or machine.int8_speed_caution(found, device)
 
 
 def _ready_made() -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,10 @@ from toolchain.artifact.card import Accuracy, Card, Precision
 from toolchain.evaluation import metrics
 from toolchain.export.photographs import RunPhotographs, Sample
 from toolchain.export.results import Measurement
-from toolchain.runtimes import open_runtime
+from toolchain.runtimes import machine, open_runtime
+from toolchain.runtimes.machine import Environment
 from toolchain.system.progress import Reporter
+from toolchain.timing.protocol import LOCAL
 
 BATCH = 8
 
@@ -27,7 +29,7 @@ class ExportContext:
     """The float `model`, to be written to `path` with `card`, and what other files are compared with.
 
     `reference` are the trained network's logits on the views of `sample`, the validation split; `float_logits`
-    those of the float file on each target. `seed` is that of the run.
+    those of the float file on each target. `seed` is that of the run. `machines` are those that int8 is timed on.
     """
 
     model: onnx.ModelProto
@@ -39,6 +41,7 @@ class ExportContext:
     float_logits: dict[str, Logits]
     seed: int
     reporter: Reporter
+    machines: dict[str, Environment] = field(default_factory=lambda: {LOCAL: machine.describe()})
 
     @property
     def devices(self) -> tuple[str, ...]:
