@@ -16,6 +16,7 @@ from tests.clips import plain
 from toolchain.artifact.card import Reject
 from toolchain.classifier import percent
 from toolchain.errors import ArtifactError, BadInputError, UnreadableImageError
+from toolchain.evaluation.metrics import softmax
 from toolchain.runtimes import open_runtime
 
 RED = plain("red", 40, 60)[..., ::-1].copy()
@@ -37,6 +38,20 @@ def test_colours_are_named_on_every_runtime(path: Path, device: str) -> None:
         assert prediction.label == colour
         assert prediction.probability > 0.9
         assert not prediction.rejected
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_picture_and_its_mirror_image_are_averaged(path: Path, device: str) -> None:
+    """The mean of the logits, which is the same for both."""
+    half = np.concatenate([RED, plain("blue", 40, 60)[..., ::-1] // 2], axis=1)
+    turned = np.ascontiguousarray(half[:, ::-1])
+    single = toolchain.load(path, device)
+    both = toolchain.load(path, device, mirror_average=True)
+    mean = (single.predict(half).logits + single.predict(turned).logits) / 2
+    answers = both.predict_batch([half, turned])
+    for answer in answers:
+        np.testing.assert_allclose(answer.logits, mean, rtol=1e-5, atol=1e-6)
+        assert answer.probability == pytest.approx(float(softmax(mean, both.card.temperature).max()), rel=1e-5)
 
 
 def test_path_bytes_and_frame_are_the_same_photograph(path: Path, tmp_path: Path) -> None:

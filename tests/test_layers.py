@@ -35,7 +35,6 @@ DEVICE_HALF = (
     "toolchain.cli.predict",
     "toolchain.cli.explain.why",
     "toolchain.datasets.catalogue",
-    "toolchain.explain.why.occlusion",
     "toolchain.explain.why.report",
     "toolchain.explain.why",
     "toolchain.artifact.ir",

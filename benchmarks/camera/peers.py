@@ -82,9 +82,9 @@ def plain_loop(run: Path, url: str, slow: int, seen: Callable[[np.ndarray], None
     from PIL import Image
     from torchvision import transforms
 
-    from toolchain.explain.torch_model import open_run
+    from toolchain.explain.torch_model import open_model
 
-    subject = open_run(run)
+    subject = open_model(run)
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "plain.onnx")
         torch.onnx.export(subject.network, (torch.zeros(1, 3, 224, 224),), path, input_names=["input"], dynamo=True)

@@ -28,7 +28,7 @@ from toolchain.datasets.pets import FOLDER
 from toolchain.explain.attack import AttackConfig, attack
 from toolchain.explain.attack.dataset import sample
 from toolchain.explain.pictures import CroppedImage, as_png
-from toolchain.explain.torch_model import open_run
+from toolchain.explain.torch_model import open_model
 from toolchain.images.preprocess import read
 from toolchain.runtimes.devices import cores, cpu_name
 from toolchain.system.progress import Silent
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
 
-    subject = open_run(options.run)
+    subject = open_model(options.run)
     target = class_index(subject.labels, options.target)
     dataset = open_dataset(options.data)
     assert dataset.root.name == FOLDER.rsplit("/", 1)[-1], "the species stand in the pets' own lists"

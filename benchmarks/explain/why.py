@@ -5,7 +5,7 @@
 The pets' trimaps say which pixels are animal, border or background. For test photographs that have one, drawn by
 the seed, a row says which share of a map's weight lies on the animal: strictly (border counts as outside) and with
 the border. `chance` is the animal's share of the picture: what a map that knows nothing would have. `plain` is the
-share before weights are squared (see `toolchain.explain.why.heat`). The class asked about is the network's answer.
+share before weights are squared (see `toolchain.explain.why`). The class asked about is the network's answer.
 
     --grid    also tries what was chosen: patch and stride of occlusion; block and enlargement of Grad-CAM
 """
@@ -28,10 +28,8 @@ import toolchain
 from toolchain.cli.console import Console
 from toolchain.datasets import pets
 from toolchain.datasets.catalogue import data_root
-from toolchain.explain.torch_model import ready_made
-from toolchain.explain.why import grad_cam
-from toolchain.explain.why.heat import Heat, inside
-from toolchain.explain.why.occlusion import answer_of, occlusion
+from toolchain.explain.torch_model import open_model
+from toolchain.explain.why import Heat, answer_of, grad_cam, inside, occlusion
 from toolchain.images.preprocess import Image, read
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes.machine import describe
@@ -61,7 +59,7 @@ def main() -> None:
     parser.add_argument("--grid", action="store_true")
     options = parser.parse_args()
     console = Console()
-    subject = ready_made()
+    subject = open_model()
     classifier = toolchain.load(str(ready_made_artifact()))
     float_answer = grad_cam.explained(subject).answer
     int8_answer = answer_of(classifier)

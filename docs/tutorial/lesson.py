@@ -299,12 +299,10 @@ show([noise, stripes], [f"{one.label}? rejected: {one.rejected}" for one in foun
 # nothing of the inside: it covers one part of the picture after the other, and sees when the answer suffers.
 
 # %%
-from toolchain.explain.why import grad_cam
-from toolchain.explain.why.heat import overlay
-from toolchain.explain.torch_model import open_run
-from toolchain.explain.why import why
+from toolchain.explain.torch_model import open_model
+from toolchain.explain.why import grad_cam, overlay, why
 
-subject = open_run(RUN)
+subject = open_model(RUN)
 asked = grad_cam.explained(subject)
 for photo in some[:2]:
     told = why(asked, read(photo.path))

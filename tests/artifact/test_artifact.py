@@ -365,6 +365,10 @@ def test_int8_is_proven_where_it_was_measured_and_float_everywhere() -> None:
         ("openvino:GPU", "openvino:GPU.1", True),
         ("ort:cuda", "ort:cuda:1", True),
         ("openvino:CPU", "openvino:cpu", True),
+        ("openvino:CPU", "openvino:CPU+bf16", False),
+        ("openvino:CPU+bf16", "openvino:CPU+bf16", True),
+        ("openvino:CPU+bf16", "openvino:CPU+f16", False),
+        ("ort:cpu", "ort:cpu+bf16", False),
     ],
 )
 def test_int8_of_a_cpu_is_not_proven_on_a_gpu(proven: str, device: str, may_run: bool) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from bench_support import colour_artifact
 from jsonschema import Draft202012Validator
-from ssh_server import Server, board, ssh_server
+from ssh_server import Server
 from test_report import FLOAT, INT8, MACHINE, report
 
 from toolchain.artifact import Artifact
@@ -24,9 +24,6 @@ from toolchain.cli import run
 from toolchain.errors import BadInputError, ExitCode
 from toolchain.system.files import to_json
 from toolchain.system.progress import Silent, Task
-
-__all__ = ["board", "ssh_server"]
-
 
 BOARD = replace(MACHINE, cpu="A small CPU", cores=4, threads=4)
 TWO = replace(

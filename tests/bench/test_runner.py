@@ -18,8 +18,7 @@ from toolchain.bench.results import ArmResult, BenchReport
 from toolchain.bench.runner import Plan, bench
 from toolchain.errors import BadInputError
 from toolchain.system.files import to_json
-from toolchain.timing.probing import probe_devices
-from toolchain.timing.process import WorkerProcess
+from toolchain.timing.process import WorkerProcess, probe_devices
 from toolchain.timing.scheduler import Pace, TimeLimits, turns
 
 Launch = Callable[[], WorkerProcess]

@@ -13,8 +13,8 @@ import pytest
 from tests.artifacts import tiny_artifact
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import BgrImage, Frame
-from toolchain.camera.latency import LatencyScreen
 from toolchain.camera.loop import StopConditions, run
+from toolchain.camera.sinks.window import LatencyScreen
 from toolchain.camera.sources.capture import Capture
 from toolchain.classifier import load
 

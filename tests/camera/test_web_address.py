@@ -9,8 +9,7 @@ import sys
 import pytest
 
 from tests.web_support import ABOUT, HERE, place, view
-from toolchain.camera.sinks.web import Address, WebView, parse_address
-from toolchain.camera.sinks.web.view import HOST, PORT, is_loopback, reachable
+from toolchain.camera.sinks.web import HOST, PORT, Address, WebView, is_loopback, parse_address, reachable
 from toolchain.errors import BadInputError, EdgetlError, MissingError
 from toolchain.system.progress import Silent
 

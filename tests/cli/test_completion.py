@@ -38,9 +38,9 @@ def _completed(line: str, folder: Path) -> list[str]:
         ("edgetl data info p", {"pets", "p"}),
         (
             "edgetl predict m.onnx x.jpg --device openvino",
-            {f"openvino:{one}" for one in ("CPU", "GPU", "NPU", "AUTO")},
+            {f"openvino:{one}" for one in ("CPU", "CPU+bf16", "CPU+f16", "GPU", "NPU", "AUTO")},
         ),
-        ("edgetl bench m.onnx --device ort", {"ort:cpu", "ort:cuda", "ort:tensorrt"}),
+        ("edgetl bench m.onnx --device ort", {"ort:cpu", "ort:cpu+bf16", "ort:cuda", "ort:tensorrt"}),
         ("edgetl explain ideal --class siam", {"Siamese"}),
         ("edgetl explain ideal run --class ", {"cat", "dog"}),
         ("edgetl card re", {"ready-made", "re"}),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from toolchain import doctor
 from toolchain.cli import COMMANDS, run
 from toolchain.cli.doctor import command
-from toolchain.doctor import packages
 from toolchain.doctor import report as checkup
 from toolchain.errors import ExitCode
 from toolchain.runtimes import machine
@@ -69,7 +69,7 @@ def test_missing_package_exits_with_3_and_the_line_that_installs_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As where openvino was never installed: Python does not find the module."""
-    monkeypatch.setattr(packages, "find_spec", lambda name: None if name == "onnx" else object())
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None if name == "onnx" else object())
     assert run(["doctor"]) == ExitCode.MISSING
     assert "missing: the package onnx. pip install onnx" in capsys.readouterr().out
     assert run(["doctor", "--json"]) == ExitCode.MISSING

@@ -138,7 +138,7 @@ def test_a_small_device_does_without_openvino_pages_and_windows(tmp_path: Path) 
     cv2.imwrite(str(tmp_path / "photo.png"), plain("red", 64, 64))
     code = (
         "import sys\nsys.modules |= dict.fromkeys(('openvino', 'pygame', 'starlette', 'uvicorn', 'torch'))\n"
-        "from toolchain.doctor.packages import missing_packages\nassert missing_packages() == []\n"
+        "from toolchain.doctor import missing_packages\nassert missing_packages() == []\n"
         "from toolchain.cli import run\n"
         "assert run(['predict', 'model.onnx', 'photo.png']) == 0\n"
         "assert run(['camera', 'model.onnx', '--source', 'photo.png', '--headless', '--frames', '1']) == 0\n"

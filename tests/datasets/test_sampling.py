@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from toolchain.datasets.sampling import stratified
+from toolchain.datasets.splits import stratified
 
 
 @pytest.mark.parametrize("with_keys", [True, False])

@@ -5,18 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from toolchain.doctor import packages
+from toolchain import doctor
 from toolchain.doctor import report as checkup
-from toolchain.timing.probing import probe_devices
-from toolchain.timing.process import WorkerProcess
+from toolchain.timing.process import WorkerProcess, probe_devices
 
 
 def test_nothing_necessary_is_missing_where_the_tests_run() -> None:
-    assert packages.missing_packages() == []
+    assert doctor.missing_packages() == []
 
 
 def test_missing_package_is_named_with_the_line_that_installs_it() -> None:
-    (gap,) = packages.missing_packages({"numpy": "numpy", "no_such_module_here": "no-such-package"})
+    (gap,) = doctor.missing_packages({"numpy": "numpy", "no_such_module_here": "no-such-package"})
     assert (gap.what, gap.fix) == ("the package no-such-package", "pip install no-such-package")
     assert gap.necessary
 

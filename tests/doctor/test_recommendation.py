@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
-from tests.bench.test_report import FLOAT, INT8, MACHINE, latency, report
-from toolchain.doctor.recommendation import fastest, was_right
+from toolchain.doctor.report import fastest
 
 CPU = ("ort:cpu", "openvino:CPU")
 
@@ -26,14 +23,3 @@ def test_guess(flags: tuple[str, ...], devices: tuple[str, ...], expected: tuple
     found = fastest(flags, devices)
     assert (found.precision, found.device) == expected
     assert found.why
-
-
-def test_guess_is_held_against_what_was_measured() -> None:
-    vnni = replace(MACHINE, flags=("avx512_vnni",))
-    right = replace(report(FLOAT, INT8), environment=vnni)
-    assert was_right(right) is True
-    slow = replace(INT8, latency_ms=latency(9))
-    assert was_right(replace(right, arms=(FLOAT, slow))) is False
-    close = replace(INT8, latency_ms=latency(8.05))
-    assert was_right(replace(right, arms=(FLOAT, close))) is True
-    assert was_right(replace(right, arms=(FLOAT,))) is None

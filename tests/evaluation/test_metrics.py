@@ -19,6 +19,8 @@ from toolchain.evaluation.metrics import (
     softmax,
 )
 from toolchain.evaluation.statistics import wilson_ci95
+from toolchain.runs import CONFUSION_CLASSES
+from toolchain.system.files import to_json
 
 
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 7.0])
@@ -83,6 +85,15 @@ def test_accuracies_are_counted() -> None:
     assert metrics.per_class_top1 == pytest.approx((1 + 1 / 2 + 0) / 3)
     assert metrics.top5 == 1
     assert metrics.confusion == [[1, 0, 0], [1, 1, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize(("classes", "rows"), [(CONFUSION_CLASSES, CONFUSION_CLASSES), (1000, 0)])
+def test_run_json_of_many_classes_has_no_matrix(classes: int, rows: int) -> None:
+    """A million numbers in each of four matrices made it 52 MB."""
+    metrics = measure(np.eye(classes, dtype=np.float32)[:7], np.arange(7), 1.0)
+    assert len(metrics.confusion) == rows
+    assert len(to_json(metrics)) < 1_000_000
+    assert metrics.top1 == metrics.per_class_top1 == 1
 
 
 def test_classes_without_photographs_do_not_count() -> None:

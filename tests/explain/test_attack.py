@@ -11,9 +11,8 @@ import torch
 
 from tests.explain.attack_support import drawn, small_subject
 from toolchain.errors import BadInputError
-from toolchain.explain.attack import AttackConfig, attack, largest_budget
+from toolchain.explain.attack import AttackConfig, attack, largest_budget, length, project, round_within_budget
 from toolchain.explain.attack.one import smallest_budget
-from toolchain.explain.attack.rounding import length, project, round_within_budget
 from toolchain.explain.torch_model import TorchModel
 
 

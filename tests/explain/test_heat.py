@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from toolchain.explain.pictures import framed
-from toolchain.explain.why.heat import area_of_half, as_heat, as_sixteen_bits, hottest, inside, overlay
+from toolchain.explain.why import area_of_half, as_heat, as_sixteen_bits, hottest, inside, overlay
 from toolchain.images.preprocess import Preprocess
 
 

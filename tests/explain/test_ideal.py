@@ -13,9 +13,8 @@ import torch
 from PIL import Image as Pillow
 
 from toolchain.cli.explain.ideal import command
-from toolchain.explain.ideal import BatchNormDistance, Ideal, IdealSettings, ideal
+from toolchain.explain.ideal import BatchNormDistance, Ideal, IdealSettings, ideal, robustness, shifted
 from toolchain.explain.ideal.parametrisation import FourierImage, PixelImage
-from toolchain.explain.ideal.robustness import robustness, shifted
 from toolchain.explain.pictures import as_gif, as_jpeg
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, Preprocess

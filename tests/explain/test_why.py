@@ -15,10 +15,8 @@ from tests.artifacts import tiny_artifact, tiny_card, tiny_ir, tiny_model
 from tests.conftest import lively
 from toolchain.artifact import write_artifact
 from toolchain.evaluation.metrics import log_odds
-from toolchain.explain.torch_model import TorchModel, ready_made
-from toolchain.explain.why import explained, grad_cam, why
-from toolchain.explain.why.heat import inside
-from toolchain.explain.why.occlusion import answer_of, occlusion
+from toolchain.explain.torch_model import TorchModel, open_model
+from toolchain.explain.why import answer_of, explained, grad_cam, inside, occlusion, why
 from toolchain.export.raw_frame import with_raw_frame
 from toolchain.images.preprocess import Image, Preprocess, read
 
@@ -81,7 +79,7 @@ def test_grad_cam_works_for_every_kind_of_network(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.photographs
 def test_the_ready_made_network_looks_at_the_animal(real_data: Path) -> None:
-    network = grad_cam.explained(ready_made())
+    network = grad_cam.explained(open_model())
     root = real_data / "oxford-iiit-pet"
     found: dict[str, list[float]] = {"grad-cam": [], "occlusion": []}
     trimaps = sorted((root / "annotations" / "trimaps").glob("*.png"))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ssh_server import Server, board, ssh_server
+from ssh_server import Server
 
 from tests.artifacts import tiny_artifact
 from toolchain.artifact import read_artifact
@@ -20,8 +20,6 @@ from toolchain.export.int8.quantisers import recipes
 from toolchain.export.results import Attempt, Exported, Measurement, QuantizationSettings, recommendation
 from toolchain.runtimes import machine
 from toolchain.system.progress import Silent
-
-__all__ = ["board", "ssh_server"]
 
 BOTH = QuantizationSettings(on=("local", "pi"))
 ACCURACY = Accuracy("ort:cpu", "int8", "val", "0" * 64, 200, 0.9, 0.9, 0.99)

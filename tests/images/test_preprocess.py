@@ -233,3 +233,10 @@ def test_frames_become_the_same_pixels_as_photographs(spec: Preprocess, shape: t
         before = bgr.copy()
         assert (preprocess(bgr)[0] == spec(bgr[..., ::-1].copy())).all()
         assert (bgr == before).all()
+
+
+def test_another_size_keeps_the_share_of_the_crop_and_the_interpolation() -> None:
+    usual = Preprocess(shortest_edge=256, interpolation="cubic")
+    assert usual.with_size(112, "shortest-edge") == Preprocess(112, 112, "shortest-edge", 128, "cubic")
+    assert usual.with_size(224, "squash").interpolation == "cubic"
+    assert Preprocess().with_size(64, "shortest-edge") == Preprocess.for_size(64)

@@ -29,6 +29,9 @@ from toolchain.runtimes.devices import (
         ("torch:cuda:1", ("torch", "cuda:1")),
         ("ort:cuda:1", ("ort", "cuda:1")),
         ("torch:cpu+bf16+compile", ("torch", "cpu+bf16+compile")),
+        ("openvino:CPU+bf16", ("openvino", "CPU+bf16")),
+        ("openvino:GPU.1+f16", ("openvino", "GPU.1+f16")),
+        ("ort:cpu+bf16", ("ort", "cpu+bf16")),
     ],
 )
 def test_names_are_split_into_runtime_and_target(name: str, parts: tuple[str, str]) -> None:
@@ -46,6 +49,8 @@ def test_names_are_split_into_runtime_and_target(name: str, parts: tuple[str, st
         (" ort:TensorRT", "ort:tensorrt"),
         ("Torch:CUDA:1", "torch:cuda:1"),
         ("torch:CPU+BF16+Compile", "torch:cpu+bf16+compile"),
+        ("OpenVINO:cpu+BF16", "openvino:CPU+bf16"),
+        ("ORT:CPU+BF16", "ort:cpu+bf16"),
     ],
 )
 def test_small_letters_and_capitals_are_the_same(name: str, written: str) -> None:
@@ -72,7 +77,8 @@ def test_every_device_is_found_in_small_letters() -> None:
         "torch:tpu",
         "tflite:cpu",
         "all",
-        "ort:cpu+bf16",
+        "ort:cpu+f16",
+        "ort:cuda+bf16",
         "ort:cpu:1",
         "ort:cuda:x",
         "torch:cuda:x",

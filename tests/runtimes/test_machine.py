@@ -73,6 +73,7 @@ VNNI = {"cpu": "An Intel", "cpu_flags": ("avx2", "avx512_vnni")}
     [
         ("ort:cpu", VNNI, True, True),
         ("openvino:CPU", VNNI, True, True),
+        ("openvino:CPU+bf16", VNNI, True, True),
         ("ort:cpu", VNNI, False, False),
         ("ort:cuda", VNNI, True, False),
         ("ort:cpu", VNNI | {"weight_bits": 7}, True, False),
@@ -128,7 +129,7 @@ def test_flags_of_this_machine_are_in_cpuinfo() -> None:
 
 def test_versions_are_told_without_importing_the_runtimes() -> None:
     code = (
-        "import sys; from toolchain.doctor.packages import missing_packages; missing_packages()\n"
+        "import sys; from toolchain.doctor import missing_packages; missing_packages()\n"
         "from toolchain.runtimes import machine; machine.versions()\n"
         "print([name for name in ('onnxruntime', 'openvino', 'torch') if name in sys.modules])"
     )

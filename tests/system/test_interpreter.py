@@ -19,7 +19,7 @@ from toolchain.system import interpreter
 CHECK = """
 import json, sys
 from toolchain.doctor import report as checkup
-from toolchain.timing.probing import probe_devices
+from toolchain.timing.process import probe_devices
 pairing = checkup.check_pairing("print('ran')")
 devices = {device.name: device.available for device in probe_devices(["ort:cpu"])}
 print(json.dumps([devices, pairing.status, checkup.check_camera(97).reason]))
@@ -46,7 +46,7 @@ def test_code_of_the_current_folder_is_not_run(tmp_path: Path) -> None:
     (tmp_path / "toolchain").mkdir()
     (tmp_path / "toolchain" / "__init__.py").write_text(trap)
     # As a notebook has it: the folder where it stands is on its path, and all is imported already.
-    here = f"import toolchain.doctor.report, toolchain.timing.probing\nsys.path.insert(0, {str(tmp_path)!r})\n"
+    here = f"import toolchain.doctor.report, toolchain.timing.process\nsys.path.insert(0, {str(tmp_path)!r})\n"
     for before in ("", here):
         done = program(tmp_path, before + CHECK)
         assert done.returncode == 0, done.stderr

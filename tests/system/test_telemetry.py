@@ -25,7 +25,7 @@ from pathlib import Path
 asked = []
 sys.addaudithook(lambda event, values: asked.append(values[0]) if event == "socket.getaddrinfo" else None)
 from toolchain.cli import run
-from toolchain.timing.probing import probe_devices
+from toolchain.timing.process import probe_devices
 place = Path(sys.argv[1])
 model = str(place / "tiny.onnx")
 for device in ("ort:cpu", "openvino:CPU"):

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ssh_server import Server, board, ssh_server
+from ssh_server import Server
 
 from toolchain.errors import BadInputError, ExitCode, MissingError
 from toolchain.runtimes.devices import Device
@@ -20,8 +20,6 @@ from toolchain.timing.machines import Remote, checked, connected
 from toolchain.timing.process import WorkerError
 from toolchain.timing.protocol import Piece
 from toolchain.timing.ssh import Destination
-
-__all__ = ["board", "ssh_server"]
 
 LIMIT_S = 60.0
 

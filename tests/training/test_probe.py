@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from toolchain.training import probe
-from toolchain.training.probe import fit_head, start_from
+from toolchain.training.probe import balancing, fit_head, start_from
+from toolchain.training.settings import Balance
 
 
 def _blobs(counts: tuple[int, ...], spread: float) -> tuple[np.ndarray, np.ndarray]:
@@ -52,3 +53,18 @@ def test_the_start_is_the_rows_that_answer_a_class() -> None:
     start = start_from((torch.from_numpy(old), torch.from_numpy(bias)), features, labels, 2)
     rows = np.concatenate([old, bias[:, None]], axis=1)
     np.testing.assert_allclose(start, (rows - rows.mean(0))[[1, 0]], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("balance", ["logit-adjustment", "weights", "none"])
+def test_balance_says_how_much_rare_classes_count(balance: Balance) -> None:
+    """Two overlapping clouds of 180 and 20: where they meet, the common class wins least by `weights`."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [180, 20])
+    features = (rng.normal(size=(200, 8)) + labels[:, None] * 0.6).astype(np.float32)
+    weight, bias = fit_head(features, labels, 2, balance=balance)
+    rare = ((features @ weight.T + bias).argmax(1) == 1).mean()
+    expected = {"none": (0.0, 0.06), "logit-adjustment": (0.06, 0.16), "weights": (0.16, 0.5)}[balance]
+    assert expected[0] <= rare < expected[1], rare
+    adjustment, weights = balancing(labels, 2, balance)
+    assert (adjustment[0] > adjustment[1]) == (balance == "logit-adjustment")
+    np.testing.assert_allclose(weights, [200 / 360, 200 / 40] if balance == "weights" else [1, 1])

@@ -332,6 +332,7 @@ def test_few_and_many_classes(tmp_path: Path, classes: int, named: bool) -> None
     page = written(tmp_path, run_of(names, answers), answers, EPOCHS)
     matrix = re.findall(r"<svg[^>]*confusion-title.*?</svg>", page.source, re.DOTALL)[0]
     assert (">class-1<" in matrix) == named
+    assert "Misclassified: 2 of 3 photographs" in page.text, "counted, whether run.json has the matrix or not"
     assert ("The axes count the classes" in page.text) != named
     assert sum(given.get("scope") == "row" for _, given in page.elements) > classes
     width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', matrix)[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -15,7 +14,7 @@ from toolchain.errors import BadInputError
 from toolchain.images.reader import Reader
 from toolchain.runs import Metrics, read_run
 from toolchain.system.progress import Silent
-from toolchain.training import loop, trainer
+from toolchain.training import loop
 from toolchain.training.checkpoint import Progress
 from toolchain.training.context import AUTO_PATIENCE, TrainContext
 from toolchain.training.finetune import finetune
@@ -74,20 +73,6 @@ def test_a_time_budget_ends_a_run(tmp_path: Path, drawn_folder: Path) -> None:
     finetune(settings, tmp_path / "run")
     assert [line["epoch"] for line in read_lines(tmp_path / "run")] == [1]
     assert read_run(tmp_path / "run").settings["epochs"] == 5
-
-
-@pytest.mark.parametrize("balance", ["logit-adjustment", "weights", "none"])
-def test_rare_classes_weigh_more_where_asked(balance: str) -> None:
-    labels = np.array([0] * 90 + [1] * 10)
-    settings = TrainSettings("unused", balance=balance)  # type: ignore[arg-type]
-    adjustment, weights = trainer._balance(labels, 3, settings, torch.device("cpu"))
-    assert bool(adjustment[0] > adjustment[1]) == (balance == "logit-adjustment")
-    if balance == "weights":
-        assert weights is not None
-        assert weights[1] == pytest.approx(9 * weights[0])
-        assert weights[torch.from_numpy(labels)].mean() == pytest.approx(100 / 100 * 2 / 3)
-    else:
-        assert weights is None
 
 
 def test_options_go_before_the_recipe() -> None:

@@ -129,10 +129,14 @@ def _family(device: str) -> set[str]:
 
 
 def _kinds(device: str) -> set[str]:
-    """`openvino:GPU.1` is of the kind `openvino:gpu`; `openvino:HETERO:GPU,CPU` may run on two kinds."""
-    family, _, target = device.lower().partition(":")
+    """`openvino:GPU.1` is of the kind `openvino:gpu`; `openvino:HETERO:GPU,CPU` may run on two kinds.
+
+    Another type for floats makes another kind: `openvino:cpu+bf16`.
+    """
+    place, plus, way = device.lower().partition("+")
+    family, _, target = place.partition(":")
     names = target.rpartition(":")[2].split(",") if family == "openvino" else [target.partition(":")[0]]
-    return {f"{family}:{name.partition('+')[0].partition('.')[0]}" for name in names}
+    return {f"{family}:{name.partition('.')[0]}{plus}{way}" for name in names}
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,8 @@ class Card:
     def proven_on(self, device: str) -> bool:
         """Whether this file may run on `device`: float32 files anywhere, others where they were measured.
 
-        For int8 that means the same kind of device: a GPU has other integer kernels than a CPU, or none. float16
+        For int8 that means the same kind of device: a GPU has other integer kernels than a CPU, or none, and what
+        stays float in an int8 file has other answers in bfloat16 (`openvino:CPU+bf16`). float16
         and stored int8 weights are computed in floats, and may run on all devices of the same runtime.
         """
         if self.precision == "float32":

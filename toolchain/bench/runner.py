@@ -25,15 +25,14 @@ from toolchain.bench.results import (
 from toolchain.evaluation import metrics
 from toolchain.evaluation.statistics import summarise
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import Device, family_of
+from toolchain.runtimes.devices import Device, family_of, plain
 from toolchain.runtimes.machine import Environment
 from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter, Silent
 from toolchain.timing.arm import Arm
 from toolchain.timing.machines import Machine, connected
 from toolchain.timing.noise import LoadDuring
-from toolchain.timing.probing import probe_devices
-from toolchain.timing.process import WorkerProcess
+from toolchain.timing.process import WorkerProcess, probe_devices
 from toolchain.timing.protocol import LOCAL, Observed, Prepared, at
 from toolchain.timing.scheduler import Pace, TimeLimits, finish, load_arms, measure
 
@@ -55,8 +54,8 @@ class Plan:
     Measured are so many `rounds`; None: as many as it takes to know each median to PRECISION, for `budget_s`
     seconds at most.
     They are shared between PROCESSES or more processes of each arm. `distinct`: leave out
-    `openvino:AUTO` where it could choose nothing but `openvino:CPU`, which is measured too. `command` is what would
-    repeat it.
+    `openvino:AUTO` where it could choose nothing but `openvino:CPU`, which is measured too, and ways of running a
+    device (`openvino:CPU+bf16`) that are not here or not for the file. `command` is what would repeat it.
     """
 
     artifacts: tuple[Artifact, ...]
@@ -230,7 +229,7 @@ def _shared(arm: ArmResult) -> str:
 
 
 def _without_twins(devices: Sequence[Device]) -> list[Device]:
-    names = {device.name for device in devices if device.available and device.name.startswith("openvino:")}
+    names = {plain(device.name) for device in devices if device.available and device.name.startswith("openvino:")}
     if names != {"openvino:CPU", "openvino:AUTO"}:
         return list(devices)
     reason = "OpenVINO finds only the CPU, so AUTO is openvino:CPU"
@@ -242,10 +241,13 @@ def _arms(plan: Plan, devices: dict[str, Device], on: str) -> list[Arm]:
     arms = []
     for artifact in plan.artifacts:
         for name in plan.devices:
+            device = devices[name]
+            other_way = plan.distinct and name != plain(name)
+            if other_way and not (device.available and family_of(name).takes(artifact, name)):
+                continue
             for threads in plan.threads:
                 for batch in plan.batches:
                     arm = Arm(artifact, name, threads, batch, on)
-                    device = devices[name]
                     if not device.available:
                         hint = f" ({device.install})" if device.install else ""
                         arm.stop(device.reason + hint, unavailable=True)

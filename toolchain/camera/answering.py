@@ -13,6 +13,7 @@ from toolchain.camera.frames import Clock, Frame
 from toolchain.camera.smoothing import Debouncer, Smoother, is_uniform, thumbnail
 from toolchain.classifier import Classifier, Prediction
 from toolchain.runtimes import Answer
+from toolchain.system import files
 
 NOT_SURE = "not sure"
 """What people read if the answer is rejected."""
@@ -109,16 +110,9 @@ class Answered:
             "answer": self.prediction.answer,
         }
 
-
-@dataclass(frozen=True)
-class StepTimes:
-    """How long each step of a frame takes, in milliseconds. `own`: all that the loop does besides inference."""
-
-    age: Percentiles
-    wait: Percentiles
-    resize: Percentiles
-    infer: Percentiles
-    own: Percentiles
+    def json_line(self) -> str:
+        """The same as one line of JSON."""
+        return files.to_json(self.line(), indent=0).decode().strip()
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +158,9 @@ class Answering:
         """How often the label or its rejection changed."""
         return self._hold.changes
 
-    def shares(self) -> StepTimes:
-        return StepTimes(**{name: series.percentiles() for name, series in self._times.items()})
+    def times_ms(self) -> dict[str, Percentiles]:
+        """How long each step of a frame takes, as the `Summary` names it. `own`: all that is not inference."""
+        return {f"{name}_ms": series.percentiles() for name, series in self._times.items()}
 
     def abandon(self, inference: RunningInference | None) -> bool:
         """Give up `inference`, and return whether it was still running."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass, field
 from statistics import median
@@ -56,36 +57,6 @@ class UndecodableError(SourceLostError):
     """A camera or stream sends data, but no frame of it could be decoded."""
 
 
-class FrameSource(Protocol):
-    """A camera, a clip, a stream or a folder. `read` and `close` are called from one thread, `stop` from any."""
-
-    name: str
-    """For messages; without the password of a stream."""
-    fps: float
-    """Frames per second when all is well."""
-    given: str
-    """What it gives, in a few words: size, rate, format."""
-    live: bool
-    """Whether it is a camera or a stream, which should never end."""
-    patience_s: float
-    """How many seconds it may be silent when all is well."""
-    remedy: str
-    """A hint for when it gives nothing."""
-
-    @property
-    def resting(self) -> bool:
-        """Whether `read` only waits until the next frame is due, not for the source."""
-
-    def read(self) -> Frame | None:
-        """Wait for the next frame; None at the end. Raises SourceLostError when it should have gone on."""
-
-    def stop(self) -> None:
-        """Make a `read` that waits return None soon."""
-
-    def close(self) -> None:
-        """Release the device or file."""
-
-
 @dataclass(frozen=True)
 class RequestedFormat:
     """The format that a camera is asked for; it gives what it can. `size` is width and height in pixels,
@@ -127,6 +98,51 @@ class SystemClock:
 
 
 SYSTEM_CLOCK = SystemClock()
+
+
+class FrameSource(ABC):
+    """A camera, a clip, a stream or a folder. `read` and `close` are called from one thread, `stop` from any.
+
+    A source with a `pacer` gives each frame when it is due.
+    """
+
+    fps: float
+    """Frames per second when all is well."""
+    given: str
+    """What it gives, in a few words: size, rate, format."""
+    live: bool = True
+    """Whether it is a camera or a stream, which should never end."""
+    patience_s: float = 0.0
+    """How many seconds it may be silent when all is well."""
+    remedy: str = CABLE
+    """A hint for when it gives nothing."""
+
+    def __init__(self, name: str, clock: Clock, pacer: Pacer | None = None) -> None:
+        self.name = name
+        """For messages; without the password of a stream."""
+        self._clock = clock
+        self._pacer = pacer
+        self._stopped = Event()
+        self._number = 0
+        """The number of the next frame."""
+
+    @property
+    def resting(self) -> bool:
+        """Whether `read` only waits until the next frame is due, not for the source."""
+        return self._pacer is not None and self._pacer.waiting
+
+    @abstractmethod
+    def read(self) -> Frame | None:
+        """Wait for the next frame; None at the end. Raises SourceLostError when it should have gone on."""
+
+    def stop(self) -> None:
+        """Make a `read` that waits return None soon."""
+        self._stopped.set()
+        if self._pacer:
+            self._pacer.stop()
+
+    def close(self) -> None:  # noqa: B027 - only some hold anything
+        """Release the device or file."""
 
 
 class Pacer:

@@ -232,7 +232,6 @@ class _Loop:
     def _summary(self) -> Summary:
         seconds = self._clock.now() - self._start_s
         runtime = self._engine.network.classifier.runtime
-        shares = self._answering.shares()
         count, frames_in = self._answering.count, self._capture.frames_in
         ended = self._control.ending or self._source_ending()
         return Summary(
@@ -250,11 +249,7 @@ class _Loop:
             changes=self._answering.changes,
             reconnects=self._capture.reconnects,
             failures=tuple(self._engine.failures),
-            age_ms=shares.age,
-            wait_ms=shares.wait,
-            resize_ms=shares.resize,
-            infer_ms=shares.infer,
-            own_ms=shares.own,
+            **self._answering.times_ms(),
         )
 
     def _source_ending(self) -> Ending:

@@ -14,13 +14,13 @@ from toolchain.artifact import find_artifact, read_artifact
 from toolchain.camera.answering import Answered
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import FrameSource
-from toolchain.camera.latency import GlassToGlass, LatencyScreen
 from toolchain.camera.loop import Control, StopConditions, Summary, ended_by_signals, run
 from toolchain.camera.sinks import Sink, SinkContext, SinkOptions
 from toolchain.camera.sinks.background import BackgroundSink
 from toolchain.camera.sinks.recorder import RecordOptions
+from toolchain.camera.sinks.window import GlassToGlass, LatencyScreen
 from toolchain.camera.sources.capture import Capture
-from toolchain.camera.sources.opening import CaptureOptions, Opener, camera_index, refuse_missing
+from toolchain.camera.sources.opening import CaptureOptions, Opener, camera_index
 from toolchain.classifier import load
 from toolchain.errors import BadInputError
 from toolchain.runs.ready_made import ready_made_artifact
@@ -145,7 +145,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
 
     Raises BadInputError, ArtifactError and MissingError if something cannot be opened.
     """
-    refuse_missing(settings.source)
+    opener = Opener(settings.source, settings.capture, reporter=reporter)
     every = settings.capture.every_frame
     failures: list[Exception] = []
 
@@ -175,7 +175,6 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
             sinks.append(stack.enter_context(sink))
 
         # The source comes last, so that nothing waits for a camera, and none is opened in vain.
-        opener = Opener(settings.source, settings.capture, reporter=reporter)
         source = opener.open()
         reporter.say(f"{source.name}: {source.given}{_asked(source, settings, reporter)}")
         reporter.say(artifact.on(classifier.runtime.device))
@@ -233,9 +232,8 @@ def _asked(source: FrameSource, settings: CameraSettings, reporter: Reporter) ->
     asked += [f"{requested.fps:g} fps"] if requested.fps else []
     asked += [requested.pixel_format] if requested.pixel_format else []
     if asked and camera_index(settings.source) is None:
-        if (
-            requested.size or requested.pixel_format or source.fps != requested.fps
-        ):  # a snapshot is fetched so often
+        # A snapshot is fetched as often as asked.
+        if requested.size or requested.pixel_format or source.fps != requested.fps:
             reporter.warn("--size, --fps and --pixel-format are for cameras; this source gives what it has")
         return ""
     return f" (asked for: {', '.join(asked)})" if asked else ""

@@ -231,7 +231,7 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
     if isinstance(error, click.ClickException):
         return *_usage(error), ExitCode.BAD_INPUT
     if isinstance(error, ModuleNotFoundError) and (module := (error.name or "").partition(".")[0]):
-        from toolchain.doctor.packages import BROUGHT
+        from toolchain.doctor import BROUGHT
 
         message = f"this command needs {module}, which is not installed"
         if module in EXTRAS:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from toolchain.cli import completion, swapped
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
-from toolchain.cli.options import Finite
+from toolchain.cli.options import Finite, complete_data_sets, complete_devices
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.system import masking
 from toolchain.system.text import escaped, harmless
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from toolchain.bench.results import BenchReport, Comparison
+    from toolchain.bench.results import BenchReport
 
 
 def _counts(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -53,8 +53,8 @@ compared."""
     multiple=True,
     default=("all",),
     metavar="DEVICE",
-    shell_complete=completion.devices,
-    help="ort:cpu, openvino:CPU, torch:cpu+bf16+compile, ...; can be given again. Default: all that are found.",
+    shell_complete=complete_devices,
+    help="ort:cpu, openvino:CPU+bf16, torch:cpu+compile, ...; can be given again. Default: all that are found.",
 )
 @click.option(
     "--on",
@@ -67,7 +67,7 @@ compared."""
 @click.option(
     "--data",
     metavar="DATA",
-    shell_complete=completion.data_sets,
+    shell_complete=complete_data_sets,
     help="Measure accuracy on these photographs. Default: those that the model file names.",
 )
 @click.option("--split", default="test", show_default=True, help="The split of DATA to measure accuracy on.")
@@ -195,9 +195,8 @@ def command(
 def _instead(model: ModelName, comparing: bool) -> dict[swapped.Kind, str]:
     """What to type where something of this kind stands in the place of MODEL."""
     quoted = shlex.quote(str(model))
-    measured = f"edgetl bench MODEL --data {quoted}"
     hints: dict[swapped.Kind, str] = {
-        "photographs": measured,
+        "photographs": f"edgetl bench MODEL --data {quoted}",
         "photograph": f"edgetl predict MODEL {quoted}",
         "video": f"edgetl camera MODEL --source {quoted}",
     }
@@ -271,28 +270,15 @@ def _tables(report: BenchReport) -> tuple[RenderableType, ...]:
     sentences = [strong(line) for line in reports.conclusions(report)]
     lines: list[RenderableType] = [*absent, "", *sentences] if absent else [*sentences]
     shown: list[RenderableType] = [table, "", *lines] if rows else lines
-    if report.comparison is not None:
-        shown += ["", _changes(report), *_sentences(report.comparison)]
+    if comparison := report.comparison:
+        changes = _table(reports.CHANGE_COLUMNS)
+        for change in comparison.changes:
+            changes.add(*reports.change_row(change))
+        style = "bold red" if comparison.regressions else "bold"
+        shown += ["", changes, *(Text(sentence, style=style) for sentence in reports.verdict(comparison))]
     return tuple(shown)
 
 
 def _table(columns: Sequence[str]) -> Table:
     words = {"machine", "artifact", "precision", "device", "verdict"}
     return Table(*(Column(name, RANKS.get(name, 0), name not in words, name == "verdict") for name in columns))
-
-
-def _sentences(comparison: Comparison) -> list[Text]:
-    from toolchain.bench import report as reports
-
-    style = "bold red" if comparison.regressions else "bold"
-    return [Text(sentence, style=style) for sentence in reports.verdict(comparison)]
-
-
-def _changes(report: BenchReport) -> Table:
-    from toolchain.bench import report as reports
-
-    assert report.comparison is not None
-    table = _table(reports.CHANGE_COLUMNS)
-    for change in report.comparison.changes:
-        table.add(*reports.change_row(change))
-    return table

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from toolchain.cli import completion, swapped
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
-from toolchain.cli.options import Finite, SectionedCommand, SectionedOption
+from toolchain.cli.options import Finite, SectionedCommand, SectionedOption, device_option, threads_option
 from toolchain.errors import BadInputError, ExitCode, StoppedError
 from toolchain.system import files
 
@@ -107,12 +107,7 @@ b shows the answers of both precisions side by side. With --json, each answer is
 own, and a last line holds the summary.""",
 )
 @click.argument("model", required=False, type=ModelArgument())
-@click.option(
-    "--device",
-    metavar="DEVICE",
-    shell_complete=completion.devices,
-    help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).",
-)
+@device_option
 @click.option("--headless", is_flag=True, help="No window: print a line whenever the label changes.")
 @click.option("--duration", type=Finite(0, min_open=True), metavar="S", help="End after S seconds.")
 @click.option("--frames", type=click.IntRange(1), metavar="N", help="End after N answers.")
@@ -128,7 +123,7 @@ own, and a last line holds the summary.""",
     is_flag=True,
     help="Measure from glass to glass: hold the camera before the window. Without a window: the frame's age.",
 )
-@click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
+@threads_option
 @click.option(
     "--exclusive",
     is_flag=True,

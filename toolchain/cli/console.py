@@ -19,7 +19,7 @@ from rich.text import Text
 
 from toolchain.errors import BadInputError
 from toolchain.system import files, masking
-from toolchain.system.progress import Task
+from toolchain.system.progress import Silent, Task
 from toolchain.system.text import escaped, harmless
 
 PLAIN_INTERVAL_S = 60.0
@@ -75,7 +75,8 @@ class Console:
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
         if self.quiet:
-            yield _Quiet()
+            with Silent().task(description, total) as task:
+                yield task
         elif self._err.is_terminal:
             columns = (
                 TextColumn("{task.description}", markup=False),
@@ -94,11 +95,6 @@ def print_json(text: str) -> None:
     """Print JSON as UTF-8, regardless of the terminal's encoding; as text if stdout takes no bytes."""
     text = masking.without_typed(text)
     click.echo(text.encode() if hasattr(sys.stdout, "buffer") else text)
-
-
-class _Quiet:
-    def advance(self, steps: int = 1, note: str = "") -> None:
-        pass
 
 
 class _Bar:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolchain.cli import COMMANDS, Group, completion
+from toolchain.cli import COMMANDS, Group
 from toolchain.cli.console import Console, output_options
+from toolchain.cli.options import complete_data_sets
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError, ExitCode
 from toolchain.system.text import harmless
@@ -72,7 +73,7 @@ def list_(console: Console) -> None:
     help=f"Show the classes, splits, hashes and warnings of DATA. {DATA_HELP}",
     short_help="Show the classes, splits, hashes and warnings.",
 )
-@click.argument("data", shell_complete=completion.data_sets)
+@click.argument("data", shell_complete=complete_data_sets)
 @output_options
 def info(data: str, console: Console) -> None:
     from toolchain.datasets.catalogue import open_dataset
@@ -88,7 +89,7 @@ def info(data: str, console: Console) -> None:
     help="Download NAME (pets, cats-vs-dogs) from its publisher. An interrupted download continues next time.",
     short_help="Download a data set from its publisher.",
 )
-@click.argument("name", shell_complete=completion.data_sets)
+@click.argument("name", shell_complete=complete_data_sets)
 @output_options
 def fetch(name: str, console: Console) -> None:
     from toolchain.datasets.catalogue import DATASETS, data_root, named
@@ -114,7 +115,7 @@ def fetch(name: str, console: Console) -> None:
     "or test. Photographs under two classes stay where they are: you decide which class is right.",
     short_help="Find broken files, duplicates and tiny pictures.",
 )
-@click.argument("data", shell_complete=completion.data_sets)
+@click.argument("data", shell_complete=complete_data_sets)
 @click.option(
     "--fix",
     is_flag=True,
@@ -144,14 +145,8 @@ def check(data: str, fix: bool, console: Console) -> int:
         "name": index.name,
         "path": str(index.root),
         "sound": findings.is_sound,
-        "photographs": findings.photographs,
-        "unreadable": findings.unreadable,
-        "copies_across_splits": findings.copies_across_splits,
-        "copies_across_classes": findings.copies_across_classes,
-        "copies_within": findings.copies_within,
-        "tiny": findings.tiny,
+        **vars(findings),
         "warnings": index.warnings,
-        "left_out": findings.left_out,
         "problems": [problem.message for problem in findings.problems],
         "moved": moved,
         "record": str(record) if record else None,

@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from toolchain.doctor.packages import Missing
+    from toolchain.doctor import Missing
     from toolchain.doctor.report import DoctorReport
-    from toolchain.plugins import Plugin
     from toolchain.runtimes.machine import Environment
 
 VERDICTS = {
@@ -35,26 +34,23 @@ Exits with 3 when something is missing that every command needs. Nothing is sent
 @click.option("--probe-cameras", is_flag=True, help="Where the system lists no cameras: try to open 0, 1 and 2.")
 @output_options
 def command(probe_cameras: bool, console: Console) -> int:
-    from toolchain.doctor.packages import Missing, missing_packages
+    from toolchain.doctor import Missing, missing_packages
 
     missing = missing_packages()
     if not missing:
         try:
             from toolchain.doctor.report import check_up
         except ImportError as error:  # it is installed but does not start: a system library is missing
-            missing = [Missing(*_broken(error), necessary=True)]
+            from toolchain.doctor.opencv import is_of_opencv, will_not_load
+
+            reinstall = (str(error), "pip install --force-reinstall edgetl")
+            missing = [Missing(*(will_not_load(error) if is_of_opencv(error) else reinstall), necessary=True)]
     if missing:
         console.result({"works": False, "missing": missing}, *_gap_lines(missing), strong(VERDICTS[False]))
         return ExitCode.MISSING
     findings = check_up(console, probe_cameras)
     console.result(findings, *_tables(findings))
     return ExitCode.DONE if findings.works else ExitCode.MISSING
-
-
-def _broken(error: ImportError) -> tuple[str, str]:
-    from toolchain.doctor.opencv import is_of_opencv, will_not_load
-
-    return will_not_load(error) if is_of_opencv(error) else (str(error), "pip install --force-reinstall edgetl")
 
 
 def _tables(findings: DoctorReport) -> tuple[RenderableType, ...]:
@@ -86,10 +82,6 @@ def _sharing(threads: int) -> str:
     if threads == 1:
         return "one core: several workers take turns"
     return f"up to {threads} workers of one thread each (--threads 1), or one that answers soonest with {threads}"
-
-
-def _plugin_name(plugin: Plugin) -> str:
-    return plugin.name if plugin.package == OWN else f"{plugin.name} ({plugin.package})"
 
 
 def _facts(findings: DoctorReport) -> list[tuple[str, str]]:
@@ -125,6 +117,7 @@ def _facts(findings: DoctorReport) -> list[tuple[str, str]]:
         rows.append(("", findings.ready_made_caution))
     working = [plugin for plugin in findings.plugins if not plugin.problem]
     for kind in dict.fromkeys(plugin.kind for plugin in working):
-        names = (_plugin_name(plugin) for plugin in working if plugin.kind == kind)
-        rows.append((kind, ", ".join(names)))
+        own = [plugin.name for plugin in working if plugin.kind == kind and plugin.package == OWN]
+        others = [f"{one.name} ({one.package})" for one in working if one.kind == kind and one.package != OWN]
+        rows.append((kind, ", ".join(own + others)))
     return rows

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolchain.cli import completion, swapped
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.options import Finite
+from toolchain.cli.options import Finite, complete_data_sets, complete_devices
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, ExitCode
 
@@ -58,7 +58,7 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
 )
 @click.option(
     "--target",
-    shell_complete=completion.devices,
+    shell_complete=complete_devices,
     default="any",
     show_default=True,
     metavar="DEVICE",
@@ -95,7 +95,7 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    shell_complete=completion.data_sets,
+    shell_complete=complete_data_sets,
     metavar="FOLDER",
     help="Where the run's photographs are now, if they were moved or renamed. Their content identifies them.",
 )

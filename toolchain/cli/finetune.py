@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from toolchain.cli import completion
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.options import SectionedCommand, options_from
+from toolchain.cli.options import (
+    SectionedCommand,
+    complete_data_sets,
+    complete_models,
+    complete_weights,
+    options_from,
+)
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 from toolchain.system import masking
@@ -60,11 +65,11 @@ whichever is better on validation. The run folder holds the network, its metrics
 
 On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finetune DATA --out RUN ...""",
 )
-@click.argument("data", required=False, shell_complete=completion.data_sets)
+@click.argument("data", required=False, shell_complete=complete_data_sets)
 @options_from(
     TrainSettings,
     types={"epochs": _Epochs()},
-    completions={"model": completion.models, "weights": completion.weights},
+    completions={"model": complete_models, "weights": complete_weights},
 )
 @click.option("--size", type=click.IntRange(32, 1024), help="Side of the network's input in pixels. Default: 224.")
 @click.option(
@@ -116,12 +121,11 @@ def command(
         from toolchain.backbones import preprocess_of, recipe_of, recipes
 
         chosen = recipes.read(recipe) if recipe else recipe_of(model)
-        from toolchain.images.preprocess import Preprocess
         from toolchain.training.settings import settings_for
 
         if size is not None or resize is not None:
             usual = preprocess_of(model)
-            options["preprocess"] = Preprocess.for_size(size or usual.height, resize or usual.resize)
+            options["preprocess"] = usual.with_size(size or usual.height, resize or usual.resize)
         settings = settings_for(data, model, chosen, **options)
         _check(settings, out)
         folder = out or _free_folder(data, model)
@@ -147,12 +151,16 @@ def command(
 def _check(settings: TrainSettings, out: Path | None) -> None:
     """Report mistakes that can be found without torch, which takes seconds to load."""
     from toolchain.datasets.catalogue import list_data, named
-    from toolchain.runs import check_free
+    from toolchain.runs import check_free, read_run
     from toolchain.runs.ready_made import weights_file
 
     if out is not None:
         check_free(out)
     weights_file(settings.weights, settings.model)
+    if settings.teacher and settings.probe_only:
+        raise BadInputError("--teacher teaches while fine-tuning, which --probe-only leaves out", "Drop one.")
+    for teacher in settings.teacher:
+        read_run(Path(teacher))
     entry = named(settings.data)
     if entry is None or entry.make is None:
         list_data(settings.data)
@@ -265,11 +273,11 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
         )
     fit = run.temperature_fit
     if fit:
-        told = f"{fit.val + fit.out_of_fold} photographs that taught nothing"
+        held_out = f"{fit.val + fit.out_of_fold} held-out photographs"
         lines.append(
-            f"Temperature {run.temperature:.2f}, between {fit.low:.2f} and {fit.high:.2f} by {told}."
+            f"Temperature {run.temperature:.2f}, fitted on {held_out} (95 %: {fit.low:.2f} to {fit.high:.2f})."
             if fit.low < run.temperature
-            else f"Temperature {run.temperature:.2f}: no surer than {told} can show."
+            else f"Temperature {run.temperature:.2f}: {held_out} cannot justify more confidence."
         )
     if run.rejection:
         lines.append(rejection_line(run.rejection, run.metrics["test"].n))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -134,14 +134,19 @@ class ModelArgument(click.ParamType[ModelName]):
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         # In this order: for a file, bash forgets the words that came before.
-        return [CompletionItem(incomplete, type="file"), *_completed((READY_MADE,), incomplete)]
+        return [CompletionItem(incomplete, type="file"), *completions((READY_MADE,), incomplete)]
 
 
 class PublishedModelArgument(ModelArgument):
     """The same, where the name of a published network is as good."""
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [*super().shell_complete(ctx, param, incomplete), *_completed(published_names(), incomplete)]
+        return [*super().shell_complete(ctx, param, incomplete), *completions(published_names(), incomplete)]
+
+
+def completions(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """Those of `names` that begin with what was typed so far, in upper or lower case."""
+    return [CompletionItem(name) for name in names if name.lower().startswith(incomplete.lower())]
 
 
 def class_index(labels: Sequence[str], name: str) -> int:
@@ -160,10 +165,6 @@ def class_index(labels: Sequence[str], name: str) -> int:
     near = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.5)
     hint = f"Do you mean {labels[folded.index(near[0])]!r}?" if near else f"Classes: {', '.join(labels)}."
     raise BadInputError(f"there is no class {name!r}", hint)
-
-
-def _completed(names: tuple[str, ...], incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 def _published() -> tuple[str, ...]:

@@ -1,13 +1,17 @@
-"""Options of commands: under headings, of finite numbers, and made from the annotated fields of settings."""
+"""Options of commands: under headings, of finite numbers, made from fields of settings; and their completion."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from toolchain.cli.model_argument import READY_MADE, ModelName, completions, published_names
+from toolchain.errors import EdgetlError
 from toolchain.system.options import Setting, settings_of
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -28,6 +32,8 @@ class SectionedOption(click.Option):
 
     `aliases` are former names, which go on working and are not shown.
     """
+
+    opts: list[str]  # An override without its type is ambiguous to `pyright --verifytypes`.
 
     def __init__(self, *arguments: Any, section: str, aliases: Sequence[str] = (), **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -92,6 +98,51 @@ def _keywords(setting: Setting, type_: Any) -> dict[str, Any]:
     keywords["type"] = type_ or (click.Choice(setting.choices) if setting.choices else setting.kind)
     if setting.choices:
         keywords.pop("metavar")
+    if setting.repeated:
+        return keywords | {"multiple": True}
     if not setting.option.recipe and setting.default is not None:
         keywords |= {"default": setting.default, "show_default": True}
     return keywords
+
+
+def complete_models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return completions(published_names(), incomplete)
+
+
+def complete_data_sets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of data sets, and folders."""
+    from toolchain.datasets.catalogue import DATASETS
+
+    # In this order: for a folder or a file, bash forgets the words that came before.
+    return [CompletionItem(incomplete, type="dir"), *completions(DATASETS.names(), incomplete)]
+
+
+def complete_weights(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    names = ("imagenet", "imagenet-v1", "ready-made", "none")
+    return [CompletionItem(incomplete, type="file"), *completions(names, incomplete)]
+
+
+def complete_devices(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from toolchain.runtimes.devices import known_devices
+
+    return completions(known_devices(), incomplete)
+
+
+def complete_classes(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The classes of the network on the line, or of the ready-made one."""
+    # As long as the value is missing, click has not yet assigned the arguments.
+    words = [context.params.get("model"), *context.args]
+    named = next((str(word) for word in words if word), READY_MADE)
+    with suppress(EdgetlError):
+        return completions(ModelName.of(named).labels(), incomplete)
+    return []
+
+
+device_option = click.option(
+    "--device",
+    metavar="DEVICE",
+    shell_complete=complete_devices,
+    help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).",
+)
+threads_option = click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
+"""Where a model file runs. Commands that only measure or explain say it in other words."""

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from toolchain.datasets.download import download
@@ -41,16 +42,17 @@ def fetch(
     target = root / entry.folder
     _check_place(entry, root, target)
     with claims.writing(target, "fetching it", "Wait until it has ended."):
-        return _fetched(entry, root, target, reporter, pause)
+        try:
+            return _fetched(entry, root, target, reporter, pause)
+        finally:
+            with suppress(OSError):  # parts of archives are kept for the next time
+                (root / DOWNLOADS).rmdir()
 
 
 def _fetched(
     entry: NamedDataset, root: Path, target: Path, reporter: Reporter, pause: Callable[[float], None]
 ) -> Path:
-    try:
-        archives = [download(source, root / DOWNLOADS, reporter, pause=pause) for source in entry.downloads]
-    finally:
-        _remove_if_empty(root / DOWNLOADS)
+    archives = [download(source, root / DOWNLOADS, reporter, pause=pause) for source in entry.downloads]
     # An empty folder may be a disk, or a link to one: files from another disk could not be renamed into it.
     there = target.is_dir()
     with tempfile.TemporaryDirectory(prefix=f".{entry.folder}.", dir=target if there else root) as temporary:
@@ -69,7 +71,6 @@ def _fetched(
             # Neither the folder nor the archives may be used by the next try.
             for archive in archives:
                 archive.unlink(missing_ok=True)
-            _remove_if_empty(root / DOWNLOADS)
             raise BadInputError(
                 f"{entry.name}: the archives do not hold the expected folders",
                 "Try again later. If the error stays, the publisher has changed them: please report it.",
@@ -81,16 +82,10 @@ def _fetched(
             beside.rename(target)
     for archive in archives:
         archive.unlink()
-    _remove_if_empty(root / DOWNLOADS)
     found = entry.find(root)
     if found is None:
         raise BadInputError(f"{entry.name} cannot be found at {target}, where it was unpacked")
     return found
-
-
-def _remove_if_empty(folder: Path) -> None:
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
 
 
 def _check_place(entry: NamedDataset, root: Path, target: Path) -> None:

@@ -34,7 +34,7 @@ class _Finds:
     seen: set[tuple[int, int]] = field(default_factory=set)
 
     def add_folder(self, folder: Path) -> None:
-        prefix = "" if folder == Path() else f"{(folder.as_posix()).rstrip('/')}/"
+        prefix = "" if folder == Path() else f"{folder.as_posix().rstrip('/')}/"
         found = scan.find_photographs(folder, prefix, self.seen)
         self.paths += found.photographs
         self.left_out += found.left_out
@@ -86,7 +86,7 @@ def _match(pattern: str, finds: _Finds) -> None:
             finds.left_out.append(LeftOut(str(match), scan.TWICE))
         elif match.is_dir():
             if reason := _passed_over([match, *match.parents], pattern):
-                names = scan.all_files(match, f"{(match.as_posix())}/")
+                names = scan.all_files(match, f"{match.as_posix()}/")
                 finds.left_out += [LeftOut(name, reason) for name in names]
             else:
                 folders.append(match)

@@ -13,6 +13,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -23,7 +24,7 @@ from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, first
 from toolchain.datasets.scan import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
 from toolchain.images.preprocess import HEIC_NEEDS
-from toolchain.system import files
+from toolchain.system import claims, files
 
 RECORD_SCHEMA: Literal["edgetl.set-aside/1"] = "edgetl.set-aside/1"
 
@@ -151,16 +152,11 @@ def _new_folder(root: Path) -> Path:
                 raise
             beside = root / ASIDE_SUFFIX
             beside.mkdir(exist_ok=True)
-        number = 1
-        while (beside / str(number)).exists() or (beside / f"{number}.json").exists():
-            number += 1
-        place = beside / str(number)
-        place.mkdir()
+        return claims.new_folder(beside / str(n) for n in count(1) if not (beside / f"{n}.json").exists())
     except OSError as error:
         raise BadInputError(
             f"{beside} cannot be made: {error.strerror or error}; nothing was moved", "Check its permissions."
         ) from None
-    return place
 
 
 def _is_copy(one: Path, other: Path) -> bool:

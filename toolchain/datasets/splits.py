@@ -13,15 +13,20 @@ Copies count once and stay together. The label is not part of the hash, and cont
 goes by its hash alone. So a mislabelled photograph stays in its split when it is sorted anew.
 
 For exact shares, put `train`, `val` and `test` folders above the classes: given splits are kept.
+
+Where only some of many photographs are taken, `stratified` says which: every class has its share.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from toolchain.datasets.index import (
     DatasetIndex,
@@ -184,13 +189,7 @@ def _make_splits(index: DatasetIndex, hashes: Mapping[Path, str]) -> Dataset:
             ),
         ),
     )
-    warnings = [
-        *_copied(copies),
-        *_conflicts(index, hashes),
-        *_gaps(dataset),
-        *_few(index),
-        *_forced(forced),
-    ]
+    warnings = (*_copied(copies), *_conflicts(index, hashes), *_gaps(dataset), *_few(index), *_forced(forced))
     return replace(dataset, warnings=(*index.warnings, *warnings))
 
 
@@ -309,3 +308,22 @@ def _copied(copies: _Copies) -> list[str]:
         f"{len(names)} photographs in {given} are also in {other}; they are left out of {given}: {first_few(names)}"
         for (given, other), names in copies.items()
     ]
+
+
+def stratified(labels: Sequence[Any], keys: Sequence[Any] | None = None) -> list[int]:
+    """The order in which to take photographs with these `labels`: any number of the first is a fair sample.
+
+    Classes take turns. Within a class, photographs come in the order of `keys`, such as their SHA-256, or in a
+    random order that is the same each time. Neither is the order of the files: neighbours in a folder are often
+    pictures of the same animal, or in the same light.
+    """
+    if keys is None:
+        keys = np.random.default_rng(0).permutation(len(labels)).tolist()
+    order = sorted(range(len(labels)), key=lambda place: keys[place])
+    places = {label: number for number, label in enumerate(sorted(set(labels)))}
+    taken = dict.fromkeys(places, 0)
+    turns = []
+    for place in order:
+        turns.append((taken[labels[place]], places[labels[place]], place))
+        taken[labels[place]] += 1
+    return [place for _, _, place in sorted(turns)]

@@ -11,7 +11,7 @@ from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 
-from toolchain.doctor.packages import Missing
+from toolchain.doctor import Missing
 
 PACKAGES = (
     "opencv-contrib-python",

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from toolchain.artifact import read_artifact
+from toolchain.artifact.card import Precision
 from toolchain.datasets.catalogue import DATASETS, data_root
 from toolchain.datasets.named import NamedDataset
+from toolchain.doctor import Missing
 from toolchain.doctor.opencv import OpenCV, look, problem
-from toolchain.doctor.packages import Missing
-from toolchain.doctor.recommendation import Recommendation, fastest
 from toolchain.errors import ArtifactError, MissingError
 from toolchain.images.cache import CacheState, cache_folder, cache_state
 from toolchain.plugins import Plugin, plugged_in
@@ -26,12 +26,14 @@ from toolchain.runtimes.devices import Device, known_devices
 from toolchain.system import interpreter
 from toolchain.system.installation import install
 from toolchain.system.progress import Reporter
-from toolchain.timing.probing import probe_devices
+from toolchain.timing.process import probe_devices
 
 CAMERA_LIMIT_S = 5.0
 PAIRING_LIMIT_S = 120.0
 ASKED_INDICES = (0, 1, 2)
 """Cameras that are tried where the system does not list them."""
+INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
+"""With these a processor multiplies and adds int8 in one instruction."""
 
 _PAIRING = """
 import torch, torchvision
@@ -80,6 +82,15 @@ class DataSet:
 
 
 @dataclass(frozen=True)
+class Recommendation:
+    """The arm that ought to have the lowest latency for one photograph, and why."""
+
+    precision: Precision
+    device: str
+    why: str
+
+
+@dataclass(frozen=True)
 class DoctorReport:
     """All that `edgetl doctor` found. `works`: nothing necessary is missing."""
 
@@ -124,7 +135,8 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
         if one.problem:
             what = f"the plug-in {one.name} (edgetl.{one.kind}, from {one.package}): {one.problem}"
             missing.append(Missing(what, "Update it, or remove it.", necessary=False))
-    missing += [gap for gap in (problem(opencv),) if gap]
+    if gap := problem(opencv):
+        missing.append(gap)
     return DoctorReport(
         works=not any(gap.necessary for gap in missing),
         environment=environment,
@@ -143,6 +155,29 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
         plugins=plugins,
         ready_made_caution=_caution(),
     )
+
+
+def fastest(flags: Collection[str], devices: Collection[str]) -> Recommendation:
+    """Guess from the flags (those of `machine.FLAGS` that the processor has) and the devices that were found.
+
+    A rule, not a measurement: `edgetl bench` measures.
+    """
+    accelerators: tuple[tuple[str, Precision, str], ...] = (
+        ("ort:tensorrt", "float32", "TensorRT compiles the network for this GPU"),
+        ("ort:cuda", "float32", "a GPU of NVIDIA"),
+        ("torch:cuda", "float32", "a GPU of NVIDIA, and no runtime but PyTorch that knows it"),
+        ("openvino:NPU", "int8", "an NPU, which computes in int8"),
+        ("openvino:GPU", "int8", "a GPU of Intel"),
+    )
+    for device, precision, why in accelerators:
+        if device in devices:
+            return Recommendation(precision, device, why)
+    device = "openvino:CPU" if "openvino:CPU" in devices else "ort:cpu"
+    if found := sorted(INT8_FLAGS & set(flags)):
+        return Recommendation("int8", device, f"the processor has instructions for int8 ({', '.join(found)})")
+    if "avx2" in flags and device == "openvino:CPU":
+        return Recommendation("int8", device, "AVX2 computes more int8 than floats at once, and OpenVINO uses it")
+    return Recommendation("float32", device, "no instructions for int8 are known here")
 
 
 def check_pairing(program: str = _PAIRING, limit_s: float = PAIRING_LIMIT_S) -> Pairing:

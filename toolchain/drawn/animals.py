@@ -28,11 +28,8 @@ def _bird(sprite: Sprite, rng: Random) -> None:
             for toe in (-0.16, -0.04, 0.1):
                 sprite.line([(x - 0.02, 0.9), (x + toe, 0.97)], 0.035, beak)
     chest = rng.uniform(0.46, 0.6)
-    sprite.fur(
-        smooth(
-            [(-0.62, -0.35), (-0.3, -0.52), (0.2, -0.28), (0.66, 0.16), (0.3, 0.42), (-0.2, chest), (-0.6, 0.22)]
-        )
-    )
+    back = [(-0.62, -0.35), (-0.3, -0.52), (0.2, -0.28), (0.66, 0.16)]
+    sprite.fur(smooth([*back, (0.3, 0.42), (-0.2, chest), (-0.6, 0.22)]))
     sprite.fur(oval(-0.32, 0.2, 0.26, 0.26, 30), 1.3, edge=False)
     size = rng.uniform(0.27, 0.36)
     x, y = -0.56, -0.5
@@ -55,28 +52,22 @@ def _bird(sprite: Sprite, rng: Random) -> None:
     for end in ends:
         root = (0.05, -0.1) if flying else (-0.02, 0.02)
         middle = ((root[0] + end[0]) / 2 + 0.06, (root[1] + end[1]) / 2 + 0.03)
-        sprite.line(
-            smooth([middle, ((middle[0] + end[0]) / 2, (middle[1] + end[1]) / 2), end], closed=False), 0.022, DARK
-        )
+        quill = [middle, ((middle[0] + end[0]) / 2, (middle[1] + end[1]) / 2), end]
+        sprite.line(smooth(quill, closed=False), 0.022, DARK)
 
 
 def _fish(sprite: Sprite, rng: Random) -> None:
     tall, fork = rng.uniform(0.36, 0.62), rng.uniform(0.3, 0.5)
     fin = rng.choice([0.65, 0.8, 1.3])
-    sprite.fur(
-        smooth([(0.55, 0.0), (0.85, -fork), (1.12, -fork - 0.08), (0.95, 0.0), (1.12, fork + 0.08), (0.85, fork)]),
-        fin,
-    )
+    tail = [(0.55, 0.0), (0.85, -fork), (1.12, -fork - 0.08), (0.95, 0.0), (1.12, fork + 0.08), (0.85, fork)]
+    sprite.fur(smooth(tail), fin)
     peak = tall + rng.uniform(0.12, 0.38)
     sprite.fur(smooth([(-0.3, -tall * 0.8), (-0.02, -peak), (0.42, -peak * 0.8), (0.46, -tall * 0.35)]), fin)
     sprite.fur(smooth([(0.0, tall * 0.8), (0.2, peak), (0.44, peak * 0.85), (0.4, tall * 0.4)]), fin)
     back = [(-0.9, 0.04), (-0.62, -tall * 0.62), (-0.1, -tall), (0.4, -tall * 0.55), (0.72, -0.12)]
     sprite.fur(smooth([*back, (0.72, 0.12), (0.4, tall * 0.55), (-0.1, tall), (-0.62, tall * 0.62)]))
-    sprite.fur(
-        smooth([(-0.8, 0.14), (-0.2, tall * 0.55), (0.5, tall * 0.3), (0.0, tall * 0.92), (-0.5, tall * 0.7)]),
-        1.25,
-        edge=False,
-    )
+    belly = [(-0.8, 0.14), (-0.2, tall * 0.55), (0.5, tall * 0.3), (0.0, tall * 0.92), (-0.5, tall * 0.7)]
+    sprite.fur(smooth(belly), 1.25, edge=False)
     for ring in range(4):
         x = -0.2 + ring * 0.18
         for row in (-0.4, -0.13, 0.14):
@@ -107,32 +98,16 @@ def _turtle_side(sprite: Sprite, rng: Random) -> None:
     sprite.fur(oval(-reach - 0.06, rise - 0.02, 0.23, 0.18, -8), skin)
     sprite.flat(oval(-reach - 0.12, rise - 0.06, 0.05, 0.055), DARK)
     sprite.flat(oval(-reach - 0.105, rise - 0.08, 0.018, 0.018), WHITE)
-    sprite.line(
-        smooth(
-            [(-reach - 0.28, rise + 0.02), (-reach - 0.16, rise + 0.08), (-reach - 0.03, rise + 0.05)], closed=False
-        ),
-        0.024,
-        DARK,
-    )
+    mouth = [(-reach - 0.28, rise + 0.02), (-reach - 0.16, rise + 0.08), (-reach - 0.03, rise + 0.05)]
+    sprite.line(smooth(mouth, closed=False), 0.024, DARK)
     base = 0.36
-    sprite.fur(
-        smooth(
-            [
-                (-0.82, base),
-                (-0.6, base - dome * 0.62),
-                (0.0, base - dome),
-                (0.6, base - dome * 0.62),
-                (0.82, base),
-                (0.0, base + 0.06),
-            ]
-        )
-    )
+    shell = [(-0.6, base - dome * 0.62), (0.0, base - dome), (0.6, base - dome * 0.62)]
+    sprite.fur(smooth([(-0.82, base), *shell, (0.82, base), (0.0, base + 0.06)]))
     for x in (-0.28, 0.28):
         sprite.line([(x, base + 0.02), (x * 0.9, base - dome * 0.42), (x * 1.5, base - dome * 0.78)], 0.036, DARK)
     top, low = base - dome * 0.78, base - dome * 0.38
-    sprite.line(
-        [(-0.74, low + 0.06), (-0.26, low), (-0.22, top), (0.22, top), (0.26, low), (0.74, low + 0.06)], 0.036, DARK
-    )
+    plates = [(-0.74, low + 0.06), (-0.26, low), (-0.22, top), (0.22, top), (0.26, low), (0.74, low + 0.06)]
+    sprite.line(plates, 0.036, DARK)
     sprite.line([(-0.26, low), (0.26, low)], 0.036, DARK)
     sprite.line([(-0.06, base - dome * 0.99), (-0.22, top)], 0.036, DARK)
     sprite.line([(0.06, base - dome * 0.99), (0.22, top)], 0.036, DARK)
@@ -151,17 +126,9 @@ def _turtle_above(sprite: Sprite, rng: Random) -> None:
         sprite.flat(oval(side * 0.12, -1.02, 0.04, 0.045), DARK)
     sprite.fur(oval(0, 0, 0.64, long), 0.8)
     sprite.fur(oval(0, 0, 0.55, long - 0.1))
-    column = [(0.0, -0.52), (0.0, -0.16), (0.0, 0.2)]
-    for x, y in column:
-        plate = [
-            (x, y - 0.02),
-            (x + 0.2, y + 0.07),
-            (x + 0.2, y + 0.25),
-            (x, y + 0.34),
-            (x - 0.2, y + 0.25),
-            (x - 0.2, y + 0.07),
-            (x, y - 0.02),
-        ]
+    for y in (-0.52, -0.16, 0.2):
+        top, low = (0.0, y - 0.02), (0.0, y + 0.34)
+        plate = [top, (0.2, y + 0.07), (0.2, y + 0.25), low, (-0.2, y + 0.25), (-0.2, y + 0.07), top]
         sprite.line(plate, 0.03, DARK)
         for side in (1, -1):
             sprite.line([(side * 0.2, y + 0.16), (side * 0.52, y + 0.2)], 0.03, DARK)

@@ -79,9 +79,8 @@ def _dog_head(sprite: Sprite, rng: Random) -> None:
             ear = [(side * 0.55, -0.68), (side * 0.98, -0.25), (side * 0.98, -0.2 + length)]
             sprite.fur(limb(ear, [0.16, 0.24, 0.26, 0.14]), tone)
         elif ears == "folded":
-            sprite.fur(
-                smooth([(side * 0.25, -0.86), (side * 0.78, -1.02), (side * 1.2, -0.3), (side * 0.78, -0.4)]), tone
-            )
+            ear = [(side * 0.25, -0.86), (side * 0.78, -1.02), (side * 1.2, -0.3), (side * 0.78, -0.4)]
+            sprite.fur(smooth(ear), tone)
     if rng.random() < 0.4:
         side = rng.choice([-1, 1])
         sprite.fur(oval(side * 0.36, -0.16, 0.3, 0.34), rng.choice([0.55, 1.4]), edge=False)
@@ -131,11 +130,8 @@ def _rabbit_head(sprite: Sprite, rng: Random) -> None:
 
 def _cat_tail(rng: Random) -> tuple[list[tuple[float, float]], list[float]]:
     sway = rng.uniform(-0.25, 0.25)
-    return [(0.0, 0.0), (0.4, 0.05), (0.6 + sway, -0.5), (0.42 + sway, -1.0), (0.75 + sway, -1.2)], [
-        0.11,
-        0.09,
-        0.07,
-    ]
+    spine = [(0.0, 0.0), (0.4, 0.05), (0.6 + sway, -0.5), (0.42 + sway, -1.0), (0.75 + sway, -1.2)]
+    return spine, [0.11, 0.09, 0.07]
 
 
 def _dog_tail(rng: Random) -> tuple[list[tuple[float, float]], list[float]]:
@@ -155,9 +151,8 @@ RABBIT = Build(_rabbit_head, 0.38, 0.42, 0.2, 0.11, _rabbit_tail)
 def _collar(sprite: Sprite, rng: Random, x: float, y: float, width: float) -> None:
     if rng.random() < 0.3:
         colour = COLLARS[int(rng.integers(len(COLLARS)))]
-        sprite.line(
-            smooth([(x - width, y - 0.04), (x, y + 0.05), (x + width, y - 0.04)], closed=False), 0.09, colour
-        )
+        arc = [(x - width, y - 0.04), (x, y + 0.05), (x + width, y - 0.04)]
+        sprite.line(smooth(arc, closed=False), 0.09, colour)
 
 
 def _portrait(sprite: Sprite, rng: Random, build: Build) -> None:
@@ -178,32 +173,18 @@ def _sitting(sprite: Sprite, rng: Random, build: Build) -> None:
     for side in (1, -1):
         sprite.fur(oval(side * wide * 0.95, 0.62, wide * 0.55, 0.3, -side * 20), 0.8)
         sprite.fur(oval(side * wide * 1.12, 0.88, 0.2, 0.09), 0.95)
-    sprite.fur(
-        smooth(
-            [
-                (0, -0.35),
-                (wide * 0.75, -0.1),
-                (wide, 0.5),
-                (wide * 0.6, 0.9),
-                (-wide * 0.6, 0.9),
-                (-wide, 0.5),
-                (-wide * 0.75, -0.1),
-            ]
-        )
-    )
+    half = [(wide * 0.75, -0.1), (wide, 0.5), (wide * 0.6, 0.9)]
+    sprite.fur(smooth([(0, -0.35), *half, *_mirrored(half[::-1])]))
     if rng.random() < 0.5:
         sprite.fur(oval(0, 0.2, wide * 0.45, 0.4), 1.3, edge=False)
     for side in (1, -1):
         foot = side * wide * rng.uniform(0.32, 0.45)
-        sprite.fur(
-            limb([(side * wide * 0.42, 0.15), (foot, 0.5), (foot, 0.85)], [build.leg_width * 1.2, build.leg_width]),
-            1.04,
-        )
+        leg = [(side * wide * 0.42, 0.15), (foot, 0.5), (foot, 0.85)]
+        sprite.fur(limb(leg, [build.leg_width * 1.2, build.leg_width]), 1.04)
         sprite.fur(oval(foot, 0.9, build.leg_width * 1.45, 0.08), 1.1)
     _collar(sprite, rng, 0, -0.06, wide * 0.62)
-    with sprite.placed(
-        rng.uniform(-0.05, 0.05), -0.38, build.head_size * rng.uniform(0.95, 1.15), rng.normal(0, 8)
-    ):
+    x, size = rng.uniform(-0.05, 0.05), build.head_size * rng.uniform(0.95, 1.15)
+    with sprite.placed(x, -0.38, size, rng.normal(0, 8)):
         build.head(sprite, rng)
 
 
@@ -219,25 +200,11 @@ def _standing(sprite: Sprite, rng: Random, build: Build) -> None:
         sprite.fur(limb(tail, widths), 0.92)
     for x, sway, tone in ((-0.42, -stride, 0.68), (0.52, stride, 0.68), (-0.52, stride, 1.0), (0.6, -stride, 1.0)):
         foot = x + sway
-        sprite.fur(
-            limb(
-                [(x, 0.1), (x + sway * 0.3 + 0.02, 0.1 + build.leg / 2), (foot, ground)],
-                [build.leg_width * 1.6, build.leg_width, build.leg_width * 0.85],
-            ),
-            tone,
-        )
+        leg = [(x, 0.1), (x + sway * 0.3 + 0.02, 0.1 + build.leg / 2), (foot, ground)]
+        sprite.fur(limb(leg, [build.leg_width * 1.6, build.leg_width, build.leg_width * 0.85]), tone)
         sprite.fur(oval(foot - 0.04, ground + 0.03, build.leg_width * 1.35, 0.065), tone)
-    body = [
-        (-0.66, 0.0),
-        (-0.45, -belly * 0.85),
-        (0.2, -belly * 0.72),
-        (0.66, -belly * 0.7),
-        (0.78, 0.06),
-        (0.5, belly * 0.75),
-        (-0.1, belly * 0.66),
-        (-0.52, belly),
-    ]
-    sprite.fur(smooth(body))
+    back = [(-0.66, 0.0), (-0.45, -belly * 0.85), (0.2, -belly * 0.72), (0.66, -belly * 0.7), (0.78, 0.06)]
+    sprite.fur(smooth([*back, (0.5, belly * 0.75), (-0.1, belly * 0.66), (-0.52, belly)]))
     sprite.fur(limb([(-0.45, -0.05), (-0.68, -0.34)], [belly * 0.8, 0.2]), edge=False)
     _collar(sprite, rng, -0.64, -0.14, 0.2)
     with sprite.placed(-0.72, -0.46, build.head_size * rng.uniform(0.88, 1.05), rng.normal(0, 9)):
@@ -249,19 +216,8 @@ def _crouching(sprite: Sprite, rng: Random) -> None:
     with sprite.placed(0.78, 0.3):
         sprite.fur(oval(0, 0, 0.17, 0.16), 1.25)
     sprite.fur(oval(-0.4, 0.68, 0.2, 0.08), 0.75)
-    sprite.fur(
-        smooth(
-            [
-                (-0.6, 0.1),
-                (-0.2, -hump * 0.6),
-                (0.35, -hump * 0.7),
-                (0.75, 0.0),
-                (0.76, 0.5),
-                (0.3, 0.68),
-                (-0.4, 0.62),
-            ]
-        )
-    )
+    back = [(-0.6, 0.1), (-0.2, -hump * 0.6), (0.35, -hump * 0.7), (0.75, 0.0)]
+    sprite.fur(smooth([*back, (0.76, 0.5), (0.3, 0.68), (-0.4, 0.62)]))
     sprite.fur(oval(0.42, 0.36, 0.32, 0.29), 1.06)
     sprite.fur(oval(0.3, 0.66, 0.34, 0.09), 1.06)
     sprite.fur(limb([(-0.45, 0.35), (-0.5, 0.64)], [0.12, 0.08]), 1.04)

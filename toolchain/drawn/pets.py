@@ -100,18 +100,14 @@ def put(scene: Image, colour: Image, alpha: NDArray[np.float32], shadow: float) 
 
 
 def write_pictures(
-    folder: Path,
-    numbers: Sequence[tuple[Path, str, int]],
-    seed: int = 0,
-    size: int = SIZE,
-    reporter: Reporter | None = None,
+    folder: Path, numbers: Sequence[tuple[Path, str, int]], reporter: Reporter | None = None
 ) -> None:
     """Draw pictures into files below `folder`; `numbers` holds (relative path, label, index) for each."""
     reporter = reporter or Silent()
 
     def one(number: tuple[Path, str, int]) -> None:
         path, label, index = number
-        bgr = cv2.cvtColor(draw(label, index, seed, size), cv2.COLOR_RGB2BGR)
+        bgr = cv2.cvtColor(draw(label, index), cv2.COLOR_RGB2BGR)
         whole, data = cv2.imencode(path.suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         if not whole:
             raise BadInputError(f"OpenCV cannot write {path.suffix} files")

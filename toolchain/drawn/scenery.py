@@ -29,10 +29,10 @@ BACKGROUND_COLOURS: tuple[Colour, ...] = (
 )  # fmt: skip
 
 
-def pick(rng: Random, colours: tuple[Colour, ...], jitter: float = 22) -> NDArray[np.float32]:
+def pick(rng: Random, colours: tuple[Colour, ...]) -> NDArray[np.float32]:
     """One of `colours`, a little changed, as float32 [3]."""
     colour = np.array(colours[int(rng.integers(len(colours)))], np.float64)
-    return np.clip(colour + rng.normal(0, jitter, 3) * 0.6 + rng.normal(0, jitter), 12, 250).astype(np.float32)
+    return np.clip(colour + rng.normal(0, 22, 3) * 0.6 + rng.normal(0, 22), 12, 250).astype(np.float32)
 
 
 def as_image(values: NDArray[np.floating]) -> Image:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from toolchain.artifact.card import Score
 from toolchain.evaluation.statistics import poisson_bounds, wilson_ci95
-from toolchain.runs import Metrics
+from toolchain.runs import CONFUSION_CLASSES, Metrics
 
 BINS = 15
 """Bins of confidence, as Guo et al. (ICML 2017) use them."""
@@ -168,5 +168,5 @@ def measure(logits: Logits, labels: NDArray[np.int64], temperature: float) -> Me
         nll=float(-log_softmax(logits, temperature)[own].mean()),
         ece=calibration_bins(softmax(logits, temperature), labels).error,
         ece_uncalibrated=calibration_bins(softmax(logits), labels).error,
-        confusion=confusion_matrix(answers, labels, classes).tolist(),
+        confusion=confusion_matrix(answers, labels, classes).tolist() if classes <= CONFUSION_CLASSES else [],
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,12 @@ from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _AvgPoolNd, _MaxPoolNd
 from toolchain.backbones.networks import normalised
 from toolchain.errors import BadInputError
 from toolchain.explain import gallery
+from toolchain.explain.pictures import contact_sheet
 from toolchain.images.preprocess import Image
 
 TOP = 12
-COLUMNS = 6
 TILE = 112
-"""Maps are shown in this size, in pixels, in rows of `COLUMNS`."""
+"""Maps are shown in this size, in pixels."""
 GAP = 4
 
 BEFORE_ACTIVATION: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.Linear, _BatchNorm)
@@ -123,13 +123,7 @@ def features(
 
 def sheet(maps: LayerMaps) -> Image:
     """The maps as one picture, uint8 RGB. Black is 0 or less; the brightest is the largest value of each map."""
-    rows = -(-len(maps.strongest) // COLUMNS)
-    columns = min(len(maps.strongest), COLUMNS)
-    paper = np.full((rows * (TILE + GAP) - GAP, columns * (TILE + GAP) - GAP, 3), 255, np.uint8)
-    for place, one in enumerate(maps.strongest):
-        top, left = (place // COLUMNS) * (TILE + GAP), (place % COLUMNS) * (TILE + GAP)
-        paper[top : top + TILE, left : left + TILE] = tile(one)
-    return paper
+    return contact_sheet([tile(one) for one in maps.strongest], GAP)
 
 
 def tile(one: FeatureMap) -> Image:
@@ -205,12 +199,7 @@ def _run(
     see: Callable[[str, nn.Module, Tensor], None],
 ) -> None:
     """Show `picture` to the network, and call `see` with the outputs of `modules` that are maps."""
-    with _hooked(modules, see), torch.inference_mode():
-        network(normalised(torch.from_numpy(picture)[None]))
 
-
-@contextmanager
-def _hooked(modules: dict[str, nn.Module], see: Callable[[str, nn.Module, Tensor], None]) -> Iterator[None]:
     def hook_for(name: str) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(module: nn.Module, _inputs: object, output: Tensor) -> None:
             if output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
@@ -218,9 +207,8 @@ def _hooked(modules: dict[str, nn.Module], see: Callable[[str, nn.Module, Tensor
 
         return hook
 
-    handles = [module.register_forward_hook(hook_for(name)) for name, module in modules.items() if name]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.inference_mode():
+        for name, module in modules.items():
+            if name:
+                hooks.callback(module.register_forward_hook(hook_for(name)).remove)
+        network(normalised(torch.from_numpy(picture)[None]))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from toolchain.images.preprocess import Image, Preprocess, decode
 
@@ -73,6 +74,12 @@ def as_jpeg(picture: Image, quality: int) -> Image:
     return decode(data.tobytes())
 
 
+def magnified_change(change: NDArray[np.int16]) -> tuple[Image, int]:
+    """A change on middle grey, as many times as strong as can be shown without being clipped, and this factor."""
+    strength = max(1, 127 // max(1, int(np.abs(change).max())))
+    return np.clip(128 + change.astype(np.int32) * strength, 0, 255).astype(np.uint8), strength
+
+
 def as_gif(frames: Sequence[Image]) -> bytes:
     """An endless GIF of `frames`, uint8 RGB of one size, that pauses at the last. Each has its own 256 colours."""
     from PIL import Image as Pillow
@@ -86,13 +93,13 @@ def as_gif(frames: Sequence[Image]) -> bytes:
     return encoded.getvalue()
 
 
-def contact_sheet(pictures: Sequence[Image]) -> Image:
-    """Pictures of one size as one picture, in rows, uint8 RGB."""
+def contact_sheet(pictures: Sequence[Image], gap: int = SHEET_GAP) -> Image:
+    """Pictures of one size as one picture, in rows, `gap` pixels apart, uint8 RGB."""
     height, width = pictures[0].shape[:2]
     columns = min(len(pictures), SHEET_COLUMNS)
     rows = -(-len(pictures) // columns)
-    down, across = height + SHEET_GAP, width + SHEET_GAP
-    sheet = np.full((rows * down - SHEET_GAP, columns * across - SHEET_GAP, 3), 255, np.uint8)
+    down, across = height + gap, width + gap
+    sheet = np.full((rows * down - gap, columns * across - gap, 3), 255, np.uint8)
     for place, picture in enumerate(pictures):
         top, left = (place // columns) * down, (place % columns) * across
         sheet[top : top + height, left : left + width] = picture

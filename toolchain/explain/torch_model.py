@@ -42,34 +42,19 @@ class TorchModel:
         return (logits / self.temperature).softmax(1)
 
 
-def open_model(run: Path | None) -> TorchModel:
+def open_model(run: Path | None = None) -> TorchModel:
     """The network of the finished `run`; without one, the ready-made network.
 
-    Raises BadInputError for a folder that is no run, or whose weights are damaged.
+    Raises BadInputError for a folder that is no run (an artifact alone holds no gradients), or whose weights are
+    damaged; MissingError and ArtifactError where the ready-made network is not there or damaged.
     """
-    return ready_made() if run is None else open_run(run)
-
-
-def open_run(folder: Path) -> TorchModel:
-    """Load the network of a finished run, to take gradients of.
-
-    Raises BadInputError for anything else (an artifact alone holds no gradients) and for damaged weights.
-    """
-    run = read_run(folder)
-    network = load_network(folder, run)
-    labels = tuple(run.data.classes)
-    return TorchModel(str(folder), run.model.name, _frozen(network), labels, run.preprocess, run.temperature)
-
-
-def ready_made() -> TorchModel:
-    """The classifier of breeds that comes with edgetl.
-
-    Raises MissingError where edgetl came without it, ArtifactError where its weights are damaged.
-    """
-    card = read_artifact(ready_made_artifact()).card
-    network = _frozen(load_ready_made(card))
-    return TorchModel("ready-made pets", card.source.model, network, card.labels, card.preprocess, card.temperature)
-
-
-def _frozen(network: nn.Module) -> nn.Module:
-    return network.eval().requires_grad_(False)
+    if run is None:
+        card = read_artifact(ready_made_artifact()).card
+        network = load_ready_made(card).eval().requires_grad_(False)
+        return TorchModel(
+            "ready-made pets", card.source.model, network, card.labels, card.preprocess, card.temperature
+        )
+    trained = read_run(run)
+    network = load_network(run, trained).eval().requires_grad_(False)
+    labels = tuple(trained.data.classes)
+    return TorchModel(str(run), trained.model.name, network, labels, trained.preprocess, trained.temperature)

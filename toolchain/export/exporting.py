@@ -17,19 +17,20 @@ from toolchain.backbones.networks import load_network, normalised
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.evaluation.metrics import relative_difference
 from toolchain.export.int8.search import make_int8
-from toolchain.export.measure import ExportContext, Logits, accuracy_of, logits_on
+from toolchain.export.measure import ExportContext, Logits, Pixels, accuracy_of, logits_on
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.photographs import RunPhotographs
 from toolchain.export.raw_frame import write_frame_files
 from toolchain.export.results import Exported, Measurement, QuantizationSettings, Variants
 from toolchain.export.variants import write_variants
+from toolchain.export.ways import float_ways, that_agree, ways_here
 from toolchain.runs import Run, read_run
-from toolchain.runtimes.devices import canonical, family_of, probe
+from toolchain.runtimes.devices import canonical, family_of, plain, probe
 from toolchain.runtimes.machine import Environment
 from toolchain.system import claims, files
 from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 from toolchain.timing.machines import connected
-from toolchain.timing.probing import probe_devices
+from toolchain.timing.process import probe_devices
 from toolchain.timing.protocol import LOCAL, at
 
 TARGETS = ("ort:cpu", "openvino:CPU")
@@ -105,7 +106,7 @@ def _export_float(
     with reporter.task("writing ONNX", 2) as task:
         network = load_network(folder, run)
         # PyTorch is slow: photographs and mirror images are enough to know that the files are the network.
-        reference = _torch_logits(network, sample.views[: 2 * n])
+        reference = _torch_logits(network, sample.views, 2 * n)
         task.advance()
         model = to_onnx(network, run.preprocess, run.temperature)
         task.advance()
@@ -117,12 +118,17 @@ def _export_float(
         for device, logits in float_logits.items()
     )
     _check_parity(measured)
-    card = replace(card.with_accuracy(*(one.accuracy for one in measured)), runtimes=devices)
+    ways = ways_here(devices)
+    beside = float_ways(draft, ways, reference, sample)
+    measured += beside
+    card = replace(
+        card.with_accuracy(*(one.accuracy for one in measured)), runtimes=(*devices, *that_agree(beside, reporter))
+    )
     artifact = write_artifact(model, card, path)
     # The other views are answered by the float file, which is known now to be the network.
     reference = np.concatenate([reference, float_logits[devices[0]][len(reference) :]])
     seed = int(run.settings.get("seed", 0))
-    context = ExportContext(model, card, path, photographs, sample, reference, float_logits, seed, reporter)
+    context = ExportContext(model, card, path, photographs, sample, reference, float_logits, seed, reporter, ways)
     return context, Exported(str(folder), sample.split, n, str(path), artifact.size_mb, measured)
 
 
@@ -146,7 +152,9 @@ def write_unmeasured(folder: Path, run: Run, pixels: NDArray[np.uint8]) -> Artif
     network = load_network(folder, run)
     model = to_onnx(network, run.preprocess, run.temperature)
     artifact = make_artifact(model, _card(run, folder), folder / FLOAT_FILE)
-    difference = relative_difference(logits_on(artifact, TARGETS[0], pixels), _torch_logits(network, pixels))
+    difference = relative_difference(
+        logits_on(artifact, TARGETS[0], pixels), _torch_logits(network, pixels, len(pixels))
+    )
     if difference > MAX_RELATIVE_DIFFERENCE:
         raise PromiseBrokenError(
             f"the ONNX file answers differently: logits differ by {difference:.1e} of the largest"
@@ -166,6 +174,11 @@ def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
     if family_of(canonical(target)).of_run:
         raise BadInputError(
             "PyTorch does not run exported files", f"Choose a target of: any, {', '.join(TARGETS)}."
+        )
+    if plain(target) != target:
+        raise BadInputError(
+            f"int8 is held against float32, and {target} computes in another type",
+            f"Use --target {plain(target)}; its other ways are measured beside it.",
         )
     device = probe(canonical(target))
     if not device.available:
@@ -208,8 +221,9 @@ def _check_parity(measured: tuple[Measurement, ...]) -> None:
 
 
 @torch.inference_mode()
-def _torch_logits(network: nn.Module, pixels: NDArray[np.uint8], batch: int = 32) -> Logits:
-    parts = [network(normalised(torch.from_numpy(pixels[at : at + batch]))) for at in range(0, len(pixels), batch)]
+def _torch_logits(network: nn.Module, pixels: Pixels, n: int, batch: int = 32) -> Logits:
+    """Logits of the first `n` of `pixels`."""
+    parts = [network(normalised(torch.from_numpy(pixels[at : min(at + batch, n)]))) for at in range(0, n, batch)]
     return torch.cat(parts).numpy()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from toolchain.artifact import Artifact
 from toolchain.artifact.card import Accuracy, Card, Precision
 from toolchain.evaluation import metrics
-from toolchain.export.photographs import RunPhotographs, Sample
+from toolchain.export.photographs import RunPhotographs, Sample, Views
 from toolchain.export.results import Measurement
 from toolchain.runtimes import machine, open_runtime
 from toolchain.runtimes.machine import Environment
@@ -22,6 +22,8 @@ from toolchain.timing.protocol import LOCAL
 BATCH = 8
 
 Logits = NDArray[np.float32]
+Pixels = NDArray[np.uint8] | Views
+"""uint8 [n, height, width, 3], or what gives it when it is sliced."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,8 @@ class ExportContext:
     """The float `model`, to be written to `path` with `card`, and what other files are compared with.
 
     `reference` are the trained network's logits on the views of `sample`, the validation split; `float_logits`
-    those of the float file on each target. `seed` is that of the run. `machines` are those that int8 is timed on.
+    those of the float file on each target. `ways` are the other ways of running targets that this machine has.
+    `seed` is that of the run. `machines` are those that int8 is timed on.
     """
 
     model: onnx.ModelProto
@@ -41,6 +44,7 @@ class ExportContext:
     float_logits: dict[str, Logits]
     seed: int
     reporter: Reporter
+    ways: tuple[str, ...] = ()
     machines: dict[str, Environment] = field(default_factory=lambda: {LOCAL: machine.describe()})
 
     @property
@@ -60,7 +64,7 @@ class ExportContext:
         return Measurement(device, accuracy, *metrics.accuracy_drop(base, logits, self.sample.labels))
 
 
-def logits_on(artifact: Artifact, device: str, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def logits_on(artifact: Artifact, device: str, pixels: Pixels) -> NDArray[np.float32]:
     """Logits of `artifact` on `device`, float32 [n, classes], whether it is proven there or not."""
     runtime = open_runtime(artifact, device, unproven=True)
     starts = range(0, len(pixels), BATCH)

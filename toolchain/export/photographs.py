@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,9 +14,9 @@ from numpy.typing import NDArray
 
 from toolchain.datasets.catalogue import data_root, named, photographs_of
 from toolchain.datasets.naming import photographs_named
-from toolchain.datasets.sampling import stratified
-from toolchain.datasets.splits import sha256_of_labelled
+from toolchain.datasets.splits import sha256_of_labelled, stratified
 from toolchain.errors import BadInputError, MissingError
+from toolchain.images.ahead import prefetched
 from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Photograph, Reader
 from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_splits
@@ -27,7 +28,37 @@ MAX_CALIBRATION = 96
 """Photographs that int8 is calibrated on; where the calibration split holds fewer, training photographs help."""
 
 SHIFT = 6
-"""Pixels by which a view is moved, down and to the right or up and to the left."""
+MOVES = (0, -SHIFT, SHIFT)
+"""Pixels by which a view is moved: down and to the right, or up and to the left."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """The photographs, their mirror images, and both moved a little: as uint8 [6 n, height, width, 3].
+
+    Rounding changes the answer to each view almost independently, so views tell more about a small split. They are
+    made when they are sliced: six copies of a large split do not fit into memory.
+    """
+
+    pixels: NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return 2 * len(MOVES) * len(self.pixels)
+
+    def __getitem__(self, part: slice) -> NDArray[np.uint8]:
+        """The views `part`, uint8 [n, height, width, 3]: all photographs in one view, then in the next one."""
+        numbers = range(len(self))[part]
+        if not numbers:
+            return self.pixels[:0]
+        return np.stack([self._view(*divmod(number, len(self.pixels))) for number in numbers])
+
+    def _view(self, view: int, place: int) -> NDArray[np.uint8]:
+        image, (top, mirrored) = self.pixels[place], divmod(view, 2)
+        if shift := MOVES[top]:
+            height, width = image.shape[:2]
+            edged = np.pad(image, ((SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), "edge")
+            image = edged[SHIFT + shift :, SHIFT + shift :][:height, :width]
+        return np.asarray(image[:, ::-1] if mirrored else image)
 
 
 @dataclass(frozen=True)
@@ -40,15 +71,9 @@ class Sample:
     labels: NDArray[np.int64]
 
     @property
-    def views(self) -> NDArray[np.uint8]:
-        """The photographs, their mirror images, and both moved a little: uint8 [6 n, height, width, 3].
-
-        Rounding changes the answer to each view almost independently, so views tell more about a small split.
-        """
-        height, width = self.pixels.shape[1:3]
-        padded = np.pad(self.pixels, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), "edge")
-        moved = [padded[:, at : at + height, at : at + width] for at in (SHIFT, 0, 2 * SHIFT)]
-        return np.concatenate([view for one in moved for view in (one, one[:, :, ::-1])])
+    def views(self) -> Views:
+        """Several views of each photograph."""
+        return Views(self.pixels)
 
     def first(self, n: int) -> NDArray[np.uint8]:
         """At most `n` photographs, of all classes as far as they go: uint8 [n, height, width, 3]."""
@@ -80,23 +105,41 @@ class RunPhotographs:
     def read(self, split: str) -> Sample:
         """Decode a split. Raises MissingError when a photograph is gone or has changed since training."""
         listed, spec, classes = self._splits[split], self._run.preprocess, self._run.data.classes
-        sha256 = sha256_of_labelled((file.sha256, file.label) for file in listed)
+        pixels = np.empty((len(listed), spec.height, spec.width, 3), np.uint8)
 
-        def pixels_of(file: SplitFile) -> NDArray[np.uint8]:
-            photograph = Photograph(file.name, self._root / file.name, classes.index(file.label), file.sha256)
-            try:
-                return self._reader.verified(photograph)
-            except MissingError:
-                state = "has changed" if os.path.lexists(photograph.path) else "is not there"
-                raise MissingError(
-                    f"{photograph.path}, a {split} photograph of the run, {state}",
-                    "Say where the run's photographs are now with --data FOLDER: they are known by their content.",
-                ) from None
+        def decode(place: int) -> None:
+            pixels[place] = self._picture(split, place)
 
         with ThreadPoolExecutor(cores()) as pool:
-            pixels = list(pool.map(pixels_of, listed))
-        stacked = np.stack(pixels) if pixels else np.zeros((0, spec.height, spec.width, 3), np.uint8)
-        return Sample(split, sha256, stacked, np.array([classes.index(file.label) for file in listed], np.int64))
+            deque(pool.map(decode, range(len(listed))), 0)
+        sha256 = sha256_of_labelled((file.sha256, file.label) for file in listed)
+        return Sample(split, sha256, pixels, np.array([classes.index(file.label) for file in listed], np.int64))
+
+    def count(self, split: str) -> int:
+        """How many photographs a split has."""
+        return len(self._splits[split])
+
+    def batches(self, split: str, groups: Sequence[Sequence[int]]) -> Iterator[NDArray[np.uint8]]:
+        """Photographs of a split by their numbers, uint8 [batch, height, width, 3] for each of `groups`.
+
+        They are read while they are used, each time anew: a training split may be larger than the memory. Raises
+        MissingError as `read` does.
+        """
+        return prefetched(groups, lambda place: self._picture(split, place))
+
+    def _picture(self, split: str, place: int) -> NDArray[np.uint8]:
+        file = self._splits[split][place]
+        photograph = Photograph(
+            file.name, self._root / file.name, self._run.data.classes.index(file.label), file.sha256
+        )
+        try:
+            return self._reader.verified(photograph)
+        except MissingError:
+            state = "has changed" if os.path.lexists(photograph.path) else "is not there"
+            raise MissingError(
+                f"{photograph.path}, a {split} photograph of the run, {state}",
+                "Say where the run's photographs are now with --data FOLDER: they are known by their content.",
+            ) from None
 
 
 def calibration_of(splits: Mapping[str, Sequence[SplitFile]]) -> tuple[SplitFile, ...]:

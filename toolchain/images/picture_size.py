@@ -31,12 +31,13 @@ def claimed_pixels(data: bytes) -> int:
     return 0
 
 
-def _png(data: bytes) -> Iterator[Size]:
-    yield struct.unpack_from(">II", data, 16)
+def _at(form: str, place: int) -> Callable[[bytes], Iterator[Size]]:
+    """Width and height stand at `place`, packed as `form`."""
 
+    def sizes(data: bytes) -> Iterator[Size]:
+        yield struct.unpack_from(form, data, place)
 
-def _gif(data: bytes) -> Iterator[Size]:
-    yield struct.unpack_from("<HH", data, 6)
+    return sizes
 
 
 def _bmp(data: bytes) -> Iterator[Size]:
@@ -124,8 +125,7 @@ def _boxes(data: bytes) -> Iterator[Size]:
         yield from _codestream(data[place:])
 
 
-def _codestream(data: bytes) -> Iterator[Size]:
-    yield struct.unpack_from(">II", data, 8)
+_codestream = _at(">II", 8)
 
 
 def _pnm(data: bytes) -> Iterator[Size]:
@@ -142,18 +142,14 @@ def _radiance(data: bytes) -> Iterator[Size]:
         yield int(match[2]), int(match[1])
 
 
-def _sun(data: bytes) -> Iterator[Size]:
-    yield struct.unpack_from(">II", data, 4)
-
-
 def _starts(*beginnings: bytes) -> Callable[[bytes], bool]:
     return lambda data: data.startswith(beginnings)
 
 
 _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], Iterator[Size]]], ...] = (
-    (_starts(b"\x89PNG\r\n\x1a\n"), _png),
+    (_starts(b"\x89PNG\r\n\x1a\n"), _at(">II", 16)),
     (_starts(b"\xff\xd8"), _jpeg),
-    (_starts(b"GIF8"), _gif),
+    (_starts(b"GIF8"), _at("<HH", 6)),
     (_starts(b"BM"), _bmp),
     (_starts(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), _tiff),
     (lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP", _webp),
@@ -161,5 +157,5 @@ _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[bytes], Iterator[Size]]
     (_starts(b"\xff\x4f\xff\x51"), _codestream),
     (lambda data: re.match(rb"P[1-7fF]\s", data) is not None, _pnm),
     (_starts(b"#?RADIANCE", b"#?RGBE"), _radiance),
-    (_starts(b"\x59\xa6\x6a\x95"), _sun),
+    (_starts(b"\x59\xa6\x6a\x95"), _at(">II", 4)),
 )

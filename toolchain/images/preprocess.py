@@ -7,7 +7,7 @@ Training, calibration, accuracy, `predict` and `camera` all go through this modu
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,6 +76,11 @@ class Preprocess:
     def for_size(cls, size: int, resize: Resize = "shortest-edge") -> Preprocess:
         """The default way to an input of `size` x `size` pixels: the whole short side of the photograph."""
         return cls(height=size, width=size, resize=resize, shortest_edge=size)
+
+    def with_size(self, size: int, resize: Resize) -> Preprocess:
+        """The same way to `size` x `size` pixels: the crop keeps its share, and the interpolation stays."""
+        edge = round(self.shortest_edge * size / min(self.height, self.width))
+        return replace(self, height=size, width=size, resize=resize, shortest_edge=max(edge, size))
 
     def __call__(self, image: Image) -> Image:
         """Turn an RGB picture of any size into the network's input, uint8 [height, width, 3]."""

@@ -27,6 +27,8 @@ REPORT_FILE = "report.html"
 CHECKPOINT_FOLDER = "checkpoint"
 SETTINGS_FILE = "settings.json"
 """In the checkpoint's folder: the settings of the run."""
+CONFUSION_CLASSES = 100
+"""`run.json` holds the confusion matrices of up to so many classes."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,16 @@ class DataRecord:
 
 
 @dataclass(frozen=True)
+class TeacherRecord:
+    """A run that fine-tuning learned from beside the labels: its network, and what its own weights began as."""
+
+    name: str
+    sha256: str
+    weights: str
+    weights_licence: str
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """Which network; `sha256` is that of `model.safetensors`. `kept` tells whether fine-tuning beat the probe."""
 
@@ -57,14 +69,16 @@ class ModelRecord:
     sha256: str
     kept: Literal["probe", "finetune"]
     best_epoch: int
+    teachers: tuple[TeacherRecord, ...] = ()
 
 
 @dataclass(frozen=True)
 class Metrics:
     """Accuracy on one split. Fractions, 0 to 1. `confusion[i][j]`: photographs of class i that were called j.
 
-    `per_class_top1` is the mean over the classes that the split holds. `nll` and `ece` (15 bins, Guo et al. 2017)
-    are after the temperature.
+    Above CONFUSION_CLASSES `confusion` is empty: a matrix of 1,000 classes has a million numbers, nearly all 0, and
+    `predictions.csv` has every answer. `per_class_top1` is the mean over the classes that the split holds. `nll`
+    and `ece` (15 bins, Guo et al. 2017) are after the temperature.
     """
 
     n: int

@@ -1,7 +1,9 @@
 """Devices: what they are called, which runtime each belongs to, and which of them this machine has.
 
-A device is `FAMILY:TARGET`, such as `ort:cpu`. All that is known of a family is declared in one module, as a
-`RuntimeFamily`; other packages add theirs by the entry point `edgetl.runtimes` (docs/reference/plugins.md).
+A device is `FAMILY:TARGET`, such as `ort:cpu`. After a `+` comes another way of running it, such as
+`openvino:CPU+bf16`, which computes float32 files in bfloat16. All that is known of a family is declared in one
+module, as a `RuntimeFamily`; other packages add theirs by the entry point `edgetl.runtimes`
+(docs/reference/plugins.md).
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class RuntimeFamily:
     Its module imports the library only inside of functions: names and options are asked for without it.
 
     - `name`: what its devices begin with; `title`: what people call it.
-    - `targets`: those that `--device all` looks for.
+    - `targets`: those that `--device all` looks for; after a `+`, another way of running one (`CPU+bf16`).
     - `parse`: turns a target in small letters into the way it is written; None where there is no such device. May
       raise BadInputError.
     - `probe`: looks for a device by its target.
@@ -125,6 +127,16 @@ def parse_device(name: str) -> tuple[str, str]:
         if target is not None:
             return family, target
     raise BadInputError(f"unknown device {name!r}", f"Choose one of: {', '.join(known_devices())}.")
+
+
+def plain(device: str) -> str:
+    """A device without the way of running it: `openvino:CPU` of `openvino:CPU+bf16`."""
+    return device.partition("+")[0]
+
+
+def ways_of(device: str) -> tuple[str, ...]:
+    """The other ways of running `device` that its family looks for, such as `openvino:CPU+bf16`."""
+    return tuple(name for name in family_of(device).devices if name != device and plain(name) == device)
 
 
 def is_cpu(device: str) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from toolchain._version import __version__
 from toolchain.artifact import Artifact
-from toolchain.runtimes.devices import RUNTIMES, cpu_name
+from toolchain.runtimes.devices import RUNTIMES, cpu_name, plain
 from toolchain.system.processor import allowed_cores, cores, cpu_quota
 
 FLAGS = (
@@ -181,7 +181,9 @@ def int8_caution(artifact: Artifact, device: str, cpu: Processor | None = None) 
     answers hold."""
     cpu = cpu or processor()
     recipe = artifact.card.recipe
-    if recipe is None or artifact.card.precision != "int8" or recipe.weight_bits < 8 or device not in CPU_DEVICES:
+    if recipe is None or artifact.card.precision != "int8" or recipe.weight_bits < 8:
+        return ""
+    if plain(device) not in CPU_DEVICES:
         return ""
     if not int8_saturates(cpu):
         return ""

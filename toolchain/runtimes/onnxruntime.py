@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from toolchain.artifact import Artifact
 from toolchain.errors import ArtifactError, FallbackError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import Device, RuntimeFamily, cores
+from toolchain.runtimes.machine import cpu_flags
 from toolchain.runtimes.sharing import Shared
 from toolchain.system import telemetry
 from toolchain.system.folders import cache_folder
@@ -34,6 +36,9 @@ PROVIDERS = {
 
 _RECORD_NODES = "session.record_ep_graph_assignment_info"
 """Makes a session (of ONNX Runtime 1.24 or newer) tell which provider was given which node."""
+
+_BFLOAT16 = "mlas.enable_gemm_fastmath_arm64_bfloat16"
+"""Lets matrices be multiplied in bfloat16, on Arm CPUs under Linux; elsewhere it does nothing."""
 
 _OF_SOURCE = re.compile(
     r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : |\S*onnxruntime\S*:\d+ [^()]*(\((?:[^()]|\([^()]*\))*\))?( const)? "
@@ -59,9 +64,9 @@ def _run_options() -> onnxruntime.RunOptions:
 
 
 def parse(text: str) -> str | None:
-    """`cpu`, `cuda` and `tensorrt`; the GPUs may have a number (`cuda:1`)."""
+    """`cpu`, `cuda` and `tensorrt`; the GPUs may have a number (`cuda:1`), the CPU a type (`cpu+bf16`)."""
     kind = re.sub(r"^(cuda|tensorrt):\d+$", r"\1", text)
-    return text if kind in PROVIDERS else None
+    return text if kind in {*PROVIDERS, "cpu+bf16"} else None
 
 
 def probe(target: str) -> Device:
@@ -69,6 +74,10 @@ def probe(target: str) -> Device:
     name = f"ort:{target}"
     if find_spec("onnxruntime") is None:
         return Device(name, False, "ONNX Runtime (onnxruntime) is not installed", "pip install onnxruntime")
+    target, _, way = target.partition("+")
+    if way and not (platform.system() == "Linux" and "bf16" in cpu_flags()):
+        reason = "ONNX Runtime computes in bfloat16 only on Arm CPUs that have it, under Linux"
+        return Device(name, False, reason, f"leave out +{way}")
     provider = PROVIDERS[target.partition(":")[0]]
     if provider in _library().get_available_providers():
         return Device(name, True)
@@ -105,10 +114,11 @@ class OrtRuntime:
     def __init__(self, artifact: Artifact, target: str, threads: int, *, exclusive: bool = False) -> None:
         self.device: str = f"ort:{target}"
         self.threads: int = threads or cores()
+        target, _, way = target.partition("+")
         providers = providers_of(target, artifact)
         wanted = providers[0][0]
         self._path = artifact.path
-        self._open = partial(_open, artifact, providers, exclusive)
+        self._open = partial(_open, artifact, providers, exclusive, way == "bf16")
         session = self._open(self.threads)
         # A session falls back to the CPU without an error: answers would be right, latencies wrong.
         self.provider_effective: str = str(session.get_providers()[0])
@@ -137,7 +147,12 @@ class OrtRuntime:
 
 
 def _open(
-    artifact: Artifact, providers: list[tuple[str, dict[str, str]]], spin: bool, threads: int, profile: str = ""
+    artifact: Artifact,
+    providers: list[tuple[str, dict[str, str]]],
+    spin: bool,
+    bfloat16: bool,
+    threads: int,
+    profile: str = "",
 ) -> onnxruntime.InferenceSession:
     library = _library()
     options = library.SessionOptions()
@@ -148,6 +163,7 @@ def _open(
     options.log_severity_level = 3
     options.add_session_config_entry(_RECORD_NODES, "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    options.add_session_config_entry(_BFLOAT16, str(int(bfloat16)))
     try:
         return library.InferenceSession(artifact.model, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no common public base
@@ -192,7 +208,7 @@ def _profiled(artifact: Artifact, providers: list[tuple[str, dict[str, str]]]) -
     """The same for an ONNX Runtime before 1.24, which tells only in a profile of an inference."""
     height, width = artifact.card.preprocess.height, artifact.card.preprocess.width
     with TemporaryDirectory(prefix="edgetl-profile-") as folder:
-        session = _open(artifact, providers, False, 1, str(Path(folder, "profile")))
+        session = _open(artifact, providers, False, False, 1, str(Path(folder, "profile")))
         _infer(session, artifact.path, np.zeros((1, height, width, 3), np.uint8))
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     ran = {(event["name"], event["args"]["provider"]) for event in events if event.get("args", {}).get("provider")}
@@ -200,14 +216,14 @@ def _profiled(artifact: Artifact, providers: list[tuple[str, dict[str, str]]]) -
 
 
 def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False) -> OrtRuntime:
-    """Load `artifact`; `target` is `cpu`, `cuda`, `cuda:1`, `tensorrt`. A session is the same for every `batch`."""
+    """Load `artifact`; `target` is `cpu`, `cpu+bf16`, `cuda`, `cuda:1`, `tensorrt`. A session takes any `batch`."""
     return OrtRuntime(artifact, target, threads, exclusive=exclusive)
 
 
 FAMILY = RuntimeFamily(
     name="ort",
     title="ONNX Runtime",
-    targets=tuple(PROVIDERS),
+    targets=("cpu", "cpu+bf16", "cuda", "tensorrt"),
     parse=parse,
     probe=probe,
     load=load,

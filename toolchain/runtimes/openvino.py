@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import cache, partial
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
-from toolchain.errors import ArtifactError, BadInputError, MissingError
+from toolchain.errors import ArtifactError, BadInputError, FallbackError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import Device, RuntimeFamily, cores
 from toolchain.runtimes.sharing import Shared
@@ -22,6 +23,10 @@ from toolchain.system import telemetry
 
 if TYPE_CHECKING:
     import openvino
+
+WAYS = {"bf16": ("BF16", "bfloat16"), "f16": ("FP16", "float16")}
+"""Types that a device may compute floats in, added to its name with a `+`: what OpenVINO calls the capability, and
+what people call the type."""
 
 _TOLD = ("PERFORMANCE_HINT", "NUM_STREAMS", "ENABLE_CPU_PINNING", "INFERENCE_PRECISION_HINT")
 
@@ -56,9 +61,22 @@ def _core(process: int) -> openvino.Core:
     return made
 
 
+def parse(text: str) -> str:
+    """A device string of OpenVINO, in its capitals (`GPU.1`, `HETERO:GPU,CPU`), or with a type (`CPU+bf16`)."""
+    place, plus, way = text.partition("+")
+    place = place.upper()
+    if plus and (way not in WAYS or not re.fullmatch(r"(?!AUTO|MULTI|HETERO|BATCH)[A-Z]+(\.\d+)?", place)):
+        raise BadInputError(
+            f"openvino:{place}+{way}: OpenVINO has no such way of running",
+            f"One device and one of {', '.join(WAYS)}; for example openvino:CPU+bf16.",
+        )
+    return place + plus + way
+
+
 def probe(target: str) -> Device:
-    """Whether OpenVINO finds every device that `target` names."""
+    """Whether OpenVINO finds every device that `target` names, and the device has instructions for its type."""
     name = f"openvino:{target}"
+    target, _, way = target.partition("+")
     if find_spec("openvino") is None:
         return Device(name, False, "OpenVINO is not installed", "pip install openvino")
     found = core().available_devices
@@ -67,6 +85,9 @@ def probe(target: str) -> Device:
     kinds = {have.split(".")[0] for have in found}
     missing = [device for device in wanted if device.split(".")[0] not in kinds]
     if not missing:
+        # Without them it would compute in another type, or imitate this one slowly.
+        if way and WAYS[way][0] not in core().get_property(target, "OPTIMIZATION_CAPABILITIES"):
+            return Device(name, False, f"this {target} has no instructions for {WAYS[way][1]}", f"leave out +{way}")
         return Device(name, True)
     if "CPU" in missing:
         # The CPU plug-in comes with OpenVINO itself: it is there and could not be loaded.
@@ -100,11 +121,17 @@ class OpenVinoRuntime:
         self.threads: int = threads or cores()
         # Frames come in any size, so the graph is compiled for any.
         self._batch = batch if artifact.card.input == "image" else 0
-        self._compile = partial(_compile, core(), artifact, target, self.threads, exclusive)
+        target, _, way = target.partition("+")
+        self._compile = partial(_compile, core(), artifact, target, way, self.threads, exclusive)
         models = _Models(partial(self._compile, {"PERFORMANCE_HINT": "LATENCY"}))
         compiled = models(self._batch)
         self.provider_effective: str = ",".join(compiled.get_property("EXECUTION_DEVICES"))
         self.execution: Execution = _execution(compiled, static=self._batch > 0)
+        if way and self.execution.inference_precision != way:
+            raise FallbackError(
+                f"{self.device}: OpenVINO computes in {self.execution.inference_precision} all the same",
+                f"Run it on openvino:{target}.",
+            )
         fixed = self._batch
         self._target = target
         # A name for several devices makes its own choice, which may be what `_streams` avoids.
@@ -155,13 +182,17 @@ def _compile(
     core: openvino.Core,
     artifact: Artifact,
     target: str,
+    way: str,
     threads: int,
     exclusive: bool,
     config: dict[str, object],
     batch: int,
 ) -> openvino.CompiledModel:
-    """Compile for `batch` images, 0 for any number. Raises ArtifactError when OpenVINO cannot, and BadInputError
-    in a process that was forked from one where it has: there it may wait for ever for threads that are gone."""
+    """Compile for `batch` images, 0 for any number; floats are computed in `way`, else in float32.
+
+    Raises ArtifactError when OpenVINO cannot, and BadInputError in a process that was forked from one where it has:
+    there it may wait for ever for threads that are gone.
+    """
     global _at_home
     _at_home = _at_home or os.getpid()
     if _forked():
@@ -169,7 +200,7 @@ def _compile(
             "OpenVINO cannot load in a process that was forked from one where it has loaded before",
             "Load before the fork, or start processes with spawn.",
         )
-    exact: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32"}
+    exact: dict[str, object] = {"INFERENCE_PRECISION_HINT": way or "f32"}
     cpu = exact | {
         "INFERENCE_NUM_THREADS": threads,
         # It would round to int8 what goes into fully connected layers whose weights are stored as int8.
@@ -179,11 +210,13 @@ def _compile(
     }
     kind = target.partition(":")[0].partition(".")[0]
     # Left alone, OpenVINO computes float32 files in bfloat16 on CPUs that have it, and in float16 on GPUs.
-    gpu = exact if artifact.card.precision != "float16" else {}
+    gpu = exact if way or artifact.card.precision != "float16" else {}
     if kind == "CPU":
         config = cpu | config
     elif kind == "GPU":
         config = gpu | config
+    elif way:
+        config = exact | config
     elif kind == "BATCH":
         # It takes no properties for the device below it.
         core.set_property("CPU", cpu)
@@ -317,16 +350,15 @@ def _check_outputs(model: openvino.Model, artifact: Artifact) -> None:
 
 
 def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False) -> OpenVinoRuntime:
-    """Load `artifact`; `target` is a device string of OpenVINO, such as `CPU`, `GPU.0` or `AUTO`."""
+    """Load `artifact`; `target` is a device string of OpenVINO, such as `CPU`, `GPU.0`, `AUTO` or `CPU+bf16`."""
     return OpenVinoRuntime(artifact, target, threads, batch, exclusive=exclusive)
 
 
 FAMILY = RuntimeFamily(
     name="openvino",
     title="OpenVINO",
-    targets=("CPU", "GPU", "NPU", "AUTO"),
-    # Its own device strings are passed on as they are (`GPU.1`, `HETERO:GPU,CPU`), in its capitals.
-    parse=str.upper,
+    targets=("CPU", "CPU+bf16", "CPU+f16", "GPU", "NPU", "AUTO"),
+    parse=parse,
     probe=probe,
     load=load,
     preload=_library,

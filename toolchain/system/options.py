@@ -38,6 +38,7 @@ class Option:
 @dataclass(frozen=True)
 class Setting:
     """A field of a class of settings, taken apart: `kind` is str, bool, int or float, `choices` those of a Literal.
+    It is that of each value where the option may be `repeated`.
 
     `annotation` is the type with its bounds, without the option and without None.
     """
@@ -49,6 +50,7 @@ class Setting:
     annotation: Any
     option: Option
     default: Any
+    repeated: bool = False
 
     @property
     def words(self) -> str:
@@ -94,13 +96,17 @@ def _taken_apart(name: str, annotation: Any, default: Any) -> Setting | None:
         kind, *more = get_args(kind)
         extras += more
     bounds = next((one for one in extras if isinstance(one, Meta)), None)
+    whole, repeated = kind, get_origin(kind) is tuple
+    if repeated:
+        kind = get_args(kind)[0]
     values = get_args(kind) if get_origin(kind) is Literal else ()
     return Setting(
         name=name,
         kind=type(values[0]) if values else kind,
         choices=option.choices or values,
         bounds=bounds,
-        annotation=Annotated[kind, bounds] if bounds else kind,
+        annotation=Annotated[whole, bounds] if bounds else whole,
         option=option,
         default=default,
+        repeated=repeated,
     )

@@ -203,15 +203,12 @@ def connected(
     """
     with ExitStack() as stack:
         machines: list[Machine] = []
-        others = sum(name != LOCAL for name in names)
-        with reporter.task("connecting", others) as task:
-            for name in names:
-                if name == LOCAL:
-                    machines.append(Local(launch))
-                    continue
-                task.advance(0, name)
-                found = Remote(name)
-                stack.callback(found.close)
-                machines.append(found)
-                task.advance(note=name)
+        for name in names:
+            if name == LOCAL:
+                machines.append(Local(launch))
+                continue
+            with reporter.task(f"connecting to {name}", 1) as task:
+                machines.append(Remote(name))
+                task.advance()
+            stack.callback(machines[-1].close)
         yield machines

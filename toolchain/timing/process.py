@@ -1,4 +1,4 @@
-"""The runner's side of a worker: start it, ask it with a time limit, and tell why it died."""
+"""The runner's side of a worker: start it, ask it with a time limit, tell why it died. It looks for devices too."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from tempfile import TemporaryFile
 from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from toolchain.errors import MissingError
+from toolchain.runtimes.devices import Device, probe
 from toolchain.system import files, interpreter, strict
+from toolchain.system.progress import Reporter, Silent
 from toolchain.timing.protocol import Reply, Request
 
 PROGRAM = "from toolchain.timing import worker; worker.main()"
 CLOSE_LIMIT_S = 5.0
+PROBE_LIMIT_S = 60.0
+_SILENT = Silent()
 Answer = TypeVar("Answer")
 
 
@@ -139,3 +144,35 @@ class WorkerProcess:
         """The lines that it has written to its stderr."""
         self._stderr.seek(0)
         return self._stderr.read().decode(errors="replace").strip().splitlines()
+
+
+def probe_devices(
+    names: Sequence[str],
+    reporter: Reporter = _SILENT,
+    launch: Callable[[], AnyWorker] = WorkerProcess,
+) -> list[Device]:
+    """Look for each of `names`, which are known to be well formed, in their order.
+
+    A worker looks: a broken driver may crash or hang the process that asks for it.
+    """
+    devices = []
+    worker: AnyWorker | None = None
+    try:
+        with reporter.task("looking for devices", len(names)) as task:
+            for name in names:
+                try:
+                    worker = worker or launch()
+                    devices.append(worker.ask("probe", name, Device, PROBE_LIMIT_S))
+                except MissingError:
+                    # A frozen app cannot start another interpreter: it looks in its own process.
+                    devices.append(probe(name))
+                except WorkerError as error:
+                    devices.append(Device(name, False, f"looking for it failed: {error.reason}"))
+                    if worker:
+                        worker.close()
+                    worker = None
+                task.advance(note=name)
+    finally:
+        if worker:
+            worker.close()
+    return devices

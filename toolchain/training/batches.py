@@ -7,17 +7,16 @@ CPU threads cut the crops with OpenCV; on a GPU that has room for all photograph
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from toolchain.datasets import Photograph
+from toolchain.images import ahead
 from toolchain.images.preprocess import Image
 from toolchain.images.reader import LARGER, Reader
 from toolchain.runtimes.devices import cores
@@ -25,9 +24,6 @@ from toolchain.training.context import TrainContext
 from toolchain.training.crops import View, draw_view, make_view, make_views
 from toolchain.training.settings import TrainSettings
 from toolchain.training.team import Team
-
-AHEAD = 3
-"""Batches that are prepared while the network works on one."""
 
 SHARE_OF_MEMORY = 0.4
 """Of a GPU's free memory, what photographs may take."""
@@ -110,22 +106,7 @@ def gpu_batches(
 
 def prefetched(groups: Sequence[Sequence[int]], load: Callable[[int], Image]) -> Iterator[Tensor]:
     """Yield uint8 images [batch, height, width, 3] for each group of numbers; `load` makes the image of one."""
-    # OpenCV's own threads would fight with torch's; photographs are spread over threads here.
-    cv2.setNumThreads(1)
-
-    def submit(group: Sequence[int]) -> list[Future[Image]]:
-        return [pool.submit(load, number) for number in group]
-
-    with ThreadPoolExecutor(cores()) as pool:
-        coming = iter(groups)
-        waiting = [submit(group) for group in islice(coming, AHEAD)]
-        try:
-            while waiting:
-                images = np.stack([future.result() for future in waiting.pop(0)])
-                waiting += [submit(group) for group in islice(coming, 1)]
-                yield torch.from_numpy(images)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    return map(torch.from_numpy, ahead.prefetched(groups, load))
 
 
 def _fits(photos: Sequence[Photograph], settings: TrainSettings, device: torch.device) -> bool:

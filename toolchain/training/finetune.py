@@ -21,7 +21,7 @@ from toolchain.backbones.networks import build, head_of
 from toolchain.backbones.weights import Pretrained, load_pretrained
 from toolchain.datasets import SPLITS
 from toolchain.datasets.catalogue import DATASETS
-from toolchain.datasets.sampling import stratified
+from toolchain.datasets.splits import stratified
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.cache import cache_folder
@@ -40,6 +40,7 @@ from toolchain.training.probe import cross_validation, fit_head, folds_for, out_
 from toolchain.training.records import describe_run, read_lines, write_predictions, write_splits, write_weights
 from toolchain.training.report import write_report
 from toolchain.training.settings import TrainSettings, read_stored
+from toolchain.training.teacher import warn_of_overlap
 from toolchain.training.team import Team, joined
 
 FEW = 16
@@ -118,6 +119,7 @@ def _anchored(settings: TrainSettings) -> TrainSettings:
         data=data if data in DATASETS else str(folders.expanded(data).absolute()),
         weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
         outliers=None if outliers is None else str(Path(outliers).absolute()),
+        teacher=tuple(str(Path(teacher).absolute()) for teacher in settings.teacher),
     )
 
 
@@ -150,6 +152,8 @@ def _run(
             f"the photographs of {settings.data} are not those that the run began with",
             "Put them back as they were, or start a new run; so too where an earlier version of edgetl began it.",
         )
+    for teacher in settings.teacher:
+        warn_of_overlap(Path(teacher), dataset, reporter)
     outliers = find_outliers(settings, dataset, reader, reporter)
     reader.tidy()
     context = TrainContext(settings, dataset, outliers, reader, device, team, out, reporter)
@@ -212,7 +216,8 @@ def _works(context: TrainContext, deployable: bool) -> list[PlannedTask]:
     evaluated = val + test + len(context.outliers)
     works = [PlannedTask("features", train + calibration, 1.0), PlannedTask("linear probe on *", evaluated, 1.3)]
     if not context.settings.probe_only:
-        works.append(PlannedTask(TRAINING, train * context.epochs, 8.0 if context.settings.from_scratch else 2.5))
+        cost = (8.0 if context.settings.from_scratch else 2.5) + len(context.settings.teacher)
+        works.append(PlannedTask(TRAINING, train * context.epochs, cost))
         works.append(PlannedTask(EVALUATION, val * context.epochs + evaluated, 1.3))
     return [*works, PlannedTask(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works
 
@@ -227,7 +232,8 @@ def _fit_probe(context: TrainContext, network: nn.Module, body: Frozen, pretrain
         )
     labels, classes = labels_of(context.probed), context.classes
     start = start_from(pretrained.head, features, labels, classes) if pretrained.head else None
-    weight, bias = context.team.broadcast(lambda: fit_head(features, labels, classes, start))
+    balance = context.settings.balance
+    weight, bias = context.team.broadcast(lambda: fit_head(features, labels, classes, start, balance))
     head = head_of(network)
     with torch.no_grad():
         head.weight.copy_(torch.from_numpy(weight))
@@ -240,8 +246,10 @@ def _out_of_fold(context: TrainContext, features: Floats, pretrained: Pretrained
     if len(context.dataset.splits["val"]) >= ENOUGH_VALIDATION:
         return None
     photos = context.probed
-    folds = folds_for(len(photos))
-    return context.team.broadcast(lambda: out_of_fold(features, photos, context.classes, pretrained.head, folds))
+    folds, balance = folds_for(len(photos)), context.settings.balance
+    return context.team.broadcast(
+        lambda: out_of_fold(features, photos, context.classes, pretrained.head, folds, balance)
+    )
 
 
 def _cross_validation(
@@ -255,7 +263,10 @@ def _cross_validation(
     photos = context.probed + rest
     everything = np.concatenate([features, probe_features(context, body, rest)])
     folds = min(wanted or folds_for(len(photos)), len(photos))
-    held = context.team.broadcast(lambda: out_of_fold(everything, photos, context.classes, pretrained.head, folds))
+    balance = context.settings.balance
+    held = context.team.broadcast(
+        lambda: out_of_fold(everything, photos, context.classes, pretrained.head, folds, balance)
+    )
     return cross_validation(held, folds, temperature) if held else None
 
 

@@ -22,6 +22,7 @@ from toolchain.evaluation.metrics import log_softmax, measure, softmax
 from toolchain.evaluation.statistics import wilson_ci95
 from toolchain.runs import CrossValidation
 from toolchain.training.features import Floats, labels_of
+from toolchain.training.settings import Balance
 
 L2 = 0.055
 """Chosen by cross-validation on the training photographs of the pets, for features of unit size."""
@@ -35,13 +36,17 @@ FEW = 500
 
 
 def fit_head(
-    features: Floats, labels: NDArray[np.int64], classes: int, start: Floats | None = None
+    features: Floats,
+    labels: NDArray[np.int64],
+    classes: int,
+    start: Floats | None = None,
+    balance: Balance = "logit-adjustment",
 ) -> tuple[Floats, Floats]:
     """Solve multinomial logistic regression with L-BFGS; return weight [classes, features] and bias [classes].
 
     `features` float32 [n, width], `labels` [n]. The penalty pulls the weights towards `start`
-    [classes, width + 1] (bias last), or towards zero. Class frequencies are partly taken out of the
-    logits while fitting (logit adjustment, Menon et al., ICLR 2021), so that rare classes are not neglected.
+    [classes, width + 1] (bias last), or towards zero. By `balance`, class frequencies are partly taken out of the
+    logits while fitting (logit adjustment, Menon et al., ICLR 2021), or rare classes weigh more, or neither.
     """
     n, width = features.shape
     size = np.float32(max(np.sqrt(np.square(features).mean()), 1e-12))
@@ -50,7 +55,8 @@ def fit_head(
     inputs = np.concatenate([(features - centre) / size, np.ones((n, 1), np.float32)], axis=1)
     targets = np.zeros((n, classes), np.float32)
     targets[np.arange(n), labels] = 1
-    adjustment = logit_adjustment(labels, classes)
+    adjustment, weight_of = balancing(labels, classes, balance)
+    targets *= weight_of[labels, None]
     units = np.append(np.full(width, size), 1).astype(np.float32)  # from weights on features to weights on inputs
     anchor = np.zeros((classes, width + 1), np.float32)
     if start is not None:
@@ -63,7 +69,8 @@ def fit_head(
         away = weights - anchor
         away[:, -1] = 0
         value = -(targets * log_probabilities).sum() / n + 0.5 * L2 * (away**2).sum()
-        gradient = ((np.exp(log_probabilities) - targets) / n).T @ inputs + L2 * away
+        wanted = np.exp(log_probabilities) * weight_of[labels, None]
+        gradient = ((wanted - targets) / n).T @ inputs + L2 * away
         return float(value), gradient.ravel().astype(np.float64)
 
     solved = minimize(
@@ -71,6 +78,20 @@ def fit_head(
     )
     weights = solved.x.reshape(classes, width + 1).astype(np.float32) / units
     return weights[:, :-1], weights[:, -1] - weights[:, :-1] @ centre
+
+
+def balancing(labels: NDArray[np.int64], classes: int, balance: Balance) -> tuple[Floats, Floats]:
+    """What is added to the logits in training, and the weight of each class in the loss: float32 [classes] each.
+
+    A weight is the mean number of photographs a class over that of the class, so that all classes weigh alike.
+    """
+    nothing, alike = np.zeros(classes, np.float32), np.ones(classes, np.float32)
+    if balance == "logit-adjustment":
+        return logit_adjustment(labels, classes), alike
+    if balance == "weights":
+        counts = np.maximum(np.bincount(labels, minlength=classes), 1)
+        return nothing, (len(labels) / (classes * counts)).astype(np.float32)
+    return nothing, alike
 
 
 def logit_adjustment(labels: NDArray[np.int64], classes: int) -> Floats:
@@ -126,6 +147,7 @@ def out_of_fold(
     classes: int,
     head: tuple[Tensor, Tensor] | None,
     folds: int,
+    balance: Balance = "logit-adjustment",
 ) -> HeldOut | None:
     """What linear probes answer on photographs that they were not fitted on.
 
@@ -142,7 +164,7 @@ def out_of_fold(
             continue
         taught, own = features[~held], labels[~held]
         start = start_from(head, taught, own, classes) if head else None
-        weight, bias = fit_head(taught, own, classes, start)
+        weight, bias = fit_head(taught, own, classes, start, balance)
         logits[held] = features[held] @ weight.T + bias
         answered |= held
     return HeldOut(logits[answered], labels[answered]) if answered.any() else None

@@ -38,6 +38,7 @@ from toolchain.system.text import escaped
 from toolchain.training.context import TrainContext, describe_environment
 from toolchain.training.evaluator import Evaluation
 from toolchain.training.report import Answers
+from toolchain.training.teacher import describe_teachers
 
 
 def read_lines(folder: Path) -> list[dict[str, float]]:
@@ -126,6 +127,7 @@ def describe_run(
             sha256=sha256,
             kept=kind,
             best_epoch=best_epoch,
+            teachers=describe_teachers(settings.teacher if best_epoch else ()),
         ),
         preprocess=settings.preprocess,
         temperature=kept.temperature,

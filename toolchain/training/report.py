@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from toolchain.datasets import Photograph
 from toolchain.errors import UnreadableImageError
 from toolchain.evaluation.metrics import BINS, calibration_bins
+from toolchain.evaluation.metrics import confusion_matrix as counted
 from toolchain.evaluation.statistics import wilson_ci95
 from toolchain.images.reader import Reader
 from toolchain.pages import write_page
@@ -187,8 +188,9 @@ def _content(
 ) -> dict[str, object]:
     """What the template is filled with."""
     test = run.metrics["test"]
-    bins = calibration_bins(answers["test"].probabilities, _labels(answers["test"]))
-    confusion = np.asarray(test.confusion, np.int64)
+    probabilities, labels = answers["test"].probabilities, _labels(answers["test"])
+    bins = calibration_bins(probabilities, labels)
+    confusion = counted(probabilities.argmax(1), labels, len(run.data.classes))
     pairs = confused_pairs(confusion)
     return {
         "run": run,

@@ -114,6 +114,12 @@ class TrainSettings:
             "FOLDER",
         ),
     ] = None
+    teacher: Annotated[
+        tuple[str, ...],
+        _run_option(
+            "A finished run of a better network, whose answers are learnt, too. Of several, their mean.", "RUN"
+        ),
+    ] = ()
     folds: Annotated[
         Annotated[int, Meta(ge=2)] | None,
         _run_option(

@@ -7,10 +7,10 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -26,8 +26,9 @@ from toolchain.system.text import fixed
 from toolchain.training.batches import Batches, Step, steps_of
 from toolchain.training.context import TrainContext, has_fast_bfloat16
 from toolchain.training.features import BATCH, Frozen, labels_of
-from toolchain.training.probe import logit_adjustment
+from toolchain.training.probe import balancing
 from toolchain.training.settings import Optimizer, Schedule, TrainSettings
+from toolchain.training.teacher import WEIGHT, Teacher, distillation_loss
 
 MOMENTUM = 0.9
 STEPS = (1.0, 0.1, 0.01)
@@ -72,6 +73,7 @@ class Trainer:
         self._prefix = prefix
         tail = _Tail(blocks_of(network)[everything - count :], hidden_of(network), head_of(network))
         self._tail = context.team.parallel(tail, context.device)
+        self._teacher = Teacher([Path(one) for one in settings.teacher], context) if settings.teacher else None
         self._dropout = dropout_of(network).p if settings.dropout is None else settings.dropout
         self._trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
         self._optimizer = optimiser_for(self._trained, settings)
@@ -80,7 +82,9 @@ class Trainer:
         labels = labels_of(context.photos)
         self._labels = torch.from_numpy(labels).to(context.device)
         classes = head_of(network).out_features
-        self._adjustment, self._weights = _balance(labels, classes, settings, context.device)
+        adjustment, weights = balancing(labels, classes, settings.balance)
+        self._adjustment = torch.from_numpy(adjustment).to(context.device)
+        self._weights = torch.from_numpy(weights).to(context.device)
 
     def epoch(self, epoch: int, epochs: int) -> tuple[float, float]:
         """Train for one epoch of `epochs`; return the mean loss and the last learning rate."""
@@ -130,6 +134,9 @@ class Trainer:
             reduction="none",
             label_smoothing=context.settings.label_smoothing,
         )
+        if self._teacher is not None:
+            taught = distillation_loss(logits.float(), self._teacher.probabilities(images))
+            each = (1 - WEIGHT) * each + WEIGHT * taught
         loss = step.weight * each.sum() / step.size
         self._optimizer.zero_grad(set_to_none=True)
         # Gradients are averaged over the processes, of which each holds its share of the batch.
@@ -200,20 +207,6 @@ def start_head(head: nn.Linear, settings: TrainSettings) -> None:
         for parameter in (head.weight, head.bias):
             drawn = rng.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
             parameter.copy_(torch.from_numpy(drawn))
-
-
-def _balance(
-    labels: NDArray[np.int64], classes: int, settings: TrainSettings, device: torch.device
-) -> tuple[Tensor, Tensor | None]:
-    """What is added to the logits in training, float32 [classes], and the weights of the classes, if any."""
-    adjustment = torch.zeros(classes)
-    weights = None
-    if settings.balance == "logit-adjustment":
-        adjustment = torch.from_numpy(logit_adjustment(labels, classes))
-    elif settings.balance == "weights":
-        counts = np.maximum(np.bincount(labels, minlength=classes), 1)
-        weights = torch.from_numpy((len(labels) / (classes * counts)).astype(np.float32)).to(device)
-    return adjustment.to(device), weights
 
 
 def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -152,7 +152,7 @@ def _makes_options(found: object) -> Callable[[str], SinkOptions]:
 SINKS: Registry[Callable[[str], SinkOptions]] = Registry(
     "sinks",
     {
-        "command": "toolchain.camera.sinks.command:from_text",
+        "command": "toolchain.camera.sinks.command:CommandOptions",
         "log": "toolchain.camera.sinks.log:from_text",
         "record": "toolchain.camera.sinks.recorder:from_text",
         "web": "toolchain.camera.sinks.web:from_text",

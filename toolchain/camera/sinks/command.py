@@ -12,7 +12,6 @@ from typing import TextIO
 
 from toolchain.camera.answering import Answered
 from toolchain.camera.sinks import AnswerLostError, Delivery, Sink, SinkContext
-from toolchain.camera.sinks.lines import json_line
 from toolchain.camera.smoothing import seen_as
 from toolchain.errors import BadInputError
 from toolchain.system.progress import Reporter
@@ -37,11 +36,6 @@ class CommandOptions:
         return Command(self.on_change, self.on_unsure, context.reporter)
 
 
-def from_text(value: str) -> CommandOptions:
-    """The options that `--sink command=COMMAND` stands for."""
-    return CommandOptions(on_change=value)
-
-
 class Command(Sink):
     """Runs the shell command `on_change` for each new label and `on_unsure` when the answer becomes "not sure", and
     waits for it. `on_change` never runs for a rejected answer, and the first label after one is new.
@@ -56,13 +50,10 @@ class Command(Sink):
     name = "--on-change"
     delivery: Delivery = "newest"
 
-    def __init__(
-        self, on_change: str | None, on_unsure: str | None, reporter: Reporter, limit_s: float = LIMIT_S
-    ) -> None:
+    def __init__(self, on_change: str | None, on_unsure: str | None, reporter: Reporter) -> None:
         self._on_change = on_change
         self._on_unsure = on_unsure
         self._reporter = reporter
-        self._limit_s = limit_s
         self._begun = False
         self._last: str | None = None
         self._told: set[str] = set()
@@ -102,10 +93,10 @@ class Command(Sink):
         with process:
             self._running = process
             try:
-                said, _ = process.communicate(json_line(answered).encode() + b"\n", timeout=self._limit_s)
+                said, _ = process.communicate(answered.json_line().encode() + b"\n", timeout=LIMIT_S)
             except subprocess.TimeoutExpired:
                 _kill(process.pid)
-                self._complain(name, f"took longer than {self._limit_s:g} s and was ended")
+                self._complain(name, f"took longer than {LIMIT_S:g} s and was ended")
                 return
             finally:
                 self._running = None

@@ -14,7 +14,7 @@ import click
 from toolchain.camera.answering import Answered, shown_name
 from toolchain.camera.sinks import AnswerLostError, Delivery, Sink, SinkContext
 from toolchain.classifier import percent
-from toolchain.system import files, masking
+from toolchain.system import masking
 from toolchain.system.text import harmless
 
 PIECE = getattr(select, "PIPE_BUF", 512)
@@ -47,7 +47,7 @@ class Lines(Sink):
 
     def show(self, answered: Answered) -> None:
         if self._json:
-            self._output.write(json_line(answered))
+            self._output.write(answered.json_line())
             return
         prediction = answered.prediction
         name = shown_name(prediction)
@@ -58,11 +58,6 @@ class Lines(Sink):
 
     def close(self) -> None:
         self._output.give_up()
-
-
-def json_line(answered: Answered) -> str:
-    """An answer as one line of JSON."""
-    return files.to_json(answered.line(), indent=0).decode().strip()
 
 
 class Output:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from toolchain.camera.answering import Answered
 from toolchain.camera.sinks import AnswerLostError, Delivery, Sink, SinkContext
-from toolchain.camera.sinks.lines import json_line
 from toolchain.errors import BadInputError
 
 HEAD = 4096
@@ -66,7 +65,7 @@ class Log(Sink):
             raise BadInputError(f"{path} cannot be written: {error.strerror}", "Name another place.") from None
 
     def show(self, answered: Answered) -> None:
-        self.write(json_line(answered))
+        self.write(answered.json_line())
 
     def close(self) -> None:
         with suppress(OSError):  # the disk is full, which was reported before

@@ -288,17 +288,17 @@ class _Reader:
 
 
 class FreezeDetector:
-    """Warns once when a source has given exactly the same picture for `frozen_s`: its sender hangs, or has lost its
+    """Warns once when a source has given exactly the same picture for `FROZEN_S`: its sender hangs, or has lost its
     camera. Reports once when the picture changes again.
 
     For a source that freezes again and again, such as a picture that is renewed each minute, it warns again only
     after twice the longest time so far.
     """
 
-    def __init__(self, name: str, reporter: Reporter, frozen_s: float = FROZEN_S) -> None:
+    def __init__(self, name: str, reporter: Reporter) -> None:
         self._name = name
         self._reporter = reporter
-        self._limit_s = frozen_s
+        self._limit_s = FROZEN_S
         self._sample: NDArray[np.uint8] | None = None
         self._since_s = 0.0
         self._told = False

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from threading import Event
 
 import cv2
 
-from toolchain.camera.frames import DISK, BgrImage, Clock, Frame, Pacer
+from toolchain.camera.frames import DISK, BgrImage, Clock, Frame, FrameSource, Pacer
 from toolchain.camera.sources.video import three_channels
 from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.images.preprocess import read as read_image
@@ -68,14 +68,13 @@ def _decoded(path: Path, start: int, count: int) -> list[tuple[BgrImage, float]]
     ]
 
 
-class ImagesSource:
+class ImagesSource(FrameSource):
     """Image files, one after another, each shown for some seconds. Unreadable ones are skipped with a warning.
 
     Of an animated GIF, WebP or PNG, each picture is shown as long as the file says.
     """
 
     live = False
-    patience_s: float = 0.0
     remedy = DISK
 
     def __init__(
@@ -88,23 +87,15 @@ class ImagesSource:
         paced: bool,
         reporter: Reporter,
     ) -> None:
-        self.name = name
+        super().__init__(name, clock, Pacer(clock) if paced else None)
         self.fps: float = 1 / seconds_per_image
         self.given: str = f"{len(paths)} image{'s' if len(paths) > 1 else ''}, {seconds_per_image:g} s each"
-        self._clock = clock
-        self._pacer = Pacer(clock) if paced else None
-        self._stopped = Event()
         self._reporter = reporter
         self._seconds = seconds_per_image
-        self._number = 0
         self._time_s = 0.0
-        self._pictures = self._all(paths)
+        self._pictures = chain.from_iterable(map(self._of, paths))
         if len(paths) == 1:
             self._look_at(paths[0])
-
-    @property
-    def resting(self) -> bool:
-        return self._pacer is not None and self._pacer.waiting
 
     def read(self) -> Frame | None:
         found = next(self._pictures, None)
@@ -120,20 +111,8 @@ class ImagesSource:
         self._time_s += seconds
         return frame
 
-    def stop(self) -> None:
-        self._stopped.set()
-        if self._pacer:
-            self._pacer.stop()
-
-    def close(self) -> None:
-        pass
-
-    def _all(self, paths: Sequence[Path]) -> Iterator[tuple[BgrImage, float]]:
-        """Each picture, with the seconds for which it is shown."""
-        for path in paths:
-            yield from self._of(path)
-
     def _of(self, path: Path) -> Iterator[tuple[BgrImage, float]]:
+        """The pictures of a file, with the seconds for which each is shown."""
         try:
             picture = read_image(path)
             animation = moving_pictures(path, self._reporter)

@@ -17,7 +17,7 @@ from toolchain.camera.frames import CaptureOptions as CaptureOptions
 from toolchain.camera.frames import RequestedFormat as RequestedFormat
 from toolchain.camera.sources.images import ImagesSource
 from toolchain.camera.sources.streams import Stream
-from toolchain.camera.sources.video import ClipSource, LiveSource
+from toolchain.camera.sources.video import ClipSource, LiveSource, refuse_every_frame
 from toolchain.camera.threads import within
 from toolchain.datasets import scan
 from toolchain.datasets.index import describe_left_out
@@ -28,6 +28,7 @@ from toolchain.system.progress import Reporter, Silent
 
 OPEN_LIMIT_S = 20.0
 
+KINDS = "a camera's number, FILE, URL or FOLDER."
 PIPE = " ! "
 """Joins the elements of a GStreamer pipeline."""
 
@@ -56,11 +57,19 @@ def open_source(
 
 
 class Opener:
-    """Opens the source that `text` names, and opens it again after it was lost."""
+    """Opens the source that `text` names, and opens it again after it was lost.
+
+    Raises BadInputError if `text` can only be a path and does not exist.
+    """
 
     def __init__(
         self, text: str, options: CaptureOptions, *, clock: Clock = SYSTEM_CLOCK, reporter: Reporter | None = None
     ) -> None:
+        if not text.strip():
+            raise BadInputError("--source is empty", f"It takes {KINDS}")
+        is_other = text.startswith("/dev/") or "://" in text or PIPE in text or text.lower().startswith("file:")
+        if camera_index(text) is None and not is_other and not _exists(text):
+            raise BadInputError(f"{masked(text)} does not exist", f"--source takes {KINDS}")
         self._text = text
         self._options = options
         self._clock = clock
@@ -69,32 +78,112 @@ class Opener:
 
     def open(self, limit_s: float = OPEN_LIMIT_S) -> FrameSource:
         """See `open_source`."""
-        text, options, clock, reporter = self._text, self._options, self._clock, self._reporter
+        text = self._text
         if (index := camera_index(text)) is not None:
-            return _open_camera(index, options, clock, limit_s)
-        if text.startswith("/dev/") and not _exists(text):
-            raise MissingError(f"{text} is not there", _camera_hint())  # a camera by its id, which is unplugged
-        if not text.strip():
-            raise BadInputError("--source is empty", "It takes a camera's number, FILE, URL or FOLDER.")
+            return self._open_camera(index, limit_s)
         if _exists(text):
-            return _open_path(Path(text), options, clock, reporter)
+            return self._open_path(Path(text))
+        if text.startswith("/dev/"):
+            raise MissingError(f"{text} is not there", _camera_hint())  # a camera by its id, which is unplugged
         if text.lower().startswith("file:"):
-            return _open_path(_path_of(_checked(text)), options, clock, reporter)
+            return self._open_path(_path_of(_checked(text)))
         if PIPE in text:
-            return _open_pipeline(text, options, clock, limit_s)
-        if "://" in text:
-            name = shown(_checked(text))
-            stream = Stream(text, name, clock, reporter, options=options)
-            source = within(limit_s, lambda: stream.open(limit_s), name)
-            self._stream = stream
-            return source
-        return _open_path(Path(text), options, clock, reporter)
+            return self._open_pipeline(limit_s)
+        if "://" not in text:
+            return self._open_path(Path(text))
+        name = shown(_checked(text))
+        stream = Stream(text, name, self._clock, self._reporter, options=self._options)
+        source = within(limit_s, lambda: stream.open(limit_s), name)
+        self._stream = stream
+        return source
 
     def again(self, limit_s: float) -> FrameSource | None:
         """Open it again; None if it turns out that it had ended."""
         if self._stream is None:
             return self.open(limit_s)
         return within(limit_s, partial(self._stream.again, limit_s), shown(self._text))
+
+    def _open_camera(self, index: int, limit_s: float) -> FrameSource:
+        name = f"camera {index}"
+        refuse_every_frame(name, self._options)
+        device = f"/dev/video{index}"
+        if sys.platform == "linux":
+            if not Path(device).exists():
+                raise MissingError(f"{name} is not there: no {device}", _camera_hint())
+            if not os.access(device, os.R_OK | os.W_OK):
+                raise MissingError(
+                    f"no permission to use {device}",
+                    "Add yourself to the group `video` (sudo usermod -aG video $USER) and log in again.",
+                )
+
+        def attempt() -> cv2.VideoCapture | None:
+            for backend in CAMERA_BACKENDS.get(sys.platform, (cv2.CAP_ANY,)):
+                capture = cv2.VideoCapture(index, backend)
+                # One after another: if the camera cannot do one, it still does the others.
+                for parameter, value in camera_settings(self._options.requested).items():
+                    capture.set(parameter, value)
+                if capture.isOpened() and capture.grab():
+                    return capture
+                capture.release()
+            return None
+
+        capture = within(limit_s, attempt, name)
+        if capture is None:
+            raise MissingError(f"{name} gives no picture; another program may be using it", _camera_hint())
+        return LiveSource(name, capture, self._clock, driver_times=sys.platform == "linux")
+
+    def _open_pipeline(self, limit_s: float) -> FrameSource:
+        text = self._text
+        name = shown(text)
+        refuse_every_frame(name, self._options)
+        if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
+            raise MissingError(
+                f"this OpenCV {cv2.__version__} was built without GStreamer",
+                "Debian's python3-opencv has it, and so has OpenCV built from source; pip's has not.",
+            )
+        capture = within(limit_s, lambda: cv2.VideoCapture(text, cv2.CAP_GSTREAMER), name)
+        if not capture.isOpened():
+            raise MissingError(f"{name} gives no video", "Try it with gst-launch-1.0; it must end in appsink.")
+        return LiveSource(name, capture, self._clock)
+
+    def _open_path(self, path: Path) -> FrameSource:
+        other = scan.reject_reason(path) if path.is_file() else ""
+        if path.is_dir() or (path.is_file() and not other):
+            images = [path] if path.is_file() else self._images_in(path)
+            return ImagesSource(
+                str(path),
+                images,
+                self._clock,
+                seconds_per_image=self._options.seconds_per_image,
+                paced=not self._options.every_frame,
+                reporter=self._reporter,
+            )
+        if not path.exists():
+            raise BadInputError(f"{masked(str(path))} does not exist", f"--source takes {KINDS}")
+        if not path.is_file():
+            raise BadInputError(
+                f"{path} is neither a file nor a folder", "A camera goes by its number: --source 0."
+            )
+        if not os.access(path, os.R_OK):
+            raise BadInputError(f"{path}: no permission to read it")
+        # An absolute path, since FFmpeg takes text before a colon for a protocol.
+        with files.encodable(path.absolute()) as named:
+            capture = cv2.VideoCapture(str(named), cv2.CAP_FFMPEG)
+        if not capture.isOpened():
+            raise BadInputError(f"{path} is not a video that can be read ({other})", "Convert it to MP4 (H.264).")
+        paced = not self._options.every_frame
+        return ClipSource(str(path), capture, self._clock, paced=paced, reporter=self._reporter, path=path)
+
+    def _images_in(self, folder: Path) -> list[Path]:
+        found = scan.find_photographs(folder)
+        left_out = describe_left_out(found.left_out)
+        if not found.photographs:
+            raise BadInputError(
+                "; ".join((f"{folder} holds no images", *left_out)), "Put JPEG, PNG or WebP files into it."
+            )
+        for line in left_out:
+            self._reporter.warn(f"{folder}: {line}")
+        return list(found.photographs)
 
 
 def _exists(text: str) -> bool:
@@ -140,36 +229,6 @@ def camera_paths(devices: Path = Path("/dev")) -> list[str]:
     return [str(path) for path in sorted(found, key=lambda path: int(path.name[5:]))]
 
 
-def _open_camera(index: int, options: CaptureOptions, clock: Clock, limit_s: float) -> FrameSource:
-    name = f"camera {index}"
-    _refuse_every_frame(name, options)
-    device = f"/dev/video{index}"
-    if sys.platform == "linux":
-        if not Path(device).exists():
-            raise MissingError(f"{name} is not there: no {device}", _camera_hint())
-        if not os.access(device, os.R_OK | os.W_OK):
-            raise MissingError(
-                f"no permission to use {device}",
-                "Add yourself to the group `video` (sudo usermod -aG video $USER) and log in again.",
-            )
-
-    def attempt() -> cv2.VideoCapture | None:
-        for backend in CAMERA_BACKENDS.get(sys.platform, (cv2.CAP_ANY,)):
-            capture = cv2.VideoCapture(index, backend)
-            # One after another: if the camera cannot do one, it still does the others.
-            for parameter, value in camera_settings(options.requested).items():
-                capture.set(parameter, value)
-            if capture.isOpened() and capture.grab():
-                return capture
-            capture.release()
-        return None
-
-    capture = within(limit_s, attempt, name)
-    if capture is None:
-        raise MissingError(f"{name} gives no picture; another program may be using it", _camera_hint())
-    return LiveSource(name, capture, clock, driver_times=sys.platform == "linux")
-
-
 def camera_settings(requested: RequestedFormat) -> dict[int, float]:
     """OpenCV's parameters and their values, in the order in which drivers want them.
 
@@ -196,71 +255,3 @@ def _camera_hint() -> str:
     found = camera_paths()
     listed = f"Cameras here: {', '.join(found)}." if found else "Connect a camera."
     return f"{listed} Without one: --source FILE|URL|FOLDER."
-
-
-def _open_pipeline(text: str, options: CaptureOptions, clock: Clock, limit_s: float) -> FrameSource:
-    name = shown(text)
-    _refuse_every_frame(name, options)
-    if not cv2.videoio_registry.hasBackend(cv2.CAP_GSTREAMER):
-        raise MissingError(
-            f"this OpenCV {cv2.__version__} was built without GStreamer",
-            "Debian's python3-opencv has it, and so has OpenCV built from source; pip's has not.",
-        )
-    capture = within(limit_s, lambda: cv2.VideoCapture(text, cv2.CAP_GSTREAMER), name)
-    if not capture.isOpened():
-        raise MissingError(f"{name} gives no video", "Try it with gst-launch-1.0; it must end in appsink.")
-    return LiveSource(name, capture, clock)
-
-
-def _refuse_every_frame(name: str, options: CaptureOptions) -> None:
-    if options.every_frame:
-        raise BadInputError(f"{name} cannot be read as fast as possible", "Live sources have a rate of their own.")
-
-
-def _open_path(path: Path, options: CaptureOptions, clock: Clock, reporter: Reporter) -> FrameSource:
-    other = scan.reject_reason(path) if path.is_file() else ""
-    if path.is_dir() or (path.is_file() and not other):
-        images = [path] if path.is_file() else _images_in(path, reporter)
-        return ImagesSource(
-            str(path),
-            images,
-            clock,
-            seconds_per_image=options.seconds_per_image,
-            paced=not options.every_frame,
-            reporter=reporter,
-        )
-    if not path.exists():
-        hint = "--source takes a camera's number, FILE, URL or FOLDER."
-        raise BadInputError(f"{masked(str(path))} does not exist", hint)
-    if not path.is_file():
-        raise BadInputError(f"{path} is neither a file nor a folder", "A camera goes by its number: --source 0.")
-    if not os.access(path, os.R_OK):
-        raise BadInputError(f"{path}: no permission to read it")
-    # An absolute path, since FFmpeg takes text before a colon for a protocol.
-    with files.encodable(path.absolute()) as named:
-        capture = cv2.VideoCapture(str(named), cv2.CAP_FFMPEG)
-    if not capture.isOpened():
-        raise BadInputError(f"{path} is not a video that can be read ({other})", "Convert it to MP4 (H.264).")
-    paced = not options.every_frame
-    return ClipSource(str(path), capture, clock, paced=paced, reporter=reporter, path=path)
-
-
-def _images_in(folder: Path, reporter: Reporter) -> list[Path]:
-    found = scan.find_photographs(folder)
-    left_out = describe_left_out(found.left_out)
-    if not found.photographs:
-        raise BadInputError(
-            "; ".join((f"{folder} holds no images", *left_out)), "Put JPEG, PNG or WebP files into it."
-        )
-    for line in left_out:
-        reporter.warn(f"{folder}: {line}")
-    return list(found.photographs)
-
-
-def refuse_missing(source: str) -> None:
-    """Raise BadInputError if `source` can only be a path and does not exist. Called before anything is opened."""
-    is_other = not source.strip() or source.isdecimal() or source.startswith("/dev/") or "://" in source
-    if is_other or source.lower().startswith("file:") or " ! " in source:
-        return
-    if not _exists(source):
-        raise BadInputError(f"{source} does not exist", "--source takes a camera's number, FILE, URL or FOLDER.")

@@ -77,14 +77,10 @@ class PlaylistSource(LiveSource):
         segment_s: float,
     ) -> None:
         super().__init__(name, capture, clock)
+        self._pacer: Pacer = Pacer(clock)
         self.patience_s: float = SEGMENTS_WAITED * segment_s
         self._look = look
-        self._pacer = Pacer(clock)
         self._times = Timeline(name, self.fps)
-
-    @property
-    def resting(self) -> bool:
-        return self._pacer.waiting
 
     def read(self) -> Frame | None:
         skipped = failed = 0
@@ -109,10 +105,6 @@ class PlaylistSource(LiveSource):
             if moment_s is not None and whole and bgr is not None:
                 return self._frame(three_channels(bgr), moment_s)
         return None
-
-    def stop(self) -> None:
-        super().stop()
-        self._pacer.stop()
 
     def _is_finished(self) -> bool:
         try:

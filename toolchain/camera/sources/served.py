@@ -7,7 +7,6 @@ import socket
 import ssl
 from dataclasses import dataclass
 from http.client import HTTPException
-from threading import Event
 from typing import Literal
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -16,7 +15,6 @@ from urllib.request import (
     HTTPDigestAuthHandler,
     HTTPPasswordMgrWithDefaultRealm,
     HTTPSHandler,
-    OpenerDirector,
     Request,
     build_opener,
 )
@@ -24,7 +22,7 @@ from urllib.request import (
 import cv2
 
 from toolchain import __version__
-from toolchain.camera.frames import CABLE, BgrImage, Clock, Frame, Pacer, SourceLostError
+from toolchain.camera.frames import BgrImage, CaptureOptions, Clock, Frame, FrameSource, Pacer, SourceLostError
 from toolchain.camera.sources.video import MAX_CORRUPT
 from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.images.encoded import is_called_picture
@@ -147,48 +145,34 @@ def _open(url: str, limit_s: float, insecure: bool):  # type: ignore[no-untyped-
     passwords = HTTPPasswordMgrWithDefaultRealm()
     if parts.username is not None:
         passwords.add_password(None, bare, unquote(parts.username), unquote(parts.password or ""))
-    request = Request(bare, headers={"User-Agent": f"edgetl/{__version__}"})
-    return _opener(passwords, insecure).open(request, timeout=limit_s)
-
-
-def _opener(passwords: HTTPPasswordMgrWithDefaultRealm, insecure: bool) -> OpenerDirector:
     context = ssl.create_default_context()
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    return build_opener(
+    opener = build_opener(
         HTTPBasicAuthHandler(passwords), HTTPDigestAuthHandler(passwords), HTTPSHandler(context=context)
     )
+    request = Request(bare, headers={"User-Agent": f"edgetl/{__version__}"})
+    return opener.open(request, timeout=limit_s)
 
 
-class SnapshotSource:
-    """Fetches the picture at `url` `fps` times a second, or as often as the server can. Incomplete pictures are
+class SnapshotSource(FrameSource):
+    """Fetches the picture at `url` at the rate asked for, or as often as the server can. Incomplete pictures are
     skipped. Raises OSError if the first one cannot be read.
     """
 
-    live = True
     patience_s: float = MAX_FAILED * FETCH_LIMIT_S
-    remedy = CABLE
 
-    def __init__(
-        self, name: str, url: str, clock: Clock, *, fps: float | None = None, insecure: bool = False
-    ) -> None:
-        self.name = name
-        self.fps: float = fps or USUAL_FPS
+    def __init__(self, name: str, url: str, clock: Clock, options: CaptureOptions) -> None:
+        super().__init__(name, clock)
+        self._pacer: Pacer = Pacer(clock)
+        self.fps: float = options.requested.fps or USUAL_FPS
         self._url = url
-        self._insecure = insecure
-        self._clock = clock
-        self._pacer = Pacer(clock)
-        self._stopped = Event()
-        self._number = 0
+        self._insecure = options.insecure
         self._start_s = 0.0
         self._ahead: BgrImage | None = self._fetched()
         height, width = self._ahead.shape[:2]
         self.given: str = f"{width} x {height}, fetched every {1 / self.fps:.3g} s"
-
-    @property
-    def resting(self) -> bool:
-        return self._pacer.waiting
 
     def read(self) -> Frame | None:
         due_s = self._number / self.fps
@@ -202,13 +186,6 @@ class SnapshotSource:
             self._start_s = now
         self._number += 1
         return None if self._stopped.is_set() else Frame(self._number - 1, bgr, now, now - self._start_s)
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._pacer.stop()
-
-    def close(self) -> None:
-        pass
 
     def _next(self) -> BgrImage:
         if self._ahead is not None:

@@ -19,7 +19,14 @@ from toolchain.camera.sources.served import (
     fetch,
     set_tls_options,
 )
-from toolchain.camera.sources.video import ClipSource, LiveSource, fourcc, plausible_fps, undecodable_stream
+from toolchain.camera.sources.video import (
+    ClipSource,
+    LiveSource,
+    fourcc,
+    plausible_fps,
+    refuse_every_frame,
+    undecodable_stream,
+)
 from toolchain.errors import BadInputError, MissingError, UnreadableImageError
 from toolchain.system.progress import Reporter
 
@@ -52,9 +59,7 @@ class Stream:
         self._name = name
         self._clock = clock
         self._reporter = reporter
-        self._every_frame = options.every_frame
-        self._fps = options.requested.fps
-        self._insecure = options.insecure
+        self._options = options
         self._by_tls = scheme in {"https", "rtsps"}
         self._by_http = scheme in {"http", "https"}
         self._snapshot = False
@@ -137,15 +142,16 @@ class Stream:
         return self._as_playlist(self._capture(limit_s))
 
     def _check_certificate(self, limit_s: float) -> None:
-        if self._by_tls and not self._insecure:
+        if self._by_tls and not self._options.insecure:
             check_certificate(self._url, self._name, min(ASK_LIMIT_S, limit_s))
-
-    def _fetch(self, address: str) -> bytes:
-        return fetch(address, ASK_LIMIT_S, insecure=self._insecure)
 
     def _look(self) -> Playlist | None:
         """Read the playlist, and remember it."""
-        playlist = read_playlist(self._url, lambda address: self._fetch(address).decode("utf-8", "replace"))
+
+        def load(address: str) -> str:
+            return fetch(address, ASK_LIMIT_S, insecure=self._options.insecure).decode("utf-8", "replace")
+
+        playlist = read_playlist(self._url, load)
         self._playlist = playlist or self._playlist
         return playlist
 
@@ -153,23 +159,23 @@ class Stream:
         return self._playlist is not None and not self._playlist.finished
 
     def _as_live(self, capture: cv2.VideoCapture) -> FrameSource:
-        self._refuse_every_frame()
+        refuse_every_frame(self._name, self._options)
         return LiveSource(self._name, capture, self._clock)
 
     def _as_clip(self, capture: cv2.VideoCapture) -> FrameSource:
-        paced = not self._every_frame
+        paced = not self._options.every_frame
         return ClipSource(self._name, capture, self._clock, paced=paced, reporter=self._reporter)
 
     def _as_playlist(self, capture: cv2.VideoCapture) -> FrameSource:
         assert self._playlist is not None
-        self._refuse_every_frame()
+        refuse_every_frame(self._name, self._options)
         return PlaylistSource(self._name, capture, self._clock, self._look, self._playlist.segment_s)
 
     def _as_snapshots(self) -> FrameSource:
-        self._refuse_every_frame()
+        refuse_every_frame(self._name, self._options)
         self._snapshot = True
         try:
-            return SnapshotSource(self._name, self._url, self._clock, fps=self._fps, insecure=self._insecure)
+            return SnapshotSource(self._name, self._url, self._clock, self._options)
         except OSError as error:
             raise MissingError(f"{self._name}: {error}") from None
         except UnreadableImageError as error:
@@ -186,16 +192,14 @@ class Stream:
         limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_LIMIT_MS]
         # With several threads, FFmpeg decodes as many frames at once, and returns each that many frames late.
         limits += [cv2.CAP_PROP_N_THREADS, 1]
-        set_tls_options(insecure=self._insecure)
+        set_tls_options(insecure=self._options.insecure)
         capture = cv2.VideoCapture(self._url, cv2.CAP_FFMPEG, limits)
         return capture if capture.isOpened() else None
 
     def _asked(self, limit_s: float) -> ServerReply:
-        return (
-            ask(self._url, min(ASK_LIMIT_S, limit_s), insecure=self._insecure)
-            if self._by_http
-            else ServerReply("unknown")
-        )
+        if not self._by_http:
+            return ServerReply("unknown")
+        return ask(self._url, min(ASK_LIMIT_S, limit_s), insecure=self._options.insecure)
 
     def _refused(self, said: ServerReply) -> MissingError:
         if said.refused:
@@ -210,9 +214,8 @@ class Stream:
         frame.
         """
         times = Timeline(self._name, plausible_fps(capture.get(cv2.CAP_PROP_FPS)))
-        timeless = (
-            fourcc(capture) == "MJPG"
-        )  # its pictures have no time stamps; if there is a second one, it is live
+        # Its pictures have no time stamps; if there is a second one, it is live.
+        timeless = fourcc(capture) == "MJPG"
         start_s = window_s = self._clock.now()
         window_time_s = 0.0
         most_ahead_s = 0.0
@@ -235,9 +238,3 @@ class Stream:
                 if time_s - window_time_s < LIVE_RATE * (now - window_s):
                     return "burst" if most_ahead_s > BURST_S else "live"
                 window_s, window_time_s = now, time_s
-
-    def _refuse_every_frame(self) -> None:
-        if self._every_frame:
-            raise BadInputError(
-                f"{self._name} cannot be read as fast as possible", "Live sources have a rate of their own."
-            )

@@ -6,7 +6,6 @@ import math
 import os
 from contextlib import suppress
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 # OpenCV reads these variables when it opens a video. FFmpeg would write its own lines between ours.
@@ -21,12 +20,13 @@ os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_flags;prefer_tcp|li
 import cv2
 
 from toolchain.camera.frames import (
-    CABLE,
     DISK,
     USUAL_FPS,
     BgrImage,
+    CaptureOptions,
     Clock,
     Frame,
+    FrameSource,
     Pacer,
     SourceLostError,
     Timeline,
@@ -109,31 +109,26 @@ def plausible_fps(claimed: float, lowest: float = MIN_LIVE_FPS) -> float:
     return claimed if math.isfinite(claimed) and lowest <= claimed <= MAX_FPS else USUAL_FPS
 
 
-class LiveSource:
+def refuse_every_frame(name: str, options: CaptureOptions) -> None:
+    """Raise BadInputError if a live source is to be read as a file is."""
+    if options.every_frame:
+        raise BadInputError(f"{name} cannot be read as fast as possible", "Live sources have a rate of their own.")
+
+
+class LiveSource(FrameSource):
     """A camera or a stream, which should never end.
 
     Frames that cannot be decoded are skipped. With `driver_times`, the time of capture is that of the driver, if it
     is plausible (on Linux, drivers use the clock that Python calls monotonic).
     """
 
-    live = True
-    patience_s: float = 0.0
-    remedy = CABLE
-
     def __init__(self, name: str, capture: cv2.VideoCapture, clock: Clock, *, driver_times: bool = False) -> None:
-        self.name = name
+        super().__init__(name, clock)
         self.fps: float = plausible_fps(capture.get(cv2.CAP_PROP_FPS))
         self.given: str = given(capture)
         self._capture = capture
-        self._clock = clock
         self._driver_times = driver_times
-        self._number = 0
         self._start: float | None = None
-        self._stopped = Event()
-
-    @property
-    def resting(self) -> bool:
-        return False
 
     def read(self) -> Frame | None:
         for _ in range(MAX_CORRUPT):
@@ -165,9 +160,6 @@ class LiveSource:
             if 0 <= now - noted < MAX_AGE_S:
                 return noted
         return now
-
-    def stop(self) -> None:
-        self._stopped.set()
 
     def close(self) -> None:
         self._capture.release()
@@ -201,13 +193,12 @@ def three_channels(picture: object) -> BgrImage:
     return cv2.cvtColor(bgr, code)  # type: ignore[return-value]
 
 
-class ClipSource:
+class ClipSource(FrameSource):
     """A video of finite length. With `paced`, its frames come when a camera would have captured them, and late ones
     are skipped. Otherwise each comes at once. `path` is the file, if it is on this machine.
     """
 
     live = False
-    patience_s: float = 0.0
     remedy = DISK
 
     def __init__(
@@ -220,26 +211,18 @@ class ClipSource:
         reporter: Reporter | None = None,
         path: Path | None = None,
     ) -> None:
-        self.name = name
+        super().__init__(name, clock, Pacer(clock) if paced else None)
         self.fps: float = plausible_fps(capture.get(cv2.CAP_PROP_FPS), MIN_CLIP_FPS)
         self.given: str = given(capture, MIN_CLIP_FPS)
         self._capture = capture
-        self._clock = clock
-        self._pacer = Pacer(clock) if paced else None
-        self._stopped = Event()
         self._reporter = reporter or Silent()
         self._expected = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self._number = -1
         self._times = Timeline(name, self.fps, reporter)
         self._ahead: Any = self._decoded()
         if self._ahead is None:
             code = fourcc(capture)
             capture.release()
             raise undecodable(name, code, path)
-
-    @property
-    def resting(self) -> bool:
-        return self._pacer is not None and self._pacer.waiting
 
     def read(self) -> Frame | None:
         bgr = self._next()
@@ -248,12 +231,7 @@ class ClipSource:
         captured_s = self._pacer.wait(self._times.time_s) if self._pacer else self._clock.now()
         if captured_s is None:
             return None
-        return Frame(self._number, three_channels(bgr), captured_s, self._times.time_s)
-
-    def stop(self) -> None:
-        self._stopped.set()
-        if self._pacer:
-            self._pacer.stop()
+        return Frame(self._number - 1, three_channels(bgr), captured_s, self._times.time_s)
 
     def close(self) -> None:
         self._capture.release()
@@ -264,10 +242,9 @@ class ClipSource:
             return bgr
         bgr = self._decoded()
         if bgr is None:
-            got = self._number + 1
             # The announced length may be wrong by some frames.
-            if got < MAX_SHORT * self._expected - self.fps:
-                cut = f"after {got} of {self._expected:.0f} frames"
+            if self._number < MAX_SHORT * self._expected - self.fps:
+                cut = f"after {self._number} of {self._expected:.0f} frames"
                 self._reporter.warn(f"{self.name} ends {cut}; the file may be cut off")
             return None
         return self._caught_up(self._pacer, bgr) if self._pacer else bgr

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolchain.cli import completion, swapped
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.explain import command_line, tell_no_page
 from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName, class_index
+from toolchain.cli.options import complete_classes, complete_data_sets
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError
 
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from toolchain.explain.attack import AttackConfig
+    from toolchain.explain.attack.dataset import DatasetAttack
+    from toolchain.explain.attack.one import OneAttack
     from toolchain.explain.attack.victims import Victim
     from toolchain.explain.torch_model import TorchModel
-    from toolchain.images.preprocess import Image
 
 DEFAULT_BUDGETS = {"linf": 4, "l2": 256}
 DEFAULT_CURVES = {"linf": (0, 1, 2, 4, 8), "l2": (0, 32, 64, 128, 256)}
@@ -54,7 +57,7 @@ accuracy is left, in float and in int8."""
 @click.option(
     "--target",
     metavar="NAME",
-    shell_complete=completion.classes,
+    shell_complete=complete_classes,
     help="The class that the network should see. Default: any but its present answer.",
 )
 @click.option(
@@ -90,7 +93,7 @@ accuracy is left, in float and in int8."""
     help="Also ask this network, which may be a model file; can be given again.",
 )
 @click.option(
-    "--data", metavar="DATA", shell_complete=completion.data_sets, help="Attack the photographs of a data set."
+    "--data", metavar="DATA", shell_complete=complete_data_sets, help="Attack the photographs of a data set."
 )
 @click.option("--split", default="test", show_default=True, help="The split of DATA to attack.")
 @click.option(
@@ -141,6 +144,8 @@ def command(
 
         picture = read(image)  # a file that cannot be read is reported before networks are loaded
     from toolchain.explain.attack import AttackConfig
+    from toolchain.explain.attack.dataset import attack_dataset
+    from toolchain.explain.attack.one import attack_photograph
     from toolchain.explain.attack.victims import other_victims, own_victims
     from toolchain.explain.torch_model import open_model
 
@@ -155,11 +160,14 @@ def command(
         found = own_victims(run, torch_model, console)
         return found + [one for path in transferred for one in other_victims(path, console)]
 
+    how: dict[str, Any] = {"target": aim, "config": config}
     if image is not None and picture is not None:
-        _one(torch_model, image, picture, aim, chosen[0], config, victims(), out, console)
+        photograph = partial(attack_photograph, torch_model, image, picture, chosen[0], victims=victims(), **how)
+        _one(torch_model, photograph, out, console)
     else:
         assert data is not None
-        _many(torch_model, run, data, split, limit, aim, chosen, config, victims, out, console)
+        how |= {"run": run, "split": split, "limit": limit, "reporter": console}
+        _many(torch_model, partial(attack_dataset, torch_model, data, chosen, victims, **how), data, out, console)
 
 
 def _check(torch_model: TorchModel, config: AttackConfig, budgets: Sequence[int], least: int) -> None:
@@ -174,24 +182,13 @@ def _check(torch_model: TorchModel, config: AttackConfig, budgets: Sequence[int]
             )
 
 
-def _one(
-    torch_model: TorchModel,
-    image: Path,
-    picture: Image,
-    target: int | None,
-    budget: int,
-    config: AttackConfig,
-    victims: Sequence[Victim],
-    out: Path | None,
-    console: Console,
-) -> None:
+def _one(torch_model: TorchModel, attack: Callable[..., OneAttack], out: Path | None, console: Console) -> None:
     from toolchain.explain import gallery
-    from toolchain.explain.attack.one import attack_photograph
     from toolchain.explain.attack.report import one_document, one_page, sentence, verdict_row
 
     start = time.perf_counter()
     with gallery.new_folder(out, "attack") as (folder, place):
-        done = attack_photograph(torch_model, image, picture, budget, folder, victims, target=target, config=config)
+        done = attack(folder=folder)
         seconds = time.perf_counter() - start
         written = gallery.write(folder, one_page(torch_model, done, {"command": command_line()}))
     tell_no_page(console)
@@ -210,20 +207,9 @@ def _one(
 
 
 def _many(
-    torch_model: TorchModel,
-    run: Path | None,
-    data: str,
-    split: str,
-    limit: int,
-    target: int | None,
-    budgets: Sequence[int],
-    config: AttackConfig,
-    victims: Callable[[], Sequence[Victim]],
-    out: Path | None,
-    console: Console,
+    torch_model: TorchModel, attack: Callable[[], DatasetAttack], data: str, out: Path | None, console: Console
 ) -> None:
     from toolchain.explain import gallery
-    from toolchain.explain.attack.dataset import attack_dataset
     from toolchain.explain.attack.report import (
         POINT_COLUMNS,
         conclusion,
@@ -234,18 +220,7 @@ def _many(
 
     start = time.perf_counter()
     with gallery.new_folder(out, "attack") as (folder, place):
-        done = attack_dataset(
-            torch_model,
-            data,
-            budgets,
-            victims,
-            run=run,
-            split=split,
-            limit=limit,
-            target=target,
-            config=config,
-            reporter=console,
-        )
+        done = attack()
         document = {
             **dataset_document(torch_model, done),
             "folder": str(place),

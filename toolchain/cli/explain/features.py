@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolchain.cli import completion, swapped
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.explain import command_line, tell_no_page
 from toolchain.cli.model_argument import (
@@ -18,6 +18,7 @@ from toolchain.cli.model_argument import (
     ModelName,
     PublishedModelArgument,
 )
+from toolchain.cli.options import complete_models, complete_weights
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 
@@ -41,11 +42,11 @@ The strongest feature maps of some layers are written as pictures, from early la
 )
 @click.argument("words", nargs=-1, metavar="[MODEL] IMAGE", type=PublishedModelArgument())
 @click.option("--run", type=ModelArgument(), metavar="MODEL", hidden=True)
-@click.option("--model", metavar="NAME", hidden=True, shell_complete=completion.models)
+@click.option("--model", metavar="NAME", hidden=True, shell_complete=complete_models)
 @click.option(
     "--weights",
     metavar="FILE|imagenet|ready-made|none",
-    shell_complete=completion.weights,
+    shell_complete=complete_weights,
     help="For a published network: a state dict file, the best published weights (default), those of the "
     "ready-made network, or random ones.",
 )

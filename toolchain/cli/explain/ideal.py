@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolchain.cli import completion, swapped
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.explain import command_line, tell_no_page
 from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName, class_index
-from toolchain.cli.options import Finite
+from toolchain.cli.options import Finite, complete_classes
 from toolchain.cli.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ recognises the class by."""
     metavar="NAME",
     multiple=True,
     required=True,
-    shell_complete=completion.classes,
+    shell_complete=complete_classes,
     help="The class to draw; can be given again.",
 )
 @click.option("--steps", type=click.IntRange(1, 100_000), help="Steps of the optimiser. Default: 240.")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from toolchain.cli import completion, swapped
+from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.explain import command_line, tell_no_page
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName, class_index
+from toolchain.cli.options import complete_classes, complete_devices
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
 
@@ -36,7 +38,7 @@ IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
     "--class",
     "asked",
     metavar="NAME",
-    shell_complete=completion.classes,
+    shell_complete=complete_classes,
     help="Show what speaks for this class. Default: the network's answer.",
 )
 @click.option(
@@ -49,7 +51,7 @@ IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
 @click.option(
     "--device",
     metavar="DEVICE",
-    shell_complete=completion.devices,
+    shell_complete=complete_devices,
     help="Where a model file runs. Default: ort:cpu; openvino:CPU for a .xml.",
 )
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/why-1, -2, ...")
@@ -75,7 +77,9 @@ def command(
     skipped = dict(named.nothing)
     if not named.paths:
         _raise_nothing(skipped)
-    network = _only(_open(model, device, methods), methods)
+    network = _open(model, device, methods)
+    if methods:
+        network = replace(network, methods={name: network.methods[name] for name in dict.fromkeys(methods)})
     index = None if asked is None else class_index(network.labels, asked)
     answers: dict[str, Why] = {}
     paths: dict[str, str] = {}
@@ -90,11 +94,7 @@ def command(
                 task.advance()
         if not answers:
             _raise_nothing(skipped)
-        how = {
-            "command": command_line(),
-            "model": str(model),
-            "methods": list(network.methods),
-        }
+        how = {"command": command_line(), "model": str(model), "methods": list(network.methods)}
         written = write(folder, str(model), answers, how)
     for image, reason in skipped.items():
         console.warn(f"skipped: {image}: {reason}")
@@ -141,14 +141,6 @@ def _open(model: ModelName, device: str | None, methods: Sequence[str]) -> Expla
             "Use --method occlusion, or name the run folder that it was exported from.",
         )
     return explained(load(path, device))
-
-
-def _only(network: Explained, methods: Sequence[str]) -> Explained:
-    from dataclasses import replace
-
-    if not methods:
-        return network
-    return replace(network, methods={name: network.methods[name] for name in dict.fromkeys(methods)})
 
 
 def _table(paths: Mapping[str, str], answers: Mapping[str, Why]) -> Table:

@@ -3,8 +3,11 @@
 FGSM is one step along the signs of the gradient (Goodfellow, Shlens, Szegedy: *Explaining and Harnessing
 Adversarial Examples*, 2015). PGD takes several smaller steps from a random start, and projects the change back into
 the budget after each (Madry et al.: *Towards Deep Learning Models Resistant to Adversarial Attacks*, 2018). Both
-climb the cross-entropy. Here the change is kept unrounded, but each gradient is that of a picture of bytes
-(`round_within_budget`): the picture that is saved is the best one that the network was shown.
+climb the cross-entropy.
+
+A picture is stored as bytes. Saving rounds every change to whole steps of 1/255, and often loses what it did to the
+network. So the change is kept unrounded here, but the network is only ever shown pictures of bytes
+(`round_within_budget`), and the picture that is saved is the best one that it was shown.
 """
 
 from __future__ import annotations
@@ -22,13 +25,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from toolchain.errors import BadInputError
-from toolchain.explain.attack.rounding import Norm, length, project, round_within_budget
 from toolchain.explain.torch_model import TorchModel
-from toolchain.system.progress import Reporter, Silent
 
 Method = Literal["fgsm", "pgd"]
+Norm = Literal["linf", "l2"]
+"""How the size of a change is measured, in steps of 1/255: its largest value, or its L2 length."""
 
 BATCH = 16
+BISECTIONS = 18
 FIRST_STEP = 0.5
 """The first step of PGD, as a share of the budget; they become smaller along half a cosine."""
 
@@ -116,7 +120,6 @@ def attack(
     target: int | Sequence[int] | None = None,
     labels: Sequence[int] | None = None,
     config: AttackConfig | None = None,
-    reporter: Reporter | None = None,
 ) -> AttackResult:
     """Change pictures within a budget until the answer is `target`, or without a target, until it is another.
 
@@ -133,25 +136,23 @@ def attack(
         raise BadInputError(f"a budget in {config.norm} lies between 0 and {most}, in steps of 1/255")
     if config.steps < 1:
         raise BadInputError(f"an attack takes at least 1 step, not {config.steps}")
-    targets = (
-        None if target is None else torch.from_numpy(np.broadcast_to(np.asarray(target, np.int64), count).copy())
-    )
+    targets = None
+    if target is not None:
+        targets = torch.from_numpy(np.broadcast_to(np.asarray(target, np.int64), count).copy())
     given = None if labels is None else torch.from_numpy(np.asarray(labels, np.int64))
     parts = []
-    with (reporter or Silent()).task("attacking", count) as task:
-        for start in range(0, count, BATCH):
-            rows = slice(start, start + BATCH)
-            parts.append(
-                _attack(
-                    model,
-                    torch.from_numpy(pixels[rows].astype(np.float32)),
-                    torch.from_numpy(budgets[rows].astype(np.float32))[:, None, None, None],
-                    None if targets is None else targets[rows],
-                    None if given is None else given[rows],
-                    config,
-                )
+    for start in range(0, count, BATCH):
+        rows = slice(start, start + BATCH)
+        parts.append(
+            _attack(
+                model,
+                torch.from_numpy(pixels[rows].astype(np.float32)),
+                torch.from_numpy(budgets[rows].astype(np.float32))[:, None, None, None],
+                None if targets is None else targets[rows],
+                None if given is None else given[rows],
+                config,
             )
-            task.advance(len(pixels[rows]))
+        )
     best, before, after, left, margins = (torch.cat(part) for part in zip(*parts, strict=True))
     return AttackResult(
         original=pixels,
@@ -190,9 +191,7 @@ def _attack(
         logits = model.logits(tried)
         margin = _margin(logits.detach(), wanted, labels[places])
         # PGD keeps the best picture so far; FGSM takes its one step, whatever comes of it.
-        better = (
-            margin > best_margin[places] if config.method == "pgd" else torch.ones_like(margin, dtype=torch.bool)
-        )
+        better = (margin > best_margin[places]) | (config.method == "fgsm")
         chosen = places[better]
         best[chosen], best_logits[chosen] = tried.detach()[better], logits.detach()[better]
         best_margin[chosen] = margin[better]
@@ -244,3 +243,45 @@ def _initial_change(start: Tensor, budget: Tensor, config: AttackConfig) -> Tens
             noise *= 0.5 / np.linalg.norm(noise)
         drawn.append(torch.from_numpy(noise.astype(np.float32)))
     return project(torch.stack(drawn) * budget, start, budget, config.norm)
+
+
+def project(change: Tensor, pixels: Tensor, budget: Tensor, norm: Norm) -> Tensor:
+    """The nearest change, unrounded, that is within the budget and keeps all values between 0 and 255.
+
+    `change` and `pixels` are float32 [n, height, width, 3], `budget` float32 [n, 1, 1, 1].
+    """
+    if norm == "linf":
+        change = torch.minimum(torch.maximum(change, -budget), budget)
+    else:
+        change = change * (budget / length(change).clamp_min(1e-12)).clamp_max(1)
+    return torch.minimum(torch.maximum(change, -pixels), 255 - pixels)
+
+
+def round_within_budget(change: Tensor, pixels: Tensor, budget: Tensor, norm: Norm) -> Tensor:
+    """A change in whole steps, within the budget, in the direction of `change`; for shapes see `project`.
+
+    A small L2 change that is spread over 150,000 values is less than half a step in each, and would be rounded to
+    nothing. So it is stretched first, as far as the budget allows after rounding: the largest values become whole
+    steps, and the others are dropped.
+    """
+    if norm == "l2":
+        change = change * _stretch(change, budget)
+    return torch.minimum(torch.maximum(change.round(), -pixels), 255 - pixels)
+
+
+def length(change: Tensor) -> Tensor:
+    """Length in L2, float32 [n, 1, 1, 1]."""
+    return change.square().sum((1, 2, 3), keepdim=True).sqrt()
+
+
+def _stretch(change: Tensor, budget: Tensor) -> Tensor:
+    """The largest factor, [n, 1, 1, 1], with which `change` is within `budget` after rounding (by bisection)."""
+    values = change[0].numel()
+    low = torch.zeros_like(budget)
+    # Rounding shortens a change by at most half the square root of its number of values.
+    high = (budget + 0.5 * values**0.5) / length(change).clamp_min(1e-12)
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        fits = length((change * middle).round()) <= budget
+        low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+    return low

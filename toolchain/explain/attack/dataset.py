@@ -15,7 +15,7 @@ import numpy as np
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.index import describe_left_out
-from toolchain.datasets.sampling import stratified
+from toolchain.datasets.splits import stratified
 from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.evaluation.metrics import accuracy
 from toolchain.evaluation.overlap import seen_photographs

@@ -80,23 +80,6 @@ class OneAttack:
     least: SmallestBudget | None
     verdicts: tuple[Verdict, ...]
 
-    @property
-    def change(self) -> NDArray[np.int16]:
-        """int16 [height, width, 3], in steps of 1/255."""
-        change: NDArray[np.int16] = self.attacked.change[0]
-        return change
-
-    @property
-    def magnified(self) -> int:
-        """The factor by which the change can be multiplied without being clipped."""
-        return max(1, 127 // max(1, int(np.abs(self.change).max())))
-
-    @property
-    def change_picture(self) -> Image:
-        """The change, magnified, on middle grey."""
-        shown: Image = np.clip(128 + self.change.astype(np.int32) * self.magnified, 0, 255).astype(np.uint8)
-        return shown
-
 
 def attack_photograph(
     model: TorchModel,

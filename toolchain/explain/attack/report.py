@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from toolchain.explain.attack import AttackConfig, AttackResult
+from toolchain.explain.attack import AttackConfig, AttackResult, Norm
 from toolchain.explain.attack.dataset import AttackRow, DatasetAttack, Example, RobustnessPoint
 from toolchain.explain.attack.one import Answer, OneAttack, Verdict
-from toolchain.explain.attack.rounding import Norm
 from toolchain.explain.gallery import Page, Picture, Section, Table, has_page, write
+from toolchain.explain.pictures import magnified_change
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image
 from toolchain.system import files
@@ -31,12 +31,13 @@ SHOWN = 3
 def one_page(model: TorchModel, done: OneAttack, settings: Mapping[str, Any]) -> Page:
     """The page of one photograph: before, change and after, probabilities, and what each network says."""
     attacked, own = done.attacked, done.verdicts[0]
+    change, strength = magnified_change(attacked.change[0])
     pictures = [
         Picture("before", done.placed.whole, "before", _facts(own.before)),
         Picture(
             "change",
-            done.change_picture,
-            f"what was added, {done.magnified} times as strong",
+            change,
+            f"what was added, {strength} times as strong",
             {"largest": f"{attacked.largest[0]}/255", "length": f"{attacked.length[0]:.0f}/255"},
         ),
         Picture("after", done.placed.with_pixels(attacked.pixels[0]), "after", _facts(own.after)),
@@ -45,6 +46,9 @@ def one_page(model: TorchModel, done: OneAttack, settings: Mapping[str, Any]) ->
         whole = done.placed.with_pixels(done.least.attacked.pixels[0])
         caption = f"the smallest budget: {done.least.budget}"
         pictures.append(Picture("smallest", whole, caption, _facts(own.smallest)))
+    smallest = "No budget is enough."
+    if done.least is not None:
+        smallest = f"The smallest budget that is enough is {done.least.budget}/255."
     plots = []
     if has_page():
         from toolchain.explain.plots import bars
@@ -55,7 +59,7 @@ def one_page(model: TorchModel, done: OneAttack, settings: Mapping[str, Any]) ->
         plots.append(bars("probabilities", "Probabilities before and after the attack", rows))
     return Page(
         f"{done.photograph.name}, changed until it is {done.target or 'something else'}",
-        [sentence(done), _smallest_sentence(done)],
+        [sentence(done), smallest],
         [
             Section("Before and after", pictures=pictures, plots=plots),
             Section(
@@ -81,12 +85,6 @@ def sentence(done: OneAttack) -> str:
             f"({own.after.probability:.3f}) {within}."
         )
     return f"{own.before.label} could not be turned into {done.target or 'something else'} {within}."
-
-
-def _smallest_sentence(done: OneAttack) -> str:
-    if done.least is None:
-        return "No budget is enough."
-    return f"The smallest budget that is enough is {done.least.budget}/255."
 
 
 def _within(budget: int, norm: Norm) -> str:
@@ -208,10 +206,8 @@ def lines_of(done: DatasetAttack, what: str) -> dict[str, tuple[list[float], lis
 
 def _side_by_side(example: Example) -> Image:
     attacked = example.attacked
-    change = attacked.change[0].astype(np.int32)
-    strength = max(1, 127 // max(1, int(np.abs(change).max())))
-    shown = np.clip(128 + change * strength, 0, 255).astype(np.uint8)
-    return np.concatenate([attacked.original[0], shown, attacked.pixels[0]], axis=1)
+    change, _ = magnified_change(attacked.change[0])
+    return np.concatenate([attacked.original[0], change, attacked.pixels[0]], axis=1)
 
 
 def _facts(said: Answer) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from toolchain.artifact import FLOAT_FILE, find_artifacts, read_artifact
 from toolchain.artifact.card import Precision
 from toolchain.classifier import Classifier, load
 from toolchain.errors import BadInputError, MissingError
-from toolchain.explain.torch_model import TorchModel, open_run
+from toolchain.explain.torch_model import TorchModel, open_model
 from toolchain.images.preprocess import Image, read
 from toolchain.runs import RUN_FILE, WEIGHTS_FILE
 from toolchain.runs.ready_made import ready_made_artifact
+from toolchain.runtimes.devices import plain
 from toolchain.system import files
 from toolchain.system.progress import Reporter
 
@@ -42,11 +44,6 @@ class Victim:
     labels: tuple[str, ...]
     own: bool
     ask: Callable[[Sequence[Photograph]], NDArray[np.float32]]
-
-    @property
-    def title(self) -> str:
-        """What to call it: its file or folder, without the path, and the device."""
-        return f"{Path(self.name).name} on {self.device}"
 
     def probabilities(self, photographs: Sequence[Photograph]) -> NDArray[np.float32]:
         """Probabilities, float32 [n, classes], for one photograph or more."""
@@ -81,7 +78,7 @@ def other_victims(path: Path, reporter: Reporter) -> list[Victim]:
     Raises BadInputError for anything else.
     """
     if path.is_dir() and not (path / FLOAT_FILE).is_file() and (path / RUN_FILE).is_file():
-        return [_in_torch(open_run(path), own=False)]
+        return [_in_torch(open_model(path), own=False)]
     return [
         one for artifact in find_artifacts(path) for one in _on_its_devices(artifact, own=False, reporter=reporter)
     ]
@@ -102,25 +99,18 @@ def _on_its_devices(path: Path, *, own: bool, reporter: Reporter) -> list[Victim
     artifact = read_artifact(path)
     card = artifact.card
     found = []
-    for device in card.runtimes or ("ort:cpu",):
-        classifier = _load_or_say(artifact.path, device, reporter)
-        if classifier is not None:
-            found.append(Victim(str(path), device, card.precision, card.labels, own, _asking(classifier)))
+    for device in dict.fromkeys(map(plain, card.runtimes)) or ("ort:cpu",):
+        try:
+            classifier = load(artifact, device)
+        except (MissingError, BadInputError) as error:
+            reporter.warn(f"{path.name} does not answer on {device}: {error.message}")
+            continue
+        ask = partial(_ask, classifier)
+        found.append(Victim(str(path), device, card.precision, card.labels, own, ask))
     if not found:
         raise MissingError(f"{path} runs on none of its runtimes here: {', '.join(card.runtimes)}")
     return found
 
 
-def _asking(classifier: Classifier) -> Callable[[Sequence[Photograph]], NDArray[np.float32]]:
-    def ask(photographs: Sequence[Photograph]) -> NDArray[np.float32]:
-        return classifier.infer([classifier.preprocess(one) for one in photographs]).probabilities
-
-    return ask
-
-
-def _load_or_say(path: Path, device: str, reporter: Reporter) -> Classifier | None:
-    try:
-        return load(path, device)
-    except (MissingError, BadInputError) as error:
-        reporter.warn(f"{path.name} does not answer on {device}: {error.message}")
-        return None
+def _ask(classifier: Classifier, photographs: Sequence[Photograph]) -> NDArray[np.float32]:
+    return classifier.infer([classifier.preprocess(one) for one in photographs]).probabilities

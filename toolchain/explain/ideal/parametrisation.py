@@ -22,22 +22,19 @@ class FourierImage(nn.Module):
     """A picture as its Fourier spectrum, with low frequencies scaled up: broad shapes move first.
 
     Olah, Mordvintsev, Schubert: *Feature Visualization*, Distill 2017. Calling it gives float32 RGB
-    [1, 3, height, width], 0 to 1. Amplitudes are scaled by 1 / frequency to the power of `decay`; photographs have
-    `decay` 1.
+    [1, 3, height, width], 0 to 1. Amplitudes are scaled by 1 / frequency, as those of photographs are.
     """
 
     scale: Tensor
     window: Tensor
 
-    def __init__(
-        self, height: int, width: int, generator: torch.Generator, radius: float = 0.0, decay: float = 1.0
-    ) -> None:
+    def __init__(self, height: int, width: int, generator: torch.Generator, radius: float = 0.0) -> None:
         super().__init__()
         self.register_buffer("window", window(height, width, radius))
         down, across = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
         frequency = (down**2 + across**2).sqrt().clamp(min=1 / max(height, width))
         self.size: tuple[int, int] = (height, width)
-        self.register_buffer("scale", 0.25 * frequency**-decay)
+        self.register_buffer("scale", 0.25 / frequency)
         start = START * torch.randn(1, 3, *frequency.shape, 2, generator=generator)
         self.spectrum: nn.Parameter = nn.Parameter(start)
 

@@ -75,23 +75,7 @@ def ideal_page(name: str, ideals: Sequence[Ideal], settings: Mapping[str, Any], 
 
 def _robustness(ideals: Sequence[Ideal]) -> Section:
     columns = ("class", "as it is", "JPEG 90", "JPEG 75", "moved", "moved, JPEG 90", "moved, JPEG 75")
-    rows = [
-        (
-            one.label,
-            *(
-                percent(value)
-                for value in (
-                    one.robustness.probability,
-                    one.robustness.jpeg90,
-                    one.robustness.jpeg75,
-                    one.robustness.shifted,
-                    one.robustness.shifted_jpeg90,
-                    one.robustness.shifted_jpeg75,
-                )
-            ),
-        )
-        for one in ideals
-    ]
+    rows = [(one.label, *map(percent, asdict(one.robustness).values())) for one in ideals]
     text = (
         "The probability of the class for the saved file, read back through the deployed preprocessing. Moved: by "
         "5 pixels; of eight directions, the one with the lowest probability."

@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from toolchain.backbones.networks import blocks_of, normalised
 from toolchain.explain.torch_model import TorchModel
-from toolchain.explain.why import Explained, Method
-from toolchain.explain.why.heat import Heat, as_heat
-from toolchain.explain.why.occlusion import occlusion
+from toolchain.explain.why import Explained, Heat, Method, as_heat, occlusion
 from toolchain.images.preprocess import Image
 
 ENLARGED = 2

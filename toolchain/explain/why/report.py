@@ -8,8 +8,7 @@ from typing import Any
 
 from toolchain.explain.gallery import Page, Picture, Section, percent
 from toolchain.explain.gallery import write as write_gallery
-from toolchain.explain.why import Why
-from toolchain.explain.why.heat import as_sixteen_bits, overlay
+from toolchain.explain.why import Why, as_sixteen_bits, overlay
 from toolchain.system import files
 
 

@@ -8,7 +8,8 @@ needed.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -79,32 +80,51 @@ def _rounded(weight: Tensor, bits: int) -> Tensor:
     return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -most, most)
 
 
-def train(
-    teacher: Graph, start: Candidate, images: NDArray[np.uint8], epochs: int, seed: int, reporter: Reporter
-) -> Candidate:
-    """Train the integers of `start` on `images`, uint8 [n, height, width, 3], mirrored at random.
+@dataclass(frozen=True)
+class Step:
+    """One step of the training: the numbers of its `photographs`, and whether they are mirrored."""
 
-    Scales and zero points stay as they were calibrated; weights and biases learn. `teacher` is the float network.
+    photographs: list[int]
+    mirrored: bool
+
+
+def plan_of(photographs: int, epochs: int, seed: int) -> list[Step]:
+    """The steps that go `epochs` times over so many photographs, in an order that depends on the seed."""
+    rng = np.random.default_rng([seed, 71])
+    steps = []
+    order: list[int] = []
+    for _ in range(max(1, photographs // BATCH) * epochs):
+        if len(order) < min(BATCH, photographs):
+            order = rng.permutation(photographs).tolist()
+        batch, order = order[:BATCH], order[BATCH:]
+        steps.append(Step(batch, bool(rng.random() < 0.5)))
+    return steps
+
+
+def train(
+    teacher: Graph,
+    start: Candidate,
+    plan: Sequence[Step],
+    batches: Iterable[NDArray[np.uint8]],
+    epochs: int,
+    reporter: Reporter,
+) -> Candidate:
+    """Train the integers of `start` by `plan`, with the photographs of each step in `batches`.
+
+    These are uint8 [batch, height, width, 3]. Scales and zero points stay as they were calibrated; weights and
+    biases learn. `teacher` is the float network.
     """
     assert start.quantized is not None
     student = _Student(start.quantized)
     parameters = [*student.weights.values(), *student.biases.values()]
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, betas=(0.9, 0.99))
-    rng = np.random.default_rng([seed, 71])
-    steps = max(1, len(images) // BATCH) * epochs
-    with reporter.task("quantisation-aware training", steps) as task:
-        order: list[int] = []
-        for step in range(steps):
-            if len(order) < min(BATCH, len(images)):
-                order = rng.permutation(len(images)).tolist()
-            batch, order = images[order[:BATCH]], order[BATCH:]
-            if rng.random() < 0.5:
-                batch = batch[:, :, ::-1]
-            pixels = torch.from_numpy(np.ascontiguousarray(batch))
+    with reporter.task("quantisation-aware training", len(plan)) as task:
+        for number, (step, images) in enumerate(zip(plan, batches, strict=True)):
+            pixels = torch.from_numpy(np.ascontiguousarray(images[:, :, ::-1] if step.mirrored else images))
             with torch.no_grad():
                 wanted = torch.log_softmax(teacher.run(pixels), 1)
             for group in optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * _schedule(step, steps)
+                group["lr"] = LEARNING_RATE * _schedule(number, len(plan))
             answers = torch.log_softmax(student(pixels), 1)
             loss = functional.kl_div(answers, wanted, log_target=True, reduction="batchmean")
             optimizer.zero_grad()

@@ -14,12 +14,13 @@ from toolchain.artifact import Artifact, make_artifact, write_artifact
 from toolchain.artifact.card import Card, ProvenOn, QuantizationRecipe, Speed, Tried
 from toolchain.errors import MissingError, PromiseBrokenError
 from toolchain.evaluation import metrics
-from toolchain.export.int8.qat import train
+from toolchain.export.int8.qat import plan_of, train
 from toolchain.export.int8.qdq import weight_bits
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
 from toolchain.export.int8.torch_graph import Graph
 from toolchain.export.measure import ExportContext
 from toolchain.export.results import Attempt, QuantizationSettings
+from toolchain.export.ways import int8_ways
 from toolchain.runtimes import machine
 from toolchain.runtimes.devices import cpu_name
 from toolchain.system.folders import scratch_folder
@@ -128,13 +129,15 @@ class _Search:
         if not trainable:
             return
         best = max(trainable, key=lambda entry: entry.attempt.min_agreement)
-        photographs = context.photographs.read("train").pixels
+        photographs = context.photographs
 
         def learn() -> Candidate:
             teacher = Graph(context.model)
-            return train(teacher, best.candidate, photographs, settings.qat_epochs, context.seed, context.reporter)
+            plan = plan_of(photographs.count("train"), settings.qat_epochs, context.seed)
+            batches = photographs.batches("train", [step.photographs for step in plan])
+            return train(teacher, best.candidate, plan, batches, settings.qat_epochs, context.reporter)
 
-        self._try("quantisation-aware training", learn)
+        self._try("quantisation-aware training", learn, fatal=MissingError)  # a photograph is gone
 
     def time(self) -> None:
         """Time the candidates that keep the accuracy beside the float file, on each machine."""
@@ -221,7 +224,7 @@ class _Search:
             files |= dict.fromkeys(devices, str(path))
         return Found(files, tuple(entry.attempt for entry in self.entries), broken)
 
-    def _try(self, label: str, make: Callable[[], Candidate]) -> None:
+    def _try(self, label: str, make: Callable[[], Candidate], fatal: type[Exception] | tuple[()] = ()) -> None:
         context = self._context
         try:
             candidate = make()
@@ -229,6 +232,8 @@ class _Search:
                 raise ValueError("its weights need 8 bits")
             artifact = make_artifact(candidate.model, self._card(candidate), context.path)
             measured = tuple(context.measure(artifact, device) for device in context.devices)
+        except fatal:
+            raise
         except Exception as error:  # quantisers fail in many ways on networks they were not made for
             context.reporter.warn(f"{label} failed: {(str(error).strip() or repr(error)).splitlines()[0]}")
             return
@@ -274,10 +279,13 @@ class _Search:
 
     def _write(self, entry: _Entry, path: Path) -> None:
         attempt = entry.attempt
-        card = self._card(entry.candidate).with_accuracy(*(one.accuracy for one in attempt.hops))
+        draft = make_artifact(entry.candidate.model, self._card(entry.candidate), path)
+        ways = int8_ways(self._context, draft, attempt.chosen_for, self._settings.max_drop_pp)
+        card = draft.card.with_accuracy(*(one.accuracy for one in (*attempt.hops, *ways)))
         assert card.recipe is not None
         recipe = replace(card.recipe, speeds=attempt.speeds, tried=self._tried(), proven=self._proven(attempt))
-        write_artifact(entry.candidate.model, replace(card, recipe=recipe, runtimes=attempt.chosen_for), path)
+        runtimes = (*attempt.chosen_for, *(one.device for one in ways))
+        write_artifact(entry.candidate.model, replace(card, recipe=recipe, runtimes=runtimes), path)
 
     def _proven(self, attempt: Attempt) -> tuple[ProvenOn, ...]:
         """The machines that the promises were kept on."""
