@@ -2,12 +2,17 @@
 
 WEIGHTS are torchvision's ImageNet weights of mobilenet_v2 as a file. Fine-tunes, exports, benchmarks on the test
 split, and puts half-precision weights, the int8 artifact, bench.json and the card beside this script, in `pets/`.
+Then the figures of README and docs are written anew (`docs/make_figures.py`).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,16 +23,19 @@ from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Card
 from toolchain.backbones import recipes
 from toolchain.bench import report as reports
+from toolchain.bench.results import BenchReport
 from toolchain.bench.runner import Plan, bench
 from toolchain.cli.console import Console
 from toolchain.export.exporting import export
 from toolchain.export.results import QuantizationSettings as Int8
-from toolchain.runs import RUN_FILE, WEIGHTS_FILE, Run, read_run
+from toolchain.runs import RUN_FILE, WEIGHTS_FILE, Run, SplitFile, read_run, read_splits
 from toolchain.system import files
 from toolchain.training.finetune import finetune
 from toolchain.training.settings import settings_for
 
-TARGET = Path(__file__).resolve().parent / "pets"
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "models" / "pets"
+PLAIN = {"val": "validation photographs", "test": "test photographs"}
 DEVICES = ("ort:cpu", "openvino:CPU", "torch:cpu")
 
 
@@ -52,17 +60,21 @@ def main() -> None:
         os.chdir(folder)  # paths in bench.json are those that were given
         artifacts = [read_artifact(Path(file)) for file in ("model.onnx", "model.int8.onnx")]
         report = bench(Plan(tuple(artifacts), DEVICES, data="pets", limit=0), console)
-        state = load_file(WEIGHTS_FILE)
+        state, splits = load_file(WEIGHTS_FILE), read_splits(Path())
     TARGET.mkdir(exist_ok=True)
     with files.replaced(TARGET / WEIGHTS_FILE) as beside:
         save_file({k: v.half() if v.dtype == torch.float32 else v for k, v in state.items()}, beside)
     files.write_bytes(TARGET / "model.int8.onnx", artifacts[1].model)
     files.write_json(TARGET / reports.JSON_FILE, report)
-    files.write_bytes(TARGET / "card.md", card_page(run, artifacts[1].card, report).encode())
+    files.write_bytes(TARGET / "card.md", card_page(run, splits, artifacts[1].card, report).encode())
+    subprocess.run([sys.executable, ROOT / "docs" / "make_figures.py"], cwd=ROOT, check=True)
+    if report.noisy:
+        console.warn("bench.json is of a machine that was not at rest, and every text that quotes it says so")
 
 
-def card_page(run: Run, card: Card, report: reports.Report) -> str:
+def card_page(run: Run, splits: Mapping[str, Sequence[SplitFile]], card: Card, report: BenchReport) -> str:
     """The model's card for people, in Markdown."""
+    taught = sorted(Counter(file.label for file in splits["train"]).values())
     recipe, reject = card.recipe, card.reject
     assert recipe is not None
     assert reject is not None
@@ -73,11 +85,14 @@ def card_page(run: Run, card: Card, report: reports.Report) -> str:
     )
     counts = ", ".join(f"{split} {count}" for split, count in run.data.counts.items())
     settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in recipe.settings.items())
+    rejection = run.rejection
+    assert rejection is not None
+    unsure = " and ".join(f"{1 - share:.1%} of the {PLAIN[split]}" for split, share in rejection.accepted.items())
     rejected = ""
-    if run.rejection and run.rejection.outliers_rejected is not None:
-        rejected = (
-            f" and to {run.rejection.outliers_rejected:.0%} of {run.rejection.outliers} pictures of other things"
-        )
+    if rejection.outliers_rejected is not None:
+        rejected = f", and to {rejection.outliers_rejected:.0%} of {rejection.outliers} pictures of other things"
+    doubts = [f"- {remark}" for remark in report.remarks if remark.startswith("noisy: ")]
+    state = "\n".join(["", "**The machine was not at rest:**", "", *doubts, ""]) if report.noisy else ""
     speeds = "\n".join(
         f"| {speed.device} | {speed.threads} | {speed.float_ms:.2f} | {speed.int8_ms:.2f} | {speed.ratio:.2f} |"
         for speed in recipe.speeds
@@ -108,7 +123,7 @@ int8 by {recipe.quantiser} ({settings}; {recipe.calibration_n} calibration photo
 
 ## Measured
 {report.environment.cpu}, {report.environment.cores} cores, {report.environment.os}.
-
+{state}
 {arms}
 
 By `edgetl export`, when it chose the recipe (p50 in ms):
@@ -119,9 +134,9 @@ By `edgetl export`, when it chose the recipe (p50 in ms):
 
 ## Limits
 It knows these {len(card.labels)} breeds and nothing else. Where its {reject.score.replace("_", " ")} is below
-{reject.threshold:.2f} it says that it does not know, which happens to 5 % of the validation photographs{rejected};
-other things can still be named wrongly and surely. 14 of the breeds were trained on about 85 photographs each, 23
-on about 25.
+{reject.threshold:.2f} it says that it does not know, which happens to {unsure}{rejected};
+other things can still be named wrongly and surely. The breeds were trained on {taught[0]} to {taught[-1]}
+photographs each, half of them on {taught[len(taught) // 2]} or fewer.
 
 ## Licences
 {licences}

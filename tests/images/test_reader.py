@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -335,3 +337,27 @@ def test_a_cache_that_shrinks_under_a_running_reader_costs_time_only(
         np.testing.assert_array_equal(running.input(one), pixels)
     assert not listener.warned
     assert (tmp_path / FILE).exists()
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_what_a_running_process_uses_is_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool
+) -> None:
+    """A process that began earlier still lives, or has ended without a word."""
+    monkeypatch.setenv("EDGETL_CACHE_MB", "1")
+    photos = [_photo(tmp_path, seed) for seed in range(10)]
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        _run(tmp_path, photos[:2], began=50)
+        _run(tmp_path, photos[2:6], began=150)
+        with sqlite3.connect(tmp_path / FILE) as connection:
+            connection.execute("INSERT INTO running VALUES (?, 100)", (other.pid,))
+        connection.close()
+        if not lives:
+            other.communicate(b"\n")
+        _run(tmp_path, photos[6:], began=200)
+    finally:
+        other.communicate(b"\n") if lives else None
+    kept = _kept(tmp_path)
+    assert not kept & {one.sha256 for one in photos[:2]}
+    assert ({one.sha256 for one in photos[2:6]} <= kept) == lives

@@ -151,6 +151,8 @@ class Source:
     licences: dict[str, str]
     run_sha256: Sha256 | None = None
     """SHA-256 of the run's `model.safetensors`, by which `bench` finds the float run in PyTorch."""
+    taught: tuple[str, ...] = ()
+    """The splits that taught the network; empty in cards of old."""
 
 
 @dataclass(frozen=True)

@@ -62,16 +62,18 @@ class Measured:
 class TrainingRecipe:
     """One TOML file, `path`. `network` is there in all recipes that come with edgetl; a user's own may do without.
 
-    `finetune` is what it says of the settings; these are checked where they are used (`training.settings`).
+    `finetune` is what it says of the settings, `taught` what takes their place where a teacher helps; these are
+    checked where they are used (`training.settings`).
     """
 
     network: Network | None = None
     finetune: dict[str, Any] = field(default_factory=dict)
+    taught: dict[str, Any] = field(default_factory=dict)
     measured: Measured = Measured()
     path: str = ""
 
 
-SECTIONS: dict[str, type | None] = {"network": Network, "finetune": None, "measured": Measured}
+SECTIONS: dict[str, type | None] = {"network": Network, "finetune": None, "taught": None, "measured": Measured}
 
 
 def names() -> tuple[str, ...]:
@@ -94,7 +96,7 @@ def load(name: str) -> TrainingRecipe:
 
 
 def read(path: Path) -> TrainingRecipe:
-    """Read a recipe; every section and every key of [finetune] and [measured] may be absent.
+    """Read a recipe; every section and every key of [finetune], [taught] and [measured] may be absent.
 
     Raises BadInputError naming the file and what is wrong in it: no TOML, an unknown key, a value of another type
     or out of range.

@@ -238,7 +238,7 @@ def _change(old: ArmResult, new: ArmResult, tolerance: Tolerance, same_photograp
     assert old.latency_ms is not None
     assert new.latency_ms is not None
     limit = 1 + tolerance.latency_percent / 100
-    interval = ratio_ci95(old.latency_ms, new.latency_ms)
+    interval = ratio_ci95(old.latency_ms, new.latency_ms, old.process_p50_ms, new.process_p50_ms)
     ratio = new.latency_ms.p50 / old.latency_ms.p50
     drop = drop_interval = None
     is_lost = False

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolchain.bench.results import ArmResult, BenchReport, Change, Comparison
+from toolchain.evaluation.statistics import paired_ratio_ci95
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
 from toolchain.system.text import escaped, fixed, percent
@@ -30,7 +31,7 @@ COLUMNS = (
     "p50 ms [95 %]",
     "p90",
     "p99",
-    "images/s",
+    "images/s [95 %]",
     "end to end ms",
     "top-1 [95 %]",
     "agreement",
@@ -75,7 +76,7 @@ def row(arm: ArmResult, name: str) -> tuple[str, ...]:
         f"{latency.p50:.2f} [{low:.2f}, {high:.2f}]",
         f"{latency.p90:.2f}",
         _number(latency.p99, ".2f"),
-        _number(arm.throughput_ips, ".0f"),
+        _throughput(arm),
         _number(arm.end_to_end_ms, ".2f"),
         top1,
         agreement,
@@ -126,11 +127,7 @@ def _conclusions(arms: Sequence[ArmResult], names: dict[str, str]) -> list[str]:
     assert best.latency_ms is not None
     unit = "" if best.batch == 1 else f" for {best.batch} images"
     sentence = f"Fastest: {names[best.artifact]} on {best.device}, {best.latency_ms.p50:.2f} ms{unit}"
-    rivals = [
-        f"{names[arm.artifact]} on {arm.device}"
-        for arm in ranked[1:]
-        if arm.latency_ms and arm.latency_ms.p50_ci95[0] / arm.batch <= best.latency_ms.p50_ci95[1] / best.batch
-    ]
+    rivals = [f"{names[arm.artifact]} on {arm.device}" for arm in ranked[1:] if not _told_apart(arm, best)]
     lines = [sentence + (f"; not told apart from {', '.join(rivals)}." if rivals else ".")]
     gains = [_gain(arm, base) for arm in arms for base in arms if _is_pair(arm, base)]
     if gains:
@@ -221,10 +218,10 @@ def to_markdown(report: BenchReport) -> str:
         lines += _machine_lines(name if report.machines else "", machine)
     lines += [
         "",
-        "Latency is that of single inferences in milliseconds, the interval a bootstrap over processes and rounds; "
-        "p99 needs 299 samples; images/s is "
-        "the best of several batches and numbers of requests at once; end to end goes from the bytes of an encoded "
-        "photograph to a named answer (median); MB are 10^6 bytes.",
+        "Latency is that of single inferences in milliseconds; with 95 % the interval holds the median of another "
+        "run, by Student's t of the medians of processes; p99 needs 299 samples; images/s is that of the best of "
+        "several batches and numbers of requests at once, with the same interval; end to end goes from the bytes "
+        "of an encoded photograph to a named answer (median); MB are 10^6 bytes.",
         "",
     ]
     return "\n".join(lines)
@@ -256,11 +253,29 @@ def _is_pair(arm: ArmResult, base: ArmResult) -> bool:
 def _gain(arm: ArmResult, base: ArmResult) -> str:
     assert arm.latency_ms is not None
     assert base.latency_ms is not None
-    (low, high), (base_low, base_high) = arm.latency_ms.p50_ci95, base.latency_ms.p50_ci95
     ratio = base.latency_ms.p50 / arm.latency_ms.p50
     which = " (.xml)" if Path(arm.artifact).suffix == ".xml" else ""
     text = f"{ratio:.2f} times as fast on {arm.device}{which}"
-    return text if high < base_low or base_high < low else f"{text} (within the intervals)"
+    return text if _told_apart(base, arm) or _told_apart(arm, base) else f"{text} (within the intervals)"
+
+
+def _told_apart(slow: ArmResult, fast: ArmResult) -> bool:
+    """Whether `slow` surely takes longer for an image than `fast`, which took its turns beside it."""
+    assert slow.latency_ms is not None
+    assert fast.latency_ms is not None
+    interval = paired_ratio_ci95(slow.process_p50_ms, fast.process_p50_ms)
+    if interval is not None:
+        return interval[0] * fast.batch / slow.batch > 1
+    return slow.latency_ms.p50_ci95[0] / slow.batch > fast.latency_ms.p50_ci95[1] / fast.batch
+
+
+def _throughput(arm: ArmResult) -> str:
+    if arm.throughput_ips is None:
+        return "-"
+    if arm.throughput is None or arm.throughput.ips_ci95 is None:
+        return f"{arm.throughput_ips:.0f}"
+    low, high = arm.throughput.ips_ci95
+    return f"{arm.throughput_ips:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def _number(value: float | None, style: str) -> str:

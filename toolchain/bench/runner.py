@@ -34,7 +34,7 @@ from toolchain.timing.machines import Machine, connected
 from toolchain.timing.noise import LoadDuring
 from toolchain.timing.process import WorkerProcess, probe_devices
 from toolchain.timing.protocol import LOCAL, Observed, Prepared, at
-from toolchain.timing.scheduler import Pace, TimeLimits, finish, load_arms, measure
+from toolchain.timing.scheduler import Pace, TimeLimits, answer, load_arms, measure
 
 MAX_ROUNDS = 200
 BUDGET_S = 20.0
@@ -211,9 +211,9 @@ def _measure(
     )
     try:
         place.machine.watch()
-        measure(place.arms, start, pace, reporter, limits)
+        measure(place.arms, start, pace, reporter, limits, whole=True)
         place.observed = place.machine.look()
-        finish(place.arms, len(prepared.readable) if has_labels else 0, reporter, limits)
+        answer(place.arms, len(prepared.readable) if has_labels else 0, reporter, limits)
     finally:
         for arm in place.arms:
             arm.close()
@@ -322,11 +322,7 @@ def result_of(
         energy_mj=_energy_mj(arm) if ok else None,
         quantiles_ms=_quantiles(arm.rounds) if ok else (),
         round_p50_ms=tuple(round(float(np.median(samples)), 5) for samples in arm.rounds) if ok else (),
-        process_p50_ms=tuple(
-            round(float(np.median(np.concatenate(rounds))), 5) for rounds in arm.processes if rounds
-        )
-        if ok
-        else (),
+        process_p50_ms=tuple(round(median, 5) for median in arm.process_ms) if ok else (),
         noise=tuple(arm.noise()) if ok else (),
         on=arm.on,
     )

@@ -32,7 +32,6 @@ MIN_FOR_SHARES = 480
 MIN_TEXT = 0.5
 """Scale of the font below which letters cannot be read."""
 
-
 MAX_SIZE = (1920, 1080)
 MIN_SIDE = 160
 """Pictures with a shorter side are enlarged: the text would not fit."""
@@ -67,11 +66,6 @@ def draw(bgr: BgrImage, answered: Answered) -> None:
         _draw_bar(bgr, _headline(other.prediction), figures, at_top=True)
 
 
-def draw_state(bgr: BgrImage, state: str) -> None:
-    """Write onto an old picture, in place, why there is no newer one."""
-    _draw_bar(bgr, _Line("not live", "", True), state, at_top=True)
-
-
 class Drawn:
     """Draws each answer onto its picture once, for all sinks that show it. The first frame decides the size.
 
@@ -101,7 +95,7 @@ class Drawn:
         if not state or self._picture is None:
             return None
         picture: BgrImage = self._picture.copy()
-        draw_state(picture, state)
+        _draw_bar(picture, _Line("not live", "", True), state, at_top=True)
         return picture
 
 

@@ -27,7 +27,6 @@ BgrImage = NDArray[np.uint8]
 USUAL_FPS = 30.0
 """Frames per second of a source that does not tell its rate."""
 
-
 MAX_GAP_S = 2.0
 """Seconds between two frames of a file beyond which its time stamps are taken for a jump."""
 USUAL_GAPS = 3

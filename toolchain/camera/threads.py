@@ -14,7 +14,6 @@ from toolchain.errors import MissingError
 
 _Opened = TypeVar("_Opened")
 
-
 _hanging: dict[str, Future[Any]] = {}
 """Attempts to open something that have not returned yet, by name."""
 T = TypeVar("T")

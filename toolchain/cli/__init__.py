@@ -52,7 +52,6 @@ EXTRAS = {
 }
 """Modules that `pip install edgetl` leaves out (a device neither trains nor exports), and the extra to install."""
 
-
 WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
 SOURCE_VARIABLE = "EDGETL_SOURCE"
 

@@ -48,21 +48,21 @@ def command(model: ModelName, console: Console) -> None:
 
 def _tables(artifact: Artifact) -> list[RenderableType]:
     card = artifact.card
-    parts: list[RenderableType] = [
+    return [
         facts(_facts(artifact)),
         "",
         _accuracy(card) if card.accuracy else "accuracy: not measured yet; `edgetl export RUN` measures it",
         "",
+        f"{len(card.labels)} labels: {', '.join(card.labels)}",
     ]
-    parts.append(f"{len(card.labels)} labels: {', '.join(card.labels)}")
-    return parts
 
 
 def _facts(artifact: Artifact) -> list[tuple[str, str]]:
     card = artifact.card
     source = card.source
+    beside = f" and {artifact.path.with_suffix('.bin').name}" if artifact.format == "openvino" else ""
     rows = [
-        ("file", f"{artifact.path}{_beside(artifact)}, {artifact.size_mb:.2f} MB"),
+        ("file", f"{artifact.path}{beside}, {artifact.size_mb:.2f} MB"),
         ("sha256", artifact.sha256),
         ("network", f"{source.model}, {card.precision}"),
         ("photograph", _preprocess(card)),
@@ -101,10 +101,6 @@ def _setting(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"({', '.join(map(str, value)) or 'none'})" if isinstance(value, list | tuple) else str(value)
-
-
-def _beside(artifact: Artifact) -> str:
-    return f" and {artifact.path.with_suffix('.bin').name}" if artifact.format == "openvino" else ""
 
 
 def _runtimes(artifact: Artifact) -> str:

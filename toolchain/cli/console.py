@@ -63,7 +63,9 @@ class Console:
 
     def json_line(self, document: Any, *, indent: int = 0) -> None:
         """Print `document` as JSON, with or without `--json`; on one line if `indent` is 0."""
-        print_json(files.to_json(document, indent=indent).decode().rstrip("\n"))
+        text = masking.without_typed(files.to_json(document, indent=indent).decode().rstrip("\n"))
+        # UTF-8, regardless of the terminal's encoding; as text if stdout takes no bytes.
+        click.echo(text.encode() if hasattr(sys.stdout, "buffer") else text)
 
     def say(self, message: str) -> None:
         if not self.quiet:
@@ -89,12 +91,6 @@ class Console:
                 yield _Bar(progress, description, total)
         else:
             yield _Lines(self._err, description, total)
-
-
-def print_json(text: str) -> None:
-    """Print JSON as UTF-8, regardless of the terminal's encoding; as text if stdout takes no bytes."""
-    text = masking.without_typed(text)
-    click.echo(text.encode() if hasattr(sys.stdout, "buffer") else text)
 
 
 class _Bar:

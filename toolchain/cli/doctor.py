@@ -66,11 +66,6 @@ def _gap_lines(missing: Sequence[Missing]) -> list[str]:
     return [f"{'missing' if gap.necessary else 'not here'}: {gap.what}. {gap.fix}" for gap in missing]
 
 
-def _recommendation(findings: DoctorReport) -> str:
-    guess = findings.fastest
-    return f"{guess.precision} on {guess.device}, to judge by the machine: {guess.why}; `edgetl bench` measures it"
-
-
 def _quota(machine: Environment) -> str:
     if machine.quota_cores is None:
         return "none: all of them may be used all the time"
@@ -85,7 +80,8 @@ def _sharing(threads: int) -> str:
 
 
 def _facts(findings: DoctorReport) -> list[tuple[str, str]]:
-    machine = findings.environment
+    machine, guess = findings.environment, findings.fastest
+    fastest = f"{guess.precision} on {guess.device}"
     load = machine.load_before
     memory = f"{machine.memory_mb / 1000:.1f} GB memory"
     rows = [
@@ -93,7 +89,7 @@ def _facts(findings: DoctorReport) -> list[tuple[str, str]]:
         ("quota", _quota(machine)),
         ("flags", ", ".join(machine.flags) or "none known"),
         ("int8", findings.int8),
-        ("fastest", _recommendation(findings)),
+        ("fastest", f"{fastest}, to judge by the machine: {guess.why}; `edgetl bench` measures it"),
         ("sharing", _sharing(machine.threads)),
         ("load", f"{load.busy:.0%} busy, governor {machine.governor or 'unknown'}"),
         ("system", machine.os),

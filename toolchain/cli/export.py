@@ -173,7 +173,7 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
         Column("logits differ", 3, right=True),
         Column("drop (95 % at most)", right=True),
         Column("speed-up"),
-        title=f"On {done.n} validation photographs; drop and agreement over views of each",
+        title=f"On {done.n} {done.split} photographs; drop and agreement over views of each",
     )
     for one in done.float_hops:
         table.add(Path(done.float_file).name, *_cells(one), "", "")

@@ -255,7 +255,10 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
     )
     rows = {f"probe, {split}": metrics for split, metrics in run.probe_metrics.items()}
     if run.model.kept == "finetune":
-        rows |= {f"fine-tuned, {split}": metrics for split, metrics in run.metrics.items()}
+        before = run.before_refit or run.metrics
+        rows |= {f"fine-tuned, {split}": metrics for split, metrics in before.items()}
+    if run.model.refit:
+        rows["refit, test"] = run.metrics["test"]
     for name, metrics in rows.items():
         figures = (metrics.top1, metrics.per_class_top1, *([metrics.top5] if top5 else []), metrics.ece)
         table.add(name, str(metrics.n), *(f"{figure:.3f}" for figure in figures))
@@ -264,6 +267,11 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
         f"Kept {kept}: top-1 {run.metrics['test'].top1:.3f} of {run.metrics['test'].n} test photographs, "
         f"in {run.timings_s['total']:.0f} s."
     ]
+    if run.model.refit:
+        taught = sum(run.data.counts[split] for split in run.model.taught)
+        lines.append(
+            f"Refit on {taught} photographs, those of val included, which judge no more: export looks at test."
+        )
     crossed = run.cross_validation
     if crossed:
         low, high = crossed.top1_ci95

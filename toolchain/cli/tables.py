@@ -80,8 +80,18 @@ class Table:
         bold: bool,
         folded: bool = False,
     ) -> Iterator[Text]:
-        for line in self._lines(cells, shown, widths, folded=folded):
-            yield Text(" " * GAP + line if stacked else line, style="bold" if bold else "")
+        parts = {}
+        for index in shown:
+            breaks = folded or self.columns[index].folds
+            parts[index] = _wrapped(cells[index], widths[index]) if breaks else [cells[index]]
+        for number in range(max((len(lines) for lines in parts.values()), default=0)):
+            line = []
+            for index in shown:
+                text = parts[index][number] if number < len(parts[index]) else ""
+                padding = " " * max(0, widths[index] - cell_len(text))
+                line.append(padding + text if self.columns[index].right else text + padding)
+            shift = " " * GAP if stacked else ""
+            yield Text(shift + (" " * GAP).join(line).rstrip(), style="bold" if bold else "")
 
     def _fitting(self, columns: Sequence[int], width: int) -> list[int]:
         """Those of `columns` (by index) that there is room for."""
@@ -113,21 +123,6 @@ class Table:
             widths[index] += more
             spare -= more
         return widths
-
-    def _lines(
-        self, cells: Sequence[str], shown: Sequence[int], widths: dict[int, int], *, folded: bool
-    ) -> Iterator[str]:
-        parts = {}
-        for index in shown:
-            breaks = folded or self.columns[index].folds
-            parts[index] = _wrapped(cells[index], widths[index]) if breaks else [cells[index]]
-        for number in range(max((len(lines) for lines in parts.values()), default=0)):
-            line = []
-            for index in shown:
-                text = parts[index][number] if number < len(parts[index]) else ""
-                padding = " " * max(0, widths[index] - cell_len(text))
-                line.append(padding + text if self.columns[index].right else text + padding)
-            yield (" " * GAP).join(line).rstrip()
 
 
 def _wrapped(text: str, width: int) -> list[str]:

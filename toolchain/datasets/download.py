@@ -161,7 +161,8 @@ class _Transfer:
         with response:
             if self._url.startswith("https:") and not response.url.startswith("https:"):
                 raise ssl.SSLError(f"it redirects to {response.url}, which is not encrypted")
-            start, total = 0, _length(response.headers)
+            length = response.headers.get("Content-Length", "")
+            start, total = 0, int(length) if length.isdigit() else None
             if response.status == HTTPStatus.PARTIAL_CONTENT:
                 start, total = _range(response.headers)
                 if start != offset or (origin and total != origin.total):
@@ -198,11 +199,6 @@ def _is_right(source: Download, path: Path) -> bool:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest() == expected
-
-
-def _length(headers: Message) -> int | None:
-    value = headers.get("Content-Length", "")
-    return int(value) if value.isdigit() else None
 
 
 def _range(headers: Message) -> tuple[int, int | None]:

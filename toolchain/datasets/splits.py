@@ -248,17 +248,13 @@ def _split_train(
     return splits
 
 
-def label_conflicts(index: DatasetIndex, hashes: Mapping[Path, str]) -> list[tuple[ImageEntry, ...]]:
-    """Groups of files that have the same content under different labels."""
+def _conflicts(index: DatasetIndex, hashes: Mapping[Path, str]) -> list[str]:
+    """A warning of files that have the same content under different labels."""
     groups: dict[str, list[ImageEntry]] = defaultdict(list)
     for photo in index.photographs:
         if hashes[photo.path] != EMPTY_SHA256:
             groups[hashes[photo.path]].append(photo)
-    return [tuple(group) for group in groups.values() if len({photo.label for photo in group}) > 1]
-
-
-def _conflicts(index: DatasetIndex, hashes: Mapping[Path, str]) -> list[str]:
-    conflicts = label_conflicts(index, hashes)
+    conflicts = [group for group in groups.values() if len({photo.label for photo in group}) > 1]
     if not conflicts:
         return []
     pairs = first_few([" = ".join(photo.name for photo in group) for group in conflicts], 3)

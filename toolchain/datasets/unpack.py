@@ -58,7 +58,8 @@ def unpack(archive: Path, into: Path, *, max_bytes: int = MAX_BYTES, max_files: 
     """
     count, left = 0, max_bytes
     try:
-        for member in _members(archive):
+        members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
+        for member in members(archive):
             target = into.joinpath(*_parts(archive, member.name))
             if member.content is None:
                 target.mkdir(parents=True, exist_ok=True)
@@ -100,13 +101,6 @@ def unpack(archive: Path, into: Path, *, max_bytes: int = MAX_BYTES, max_files: 
 def _short(name: str) -> str:
     """A member's name for an error line."""
     return repr(name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}…")
-
-
-def _members(archive: Path) -> Iterator[_Member]:
-    if zipfile.is_zipfile(archive):
-        yield from _zip_members(archive)
-    else:
-        yield from _tar_members(archive)
 
 
 class _HeaderError(Exception):

@@ -128,6 +128,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
         root = data_root()
         data_sets = tuple(_look_for(entry, root) for entry in DATASETS.all().values())
         task.advance()
+    disk = next(place for place in (root, *root.parents) if place.exists())
     opencv = look()
     plugins = tuple(plugged_in())
     missing = _gaps(devices, pairing, cameras)
@@ -150,7 +151,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
         opencv=opencv,
         cache=cache_state(cache_folder()),
         ready_made=_ready_made(),
-        disk_free_mb=round(shutil.disk_usage(_existing(root)).free / 1e6, 1),
+        disk_free_mb=round(shutil.disk_usage(disk).free / 1e6, 1),
         missing=tuple(missing),
         plugins=plugins,
         ready_made_caution=_caution(),
@@ -260,10 +261,6 @@ def _run(program: str, arguments: Sequence[str], limit_s: float) -> tuple[int | 
     except subprocess.TimeoutExpired:
         return None, "", f"no answer within {limit_s:g} s"
     return done.returncode, done.stdout, done.stderr
-
-
-def _existing(path: Path) -> Path:
-    return next(place for place in (path, *path.parents) if place.exists())
 
 
 def _look_for(entry: NamedDataset, root: Path) -> DataSet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,16 @@ def fit_rejection(
         reject=reject,
         accepted={"val": 1 - _rejected(val, reject, temperature), "test": 1 - _rejected(test, reject, temperature)},
         outliers=0 if reported is None else len(reported),
+        outliers_rejected=None if reported is None else _rejected(reported, reject, temperature),
+    )
+
+
+def rejection_of(chosen: Rejection, test: Logits, outliers: Logits | None, temperature: float) -> Rejection:
+    """The rejection that was `chosen`, and what it does to another network's logits on test and on other things."""
+    reject, reported = chosen.reject, outliers[1::2] if outliers is not None else None
+    return replace(
+        chosen,
+        accepted={**chosen.accepted, "test": 1 - _rejected(test, reject, temperature)},
         outliers_rejected=None if reported is None else _rejected(reported, reject, temperature),
     )
 

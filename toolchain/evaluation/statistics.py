@@ -18,11 +18,16 @@ Z95_ONE_SIDED = 1.645
 """The 95 % quantile: one-sided 95 %."""
 T95_ONE_SIDED = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833)
 """The same of Student's t, for 1 degree of freedom and more."""
+T95 = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+)
+"""The 97.5 % quantile of Student's t (two-sided 95 %), for 1 degree of freedom and more."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """What single inferences took, in milliseconds. `p50_ci95` is a 95 % confidence interval of `p50`.
+    """What single inferences took, in milliseconds. With 95 % another run like it has its `p50` within `p50_ci95`.
 
     `p99` is null where there are fewer than MIN_FOR_P99 samples.
     """
@@ -70,30 +75,40 @@ def summarise(*processes: Rounds, seed: int = 0) -> Latency:
 def median_ci95(
     processes: Sequence[Sequence[NDArray[np.float64]]], seed: int, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
-    """Bootstrap interval (percentile method, Efron 1979) of the median over all rounds of all processes.
+    """Where the median of all samples lies with 95 % in another run that measures in as many processes.
 
-    Samples of one process share where its memory lies and how its threads were placed, those of one round the
-    machine's state: they are not independent. So processes are drawn first, then rounds of each, then samples.
-    Drawing samples alone would give an interval that the next run falls out of. A bootstrap of k processes finds
-    their spread too small by the root of (k - 1) / k; the interval is widened by that.
+    Samples of one process share where its memory lies and how its threads were placed: they are not independent,
+    and processes are the sample. Their medians are few, so it is Student's t of their logarithms; a bootstrap of
+    three finds their spread too small, and the next run falls out of its interval once in four times. A single
+    process tells nothing of others; then it is a bootstrap (percentile method, Efron 1979) of its rounds first,
+    since samples of a round share the machine's state, and of the samples of each.
     """
+    pooled = float(np.median(np.concatenate([np.concatenate(list(rounds)) for rounds in processes])))
+    if len(processes) > 1:
+        return next_ci95(pooled, [float(np.median(np.concatenate(list(rounds)))) for rounds in processes])
+    (rounds,) = processes
     rng = np.random.default_rng(seed)
     medians = np.empty(resamples)
-    count = len(processes)
     for index in range(resamples):
-        # A single process draws nothing: there is nothing to know of others.
-        numbers = rng.integers(count, size=count).tolist() if count > 1 else [0]
-        drawn = []
-        for rounds in (processes[number] for number in numbers):
-            chosen = [rounds[number] for number in rng.integers(len(rounds), size=len(rounds))]
-            drawn += [samples[rng.integers(len(samples), size=len(samples))] for samples in chosen]
+        chosen = [rounds[number] for number in rng.integers(len(rounds), size=len(rounds))]
+        drawn = [samples[rng.integers(len(samples), size=len(samples))] for samples in chosen]
         medians[index] = np.median(np.concatenate(drawn))
     low, high = (float(bound) for bound in np.percentile(medians, (2.5, 97.5)))
-    if count == 1:
-        return low, high
-    centre = float(np.median(np.concatenate([np.concatenate(list(rounds)) for rounds in processes])))
-    wider = math.sqrt(count / (count - 1))
-    return centre * (low / centre) ** wider, centre * (high / centre) ** wider
+    return low, high
+
+
+def next_ci95(centre: float, values: Sequence[float]) -> tuple[float, float]:
+    """Where the mean of as many `values` of another run lies with 95 %, given that of this run; all are above 0.
+
+    Errors are log-normal. `values` are two at least.
+    """
+    spread = t95(len(values) - 1) * float(np.std(np.log(values), ddof=1)) * math.sqrt(2 / len(values))
+    return centre * math.exp(-spread), centre * math.exp(spread)
+
+
+def t95(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t, or a little more."""
+    return T95[min(freedom, len(T95)) - 1]
 
 
 def standard_error(share: float, n: int) -> float:
@@ -112,11 +127,34 @@ def wilson_ci95(successes: int, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def ratio_ci95(old: Latency, new: Latency) -> tuple[float, float]:
-    """95 % interval of the ratio of two medians, each known by its own interval (log-normal errors)."""
-    spread = math.hypot(*(math.log(one.p50_ci95[1] / one.p50_ci95[0]) / 2 for one in (old, new)))
+def ratio_ci95(
+    old: Latency, new: Latency, old_processes: Sequence[float] = (), new_processes: Sequence[float] = ()
+) -> tuple[float, float]:
+    """95 % interval of the ratio of two medians (log-normal errors).
+
+    Of two runs whose processes have these medians, it is that of Student's two-sample t; where either was measured
+    in one process, that of the intervals of the two.
+    """
     ratio = new.p50 / old.p50
+    n, m = len(old_processes), len(new_processes)
+    if n < 2 or m < 2:
+        spread = math.hypot(*(math.log(one.p50_ci95[1] / one.p50_ci95[0]) / 2 for one in (old, new)))
+    else:
+        squares = sum(len(one) * float(np.var(np.log(one))) for one in (old_processes, new_processes))
+        spread = t95(n + m - 2) * math.sqrt(squares / (n + m - 2) * (1 / n + 1 / m))
     return ratio * math.exp(-spread), ratio * math.exp(spread)
+
+
+def paired_ratio_ci95(slow: Sequence[float], fast: Sequence[float]) -> tuple[float, float] | None:
+    """95 % interval of the ratio of `slow` to `fast`, medians of processes that ran side by side, in their order.
+
+    What disturbs both at once is not in it. None where there are fewer than two pairs.
+    """
+    logs = [math.log(one / other) for one, other in zip(slow, fast, strict=False)]
+    if len(logs) < 2:
+        return None
+    spread = t95(len(logs) - 1) * float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
+    return math.exp(np.mean(logs) - spread), math.exp(np.mean(logs) + spread)
 
 
 def min_of_mean(values: Sequence[float]) -> float:

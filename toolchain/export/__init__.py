@@ -1,5 +1,5 @@
 """Export: the ONNX file, int8 recipes, parity, the gate."""
 
-from toolchain.system.callable_package import make_callable
+from toolchain.system import make_callable
 
 make_callable(__name__, "interface:export")

@@ -52,8 +52,9 @@ def export(
 ) -> Exported:
     """Write the run in `folder` as `model.onnx` (or `out`), and with `int8` as int8 beside it.
 
-    Everything is measured on the run's validation split before a file is renamed into place. `target` is the device
-    on which int8 must keep its promises (at most `max_drop_pp` points of top-1 lost, and faster than float), or
+    Everything is measured on the run's validation split, or on test where val has taught too, before a file is
+    renamed into place. `target` is the device on which int8 must keep its promises (at most `max_drop_pp` points
+    of top-1 lost, and faster than float), or
     `any` for ONNX Runtime and OpenVINO both; `toolchain.export.int8.search` says what is written. `further` files
     (float16, int8 weights, OpenVINO's format, raw frames) are written beside these. `data` is where the run's
     photographs lie now, if not where they were.
@@ -101,7 +102,7 @@ def _export_float(
     reporter: Reporter,
 ) -> tuple[ExportContext, Exported]:
     """Write the float file once it answers as the trained network does on all `devices`."""
-    sample = photographs.read("val")
+    sample = photographs.read(run.model.judged_on)
     n = len(sample.labels)
     with reporter.task("writing ONNX", 2) as task:
         network = load_network(folder, run)
@@ -249,6 +250,7 @@ def _card(run: Run, folder: Path) -> Card:
             data=run.data.name,
             licences=licences,
             run_sha256=run.model.sha256,
+            taught=run.model.taught,
         ),
         edgetl_version=__version__,
     )

@@ -64,11 +64,15 @@ class ExportContext:
         return Measurement(device, accuracy, *metrics.accuracy_drop(base, logits, self.sample.labels))
 
 
-def logits_on(artifact: Artifact, device: str, pixels: Pixels) -> NDArray[np.float32]:
-    """Logits of `artifact` on `device`, float32 [n, classes], whether it is proven there or not."""
+def logits_on(artifact: Artifact, device: str, pixels: Pixels, n: int | None = None) -> NDArray[np.float32]:
+    """Logits of `artifact` on `device` for the first `n` of `pixels` (None: all), float32 [n, classes].
+
+    It need not be proven there.
+    """
     runtime = open_runtime(artifact, device, unproven=True)
-    starts = range(0, len(pixels), BATCH)
-    return np.concatenate([runtime.infer(pixels[start : start + BATCH]).logits for start in starts])
+    n = len(pixels) if n is None else n
+    starts = range(0, n, BATCH)
+    return np.concatenate([runtime.infer(pixels[start : min(start + BATCH, n)]).logits for start in starts])
 
 
 def accuracy_of(

@@ -16,9 +16,8 @@ from toolchain.datasets.catalogue import data_root, named, photographs_of
 from toolchain.datasets.naming import photographs_named
 from toolchain.datasets.splits import sha256_of_labelled, stratified
 from toolchain.errors import BadInputError, MissingError
-from toolchain.images.ahead import prefetched
 from toolchain.images.cache import cache_folder
-from toolchain.images.reader import Photograph, Reader
+from toolchain.images.reader import Photograph, Reader, prefetched
 from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_splits
 from toolchain.runtimes.devices import cores
 from toolchain.system import files

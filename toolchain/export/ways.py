@@ -24,10 +24,9 @@ def float_ways(
     artifact: Artifact, ways: Sequence[str], reference: Logits, sample: Sample
 ) -> tuple[Measurement, ...]:
     """The float file in each of `ways`, beside the trained network's logits on the first views of `sample`."""
-    pixels = sample.views[: len(reference)]
+    found = {way: logits_on(artifact, way, sample.views, len(reference)) for way in ways}
     return tuple(
-        Measurement(way, accuracy_of(logits_on(artifact, way, pixels), reference, sample, way, "float32"))
-        for way in ways
+        Measurement(way, accuracy_of(logits, reference, sample, way, "float32")) for way, logits in found.items()
     )
 
 

@@ -19,6 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from toolchain.errors import BadInputError
 from toolchain.images.preprocess import Image
@@ -28,7 +29,7 @@ from toolchain.system.progress import Reporter
 FILE = "decoded-v1.sqlite"
 MAX_MB = 4096
 """Default limit, of 10^6 bytes: about 25,000 photographs. `$EDGETL_CACHE_MB` sets another. The pictures that were
-used longest ago are removed first."""
+used longest ago are removed first, and none that a running process has used since it began."""
 
 CHECK_EVERY = 64
 """Pictures that are stored between two checks of the limit."""
@@ -44,6 +45,8 @@ CREATE TABLE IF NOT EXISTS pictures (
 """
 _USES = "CREATE TABLE IF NOT EXISTS used (sha256 BLOB PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID"
 """When photographs were used, in seconds since 1970. Files of earlier versions lack this table."""
+_RUNNING = "CREATE TABLE IF NOT EXISTS running (pid INTEGER PRIMARY KEY, began INTEGER NOT NULL)"
+"""Processes that fill the cache: what one of them has used since it began stays while it lives."""
 
 _PICTURE = "SELECT height, width, crc32, pixels FROM pictures WHERE sha256 = ? AND variant = ?"
 _USED = "INSERT INTO used VALUES (?, ?) ON CONFLICT (sha256) DO UPDATE SET at = max(at, excluded.at)"
@@ -127,7 +130,7 @@ class PictureCache:
             connection.executemany(_USED, [(bytes.fromhex(sha256), self._began) for sha256 in touched])
             excess = _size(connection) - self._limit
             if excess > 0:
-                oldest = connection.execute(_OLDEST, (self._began,)).fetchall()
+                oldest = connection.execute(_OLDEST, (self._first_began(connection),)).fetchall()
                 freed = accumulate((size for _, size in oldest), initial=0)
                 rows = [(row,) for (row, _), before in zip(oldest, freed, strict=False) if before < excess]
                 connection.executemany("DELETE FROM pictures WHERE rowid = ?", rows)
@@ -145,6 +148,14 @@ class PictureCache:
                 self._failed(error)
         except OSError as error:
             self._give_up(f"cannot be used ({error.strerror or error})")
+
+    def _first_began(self, connection: sqlite3.Connection) -> int:
+        """When the first of the processes began that fill the cache now. Those that have ended are forgotten."""
+        began: dict[int, int] = dict(connection.execute("SELECT pid, began FROM running").fetchall())
+        began[os.getpid()] = self._began
+        ended = [(pid,) for pid in began if not psutil.pid_exists(pid)]
+        connection.executemany("DELETE FROM running WHERE pid = ?", ended)
+        return min(at for pid, at in began.items() if (pid,) not in ended)
 
     def _query(self, query: str, sha256: str, variant: str) -> tuple[int, int, int, bytes] | None:
         if self._path is None or not sha256:
@@ -173,7 +184,10 @@ class PictureCache:
             elif not path.is_file():
                 self._path = None
                 return
-            self._connection(path).execute("SELECT count(*) FROM pictures WHERE sha256 = x'00'")
+            connection = self._connection(path)
+            connection.execute("SELECT count(*) FROM pictures WHERE sha256 = x'00'")
+            if self._writable:
+                connection.execute("INSERT OR REPLACE INTO running VALUES (?, ?)", (os.getpid(), self._began))
         except sqlite3.Error as error:
             self._failed(error)
         except OSError as error:
@@ -260,6 +274,7 @@ def _writer(path: Path) -> sqlite3.Connection:
     connection.execute(_SCHEMA)
     with suppress(sqlite3.OperationalError):  # a file that may only be read serves without
         connection.execute(_USES)
+        connection.execute(_RUNNING)
     return connection
 
 

@@ -240,7 +240,9 @@ def decode(data: bytes, name: str = "image") -> Image:
     except cv2.error as error:
         raise UnreadableImageError(f"{name}: not a readable picture ({error.err})") from None
     if bgr is None:
-        raise UnreadableImageError(f"{name}: {_unreadable(kind)}")
+        unknown = kind.is_picture and not can_decode(kind)
+        reason = f"{kind.name}, which is not read here" if unknown else "not a readable picture"
+        raise UnreadableImageError(f"{name}: {reason}")
     if bgr.dtype != np.uint8:
         raise UnreadableImageError(f"{name}: {bgr.dtype} pixels are not supported", "Save it with 8 bits.")
     rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
@@ -249,12 +251,6 @@ def decode(data: bytes, name: str = "image") -> Image:
         turned = np.rot90(rgb, quarters)
         rgb = np.ascontiguousarray(turned if axis is None else np.flip(turned, axis))
     return rgb  # type: ignore[return-value]
-
-
-def _unreadable(kind: Kind) -> str:
-    if kind.is_picture and not can_decode(kind):
-        return f"{kind.name}, which is not read here"
-    return "not a readable picture"
 
 
 def _decode_heic(data: bytes, name: str) -> Image:

@@ -1,23 +1,29 @@
 """The one reader of photographs: bytes are read once, bounded, checked against their hash, decoded, and cached.
 
 Everything in edgetl that looks at the pixels of a data set's photographs gets them here: the network's input, the
-larger picture that training crops are cut from, and the thumbnail of a report.
+larger picture that training crops are cut from, and the thumbnail of a report. `prefetched` makes batches of them
+while the network works on the batch before.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from toolchain.errors import MissingError, UnreadableImageError
 from toolchain.images.cache import PictureCache
 from toolchain.images.encoded import read_bytes
 from toolchain.images.preprocess import DECODING, Image, Preprocess, decode
+from toolchain.system.processor import cores
 from toolchain.system.progress import Reporter
 
 LARGER = 8 / 7
@@ -25,6 +31,9 @@ LARGER = 8 / 7
 
 THUMBNAIL_PIXELS = 160
 """Longest edge of a thumbnail."""
+
+AHEAD = 3
+"""Batches that are made while a network works on one."""
 
 _DECODER = f"decoding {DECODING} OpenCV {cv2.__version__}"
 
@@ -179,3 +188,26 @@ def _shrunk(image: Image, *, shortest: int = 0, longest: int = 0) -> Image:
         return image
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def prefetched(groups: Sequence[Sequence[int]], load: Callable[[int], Image]) -> Iterator[NDArray[np.uint8]]:
+    """Yield uint8 images [batch, height, width, 3] for each group of numbers; `load` makes the image of one.
+
+    What `load` raises is raised here.
+    """
+    # OpenCV's own threads would fight with torch's; photographs are spread over threads here.
+    cv2.setNumThreads(1)
+
+    def submit(group: Sequence[int]) -> list[Future[Image]]:
+        return [pool.submit(load, number) for number in group]
+
+    with ThreadPoolExecutor(cores()) as pool:
+        coming = iter(groups)
+        waiting = [submit(group) for group in islice(coming, AHEAD)]
+        try:
+            while waiting:
+                images = np.stack([future.result() for future in waiting.pop(0)])
+                waiting += [submit(group) for group in islice(coming, 1)]
+                yield images
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -70,6 +70,18 @@ class ModelRecord:
     kept: Literal["probe", "finetune"]
     best_epoch: int
     teachers: tuple[TeacherRecord, ...] = ()
+    refit: bool = False
+    """Whether val has taught it too, after all was chosen on val."""
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """The splits that taught it: linear probe, fine-tuning, or both."""
+        return ("train", "calibration", "val") if self.refit else ("train", "calibration")
+
+    @property
+    def judged_on(self) -> str:
+        """The split that files are measured on: labelled photographs that have not taught the network."""
+        return "test" if self.refit else "val"
 
 
 @dataclass(frozen=True)
@@ -144,12 +156,14 @@ class Run:
     environment: dict[str, Any]
     timings_s: dict[str, float]
     metrics: dict[str, Metrics]
-    """By split (`val`, `test`): the network that was kept."""
+    """By split (`val`, `test`): the network that was kept. After a refit, val is of the network before."""
     probe_metrics: dict[str, Metrics]
     """The same for the linear probe that fine-tuning started from."""
     rejection: Rejection | None = None
     temperature_fit: TemperatureFit | None = None
     cross_validation: CrossValidation | None = None
+    before_refit: dict[str, Metrics] = field(default_factory=dict)
+    """By split: the network that was refitted, where it was."""
 
 
 @dataclass(frozen=True)

@@ -94,11 +94,27 @@ class Samples:
 
 @dataclass(frozen=True)
 class Throughput:
-    """The most images a second, and what gave it: `batch` images an inference, `requests` inferences at once."""
+    """Images a second, and what gave them: `batch` images an inference, `requests` inferences at once.
+
+    In a report `ips` is the median over processes. With 95 % another run has its own within `ips_ci95`, which is
+    null where there was one process.
+    """
 
     ips: float
     batch: int
     requests: int
+    ips_ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Flood:
+    """Keep the arm busy for `seconds`, in the `way` that another of its processes has found to be the fastest.
+
+    None: find it first.
+    """
+
+    seconds: float
+    way: Throughput | None = None
 
 
 @dataclass(frozen=True)

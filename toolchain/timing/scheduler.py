@@ -13,11 +13,11 @@ import numpy as np
 from toolchain.system.progress import Reporter, Task
 from toolchain.timing.arm import MIN_SAMPLES, Arm
 from toolchain.timing.machines import Local, Machine
-from toolchain.timing.protocol import Load, Loaded, Prepared, Samples, Span, Throughput, spread
+from toolchain.timing.protocol import Flood, Load, Loaded, Prepared, Samples, Span, Throughput, spread
 
 ROUND_MS = 250.0
 MAX_SAMPLES = 200
-END_TO_END_SAMPLES = 40
+WHOLE_SAMPLES = 20
 ENCODED = 16
 """Photographs that the end-to-end measurement takes turns with."""
 THROUGHPUT_S = 0.3
@@ -114,10 +114,13 @@ def measure(
     pace: Pace,
     reporter: Reporter,
     limits: TimeLimits,
+    *,
+    whole: bool = False,
 ) -> None:
     """Measure arms in rounds, in several processes each; those whose median is known well enough drop out.
 
     `load` starts a worker for each of the arms that it is given (`load_arms`). The last one of each stays open.
+    With `whole` each process also measures whole answers, memory and throughput.
     """
     spent = 0.0
     for number, (rounds, least, until) in enumerate(pace.shares()):
@@ -133,6 +136,8 @@ def measure(
             arm.processes.append([])
         load(running)
         spent += _take_turns(running, rounds, least, None if until is None else until - spent, reporter, limits)
+        if whole:
+            _measure_whole(running, reporter, limits)
 
 
 def _take_turns(
@@ -162,20 +167,37 @@ def _settled(arm: Arm, pace: Pace) -> bool:
     return pace.precision is not None and arm.uncertainty() < pace.precision
 
 
-def finish(arms: Sequence[Arm], photographs: int, reporter: Reporter, limits: TimeLimits) -> None:
-    """Measure what is measured once for each arm, while the others rest: memory first, before the large batches."""
+def _measure_whole(arms: Sequence[Arm], reporter: Reporter, limits: TimeLimits) -> None:
+    """What is measured once in each process: whole answers, then memory, before the large batches of throughput.
+
+    Each kind is measured of all arms in turns, so that none has a machine in another state.
+    """
     running = [arm for arm in arms if not arm.reason]
-    spans = [Span(start, min(start + SPAN, photographs)) for start in range(0, photographs, SPAN)]
-    with reporter.task("accuracy" if spans else "throughput", len(running) * (1 + len(spans))) as task:
+    with reporter.task("whole answers and throughput", 2 * len(running)) as task:
         for arm in running:
             with arm.step() as worker:
-                taken = arm.keep(worker.ask("end_to_end", END_TO_END_SAMPLES, Samples, limits.answer_s))
-                arm.end_to_end_ms = float(np.median(taken))
-                taken = arm.keep(worker.ask("from_frame", END_TO_END_SAMPLES, Samples, limits.answer_s))
-                arm.frame_to_answer_ms = float(np.median(taken))
-                arm.peak_rss_mb = worker.ask("peak_rss_mb", None, float, limits.answer_s)
-                arm.throughput = worker.ask("throughput", THROUGHPUT_S, Throughput, limits.answer_s)
-                task.advance(note=arm.name)
+                taken = arm.keep(worker.ask("end_to_end", WHOLE_SAMPLES, Samples, limits.answer_s))
+                arm.end_to_end.append(float(np.median(taken)))
+                taken = arm.keep(worker.ask("from_frame", WHOLE_SAMPLES, Samples, limits.answer_s))
+                arm.from_frame.append(float(np.median(taken)))
+                used = worker.ask("peak_rss_mb", None, float, limits.answer_s)
+                arm.peak_rss_mb = max(used, arm.peak_rss_mb or 0.0)
+            task.advance(note=arm.name)
+        for arm in running:
+            if not arm.reason:
+                with arm.step() as worker:
+                    order = Flood(THROUGHPUT_S, arm.floods[0] if arm.floods else None)
+                    arm.floods.append(worker.ask("throughput", order, Throughput, limits.answer_s))
+            task.advance(note=arm.name)
+
+
+def answer(arms: Sequence[Arm], photographs: int, reporter: Reporter, limits: TimeLimits) -> None:
+    """Let each arm name so many photographs, and end it."""
+    running = [arm for arm in arms if not arm.reason]
+    spans = [Span(start, min(start + SPAN, photographs)) for start in range(0, photographs, SPAN)]
+    with reporter.task("accuracy", len(running) * len(spans)) as task:
+        for arm in running:
+            with arm.step() as worker:
                 for span in spans:
                     arm.answers += worker.ask("answers", span, list[int], limits.answer_s)
                     task.advance(note=arm.name)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toolchain.datasets import Photograph
-from toolchain.images import ahead
+from toolchain.images import reader as readers
 from toolchain.images.preprocess import Image
 from toolchain.images.reader import LARGER, Reader
 from toolchain.runtimes.devices import cores
@@ -106,7 +106,7 @@ def gpu_batches(
 
 def prefetched(groups: Sequence[Sequence[int]], load: Callable[[int], Image]) -> Iterator[Tensor]:
     """Yield uint8 images [batch, height, width, 3] for each group of numbers; `load` makes the image of one."""
-    return map(torch.from_numpy, ahead.prefetched(groups, load))
+    return map(torch.from_numpy, readers.prefetched(groups, load))
 
 
 def _fits(photos: Sequence[Photograph], settings: TrainSettings, device: torch.device) -> bool:

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,8 @@ AUTO_PATIENCE = 4
 
 TRAINING = "epoch */*"
 EVALUATION = "epoch * on *"
-"""Tasks by their descriptions: an epoch's training, and its evaluation."""
+REFIT = "refit: epoch */*"
+"""Tasks by their descriptions: an epoch's training, its evaluation, and an epoch with validation photographs."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,14 @@ class TrainContext:
         What int8 is calibrated on may teach: its promises are kept on val, which neither trains nor calibrates.
         """
         return self.photos + self.dataset.splits["calibration"]
+
+    @property
+    def with_validation(self) -> TrainContext:
+        """The same where all photographs but test teach, with as many epochs."""
+        splits = self.dataset.splits
+        taught = {**splits, "train": self.probed + splits["val"], "calibration": ()}
+        settings = replace(self.settings, epochs=self.epochs)
+        return replace(self, settings=settings, dataset=replace(self.dataset, splits=taught))
 
     @property
     def classes(self) -> int:

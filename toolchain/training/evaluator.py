@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
 
 from toolchain.backbones.networks import body_of, hidden_of
 from toolchain.datasets import Dataset, Photograph
-from toolchain.evaluation.calibration import HeldOut, fit_rejection, fit_temperature
+from toolchain.evaluation.calibration import HeldOut, fit_rejection, fit_temperature, rejection_of
 from toolchain.evaluation.metrics import measure, softmax
 from toolchain.runs import Metrics, Rejection, TemperatureFit
 from toolchain.training.context import TrainContext
@@ -69,6 +69,25 @@ class Evaluator:
         n_val = len(labels["val"])
         fit = TemperatureFit(fitted.low, fitted.high, val=n_val, out_of_fold=len(held) - n_val)
         return Evaluation(fitted.value, fit, rejection, metrics, logits)
+
+    def after_refit(self, network: nn.Module, chosen: Evaluation) -> Evaluation:
+        """What `network`, which val has taught too, answers on test; all that was `chosen` on val stays."""
+        context, test = self.context, self.context.dataset.splits["test"]
+        many = sum(len(context.team.share(photos)) for photos in (test, context.outliers))
+        extract = body_for(network, context).extractor(many=many, exact=True)
+
+        def answers(photos: Sequence[Photograph], where: str) -> Floats:
+            return logits_of(network, _extracted(context, photos, extract, f"refit on {where}"))
+
+        logits = answers(test, "test")
+        others = answers(context.outliers, "other things") if context.outliers else None
+        temperature = chosen.temperature
+        return replace(
+            chosen,
+            rejection=rejection_of(chosen.rejection, logits, others, temperature),
+            metrics={**chosen.metrics, "test": measure(logits, labels_of(test), temperature)},
+            logits={**chosen.logits, "test": logits},
+        )
 
     def on_validation(self, network: nn.Module, what: str) -> Metrics | None:
         """Metrics on val with the temperature that fits held-out photographs best, to compare epochs by.

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from toolchain.artifact import FLOAT_FILE
-from toolchain.backbones.networks import build, head_of
+from toolchain.backbones.networks import build, head_of, not_finite
 from toolchain.backbones.weights import Pretrained, load_pretrained
 from toolchain.datasets import SPLITS
 from toolchain.datasets.catalogue import DATASETS
@@ -26,13 +26,13 @@ from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Reader
-from toolchain.runs import RUN_FILE, CrossValidation, Run, not_free, read_run
+from toolchain.runs import RUN_FILE, CrossValidation, Metrics, Run, not_free, read_run
 from toolchain.system import claims, files, folders
 from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 from toolchain.training import checkpoint
 from toolchain.training.batches import training_batches
-from toolchain.training.context import EVALUATION, TRAINING, TrainContext, choose_device
-from toolchain.training.evaluator import ENOUGH_VALIDATION, Evaluator, body_for, probe_features
+from toolchain.training.context import EVALUATION, REFIT, TRAINING, TrainContext, choose_device
+from toolchain.training.evaluator import ENOUGH_VALIDATION, Evaluation, Evaluator, body_for, probe_features
 from toolchain.training.features import Floats, Frozen, labels_of
 from toolchain.training.loop import fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
@@ -42,6 +42,7 @@ from toolchain.training.report import write_report
 from toolchain.training.settings import TrainSettings, read_stored
 from toolchain.training.teacher import warn_of_overlap
 from toolchain.training.team import Team, joined
+from toolchain.training.trainer import Trainer
 
 FEW = 16
 """Validation photographs on which the written `model.onnx` is compared with the network that was trained."""
@@ -139,12 +140,9 @@ def _run(
 ) -> Run:
     started = time.perf_counter()
     dataset = opened(settings, reporter)
-    torch.manual_seed(settings.seed)
-    network = build(settings.model, len(dataset.classes))
-    pretrained = load_pretrained(network, settings.model, settings.weights)
+    network, pretrained = _pretrained(settings, len(dataset.classes), device)
     if pretrained.stripped:
         reporter.say(f"{pretrained.source}: names were taken without {pretrained.stripped!r} before them")
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     reader = Reader(settings.preprocess, cache_folder() if settings.cache else None, reporter)
     dataset, skipped = readable(dataset, settings, reader, team, reporter)
     if data_sha256 not in (None, dataset.sha256):
@@ -188,13 +186,33 @@ def _run(
             reporter.say(f"kept epoch {epoch}: validation top-1 {kept.metrics['val'].top1:.3f}")
         else:
             reporter.say("kept the linear probe: no epoch was better on validation")
+    before_refit: dict[str, Metrics] = {}
+    if settings.refit:
+        with context.timed("refit"):
+            again = _refit(context, evaluator, kept, epoch)
+        if again:
+            before_refit = kept.metrics
+            network, kept = again
     reporter.remaining(TRAINING, 0)
+    reporter.remaining(REFIT, 0)
     reporter.remaining(EVALUATION, 0)  # nothing of it where the probe is kept
 
     def write() -> Run:
         network.to("cpu")
         sha256 = write_weights(out, network)
-        run = describe_run(context, network, sha256, pretrained, epoch, kept, probe, crossed, skipped, command)
+        run = describe_run(
+            context,
+            network,
+            sha256,
+            pretrained,
+            epoch,
+            kept,
+            probe,
+            crossed,
+            skipped,
+            command,
+            before_refit=before_refit,
+        )
         if deployable:
             with context.timed("artifact"):
                 _write_artifact(context, run)
@@ -209,6 +227,37 @@ def _run(
     return team.broadcast(write)
 
 
+def _pretrained(settings: TrainSettings, classes: int, device: torch.device) -> tuple[nn.Module, Pretrained]:
+    """The network that training begins with, on `device`; the same each time."""
+    torch.manual_seed(settings.seed)
+    network = build(settings.model, classes)
+    pretrained = load_pretrained(network, settings.model, settings.weights)
+    return network.to(device, memory_format=torch.channels_last), pretrained  # type: ignore[call-overload]
+
+
+def _refit(
+    context: TrainContext, evaluator: Evaluator, kept: Evaluation, epoch: int
+) -> tuple[nn.Module, Evaluation] | None:
+    """Train anew with validation photographs among the others, as far as `epoch`, the one that was the best.
+
+    None where that diverges.
+    """
+    whole = context.with_validation
+    refitted, pretrained = _pretrained(context.settings, context.classes, context.device)
+    _fit_probe(whole, refitted, body_for(refitted, whole), pretrained)
+    if epoch:
+        trainer = Trainer(refitted, whole, training_batches(whole))
+        for number in range(1, epoch + 1):
+            trainer.epoch(number, whole.epochs, "refit: ")
+        refitted.load_state_dict(trainer.average.state_dict())
+    if not_finite(refitted.state_dict()):
+        context.reporter.warn("refitting diverged: the network before is kept")
+        return None
+    evaluation = evaluator.after_refit(refitted, kept)
+    context.reporter.say(f"refit on {len(whole.photos)} photographs, those of val included")
+    return refitted, evaluation
+
+
 def _works(context: TrainContext, deployable: bool) -> list[PlannedTask]:
     """What takes time in a run, in photographs; costs are those of MobileNetV2 on a CPU, the features being 1."""
     splits, team = context.dataset.splits, context.team
@@ -219,6 +268,8 @@ def _works(context: TrainContext, deployable: bool) -> list[PlannedTask]:
         cost = (8.0 if context.settings.from_scratch else 2.5) + len(context.settings.teacher)
         works.append(PlannedTask(TRAINING, train * context.epochs, cost))
         works.append(PlannedTask(EVALUATION, val * context.epochs + evaluated, 1.3))
+        if context.settings.refit:
+            works.append(PlannedTask(REFIT, (train + calibration + val) * context.epochs, cost))
     return [*works, PlannedTask(f"writing {FLOAT_FILE}", 1, 500.0)] if deployable else works
 
 

@@ -29,6 +29,7 @@ from toolchain.runs import (
     WEIGHTS_FILE,
     CrossValidation,
     DataRecord,
+    Metrics,
     ModelRecord,
     Run,
     SplitFile,
@@ -109,6 +110,8 @@ def describe_run(
     crossed: CrossValidation | None,
     skipped: int,
     command: str,
+    *,
+    before_refit: dict[str, Metrics],
 ) -> Run:
     """What `run.json` will say. `sha256` is that of the weights, `skipped` counts unreadable photographs."""
     settings = context.settings
@@ -127,6 +130,7 @@ def describe_run(
             sha256=sha256,
             kept=kind,
             best_epoch=best_epoch,
+            refit=bool(before_refit),
             teachers=describe_teachers(settings.teacher if best_epoch else ()),
         ),
         preprocess=settings.preprocess,
@@ -140,6 +144,7 @@ def describe_run(
         rejection=kept.rejection,
         temperature_fit=kept.temperature_fit,
         cross_validation=crossed,
+        before_refit=before_refit,
     )
 
 

@@ -217,12 +217,14 @@ def _content(
 def _rows(run: Run) -> list[ReportRow]:
     networks = {"linear probe": run.probe_metrics}
     if run.model.kept == "finetune":
-        networks["fine-tuned"] = run.metrics
-    return [
+        networks["fine-tuned"] = run.before_refit or run.metrics
+    rows = [
         ReportRow(split, network, metrics[split], _interval(metrics[split]))
         for split in ("val", "test")
         for network, metrics in networks.items()
     ]
+    test = run.metrics["test"]
+    return [*rows, ReportRow("test", "refit", test, _interval(test))] if run.model.refit else rows
 
 
 def _interval(metrics: Metrics) -> tuple[float, float]:

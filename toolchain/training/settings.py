@@ -120,6 +120,13 @@ class TrainSettings:
             "A finished run of a better network, whose answers are learnt, too. Of several, their mean.", "RUN"
         ),
     ] = ()
+    refit: Annotated[
+        bool,
+        _run_option(
+            "When all is chosen on validation, train once more on all photographs but test, validation included. "
+            "Takes twice as long; export then judges int8 on test."
+        ),
+    ] = False
     folds: Annotated[
         Annotated[int, Meta(ge=2)] | None,
         _run_option(
@@ -239,19 +246,28 @@ def read_stored(stored: Mapping[str, Any]) -> TrainSettings:
     return strict.convert(document, TrainSettings)
 
 
-def recipe_settings(recipe: TrainingRecipe) -> dict[str, Any]:
-    """What `[finetune]` of a recipe sets. Raises BadInputError naming the file and the key that is wrong."""
+def recipe_settings(recipe: TrainingRecipe, *, taught: bool = False) -> dict[str, Any]:
+    """What `[finetune]` of a recipe sets; where a teacher helps, `[taught]` goes before it.
+
+    Raises BadInputError naming the file and the key that is wrong.
+    """
+    found = _section(recipe, "finetune", recipe.finetune)
+    with_teacher = _section(recipe, "taught", recipe.taught)
+    return found | with_teacher if taught else found
+
+
+def _section(recipe: TrainingRecipe, section: str, table: Mapping[str, Any]) -> dict[str, Any]:
     where = f"{recipe.path}: " if recipe.path else ""
-    given = renamed(TrainSettings, recipe.finetune)
+    given = renamed(TrainSettings, table)
     known = [one.name for one in fields(_recipe_class())]
     for key in given:
         if key not in known:
-            raise BadInputError(f"{where}unknown key `finetune.{key}`", f"Known: {', '.join(known)}.")
+            raise BadInputError(f"{where}unknown key `{section}.{key}`", f"Known: {', '.join(known)}.")
     try:
         strict.convert(given, _recipe_class())
     except msgspec.ValidationError as error:
         # msgspec ends with the place: "Expected `int` - at `$.epochs`".
-        raise BadInputError(f"{where}{str(error).replace('`$.', '`finetune.')}") from None
+        raise BadInputError(f"{where}{str(error).replace('`$.', f'`{section}.')}") from None
     return given
 
 
@@ -269,7 +285,7 @@ def settings_for(data: str, model: str, recipe: TrainingRecipe, **given: Any) ->
     """
     from toolchain.backbones import preprocess_of
 
-    chosen = recipe_settings(recipe)
+    chosen = recipe_settings(recipe, taught=bool(given.get("teacher")))
     if given.get("weights") == "none":
         # A recipe is made for pretrained weights; random ones need a larger learning rate.
         chosen.pop("learning_rate", None)

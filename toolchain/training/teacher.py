@@ -27,8 +27,8 @@ from toolchain.training.features import BATCH, Floats, Frozen, logits_of
 WEIGHT = 0.8
 """Share of the loss that is the teacher's; the rest is the labels'."""
 
-TEMPERATURE = 1.0
-"""Both networks' logits are divided by it. With few classes, as here, a higher one makes students worse."""
+TEMPERATURE = 2.0
+"""Both networks' logits are divided by it, so that the second and third answers count, too."""
 
 
 class Teacher:

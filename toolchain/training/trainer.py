@@ -86,8 +86,11 @@ class Trainer:
         self._adjustment = torch.from_numpy(adjustment).to(context.device)
         self._weights = torch.from_numpy(weights).to(context.device)
 
-    def epoch(self, epoch: int, epochs: int) -> tuple[float, float]:
-        """Train for one epoch of `epochs`; return the mean loss and the last learning rate."""
+    def epoch(self, epoch: int, epochs: int, what: str = "") -> tuple[float, float]:
+        """Train for one epoch of `epochs`; return the mean loss and the last learning rate.
+
+        `what` stands before the epoch in what is reported.
+        """
         context, settings = self._context, self._context.settings
         assert settings.learning_rate is not None
         started = time.perf_counter()
@@ -97,7 +100,8 @@ class Trainer:
         steps = steps_of(len(context.photos), settings, epoch, context.team)
         losses: list[Tensor] = []
         rate = 0.0
-        with self._convolutions(), context.reporter.task(f"epoch {epoch}/{epochs}", len(context.photos)) as task:
+        described = f"{what}epoch {epoch}/{epochs}"
+        with self._convolutions(), context.reporter.task(described, len(context.photos)) as task:
             for number, (step, images) in enumerate(zip(steps, self._batches(steps, epoch), strict=True)):
                 at = (epoch - 1 + number / len(steps)) / epochs
                 rate = settings.learning_rate * share_of_rate(settings.schedule, at, settings.warm_up)

@@ -46,7 +46,6 @@ STEADY_S = 2.0
 TELL_AGAIN_S = 10.0
 """The least time between two warnings about a source that is lost again and again."""
 
-
 FROZEN_S = 10.0
 SAMPLES = 64
 """How many rows and columns are compared. A working camera never gives the same noise twice."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
@@ -90,8 +91,9 @@ class PlaylistSource(LiveSource):
                 failed += 1
                 if failed < MAX_CORRUPT:
                     continue
-                if self._is_finished():
-                    return None
+                with suppress(OSError):
+                    if (playlist := self._look()) is not None and playlist.finished:
+                        return None
                 raise self._lost()
             time_s = self._times.advance(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
             late_s = self._pacer.behind(time_s)
@@ -105,10 +107,3 @@ class PlaylistSource(LiveSource):
             if moment_s is not None and whole and bgr is not None:
                 return self._frame(three_channels(bgr), moment_s)
         return None
-
-    def _is_finished(self) -> bool:
-        try:
-            playlist = self._look()
-        except OSError:
-            return False
-        return playlist is not None and playlist.finished

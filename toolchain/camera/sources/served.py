@@ -37,13 +37,11 @@ MAX_FILE = 2**40
 """Some servers of live streams announce a length that no file has."""
 VAGUE = ("", "application/octet-stream", "binary/octet-stream", "text/plain")
 
-
 USUAL_FPS = 1.0
 """Pictures per second by default; cameras make each on request."""
 FETCH_LIMIT_S = 10.0
 MAX_FAILED = 3
 """After so many failed requests in a row, the camera counts as lost."""
-
 
 FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _tls_options: list[str] = []

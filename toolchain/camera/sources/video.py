@@ -51,7 +51,6 @@ NAMES = {
 }
 """Names of codecs by the four letters that containers use."""
 
-
 MIN_LIVE_FPS, MIN_CLIP_FPS, MAX_FPS = 1.0, 0.01, 240.0
 """Plausible frames per second; a time lapse has few."""
 MAX_CORRUPT = 10

@@ -121,8 +121,9 @@ def attack_dataset(
 ) -> DatasetAttack:
     """Attack photographs of the data set `data`, and ask the networks that `load_victims` returns about them.
 
-    `run` is the run of `model`: photographs that it has seen are left out. After an interruption, the results so
-    far are returned, if there are any. Raises BadInputError if there is no photograph to attack.
+    The first of these is the attacked network. `run` is the run of `model`: photographs that it has seen are left
+    out, and so are those that cannot be read, with a warning. After an interruption, the results so far are
+    returned, if there are any. Raises BadInputError if there is no photograph to attack.
     """
     config = config or AttackConfig()
     dataset = open_dataset(data, reporter=reporter)
@@ -132,21 +133,21 @@ def attack_dataset(
     victims = load_victims()
     rows: list[AttackRow] = []
     examples: list[Example] = []
-
-    def keep(more: Sequence[AttackRow], pictures: Sequence[Example]) -> None:
-        rows.extend(more)
-        if len(examples) < EXAMPLES * len(budgets):
-            examples.extend(one for one in pictures if one.budget)
-
     complete = True
-    try:
-        attack_many(
-            model, victims, photographs, budgets, target=target, config=config, keep=keep, reporter=reporter
-        )
-    except KeyboardInterrupt:
-        if not rows:
-            raise
-        complete = False
+    with reporter.task("attacking", len(photographs)) as task:
+        try:
+            for start in range(0, len(photographs), CHUNK):
+                chunk = photographs[start : start + CHUNK]
+                if readable := list(_read(chunk, model, reporter)):
+                    more, pictures = _attack_chunk(model, victims, readable, budgets, target, config)
+                    rows += more
+                    if len(examples) < EXAMPLES * len(budgets):
+                        examples += [one for one in pictures if one.budget]
+                task.advance(len(chunk))
+        except KeyboardInterrupt:
+            if not rows:
+                raise
+            complete = False
     if not rows:
         raise BadInputError(f"none of {len(photographs)} photographs can be read", "Try `edgetl data check`.")
     wanted = None if target is None else model.labels[target]
@@ -203,32 +204,6 @@ def sample(
     return [(fresh[place], labels[fresh[place].label]) for place in order[: limit or None]]
 
 
-def attack_many(
-    model: TorchModel,
-    victims: Sequence[Victim],
-    photographs: Sequence[tuple[Photograph, int]],
-    budgets: Sequence[int],
-    *,
-    target: int | None = None,
-    config: AttackConfig | None = None,
-    keep: Callable[[Sequence[AttackRow], Sequence[Example]], None],
-    reporter: Reporter,
-) -> None:
-    """Attack `photographs`, each with the index of its class in `model.labels`, with every budget.
-
-    `keep` gets the results chunk by chunk, so that an interruption loses no more than one. Photographs that cannot
-    be read are left out, with a warning. The first of `victims` is the attacked network.
-    """
-    config = replace(config or AttackConfig(), confidence=CONFIDENCE)
-    with reporter.task("attacking", len(photographs)) as task:
-        for start in range(0, len(photographs), CHUNK):
-            chunk = photographs[start : start + CHUNK]
-            readable = list(_read(chunk, model, reporter))
-            if readable:
-                keep(*_attack_chunk(model, victims, readable, budgets, target, config))
-            task.advance(len(chunk))
-
-
 def _read(
     photographs: Sequence[tuple[Photograph, int]], model: TorchModel, reporter: Reporter
 ) -> Iterator[tuple[str, int, CroppedImage]]:
@@ -253,6 +228,7 @@ def _attack_chunk(
     pixels = np.stack([placed.pixels for placed in places])
     clean = [one.probabilities([placed.whole for placed in places]).argmax(1) for one in victims]
     rows, examples = [], []
+    config = replace(config, confidence=CONFIDENCE)
     for budget in budgets:
         attacked = attack(model, pixels, budget, target=target, labels=labels, config=config)
         wholes = [placed.with_pixels(one) for placed, one in zip(places, attacked.pixels, strict=True)]

@@ -93,9 +93,10 @@ class Guard:
 
     async def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
+        hosts = headers.getlist("host")
         # With DNS rebinding, the name of another site points to this machine, and is the Host here. With a token,
         # any name will do: pages of that site know neither token nor cookie.
-        if not self._token and _host_name(headers) not in self._names:
+        if not self._token and (len(hosts) != 1 or _host_of(hosts[0]) not in self._names):
             return _page(_STRANGE_NAME, 403)
         if _from_another_site(headers):
             return _page("Other sites may not show this camera.", 403)
@@ -115,9 +116,9 @@ class Guard:
             return _page(_ASK, 401, {"WWW-Authenticate": "Bearer"})
         if not _same(asked[0], self._token):
             return await self._refuse_wrong(address, 403)
-        # A relative redirect, and a cookie without a path: only the browser knows the prefix that a proxy adds, and
-        # other pages of the proxy get no cookie.
-        clean = RedirectResponse(_up_to_the_page(scope), 303)
+        # A relative redirect to the page, and a cookie without a path: only the browser knows the prefix that a
+        # proxy adds, and other pages of the proxy get no cookie.
+        clean = RedirectResponse("../" * (scope["path"].count("/") - 1) or "./", 303)
         clean.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="strict", path=None)
         return clean
 
@@ -134,12 +135,6 @@ class Guard:
         return _page("This token is wrong. " + _ASK, status, headers)
 
 
-def _up_to_the_page(scope: Scope) -> str:
-    """The path of the page, relative to the path of the request."""
-    path: str = scope["path"]
-    return "../" * (path.count("/") - 1) or "./"
-
-
 def check_name(name: str) -> str:
     """A name or address for the Host header, normalised: without a port, in lower case.
 
@@ -153,11 +148,6 @@ def check_name(name: str) -> str:
 
 def _same(given: str | None, wanted: bytes) -> bool:
     return given is not None and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted)
-
-
-def _host_name(headers: Headers) -> str | None:
-    hosts = headers.getlist("host")
-    return _host_of(hosts[0]) if len(hosts) == 1 else None
 
 
 def _host_of(host: str) -> str | None:

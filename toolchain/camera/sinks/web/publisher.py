@@ -24,7 +24,6 @@ QUALITY = 80
 BOUNDARY = "edgetl-picture"
 STREAM_START = f"--{BOUNDARY}\r\nContent-Type: image/jpeg\r\n\r\n".encode()
 
-
 INTERVAL_S = 1 / 20
 """The least time between two pictures."""
 HEARTBEAT_S = 1.0
@@ -72,11 +71,6 @@ def _answer(answered: Answered) -> dict[str, object]:
     }
 
 
-def as_event(line: bytes) -> bytes:
-    """One server-sent event with a line of JSON."""
-    return b"data: " + line + b"\n\n"
-
-
 def encode(bgr: BgrImage) -> bytes:
     """JPEG of a picture, scaled down if it is larger than viewers need. The picture stays as it is."""
     height, width = bgr.shape[:2]
@@ -90,18 +84,9 @@ def encode(bgr: BgrImage) -> bytes:
     return data.tobytes()
 
 
-def as_part(jpeg: bytes) -> bytes:
-    """A picture in a stream that begins with `STREAM_START`.
-
-    The head of the next part follows at once: browsers show a picture only when the next part begins, and would
-    otherwise be one picture behind.
-    """
-    return jpeg + b"\r\n" + STREAM_START
-
-
 @dataclass(frozen=True)
 class Published:
-    """An event, and a part of the stream of pictures if that is wanted and new."""
+    """A server-sent event with a line of JSON, and a part of the stream of pictures if that is wanted and new."""
 
     event: bytes
     part: bytes | None
@@ -193,12 +178,14 @@ class Publisher:
             if self._pictures and now.answered and now.answers != self._encoded:
                 self._encoded = now.answers
                 part = self._part(now.answered)
-            self._hand_on(Published(as_event(now.json()), part))
+            self._hand_on(Published(b"data: " + now.json() + b"\n\n", part))
             self._stopping.wait(max(0.0, start + INTERVAL_S - time.monotonic()))
 
     def _part(self, answered: Answered) -> bytes | None:
         try:
-            return as_part(encode(answered.frame.bgr))
+            # The head of the next part follows at once: browsers show a picture only when the next part begins, and
+            # would otherwise be one picture behind.
+            return encode(answered.frame.bgr) + b"\r\n" + STREAM_START
         except Exception as error:  # the answers go on without this picture
             if not self._told:
                 self._told = True

@@ -18,7 +18,6 @@ from toolchain.camera.sinks.web.publisher import BOUNDARY, STREAM_START
 
 T = TypeVar("T")
 
-
 MAX_AUDIENCE = 16
 """How many viewers one channel has at most."""
 STATIC = Path(__file__).with_name("static")
