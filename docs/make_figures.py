@@ -403,6 +403,29 @@ def aa() -> str:
     return _table(" | ".join(found), [tuple(found.values())], f"{rows[0]['machine']}.")
 
 
+def road() -> str:
+    """What recipe, teacher, refit and mirror averaging give: means over seeds."""
+    if not (RESULTS / "road-pets.csv").exists():
+        return "Not measured yet.\n"
+    groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in _rows(RESULTS / "road-pets.csv"):
+        groups[row["model"], row["teachers"]].append(row)
+    steps = ("probe", "fine-tuned", "refit", "mirror average")
+
+    def line(model: str, teachers: str, rows: list[Row]) -> tuple[str, ...]:
+        mine = {step: [row for row in rows if row["step"] == step] for step in steps}
+        seeds = ", ".join(row["seed"] for row in mine["probe"])
+        per_class = f"{_mean(mine[steps[-1]], 'per_class_top1'):.3f}"
+        return model, teachers or "none", seeds, *(f"{_mean(mine[step], 'top1'):.3f}" for step in steps), per_class
+
+    first = _rows(RESULTS / "road-pets.csv")[0]
+    return _table(
+        "network | teachers | seeds | linear probe | fine-tuned | refit | mirror average | per class",
+        [line(model, teachers, rows) for (model, teachers), rows in groups.items()],
+        f"Top-1, means over seeds; {first['machine']}; {first['versions']}.",
+    )
+
+
 def attack() -> str:
     """Dogs made Persians."""
     return _table(
@@ -428,6 +451,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "int8-promises": int8_promises,
     "fidelity": fidelity,
     "aa": aa,
+    "road": road,
     "attack": attack,
 }
 

@@ -15,8 +15,8 @@ PACKAGE = Path(toolchain.__file__).parent
 
 ORDER = (
     "_version", "_pyinstaller", "errors", "system", "plugins", "images", "pages", "drawn", "datasets", "artifact",
-    "runs", "evaluation", "backbones", "runtimes", "classifier", "timing", "camera", "bench", "doctor", "export",
-    "training", "explain", "cli",
+    "runs", "evaluation", "backbones", "runtimes", "classifier", "timing", "recommended", "camera", "bench",
+    "doctor", "export", "training", "explain", "cli",
 )  # fmt: skip
 """From the ground up: each may import those before it, and none of those after it."""
 

@@ -98,9 +98,13 @@ def summary(rows: Sequence[Row]) -> dict[str, str]:
         names = (f"{kind}first_holds_second", f"{kind}second_holds_first")
         return [row[name] == "1" for row in rows for name in names if row[name]]
 
+    def different(some: Sequence[Row]) -> str:
+        return share([row["verdict"] in ("slower", "faster") for row in some])
+
     return {
         "pairs": str(len({row["pair"] for row in rows})),
-        "called different": share([row["verdict"] in ("slower", "faster") for row in rows]),
+        "called different": different(rows),
+        "of them at rest in both runs": different([row for row in rows if row["noisy"] == "00"]),
         "medians of a rerun within the interval": share(held("")),
         "throughput of a rerun within the interval": share(held("ips_")),
         "runs marked noisy": share([mark == "1" for row in _one_a_pair(rows) for mark in row["noisy"]]),

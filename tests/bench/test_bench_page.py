@@ -16,6 +16,7 @@ from toolchain.bench import page
 from toolchain.bench.compare import Tolerance, compare
 from toolchain.bench.plots import PlotPoint, front
 from toolchain.bench.results import ArmAccuracy, BenchReport
+from toolchain.timing.protocol import Throughput
 
 QUANTILES = tuple(4 + number / 50 for number in range(101))
 ARMS = (
@@ -54,6 +55,11 @@ def test_what_comes_from_outside_is_only_text(tmp_path: Path) -> None:
     html = written(report(replace(ARMS[0], artifact=evil), replace(FAILED, reason=evil)), tmp_path)
     assert "<script>alert" not in html
     assert html.count("<script") == 1
+
+
+def test_throughput_has_its_interval(tmp_path: Path) -> None:
+    known = replace(ARMS[0], throughput=Throughput(130.0, 8, 2, (121.0, 139.6)))
+    assert ">121 to 140<" in written(report(known), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,9 @@ def test_machines_stand_side_by_side_and_are_not_compared(tmp_path: Path) -> Non
     assert [line.split(":")[0] for line in fastest] == ["local", "board"]
     assert "900" not in fastest[0]
     assert any(line.startswith("board: int8 against float: 0.0") for line in said)
+    # What is recommended for this machine comes from this machine.
+    assert [one.ms for one in reports.candidates(slow, Path("run"))] == [8, 4]
+    assert [one.ms for one in reports.candidates(slow, Path("run"), "board")] == [8, 900]
     assert reports.columns(slow)[:2] == ("machine", "artifact")
     assert [row[0] for row in reports.rows(slow)][-1] == "board"
     text = reports.to_markdown(slow)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.artifacts import tiny_artifact
 from tests.camera.camera_support import Colours, run_all
+from tests.clips import plain
 from toolchain.artifact.card import Reject
-from toolchain.camera.answering import KEPT, Rate, Series
-from toolchain.camera.frames import Frame
+from toolchain.camera.answering import KEPT, Answering, Rate, Series
+from toolchain.camera.engine import Engine
+from toolchain.camera.frames import SYSTEM_CLOCK, Frame
 from toolchain.camera.loop import StopConditions
 from toolchain.classifier import Classifier, load
+from toolchain.runtimes import Answer
 
 
 def test_answers_below_the_thresholds_are_rejected(classifier: Classifier, tmp_path: Path) -> None:
@@ -37,6 +41,29 @@ def test_a_frame_on_which_nothing_is_to_be_seen_is_rejected(classifier: Classifi
     *_, covered, seen = run_all(classifier, Pictured(["red"] * 60, interval_s=1.0))[1]
     assert (covered.uniform, covered.prediction.rejected) == (True, True)
     assert (seen.uniform, seen.prediction.rejected) == (False, False)
+
+
+def test_every_other_frame_may_be_answered_as_its_mirror_image(classifier: Classifier) -> None:
+    """Its thumbnail is not mirrored: that would look like a cut, across which nothing is averaged."""
+    asked: list[np.ndarray] = []
+
+    class Listening:
+        device = classifier.runtime.device
+
+        def infer(self, pixels: np.ndarray) -> Answer:
+            asked.append(pixels)
+            return classifier.runtime.infer(pixels)
+
+    halves = np.concatenate([plain("red"), plain("blue")], axis=1)
+    engine = Engine(Classifier(classifier.card, Listening()), mirror_average=True)  # type: ignore[arg-type]
+    answering = Answering(engine, 0.0, SYSTEM_CLOCK)
+    asked.clear()
+    given = [answering.answer(Frame(number, halves, 100.0, number / 30)) for number in range(4)]
+    for number, pixels in enumerate(asked):
+        np.testing.assert_array_equal(pixels, asked[0][:, :, ::-1] if number % 2 else asked[0])
+    assert not np.array_equal(asked[0], asked[1])
+    assert answering._smooth.restarted is False
+    assert len(given) == len(asked) == 4
 
 
 def test_lines_have_exactly_the_documented_fields(classifier: Classifier) -> None:

@@ -11,8 +11,9 @@ from toolchain.cli import COMMANDS, run
 from toolchain.cli.doctor import command
 from toolchain.doctor import report as checkup
 from toolchain.errors import ExitCode
+from toolchain.recommended import SCHEMA, Recommended, Record, write
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import known_devices
+from toolchain.runtimes.devices import cores, cpu_name, known_devices
 from toolchain.system.processor import cpu_quota
 
 
@@ -48,8 +49,15 @@ def test_text_for_people(
     monkeypatch.setenv("EDGETL_DATA", str(tmp_path / "[bold]not yet"))
     monkeypatch.setattr(checkup, "check_pairing", lambda: checkup.Pairing("broken", "[red]other versions"))
     monkeypatch.setattr(machine, "cpu_quota", lambda: 0.5)
-    assert run(["doctor"]) == ExitCode.DONE
+    why = "float32 takes 2.88 ms; int8 1.40, 2.06 times as fast as float32 (2.01 at least)."
+    found = Recommended("ort:cpu", "model.int8.onnx", "0" * 64, "int8", "ort:cpu", 2, 1.4, why)
+    record = Record(SCHEMA, "edgetl bench", cpu_name(), machine.cpu_flags(), cores(), "ort:cpu", (found,))
+    write(tmp_path, record)
+    assert run(["doctor", str(tmp_path)]) == ExitCode.DONE
     shown = capsys.readouterr().out
+    assert f"Recommended on ort:cpu: model.int8.onnx on ort:cpu, 1.40 ms on 2 threads. {why}" in " ".join(
+        shown.split()
+    )
     for text in (
         "ort:cpu",
         "0.5 cores, a limit of the container",
@@ -63,6 +71,16 @@ def test_text_for_people(
         "This machine runs edgetl.",
     ):
         assert text in shown
+
+
+def test_a_recommendation_of_another_machine_and_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checkup, "check_pairing", lambda: checkup.Pairing("works"))
+    write(tmp_path, Record(SCHEMA, "edgetl bench", "Another CPU", (), 2, "ort:cpu", ()))
+    assert run(["doctor", str(tmp_path)]) == ExitCode.DONE
+    assert "was measured on Another CPU. Measure it here: edgetl bench" in " ".join(capsys.readouterr().out.split())
+    assert run(["doctor", str(tmp_path / "nothing")]) == ExitCode.BAD_INPUT
 
 
 def test_missing_package_exits_with_3_and_the_line_that_installs_it(

@@ -38,7 +38,8 @@ def test_folder_is_named_whole_and_the_broken_file_is_told(place: Path, capsys: 
     code, out, err = _predict(capsys, "photos", "--json", "--quiet")
     assert code == 0
     document = json.loads(out)
-    assert list(document) == ["artifact", "sha256", "device", "provider_effective", "predictions", "skipped"]
+    about = ["artifact", "sha256", "device", "provider_effective", "mirror_average"]
+    assert list(document) == [*about, "predictions", "skipped"]
     assert document["sha256"] == files.sha256_of(place / "tiny.onnx")
     assert document["provider_effective"] == "CPUExecutionProvider"
     assert len(document["predictions"]) == 20

@@ -27,7 +27,7 @@ from toolchain.datasets.splits import sha256_of_labelled
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.export import exporting
 from toolchain.export.exporting import TARGETS, export
-from toolchain.export.int8.quantisers.edgetl import MAX_FLOAT_LAYERS
+from toolchain.export.int8.sensitivity import MAX_FLOAT_LAYERS
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.photographs import calibration_of
 from toolchain.export.ways import ways_here
@@ -168,7 +168,7 @@ def test_int8_is_smaller_and_quantised_on_both_runtimes(exported: Path, images: 
     layers = [[made_by.get(name) for name in node.input[:2]] for node in nodes if node.op_type == "Conv"]
     # Two layers of each squeeze-and-excitation stay float (behind a mean; the last mean is the network's own), and
     # some recipes, of which the fastest here is written, leave their most sensitive layers in float.
-    squeezes = sum(node.op_type == "ReduceMean" for node in nodes) - 1
+    squeezes = sum(node.op_type in {"ReduceMean", "GlobalAveragePool"} for node in nodes) - 1
     assert layers.count(["DequantizeLinear", "DequantizeLinear"]) >= len(layers) - 2 * squeezes - MAX_FLOAT_LAYERS
     artifact = read_artifact(exported / "model.int8.onnx")
     for device in artifact.card.runtimes:

@@ -15,7 +15,8 @@ from toolchain.artifact import make_artifact
 from toolchain.export.int8.equalization import equalize, largest_values
 from toolchain.export.int8.qdq import BIAS_BITS, Quantization, QuantParams, quantize_layer, write_qdq
 from toolchain.export.int8.quantisers import Task, recipes
-from toolchain.export.int8.quantize import Scheme, dequantized_weight, quantize_graph, round_to, sensitivity
+from toolchain.export.int8.quantize import Scheme, dequantized_weight, quantize_graph, round_to
+from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float
 from toolchain.export.int8.torch_graph import Graph, Node
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.images.preprocess import Preprocess
@@ -166,9 +167,31 @@ def test_sensitivity_names_what_hurts(model: onnx.ModelProto) -> None:
     spoiled = next(node for node in wide if node.inputs[0] in found.activations)
     params = found.activations[spoiled.inputs[0]]
     found.activations[spoiled.inputs[0]] = QuantParams(params.scale * 60, params.zero_point)
-    ranked = sensitivity(graph, found, IMAGES[:2])
+    ranked = Sensitivity(graph, IMAGES[:2]).layers(found)
     assert ranked[0][1] >= ranked[-1][1]
     assert spoiled.name in [name for name, _ in ranked[:3]]
+
+
+def test_sensitivity_sees_what_a_layer_gives_before_a_hard_swish() -> None:
+    graph = Graph(to_onnx(lively("mobilenet_v3_small", 7, seed=0), SMALL, 1.7))
+    found = quantize_graph(graph, IMAGES, Scheme())
+    assert "conv2d" in found.activations, "the stem's output is rounded"
+    found.activations["conv2d"] = QuantParams(20.0, 1)
+    seen = Sensitivity(graph, IMAGES[:2])
+    assert seen.tensors(found)[0][0] == "conv2d"
+    assert seen.layers(found)[0][0] == "conv2d"
+    assert "conv2d" in layers_for_float(seen.layers(found))
+
+
+def test_ranges_are_shortened_where_the_answers_gain_by_it() -> None:
+    graph = Graph(to_onnx(lively("mobilenet_v2", 7, seed=0), SMALL, 1.7))
+    found = quantize_graph(graph, IMAGES, Scheme())
+    wide = next(node.inputs[0] for node in graph.nodes if node.is_depthwise)
+    exact = found.activations[wide]
+    found.activations[wide] = QuantParams(exact.scale * 2.5, exact.zero_point)
+    assert Sensitivity(graph, IMAGES[:2]).shorter_ranges(found, Scheme())[wide] < 1
+    shorter = quantize_graph(graph, IMAGES, Scheme(shorter=((wide, 0.5),)))
+    assert shorter.activations[wide].scale == pytest.approx(exact.scale / 2, rel=1e-5)
 
 
 def test_a_bias_that_would_not_fit_makes_its_scale_grow() -> None:

@@ -17,6 +17,7 @@ from toolchain.artifact.card import Accuracy, Speed
 from toolchain.cli import run as run_cli
 from toolchain.errors import BadInputError, PromiseBrokenError
 from toolchain.evaluation import metrics
+from toolchain.export import recommending
 from toolchain.export.exporting import export
 from toolchain.export.int8 import search
 from toolchain.export.int8.quantisers import Candidate, Recipe, Task, recipes
@@ -53,7 +54,11 @@ def _speeds(monkeypatch: pytest.MonkeyPatch, ratios: dict[tuple[int, str], float
                 found += [Timed(artifact, device, count, p50_ms) for count in threads]
         return found
 
+    def in_turns(pairs, threads, pixels, reporter):  # type: ignore[no-untyped-def]
+        return [Timed(artifact, device, count, 10.0) for artifact, device in pairs for count in threads]
+
     monkeypatch.setattr(search, "time_artifacts", timed)
+    monkeypatch.setattr(recommending, "time_pairs", in_turns)
 
 
 def _attempt(drop_pp: float, ratio: float | None) -> Attempt:

@@ -61,6 +61,7 @@ def test_built_in_quantisers_come_first_and_in_their_order() -> None:
     assert labels == [
         "edgetl",
         "edgetl, sensitive layers in float",
+        "edgetl, for ONNX Runtime",
         "NNCF, fast bias correction",
         "NNCF, full bias correction",
         "ONNX Runtime, min-max",

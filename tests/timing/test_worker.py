@@ -56,6 +56,13 @@ def test_energy_of_the_processor_is_no_other_devices(device: str, joules: float 
     assert worker.round(3).joules == joules
 
 
+def test_throughput_of_a_stream_that_starts_too_late_is_not_nought(tmp_path: Path) -> None:
+    worker = Worker()
+    worker.batch, worker.turn, worker.inputs = 1, 0, np.zeros((1, 32, 32, 3), np.uint8)
+    worker.classifier = load(tiny_artifact(tmp_path / "model.onnx"))
+    assert worker.flood(1, [worker.classifier.runtime.infer], seconds=0) > 0
+
+
 def test_spread_reaches_both_ends_and_never_repeats() -> None:
     assert spread(3, 10) == [0, 1, 2]
     assert spread(1, 4) == [0]

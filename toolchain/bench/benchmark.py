@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from toolchain.artifact import Artifact, read_artifact
+from toolchain import recommended
+from toolchain.artifact import Artifact, find_artifacts, read_artifact
 from toolchain.bench import report as reports
 from toolchain.bench.compare import (
     Foreseen,
@@ -56,7 +57,22 @@ def measure(plan: Plan, baseline: Baseline | None, reporter: Reporter) -> BenchR
             refuse_early(baseline.report, str(baseline.path), coming, force=baseline.force)
 
     report = bench(plan, reporter, before=before)
+    _keep_recommendation(report, plan, reporter)
     return report if baseline is None else compared(report, baseline, reporter)
+
+
+def _keep_recommendation(report: BenchReport, plan: Plan, reporter: Reporter) -> None:
+    """Write what is recommended into the run folder, where all its files were measured on all devices, in peace."""
+    paths = [artifact.path for artifact in plan.artifacts]
+    folder = home_of(paths[0])
+    if not plan.distinct or report.noisy or not (folder / RUN_FILE).is_file():
+        return
+    if set(find_artifacts(folder)) <= set(paths):
+        found = recommended.record("edgetl bench", reports.candidates(report, folder))
+        if found is not None:
+            with suppress(OSError):  # somebody else's folder
+                recommended.write(folder, found)
+                reporter.say(f"{folder / recommended.FILE}: what predict and camera use where no --device is named")
 
 
 def recompare(path: Path, baseline: Baseline, reporter: Reporter) -> BenchReport:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from toolchain.bench.results import ArmResult, BenchReport, Change, Comparison
+from toolchain.errors import EdgetlError
 from toolchain.evaluation.statistics import paired_ratio_ci95
+from toolchain.recommended import MIN_AGREEMENT, Candidate, recommend
+from toolchain.runtimes.devices import family_of, plain
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
 from toolchain.system.text import escaped, fixed, percent
-from toolchain.timing.protocol import at
+from toolchain.timing.protocol import LOCAL, at
 
 JSON_FILE = "bench.json"
 MARKDOWN_FILE = "bench.md"
@@ -31,7 +35,7 @@ COLUMNS = (
     "p50 ms [95 %]",
     "p90",
     "p99",
-    "images/s [95 %]",
+    "images/s",
     "end to end ms",
     "top-1 [95 %]",
     "agreement",
@@ -76,7 +80,7 @@ def row(arm: ArmResult, name: str) -> tuple[str, ...]:
         f"{latency.p50:.2f} [{low:.2f}, {high:.2f}]",
         f"{latency.p90:.2f}",
         _number(latency.p99, ".2f"),
-        _throughput(arm),
+        _number(arm.throughput_ips, ".0f"),
         _number(arm.end_to_end_ms, ".2f"),
         top1,
         agreement,
@@ -108,17 +112,17 @@ def absences(report: BenchReport) -> list[str]:
 
 
 def conclusions(report: BenchReport) -> list[str]:
-    """Which arm is the fastest, and what int8 gained against float on each device; of each machine by itself."""
+    """Which arm is the fastest, what int8 gained against float, and what to run on each device; of each machine."""
     names = names_of(report.arms)
     lines = []
     for machine in report.environments:
         prefix = f"{machine}: " if report.machines else ""
         arms = [arm for arm in measured(report) if arm.on == machine]
-        lines += [prefix + line for line in _conclusions(arms, names)]
+        lines += [prefix + line for line in _conclusions(report, machine, arms, names)]
     return lines
 
 
-def _conclusions(arms: Sequence[ArmResult], names: dict[str, str]) -> list[str]:
+def _conclusions(report: BenchReport, machine: str, arms: Sequence[ArmResult], names: dict[str, str]) -> list[str]:
     if not arms:
         return ["No arm could be measured."]
     per_image = {id(arm): arm.latency_ms.p50 / arm.batch for arm in arms if arm.latency_ms}
@@ -132,7 +136,47 @@ def _conclusions(arms: Sequence[ArmResult], names: dict[str, str]) -> list[str]:
     gains = [_gain(arm, base) for arm in arms for base in arms if _is_pair(arm, base)]
     if gains:
         lines.append(f"int8 against float: {'; '.join(gains)}.")
+    for folder in dict.fromkeys(Path(arm.artifact).parent for arm in arms):
+        lines += [one.sentence() for one in recommend(candidates(report, folder, machine))]
     return lines
+
+
+def candidates(report: BenchReport, folder: Path, machine: str = LOCAL) -> list[Candidate]:
+    """The files of a folder that one may choose among on a machine, on its largest number of threads.
+
+    Another way of running a device counts only where it answers as the trained network does.
+    """
+    names = names_of(report.arms)
+    arms = [arm for arm in measured(report) if arm.on == machine and arm.batch == 1]
+    arms = [arm for arm in arms if Path(arm.artifact).parent == folder]
+    threads = max((arm.threads for arm in arms), default=0)
+    return [
+        Candidate(
+            names[arm.artifact],
+            arm.sha256,
+            arm.precision,
+            arm.device,
+            threads,
+            arm.latency_ms.p50,
+            arm.process_p50_ms,
+            arm.file_mb,
+        )
+        for arm in arms
+        if arm.latency_ms and arm.threads == threads and _runs_files(arm.device) and _answers(arm)
+    ]
+
+
+def _runs_files(device: str) -> bool:
+    with suppress(EdgetlError):  # a device of a plug-in that is not here
+        return not family_of(device).of_run
+    return False
+
+
+def _answers(arm: ArmResult) -> bool:
+    if arm.device == plain(arm.device) or arm.precision == "int8":
+        return True
+    agreement = arm.accuracy.agreement if arm.accuracy else None
+    return arm.proven if agreement is None else agreement >= MIN_AGREEMENT
 
 
 CHANGE_COLUMNS = (
@@ -220,8 +264,8 @@ def to_markdown(report: BenchReport) -> str:
         "",
         "Latency is that of single inferences in milliseconds; with 95 % the interval holds the median of another "
         "run, by Student's t of the medians of processes; p99 needs 299 samples; images/s is that of the best of "
-        "several batches and numbers of requests at once, with the same interval; end to end goes from the bytes "
-        "of an encoded photograph to a named answer (median); MB are 10^6 bytes.",
+        "several batches and numbers of requests at once (bench.json has its interval); end to end goes from the "
+        "bytes of an encoded photograph to a named answer (median); MB are 10^6 bytes.",
         "",
     ]
     return "\n".join(lines)
@@ -267,15 +311,6 @@ def _told_apart(slow: ArmResult, fast: ArmResult) -> bool:
     if interval is not None:
         return interval[0] * fast.batch / slow.batch > 1
     return slow.latency_ms.p50_ci95[0] / slow.batch > fast.latency_ms.p50_ci95[1] / fast.batch
-
-
-def _throughput(arm: ArmResult) -> str:
-    if arm.throughput_ips is None:
-        return "-"
-    if arm.throughput is None or arm.throughput.ips_ci95 is None:
-        return f"{arm.throughput_ips:.0f}"
-    low, high = arm.throughput.ips_ci95
-    return f"{arm.throughput_ips:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def _number(value: float | None, style: str) -> str:

@@ -76,6 +76,8 @@ class ArmResult:
     process_p50_ms: tuple[float, ...] = ()
     noise: tuple[str, ...] = ()
     on: str = LOCAL
+    proven: bool = False
+    """Whether the file's card names this device, in this way of running it."""
 
 
 @dataclass(frozen=True)

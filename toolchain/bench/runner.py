@@ -325,6 +325,7 @@ def result_of(
         process_p50_ms=tuple(round(median, 5) for median in arm.process_ms) if ok else (),
         noise=tuple(arm.noise()) if ok else (),
         on=arm.on,
+        proven=arm.device in arm.artifact.card.runtimes,
     )
 
 

@@ -176,12 +176,14 @@ class Answering:
         Raises AbandonedError if the inference was given up, MissingError if no device can answer.
         """
         taken_s = self._clock.now()
+        mirrored = self._engine.mirror_average and self.count % 2 == 1
         while True:
             network = self._engine.network
             pixels = network.preprocess(frame.bgr)
+            asked = np.ascontiguousarray(pixels[:, :, ::-1]) if mirrored else pixels
             resized_s = self._clock.now()
             try:
-                answer, infer_ms = self._timed(network, pixels)
+                answer, infer_ms = self._timed(network, asked)
             except AbandonedError:
                 raise
             except Exception as error:  # runtimes raise what they like

@@ -52,7 +52,8 @@ class Engine:
 
     Networks are loaded in a thread of their own, so that no frame waits for that. When a device fails, a CPU takes
     over, which `failures` records. `artifact` is what `classifier` was loaded from; without it, nothing can be
-    exchanged.
+    exchanged. With `mirror_average` the mirror image of every other frame is answered: the average over time is one
+    over both then, at no cost.
     """
 
     def __init__(
@@ -62,8 +63,10 @@ class Engine:
         *,
         threads: int = 0,
         exclusive: bool = False,
+        mirror_average: bool = False,
         reporter: Reporter | None = None,
     ) -> None:
+        self.mirror_average: bool = mirror_average
         self.network: Network = Network(classifier, artifact)
         self.compared: Network | None = None
         self.failures: list[str] = []

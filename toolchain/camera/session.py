@@ -23,6 +23,7 @@ from toolchain.camera.sources.capture import Capture
 from toolchain.camera.sources.opening import CaptureOptions, Opener, camera_index
 from toolchain.classifier import load
 from toolchain.errors import BadInputError
+from toolchain.recommended import advice
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.system.masking import shown
 from toolchain.system.progress import Reporter, Silent
@@ -40,6 +41,7 @@ class CameraSettings:
     device: str | None = None
     threads: int = 0
     exclusive: bool = False
+    mirror_average: bool = False
     sinks: tuple[SinkOptions, ...] = ()
     """What is done with the answers."""
     reconnect: bool = True
@@ -154,10 +156,21 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
         control.end("quit")
 
     with ExitStack() as stack:
-        artifact = read_artifact(find_artifact(settings.artifact) if settings.artifact else ready_made_artifact())
-        classifier = load(artifact, settings.device, settings.threads, exclusive=settings.exclusive)
+        advised = None if settings.device else advice(settings.artifact, settings.threads)
+        if advised:
+            artifact = advised.artifact
+        else:
+            path = find_artifact(settings.artifact) if settings.artifact else ready_made_artifact()
+            artifact = read_artifact(path)
+        device = advised.chosen.way if advised else settings.device
+        classifier = load(artifact, device, settings.threads, exclusive=settings.exclusive)
         engine = Engine(
-            classifier, artifact, threads=settings.threads, exclusive=settings.exclusive, reporter=reporter
+            classifier,
+            artifact,
+            threads=settings.threads,
+            exclusive=settings.exclusive,
+            mirror_average=settings.mirror_average,
+            reporter=reporter,
         )
         named = settings.source if os.path.lexists(settings.source) else shown(settings.source)
         context = SinkContext(reporter, engine, artifact, named, every, control)
@@ -177,7 +190,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
         # The source comes last, so that nothing waits for a camera, and none is opened in vain.
         source = opener.open()
         reporter.say(f"{source.name}: {source.given}{_asked(source, settings, reporter)}")
-        reporter.say(artifact.on(classifier.runtime.device))
+        reporter.say(artifact.on(classifier.runtime.device) + (f". {advised}" if advised else ""))
         for sink in sinks:
             sink.start(source)
         capture = Capture(

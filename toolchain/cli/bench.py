@@ -246,7 +246,7 @@ RANKS = {
     "threads": 2,
     "batch": 2,
     "p50 ms before": 2,
-    "images/s [95 %]": 3,
+    "images/s": 3,
     "MB": 3,
     "agreement": 3,
     "end to end ms": 3,

@@ -125,6 +125,11 @@ own, and a last line holds the summary.""",
 )
 @threads_option
 @click.option(
+    "--mirror-average",
+    is_flag=True,
+    help="Answer the mirror image of every other frame: often a little more accurate, at no cost.",
+)
+@click.option(
     "--exclusive",
     is_flag=True,
     help="For a machine that does nothing else: threads stay awake or keep their cores. Faster, but slows others.",
@@ -255,6 +260,7 @@ def command(
     measure_latency: bool,
     threads: int | None,
     exclusive: bool,
+    mirror_average: bool,
     console: Console,
 ) -> int:
     # A token in the environment may stay there when there is no page.
@@ -299,6 +305,7 @@ def command(
         device=device,
         threads=threads or 0,
         exclusive=exclusive,
+        mirror_average=mirror_average,
         sinks=tuple(sinks),
         reconnect=not no_reconnect,
         stall_s=stall_s,

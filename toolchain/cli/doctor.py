@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.tables import Column, Table, facts, strong
-from toolchain.errors import ExitCode
+from toolchain.errors import BadInputError, ExitCode
 from toolchain.plugins import OWN
 
 if TYPE_CHECKING:
@@ -29,13 +31,19 @@ VERDICTS = {
 @click.command(
     help="""Show what this machine can run, and what is missing.
 
+With RUN_DIR, a run folder: also which of its files to use on each device, and in which way, as export or bench
+measured it.
+
 Exits with 3 when something is missing that every command needs. Nothing is sent anywhere."""
 )
+@click.argument("run_dir", required=False, type=click.Path(path_type=Path))
 @click.option("--probe-cameras", is_flag=True, help="Where the system lists no cameras: try to open 0, 1 and 2.")
 @output_options
-def command(probe_cameras: bool, console: Console) -> int:
+def command(run_dir: Path | None, probe_cameras: bool, console: Console) -> int:
     from toolchain.doctor import Missing, missing_packages
 
+    if run_dir is not None and not run_dir.is_dir():
+        raise BadInputError(f"{run_dir} is not a folder", "Name a run folder, or nothing.")
     missing = missing_packages()
     if not missing:
         try:
@@ -48,8 +56,8 @@ def command(probe_cameras: bool, console: Console) -> int:
     if missing:
         console.result({"works": False, "missing": missing}, *_gap_lines(missing), strong(VERDICTS[False]))
         return ExitCode.MISSING
-    findings = check_up(console, probe_cameras)
-    console.result(findings, *_tables(findings))
+    findings = check_up(console, probe_cameras, run_dir)
+    console.result(findings, *_tables(findings), *_recommended(findings, run_dir))
     return ExitCode.DONE if findings.works else ExitCode.MISSING
 
 
@@ -64,6 +72,18 @@ def _tables(findings: DoctorReport) -> tuple[RenderableType, ...]:
 
 def _gap_lines(missing: Sequence[Missing]) -> list[str]:
     return [f"{'missing' if gap.necessary else 'not here'}: {gap.what}. {gap.fix}" for gap in missing]
+
+
+def _recommended(findings: DoctorReport, run_dir: Path | None) -> list[str]:
+    """What to use of a run on each device, where one was named."""
+    if run_dir is None:
+        return []
+    found, measure = findings.recommended, f"edgetl bench {shlex.quote(str(run_dir))}"
+    if found is None:
+        return [f"{run_dir}: nothing is recommended yet. Measure it: {measure}"]
+    if not findings.recommended_here:
+        return [f"{run_dir}: what is recommended was measured on {found.cpu}. Measure it here: {measure}"]
+    return [one.sentence() for one in found.devices]
 
 
 def _quota(machine: Environment) -> str:

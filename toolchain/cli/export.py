@@ -193,6 +193,7 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
     for written in done.further:
         size = f"{written.size_mb:.2f} MB, {written.size_mb / done.float_mb:.2f} of float"
         lines.append(f"{written.file}: {'not written' if written.broken else size}")
+    lines += [one.sentence() for one in done.recommended]
     if not done.broken:
         lines.append(f"Next: edgetl bench {shlex.quote(done.run)}")
     return table, *lines

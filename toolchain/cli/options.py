@@ -142,7 +142,8 @@ device_option = click.option(
     "--device",
     metavar="DEVICE",
     shell_complete=complete_devices,
-    help="Default: ort:cpu; openvino:CPU for an OpenVINO file (.xml).",
+    help="Default: what export or bench recommends for a run folder on this CPU, else ort:cpu; openvino:CPU for an "
+    "OpenVINO file (.xml).",
 )
 threads_option = click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
 """Where a model file runs. Commands that only measure or explain say it in other words."""

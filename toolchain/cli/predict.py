@@ -64,14 +64,16 @@ def command(
     from toolchain.classifier import load
     from toolchain.datasets.index import describe_left_out
     from toolchain.datasets.naming import photographs_named
+    from toolchain.recommended import advice
 
-    whole = read_artifact(model.artifact_file())
+    advised = None if device else advice(model.path(), threads or 0)
+    whole = advised.artifact if advised else read_artifact(model.artifact_file())
     named = photographs_named(images)
     skipped = [Skipped(str(word), reason) for word, reason in named.nothing.items()]
     if not named.paths:
         _raise_nothing(skipped)
-    classifier = load(whole, device, threads or 0, mirror_average=mirror_average)
-    console.say(whole.on(classifier.runtime.device))
+    classifier = load(whole, advised.chosen.way if advised else device, threads or 0, mirror_average=mirror_average)
+    console.say(whole.on(classifier.runtime.device) + (f". {advised}" if advised else ""))
     predictions: list[tuple[str, Prediction]] = []
     with console.task("naming", len(named.paths)) as task:
         for path, answer in classifier.predict_files(named.paths, top):

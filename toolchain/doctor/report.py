@@ -20,6 +20,8 @@ from toolchain.doctor.opencv import OpenCV, look, problem
 from toolchain.errors import ArtifactError, MissingError
 from toolchain.images.cache import CacheState, cache_folder, cache_state
 from toolchain.plugins import Plugin, plugged_in
+from toolchain.recommended import Record, holds_here
+from toolchain.recommended import read as read_recommended
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes import default_device, machine
 from toolchain.runtimes.devices import Device, known_devices
@@ -32,6 +34,9 @@ CAMERA_LIMIT_S = 5.0
 PAIRING_LIMIT_S = 120.0
 ASKED_INDICES = (0, 1, 2)
 """Cameras that are tried where the system does not list them."""
+BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+"""With these OpenVINO computes float files in bfloat16 (`openvino:CPU+bf16`)."""
+
 INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
 """With these a processor multiplies and adds int8 in one instruction."""
 
@@ -111,13 +116,19 @@ class DoctorReport:
     plugins: tuple[Plugin, ...] = ()
     ready_made_caution: str = ""
     """Why the ready-made int8 file may be wrong or slow on this CPU."""
+    recommended: Record | None = None
+    """What export or bench found for the run that was named."""
+    recommended_here: bool = False
+    """Whether they found it on such a machine as this one."""
 
 
-def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
+def check_up(reporter: Reporter, probe_cameras: bool = False, run: Path | None = None) -> DoctorReport:
     """Look at everything; takes some seconds, most of it for importing the runtimes.
 
-    `probe_cameras` tries to open cameras 0 to 2 where the system lists none: it may light their lamp.
+    `run` is a run folder whose recommendation is told. `probe_cameras` tries to open cameras 0 to 2 where the
+    system lists none: it may light their lamp.
     """
+    found = read_recommended(run) if run is not None else None
     environment = machine.describe()
     devices = probe_devices(known_devices(), reporter)
     with reporter.task("checking torch, cameras and data", 3) as task:
@@ -155,6 +166,8 @@ def check_up(reporter: Reporter, probe_cameras: bool = False) -> DoctorReport:
         missing=tuple(missing),
         plugins=plugins,
         ready_made_caution=_caution(),
+        recommended=found,
+        recommended_here=found is not None and holds_here(found),
     )
 
 
@@ -175,7 +188,10 @@ def fastest(flags: Collection[str], devices: Collection[str]) -> Recommendation:
             return Recommendation(precision, device, why)
     device = "openvino:CPU" if "openvino:CPU" in devices else "ort:cpu"
     if found := sorted(INT8_FLAGS & set(flags)):
-        return Recommendation("int8", device, f"the processor has instructions for int8 ({', '.join(found)})")
+        why = f"the processor has instructions for int8 ({', '.join(found)})"
+        if device == "openvino:CPU" and BFLOAT16_FLAGS & set(flags):
+            why += ", and for bfloat16: openvino:CPU+bf16 runs the float file, and may be as fast"
+        return Recommendation("int8", device, why)
     if "avx2" in flags and device == "openvino:CPU":
         return Recommendation("int8", device, "AVX2 computes more int8 than floats at once, and OpenVINO uses it")
     return Recommendation("float32", device, "no instructions for int8 are known here")

@@ -164,6 +164,16 @@ def min_of_mean(values: Sequence[float]) -> float:
     return float(np.mean(values) - quantile * np.std(values, ddof=1) / math.sqrt(n))
 
 
+def min_ratio(slow_ms: Sequence[float], fast_ms: Sequence[float]) -> float | None:
+    """How many times as fast the second is at least, with 95 % confidence; None where that is not known.
+
+    Both are medians of processes, which are the sample: those at the same place ran side by side, on the same
+    machine in the same state. Where one was measured in more of them, the rest has no partner and does not count.
+    """
+    logs = [math.log(slow / fast) for slow, fast in zip(slow_ms, fast_ms, strict=False)]
+    return math.exp(min_of_mean(logs)) if len(logs) >= 2 else None
+
+
 def poisson_bounds(weights: NDArray[np.float64]) -> tuple[float, float]:
     """One-sided 95 % bounds of an expected sum, of which each non-zero entry of `weights`, at most 1, was an event.
 

@@ -21,6 +21,7 @@ from toolchain.export.measure import ExportContext, Logits, Pixels, accuracy_of,
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.photographs import RunPhotographs
 from toolchain.export.raw_frame import write_frame_files
+from toolchain.export.recommending import recommend
 from toolchain.export.results import Exported, Measurement, QuantizationSettings, Variants
 from toolchain.export.variants import write_variants
 from toolchain.export.ways import float_ways, that_agree, ways_here
@@ -87,6 +88,9 @@ def export(
         kept = [Path(file) for file in dict.fromkeys(exported.int8_files.values())]
         if len(exported.broken) == len(devices):
             kept = []  # only the rejected file
+        if int8 is not None and int8.min_speed_up and LOCAL in int8.on:
+            advice = recommend(context, [float_path, *kept])
+            exported = replace(exported, recommended=advice.devices if advice else ())
         written = write_variants(further, context, kept, (int8 or QuantizationSettings()).max_drop_pp)
         if further.raw_frame:
             written += write_frame_files(context, [float_path, *kept])
@@ -137,7 +141,7 @@ def _works(int8: QuantizationSettings | None, further: Variants) -> list[Planned
     """The steps that take time, for the estimate of what is left; costs are seconds of MobileNetV2 on two cores."""
     works = [PlannedTask("writing ONNX", 2, 2.0)]
     if int8 is not None:
-        works.append(PlannedTask("int8 recipes", 6, 8.0))
+        works.append(PlannedTask("int8 recipes", 7, 8.0))
         works += [PlannedTask("quantisation-aware training", 50 * int8.qat_epochs, 1.0)] if int8.qat_epochs else []
     count = sum((further.fp16, further.int8_weights, further.openvino))
     works += [PlannedTask("further files", count, 6.0)] if count else []

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from toolchain.artifact.card import Accuracy, Precision, Speed
 from toolchain.errors import BadInputError, MissingError
+from toolchain.recommended import Recommended
 from toolchain.timing.protocol import LOCAL, at
 
 
@@ -187,6 +188,8 @@ class Exported:
     int8_files: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
     further: tuple[Written, ...] = ()
+    recommended: tuple[Recommended, ...] = ()
+    """The file and way to use on each device; empty where nothing was timed."""
 
 
 @dataclass(frozen=True)
@@ -202,9 +205,10 @@ class Option:
 
 
 def options(exported: Exported) -> list[Option]:
-    """The float file on each device and the int8 files that kept their promises, the fastest first.
+    """The float file on each device and in ways that are recommended, and the int8 files that kept their promises.
 
-    Latencies are those on the largest number of threads that was timed. Empty where nothing was timed.
+    The fastest come first. Latencies are those on the largest number of threads that was timed. Empty where nothing
+    was timed.
     """
     found: dict[tuple[str, str, str], Option] = {}
     for attempt in exported.attempts:
@@ -216,6 +220,9 @@ def options(exported: Exported) -> list[Option]:
                 key = precision, speed.device, speed.on
                 if key not in found or speed.threads > found[key].threads:
                     found[key] = Option(file, precision, speed.device, speed.threads, ms, speed.on)
+    for one in exported.recommended:
+        if one.way != one.device and one.precision == "float32":
+            found["float", one.way, LOCAL] = Option(exported.float_file, "float", one.way, one.threads, one.ms)
     return sorted(found.values(), key=lambda option: option.ms)
 
 

@@ -8,11 +8,9 @@ from toolchain.artifact import Artifact
 from toolchain.export.measure import ExportContext, Logits, accuracy_of, logits_on
 from toolchain.export.photographs import Sample
 from toolchain.export.results import Measurement
+from toolchain.recommended import MIN_AGREEMENT
 from toolchain.runtimes.devices import plain, probe, ways_of
 from toolchain.system.progress import Reporter
-
-MIN_AGREEMENT = 0.995
-"""With the trained network, of the float file in bfloat16 or float16: less is another network."""
 
 
 def ways_here(devices: Sequence[str]) -> tuple[str, ...]:

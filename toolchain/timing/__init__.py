@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
-from toolchain.evaluation.statistics import min_of_mean
+from toolchain.evaluation.statistics import min_ratio
 from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter
 from toolchain.timing.arm import Arm
@@ -44,12 +43,11 @@ class Timed:
     def min_ratio(self, other: Timed) -> float | None:
         """How many times as fast as this `other` is at least, with 95 % confidence; None where that is not known.
 
-        Processes are the sample: those of the same turn ran side by side, on the same machine in the same state.
+        See `toolchain.evaluation.statistics.min_ratio`.
         """
-        if len(self.process_ms) != len(other.process_ms) or len(self.process_ms) < 2:
+        if len(self.process_ms) != len(other.process_ms):
             return None
-        logs = [math.log(slow / fast) for slow, fast in zip(self.process_ms, other.process_ms, strict=True)]
-        return math.exp(min_of_mean(logs))
+        return min_ratio(self.process_ms, other.process_ms)
 
 
 def time_artifacts(
@@ -61,24 +59,32 @@ def time_artifacts(
     machine: Machine | None = None,
     answered_by: int = 0,
 ) -> list[Timed]:
-    """Measure every artifact on every device with every number of threads, in rounds of several processes, on
-    `machine` (default: this one).
+    """Measure every artifact on every device with every number of threads; see `time_pairs`."""
+    pairs = [(artifact, device) for artifact in artifacts for device in devices]
+    return time_pairs(pairs, threads, pixels, reporter, machine, answered_by)
+
+
+def time_pairs(
+    pairs: Sequence[tuple[Artifact, str]],
+    threads: Sequence[int],
+    pixels: NDArray[np.uint8],
+    reporter: Reporter,
+    machine: Machine | None = None,
+    answered_by: int = 0,
+) -> list[Timed]:
+    """Measure artifacts on devices with every number of threads, in rounds of several processes, on `machine`
+    (default: this one).
 
     `pixels` are preprocessed photographs, uint8 [n, height, width, 3], which all artifacts take. The artifacts must
     be files: each process reads its own. With `answered_by` as the number of threads, those arms answer all
     photographs too.
     """
     machine = machine or Local()
-    arms = [
-        Arm(artifact, device, count, 1, machine.name)
-        for artifact in artifacts
-        for device in devices
-        for count in threads
-    ]
+    arms = [Arm(artifact, device, count, 1, machine.name) for artifact, device in pairs for count in threads]
     with scratch_folder("edgetl-timing-") as folder:
         path = folder / "pictures"
         path.write_bytes(pixels.tobytes())
-        prepared = Prepared({artifact.card.preprocess: path for artifact in artifacts}, tuple(range(len(pixels))))
+        prepared = Prepared({artifact.card.preprocess: path for artifact, _ in pairs}, tuple(range(len(pixels))))
         try:
             pace = Pace(PROCESSES * ROUNDS, ROUNDS, precision=None, budget_s=None, processes=PROCESSES)
             limits = TimeLimits()

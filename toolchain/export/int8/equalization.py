@@ -47,11 +47,12 @@ def largest_values(graph: Graph, images: NDArray[np.uint8], names: Iterable[str]
     return found
 
 
-def equalize(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelProto:
+def equalize(model: onnx.ModelProto, images: NDArray[np.uint8], *, multiply: bool = True) -> onnx.ModelProto:
     """A copy of the float `model` whose depthwise convolutions and residual streams have channels of one range.
 
-    It answers as `model` does, but for a Clip: a channel that is scaled up to the Clip's limit is cut off at the
-    largest value seen on `images`, where uint8 would have cut it off.
+    Without `multiply`, what follows a hard-swish stays as it is (`gating` does better where all is in integers).
+    The copy answers as `model` does, but for a Clip: a channel that is scaled up to the Clip's limit is cut off at
+    the largest value seen on `images`, where uint8 would have cut it off.
     """
     graph = Graph(model)
     pairs = [pair for node in graph.nodes if (pair := _before_depthwise(graph, node))]
@@ -61,7 +62,7 @@ def equalize(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelPro
     )
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    weights = _Weights(changed)
+    weights = Weights(changed)
     for layer, depthwise in pairs:
         tensor = depthwise.inputs[0]
         activation = graph.by_name[tensor]
@@ -72,7 +73,7 @@ def equalize(model: onnx.ModelProto, images: NDArray[np.uint8]) -> onnx.ModelPro
             gains = np.clip(largest.max() / np.maximum(largest, 1e-9), 1, MAX_GAIN)
         gains[largest < 1e-6] = 1
         if activation.op == "HardSwish":
-            if largest.max() < MIN_SPREAD * np.median(largest):
+            if not multiply or largest.max() < MIN_SPREAD * np.median(largest):
                 continue
             _multiply_after(changed, tensor, depthwise, gains)
         else:
@@ -148,7 +149,7 @@ def _multiply_after(model: onnx.ModelProto, tensor: str, consumer: Node, gains: 
             node.input[0] = scaled
 
 
-class _Weights:
+class Weights:
     """Weights and biases of a model, to be changed in place."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
@@ -157,7 +158,8 @@ class _Weights:
     def scale_outputs(self, layer: Node, factors: Floats) -> None:
         weight = self._read(layer.inputs[1])
         self._write(layer.inputs[1], weight * factors.reshape(-1, *[1] * (weight.ndim - 1)))
-        self._write(layer.inputs[2], self._read(layer.inputs[2]) * factors)
+        if len(layer.inputs) > 2:
+            self._write(layer.inputs[2], self._read(layer.inputs[2]) * factors)
 
     def scale_inputs(self, layer: Node, factors: Floats) -> None:
         weight = self._read(layer.inputs[1])

@@ -106,7 +106,11 @@ def weight_bits(model: onnx.ModelProto) -> Literal[7, 8]:
     """
     # Weights that are only stored as int8 are cast instead, and computed in float.
     integer = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
-    tensors = [tensor for tensor in model.graph.initializer if tensor.name in integer and len(tensor.dims) > 1]
+    tensors = [
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name in integer and len(tensor.dims) > 1 and tensor.data_type == onnx.TensorProto.INT8
+    ]
     stored = [tensor for tensor in tensors if tensor.dims[1] > 1]
     largest = [np.abs(numpy_helper.to_array(tensor).astype(np.int16)).max(initial=0) for tensor in stored]
     return 7 if max(largest, default=0) <= MAX_WEIGHT[7] else 8

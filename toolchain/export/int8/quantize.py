@@ -39,7 +39,10 @@ class Scheme:
     to float without. `ranges`: from the smallest to the largest value seen, or without the outermost 0.01 %.
     `pixels`: whether the first layer takes the photograph's own bytes. `symmetric`: int8 activations around 0 and
     float biases, as TensorRT asks for. `weight_bits`: 8, or 7 for CPUs that saturate (`qdq.MAX_WEIGHT`).
-    `float_layers`, by name, compute in float; only their weights are stored as integers.
+    `swish`: hard-swishes give integers, and read them on a grid with -3 at integer 0, as
+    `rewrites.integer_hard_swish` wants. `squeeze`: squeeze-and-excitation is computed in integers. `float_layers`,
+    by name, compute in float; only their weights are stored as integers. `shorter`: tensors, by name, whose ranges
+    are cut to a share of what was seen.
     """
 
     outputs: bool = True
@@ -47,7 +50,10 @@ class Scheme:
     pixels: bool = True
     symmetric: bool = False
     weight_bits: int = 8
+    swish: bool = False
+    squeeze: bool = False
     float_layers: frozenset[str] = frozenset()
+    shorter: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,8 @@ def quantize_graph(graph: Graph, images: NDArray[np.uint8], scheme: Scheme) -> Q
     Float and integer network are computed side by side, a node at a time. The bias of each layer is corrected so
     that its channels keep their mean, which makes up for the mean error of all layers before it.
     """
-    float_layers = squeeze_excite(graph) | scheme.float_layers
+    float_layers = scheme.float_layers if scheme.squeeze else squeeze_excite(graph) | scheme.float_layers
+    shorter = dict(scheme.shorter)
     layers = {node.name for node in graph.nodes if node.is_layer} - float_layers
     tensors = _integer_tensors(graph, layers, scheme)
     found = Quantization()
@@ -89,39 +96,15 @@ def quantize_graph(graph: Graph, images: NDArray[np.uint8], scheme: Scheme) -> Q
         else:
             result = node(ours)
         if node.name in tensors:
-            # Below -3 a hard-swish is 0, whatever comes in.
-            floor = -3.0 if readers and all(reader.op == "HardSwish" for reader in readers) else None
-            found.activations[node.name] = params = _range(exact, scheme, floor)
+            floor = floor_of(graph, node)
+            share = shorter.get(node.name, 1.0)
+            found.activations[node.name] = params = _range(exact, scheme, floor, share)
             result = round_to(result, params)
         rounded[node.name] = result
         return exact
 
     graph.run(torch.from_numpy(images), visit)
     return found
-
-
-@torch.inference_mode()
-def sensitivity(graph: Graph, quantization: Quantization, images: NDArray[np.uint8]) -> list[tuple[str, float]]:
-    """For each integer layer the error of the logits when it alone is rounded, inputs and weights, largest first.
-
-    `images` are uint8 [n, height, width, 3]. Errors are relative to the logits' own size (L2 norms).
-    """
-    pixels = torch.from_numpy(images)
-    exact = graph.run(pixels)
-    errors = []
-    for name, layer in quantization.layers.items():
-        if graph.by_name[name].inputs[0] not in quantization.activations:
-            continue
-
-        def visit(node: Node, inputs: list[Tensor], name: str = name, layer: QuantizedLayer = layer) -> Tensor:
-            if node.name != name:
-                return node(inputs)
-            rounded = round_to(inputs[0], quantization.activations[node.inputs[0]])
-            return node([rounded, dequantized_weight(layer), node.bias])
-
-        logits = graph.run(pixels, visit)
-        errors.append((name, float((logits - exact).norm() / exact.norm().clamp_min(1e-12))))
-    return sorted(errors, key=lambda entry: -entry[1])
 
 
 WEIGHTS_ONLY = {"weights": "int8 per-channel, symmetric; depthwise float32", "arithmetic": "float32"}
@@ -171,6 +154,10 @@ def _integer_tensors(graph: Graph, layers: set[str], scheme: Scheme) -> set[str]
         if scheme.outputs and node.name in layers and node.name != "logits":
             reader = graph.consumers[node.name][0]
             tensors.add(reader.name if reader.op in {"Relu", "Clip"} else node.name)
+            if scheme.swish and reader.op == "HardSwish":
+                tensors.add(reader.name)
+        if scheme.squeeze and node.op == "Mul" and not node.constants and tensors.issuperset(node.inputs):
+            tensors.add(node.name)
     return tensors
 
 
@@ -191,7 +178,13 @@ def _layer(node: Node, inputs: list[Tensor], exact: Tensor, found: Quantization,
     return result
 
 
-def _range(values: Tensor, scheme: Scheme, floor: float | None) -> QuantParams:
+def floor_of(graph: Graph, node: Node) -> float | None:
+    """-3 for what only hard-swishes read: below they are 0, whatever comes in."""
+    readers = graph.consumers.get(node.name, [])
+    return -3.0 if readers and all(reader.op == "HardSwish" for reader in readers) else None
+
+
+def _range(values: Tensor, scheme: Scheme, floor: float | None, share: float = 1.0) -> QuantParams:
     low, high = values.min().item(), values.max().item()
     if scheme.ranges == "percentile":
         flat = values.flatten()
@@ -199,9 +192,22 @@ def _range(values: Tensor, scheme: Scheme, floor: float | None) -> QuantParams:
         ordered = flat[chosen].sort().values
         cut = int(len(ordered) * (1 - PERCENTILE) / 2)
         low, high = ordered[cut].item(), ordered[-1 - cut].item()
+    return _grid(low if floor is not None else share * low, share * high, scheme, floor)
+
+
+def shortened(params: QuantParams, share: float, scheme: Scheme, floor: float | None) -> QuantParams:
+    """The grid for a `share` of the range of `params`; a `floor` stays where it is."""
+    low, high = ((limit - params.zero_point) * params.scale for limit in params.limits)
+    return _grid(low if floor is not None else share * low, share * high, scheme, floor)
+
+
+def _grid(low: float, high: float, scheme: Scheme, floor: float | None) -> QuantParams:
     low, high = min(low if floor is None else max(low, floor), 0.0), max(high, 0.0)
     if scheme.symmetric:
         largest = max(-low, high, MIN_RANGE)
         return QuantParams(float(np.float32(largest / 127)), 0, signed=True)
+    if scheme.swish and floor is not None:
+        zero = int(np.clip(round(-floor * 255 / (high - floor)), 1, 255))
+        return QuantParams(float(np.float32(-floor / zero)), zero)
     scale = float(np.float32(max(high - low, MIN_RANGE) / 255))
     return QuantParams(scale, int(np.clip(round(-low / scale), 0, 255)))

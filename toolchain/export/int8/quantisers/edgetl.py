@@ -10,36 +10,46 @@ from typing import Any
 import onnx
 
 from toolchain.export.int8.equalization import equalize
+from toolchain.export.int8.gating import gate_loud_channels, gated_layer
 from toolchain.export.int8.qdq import Quantization, write_qdq
 from toolchain.export.int8.quantisers import Candidate, Quantiser, Recipe, Task
-from toolchain.export.int8.quantize import QuantizedGraph, Scheme, quantize_graph, sensitivity
+from toolchain.export.int8.quantize import QuantizedGraph, Scheme, quantize_graph
+from toolchain.export.int8.rewrites import for_onnxruntime
+from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float, ruinous_layers
 from toolchain.export.int8.torch_graph import Graph
 
 SENSITIVITY_SAMPLE = 16
-"""Calibration photographs by which layers are ranked."""
-ERROR_SHARE = 0.4
-"""Share of the squared error that the layers which stay float must account for."""
-MAX_FLOAT_LAYERS = 4
+"""Calibration photographs by which layers and ranges are chosen."""
 
 
 def _recipes(task: Task) -> Iterator[Recipe]:
     network = _Network(task)
     wide = Scheme(pixels=not task.symmetric, symmetric=task.symmetric, weight_bits=7 if task.portable else 8)
     schemes = {"edgetl": wide}
-    if any(node.op_type == "HardSwish" for node in task.model.graph.node):
+    swishes = any(node.op_type == "HardSwish" for node in task.model.graph.node)
+    if swishes:
         schemes["edgetl, hard-swish within layers"] = replace(wide, outputs=False, pixels=False)
     for label, scheme in schemes.items():
         yield Recipe(label, partial(network.quantize, label, scheme))
     for label, scheme in schemes.items():
         label = f"{label}, sensitive layers in float"
         yield Recipe(label, partial(network.quantize_but_sensitive, label, scheme))
+    if not task.symmetric:
+        label = "edgetl, for ONNX Runtime"
+        if swishes:
+            yield Recipe(label, partial(network.quantize_gated, label, replace(wide, swish=True, squeeze=True)))
+        else:
+            yield Recipe(label, partial(network.quantize, label, wide, rewritten=True))
 
 
 QUANTISER = Quantiser("edgetl", _recipes)
 
 
-def candidate_of(label: str, quantized: QuantizedGraph, **more: Any) -> Candidate:
-    """The candidate that `quantized` makes. `more` is added to its settings."""
+def candidate_of(label: str, quantized: QuantizedGraph, *, rewritten: bool = False, **more: Any) -> Candidate:
+    """The candidate that `quantized` makes, `rewritten` for ONNX Runtime's kernels or plain.
+
+    `more` is added to its settings.
+    """
     scheme = quantized.scheme
     settings: dict[str, Any] = {
         "activations": "int8 per-tensor, symmetric" if scheme.symmetric else "uint8 per-tensor",
@@ -52,7 +62,11 @@ def candidate_of(label: str, quantized: QuantizedGraph, **more: Any) -> Candidat
     }
     if scheme.float_layers:
         settings["float_layers"] = sorted(scheme.float_layers)
+    if scheme.shorter:
+        settings["shorter_ranges"] = dict(scheme.shorter)
     model = write_qdq(quantized.model, quantized.quantization)
+    if rewritten:
+        model, settings["rewrites"] = for_onnxruntime(model)
     model.producer_name = "edgetl"
     return Candidate("edgetl", label, settings | more, model, quantized)
 
@@ -64,24 +78,44 @@ class _Network:
         self._task = task
         self._quantized: dict[Scheme, Quantization] = {}
 
-    def quantize(self, label: str, scheme: Scheme) -> Candidate:
-        return candidate_of(label, QuantizedGraph(self._model, scheme, self._quantization(scheme)))
+    def quantize(self, label: str, scheme: Scheme, *, rewritten: bool = False) -> Candidate:
+        """With the integers of `scheme`; `rewritten` for ONNX Runtime's kernels or plain."""
+        quantized = QuantizedGraph(self._model, scheme, self._quantization(scheme))
+        return candidate_of(label, quantized, rewritten=rewritten)
 
     def quantize_but_sensitive(self, label: str, scheme: Scheme) -> Candidate:
-        """As `quantize`, with those layers in float that most of the error comes from."""
-        images = self._task.images[:SENSITIVITY_SAMPLE]
-        ranked = sensitivity(self._graph, self._quantization(scheme), images)
-        total = sum(error**2 for _, error in ranked)
-        chosen: set[str] = set()
-        while ranked and len(chosen) < MAX_FLOAT_LAYERS and total > 0:
-            chosen.add(ranked.pop(0)[0])
-            if sum(error**2 for _, error in ranked) < (1 - ERROR_SHARE) * total:
-                break
-        return self.quantize(label, replace(scheme, float_layers=frozenset(chosen)))
+        """As `quantize`, with those layers in float that most of the error comes from, and shorter ranges."""
+        chosen = layers_for_float(self.ranked(scheme))
+        return self.quantize(label, self.with_shorter_ranges(replace(scheme, float_layers=chosen)))
+
+    def quantize_gated(self, label: str, scheme: Scheme) -> Candidate:
+        """With all in integers that ONNX Runtime can compute so, but for sensitive layers.
+
+        Hard-swishes pass factors on (`gating`), but for those of layers that stay float: they need none.
+        """
+        images = self._task.images
+        equal = equalize(self._task.model, images, multiply=False)
+        network = _Prepared(self._task, gate_loud_channels(equal, images))
+        chosen = layers_for_float(network.ranked(scheme))
+        # What a layer gives in float needs no gate, but then the layer after it may have to be float as well.
+        chosen = frozenset(gated_layer(network.graph, name) for name in chosen)
+        network = _Prepared(self._task, gate_loud_channels(equal, images, chosen))
+        chosen |= ruinous_layers(network.ranked(replace(scheme, float_layers=chosen)))
+        scheme = network.with_shorter_ranges(replace(scheme, float_layers=chosen))
+        return network.quantize(label, scheme, rewritten=True)
+
+    def ranked(self, scheme: Scheme) -> list[tuple[str, float]]:
+        """The integer layers of `scheme` by the error that each makes, largest first."""
+        return self._sensitivity.layers(self._quantization(scheme))
+
+    def with_shorter_ranges(self, scheme: Scheme) -> Scheme:
+        """`scheme` with ranges chosen by the error of the logits."""
+        shorter = self._sensitivity.shorter_ranges(self._quantization(scheme), scheme)
+        return replace(scheme, shorter=tuple(shorter.items()))
 
     def _quantization(self, scheme: Scheme) -> Quantization:
         if scheme not in self._quantized:
-            self._quantized[scheme] = quantize_graph(self._graph, self._task.images, scheme)
+            self._quantized[scheme] = quantize_graph(self.graph, self._task.images, scheme)
         return self._quantized[scheme]
 
     @cached_property
@@ -89,5 +123,18 @@ class _Network:
         return equalize(self._task.model, self._task.images)
 
     @cached_property
-    def _graph(self) -> Graph:
+    def graph(self) -> Graph:
+        """The equalised network."""
         return Graph(self._model)
+
+    @cached_property
+    def _sensitivity(self) -> Sensitivity:
+        return Sensitivity(self.graph, self._task.images[:SENSITIVITY_SAMPLE])
+
+
+class _Prepared(_Network):
+    """A network that is equalised already."""
+
+    def __init__(self, task: Task, model: onnx.ModelProto) -> None:
+        super().__init__(task)
+        self._model = model

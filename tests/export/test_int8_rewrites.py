@@ -1,0 +1,183 @@
+"""Rewrites for ONNX Runtime's kernels: other operators, the same answers, and integers where there were floats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.conftest import lively
+from toolchain.export.int8.equalization import equalize
+from toolchain.export.int8.gating import gate_loud_channels
+from toolchain.export.int8.qdq import write_qdq
+from toolchain.export.int8.quantize import Scheme, quantize_graph
+from toolchain.export.int8.rewrites import (
+    for_onnxruntime,
+    integer_hard_swish,
+    integer_pool,
+    merge_pixels,
+    pad_channels,
+)
+from toolchain.export.int8.sensitivity import Sensitivity
+from toolchain.export.int8.torch_graph import Graph
+from toolchain.export.onnx_writer import to_onnx
+from toolchain.images.preprocess import Preprocess
+
+SMALL = Preprocess(height=64, width=64, shortest_edge=64)
+IMAGES = np.random.default_rng(3).integers(0, 256, (6, 64, 64, 3), np.uint8)
+ALL_INTEGERS = Scheme(swish=True, squeeze=True)
+FLOAT_REWRITES = {"pool": integer_pool, "pad": pad_channels, "pixels": merge_pixels}
+
+
+@pytest.fixture(scope="module", params=["mobilenet_v2", "mobilenet_v3_small"])
+def model(request: pytest.FixtureRequest) -> onnx.ModelProto:
+    return to_onnx(lively(request.param, 7, seed=0), SMALL, 1.7)
+
+
+@pytest.fixture(scope="module")
+def integers(model: onnx.ModelProto) -> onnx.ModelProto:
+    return write_qdq(model, quantize_graph(Graph(model), IMAGES, ALL_INTEGERS))
+
+
+def _run(model: onnx.ModelProto, feeds: dict[str, np.ndarray], name: str, *, optimise: bool = True) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found: np.ndarray = session.run([name], feeds)[0]
+    return found
+
+
+def _operators(model: onnx.ModelProto, folder: Path) -> list[str]:
+    """What ONNX Runtime makes of a model."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
+
+
+@pytest.mark.parametrize("rewrite", FLOAT_REWRITES.values(), ids=FLOAT_REWRITES.keys())
+def test_float_network_answers_as_before(model: onnx.ModelProto, rewrite: object) -> None:
+    before = model.SerializeToString()
+    rewritten = rewrite(model)  # type: ignore[operator]
+    assert model.SerializeToString() == before, "the original stays as it is"
+    onnx.checker.check_model(rewritten, full_check=True)
+    exact, ours = (_run(one, {"image": IMAGES}, "logits") for one in (model, rewritten))
+    assert np.abs(ours - exact).max() < 1e-5 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("rewrite", FLOAT_REWRITES.values(), ids=FLOAT_REWRITES.keys())
+def test_integers_stay_the_same(integers: onnx.ModelProto, rewrite: object) -> None:
+    rewritten = rewrite(integers)  # type: ignore[operator]
+    onnx.checker.check_model(rewritten, full_check=True)
+    exact, ours = (_run(one, {"image": IMAGES}, "logits", optimise=False) for one in (integers, rewritten))
+    apart = np.linalg.norm(ours - exact, axis=1) / np.linalg.norm(exact, axis=1)
+    # A mean that falls on the other side of a half moves everything behind it; most photographs have none.
+    assert np.median(apart) < 1e-5
+
+
+@pytest.mark.parametrize("zero", [3, 21, 60, 100, 127])
+@pytest.mark.parametrize("optimise", [False, True])
+def test_hard_swish_is_within_one_step_for_all_integers(zero: int, optimise: bool) -> None:
+    scale = np.float32(3 / zero)
+    exact = np.arange(256, dtype=np.float32) - zero
+    exact = exact * scale
+    exact = exact * np.clip(exact / 6 + 0.5, 0, 1)
+    step = np.float32(max(exact.max() - exact.min(), 1e-3) / 255)
+    out_zero = round(-float(exact.min()) / float(step))
+    constants = {"s": scale, "z": np.uint8(zero), "s2": step, "z2": np.uint8(out_zero)}
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["x"]),
+            helper.make_node("HardSwish", ["x"], ["y"]),
+            helper.make_node("QuantizeLinear", ["y", "s2", "z2"], ["out"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("q", TensorProto.UINT8, [1, 256])],
+        [helper.make_tensor_value_info("out", TensorProto.UINT8, [1, 256])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    rewritten = integer_hard_swish(model)
+    assert "HardSwish" not in {node.op_type for node in rewritten.graph.node}
+    feeds = {"q": np.arange(256, dtype=np.uint8)[None]}
+    ours = _run(rewritten, feeds, "out", optimise=optimise)[0].astype(int)
+    wanted = np.clip(np.round(exact / step) + out_zero, 0, 255).astype(int)
+    assert np.abs(ours - wanted).max() <= 1
+
+
+@pytest.mark.parametrize(("scale", "zero"), [(0.1, 20), (3 / 200, 200)], ids=["-3 is no integer", "short range"])
+def test_hard_swish_that_would_be_further_off_stays(scale: float, zero: int) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["x"]),
+            helper.make_node("HardSwish", ["x"], ["y"]),
+            helper.make_node("QuantizeLinear", ["y", "s2", "z2"], ["out"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("q", TensorProto.UINT8, [1, 8])],
+        [helper.make_tensor_value_info("out", TensorProto.UINT8, [1, 8])],
+        [
+            numpy_helper.from_array(np.asarray(value), name)
+            for name, value in {
+                "s": np.float32(scale),
+                "z": np.uint8(zero),
+                "s2": np.float32(0.9 / 255),
+                "z2": np.uint8(106),
+            }.items()
+        ],
+    )
+    model = helper.make_model(graph)
+    assert integer_hard_swish(model) == model
+
+
+def test_onnx_runtime_computes_it_all_in_integers(
+    model: onnx.ModelProto, integers: onnx.ModelProto, tmp_path: Path
+) -> None:
+    rewritten, applied = for_onnxruntime(integers)
+    swishes = any(node.op == "HardSwish" for node in Graph(model).nodes)
+    assert ("integer hard-swish" in applied) == swishes
+    assert {"integer pooling", "merged pixels"} <= set(applied)
+    operators = _operators(rewritten, tmp_path)
+    assert not {"HardSwish", "ReduceMean", "Conv", "Mul"} & set(operators)
+    assert operators.count("QLinearConv") == sum(node.op == "Conv" for node in Graph(model).nodes)
+    depthwise = [node.attribute for node in rewritten.graph.node if node.op_type == "Conv"]
+    groups = [entry.i for found in depthwise for entry in found if entry.name == "group" and entry.i > 1]
+    assert groups
+    assert all(group % 16 == 0 for group in groups)
+
+
+def test_rewritten_file_answers_as_the_plain_one(integers: onnx.ModelProto) -> None:
+    rewritten, _ = for_onnxruntime(integers)
+    onnx.checker.check_model(rewritten, full_check=True)
+    plain, ours = (_run(one, {"image": IMAGES}, "logits") for one in (integers, rewritten))
+    # These networks were never trained to bear a step more or less.
+    assert np.linalg.norm(ours - plain) < 0.3 * np.linalg.norm(plain)
+    single = _run(rewritten, {"image": IMAGES[:1]}, "logits")
+    assert np.allclose(single, ours[:1], atol=1e-4 * np.abs(ours).max()), "any number of photographs"
+
+
+def test_gated_network_answers_as_before_and_loses_its_spread() -> None:
+    model = to_onnx(lively("mobilenet_v3_small", 7, seed=0), SMALL, 1.7)
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "body.0.0.weight")
+    values = numpy_helper.to_array(weight).copy()
+    values[0] *= 40
+    weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    gated = gate_loud_channels(equalize(model, IMAGES, multiply=False), IMAGES)
+    onnx.checker.check_model(gated, full_check=True)
+    exact, ours = (_run(one, {"image": IMAGES}, "logits") for one in (model, gated))
+    assert np.abs(ours - exact).max() < 1e-4 * np.abs(exact).max()
+    assert "hardswish_gate" in {name for node in gated.graph.node for name in node.output}
+    left = gate_loud_channels(model, IMAGES, leave=frozenset({"conv2d"}))
+    assert "hardswish_gate" not in {name for node in left.graph.node for name in node.output}
+    errors = []
+    for one in (model, gated):
+        graph = Graph(one)
+        found = quantize_graph(graph, IMAGES, ALL_INTEGERS)
+        errors.append(dict(Sensitivity(graph, IMAGES[:2]).tensors(found))["conv2d"])
+    assert errors[1] < 0.5 * errors[0], "the loud channel no longer drowns the others"

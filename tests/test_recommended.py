@@ -1,0 +1,188 @@
+"""Which file is recommended on a device, and in which way, and who follows it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.artifacts import tiny_artifact
+from tests.bench.test_report import FLOAT, INT8, report
+from toolchain import recommended
+from toolchain.artifact.card import Precision
+from toolchain.bench import report as reports
+from toolchain.cli import run
+from toolchain.evaluation.statistics import min_ratio
+from toolchain.recommended import Candidate, Record, advice, first_of, recommend
+from toolchain.runtimes.devices import cores
+
+NOISE = (0.99, 1.0, 1.01)
+
+
+def candidate(
+    ms: float, device: str = "openvino:CPU", precision: Precision = "float32", **fields: object
+) -> Candidate:
+    file, size_mb = ("model.int8.onnx", 2.6) if precision == "int8" else ("model.onnx", 9.0)
+    process_ms = tuple(ms * noise for noise in NOISE)
+    made = Candidate(file, "0" * 64, precision, device, 2, ms, process_ms, size_mb)
+    return replace(made, **fields)  # type: ignore[arg-type]
+
+
+BF16 = "openvino:CPU+bf16"
+
+
+@pytest.mark.parametrize(
+    ("bf16", "int8", "way", "file", "said"),
+    [
+        (
+            1.67,
+            1.40,
+            "openvino:CPU",
+            "model.int8.onnx",
+            "int8 1.40, 1.19 times as fast as bfloat16 (1.15 at least)",
+        ),
+        (
+            1.67,
+            1.66,
+            BF16,
+            "model.onnx",
+            "it is for size here (2.6 MB against 9.0) and for devices without bfloat16",
+        ),
+        (1.67, 2.00, BF16, "model.onnx", "int8 2.00, 0.83 times as fast as bfloat16"),
+        (2.88, 1.40, "openvino:CPU", "model.int8.onnx", "int8 1.40, 2.06 times as fast as float32"),
+        (3.20, 2.90, "openvino:CPU", "model.onnx", "it is for size here (2.6 MB against 9.0)."),
+        (1.67, None, BF16, "model.onnx", "float32 takes 2.88 ms; bfloat16 1.67, 1.72 times as fast as float32"),
+        (None, 1.40, "openvino:CPU", "model.int8.onnx", "float32 takes 2.88 ms; int8 1.40, 2.06 times as fast"),
+    ],
+)
+def test_int8_must_beat_the_best_float_way(
+    bf16: float | None, int8: float | None, way: str, file: str, said: str
+) -> None:
+    found = [candidate(2.88)]
+    found += [candidate(int8, precision="int8", process_ms=(int8 * 1.01, int8, int8 * 0.99))] if int8 else []
+    found += [candidate(bf16, BF16)] if bf16 else []
+    (one,) = recommend(found)
+    assert (one.device, one.way, one.file) == ("openvino:CPU", way, file)
+    assert said in one.why
+    assert one.sentence().startswith(f"Recommended on openvino:CPU: {file} on {way}, ")
+    assert "int8" not in one.why or int8
+
+
+def test_a_mean_that_is_faster_is_not_enough() -> None:
+    shaky = candidate(1.60, precision="int8", process_ms=(1.50, 1.60, 1.75))
+    (one,) = recommend([candidate(2.88), candidate(1.67, BF16), shaky])
+    assert one.way == BF16
+    assert min_ratio((2.0, 2.0), (1.0, 1.0, 9.0)) == pytest.approx(2.0), "the third has no partner"
+
+
+def test_int8_whose_floats_are_bfloat16() -> None:
+    arms = [candidate(2.88), candidate(1.67, BF16), candidate(1.40, precision="int8")]
+    (one,) = recommend([*arms, candidate(1.30, BF16, "int8")])
+    assert (one.way, one.file) == (BF16, "model.int8.onnx")
+    assert "int8 with bfloat16 1.30" in one.why
+
+
+@pytest.mark.parametrize(
+    "arms",
+    [
+        [candidate(2.88)],
+        [candidate(1.4, precision="int8")],
+        [candidate(1.67, BF16), candidate(1.4, precision="int8")],
+        [candidate(2.88, process_ms=(2.88,)), candidate(1.4, precision="int8", process_ms=(1.4,))],
+    ],
+)
+def test_nothing_is_recommended_where_nothing_is_compared(arms: list[Candidate]) -> None:
+    assert recommend(arms) == ()
+    assert recommended.record("edgetl bench", arms) is None
+
+
+@pytest.mark.parametrize(("openvino_ms", "first"), [(1.2, "openvino:CPU"), (1.5, "ort:cpu"), (2.0, "ort:cpu")])
+def test_the_usual_device_stays_unless_another_is_surely_faster(openvino_ms: float, first: str) -> None:
+    arms = [
+        candidate(2.9),
+        candidate(openvino_ms, precision="int8"),
+        candidate(3.0, "ort:cpu"),
+        candidate(1.5, "ort:cpu", "int8"),
+    ]
+    assert first_of(recommend(arms), arms) == first
+
+
+def test_bench_recommends_a_way_only_where_it_answers_alike() -> None:
+    exact = replace(FLOAT, device="openvino:CPU", process_p50_ms=(8.0, 8.1, 7.9))
+    way = replace(FLOAT, device=BF16, process_p50_ms=(5.0, 5.1, 4.9), latency_ms=INT8.latency_ms)
+    assert way.accuracy
+    arms = [exact, replace(way, accuracy=replace(way.accuracy, agreement=0.995))]
+    assert f"model.onnx on {BF16}, 4.00 ms on 2 threads" in reports.conclusions(report(*arms))[-1]
+    for other in (replace(way.accuracy, agreement=0.99), None):
+        assert len(reports.conclusions(report(exact, replace(way, accuracy=other)))) == 1
+    assert len(reports.conclusions(report(exact, replace(way, accuracy=None, proven=True)))) == 2
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run folder with a float and an int8 file, in which the float file is recommended on openvino:CPU."""
+    tiny_artifact(tmp_path / "model.int8.onnx", precision="int8")
+    made = tiny_artifact(tmp_path / "model.onnx")
+    arms = [
+        candidate(1.0, sha256=made.sha256, threads=cores()),
+        candidate(2.0, precision="int8", threads=cores()),
+        candidate(3.0, "ort:cpu", threads=cores()),
+        candidate(2.5, "ort:cpu", "int8", threads=cores()),
+    ]
+    found = recommended.record("edgetl export", arms)
+    assert found is not None
+    assert found.first == "openvino:CPU"
+    recommended.write(tmp_path, found)
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((40, 40, 3), (0, 0, 255), np.uint8))
+    return tmp_path
+
+
+def test_predict_and_camera_follow_it_and_say_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photograph = str(folder / "red.png")
+    assert run(["predict", str(folder), photograph, "--json"]) == 0
+    told = capsys.readouterr()
+    document = json.loads(told.out)
+    assert (document["device"], Path(document["artifact"]).name) == ("openvino:CPU", "model.onnx")
+    said = " ".join(told.err.split())
+    assert "edgetl export recommends it for this CPU: float32 takes 1.00 ms; int8 2.00" in said
+    assert "--device chooses another." in said
+    assert run(["camera", str(folder), "--source", photograph, "--headless", "--frames", "1"]) == 0
+    told = capsys.readouterr()
+    assert "on openvino:CPU: 1 of" in told.out
+    assert "edgetl export recommends it" in " ".join(told.err.split())
+
+
+@pytest.mark.parametrize("words", [["--device", "ort:cpu"], ["--threads", str(cores() + 1)]])
+def test_what_was_chosen_is_not_overruled(
+    folder: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["predict", str(folder), str(folder / "red.png"), "--json", *words]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["device"], Path(document["artifact"]).name) == ("ort:cpu", "model.int8.onnx")
+
+
+def test_advice_is_for_such_a_machine_and_these_files(folder: Path) -> None:
+    found = recommended.read(folder)
+    assert found is not None
+    assert advice(folder)
+    assert advice(folder / "model.onnx") is None
+    others: list[Record] = [
+        replace(found, cpu="Another"),
+        replace(found, threads=found.threads + 1),
+        replace(found, first="openvino:GPU"),
+        replace(found, devices=tuple(replace(one, way="openvino:GPU") for one in found.devices)),
+        replace(found, devices=tuple(replace(one, file=f"../{folder.name}/{one.file}") for one in found.devices)),
+    ]
+    for other in others:
+        recommended.write(folder, other)
+        assert advice(folder) is None
+    recommended.write(folder, found)
+    tiny_artifact(folder / "model.onnx", scale=0.06)
+    assert advice(folder) is None, "the file is another one"
+    for broken in (b"{", b"[]", b"\xff"):
+        (folder / recommended.FILE).write_bytes(broken)
+        assert advice(folder) is None

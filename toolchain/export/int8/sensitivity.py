@@ -1,0 +1,129 @@
+"""Which roundings the answers suffer from: each alone in the float network, by what it does to the logits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toolchain.export.int8.qdq import Quantization
+from toolchain.export.int8.quantize import Scheme, dequantized_weight, floor_of, round_to, shortened
+from toolchain.export.int8.torch_graph import Graph, Node
+
+SHARES = (0.8, 0.6, 0.4)
+"""Shorter ranges that are tried, as shares of what was seen."""
+LOUDEST = 16
+"""Tensors whose ranges are chosen: those that cost most."""
+GAIN = 0.9
+"""A shorter range is taken where its error is below this share of the error of the whole one."""
+
+RUINOUS = 0.3
+"""A layer that changes the logits by more than this share of them stays float in any case."""
+ERROR_SHARE = 0.4
+"""Share of the other layers' squared error that the layers which stay float must account for."""
+MAX_FLOAT_LAYERS = 4
+
+
+class Sensitivity:
+    """The float network's values on a few photographs, uint8 [n, height, width, 3], to compare roundings with.
+
+    Errors are those of the logits, relative to their own size (L2 norms).
+    """
+
+    @torch.inference_mode()
+    def __init__(self, graph: Graph, images: NDArray[np.uint8]) -> None:
+        self._graph = graph
+        self._pixels = torch.from_numpy(images)
+        self._exact: dict[str, Tensor] = {}
+
+        def keep(node: Node, inputs: list[Tensor]) -> Tensor:
+            self._exact[node.name] = output = node(inputs)
+            return output
+
+        self._logits = graph.run(self._pixels, keep)
+        self._place = {node.name: place for place, node in enumerate(graph.nodes)}
+
+    @torch.inference_mode()
+    def layers(self, quantization: Quantization) -> list[tuple[str, float]]:
+        """The integer layers with the error that each makes, largest first: all that would stay float with it.
+
+        That is its input, its weights, and what it gives, up to the next layer: also before a hard-swish.
+        """
+        errors = [
+            (name, self._error(quantization, {name}, self._given(name) | set(self._graph.by_name[name].inputs[:1])))
+            for name in quantization.layers
+            if self._graph.by_name[name].inputs[0] in quantization.activations
+        ]
+        return sorted(errors, key=lambda entry: -entry[1])
+
+    @torch.inference_mode()
+    def tensors(self, quantization: Quantization) -> list[tuple[str, float]]:
+        """All rounded tensors with the error that each makes, largest first."""
+        errors = [(name, self._error(quantization, (), {name})) for name in quantization.activations]
+        return sorted(errors, key=lambda entry: -entry[1])
+
+    @torch.inference_mode()
+    def shorter_ranges(self, quantization: Quantization, scheme: Scheme) -> dict[str, float]:
+        """The shares of their ranges that suit the loudest tensors best, where they make a clear difference."""
+        found = {}
+        for name, whole in self.tensors(quantization)[:LOUDEST]:
+            params = quantization.activations[name]
+            errors = {}
+            for share in SHARES:
+                floor = floor_of(self._graph, self._graph.by_name[name])
+                activations = {name: shortened(params, share, scheme, floor)}
+                errors[share] = self._error(replace(quantization, activations=activations), (), {name})
+            best = min(errors, key=lambda share: errors[share])
+            if errors[best] < GAIN * whole:
+                found[name] = best
+        return found
+
+    def _given(self, name: str) -> set[str]:
+        """What the layer `name` gives: its output, and what is made of that alone, up to the next layer's input."""
+        names = {name}
+        while True:
+            readers = self._graph.consumers.get(name, [])
+            reader = readers[0] if len(readers) == 1 else None
+            if reader is None or reader.is_layer or reader.op not in {"HardSwish", "Relu", "Clip"}:
+                # What the next layer reads is counted there.
+                return names - {name} if reader is not None and reader.is_layer else names
+            name = reader.name
+            names.add(name)
+
+    def _error(self, quantization: Quantization, layers: Iterable[str], tensors: Iterable[str]) -> float:
+        """The error with these layers' weights and these tensors rounded, and all else exact."""
+        layers, tensors = set(layers), set(tensors) & set(quantization.activations)
+        first = min(self._place[name] for name in {*layers, *tensors})
+
+        def visit(node: Node, inputs: list[Tensor]) -> Tensor:
+            if self._place[node.name] < first:
+                output = self._exact[node.name]
+            elif node.name in layers:
+                output = node([inputs[0], dequantized_weight(quantization.layers[node.name]), node.bias])
+            else:
+                output = node(inputs)
+            return round_to(output, quantization.activations[node.name]) if node.name in tensors else output
+
+        logits = self._graph.run(self._pixels, visit)
+        return float((logits - self._logits).norm() / self._logits.norm().clamp_min(1e-12))
+
+
+def ruinous_layers(ranked: list[tuple[str, float]]) -> frozenset[str]:
+    """The layers of `ranked`, which is what `Sensitivity.layers` gives, that ruin the answers."""
+    return frozenset(name for name, error in ranked if error > RUINOUS)
+
+
+def layers_for_float(ranked: list[tuple[str, float]]) -> frozenset[str]:
+    """The layers that are to stay float: the ruinous ones, and those that make most of the other error."""
+    chosen = set(ruinous_layers(ranked))
+    others = [(name, error) for name, error in ranked if name not in chosen]
+    total = sum(error**2 for _, error in others)
+    while others and total > 0 and len(chosen) < MAX_FLOAT_LAYERS:
+        chosen.add(others.pop(0)[0])
+        if sum(error**2 for _, error in others) < (1 - ERROR_SHARE) * total:
+            break
+    return frozenset(chosen)
