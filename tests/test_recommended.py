@@ -119,7 +119,9 @@ def test_bench_recommends_a_way_only_where_it_answers_alike() -> None:
     assert f"model.onnx on {BF16}, 4.00 ms on 2 threads" in reports.conclusions(report(*arms))[-1]
     for other in (replace(way.accuracy, agreement=0.99), None):
         assert len(reports.conclusions(report(exact, replace(way, accuracy=other)))) == 1
-    assert len(reports.conclusions(report(exact, replace(way, accuracy=None, proven=True)))) == 2
+    proven = report(exact, replace(way, accuracy=None, proven=True))
+    assert len(reports.conclusions(proven)) == 2
+    assert len(reports.conclusions(replace(proven, noisy=True))) == 1, "nothing is recommended from a noisy run"
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def _conclusions(report: BenchReport, machine: str, arms: Sequence[ArmResult], n
     gains = [_gain(arm, base) for arm in arms for base in arms if _is_pair(arm, base)]
     if gains:
         lines.append(f"int8 against float: {'; '.join(gains)}.")
-    for folder in dict.fromkeys(Path(arm.artifact).parent for arm in arms):
+    for folder in dict.fromkeys(Path(arm.artifact).parent for arm in arms if not report.noisy):
         lines += [one.sentence() for one in recommend(candidates(report, folder, machine))]
     return lines
 
