@@ -163,9 +163,6 @@ def command(
     return ExitCode.PROMISE_BROKEN if broken else None
 
 
-SPLIT_WORDS = {"val": "validation"}
-
-
 def _summary(done: Exported) -> tuple[RenderableType, ...]:
     table = Table(
         Column("file", folds=True),
@@ -176,7 +173,7 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
         Column("logits differ", 3, right=True),
         Column("drop (95 % at most)", right=True),
         Column("speed-up"),
-        title=f"On {done.n} {SPLIT_WORDS.get(done.split, done.split)} photographs; drop and agreement over views of each",
+        title=f"On {done.n} {_of(done.split)} photographs; drop and agreement over views of each",
     )
     for one in done.float_hops:
         table.add(Path(done.float_file).name, *_cells(one), "", "")
@@ -230,3 +227,7 @@ def _speed_up(attempt: Attempt, device: str) -> str:
         if speed.device == device
     ]
     return " ".join(found) or "not timed"
+
+
+def _of(split: str) -> str:
+    return "validation" if split == "val" else split
