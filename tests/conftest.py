@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import cv2
 import pytest
+from ssh_server import board, ssh_server
 
 from toolchain.datasets.splits import split_by_hash
 from toolchain.drawn.pets import draw
@@ -19,6 +20,8 @@ from toolchain.system.progress import Silent
 
 if TYPE_CHECKING:
     from torch import nn
+
+__all__ = ["board", "ssh_server"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # PyTorch computes with one thread in each process of tests: more would spin, and wait for the other processes.

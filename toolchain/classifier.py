@@ -20,7 +20,7 @@ from toolchain.errors import ArtifactWarning, BadInputError, UnreadableImageErro
 from toolchain.evaluation.metrics import scores, softmax
 from toolchain.images.preprocess import Colour, Image, check_colour, check_frame, decode, from_pillow, read
 from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole_number
-from toolchain.runtimes.machine import int8_caution
+from toolchain.runtimes.machine import int8_caution, int8_speed_caution
 from toolchain.system.ending import awaited
 from toolchain.system.processor import cores
 
@@ -238,13 +238,14 @@ def load(
     its answers come sooner, and other programs slow down. `colour` is that of the frames to come: "RGB", or
     "BGR" as OpenCV gives them. `mirror_average` averages each answer with that to the mirror image: often a little
     more accurate, in twice the time.
-    Warns with ArtifactWarning where this CPU may compute an int8 file otherwise than the one it was proven on.
+    Warns with ArtifactWarning where this CPU may compute an int8 file otherwise than the one it was proven on, or
+    slower.
     Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.
     """
     check_colour(colour)
     found = artifact if isinstance(artifact, Artifact) else read_artifact(find_artifact(Path(artifact)))
     device = device or default_device(found)
     runtime = open_runtime(found, device, threads=threads, exclusive=exclusive)
-    if caution := int8_caution(found, device):
+    if caution := int8_caution(found, device) or int8_speed_caution(found, device):
         warnings.warn(caution, ArtifactWarning, stacklevel=2)
     return Classifier(found.card, runtime, colour, mirror_average=mirror_average)

@@ -32,7 +32,7 @@ VALUES: dict[str, tuple[Words, str, tuple[str, ...]]] = {
     "predict-top": (PREDICT, "--top", NUMBERS[:6]),
     "predict-threads": (PREDICT, "--threads", (*NUMBERS, "1025")),
     "predict-device": (PREDICT, "--device", ("abacus", "ort:", ":cpu", "openvino:", "\n")),
-    "predict-device-of-a-number": (PREDICT, "--device", ("ort:cuda:x", "ort:cpu:0:1", "ort:cpu+bf16")),
+    "predict-device-of-a-number": (PREDICT, "--device", ("ort:cuda:x", "ort:cpu:0:1", "ort:cpu+bf8")),
     "predict-device-of-two-numbers": (PREDICT, "--device", ("torch:cuda:x", "torch:cpu:0:1")),
     "camera-frames": (CAMERA, "--frames", NUMBERS[:6]),
     "camera-threads": (CAMERA, "--threads", ("0", "-1", "x")),

@@ -25,7 +25,7 @@ Launch = Callable[[], WorkerProcess]
 
 ARM_KEYS = {
     "execution", "throughput", "frame_to_answer_ms", "energy_mj", "quantiles_ms", "round_p50_ms", "noise",
-    "process_p50_ms", "proven",
+    "process_p50_ms", "on", "proven",
 
     "artifact", "sha256", "precision", "device", "provider_effective", "threads", "batch", "status", "reason",
     "latency_ms", "throughput_ips", "load_ms", "first_ms", "end_to_end_ms", "peak_rss_mb", "file_mb", "accuracy",

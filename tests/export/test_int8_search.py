@@ -43,7 +43,7 @@ def two_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
 def _speeds(monkeypatch: pytest.MonkeyPatch, ratios: dict[tuple[int, str], float | None]) -> None:
     """Let the clock say so: candidate (by number, from 1) and device to how many times as fast as float it is."""
 
-    def timed(artifacts, devices, threads, pixels, reporter):  # type: ignore[no-untyped-def]
+    def timed(artifacts, devices, threads, pixels, reporter, *rest):  # type: ignore[no-untyped-def]
         assert pixels.dtype == np.uint8
         found = []
         for number, artifact in enumerate(artifacts):

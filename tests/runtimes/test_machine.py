@@ -3,6 +3,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,7 +17,7 @@ from toolchain.artifact.card import QuantizationRecipe
 from toolchain.cli import run
 from toolchain.errors import ArtifactWarning
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import cpu_name
+from toolchain.runtimes.machine import Processor
 
 X86 = "processor\t: 0\nmodel name\t: A CPU\nflags\t\t: fpu sse2 avx2 avx512f avx512_vnni\nbugs\t: none\n"
 ARM = "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm bf16\nCPU part\t: 0xd4d\n"
@@ -59,14 +60,11 @@ def test_what_flags_promise(flags: set[str], words: str) -> None:
         ("arm64", (), False),
     ],
 )
-def test_which_cpus_saturate(
-    architecture: str, flags: tuple[str, ...], saturates: bool | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(machine.platform, "machine", lambda: architecture)
-    monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
-    assert machine.int8_saturates() is saturates
+def test_which_cpus_saturate(architecture: str, flags: tuple[str, ...], saturates: bool | None) -> None:
+    assert machine.int8_saturates(Processor("a CPU", architecture, flags)) is saturates
 
 
+SATURATING = Processor("another CPU", "x86_64", ("avx2",))
 VNNI = {"cpu": "An Intel", "cpu_flags": ("avx2", "avx512_vnni")}
 
 
@@ -81,7 +79,7 @@ VNNI = {"cpu": "An Intel", "cpu_flags": ("avx2", "avx512_vnni")}
         ("ort:cpu", VNNI | {"weight_bits": 7}, True, False),
         ("ort:cpu", {"cpu": "An Intel", "cpu_flags": ("avx2",)}, True, False),
         ("ort:cpu", {"cpu": "An Intel"}, True, True),  # a card of old
-        ("ort:cpu", {"cpu": cpu_name()}, True, False),
+        ("ort:cpu", {"cpu": "another CPU"}, True, False),
     ],
 )
 def test_what_is_said_where_the_proven_instructions_are_missing(
@@ -89,7 +87,8 @@ def test_what_is_said_where_the_proven_instructions_are_missing(
 ) -> None:
     made = QuantizationRecipe("edgetl", {}, "0" * 64, 1, **recipe)  # type: ignore[arg-type]
     artifact = tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", recipe=made)
-    said = machine.int8_caution(artifact, device, saturates)
+    here = SATURATING if saturates else replace(SATURATING, flags=("avx2", "avx_vnni"))
+    said = machine.int8_caution(artifact, device, here)
     assert said.startswith("model.int8.onnx was proven on An Intel; this CPU has no VNNI") == warned
     assert bool(said) == warned
     assert "\n" not in said
@@ -98,7 +97,7 @@ def test_what_is_said_where_the_proven_instructions_are_missing(
 def test_load_and_predict_say_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(machine, "int8_saturates", lambda: True)
+    monkeypatch.setattr(machine, "processor", lambda: SATURATING)
     made = QuantizationRecipe("edgetl", {}, "0" * 64, 1, **VNNI)  # type: ignore[arg-type]
     path = tmp_path / "model.int8.onnx"
     tiny_artifact(path, precision="int8", recipe=made)

@@ -7,7 +7,7 @@ photographs, and whose they are. `toolchain.artifact` reads and writes it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta
@@ -65,6 +65,8 @@ class Speed:
     int8_ms: Annotated[float, Meta(gt=0)]
     min_ratio: float | None = None
     """`ratio` is at least this with 95 % confidence, over several processes; absent in cards of old."""
+    on: str = "local"
+    """The machine, by its name in `ProvenOn`."""
 
     @property
     def ratio(self) -> float:
@@ -85,6 +87,19 @@ class Tried:
 
 
 @dataclass(frozen=True)
+class ProvenOn:
+    """A machine that the promises of int8 were kept on. `name` is `local` (that of the export) or how ssh found it.
+    `flags`: instructions of its `cpu` that decide how int8 is computed, by Linux's names. `top1` is that of the
+    validation photographs there, by device; empty for `local`, which has its own entries under `accuracy`."""
+
+    name: str
+    cpu: str
+    architecture: str
+    flags: tuple[str, ...]
+    top1: dict[str, Fraction] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class QuantizationRecipe:
     """How the float network was quantised. Only int8 is calibrated on photographs, timed (on `cpu`) and chosen
     among what was `tried`."""
@@ -100,6 +115,13 @@ class QuantizationRecipe:
     """Instructions of `cpu` that decide how int8 is computed, by Linux's names; empty in cards of old."""
     weight_bits: Literal[7, 8] = 8
     """7: integer weights are within ±64, so that no CPU's 16-bit sums of two products saturate."""
+    proven: tuple[ProvenOn, ...] = ()
+    """Where it was timed; empty where it was not, and in cards of old, which were timed on `cpu`."""
+
+    @property
+    def processors(self) -> dict[str, tuple[str, ...]]:
+        """The CPUs that it was proven on, each with its flags."""
+        return {one.cpu: one.flags for one in self.proven} or {self.cpu: self.cpu_flags}
 
 
 def _family(device: str) -> set[str]:

@@ -10,7 +10,15 @@ from pathlib import Path
 from toolchain import recommended
 from toolchain.artifact import Artifact, find_artifacts, read_artifact
 from toolchain.bench import report as reports
-from toolchain.bench.compare import Foreseen, Tolerance, compare, read_report, refuse_early, version_changes
+from toolchain.bench.compare import (
+    Foreseen,
+    Tolerance,
+    aligned,
+    compare,
+    read_report,
+    refuse_early,
+    version_changes,
+)
 from toolchain.bench.results import BenchReport
 from toolchain.bench.runner import Plan, bench
 from toolchain.errors import BadInputError, ExitCode
@@ -18,6 +26,7 @@ from toolchain.runs import RUN_FILE
 from toolchain.system import claims
 from toolchain.system.installation import install
 from toolchain.system.progress import Reporter
+from toolchain.timing.protocol import LOCAL
 
 STEM = "bench"
 
@@ -73,8 +82,11 @@ def recompare(path: Path, baseline: Baseline, reporter: Reporter) -> BenchReport
 
 def compared(report: BenchReport, baseline: Baseline, reporter: Reporter) -> BenchReport:
     """`report` with its comparison, or with why there is none: what was measured is not lost."""
-    if changed := version_changes(baseline.report.environment, report.environment):
-        reporter.say(f"other versions than before: {', '.join(changed)}")
+    before = aligned(baseline.report, report.environments).environments
+    for name, environment in report.environments.items():
+        if name in before and (changed := version_changes(before[name], environment)):
+            where = "" if name == LOCAL else f"on {name}, "
+            reporter.say(f"{where}other versions than before: {', '.join(changed)}")
     try:
         found = compare(baseline.report, report, str(baseline.path), baseline.tolerance, force=baseline.force)
     except BadInputError as error:

@@ -11,16 +11,24 @@ from pathlib import Path
 
 import msgspec
 
-from toolchain.artifact import Artifact
 from toolchain.bench.inputs import Chosen
 from toolchain.bench.report import JSON_FILE
-from toolchain.bench.results import ArmResult, BenchReport, Change, Comparison, Data, Verdict
+from toolchain.bench.results import (
+    ArmResult,
+    BenchReport,
+    Change,
+    Comparison,
+    Data,
+    MeasuredMachine,
+    Verdict,
+)
 from toolchain.errors import BadInputError
 from toolchain.evaluation.statistics import Latency, paired_drop_ci95, ratio_ci95
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
-from toolchain.system.processor import cores
 from toolchain.system.text import percent
+from toolchain.timing.arm import Arm
+from toolchain.timing.protocol import LOCAL, at
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Identity:
-    """What an arm is known by. Two arms can only be the same where device, threads and batch are."""
+    """What an arm is known by. Two arms can only be the same where machine, device, threads and batch are."""
 
     artifact: str
     """The file's name, without its folder."""
@@ -42,10 +50,12 @@ class Identity:
     device: str
     threads: int
     batch: int
+    on: str = LOCAL
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
-        return f"{self.artifact} ({self.precision}) on {self.device}, {threads}, batch {self.batch}"
+        place = at(self.device, self.on)
+        return f"{self.artifact} ({self.precision}) on {place}, {threads}, batch {self.batch}"
 
 
 @dataclass(frozen=True)
@@ -59,10 +69,11 @@ class Paired:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What is about to be measured. `arms` are those whose devices are here; those at the places `certain` will
-    run, as far as their cards and files tell. `chosen` is None where there are no photographs with labels."""
+    """What is about to be measured. `environments` are the machines by name. `arms` are those whose devices are
+    there; those at the places `certain` will run, by what cards and files tell. `chosen` is None where there
+    are no photographs with labels."""
 
-    environment: Environment
+    environments: dict[str, Environment]
     chosen: Chosen | None
     arms: tuple[Identity, ...]
     certain: tuple[int, ...]
@@ -108,6 +119,7 @@ def compare(
 
     Latencies of a run that was noisy are shown and not judged.
     """
+    old = aligned(old, new.environments)
     differences = differences_of(old, new)
     if differences and not force:
         raise refusal(old_path, differences)
@@ -149,7 +161,7 @@ def refusal(old_path: str, differences: Sequence[str]) -> BadInputError:
 
 def differences_of(old: BenchReport, new: BenchReport) -> list[str]:
     """In what two runs differ so that their figures mean different things; empty when they may be compared."""
-    found = machine_differences(old.environment, new.environment)
+    found = _all_machine_differences(old.environments, new.environments)
     found += _data_differences(old.data, new.data)
     now = [arm for arm in new.arms if arm.status != "unavailable"]
     running = {place for place, arm in enumerate(now) if arm.status == "ok"}
@@ -163,8 +175,10 @@ def refuse_early(old: BenchReport, old_path: str, coming: Foreseen, *, force: bo
         chosen = coming.chosen
         data = Data(chosen.data, chosen.split, chosen.split_sha256, n=len(chosen.photographs), skipped=0)
     # Which photographs are unreadable turns out later.
+    old = aligned(old, coming.environments)
     before = old.data and replace(old.data, n=old.data.n + old.data.skipped, skipped=0)
-    differences = machine_differences(old.environment, coming.environment) + _data_differences(before, data)
+    differences = _all_machine_differences(old.environments, coming.environments)
+    differences += _data_differences(before, data)
     differences += _arm_differences(old, coming.arms, coming.certain)
     if differences and not force:
         raise refusal(old_path, differences)
@@ -176,6 +190,27 @@ def nothing_in_common(old_path: str) -> BadInputError:
     return BadInputError(
         f"{old_path} and this run have no arm in common", "Measure the same artifacts on the same devices."
     )
+
+
+def aligned(old: BenchReport, machines: Collection[str]) -> BenchReport:
+    """`old` with the name that its machine has now, where each was measured on one: ssh may call it otherwise, and
+    a board that measured itself was `local`. Its environment tells what it is."""
+    if len(old.environments) != 1 or len(machines) != 1 or set(old.environments) == set(machines):
+        return old
+    (name,) = machines
+    found = MeasuredMachine(name, old.environment, old.during)
+    return replace(old, machines=(found,), arms=tuple(replace(arm, on=name) for arm in old.arms))
+
+
+def _all_machine_differences(old: dict[str, Environment], new: dict[str, Environment]) -> list[str]:
+    """In what the machines of the same name differ."""
+    several = len(old) > 1 or len(new) > 1
+    return [
+        f"{name}, {line}" if several else line
+        for name in old
+        if name in new
+        for line in machine_differences(old[name], new[name])
+    ]
 
 
 def machine_differences(old: Environment, new: Environment) -> list[str]:
@@ -228,6 +263,7 @@ def _change(old: ArmResult, new: ArmResult, tolerance: Tolerance, same_photograp
         drop_pp_ci95=drop_interval,
         accuracy_lost=is_lost,
         old_artifact="" if Path(old.artifact).name == Path(new.artifact).name else Path(old.artifact).name,
+        on=new.on,
     )
 
 
@@ -241,7 +277,7 @@ def _verdict(ratio: float, interval: tuple[float, float], limit: float) -> Verdi
 
 def _regressions(change: Change) -> list[str]:
     threads = f"{change.threads} thread{'s' if change.threads > 1 else ''}"
-    name = f"{change.artifact} on {change.device}, {threads}, batch {change.batch}"
+    name = f"{change.artifact} on {at(change.device, change.on)}, {threads}, batch {change.batch}"
     found = []
     if change.latency == "slower":
         gain = percent(change.ratio - 1, 1, plus=True)
@@ -283,12 +319,14 @@ def _show(value: object, nothing: str = "unknown") -> str:
 
 
 def identity_of(arm: ArmResult) -> Identity:
-    return Identity(Path(arm.artifact).name, arm.sha256, arm.precision, arm.device, arm.threads, arm.batch)
+    return Identity(Path(arm.artifact).name, arm.sha256, arm.precision, arm.device, arm.threads, arm.batch, arm.on)
 
 
-def planned(artifact: Artifact, device: str, threads: int, batch: int) -> Identity:
-    """The identity that an arm will have once it is measured; `threads` 0 is one for each core."""
-    return Identity(artifact.path.name, artifact.sha256, artifact.card.precision, device, threads or cores(), batch)
+def planned(arm: Arm, threads: int) -> Identity:
+    """The identity that an arm will have once it is measured; `threads`: one for each core of its machine."""
+    file = arm.artifact
+    number = arm.threads or threads
+    return Identity(file.path.name, file.sha256, file.card.precision, arm.device, number, arm.batch, arm.on)
 
 
 def pair(old: Sequence[Identity], new: Sequence[Identity]) -> Paired:
@@ -317,5 +355,5 @@ def pair(old: Sequence[Identity], new: Sequence[Identity]) -> Paired:
     return Paired(tuple(both), tuple(left_old), tuple(left_new))
 
 
-def _place(arm: Identity) -> tuple[str, int, int]:
-    return arm.device, arm.threads, arm.batch
+def _place(arm: Identity) -> tuple[str, str, int, int]:
+    return arm.on, arm.device, arm.threads, arm.batch

@@ -11,6 +11,7 @@ from toolchain.bench import runner
 from toolchain.bench.results import BenchReport
 from toolchain.runtimes.devices import expand
 from toolchain.system.progress import Reporter
+from toolchain.timing.machines import checked
 
 
 def bench(
@@ -23,6 +24,7 @@ def bench(
     rounds: int | None = None,
     budget_s: float = runner.BUDGET_S,
     limit: int = 400,
+    on: Sequence[str] = ("local",),
     reporter: Reporter | None = None,
 ) -> BenchReport:
     """Measure accuracy and latency of model files or runs on each device, as `edgetl bench` does.
@@ -37,9 +39,11 @@ def bench(
     Each model runs on each device in a process of its own, and they take turns. `data` names photographs for
     accuracy (default: those that the model names, where they are at hand), `limit` how many at most. `threads` 0
     means one for each core. `rounds` None measures until each median is known to 2 %, for `budget_s` seconds at
-    most. What goes wrong with one arm stands in its `status` and `reason`.
+    most. `on` names machines: `local`, and others as ssh knows them, with edgetl installed (`user@board`). What
+    goes wrong with one arm stands in its `status` and `reason`.
 
-    Raises ArtifactError for a file that is no model, BadInputError for data that cannot be used.
+    Raises ArtifactError for a file that is no model, BadInputError for data that cannot be used, MissingError for a
+    machine that cannot be.
     """
     files = dict.fromkeys(file for model in models for file in find_artifacts(Path(model)))
     plan = runner.Plan(
@@ -52,6 +56,7 @@ def bench(
         data=None if data is None else os.fspath(data),
         split=split,
         limit=limit,
+        on=checked(on),
         distinct="all" in devices and "openvino:AUTO" not in devices,
     )
     return runner.bench(plan, reporter)

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from toolchain._version import __version__
 from toolchain.bench import report as reports
 from toolchain.bench.plots import PlotPoint, distributions, pareto
-from toolchain.bench.results import ArmResult, BenchReport
+from toolchain.bench.results import ArmResult, BenchReport, MeasuredMachine
 from toolchain.pages import write_page
 from toolchain.system.text import fixed
 
@@ -30,14 +30,18 @@ def _content(report: BenchReport) -> dict[str, Any]:
     arms = reports.measured(report)
     names = arm_names(arms)
     points = [_point(number, arm, name) for number, (arm, name) in enumerate(zip(arms, names, strict=True), 1)]
-    judged = [point for point in points if point.top1 is not None]
+    both = list(zip(points, arms, strict=True))
     return {
         "report": report,
         "version": __version__,
         "conclusions": reports.conclusions(report),
-        "arms": [(point, arm) for point, arm in zip(points, arms, strict=True)],
-        "pareto": Markup(pareto(judged)) if judged else None,
-        "distributions": Markup(distributions(points)) if any(arm.quantiles_ms for arm in arms) else None,
+        "arms": both,
+        # Arms of different machines stand side by side, and none of them beats another's.
+        "plots": [
+            _plots(machine if len(report.machines) > 1 else "", [point for point, arm in both if arm.on == machine])
+            for machine in report.environments
+        ],
+        "machines": report.machines or (MeasuredMachine("", report.environment, report.during),),
         "absences": reports.absences(report),
         "verdict": reports.verdict(report.comparison) if report.comparison else [],
         "changes": [reports.change_row(one) for one in report.comparison.changes] if report.comparison else [],
@@ -47,15 +51,26 @@ def _content(report: BenchReport) -> dict[str, Any]:
     }
 
 
+def _plots(machine: str, points: Sequence[PlotPoint]) -> dict[str, Any]:
+    judged = [point for point in points if point.top1 is not None]
+    return {
+        "machine": machine,
+        "pareto": Markup(pareto(judged)) if judged else None,
+        "distributions": Markup(distributions(points)) if any(point.quantiles_ms for point in points) else None,
+    }
+
+
 def arm_names(arms: Sequence[ArmResult]) -> list[str]:
-    """The shortest names that tell arms apart: file and device, with threads and batch where those differ."""
+    """The shortest names that tell arms apart: file and device, and what else differs."""
     files = reports.names_of(arms)
     many_threads = len({arm.threads for arm in arms}) > 1
     many_batches = len({arm.batch for arm in arms}) > 1
+    many_machines = len({arm.on for arm in arms}) > 1
     return [
         f"{files[arm.artifact]} · {arm.device}"
         + (f" · {arm.threads} threads" if many_threads else "")
         + (f" · batch {arm.batch}" if many_batches else "")
+        + (f" · {arm.on}" if many_machines else "")
         for arm in arms
     ]
 

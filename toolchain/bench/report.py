@@ -14,6 +14,7 @@ from toolchain.runtimes.devices import family_of, plain
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
 from toolchain.system.text import escaped, fixed, percent
+from toolchain.timing.protocol import LOCAL, at
 
 JSON_FILE = "bench.json"
 MARKDOWN_FILE = "bench.md"
@@ -47,6 +48,18 @@ def names_of(arms: Sequence[ArmResult]) -> dict[str, str]:
     paths = list(dict.fromkeys(arm.artifact for arm in arms))
     short = [Path(path).name for path in paths]
     return {path: name if short.count(name) == 1 else path for path, name in zip(paths, short, strict=True)}
+
+
+def columns(report: BenchReport) -> tuple[str, ...]:
+    """COLUMNS, and first the machine where there are several."""
+    return ("machine", *COLUMNS) if len(report.machines) > 1 else COLUMNS
+
+
+def rows(report: BenchReport) -> list[tuple[str, ...]]:
+    """The arms that are `ok`, as text under `columns`."""
+    names = names_of(report.arms)
+    several = len(report.machines) > 1
+    return [(*((arm.on,) if several else ()), *row(arm, names[arm.artifact])) for arm in measured(report)]
 
 
 def row(arm: ArmResult, name: str) -> tuple[str, ...]:
@@ -89,7 +102,8 @@ def absences(report: BenchReport) -> list[str]:
         groups: dict[str, dict[str, set[str]]] = {}
         for arm in report.arms:
             if arm.status == status:
-                groups.setdefault(arm.reason, {}).setdefault(arm.device, set()).add(names[arm.artifact])
+                place = at(arm.device, arm.on)
+                groups.setdefault(arm.reason, {}).setdefault(place, set()).add(names[arm.artifact])
         for reason, devices in groups.items():
             missing = set().union(*devices.values())
             whose = "" if missing == every else f" ({', '.join(sorted(missing))})"
@@ -98,11 +112,19 @@ def absences(report: BenchReport) -> list[str]:
 
 
 def conclusions(report: BenchReport) -> list[str]:
-    """Which arm is the fastest, what int8 gained against float, and what to run on each device."""
-    arms = measured(report)
+    """Which arm is the fastest, what int8 gained against float, and what to run on each device; of each machine."""
+    names = names_of(report.arms)
+    lines = []
+    for machine in report.environments:
+        prefix = f"{machine}: " if report.machines else ""
+        arms = [arm for arm in measured(report) if arm.on == machine]
+        lines += [prefix + line for line in _conclusions(report, machine, arms, names)]
+    return lines
+
+
+def _conclusions(report: BenchReport, machine: str, arms: Sequence[ArmResult], names: dict[str, str]) -> list[str]:
     if not arms:
         return ["No arm could be measured."]
-    names = names_of(report.arms)
     per_image = {id(arm): arm.latency_ms.p50 / arm.batch for arm in arms if arm.latency_ms}
     ranked = sorted(arms, key=lambda arm: per_image[id(arm)])
     best = ranked[0]
@@ -115,17 +137,18 @@ def conclusions(report: BenchReport) -> list[str]:
     if gains:
         lines.append(f"int8 against float: {'; '.join(gains)}.")
     for folder in dict.fromkeys(Path(arm.artifact).parent for arm in arms if not report.noisy):
-        lines += [one.sentence() for one in recommend(candidates(report, folder))]
+        lines += [one.sentence() for one in recommend(candidates(report, folder, machine))]
     return lines
 
 
-def candidates(report: BenchReport, folder: Path) -> list[Candidate]:
-    """The files of a folder that one may choose among, on the largest number of threads that was measured.
+def candidates(report: BenchReport, folder: Path, machine: str = LOCAL) -> list[Candidate]:
+    """The files of a folder that one may choose among on a machine, on its largest number of threads.
 
     Another way of running a device counts only where it answers as the trained network does.
     """
     names = names_of(report.arms)
-    arms = [arm for arm in measured(report) if arm.batch == 1 and Path(arm.artifact).parent == folder]
+    arms = [arm for arm in measured(report) if arm.on == machine and arm.batch == 1]
+    arms = [arm for arm in arms if Path(arm.artifact).parent == folder]
     threads = max((arm.threads for arm in arms), default=0)
     return [
         Candidate(
@@ -182,7 +205,7 @@ def change_row(change: Change) -> tuple[str, ...]:
     ratio, low, high = (percent(value - 1, 1, plus=True) for value in (change.ratio, *change.ratio_ci95))
     return (
         change.artifact + (f" (was {change.old_artifact})" if change.old_artifact else ""),
-        change.device,
+        at(change.device, change.on),
         str(change.threads),
         str(change.batch),
         f"{change.old_p50_ms:.2f}",
@@ -212,14 +235,13 @@ def verdict(comparison: Comparison) -> list[str]:
 
 def to_markdown(report: BenchReport) -> str:
     """The report as a page of Markdown."""
-    machine = report.environment
-    names = names_of(report.arms)
     lines = ["# Benchmark", ""]
     lines += [f"- {sentence}" for sentence in conclusions(report)]
     if report.noisy:
         lines.append("- **Noisy**: the machine was not at rest; the remarks say why.")
-    lines += ["", f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
-    lines += [f"| {' | '.join(row(arm, names[arm.artifact]))} |" for arm in measured(report)]
+    head = columns(report)
+    lines += ["", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    lines += [f"| {' | '.join(one)} |" for one in rows(report)]
     lines += ["", *(f"- {_oneline(line)}" for line in (*absences(report), *report.remarks)), ""]
     if report.comparison:
         lines += [f"- {_oneline(sentence)}" for sentence in verdict(report.comparison)]
@@ -236,13 +258,9 @@ def to_markdown(report: BenchReport) -> str:
         )
     if report.command:
         lines.append(f"Measured by: `{report.command}`")
-    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    for name, machine in report.environments.items():
+        lines += _machine_lines(name if report.machines else "", machine)
     lines += [
-        f"Machine: {machine.cpu}, {machine.cores} cores, {machine.threads} threads, "
-        f"{machine.memory_mb / 1000:.1f} GB, {', '.join(machine.flags) or 'flags unknown'}, "
-        f"governor {machine.governor or 'unknown'}{_quota(machine)}; "
-        f"{machine.load_before.busy:.0%} busy before the run.",
-        f"Versions: {versions}; {machine.os}.",
         "",
         "Latency is that of single inferences in milliseconds; with 95 % the interval holds the median of another "
         "run, by Student's t of the medians of processes; p99 needs 299 samples; images/s is that of the best of "
@@ -251,6 +269,18 @@ def to_markdown(report: BenchReport) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _machine_lines(name: str, machine: Environment) -> list[str]:
+    versions = ", ".join(f"{package} {version}" for package, version in machine.versions.items())
+    where = f"{name}, " if name else ""
+    return [
+        f"Machine: {where}{machine.cpu}, {machine.cores} cores, {machine.threads} threads, "
+        f"{machine.memory_mb / 1000:.1f} GB, {', '.join(machine.flags) or 'flags unknown'}, "
+        f"governor {machine.governor or 'unknown'}{_quota(machine)}; "
+        f"{machine.load_before.busy:.0%} busy before the run.",
+        f"Versions: {versions}; {machine.os}.",
+    ]
 
 
 def _quota(machine: Environment) -> str:

@@ -13,7 +13,7 @@ from toolchain.evaluation.statistics import Latency
 from toolchain.runtimes import Execution
 from toolchain.runtimes.machine import Environment
 from toolchain.timing.noise import LoadDuring
-from toolchain.timing.protocol import Throughput
+from toolchain.timing.protocol import LOCAL, Throughput
 
 BENCH_SCHEMA: Literal["edgetl.bench/1"] = "edgetl.bench/1"
 
@@ -47,7 +47,7 @@ class ArmResult:
     `end_to_end_ms`: median from the bytes of an encoded photograph to a named answer; `frame_to_answer_ms`: from a
     decoded frame. `peak_rss_mb`: the most memory that the process held through all this, before throughput and
     accuracy. `energy_mj`: what the processor's package used for one inference, where the machine counts it.
-    `noise`: why these figures are to be doubted. MB are 10^6 bytes.
+    `noise`: why these figures are to be doubted. `on` is the machine that it ran on. MB are 10^6 bytes.
     """
 
     artifact: str
@@ -75,6 +75,7 @@ class ArmResult:
     round_p50_ms: tuple[float, ...] = ()
     process_p50_ms: tuple[float, ...] = ()
     noise: tuple[str, ...] = ()
+    on: str = LOCAL
     proven: bool = False
     """Whether the file's card names this device, in this way of running it."""
 
@@ -129,6 +130,7 @@ class Change:
     drop_pp_ci95: tuple[float, float] | None
     accuracy_lost: bool
     old_artifact: str = ""
+    on: str = LOCAL
 
 
 @dataclass(frozen=True)
@@ -147,12 +149,23 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class MeasuredMachine:
+    """A machine that arms were measured on. `name` is `local` or how ssh found it; `during` is null where the
+    connection was lost."""
+
+    name: str
+    environment: Environment
+    during: LoadDuring | None
+
+
+@dataclass(frozen=True)
 class BenchReport:
     """`bench.json`. `data` is null when only latency was measured; `remarks` are what a reader must know.
 
     `noisy`: the machine was not at rest, or arms were restless; the remarks say why. `command` repeats the run,
     `started` is the time (UTC) at which it began. `during` is what else the machine did meanwhile. `not_compared`:
-    why there is no comparison although one was asked for, else empty.
+    why there is no comparison although one was asked for, else empty. `machines` are all that were measured on, and
+    empty where that was this one alone; `environment` and `during` are those of the first.
     """
 
     schema: Literal["edgetl.bench/1"]
@@ -167,3 +180,9 @@ class BenchReport:
     during: LoadDuring | None = None
     comparison: Comparison | None = None
     not_compared: str = ""
+    machines: tuple[MeasuredMachine, ...] = ()
+
+    @property
+    def environments(self) -> dict[str, Environment]:
+        """That of each machine, by name."""
+        return {one.name: one.environment for one in self.machines} or {LOCAL: self.environment}

@@ -13,17 +13,27 @@ import numpy as np
 from toolchain.artifact import Artifact
 from toolchain.bench.compare import Foreseen, planned
 from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photographs, prepare
-from toolchain.bench.results import BENCH_SCHEMA, ArmAccuracy, ArmResult, BenchReport, BenchSettings, Data
+from toolchain.bench.results import (
+    BENCH_SCHEMA,
+    ArmAccuracy,
+    ArmResult,
+    BenchReport,
+    BenchSettings,
+    Data,
+    MeasuredMachine,
+)
 from toolchain.evaluation import metrics
 from toolchain.evaluation.statistics import summarise
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import Device, cores, family_of, plain
+from toolchain.runtimes.devices import Device, family_of, plain
+from toolchain.runtimes.machine import Environment
 from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter, Silent
 from toolchain.timing.arm import Arm
-from toolchain.timing.noise import Watch, reasons, spare_cores
+from toolchain.timing.machines import Machine, connected
+from toolchain.timing.noise import LoadDuring
 from toolchain.timing.process import WorkerProcess, probe_devices
-from toolchain.timing.protocol import Prepared
+from toolchain.timing.protocol import LOCAL, Observed, Prepared, at
 from toolchain.timing.scheduler import Pace, TimeLimits, answer, load_arms, measure
 
 MAX_ROUNDS = 200
@@ -38,7 +48,8 @@ BUSY = 0.25
 @dataclass(frozen=True)
 class Plan:
     """What to measure: every artifact on every device with every number of threads (0: one for each core) and
-    every batch. `limit` is the largest number of photographs for accuracy, 0 for all of `split`.
+    every batch, on each of the machines `on` (see `toolchain.timing.machines`). `limit` is the largest number of
+    photographs for accuracy, 0 for all of `split`.
 
     Measured are so many `rounds`; None: as many as it takes to know each median to PRECISION, for `budget_s`
     seconds at most.
@@ -58,6 +69,7 @@ class Plan:
     limit: int = 400
     distinct: bool = False
     command: str = ""
+    on: tuple[str, ...] = (LOCAL,)
 
     @property
     def pace(self) -> Pace:
@@ -68,6 +80,25 @@ class Plan:
         return Pace(MAX_ROUNDS, precision=PRECISION, budget_s=self.budget_s, processes=PROCESSES)
 
 
+@dataclass
+class _Place:
+    """A machine with its arms; `observed` is None where the connection was lost."""
+
+    machine: Machine
+    environment: Environment
+    arms: list[Arm]
+    observed: Observed | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self.environment.load_before.busy > BUSY
+
+    @property
+    def prefix(self) -> str:
+        """What a remark about it begins with."""
+        return "" if self.machine.name == LOCAL else f"{self.machine.name}: "
+
+
 def bench(
     plan: Plan,
     reporter: Reporter | None = None,
@@ -75,75 +106,117 @@ def bench(
     launch: Callable[[], WorkerProcess] = WorkerProcess,
     before: Callable[[Foreseen], None] | None = None,
 ) -> BenchReport:
-    """Measure all arms of `plan`. What goes wrong in one arm is told in its `status` and `reason`.
+    """Measure all arms of `plan`, one machine after the other. What goes wrong in one arm is told in its `status`
+    and `reason`; a connection that is lost ends the arms of its machine.
 
     `before` is called when it is known what will be measured, and nothing has been yet; what it raises ends it.
-    Raises BadInputError when the data cannot be used.
+    Raises BadInputError when the data cannot be used, MissingError when a machine cannot be connected to.
     """
     limits = limits or TimeLimits()
     remembering = _Remembering(reporter or Silent())
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    environment = machine.describe()
-    if environment.load_before.busy > BUSY:
-        remembering.warn(f"the machine is busy ({environment.load_before.busy:.0%} before the run): expect noise")
-    chosen = choose(plan.artifacts, plan.data, plan.split, plan.limit, remembering)
-    found = probe_devices(plan.devices, remembering, launch)
-    devices = {device.name: device for device in (_without_twins(found) if plan.distinct else found)}
-    arms = _arms(plan, devices)
-    if before is not None:
-        before(_foreseen(environment, chosen, arms))
-    with scratch_folder("edgetl-bench-") as folder:
-        specs = list(dict.fromkeys(artifact.card.preprocess for artifact in plan.artifacts))
-        prepared = prepare(chosen or draw_photographs(folder), specs, folder, remembering)
-        photographs = sorted(folder.glob("*.jpg")) if chosen is None else list(chosen.photographs)
-        if chosen is not None:
-            for remark in filter(None, (compare_split(chosen, artifact) for artifact in plan.artifacts)):
-                remembering.warn(remark)
-        for artifact in plan.artifacts:
-            if artifact.card.input == "frame":
-                spec = artifact.card.preprocess
-                remembering.warn(
-                    f"{artifact.path.name} was timed on pictures of {spec.width} x {spec.height}; resizing larger "
-                    "frames, which it does itself, comes on top (end to end has it)"
+    with connected(plan.on, remembering, launch) as machines:
+        environments = [one.describe() for one in machines]
+        places = [_Place(*pair, []) for pair in zip(machines, environments, strict=True)]
+        for place in places:
+            if place.is_busy:
+                busy = (
+                    f"the machine is busy ({place.environment.load_before.busy:.0%} before the run): expect noise"
                 )
-        cautions = (machine.int8_caution(arm.artifact, arm.device) for arm in arms if not arm.reason)
-        for caution in dict.fromkeys(filter(None, cautions)):
-            remembering.warn(caution)
-        try:
-            start = partial(
-                load_arms,
-                prepared=prepared,
-                photographs=[photographs[i] for i in prepared.readable],
-                reporter=remembering,
-                limits=limits,
-                launch=launch,
-            )
-            watch = Watch()
-            measure(arms, start, plan.pace, remembering, limits, whole=True)
-            during = watch.look()
-            answer(arms, len(prepared.readable) if chosen else 0, remembering, limits)
-        finally:
-            for arm in arms:
-                arm.close()
-    results = tuple(result_of(arm, arms, chosen, prepared) for arm in arms)
-    doubts = reasons(during, spare_cores())
+                remembering.warn(place.prefix + busy)
+        chosen = choose(plan.artifacts, plan.data, plan.split, plan.limit, remembering)
+        for place in places:
+            found = probe_devices(plan.devices, remembering, place.machine.launch)
+            devices = {device.name: device for device in (_without_twins(found) if plan.distinct else found)}
+            place.arms = _arms(plan, devices, place.machine.name)
+        arms = [arm for place in places for arm in place.arms]
+        if before is not None:
+            before(_foreseen(places, chosen))
+        with scratch_folder("edgetl-bench-") as folder:
+            prepared, photographs = _inputs(plan, chosen, folder, remembering)
+            for caution in dict.fromkeys(line for place in places for line in _cautions(place)):
+                remembering.warn(caution)
+            for place in places:
+                _measure(place, plan.pace, chosen is not None, prepared, photographs, remembering, limits)
+    results = tuple(
+        result_of(arm, place.arms, chosen, prepared, place.environment) for place in places for arm in place.arms
+    )
+    doubts = [place.prefix + doubt for place in places if place.observed for doubt in place.observed.doubts]
     doubts += [f"{arm.name}: {noise}" for arm, result in zip(arms, results, strict=True) for noise in result.noise]
     for doubt in doubts:
         remembering.warn(f"noisy: {doubt}")
     for remark in filter(None, (_shared(result) for result in results)):
         remembering.warn(remark)
+    measured = tuple(MeasuredMachine(one.machine.name, one.environment, _during(one)) for one in places)
     return BenchReport(
         schema=BENCH_SCHEMA,
-        environment=environment,
+        environment=environments[0],
         data=data_of(chosen, prepared),
         arms=results,
         remarks=tuple(remembering.remarks),
-        noisy=bool(doubts) or environment.load_before.busy > BUSY,
+        noisy=bool(doubts) or any(place.is_busy for place in places),
         command=plan.command,
         started=started,
         settings=BenchSettings(plan.pace.rounds, plan.pace.budget_s, plan.pace.precision, plan.pace.processes),
-        during=during,
+        during=measured[0].during,
+        machines=() if plan.on == (LOCAL,) else measured,
     )
+
+
+def _during(place: _Place) -> LoadDuring | None:
+    return None if place.observed is None else place.observed.during
+
+
+def _inputs(plan: Plan, chosen: Chosen | None, folder: Path, reporter: Reporter) -> tuple[Prepared, list[Path]]:
+    """The pictures for all arms, made in `folder`, and the photographs that they are of."""
+    specs = list(dict.fromkeys(artifact.card.preprocess for artifact in plan.artifacts))
+    prepared = prepare(chosen or draw_photographs(folder), specs, folder, reporter)
+    photographs = sorted(folder.glob("*.jpg")) if chosen is None else list(chosen.photographs)
+    if chosen is not None:
+        for remark in filter(None, (compare_split(chosen, artifact) for artifact in plan.artifacts)):
+            reporter.warn(remark)
+    for artifact in plan.artifacts:
+        if artifact.card.input == "frame":
+            spec = artifact.card.preprocess
+            reporter.warn(
+                f"{artifact.path.name} was timed on pictures of {spec.width} x {spec.height}; resizing larger "
+                "frames, which it does itself, comes on top (end to end has it)"
+            )
+    return prepared, [photographs[index] for index in prepared.readable]
+
+
+def _cautions(place: _Place) -> list[str]:
+    here = machine.Processor.of(place.environment)
+    cautions = (machine.int8_caution(arm.artifact, arm.device, here) for arm in place.arms if not arm.reason)
+    return [place.prefix + caution for caution in cautions if caution]
+
+
+def _measure(
+    place: _Place,
+    pace: Pace,
+    has_labels: bool,
+    prepared: Prepared,
+    photographs: Sequence[Path],
+    reporter: Reporter,
+    limits: TimeLimits,
+) -> None:
+    """Let the arms of one machine take their turns."""
+    start = partial(
+        load_arms,
+        prepared=prepared,
+        photographs=photographs,
+        reporter=reporter,
+        limits=limits,
+        machine=place.machine,
+    )
+    try:
+        place.machine.watch()
+        measure(place.arms, start, pace, reporter, limits, whole=True)
+        place.observed = place.machine.look()
+        answer(place.arms, len(prepared.readable) if has_labels else 0, reporter, limits)
+    finally:
+        for arm in place.arms:
+            arm.close()
 
 
 def _shared(arm: ArmResult) -> str:
@@ -152,7 +225,7 @@ def _shared(arm: ArmResult) -> str:
         return ""
     others = {name: n for name, n in arm.execution.nodes.items() if name != arm.provider_effective}
     text = ", ".join(f"{n} nodes to {name}" for name, n in others.items())
-    return f"{Path(arm.artifact).name} on {arm.device}: it left {text}" if others else ""
+    return f"{Path(arm.artifact).name} on {at(arm.device, arm.on)}: it left {text}" if others else ""
 
 
 def _without_twins(devices: Sequence[Device]) -> list[Device]:
@@ -164,7 +237,7 @@ def _without_twins(devices: Sequence[Device]) -> list[Device]:
     return [twin if device.name == twin.name else device for device in devices]
 
 
-def _arms(plan: Plan, devices: dict[str, Device]) -> list[Arm]:
+def _arms(plan: Plan, devices: dict[str, Device], on: str) -> list[Arm]:
     arms = []
     for artifact in plan.artifacts:
         for name in plan.devices:
@@ -174,7 +247,7 @@ def _arms(plan: Plan, devices: dict[str, Device]) -> list[Arm]:
                 continue
             for threads in plan.threads:
                 for batch in plan.batches:
-                    arm = Arm(artifact, name, threads, batch)
+                    arm = Arm(artifact, name, threads, batch, on)
                     if not device.available:
                         hint = f" ({device.install})" if device.install else ""
                         arm.stop(device.reason + hint, unavailable=True)
@@ -182,13 +255,13 @@ def _arms(plan: Plan, devices: dict[str, Device]) -> list[Arm]:
     return arms
 
 
-def _foreseen(environment: machine.Environment, chosen: Chosen | None, arms: Sequence[Arm]) -> Foreseen:
-    here = [arm for arm in arms if not arm.reason]
+def _foreseen(places: Sequence[_Place], chosen: Chosen | None) -> Foreseen:
+    here = [(arm, place.environment.threads) for place in places for arm in place.arms if not arm.reason]
     return Foreseen(
-        environment,
+        {place.machine.name: place.environment for place in places},
         chosen,
-        tuple(planned(arm.artifact, arm.device, arm.threads, arm.batch) for arm in here),
-        tuple(place for place, arm in enumerate(here) if _will_run(arm)),
+        tuple(planned(arm, threads) for arm, threads in here),
+        tuple(number for number, (arm, _) in enumerate(here) if _will_run(arm)),
     )
 
 
@@ -219,8 +292,10 @@ def data_of(chosen: Chosen | None, prepared: Prepared) -> Data | None:
     return Data(chosen.data, chosen.split, chosen.split_sha256, n, skipped=len(chosen.photographs) - n)
 
 
-def result_of(arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Prepared) -> ArmResult:
-    """The arm's line in the report. `arms` are all, among them the one that it is compared with."""
+def result_of(
+    arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Prepared, environment: Environment
+) -> ArmResult:
+    """The arm's line in the report. `arms` are all of its machine, among them the one that it is compared with."""
     ok = not arm.reason
     loaded = arm.loaded
     return ArmResult(
@@ -229,7 +304,7 @@ def result_of(arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Pr
         precision=arm.artifact.card.precision,
         device=arm.device,
         provider_effective=loaded.provider_effective if loaded else None,
-        threads=loaded.threads if loaded else arm.threads or cores(),
+        threads=loaded.threads if loaded else arm.threads or environment.threads,
         batch=arm.batch,
         status="ok" if ok else "unavailable" if arm.unavailable else "failed",
         reason=arm.reason,
@@ -249,6 +324,7 @@ def result_of(arm: Arm, arms: Sequence[Arm], chosen: Chosen | None, prepared: Pr
         round_p50_ms=tuple(round(float(np.median(samples)), 5) for samples in arm.rounds) if ok else (),
         process_p50_ms=tuple(round(median, 5) for median in arm.process_ms) if ok else (),
         noise=tuple(arm.noise()) if ok else (),
+        on=arm.on,
         proven=arm.device in arm.artifact.card.runtimes,
     )
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
@@ -38,6 +38,9 @@ COMMANDS = {
     "demo": "Try every step once on drawn pets, offline.",
 }
 """Name and one-line help. The help is here so that `edgetl --help` imports no command."""
+
+HIDDEN = frozenset({"worker"})
+"""Commands that edgetl itself starts on other machines."""
 
 EXTRAS = {
     **dict.fromkeys(
@@ -73,16 +76,19 @@ class Group(click.Group):
 class LazyGroup(Group):
     """A group whose commands are `command` in the modules `package.<name>`, listed as `summaries` has them."""
 
-    def __init__(self, *, package: str, summaries: Mapping[str, str], **options: Any) -> None:
+    def __init__(
+        self, *, package: str, summaries: Mapping[str, str], hidden: Collection[str] = (), **options: Any
+    ) -> None:
         super().__init__(**options)
         self._package = package
         self._summaries = summaries
+        self._hidden = hidden
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._summaries)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self._summaries:
+        if cmd_name not in self._summaries and cmd_name not in self._hidden:
             return None
         command: click.Command = importlib.import_module(f"{self._package}.{cmd_name}").command
         return command
@@ -96,6 +102,7 @@ class LazyGroup(Group):
     cls=LazyGroup,
     package="toolchain.cli",
     summaries=COMMANDS,
+    hidden=HIDDEN,
     context_settings={"help_option_names": ["-h", "--help"]},
     # Not the function's docstring, which Python drops with -OO.
     help="""Turn a folder of photographs into an image classifier on an edge device.

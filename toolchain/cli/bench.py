@@ -57,6 +57,14 @@ compared."""
     help="ort:cpu, openvino:CPU+bf16, torch:cpu+compile, ...; can be given again. Default: all that are found.",
 )
 @click.option(
+    "--on",
+    multiple=True,
+    default=("local",),
+    metavar="MACHINE",
+    help="Measure on this machine: local, or [user@]host as ssh knows it, where edgetl must be installed; can be "
+    "given again. Default: local.",
+)
+@click.option(
     "--data",
     metavar="DATA",
     shell_complete=complete_data_sets,
@@ -130,6 +138,7 @@ compared."""
 def command(
     model: tuple[ModelName, ...],
     devices: tuple[str, ...],
+    on: tuple[str, ...],
     data: str | None,
     split: str,
     threads: tuple[int, ...],
@@ -150,6 +159,7 @@ def command(
     from toolchain.datasets import SPLITS
     from toolchain.errors import BadInputError
     from toolchain.runtimes.devices import expand
+    from toolchain.timing.machines import checked
 
     for one in model:
         swapped.refuse_as_model(one, _instead(one, comparing=compare is not None))
@@ -174,6 +184,7 @@ def command(
         limit=limit,
         distinct="all" in devices and "openvino:AUTO" not in devices,
         command=_command_line(),
+        on=checked(on),
     )
     with benchmark.claimed(out, paths[0]) as folder:
         if folder is None:
@@ -245,21 +256,20 @@ RANKS = {
 }
 """Columns that a narrow terminal does without, the highest first."""
 
-_MEASURING = {"devices", "data", "split", "threads", "batch", "rounds", "budget", "limit"}
+_MEASURING = {"devices", "on", "data", "split", "threads", "batch", "rounds", "budget", "limit"}
 
 
 def _tables(report: BenchReport) -> tuple[RenderableType, ...]:
     from toolchain.bench import report as reports
 
-    names = reports.names_of(report.arms)
-    table = _table(reports.COLUMNS)
-    arms = reports.measured(report)
-    for arm in arms:
-        table.add(*reports.row(arm, names[arm.artifact]))
+    table = _table(reports.columns(report))
+    rows = reports.rows(report)
+    for row in rows:
+        table.add(*row)
     absent = reports.absences(report)
     sentences = [strong(line) for line in reports.conclusions(report)]
     lines: list[RenderableType] = [*absent, "", *sentences] if absent else [*sentences]
-    shown: list[RenderableType] = [table, "", *lines] if arms else lines
+    shown: list[RenderableType] = [table, "", *lines] if rows else lines
     if comparison := report.comparison:
         changes = _table(reports.CHANGE_COLUMNS)
         for change in comparison.changes:
@@ -270,5 +280,5 @@ def _tables(report: BenchReport) -> tuple[RenderableType, ...]:
 
 
 def _table(columns: Sequence[str]) -> Table:
-    words = {"artifact", "precision", "device", "verdict"}
+    words = {"machine", "artifact", "precision", "device", "verdict"}
     return Table(*(Column(name, RANKS.get(name, 0), name not in words, name == "verdict") for name in columns))

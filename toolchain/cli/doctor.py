@@ -129,6 +129,8 @@ def _facts(findings: DoctorReport) -> list[tuple[str, str]]:
         ("cache", f"{cache.photographs} decoded photographs, {share}, in {cache.path} (edgetl data cache --clear)")
     )
     rows.append(("model", f"ready-made: {findings.ready_made or 'not here'}"))
+    if findings.ready_made_caution:
+        rows.append(("", findings.ready_made_caution))
     working = [plugin for plugin in findings.plugins if not plugin.problem]
     for kind in dict.fromkeys(plugin.kind for plugin in working):
         own = [plugin.name for plugin in working if plugin.kind == kind and plugin.package == OWN]

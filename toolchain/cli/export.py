@@ -12,7 +12,7 @@ from toolchain.cli import swapped
 from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.options import Finite, complete_data_sets, complete_devices
 from toolchain.cli.tables import Column, Table
-from toolchain.errors import ExitCode
+from toolchain.errors import BadInputError, ExitCode
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 RUN_DIR is a run folder, as `edgetl finetune` writes it. The file holds weights, class names, preprocessing and what
 was measured.
 
-int8 makes two promises: it loses at most --max-drop, and it is faster than float. Recipes are tried and timed on
-this machine. If none keeps both promises on a target, the exit code is 1."""
+int8 makes two promises: it loses at most --max-drop, and it is faster than float. Recipes are tried here and
+timed on the machines of --on. If none keeps both promises on a target, the exit code is 1."""
 )
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--int8", is_flag=True, help="Write model.int8.onnx too; exit 1 if a promise is broken.")
@@ -46,7 +46,15 @@ this machine. If none keeps both promises on a target, the exit code is 1."""
     default=1.0,
     show_default=True,
     metavar="R",
-    help="int8 must be more than R times as fast as float on this machine; 0: do not measure it.",
+    help="int8 must be more than R times as fast as float on each machine of --on; 0: do not measure it.",
+)
+@click.option(
+    "--on",
+    multiple=True,
+    default=("local",),
+    metavar="MACHINE",
+    help="Time int8 on this machine: local, or [user@]host as ssh knows it, where edgetl must be installed; can be "
+    "given again. Default: local.",
 )
 @click.option(
     "--target",
@@ -98,6 +106,7 @@ def command(
     int8: bool,
     max_drop_pp: float,
     min_speed_up: float,
+    on: tuple[str, ...],
     target: str,
     qat: bool,
     qat_epochs: int,
@@ -119,19 +128,25 @@ def command(
     swapped.refuse_file(run_dir, "edgetl export", place="RUN_DIR")
     needs("torch")
     from toolchain.runs import read_run, read_splits
+    from toolchain.timing.machines import checked
+    from toolchain.timing.protocol import LOCAL
 
     run = read_run(run_dir)  # what is wrong with it is told before torch is loaded for seconds
     read_splits(run_dir)
+    machines = checked(on)
+    wants_int8 = int8 or qat or symmetric or portable
+    if machines != (LOCAL,) and not wants_int8:
+        raise BadInputError("--on names machines to time int8 on, and int8 was not asked for", "Add --int8.")
     console.say(f"exporting {run_dir}: {run.model.name} on {run.data.name}")
     from toolchain.export.exporting import export
     from toolchain.export.results import QuantizationSettings, Variants, recommendation
 
     settings = QuantizationSettings(
-        max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes, portable
+        max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes, portable, machines
     )
     done = export(
         run_dir,
-        int8=settings if int8 or qat or symmetric or portable else None,
+        int8=settings if wants_int8 else None,
         target=target,
         out=out,
         further=Variants(openvino, fp16, int8_weights, raw_frame),
@@ -158,7 +173,7 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
         Column("logits differ", 3, right=True),
         Column("drop (95 % at most)", right=True),
         Column("speed-up"),
-        title=f"On {done.n} {done.split} photographs; drop and agreement over views of each",
+        title=f"On {done.n} {_of(done.split)} photographs; drop and agreement over views of each",
     )
     for one in done.float_hops:
         table.add(Path(done.float_file).name, *_cells(one), "", "")
@@ -203,6 +218,16 @@ def _drop(measured: Measurement) -> str:
 
 
 def _speed_up(attempt: Attempt, device: str) -> str:
-    """By number of threads."""
-    found = [f"{speed.ratio:.2f}x ({speed.threads}t)" for speed in attempt.speeds if speed.device == device]
+    """By number of threads, and machine."""
+    from toolchain.timing.protocol import LOCAL
+
+    found = [
+        f"{speed.ratio:.2f}x ({speed.threads}t{'' if speed.on == LOCAL else f', {speed.on}'})"
+        for speed in attempt.speeds
+        if speed.device == device
+    ]
     return " ".join(found) or "not timed"
+
+
+def _of(split: str) -> str:
+    return "validation" if split == "val" else split

@@ -11,18 +11,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Precision
 from toolchain.datasets.catalogue import DATASETS, data_root
 from toolchain.datasets.named import NamedDataset
 from toolchain.doctor import Missing
 from toolchain.doctor.opencv import OpenCV, look, problem
-from toolchain.errors import MissingError
+from toolchain.errors import ArtifactError, MissingError
 from toolchain.images.cache import CacheState, cache_folder, cache_state
 from toolchain.plugins import Plugin, plugged_in
 from toolchain.recommended import Record, holds_here
 from toolchain.recommended import read as read_recommended
 from toolchain.runs.ready_made import ready_made_artifact
-from toolchain.runtimes import machine
+from toolchain.runtimes import default_device, machine
 from toolchain.runtimes.devices import Device, known_devices
 from toolchain.system import interpreter
 from toolchain.system.installation import install
@@ -113,6 +114,8 @@ class DoctorReport:
     disk_free_mb: float
     missing: tuple[Missing, ...]
     plugins: tuple[Plugin, ...] = ()
+    ready_made_caution: str = ""
+    """Why the ready-made int8 file may be wrong or slow on this CPU."""
     recommended: Record | None = None
     """What export or bench found for the run that was named."""
     recommended_here: bool = False
@@ -162,6 +165,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False, run: Path | None =
         disk_free_mb=round(shutil.disk_usage(disk).free / 1e6, 1),
         missing=tuple(missing),
         plugins=plugins,
+        ready_made_caution=_caution(),
         recommended=found,
         recommended_here=found is not None and holds_here(found),
     )
@@ -247,6 +251,15 @@ def _gaps(devices: Sequence[Device], pairing: Pairing, cameras: Sequence[Camera]
             Missing("a camera", "edgetl camera --source FILE|URL|FOLDER works without one", necessary=False)
         )
     return gaps
+
+
+def _caution() -> str:
+    try:
+        found = read_artifact(ready_made_artifact())
+    except (MissingError, ArtifactError):
+        return ""
+    device = default_device(found)
+    return machine.int8_caution(found, device) or machine.int8_speed_caution(found, device)
 
 
 def _ready_made() -> str | None:

@@ -27,8 +27,12 @@ from toolchain.export.variants import write_variants
 from toolchain.export.ways import float_ways, that_agree, ways_here
 from toolchain.runs import Run, read_run
 from toolchain.runtimes.devices import canonical, family_of, plain, probe
+from toolchain.runtimes.machine import Environment
 from toolchain.system import claims, files
 from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
+from toolchain.timing.machines import connected
+from toolchain.timing.process import probe_devices
+from toolchain.timing.protocol import LOCAL, at
 
 TARGETS = ("ort:cpu", "openvino:CPU")
 """What `--target any` stands for: int8 must keep its promises on all of these that are installed."""
@@ -67,9 +71,11 @@ def export(
             f"--out names the ONNX file, and {float_path.name} is OpenVINO's", "Name it model.onnx."
         )
     with claims.working_in(float_path.parent, "exporting", "Wait until it has ended, or choose another --out."):
-        devices = _devices(target, reporter)
+        on = (LOCAL,) if int8 is None else int8.on
+        machines, devices = _machines(on, target, _devices(target, reporter), reporter)
         photographs = RunPhotographs(folder, run, data, reporter)
         context, exported = _export_float(run, folder, float_path, devices, photographs, reporter)
+        context = replace(context, machines=machines)
         if int8 is not None:
             found = make_int8(context, int8)
             exported = replace(
@@ -82,7 +88,7 @@ def export(
         kept = [Path(file) for file in dict.fromkeys(exported.int8_files.values())]
         if len(exported.broken) == len(devices):
             kept = []  # only the rejected file
-        if int8 is not None and int8.min_speed_up:
+        if int8 is not None and int8.min_speed_up and LOCAL in int8.on:
             advice = recommend(context, [float_path, *kept])
             exported = replace(exported, recommended=advice.devices if advice else ())
         written = write_variants(further, context, kept, (int8 or QuantizationSettings()).max_drop_pp)
@@ -183,6 +189,28 @@ def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
     if not device.available:
         raise MissingError(f"{target}: {device.reason}", device.install)
     return (device.name,)
+
+
+def _machines(
+    on: tuple[str, ...], target: str, devices: tuple[str, ...], reporter: Reporter
+) -> tuple[dict[str, Environment], tuple[str, ...]]:
+    """The machines that int8 will be timed on, and those of `devices` that all of them have.
+
+    Raises MissingError where a machine cannot be used, or lacks the device that was asked for.
+    """
+    found = {}
+    with connected(on, reporter) as machines:
+        for machine in machines:
+            found[machine.name] = machine.describe()
+            for device in probe_devices(devices, reporter, machine.launch) if machine.name != LOCAL else ():
+                if not device.available and target.lower() != "any":
+                    raise MissingError(f"{at(device.name, machine.name)}: {device.reason}", device.install)
+                if not device.available:
+                    reporter.warn(f"not measured on {device.name}: {machine.name} lacks it ({device.reason})")
+                    devices = tuple(name for name in devices if name != device.name)
+    if not devices:
+        raise MissingError("the machines have no device in common", "Name one with --target.")
+    return found, devices
 
 
 def _check_parity(measured: tuple[Measurement, ...]) -> None:

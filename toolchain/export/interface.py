@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from toolchain.export import exporting
 from toolchain.export.results import Exported, QuantizationSettings, Variants
 from toolchain.system.progress import Reporter
+from toolchain.timing.machines import checked
 
 
 def export(
@@ -18,6 +20,7 @@ def export(
     min_speed_up: float = 1.0,
     portable: bool = False,
     target: str = "any",
+    on: Sequence[str] = ("local",),
     fp16: bool = False,
     int8_weights: bool = False,
     raw_frame: bool = False,
@@ -36,17 +39,18 @@ def export(
     ['runs/flowers/model.fp16.onnx']
 
     With `int8`, recipes are tried until one loses at most `max_drop_pp` points of top-1 and is more than
-    `min_speed_up` times as fast as float (0: speed is not measured) on `target`, a device or `any` for ONNX Runtime
-    and OpenVINO both. `portable` weights have 7 bits, for x86 CPUs without VNNI. `done.int8_files` then names the
-    file for each device, and `done.broken` says which promise was not kept. `data` is where the photographs lie
-    now, if they have moved.
+    `min_speed_up` times as fast as float (0: speed is not measured) on `target`, a device or `any` for ONNX
+    Runtime and OpenVINO both, on each of the machines `on` (`local`, and others as ssh knows them). `portable`
+    weights have 7 bits, for x86 CPUs without VNNI. `done.int8_files` then names the file for each device, and
+    `done.broken` says which promise was not kept. `data` is where the photographs lie now, if they have moved.
 
     Raises BadInputError for a folder that holds no run, MissingError when PyTorch or the photographs are missing,
     PromiseBrokenError when the file does not answer as the trained network does.
     """
+    settings = QuantizationSettings(max_drop_pp, min_speed_up, portable=portable, on=checked(on))
     return exporting.export(
         Path(run),
-        int8=QuantizationSettings(max_drop_pp, min_speed_up, portable=portable) if int8 or portable else None,
+        int8=settings if int8 or portable else None,
         target=target,
         out=None if out is None else Path(out),
         further=Variants(fp16=fp16, int8_weights=int8_weights, raw_frame=raw_frame, openvino=openvino),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +14,10 @@ from toolchain.artifact.card import Accuracy, Card, Precision
 from toolchain.evaluation import metrics
 from toolchain.export.photographs import RunPhotographs, Sample, Views
 from toolchain.export.results import Measurement
-from toolchain.runtimes import open_runtime
+from toolchain.runtimes import machine, open_runtime
+from toolchain.runtimes.machine import Environment
 from toolchain.system.progress import Reporter
+from toolchain.timing.protocol import LOCAL
 
 BATCH = 8
 
@@ -30,7 +32,7 @@ class ExportContext:
 
     `reference` are the trained network's logits on the views of `sample`, the validation split; `float_logits`
     those of the float file on each target. `ways` are the other ways of running targets that this machine has.
-    `seed` is that of the run.
+    `seed` is that of the run. `machines` are those that int8 is timed on.
     """
 
     model: onnx.ModelProto
@@ -43,6 +45,7 @@ class ExportContext:
     seed: int
     reporter: Reporter
     ways: tuple[str, ...] = ()
+    machines: dict[str, Environment] = field(default_factory=lambda: {LOCAL: machine.describe()})
 
     @property
     def devices(self) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toolchain.artifact.card import Accuracy, Precision, Speed
-from toolchain.errors import MissingError
+from toolchain.errors import BadInputError, MissingError
 from toolchain.recommended import Recommended
+from toolchain.timing.protocol import LOCAL, at
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,10 @@ class QuantizationSettings:
     int8 may lose at most `max_drop_pp` points of top-1, and must be more than `min_speed_up` times as fast as
     float; with 0, speed does not matter and is not measured. Recipes are tried for `max_minutes`; `qat_epochs` of
     quantisation-aware training come on top. `portable`: weights of 7 bits, for CPUs on which sums of 8 bits
-    saturate; in any case where this CPU is one of them.
+    saturate; in any case where the CPU of one of the machines is one of them. The promises must be kept on each of
+    the machines `on` (`toolchain.timing.machines`).
+
+    Raises BadInputError where other machines are to time, and speed does not matter.
     """
 
     max_drop_pp: float = 0.5
@@ -30,6 +34,13 @@ class QuantizationSettings:
     qat_epochs: int = 0
     max_minutes: float = 3.0
     portable: bool = False
+    on: tuple[str, ...] = (LOCAL,)
+
+    def __post_init__(self) -> None:
+        if self.on != (LOCAL,) and not self.min_speed_up:
+            raise BadInputError(
+                "--on names machines to time int8 on, and --min-speed-up 0 times nothing", "Leave one out."
+            )
 
 
 @dataclass(frozen=True)
@@ -78,6 +89,8 @@ class Attempt:
     size_mb: float
     speeds: tuple[Speed, ...] = ()
     chosen_for: tuple[str, ...] = ()
+    top1_there: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Top-1 of the same photographs on other machines, by machine and device."""
 
     def on(self, device: str) -> Measurement:
         """What was measured on `device`."""
@@ -101,12 +114,20 @@ class Attempt:
         """By how much the accuracy drop on `device` is too large; None when it is not."""
         measured = self.on(device)
         assert measured.drop_pp is not None
-        if measured.drop_pp <= settings.max_drop_pp:
-            return None
-        return (
-            f"int8 loses {measured.drop_pp:.2f} pp of top-1 on {device}, "
-            f"{measured.drop_pp - settings.max_drop_pp:.2f} pp more than --max-drop {settings.max_drop_pp:g}"
-        )
+        lost = {LOCAL: measured.drop_pp} | {name: self.lost_there(device, name) for name in self.top1_there}
+        for machine, drop_pp in lost.items():
+            if drop_pp > settings.max_drop_pp:
+                return (
+                    f"int8 loses {drop_pp:.2f} pp of top-1 on {at(device, machine)}, "
+                    f"{drop_pp - settings.max_drop_pp:.2f} pp more than --max-drop {settings.max_drop_pp:g}"
+                )
+        return None
+
+    def lost_there(self, device: str, machine: str) -> float:
+        """Points of top-1 lost on another machine: those lost here, and what the same file answers worse there."""
+        measured = self.on(device)
+        top1 = self.top1_there.get(machine, {}).get(device, measured.accuracy.top1)
+        return (measured.drop_pp or 0.0) + (measured.accuracy.top1 - top1) * 100
 
     def broken_speed(self, device: str, settings: QuantizationSettings) -> str | None:
         """Why int8 does not count as fast enough on `device`; None when it does, or speed does not matter.
@@ -116,14 +137,16 @@ class Attempt:
         speeds = [speed for speed in self.speeds if speed.device == device]
         if not settings.min_speed_up:
             return None
-        if not speeds:
-            return f"int8 could not be timed on {device}"
+        for machine in settings.on:
+            if machine not in {speed.on for speed in speeds}:
+                return f"int8 could not be timed on {at(device, machine)}"
         for speed in speeds:
             least = speed.ratio if speed.min_ratio is None else speed.min_ratio
             if least <= settings.min_speed_up:
                 sure = "" if speed.min_ratio is None else f" ({least:.2f} at least, with 95 % confidence)"
+                place = at(device, speed.on)
                 return (
-                    f"int8 is {speed.ratio:.2f} times as fast as float on {device}{sure}, not more than "
+                    f"int8 is {speed.ratio:.2f} times as fast as float on {place}{sure}, not more than "
                     f"{settings.min_speed_up:g} times: {speed.int8_ms:.2f} ms against {speed.float_ms:.2f} ms, "
                     f"threads {speed.threads}"
                 )
@@ -171,13 +194,14 @@ class Exported:
 
 @dataclass(frozen=True)
 class Option:
-    """A file on a device. `ms`: median latency of one photograph on `threads` threads."""
+    """A file on a device of the machine `on`. `ms`: median latency of one photograph on `threads` threads."""
 
     file: str
     precision: str
     device: str
     threads: int
     ms: float
+    on: str = LOCAL
 
 
 def options(exported: Exported) -> list[Option]:
@@ -186,19 +210,19 @@ def options(exported: Exported) -> list[Option]:
     The fastest come first. Latencies are those on the largest number of threads that was timed. Empty where nothing
     was timed.
     """
-    found: dict[tuple[str, str], Option] = {}
+    found: dict[tuple[str, str, str], Option] = {}
     for attempt in exported.attempts:
         for speed in attempt.speeds:
             pairs = [("float", exported.float_file, speed.float_ms)]
             if speed.device in attempt.chosen_for and speed.device not in exported.broken:
                 pairs.append(("int8", exported.int8_files[speed.device], speed.int8_ms))
             for precision, file, ms in pairs:
-                key = precision, speed.device
+                key = precision, speed.device, speed.on
                 if key not in found or speed.threads > found[key].threads:
-                    found[key] = Option(file, precision, speed.device, speed.threads, ms)
+                    found[key] = Option(file, precision, speed.device, speed.threads, ms, speed.on)
     for one in exported.recommended:
         if one.way != one.device and one.precision == "float32":
-            found["float", one.way] = Option(exported.float_file, "float", one.way, one.threads, one.ms)
+            found["float", one.way, LOCAL] = Option(exported.float_file, "float", one.way, one.threads, one.ms)
     return sorted(found.values(), key=lambda option: option.ms)
 
 
@@ -211,10 +235,12 @@ def recommendation(exported: Exported) -> tuple[str, str]:
     best = ranked[0]
     kind = "the float file, " if best.precision == "float" else ""
     threads = f"{best.threads} thread{'s' if best.threads > 1 else ''}"
-    others = [
-        f"{'float' if option.precision == 'float' else Path(option.file).name} on {option.device} {option.ms:.2f}"
-        for option in ranked[1:]
-    ]
+    others = [_beside(option) for option in ranked[1:]]
     beside = f" ({', '.join(others)})" if others else ""
-    use = f"Use {best.file}, {kind}on {best.device}: {best.ms:.2f} ms on {threads}{beside}."
+    use = f"Use {best.file}, {kind}on {at(best.device, best.on)}: {best.ms:.2f} ms on {threads}{beside}."
     return compare, f"{use} Next: edgetl camera {shlex.quote(best.file)} --device {best.device}"
+
+
+def _beside(option: Option) -> str:
+    name = "float" if option.precision == "float" else Path(option.file).name
+    return f"{name} on {at(option.device, option.on)} {option.ms:.2f}"

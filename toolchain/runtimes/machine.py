@@ -43,6 +43,14 @@ PACKAGES: dict[str, tuple[str, ...]] = {
 SUM_IN_32_BITS = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
 """x86 CPUs with one of these multiply int8 and add the products in 32 bits; the others add pairs in 16 bits."""
 
+INT8_INSTRUCTIONS = {
+    "AMX": {"amx_int8"},
+    "VNNI": {"avx512_vnni", "avx_vnni"},
+    "i8mm": {"i8mm"},
+    "dot products": {"asimddp"},
+}
+"""Kinds of instructions, and the flags that stand for them."""
+
 CPU_DEVICES = ("ort:cpu", "openvino:CPU", "openvino:AUTO")
 
 _MACOS_NAMES = {
@@ -82,6 +90,24 @@ class Environment:
     versions: dict[str, str]
     load_before: LoadBefore
     quota_cores: float | None = None
+
+
+@dataclass(frozen=True)
+class Processor:
+    """What decides how int8 is computed. `flags` are those of FLAGS; empty where the system does not tell."""
+
+    name: str
+    architecture: str
+    flags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, environment: Environment) -> Processor:
+        return cls(environment.cpu, environment.architecture, environment.flags)
+
+
+def processor() -> Processor:
+    """That of this machine."""
+    return Processor(cpu_name(), platform.machine(), cpu_flags())
 
 
 def describe() -> Environment:
@@ -138,35 +164,58 @@ def cpu_flags() -> tuple[str, ...]:
     return tuple(flag for flag in FLAGS if flag in words)
 
 
-def int8_saturates() -> bool | None:
-    """Whether int8 kernels of this CPU add products in 16 bits, which saturate; None where that is not known.
+def int8_saturates(cpu: Processor | None = None) -> bool | None:
+    """Whether int8 kernels of a CPU (default: this one) add products in 16 bits, which saturate; None where that is
+    not known.
 
     They do on x86 without VNNI or AMX (`vpmaddubsw`). Weights of 7 bits are small enough for it.
     """
-    if platform.machine().lower() not in {"x86_64", "amd64", "i686", "i386", "x86"}:
+    cpu = cpu or processor()
+    if cpu.architecture.lower() not in {"x86_64", "amd64", "i686", "i386", "x86"}:
         return False
-    flags = cpu_flags()
-    return not SUM_IN_32_BITS & set(flags) if flags else None
+    return not SUM_IN_32_BITS & set(cpu.flags) if cpu.flags else None
 
 
-def int8_caution(artifact: Artifact, device: str, saturates: bool | None = None) -> str:
-    """What a reader must know of running `artifact` on `device` of this CPU; empty where its answers hold.
-
-    `saturates` takes the place of `int8_saturates()`.
-    """
+def int8_caution(artifact: Artifact, device: str, cpu: Processor | None = None) -> str:
+    """What a reader must know of running `artifact` on `device` of a CPU (default: this one); empty where its
+    answers hold."""
+    cpu = cpu or processor()
     recipe = artifact.card.recipe
     if recipe is None or artifact.card.precision != "int8" or recipe.weight_bits < 8:
         return ""
     if plain(device) not in CPU_DEVICES:
         return ""
-    if not (int8_saturates() if saturates is None else saturates):
+    if not int8_saturates(cpu):
         return ""
-    proven_on_such = bool(recipe.cpu_flags) and not SUM_IN_32_BITS & set(recipe.cpu_flags)
-    if proven_on_such or recipe.cpu in {"", cpu_name()}:
+    proven = recipe.processors
+    if (
+        any(flags and not SUM_IN_32_BITS & set(flags) for flags in proven.values())
+        or {"", cpu.name} & proven.keys()
+    ):
         return ""
     return (
-        f"{artifact.path.name} was proven on {recipe.cpu}; this CPU has no VNNI, so its 16-bit sums may saturate "
-        "and change answers. Use a file of `edgetl export --int8 --portable`, or the float32 file"
+        f"{artifact.path.name} was proven on {', '.join(proven)}; this CPU has no VNNI, so its 16-bit sums may "
+        "saturate and change answers. Use a file of `edgetl export --int8 --portable`, or the float32 file"
+    )
+
+
+def int8_speed_caution(artifact: Artifact, device: str, cpu: Processor | None = None) -> str:
+    """What a reader must know of the speed of `artifact` on a CPU (default: this one) that lacks instructions of
+    each CPU that it was proven on; empty where it has those of one, or nothing is known."""
+    cpu = cpu or processor()
+    recipe = artifact.card.recipe
+    if recipe is None or artifact.card.precision != "int8" or device not in CPU_DEVICES or not cpu.flags:
+        return ""
+    here = int8_instructions(cpu.flags)
+    proven = {name: int8_instructions(flags) for name, flags in recipe.processors.items() if name and flags}
+    if not proven or cpu.name in proven or any(have <= here for have in proven.values()):
+        return ""
+    which = ", ".join(f"{name} ({', '.join(sorted(have))})" for name, have in proven.items())
+    return (
+        f"{artifact.path.name} was proven on {which}; {cpu.name} is another kind of CPU "
+        f"({', '.join(sorted(here)) or 'no such instructions'}), and int8 may be slower than float there. "
+        "`edgetl bench` measures it; `edgetl export --int8 --on MACHINE` proves a file there, with --portable one "
+        "that answers alike on all CPUs"
     )
 
 
@@ -191,16 +240,16 @@ def flags_of_sysctl(text: str) -> set[str]:
     return {_MACOS_NAMES[word] for word in words & _MACOS_NAMES.keys()}
 
 
+def int8_instructions(flags: Iterable[str]) -> set[str]:
+    """Which instructions for int8 a processor has, by the names of INT8_INSTRUCTIONS."""
+    have = set(flags)
+    return {name for name, any_of in INT8_INSTRUCTIONS.items() if have & any_of}
+
+
 def int8_outlook(flags: Iterable[str]) -> str:
     """What the processor's flags promise for int8, in words. Runtimes differ in what they make of them."""
     have = set(flags)
-    known = {
-        "AMX": {"amx_int8"},
-        "VNNI": {"avx512_vnni", "avx_vnni"},
-        "i8mm": {"i8mm"},
-        "dot products": {"asimddp"},
-    }
-    found = [name for name, any_of in known.items() if have & any_of]
+    found = [name for name in INT8_INSTRUCTIONS if name in int8_instructions(have)]
     if found:
         return f"int8 instructions ({', '.join(found)}): int8 can pay in time and size; `edgetl bench` tells"
     if "avx2" in have:

@@ -14,8 +14,9 @@ from toolchain.evaluation.statistics import min_ratio
 from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter
 from toolchain.timing.arm import Arm
-from toolchain.timing.protocol import Prepared
-from toolchain.timing.scheduler import Pace, TimeLimits, load_arms, measure
+from toolchain.timing.machines import Local, Machine
+from toolchain.timing.protocol import Prepared, Span
+from toolchain.timing.scheduler import SPAN, Pace, TimeLimits, load_arms, measure
 
 PROCESSES = 3
 """Each arm is measured in so many processes, one after the other: medians move more between than within them."""
@@ -36,6 +37,8 @@ class Timed:
     p50_ms: float | None
     reason: str = ""
     process_ms: tuple[float, ...] = ()
+    answers: tuple[int, ...] = ()
+    """The class of each photograph, where that was asked for."""
 
     def min_ratio(self, other: Timed) -> float | None:
         """How many times as fast as this `other` is at least, with 95 % confidence; None where that is not known.
@@ -53,30 +56,50 @@ def time_artifacts(
     threads: Sequence[int],
     pixels: NDArray[np.uint8],
     reporter: Reporter,
+    machine: Machine | None = None,
+    answered_by: int = 0,
 ) -> list[Timed]:
     """Measure every artifact on every device with every number of threads; see `time_pairs`."""
-    return time_pairs(
-        [(artifact, device) for artifact in artifacts for device in devices], threads, pixels, reporter
-    )
+    pairs = [(artifact, device) for artifact in artifacts for device in devices]
+    return time_pairs(pairs, threads, pixels, reporter, machine, answered_by)
 
 
 def time_pairs(
-    pairs: Sequence[tuple[Artifact, str]], threads: Sequence[int], pixels: NDArray[np.uint8], reporter: Reporter
+    pairs: Sequence[tuple[Artifact, str]],
+    threads: Sequence[int],
+    pixels: NDArray[np.uint8],
+    reporter: Reporter,
+    machine: Machine | None = None,
+    answered_by: int = 0,
 ) -> list[Timed]:
-    """Measure artifacts on devices with every number of threads, in rounds of several processes.
+    """Measure artifacts on devices with every number of threads, in rounds of several processes, on `machine`
+    (default: this one).
 
     `pixels` are preprocessed photographs, uint8 [n, height, width, 3], which all artifacts take. The artifacts must
-    be files: each process reads its own.
+    be files: each process reads its own. With `answered_by` as the number of threads, those arms answer all
+    photographs too.
     """
-    arms = [Arm(artifact, device, count, 1) for artifact, device in pairs for count in threads]
+    machine = machine or Local()
+    arms = [Arm(artifact, device, count, 1, machine.name) for artifact, device in pairs for count in threads]
     with scratch_folder("edgetl-timing-") as folder:
         path = folder / "pictures"
         path.write_bytes(pixels.tobytes())
         prepared = Prepared({artifact.card.preprocess: path for artifact, _ in pairs}, tuple(range(len(pixels))))
         try:
             pace = Pace(PROCESSES * ROUNDS, ROUNDS, precision=None, budget_s=None, processes=PROCESSES)
-            start = partial(load_arms, prepared=prepared, photographs=[], reporter=reporter, limits=TimeLimits())
-            measure(arms, start, pace, reporter, TimeLimits())
+            limits = TimeLimits()
+            start = partial(
+                load_arms, prepared=prepared, photographs=[], reporter=reporter, limits=limits, machine=machine
+            )
+            measure(arms, start, pace, reporter, limits)
+            answering = [arm for arm in arms if arm.threads == answered_by and not arm.reason]
+            spans = [Span(at, min(at + SPAN, len(pixels))) for at in range(0, len(pixels), SPAN)]
+            with reporter.task("answering", len(answering)) as task:
+                for arm in answering:
+                    with arm.step() as worker:
+                        for span in spans:
+                            arm.answers += worker.ask("answers", span, list[int], limits.answer_s)
+                    task.advance(note=arm.name)
         finally:
             for arm in arms:
                 arm.close()
@@ -88,4 +111,4 @@ def _timed(arm: Arm) -> Timed:
         return Timed(arm.artifact, arm.device, arm.threads, None, arm.reason)
     p50_ms = float(np.median(np.concatenate(arm.rounds)))
     process_ms = tuple(float(np.median(np.concatenate(rounds))) for rounds in arm.processes if rounds)
-    return Timed(arm.artifact, arm.device, arm.threads, p50_ms, "", process_ms)
+    return Timed(arm.artifact, arm.device, arm.threads, p50_ms, "", process_ms, tuple(arm.answers))

@@ -10,8 +10,8 @@ import numpy as np
 
 from toolchain.artifact import Artifact
 from toolchain.evaluation.statistics import median_ci95, next_ci95
-from toolchain.timing.process import WorkerError, WorkerProcess
-from toolchain.timing.protocol import Loaded, Samples, Throughput
+from toolchain.timing.process import AnyWorker, WorkerError
+from toolchain.timing.protocol import LOCAL, Loaded, Samples, Throughput, at
 
 MIN_SAMPLES = 5
 DOUBTFUL = 0.15
@@ -28,7 +28,9 @@ class Arm:
     device: str
     threads: int
     batch: int
-    worker: WorkerProcess | None = None
+    on: str = LOCAL
+    """The machine that it runs on, by its name (`toolchain.timing.machines`)."""
+    worker: AnyWorker | None = None
     reason: str = ""
     unavailable: bool = False
     loaded: Loaded | None = None
@@ -46,7 +48,7 @@ class Arm:
 
     @property
     def name(self) -> str:
-        return f"{self.artifact.path.name} on {self.device}"
+        return f"{self.artifact.path.name} on {at(self.device, self.on)}"
 
     @property
     def rounds(self) -> list[tuple[float, ...]]:
@@ -76,7 +78,7 @@ class Arm:
         return replace(self.floods[0], ips=ips, ips_ci95=next_ci95(ips, found) if len(found) > 1 else None)
 
     @contextmanager
-    def step(self) -> Iterator[WorkerProcess]:
+    def step(self) -> Iterator[AnyWorker]:
         """A WorkerError in this block ends this arm, and no other."""
         assert self.worker is not None
         try:

@@ -9,7 +9,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from tempfile import TemporaryFile
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -35,14 +35,25 @@ class WorkerError(Exception):
         self.unavailable = unavailable
 
 
+class AnyWorker(Protocol):
+    """A worker wherever it runs: a WorkerProcess, or one on another machine (`toolchain.timing.machines`)."""
+
+    def ask(self, do: str, argument: Any, answer: type[Answer], limit_s: float) -> Answer:
+        """As WorkerProcess.ask."""
+
+    def close(self) -> None:
+        """End it, in any state."""
+
+
 class WorkerProcess:
     """A process that answers lines of JSON with lines of JSON. `close` ends it in any state.
 
-    Raises MissingError where this program has no Python interpreter to start.
+    It runs the Python text `program`, or else `command`. Raises MissingError where this program has no Python
+    interpreter to start.
     """
 
-    def __init__(self, program: str = PROGRAM) -> None:
-        command = interpreter.command(program)
+    def __init__(self, program: str = PROGRAM, command: Sequence[str] = ()) -> None:
+        command = command or interpreter.command(program)
         self._stderr = TemporaryFile()  # noqa: SIM115, closed with the process
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr
@@ -75,7 +86,7 @@ class WorkerProcess:
         if line is None:
             reason = self._reason_of_death()
             self.close()
-            raise WorkerError(f"the process ended during {do}: {reason}")
+            raise WorkerError(self._epitaph(do, reason))
         try:
             reply = files.from_json(line, Reply)
             if reply.failure is not None:
@@ -86,9 +97,13 @@ class WorkerProcess:
             shown = line[:60].decode(errors="replace").strip()
             raise WorkerError(f"the process answered nonsense during {do}: {shown!r}") from None
 
+    def kill(self) -> None:
+        """End the process from any thread; one that waits in `ask` is told."""
+        self._process.kill()
+
     def close(self) -> None:
         """End the process at once: it holds nothing that would be lost."""
-        self._process.kill()
+        self.kill()
         # A process that hangs in a driver may not end at once; the runner does not wait for it.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(CLOSE_LIMIT_S)
@@ -107,13 +122,15 @@ class WorkerProcess:
             self._lines.put(line)
         self._lines.put(None)
 
+    def _epitaph(self, do: str, reason: str) -> str:
+        return f"the process ended during {do}: {reason}"
+
     def _reason_of_death(self) -> str:
         try:
             code = self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return "it closed its output"
-        self._stderr.seek(0)
-        said = self._stderr.read().decode(errors="replace").strip().splitlines()
+        said = self._said()
         if code < 0:
             try:
                 name = signal.Signals(-code).name
@@ -123,18 +140,23 @@ class WorkerProcess:
             return f"killed by {name}{hint}"
         return f"exit code {code}" + (f", {said[-1]}" if said else "")
 
+    def _said(self) -> list[str]:
+        """The lines that it has written to its stderr."""
+        self._stderr.seek(0)
+        return self._stderr.read().decode(errors="replace").strip().splitlines()
+
 
 def probe_devices(
     names: Sequence[str],
     reporter: Reporter = _SILENT,
-    launch: Callable[[], WorkerProcess] = WorkerProcess,
+    launch: Callable[[], AnyWorker] = WorkerProcess,
 ) -> list[Device]:
     """Look for each of `names`, which are known to be well formed, in their order.
 
     A worker looks: a broken driver may crash or hang the process that asks for it.
     """
     devices = []
-    worker: WorkerProcess | None = None
+    worker: AnyWorker | None = None
     try:
         with reporter.task("looking for devices", len(names)) as task:
             for name in names:

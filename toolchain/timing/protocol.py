@@ -10,6 +10,15 @@ import numpy as np
 
 from toolchain.images.preprocess import Preprocess
 from toolchain.runtimes import Execution
+from toolchain.timing.noise import LoadDuring
+
+LOCAL = "local"
+"""What this machine is called where machines are named."""
+
+
+def at(device: str, machine: str) -> str:
+    """A device of a machine, for people."""
+    return device if machine == LOCAL else f"{device} at {machine}"
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,35 @@ class Span:
 
     start: int
     stop: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a file that another machine needs (`toolchain.timing.hub`): the next `data` of `key`/`name` there.
+    `sha256` is that of the whole file, and comes with the last part."""
+
+    key: str
+    name: str
+    data: bytes
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a worker on another machine is asked, by its number there."""
+
+    worker: int
+    do: str
+    argument: Any
+    limit_s: float
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a machine did while it measured, and why what was measured is in doubt (`toolchain.timing.noise`)."""
+
+    during: LoadDuring
+    doubts: tuple[str, ...]
 
 
 def spread(n: int, wanted: int) -> list[int]:

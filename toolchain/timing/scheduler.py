@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from toolchain.system.progress import Reporter
+from toolchain.system.progress import Reporter, Task
 from toolchain.timing.arm import MIN_SAMPLES, Arm
-from toolchain.timing.process import WorkerProcess
+from toolchain.timing.machines import Local, Machine
 from toolchain.timing.protocol import Flood, Load, Loaded, Prepared, Samples, Span, Throughput, spread
 
 ROUND_MS = 250.0
@@ -75,30 +76,36 @@ def load_arms(
     photographs: Sequence[Path],
     reporter: Reporter,
     limits: TimeLimits,
-    launch: Callable[[], WorkerProcess] = WorkerProcess,
+    machine: Machine | None = None,
 ) -> None:
-    """Start a worker for each arm, let it load and warm up, one after the other."""
+    """Start a worker for each arm on `machine` (default: this one); they load and warm up one after the other."""
+    machine = machine or Local()
     # Few, so that the request fits into the pipe's buffer and writing it never blocks.
-    encoded = tuple(str(photographs[index].absolute()) for index in spread(len(photographs), ENCODED))
+    encoded = [photographs[index] for index in spread(len(photographs), ENCODED)]
     waiting = [arm for arm in arms if not arm.reason]
     with reporter.task("loading", len(waiting)) as task:
         for arm in waiting:
             task.advance(0, arm.name)
-            arm.worker = launch()
+            arm.worker = machine.launch()
+            note = partial(_note, task, arm)
             with arm.step() as worker:
                 order = Load(
-                    artifact=str(arm.artifact.path.absolute()),
+                    artifact=machine.place_artifact(arm.artifact, note),
                     sha256=arm.artifact.sha256,
                     device=arm.device,
                     threads=arm.threads,
                     batch=arm.batch,
-                    pictures=str(prepared.pictures[arm.artifact.card.preprocess]),
-                    photographs=encoded,
+                    pictures=machine.place(prepared.pictures[arm.artifact.card.preprocess], note),
+                    photographs=tuple(machine.place(photograph, note) for photograph in encoded),
                 )
                 arm.loaded = worker.ask("load", order, Loaded, limits.load_s)
                 last = arm.keep(worker.ask("warm_up", None, Samples, limits.answer_s))
                 arm.samples = int(np.clip(ROUND_MS / max(np.median(last), 1e-3), MIN_SAMPLES, MAX_SAMPLES))
             task.advance()
+
+
+def _note(task: Task, arm: Arm, text: str) -> None:
+    task.advance(0, f"{arm.name}: {text}")
 
 
 def measure(

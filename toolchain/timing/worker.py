@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -226,7 +226,7 @@ class Worker:
         return False
 
 
-_ARGUMENTS: dict[str, Any] = {
+ARGUMENTS: dict[str, Any] = {
     "load": Load,
     "warm_up": None,
     "round": int,
@@ -239,19 +239,21 @@ _ARGUMENTS: dict[str, Any] = {
 }
 
 
-def serve(requests: IO[bytes], replies: IO[bytes]) -> None:
-    """Do what each line asks for, until the other side closes."""
-    worker = Worker()
+def serve(requests: Iterable[bytes], replies: IO[bytes], server: object, arguments: Mapping[str, Any]) -> None:
+    """Let the methods of `server` do what each line asks for, until the other side closes.
+
+    `arguments` are the types of what they take, by name.
+    """
     for line in requests:
         request = files.from_json(line, Request)
-        replies.write(files.to_json(_reply(worker, request), indent=0))
+        replies.write(files.to_json(_reply(server, arguments, request), indent=0))
         replies.flush()
 
 
-def _reply(worker: Worker, request: Request) -> Reply:
+def _reply(server: object, arguments: Mapping[str, Any], request: Request) -> Reply:
     try:
-        argument = strict.convert(request.argument, _ARGUMENTS[request.do])
-        answer = getattr(worker, request.do)(argument)
+        argument = strict.convert(request.argument, arguments[request.do])
+        answer = getattr(server, request.do)(argument)
         return Reply(answer=answer)
     except EdgetlError as error:
         reason = f"{error.message}. {error.hint}" if error.hint else error.message
@@ -292,10 +294,14 @@ def _ms_since(start: float) -> float:
 def main() -> None:
     # Ctrl-C reaches the whole group of processes; the runner is the one to end the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    serve(sys.stdin.buffer, stdout_for_replies(), Worker(), ARGUMENTS)
+
+
+def stdout_for_replies() -> IO[bytes]:
+    """A file for stdout, which belongs to the replies from now on: what libraries print goes to stderr."""
     replies = os.fdopen(os.dup(1), "wb")
-    # Libraries print to stdout; it belongs to the replies.
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, replies)
+    return replies
 
 
 if __name__ == "__main__":

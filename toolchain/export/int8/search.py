@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from toolchain.artifact import make_artifact, write_artifact
-from toolchain.artifact.card import Card, QuantizationRecipe, Speed, Tried
+import numpy as np
+
+from toolchain.artifact import Artifact, make_artifact, write_artifact
+from toolchain.artifact.card import Card, ProvenOn, QuantizationRecipe, Speed, Tried
 from toolchain.errors import MissingError, PromiseBrokenError
+from toolchain.evaluation import metrics
 from toolchain.export.int8.qat import plan_of, train
 from toolchain.export.int8.qdq import weight_bits
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
@@ -19,10 +22,12 @@ from toolchain.export.measure import ExportContext
 from toolchain.export.results import Attempt, QuantizationSettings
 from toolchain.export.ways import int8_ways
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import cores, cpu_name
+from toolchain.runtimes.devices import cpu_name
 from toolchain.system.folders import scratch_folder
 from toolchain.system.text import fixed
 from toolchain.timing import Timed, time_artifacts
+from toolchain.timing.machines import Machine, connected
+from toolchain.timing.protocol import LOCAL
 
 MAX_TIMED = 3
 """Candidates that are timed for each device: those that agree most with the float network."""
@@ -87,7 +92,8 @@ class _Search:
         self._context = context
         self._settings = settings
         self._calibration = context.photographs.read("calibration")
-        self._portable = settings.portable or machine.int8_saturates() is True
+        processors = [machine.Processor.of(one) for one in context.machines.values()]
+        self._portable = settings.portable or any(machine.int8_saturates(one) for one in processors)
         self.entries: list[_Entry] = []
 
     def try_recipes(self) -> None:
@@ -96,7 +102,7 @@ class _Search:
         limit = 60 * self._settings.max_minutes * SEARCH_SHARE
         reporter = self._context.reporter
         if self._portable and not self._settings.portable:
-            reporter.say("this CPU has no VNNI: int8 weights get 7 bits, so that its 16-bit sums do not saturate")
+            reporter.say("a CPU has no VNNI: int8 weights get 7 bits, so that its 16-bit sums do not saturate")
         pixels, symmetric = self._calibration.pixels, self._settings.symmetric
         found = recipes(Task(self._context.model, pixels, symmetric, self._portable))
         with reporter.task("int8 recipes", len(found)) as task:
@@ -134,7 +140,7 @@ class _Search:
         self._try("quantisation-aware training", learn, fatal=MissingError)  # a photograph is gone
 
     def time(self) -> None:
-        """Time the candidates that keep the accuracy beside the float file."""
+        """Time the candidates that keep the accuracy beside the float file, on each machine."""
         context, devices = self._context, self._context.devices
         chosen: list[_Entry] = []
         for device in devices:
@@ -143,7 +149,6 @@ class _Search:
             chosen += [entry for entry in keeping[:MAX_TIMED] if entry not in chosen]
         if not chosen:
             return
-        threads = sorted({1, cores()})
         with scratch_folder("edgetl-int8-") as folder:
             base = write_artifact(context.model, context.card, folder / "float.onnx")
             written = [
@@ -154,19 +159,42 @@ class _Search:
                 )
                 for number, entry in enumerate(chosen)
             ]
-            pixels = context.sample.first(TIMING_SAMPLE)
-            timed = time_artifacts([base, *written], devices, threads, pixels, context.reporter)
-        found = {(one.artifact.path, one.device, one.threads): one for one in timed}
-        for entry, artifact in zip(chosen, written, strict=True):
-            speeds = []
-            for device in devices:
-                pairs = [
-                    (found[base.path, device, count], found[artifact.path, device, count]) for count in threads
-                ]
-                # A file that failed with some number of threads is not proven on the device.
-                if all(one.p50_ms for pair in pairs for one in pair):
-                    speeds += [_speed(*pair) for pair in pairs]
-            entry.attempt = replace(entry.attempt, speeds=tuple(speeds))
+            for name, environment in context.machines.items():
+                threads = sorted({1, environment.threads})
+                try:
+                    with connected([name], context.reporter) as (there,):
+                        timed = self._time_on(there, [base, *written], threads)
+                except MissingError as error:  # it was there when the export began
+                    context.reporter.warn(f"{error.message}. {error.hint}")
+                    continue
+                for entry, artifact in zip(chosen, written, strict=True):
+                    paths = {base.path, artifact.path}
+                    self._keep(entry, name, [one for one in timed if one.artifact.path in paths])
+
+    def _time_on(self, there: Machine, artifacts: Sequence[Artifact], threads: Sequence[int]) -> list[Timed]:
+        """The first of `artifacts` is float. On other machines they answer the validation photographs, too."""
+        context = self._context
+        sample, answered_by = context.sample, 0 if there.name == LOCAL else threads[-1]
+        pixels = sample.pixels if answered_by else sample.first(TIMING_SAMPLE)
+        return time_artifacts(artifacts, context.devices, threads, pixels, context.reporter, there, answered_by)
+
+    def _keep(self, entry: _Entry, machine: str, timed: Sequence[Timed]) -> None:
+        """Add what was measured of an entry, beside float, on one machine."""
+        attempt = entry.attempt
+        for device in self._context.devices:
+            here = [one for one in timed if one.device == device]
+            slow, fast = here[: len(here) // 2], here[len(here) // 2 :]
+            # A file that failed with some number of threads is not proven on the device.
+            if not all(one.p50_ms for one in here):
+                continue
+            speeds = [_speed(*pair, machine) for pair in zip(slow, fast, strict=True)]
+            attempt = replace(attempt, speeds=(*attempt.speeds, *speeds))
+            answers = [one.answers for one in fast if one.answers]
+            if answers:
+                top1 = metrics.accuracy(np.array(answers[0]), self._context.sample.labels).top1
+                known = attempt.top1_there.get(machine, {})
+                attempt = replace(attempt, top1_there=attempt.top1_there | {machine: known | {device: top1}})
+        entry.attempt = attempt
 
     def write(self) -> Found:
         """Write the best file for each device, or the one that comes nearest to its promises."""
@@ -255,9 +283,18 @@ class _Search:
         ways = int8_ways(self._context, draft, attempt.chosen_for, self._settings.max_drop_pp)
         card = draft.card.with_accuracy(*(one.accuracy for one in (*attempt.hops, *ways)))
         assert card.recipe is not None
-        recipe = replace(card.recipe, speeds=attempt.speeds, tried=self._tried())
+        recipe = replace(card.recipe, speeds=attempt.speeds, tried=self._tried(), proven=self._proven(attempt))
         runtimes = (*attempt.chosen_for, *(one.device for one in ways))
         write_artifact(entry.candidate.model, replace(card, recipe=recipe, runtimes=runtimes), path)
+
+    def _proven(self, attempt: Attempt) -> tuple[ProvenOn, ...]:
+        """The machines that the promises were kept on."""
+        if not attempt.chosen_for or not attempt.speeds:
+            return ()
+        return tuple(
+            ProvenOn(name, one.cpu, one.architecture, one.flags, attempt.top1_there.get(name, {}))
+            for name, one in self._context.machines.items()
+        )
 
     def _tried(self) -> tuple[Tried, ...]:
         rows = []
@@ -276,13 +313,13 @@ class _Search:
         return tuple(rows)
 
 
-def _speed(slow: Timed, fast: Timed) -> Speed:
-    """How int8 compares with float on one device with one number of threads."""
+def _speed(slow: Timed, fast: Timed, machine: str) -> Speed:
+    """How int8 compares with float on one device of a machine with one number of threads."""
     assert slow.p50_ms is not None
     assert fast.p50_ms is not None
     least = slow.min_ratio(fast)
     rounded = None if least is None else round(least, 3)
-    return Speed(slow.device, slow.threads, round(slow.p50_ms, 3), round(fast.p50_ms, 3), rounded)
+    return Speed(slow.device, slow.threads, round(slow.p50_ms, 3), round(fast.p50_ms, 3), rounded, machine)
 
 
 def _fastest(entries: Sequence[_Entry], devices: Sequence[str]) -> _Entry:
