@@ -14,6 +14,7 @@ from toolchain.cli import run
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runtimes import onnxruntime, open_runtime
 from toolchain.runtimes.devices import known_devices, parse_device, plain, probe, ways_of
+from toolchain.timing.protocol import LOCAL
 
 WAYS = ("openvino:CPU+bf16", "openvino:CPU+f16", "ort:cpu+bf16")
 
@@ -98,7 +99,7 @@ def test_all_leaves_out_ways_that_are_not_here_or_not_for_the_file(tmp_path: Pat
 
     def arms(*, distinct: bool) -> list[tuple[str, str]]:
         plan = Plan((artifact, int8), names, distinct=distinct)
-        return [(arm.artifact.path.name, arm.device) for arm in _arms(plan, devices)]
+        return [(arm.artifact.path.name, arm.device) for arm in _arms(plan, devices, LOCAL)]
 
     assert arms(distinct=True) == [
         *(("model.onnx", name) for name in (*names[:2], *here)),
