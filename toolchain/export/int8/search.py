@@ -92,8 +92,12 @@ class _Search:
         self._context = context
         self._settings = settings
         self._calibration = context.photographs.read("calibration")
-        processors = [machine.Processor.of(one) for one in context.machines.values()]
-        self._portable = settings.portable or any(machine.int8_saturates(one) for one in processors)
+        self._saturating = [
+            "this CPU" if name == LOCAL else name
+            for name, environment in context.machines.items()
+            if machine.int8_saturates(machine.Processor.of(environment))
+        ]
+        self._portable = settings.portable or bool(self._saturating)
         self.entries: list[_Entry] = []
 
     def try_recipes(self) -> None:
@@ -102,7 +106,8 @@ class _Search:
         limit = 60 * self._settings.max_minutes * SEARCH_SHARE
         reporter = self._context.reporter
         if self._portable and not self._settings.portable:
-            reporter.say("a CPU has no VNNI: int8 weights get 7 bits, so that its 16-bit sums do not saturate")
+            without = " and ".join(self._saturating)
+            reporter.say(f"no VNNI on {without}: int8 weights get 7 bits, so that 16-bit sums do not saturate")
         pixels, symmetric = self._calibration.pixels, self._settings.symmetric
         found = recipes(Task(self._context.model, pixels, symmetric, self._portable))
         with reporter.task("int8 recipes", len(found)) as task:
