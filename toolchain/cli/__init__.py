@@ -108,7 +108,7 @@ class LazyGroup(Group):
     help="""Turn a folder of photographs into an image classifier on an edge device.
 
     \b
-    edgetl demo                                  every step once, offline, in three minutes
+    edgetl demo                                  every step once, offline, in four minutes
     edgetl finetune PHOTOS --out RUN             train
     edgetl export RUN --int8                     one ONNX file, float and int8
     edgetl bench RUN                             accuracy and latency on this machine
