@@ -95,10 +95,10 @@ def measured(data: str, model: str, weights: str, teachers: tuple[str, ...], see
         "versions": " ".join(f"{package} {version(package)}" for package in PACKAGES),
     }
     steps = {
-        "probe": (run.probe_metrics["test"], run.timings_s["probe"]),
-        "fine-tuned": (run.before_refit["test"], run.timings_s["total"] - run.timings_s["refit"]),
-        "refit": (run.metrics["test"], run.timings_s["total"]),
-        "mirror average": (mirrored, run.timings_s["total"]),
+        "probe": run.probe_metrics["test"],
+        "fine-tuned": run.before_refit["test"],
+        "refit": run.metrics["test"],
+        "mirror average": mirrored,
     }
     return [
         common
@@ -107,9 +107,8 @@ def measured(data: str, model: str, weights: str, teachers: tuple[str, ...], see
             "photographs": str(run.metrics["test"].n),
             "top1": f"{found.top1:.4f}",
             "per_class_top1": f"{found.per_class_top1:.4f}",
-            "seconds": f"{seconds:.1f}",
         }
-        for step, (found, seconds) in steps.items()
+        for step, found in steps.items()
     ]
 
 
