@@ -21,7 +21,7 @@ from toolchain.system.progress import Silent
 from toolchain.training.context import TrainContext
 from toolchain.training.finetune import finetune
 from toolchain.training.settings import TrainSettings
-from toolchain.training.teacher import TEMPERATURE, Teacher, distillation_loss, warn_of_overlap
+from toolchain.training.teacher import TEMPERATURE, Teacher, check_teacher, distillation_loss
 from toolchain.training.team import Team
 
 
@@ -53,6 +53,21 @@ def test_it_answers_as_its_network_does_in_the_students_order(run_folder: Path, 
 def test_a_teacher_that_does_not_know_a_class_is_refused(run_folder: Path, context: TrainContext) -> None:
     with pytest.raises(BadInputError, match="does not know ferret, newt"):
         Teacher([run_folder], _with_classes(context, ("cat", "ferret", "newt")))
+
+
+def test_a_teacher_that_does_not_know_a_class_costs_no_training(
+    tmp_path: Path, run_folder: Path, drawn_folder: Path, weights: Path
+) -> None:
+    """It is refused before any photograph is decoded."""
+    data = tmp_path / "photographs"
+    shutil.copytree(drawn_folder, data)
+    (data / "fish").rename(data / "newt")
+    settings = TrainSettings(data=str(data), weights=str(weights), teacher=(str(run_folder),), **QUICK)  # type: ignore[arg-type]
+    recorder = Recorder()
+    with pytest.raises(BadInputError, match="does not know newt"):
+        finetune(settings, tmp_path / "run", reporter=recorder)
+    assert not (tmp_path / "run").exists()
+    assert recorder.said == []
 
 
 def test_the_loss_is_least_where_the_student_answers_as_its_teacher() -> None:
@@ -94,14 +109,27 @@ def test_a_teacher_that_has_seen_the_examination_is_reported(
     tmp_path: Path, run_folder: Path, context: TrainContext
 ) -> None:
     recorder = Recorder()
-    warn_of_overlap(run_folder, context.dataset, recorder)
+    check_teacher(run_folder, context.dataset, recorder)
     assert recorder.warned == []
     other = tmp_path / "other"
     other.mkdir()
-    shutil.copy(run_folder / RUN_FILE, other)
+    for name in (RUN_FILE, "model.safetensors"):
+        shutil.copy(run_folder / name, other)
     splits = json.loads((run_folder / "splits.json").read_text())
     splits["train"] += splits["test"][:2]
     (other / "splits.json").write_text(json.dumps(splits))
-    warn_of_overlap(other, context.dataset, recorder)
+    check_teacher(other, context.dataset, recorder)
     [line] = recorder.warned
     assert line.startswith("2 of 3 test photographs have taught the teacher")
+
+
+def test_a_refitted_teacher_has_seen_validation(tmp_path: Path, run_folder: Path, context: TrainContext) -> None:
+    run = json.loads((run_folder / RUN_FILE).read_text())
+    run["model"]["refit"] = True
+    for name in ("splits.json", "model.safetensors"):
+        shutil.copy(run_folder / name, tmp_path)
+    (tmp_path / RUN_FILE).write_text(json.dumps(run))
+    recorder = Recorder()
+    check_teacher(tmp_path, context.dataset, recorder)
+    [line] = recorder.warned
+    assert line.startswith("3 of 3 val photographs have taught the teacher")

@@ -40,7 +40,7 @@ from toolchain.training.probe import cross_validation, fit_head, folds_for, out_
 from toolchain.training.records import describe_run, read_lines, write_predictions, write_splits, write_weights
 from toolchain.training.report import write_report
 from toolchain.training.settings import TrainSettings, read_stored
-from toolchain.training.teacher import warn_of_overlap
+from toolchain.training.teacher import check_teacher
 from toolchain.training.team import Team, joined
 from toolchain.training.trainer import Trainer
 
@@ -140,6 +140,8 @@ def _run(
 ) -> Run:
     started = time.perf_counter()
     dataset = opened(settings, reporter)
+    for teacher in settings.teacher:
+        check_teacher(Path(teacher), dataset, reporter)
     network, pretrained = _pretrained(settings, len(dataset.classes), device)
     if pretrained.stripped:
         reporter.say(f"{pretrained.source}: names were taken without {pretrained.stripped!r} before them")
@@ -150,8 +152,6 @@ def _run(
             f"the photographs of {settings.data} are not those that the run began with",
             "Put them back as they were, or start a new run; so too where an earlier version of edgetl began it.",
         )
-    for teacher in settings.teacher:
-        warn_of_overlap(Path(teacher), dataset, reporter)
     outliers = find_outliers(settings, dataset, reader, reporter)
     reader.tidy()
     context = TrainContext(settings, dataset, outliers, reader, device, team, out, reporter)

@@ -83,10 +83,14 @@ def describe_teachers(folders: Sequence[str]) -> tuple[TeacherRecord, ...]:
     return tuple(TeacherRecord(one.name, one.sha256, one.weights, one.weights_licence) for one in models)
 
 
-def warn_of_overlap(folder: Path, dataset: Dataset, reporter: Reporter) -> None:
-    """Warn where the teacher was trained on photographs that its student is judged on."""
-    given = read_splits(folder)
-    taught = {photo.sha256 for split in ("train", "calibration") for photo in given.get(split, ())}
+def check_teacher(folder: Path, dataset: Dataset, reporter: Reporter) -> None:
+    """Warn where the teacher was trained on photographs that its student is judged on.
+
+    Raises BadInputError where it is no run, or does not know one of the classes.
+    """
+    run, given = read_run(folder), read_splits(folder)
+    _order(folder, run.data.classes, dataset.classes)
+    taught = {photo.sha256 for split in run.model.taught for photo in given.get(split, ())}
     for split in ("val", "test"):
         shared = sum(photo.sha256 in taught for photo in dataset.splits[split])
         if shared:
