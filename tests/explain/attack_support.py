@@ -36,7 +36,7 @@ def small_subject(seed: int = 5) -> TorchModel:
     with torch.no_grad():
         network(normalised(torch.tensor(drawn(16))))
     return TorchModel(
-        "small", "small", network.eval().requires_grad_(False), LABELS, Preprocess.for_size(SIZE), 1.5
+        "small", "small", network.eval().requires_grad_(False), LABELS, Preprocess().with_size(SIZE), 1.5
     )
 
 

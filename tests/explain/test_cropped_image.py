@@ -9,7 +9,7 @@ from toolchain.explain.pictures import CroppedImage, as_png
 from toolchain.images.preprocess import Preprocess, decode
 
 SPECS = {
-    "whole short side": Preprocess.for_size(64),
+    "whole short side": Preprocess().with_size(64),
     "a border around the crop": Preprocess(height=64, width=64, shortest_edge=72),
     "odd border": Preprocess(height=63, width=64, shortest_edge=73),
     "wide crop": Preprocess(height=40, width=64, shortest_edge=64),

@@ -65,7 +65,7 @@ def test_log_odds_are_those_of_the_class_against_all_others() -> None:
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "mobilenet_v3_small", "resnet18", "vgg16"])
 def test_grad_cam_works_for_every_kind_of_network(name: str) -> None:
-    subject = TorchModel("random", name, lively(name, 3, seed=0), ("a", "b", "c"), Preprocess.for_size(64), 1.0)
+    subject = TorchModel("random", name, lively(name, 3, seed=0), ("a", "b", "c"), Preprocess().with_size(64), 1.0)
     subject.network.requires_grad_(False)
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     heats = [grad_cam.grad_cam(subject, picture, index) for index in range(3)]

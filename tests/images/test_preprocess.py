@@ -239,4 +239,4 @@ def test_another_size_keeps_the_share_of_the_crop_and_the_interpolation() -> Non
     usual = Preprocess(shortest_edge=256, interpolation="cubic")
     assert usual.with_size(112, "shortest-edge") == Preprocess(112, 112, "shortest-edge", 128, "cubic")
     assert usual.with_size(224, "squash").interpolation == "cubic"
-    assert Preprocess().with_size(64, "shortest-edge") == Preprocess.for_size(64)
+    assert Preprocess().with_size(64) == Preprocess(64, 64, "shortest-edge", 64)

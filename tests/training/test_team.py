@@ -84,7 +84,7 @@ from toolchain.training.team import joined
 from toolchain.training.trainer import Trainer
 
 data, weights, out = sys.argv[1:]
-spec = Preprocess.for_size(64, "shortest-edge")
+spec = Preprocess().with_size(64)
 settings = TrainSettings(
     data, "mobilenet_v3_small", weights, batch_norm="trained", batch_size=7, precision="float32", preprocess=spec
 )

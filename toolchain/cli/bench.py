@@ -13,7 +13,7 @@ from rich.text import Text
 from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
-from toolchain.cli.options import Finite, complete_data_sets, complete_devices
+from toolchain.cli.options import Finite, complete_data_sets, complete_devices, on_option
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.system import masking
 from toolchain.system.text import escaped, harmless
@@ -56,14 +56,7 @@ compared."""
     shell_complete=complete_devices,
     help="ort:cpu, openvino:CPU+bf16, torch:cpu+compile, ...; can be given again. Default: all that are found.",
 )
-@click.option(
-    "--on",
-    multiple=True,
-    default=("local",),
-    metavar="MACHINE",
-    help="Measure on this machine: local, or [user@]host as ssh knows it, where edgetl must be installed; can be "
-    "given again. Default: local.",
-)
+@on_option("Measure")
 @click.option(
     "--data",
     metavar="DATA",

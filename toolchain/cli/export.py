@@ -10,7 +10,7 @@ import click
 
 from toolchain.cli import swapped
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.options import Finite, complete_data_sets, complete_devices
+from toolchain.cli.options import Finite, complete_data_sets, complete_devices, on_option
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, ExitCode
 
@@ -48,14 +48,7 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
     metavar="R",
     help="int8 must be more than R times as fast as float on each machine of --on; 0: do not measure it.",
 )
-@click.option(
-    "--on",
-    multiple=True,
-    default=("local",),
-    metavar="MACHINE",
-    help="Time int8 on this machine: local, or [user@]host as ssh knows it, where edgetl must be installed; can be "
-    "given again. Default: local.",
-)
+@on_option("Time int8")
 @click.option(
     "--target",
     shell_complete=complete_devices,

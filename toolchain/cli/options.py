@@ -147,3 +147,15 @@ device_option = click.option(
 )
 threads_option = click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
 """Where a model file runs. Commands that only measure or explain say it in other words."""
+
+
+def on_option(verb: str) -> Callable[[_Command], _Command]:
+    """The option `--on MACHINE`, by which a command does what `verb` says on other machines too."""
+    return click.option(
+        "--on",
+        multiple=True,
+        default=("local",),
+        metavar="MACHINE",
+        help=f"{verb} on this machine: local, or [user@]host as ssh knows it, where edgetl must be installed; can "
+        "be given again. Default: local.",
+    )

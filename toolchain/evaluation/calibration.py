@@ -122,13 +122,8 @@ def fit_rejection(
         reject = _reject("energy", held.logits, ACCEPTED_SHARES[-1], temperature)
     else:
         reject = _kindest(held.logits, outliers[::2], temperature)
-    reported = outliers[1::2] if outliers is not None else None
-    return Rejection(
-        reject=reject,
-        accepted={"val": 1 - _rejected(val, reject, temperature), "test": 1 - _rejected(test, reject, temperature)},
-        outliers=0 if reported is None else len(reported),
-        outliers_rejected=None if reported is None else _rejected(reported, reject, temperature),
-    )
+    chosen = Rejection(reject, {"val": 1 - _rejected(val, reject, temperature)})
+    return rejection_of(chosen, test, outliers, temperature)
 
 
 def rejection_of(chosen: Rejection, test: Logits, outliers: Logits | None, temperature: float) -> Rejection:
@@ -137,6 +132,7 @@ def rejection_of(chosen: Rejection, test: Logits, outliers: Logits | None, tempe
     return replace(
         chosen,
         accepted={**chosen.accepted, "test": 1 - _rejected(test, reject, temperature)},
+        outliers=0 if reported is None else len(reported),
         outliers_rejected=None if reported is None else _rejected(reported, reject, temperature),
     )
 

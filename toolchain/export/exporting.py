@@ -55,10 +55,9 @@ def export(
 
     Everything is measured on the run's validation split, or on test where val has taught too, before a file is
     renamed into place. `target` is the device on which int8 must keep its promises (at most `max_drop_pp` points
-    of top-1 lost, and faster than float), or
-    `any` for ONNX Runtime and OpenVINO both; `toolchain.export.int8.search` says what is written. `further` files
-    (float16, int8 weights, OpenVINO's format, raw frames) are written beside these. `data` is where the run's
-    photographs lie now, if not where they were.
+    of top-1 lost, and faster than float), or `any` for ONNX Runtime and OpenVINO both;
+    `toolchain.export.int8.search` says what is written. `further` files (float16, int8 weights, OpenVINO's format,
+    raw frames) are written beside these. `data` is where the run's photographs lie now, if not where they were.
 
     Raises BadInputError for a folder that holds no run, MissingError when its photographs are gone,
     PromiseBrokenError when the float file does not answer as the trained network does.

@@ -30,7 +30,7 @@ Pixels = NDArray[np.uint8] | Views
 class ExportContext:
     """The float `model`, to be written to `path` with `card`, and what other files are compared with.
 
-    `reference` are the trained network's logits on the views of `sample`, the validation split; `float_logits`
+    `reference` are the trained network's logits on the views of `sample`, the split that judges; `float_logits`
     those of the float file on each target. `ways` are the other ways of running targets that this machine has.
     `seed` is that of the run. `machines` are those that int8 is timed on.
     """

@@ -171,7 +171,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` wrote and measured on the run's validation split of `n` photographs.
+    """What `export` wrote and measured on `n` photographs of the run, those of `split`.
 
     `int8_files` are int8 files by device. `broken` says, by device, which promise no int8 file kept; what lies in
     `int8_files` for it then is the rejected file, if anything. Field names are keys of `export --json`.

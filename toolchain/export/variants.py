@@ -1,6 +1,6 @@
 """The files that `export` writes beside float32 and int8 ONNX: float16, int8 weights, OpenVINO's format (IR).
 
-Each is measured on the validation split like the others, and is written only if its answers hold.
+Each is measured on the same split as the others, and is written only if its answers hold.
 OpenVINO reads ONNX too. Its IR, a `.xml` with its weights in a `.bin`, is for programs that were built without the
 ONNX reader, and it loads faster.
 """

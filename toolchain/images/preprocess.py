@@ -72,12 +72,7 @@ class Preprocess:
                 f"shortest_edge {self.shortest_edge} is smaller than the crop {self.height} x {self.width}"
             )
 
-    @classmethod
-    def for_size(cls, size: int, resize: Resize = "shortest-edge") -> Preprocess:
-        """The default way to an input of `size` x `size` pixels: the whole short side of the photograph."""
-        return cls(height=size, width=size, resize=resize, shortest_edge=size)
-
-    def with_size(self, size: int, resize: Resize) -> Preprocess:
+    def with_size(self, size: int, resize: Resize = "shortest-edge") -> Preprocess:
         """The same way to `size` x `size` pixels: the crop keeps its share, and the interpolation stays."""
         edge = round(self.shortest_edge * size / min(self.height, self.width))
         return replace(self, height=size, width=size, resize=resize, shortest_edge=max(edge, size))
