@@ -65,8 +65,8 @@ def download(
     target.unlink(missing_ok=True)  # it cannot be shown to be the publisher's file
     part = target.with_name(f"{target.name}.part")
     transfer = _Transfer(source.url, part, reporter, pause, timeout_s)
-    if not source.digest:
-        transfer.forget()  # a part of an earlier download could not be checked
+    if not source.digest or part.is_symlink():
+        transfer.forget()  # a part of an earlier download could not be checked; a link would be written through
     resumed = part.exists()
     transfer.complete(source.size_bytes)
     if not _is_right(source, part) and resumed:

@@ -65,7 +65,7 @@ def keep_lines(folder: Path, count: int) -> None:
     lines = path.read_bytes().splitlines(keepends=True)[:count] if path.exists() else []
     for line in lines:
         _epoch(path, line)
-    path.write_bytes(b"".join(lines))
+    files.write_bytes(path, b"".join(lines))  # a new file, should a link of that name lead elsewhere
 
 
 def write_predictions(folder: Path, dataset: Dataset, answers: Mapping[str, Answers]) -> None:
