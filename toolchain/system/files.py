@@ -129,7 +129,8 @@ def _sync_folder(folder: Path) -> None:
 def to_json(value: Any, *, indent: int = 2) -> bytes:
     """UTF-8 JSON of plain data or dataclasses; ends with a newline. With `indent` 0 it is one line.
 
-    Names that are not UTF-8 are escaped (see `toolchain.system.text`); `from_json` restores them.
+    Names that are not UTF-8 are escaped (see `toolchain.system.text`); `from_json` restores them. What would steer
+    a terminal is written as JSON's `\\u` sequences.
     """
     try:
         encoded = msgspec.json.encode(value)
@@ -137,6 +138,8 @@ def to_json(value: Any, *, indent: int = 2) -> bytes:
         encoded = b""
     if not encoded or _ESCAPE in encoded:
         encoded = msgspec.json.encode(text.apply(text.escaped, msgspec.to_builtins(value, str_keys=True)))
+    if not encoded.isascii() or b"\x7f" in encoded:
+        encoded = text.harmless_json(encoded.decode()).encode()
     return (msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n"
 
 

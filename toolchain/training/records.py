@@ -35,7 +35,7 @@ from toolchain.runs import (
     SplitFile,
 )
 from toolchain.system import files
-from toolchain.system.text import escaped
+from toolchain.system.text import escaped, harmless_cell
 from toolchain.training.context import TrainContext, describe_environment
 from toolchain.training.evaluator import Evaluation
 from toolchain.training.report import Answers
@@ -175,6 +175,6 @@ def _epoch(path: Path, line: bytes) -> dict[str, float]:
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
+    for row in (header, *rows):
+        writer.writerow([harmless_cell(one) if isinstance(one, str) else one for one in row])
     files.write_bytes(path, text.getvalue().encode())
