@@ -179,7 +179,7 @@ class _Transfer:
 
     def _origin(self) -> _Origin | None:
         try:
-            origin = strict.decode(self._origin_file.read_bytes(), _Origin)
+            origin = strict.decode(files.read_regular(self._origin_file, 1 << 16), _Origin)
         except (OSError, msgspec.DecodeError):
             return None
         return origin if origin.url == self._url else None

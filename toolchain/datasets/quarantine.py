@@ -221,7 +221,7 @@ def _move(source: Path, target: Path, record: Path) -> None:
 
 def _read(path: Path) -> Record:
     try:
-        record = files.from_json(path.read_bytes(), Record)
+        record = files.read_json(path, Record)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:

@@ -45,7 +45,7 @@ from toolchain.training.teacher import describe_teachers
 def read_lines(folder: Path) -> list[dict[str, float]]:
     """The epochs of the run in `folder`, first one first. Raises BadInputError when the file is damaged."""
     path = folder / METRICS_FILE
-    return [_epoch(path, line) for line in path.read_bytes().splitlines()] if path.exists() else []
+    return [_epoch(path, line) for line in _read(path).splitlines()] if path.exists() else []
 
 
 def append_line(folder: Path, line: Mapping[str, float]) -> None:
@@ -62,7 +62,7 @@ def keep_lines(folder: Path, count: int) -> None:
     Raises BadInputError when what is kept is damaged: it would be found at the end of the next epoch.
     """
     path = folder / METRICS_FILE
-    lines = path.read_bytes().splitlines(keepends=True)[:count] if path.exists() else []
+    lines = _read(path).splitlines(keepends=True)[:count] if path.exists() else []
     for line in lines:
         _epoch(path, line)
     files.write_bytes(path, b"".join(lines))  # a new file, should a link of that name lead elsewhere
@@ -160,6 +160,10 @@ def _describe_data(dataset: Dataset, skipped: int) -> DataRecord:
         licences=dataset.licences,
         left_out={reason: len(names) for reason, names in by_reason(dataset.left_out).items()},
     )
+
+
+def _read(path: Path) -> bytes:
+    return files.read_regular(path, files.MAX_JSON_BYTES)
 
 
 def _epoch(path: Path, line: bytes) -> dict[str, float]:
