@@ -15,7 +15,7 @@ from toolchain.artifact.layers import Layers, find_layers
 from toolchain.runtimes.profiling import Kernel
 from toolchain.system.progress import Silent
 from toolchain.timing import layers as module
-from toolchain.timing.layers import LayerProfile, LayerRow, LayerTime, Part, owners_of, side_by_side, time_layers
+from toolchain.timing.layers import LayerProfile, LayerTime, Part, is_slower, owners_of, side_by_side, time_layers
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,11 @@ def test_float_and_integers_stand_side_by_side(device: str, pair: tuple[Artifact
     rows = {row.name: row for row in side_by_side(base, other)}
     assert set(rows) >= {"input", "wide", "deep", "narrow", "classes"}
     assert rows["wide"].type.startswith("Conv 3x3 /2")
-    assert rows["deep"].type.startswith("depthwise Conv 3x3")
+    assert rows["deep"].type.startswith("DWConv 3x3")
     assert rows["wide"].shape == (64, 16, 16)
     for place, profile in enumerate((base, other)):
         told = sum(row.times[place].us for row in rows.values())
+        assert sum(row.times[place].share for row in rows.values()) == pytest.approx(1, abs=0.01)
         assert told == pytest.approx(sum(part.process_us[0] for part in profile.parts), abs=0.1)
     kernels = [" ".join(time.kernels) for time in rows["wide"].times]
     assert kernels[0] != kernels[1]
@@ -135,8 +136,8 @@ def test_a_layer_without_a_kernel_stands_with_the_one_before(pair: tuple[Artifac
 def test_only_what_is_surely_slower_is_called_so(
     first: tuple[float, ...], last: tuple[float, ...], expected: bool
 ) -> None:
-    times = tuple(LayerTime(float(np.median(one)), one, 0.0, ("Conv",)) for one in (first, last))
-    assert LayerRow("conv", "Conv", (), ("conv",), times).slower() is expected
+    before, after = (LayerTime(float(np.median(one)), 1.0, one, 0.0, ("Conv",)) for one in (first, last))
+    assert is_slower(after, before) is expected
 
 
 def test_float_and_integers_take_turns(monkeypatch: pytest.MonkeyPatch, pair: tuple[Artifact, Artifact]) -> None:

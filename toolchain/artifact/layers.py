@@ -40,8 +40,9 @@ FOLLOWING = frozenset(
 class Layer:
     """`name` is that of its first node in the file, or of that node's output where the node has none.
 
-    `type` is the operator, for convolutions with the size of their kernel; `shape` that of what the first node
-    gives, without the batch, empty where it is not known. `sources` are the layers that it reads.
+    `type` is the operator, for convolutions with the size of their kernel and, after a stroke, their stride
+    (`DWConv 3x3 /2` is a depthwise one); `shape` that of what the first node gives, without the batch, empty where
+    it is not known. `sources` are the layers that it reads.
     """
 
     name: str
@@ -91,7 +92,7 @@ def _type(node: onnx.NodeProto, model: onnx.ModelProto, constants: set[str]) -> 
         return node.op_type
     settings: dict[str, Any] = {one.name: helper.get_attribute_value(one) for one in node.attribute}
     kernel = settings.get("kernel_shape") or _stored_shape(model, node.input[1])[2:]
-    text = "Conv" if settings.get("group", 1) == 1 else "depthwise Conv"
+    text = "Conv" if settings.get("group", 1) == 1 else "DWConv"
     text += f" {'x'.join(map(str, kernel))}" if kernel else ""
     stride = max(settings.get("strides") or [1])
     return f"{text} /{stride}" if stride > 1 else text

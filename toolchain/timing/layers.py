@@ -55,13 +55,15 @@ class LayerProfile:
 
 @dataclass(frozen=True)
 class LayerTime:
-    """What a layer takes in one file, in microseconds: the median over processes, and each process.
+    """What a layer takes in one file, in microseconds: the median over processes, and each process. `share`: of all
+    layers, 0 to 1.
 
     `conversions_us` is the part of it in which values change their type or their order in memory. `kernels` compute
-    the rest.
+    the rest, the longest first.
     """
 
     us: float
+    share: float
     process_us: tuple[float, ...]
     conversions_us: float
     kernels: tuple[str, ...]
@@ -72,7 +74,8 @@ class LayerRow:
     """A layer in each of the files that are compared: `times`, in their order.
 
     `name` and `type` are those of its first convolution or product of matrices. Layers that one of the files
-    computes in one kernel, or that only one of them has, are one row: `members` are all of them.
+    computes in one kernel, or that only one of them has, are one row: `members` are all of them. `slower`: the last
+    file surely takes longer for it than the first, with 95 % confidence.
     """
 
     name: str
@@ -80,16 +83,7 @@ class LayerRow:
     shape: tuple[int, ...]
     members: tuple[str, ...]
     times: tuple[LayerTime, ...]
-
-    def slower(self) -> bool:
-        """Whether the last file surely takes longer for this layer than the first, with 95 % confidence."""
-        first, last = self.times[0], self.times[-1]
-        interval = paired_ratio_ci95(_above_zero(last.process_us), _above_zero(first.process_us))
-        return last.us - first.us >= LEAST_US and interval is not None and interval[0] > 1
-
-
-def _above_zero(values: Sequence[float]) -> list[float]:
-    return [max(value, LEAST_US / 10) for value in values]
+    slower: bool
 
 
 def time_layers(
@@ -221,16 +215,25 @@ def side_by_side(*profiles: LayerProfile) -> list[LayerRow]:
             continue
         first = ordered[0]
         others = [base[name].type for name in ordered[1:]]
+        times = tuple(_time(profile, members) for profile in profiles)
         rows.append(
             LayerRow(
                 name=first,
                 type=" + ".join((base[first].type, *dict.fromkeys(others))),
                 shape=base[first].shape,
                 members=tuple(ordered),
-                times=tuple(_time(profile, members) for profile in profiles),
+                times=times,
+                slower=is_slower(times[-1], times[0]),
             )
         )
     return rows
+
+
+def is_slower(one: LayerTime, other: LayerTime) -> bool:
+    """Whether `one` surely takes longer than `other`, with 95 % confidence."""
+    pairs = ([max(value, LEAST_US / 10) for value in time.process_us] for time in (one, other))
+    interval = paired_ratio_ci95(*pairs)
+    return one.us - other.us >= LEAST_US and interval is not None and interval[0] > 1
 
 
 def _is_heavy(kind: str) -> bool:
@@ -239,11 +242,14 @@ def _is_heavy(kind: str) -> bool:
 
 def _time(profile: LayerProfile, members: set[str]) -> LayerTime:
     parts = [part for part in profile.parts if part.layers[0] in members]
+    parts.sort(key=lambda part: -float(np.median(part.process_us)))
+    whole = float(np.median(np.sum([part.process_us for part in profile.parts], axis=0)))
     processes = np.array([part.process_us for part in parts])
     converting = [part.process_us for part in parts if part.kernel.converts]
     each = processes.sum(axis=0) if parts else np.zeros(1)
     return LayerTime(
         us=round(float(np.median(each)), 2),
+        share=round(float(np.median(each)) / max(whole, LEAST_US / 10), 5),
         process_us=tuple(round(float(value), 2) for value in each),
         conversions_us=round(float(np.median(np.sum(converting, axis=0))), 2) if converting else 0.0,
         kernels=tuple(dict.fromkeys(part.kernel.kernel for part in parts if not part.kernel.converts)),
