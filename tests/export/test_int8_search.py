@@ -128,7 +128,9 @@ def test_one_file_where_one_serves_all_and_the_faster_one(folder: Path, monkeypa
     assert card.recipe is not None
     assert card.recipe.cpu
     assert {(speed.device, speed.float_ms) for speed in card.recipe.speeds} == {(name, 10.0) for name in DEVICES}
-    assert len(card.recipe.tried) == 2 * len(done.attempts)
+    assert [(one.device, one.look) for one in card.recipe.tried] == [(device, 1) for device in DEVICES]
+    assert len(card.recipe.compared) == 2 * len(done.attempts) == 4
+    assert not done.attempts[0].hops, "only the chosen file is judged"
     for device in DEVICES:
         open_runtime(read_artifact(folder / "model.int8.onnx"), device)
 
@@ -267,7 +269,7 @@ def test_trained_integers_come_nearer_to_the_teacher(
     assert trained.label == "edgetl, trained (QAT)"
     assert trained.settings["qat_epochs"] == 12
     for device in DEVICES:
-        ours, before = (attempt.on(device).accuracy.relative_difference or 0 for attempt in (trained, plain))
+        ours, before = (attempt.divergence(device) for attempt in (trained, plain))
         assert ours < 1.5 * before
 
 

@@ -48,7 +48,8 @@ class Task:
 class Candidate:
     """An int8 model, and how it was made: `quantiser` and `settings` go into its card.
 
-    `quantized` is there where quantisation-aware training can go on from it, else None.
+    `quantized` is there where quantisation-aware training can go on from it, else None. `runtime` is the one that
+    it is spelt for, as devices begin (`ort`); None where all may run it.
     """
 
     quantiser: str
@@ -56,14 +57,19 @@ class Candidate:
     settings: dict[str, Any]
     model: onnx.ModelProto
     quantized: QuantizedGraph | None = None
+    runtime: str | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to quantise: `make` carries it out, and may raise anything where it cannot."""
+    """One way to quantise: `make` carries it out, and may raise anything where it cannot.
+
+    `runtime` is that of its candidate.
+    """
 
     label: str
     make: Callable[[], Candidate]
+    runtime: str | None = None
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ from toolchain.export.int8.rewrites import for_onnxruntime
 from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float, ruinous_layers
 from toolchain.export.int8.torch_graph import Graph
 
+RUNTIME = "ort"
+"""The runtime that graphs are rewritten for; OpenVINO is slower with them."""
+
 SENSITIVITY_SAMPLE = 16
 """Calibration photographs by which layers and ranges are chosen."""
 
@@ -37,9 +40,10 @@ def _recipes(task: Task) -> Iterator[Recipe]:
     if not task.symmetric:
         label = "edgetl, for ONNX Runtime"
         if swishes:
-            yield Recipe(label, partial(network.quantize_gated, label, replace(wide, swish=True, squeeze=True)))
+            gated = partial(network.quantize_gated, label, replace(wide, swish=True, squeeze=True))
+            yield Recipe(label, gated, RUNTIME)
         else:
-            yield Recipe(label, partial(network.quantize, label, wide, rewritten=True))
+            yield Recipe(label, partial(network.quantize, label, wide, rewritten=True), RUNTIME)
 
 
 QUANTISER = Quantiser("edgetl", _recipes)
@@ -68,7 +72,7 @@ def candidate_of(label: str, quantized: QuantizedGraph, *, rewritten: bool = Fal
     if rewritten:
         model, settings["rewrites"] = for_onnxruntime(model)
     model.producer_name = "edgetl"
-    return Candidate("edgetl", label, settings | more, model, quantized)
+    return Candidate("edgetl", label, settings | more, model, quantized, RUNTIME if rewritten else None)
 
 
 class _Network:
