@@ -121,7 +121,9 @@ class _Search:
         with reporter.task("int8 recipes", len(found)) as task:
             for recipe in found:
                 task.advance(0, recipe.label)
-                if self.entries and time.monotonic() - started > limit:
+                if recipe.fallback and self.entries:
+                    pass  # it never was the nearest
+                elif self.entries and time.monotonic() - started > limit:
                     reporter.say(f"not tried, for --max-minutes {self._settings.max_minutes:g}: {recipe.label}")
                 else:
                     self._try(recipe.label, recipe.make)

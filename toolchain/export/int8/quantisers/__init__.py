@@ -64,12 +64,13 @@ class Candidate:
 class Recipe:
     """One way to quantise: `make` carries it out, and may raise anything where it cannot.
 
-    `runtime` is that of its candidate.
+    `runtime` is that of its candidate. A `fallback` is tried only where no recipe before it could be carried out.
     """
 
     label: str
     make: Callable[[], Candidate]
     runtime: str | None = None
+    fallback: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,12 @@ def recipes(task: Task) -> list[Recipe]:
 
 
 def from_library(
-    quantiser: str, label: str, settings: dict[str, Any], quantize: Callable[[], onnx.ModelProto]
+    quantiser: str,
+    label: str,
+    settings: dict[str, Any],
+    quantize: Callable[[], onnx.ModelProto],
+    *,
+    fallback: bool = False,
 ) -> Recipe:
     """A recipe of another library. It is kept from printing, and leaves no trace of itself in the model."""
 
@@ -113,7 +119,7 @@ def from_library(
         del model.metadata_props[:]
         return Candidate(quantiser, label, settings, model)
 
-    return Recipe(label, make)
+    return Recipe(label, make, fallback=fallback)
 
 
 @contextmanager
