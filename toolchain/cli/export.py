@@ -185,6 +185,8 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
         for one in written.hops:
             table.add(Path(written.file).name, *_cells(one), _drop(one), "")
     lines = [f"{done.float_file}: {done.float_mb:.2f} MB"]
+    if any(attempt.nearness and not attempt.hops for attempt in done.attempts):
+        lines.insert(0, "Without top-1: agreement on training photographs, by which recipes were compared.")
     for file in dict.fromkeys(done.int8_files.values()):
         size_mb = Path(file).stat().st_size / 1e6
         lines.append(f"{file}: {size_mb:.2f} MB, {size_mb / done.float_mb:.2f} of float")
@@ -210,7 +212,7 @@ def _cells(measured: Measurement) -> tuple[str, ...]:
 
 def _drop(measured: Measurement) -> str:
     most = measured.drop_upper_pp if measured.expected_pp is None else measured.most_lost_pp
-    drop, upper = (round(value or 0.0, 2) + 0.0 for value in (measured.drop_pp, most))  # never "-0.00"
+    drop, upper = (round(value or 0.0, 2) + 0.0 for value in (measured.lost_pp, most))  # never "-0.00"
     return f"{drop:.2f} pp ({upper:.2f})"
 
 

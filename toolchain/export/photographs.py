@@ -133,14 +133,24 @@ class RunPhotographs:
         Classes take turns. Photographs come in one view each; where there are fewer than `n`, in several. Those
         that int8 is calibrated on are left out where there are others. Raises MissingError as `read` does.
         """
-        calibrating = {file.sha256 for file in self._splits["calibration"]}
-        places = _turns(self._splits["train"])
-        places = [place for place in places if self._splits["train"][place].sha256 not in calibrating] or places
-        (pixels,) = self.batches("train", [places[:n]])
+        (pixels,) = self.batches("train", [self._order()[:n]])
         views = Views(pixels)
         each = len(views) // len(pixels)
         order = [((place + turn) % each, place) for turn in range(each) for place in range(len(pixels))]
         return np.stack([views.view(*one) for one in order[:n]])
+
+    def for_training(self, compared: int) -> list[int]:
+        """The numbers of the training photographs that `unlabelled(compared)` leaves, if half; or of all."""
+        order = self._order()
+        chosen = set(order[:compared]) if len(order) >= 2 * compared else set()
+        return [place for place in range(self.count("train")) if place not in chosen]
+
+    def _order(self) -> list[int]:
+        """The training photographs to compare networks on: classes take turns."""
+        listed = self._splits["train"]
+        calibrating = {file.sha256 for file in self._splits["calibration"]}
+        places = _turns(listed)
+        return [place for place in places if listed[place].sha256 not in calibrating] or places
 
     def _picture(self, split: str, place: int) -> NDArray[np.uint8]:
         file = self._splits[split][place]

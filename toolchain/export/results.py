@@ -88,20 +88,31 @@ class Measurement:
     look: int = 1
 
     @property
-    def most_lost_pp(self) -> float:
-        """Points of top-1 that are lost at most, with 95 % confidence at the first look, 97.5 % at the second.
+    def lost_pp(self) -> float:
+        """Points of top-1 that are lost, by what labels and probabilities say together, each by its own error.
 
-        That is of what labels and probabilities say together, each by its own error. Probabilities are taken to be
-        right within `CALIBRATED` of what they say. What was not compared by probabilities loses `drop_pp`.
+        Probabilities are taken to be right within `CALIBRATED` of what they say. What was not compared by
+        probabilities loses `drop_pp`.
         """
+        return self._lost[0]
+
+    @property
+    def most_lost_pp(self) -> float:
+        """What is lost at most, with 95 % confidence at the first look, 97.5 % at the second."""
+        mean, error = self._lost
+        return min(mean + NormalDist().inv_cdf(1 - 0.05 / self.look) * error, 100.0)
+
+    @property
+    def _lost(self) -> tuple[float, float]:
+        """Mean and standard error."""
         assert self.drop_pp is not None
         if self.expected_pp is None or self.drop_upper_pp is None:
-            return self.drop_pp
-        by_labels = max((self.drop_upper_pp - self.drop_pp) / Z95_ONE_SIDED, MIN_ERROR_PP) ** -2
+            return self.drop_pp, 0.0
+        label_error = max((self.drop_upper_pp - self.drop_pp) / Z95_ONE_SIDED, MIN_ERROR_PP)
         error = math.hypot(self.expected_error_pp, CALIBRATED * self.expected_pp, MIN_ERROR_PP)
-        both = error**-2 + by_labels
-        mean = (self.expected_pp / error**2 + self.drop_pp * by_labels) / both
-        return min(mean + NormalDist().inv_cdf(1 - 0.05 / self.look) * both**-0.5, 100.0)
+        weight = error**2 / (error**2 + label_error**2)
+        mean = (1 - weight) * self.expected_pp + weight * self.drop_pp
+        return mean, math.sqrt(weight) * label_error
 
 
 @dataclass(frozen=True)
@@ -142,7 +153,7 @@ class Attempt:
     @property
     def devices(self) -> tuple[str, ...]:
         """The targets that it was compared or judged on."""
-        return tuple(dict.fromkeys(one.device for one in (*self.nearness, *self.hops)))
+        return tuple(dict.fromkeys([*(one.device for one in self.nearness), *(one.device for one in self.hops)]))
 
     def on(self, device: str) -> Measurement | None:
         """What was measured with labels on `device`; None where it was not judged there."""

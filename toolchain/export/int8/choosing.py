@@ -22,7 +22,7 @@ Arm = tuple[str, str, int]
 """Machine, device and number of threads."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Entry:
     """A candidate, and what was measured of it. `process_ms`: its latencies, medians of processes, by arm."""
 

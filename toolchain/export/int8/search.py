@@ -8,34 +8,31 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from toolchain.artifact import Artifact, make_artifact, read_artifact, write_artifact
-from toolchain.artifact.card import Card, Compared, ProvenOn, QuantizationRecipe, Speed, Tried
+from toolchain.artifact.card import Card, Compared, ProvenOn, QuantizationRecipe, Tried
 from toolchain.errors import MissingError, PromiseBrokenError
 from toolchain.evaluation import metrics
 from toolchain.export.int8.choosing import Choice, Entry
-from toolchain.export.int8.qat import plan_of, train
+from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.qdq import weight_bits
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
+from toolchain.export.int8.quantize import QuantizedGraph
+from toolchain.export.int8.speed import time_entries
 from toolchain.export.int8.torch_graph import Graph
 from toolchain.export.measure import ExportContext, Logits, logits_on
 from toolchain.export.results import Attempt, Measurement, Nearness, QuantizationSettings
 from toolchain.export.ways import int8_ways
 from toolchain.runtimes import machine
 from toolchain.runtimes.devices import cpu_name
-from toolchain.system.folders import scratch_folder
 from toolchain.system.text import fixed
-from toolchain.timing import Timed, time_artifacts
-from toolchain.timing.machines import Machine, connected
 from toolchain.timing.protocol import LOCAL
 
 COMPARED_ON = 512
 """Views of training photographs on which recipes are compared with the float network."""
-MAX_TIMED = 3
+MAX_TIMED = 2
 """Candidates that are timed for each device: those nearest to the float network."""
-TIMING_SAMPLE = 32
-"""Photographs that candidates are timed on."""
+FLOAT_LAYERS_COST = 3.0
+"""How many times as far from the float network integers without float layers may be, to be trained instead."""
 SEARCH_SHARE = 0.6
 """Share of the time limit that recipes may take; the rest is left for the timing."""
 
@@ -130,87 +127,38 @@ class _Search:
                 task.advance()
 
     def train(self) -> None:
-        """Train the candidate that is nearest to the float network, on the run's training photographs.
+        """Train the integers of the candidates nearest to the float network, of each spelling.
 
-        Only candidates without float layers are considered: training gains what float layers would, and costs no
-        time later.
+        Training is on the run's training photographs, without those that recipes are compared on where enough are
+        left.
         """
-        context, settings = self._context, self._settings
-        trainable = [
-            entry
-            for entry in self.entries
-            if entry.candidate.quantized and not entry.candidate.quantized.scheme.float_layers
-        ]
-        if not trainable:
-            return
-        best = min(trainable, key=lambda entry: entry.attempt.divergence())
+        context, epochs = self._context, self._settings.qat_epochs
         photographs = context.photographs
+        numbers = photographs.for_training(COMPARED_ON)
+        learnt: dict[int, QuantizedGraph] = {}
+        for start in _to_train(self.entries):
+            quantized = start.candidate.quantized
+            assert quantized is not None
 
-        def learn() -> Candidate:
-            teacher = Graph(context.model)
-            plan = plan_of(photographs.count("train"), settings.qat_epochs, context.seed)
-            batches = photographs.batches("train", [step.photographs for step in plan])
-            return train(teacher, best.candidate, plan, batches, settings.qat_epochs, context.reporter)
+            def learn(start: Candidate = start.candidate, quantized: QuantizedGraph = quantized) -> Candidate:
+                if id(quantized.quantization) not in learnt:  # one set of integers may have several spellings
+                    plan = plan_of(len(numbers), epochs, context.seed)
+                    groups = [[numbers[place] for place in step.photographs] for step in plan]
+                    batches = photographs.batches("train", groups)
+                    found = train(Graph(context.model), quantized, plan, batches, context.reporter)
+                    learnt[id(quantized.quantization)] = found
+                return trained(start, learnt[id(quantized.quantization)], epochs)
 
-        self._try("quantisation-aware training", learn, fatal=MissingError)  # a photograph is gone
+            self._try("quantisation-aware training", learn, fatal=MissingError)  # a photograph is gone
 
     def time(self) -> None:
         """Time the candidates nearest to the float network beside the float file, on each machine."""
-        context, devices = self._context, self._context.devices
         chosen: list[Entry] = []
-        for device in devices:
+        for device in self._context.devices:
             nearest = [entry for entry in self.entries if entry.is_for(device)]
             nearest.sort(key=lambda entry: entry.attempt.divergence(device))
             chosen += [entry for entry in nearest[:MAX_TIMED] if entry not in chosen]
-        if not chosen:
-            return
-        with scratch_folder("edgetl-int8-") as folder:
-            base = write_artifact(context.model, context.card, folder / "float.onnx")
-            written = [
-                write_artifact(
-                    entry.candidate.model,
-                    replace(self._card(entry.candidate), runtimes=devices),
-                    folder / f"{number}.onnx",
-                )
-                for number, entry in enumerate(chosen)
-            ]
-            for name, environment in context.machines.items():
-                threads = sorted({1, environment.threads})
-                try:
-                    with connected([name], context.reporter) as (there,):
-                        timed = self._time_on(there, [base, *written], threads)
-                except MissingError as error:  # it was there when the export began
-                    context.reporter.warn(f"{error.message}. {error.hint}")
-                    continue
-                for entry, artifact in zip(chosen, written, strict=True):
-                    paths = {base.path, artifact.path}
-                    self._keep(entry, name, [one for one in timed if one.artifact.path in paths])
-
-    def _time_on(self, there: Machine, artifacts: Sequence[Artifact], threads: Sequence[int]) -> list[Timed]:
-        """The first of `artifacts` is float. On other machines they answer the validation photographs, too."""
-        context = self._context
-        sample, answered_by = context.sample, 0 if there.name == LOCAL else threads[-1]
-        pixels = sample.pixels if answered_by else sample.first(TIMING_SAMPLE)
-        return time_artifacts(artifacts, context.devices, threads, pixels, context.reporter, there, answered_by)
-
-    def _keep(self, entry: Entry, machine: str, timed: Sequence[Timed]) -> None:
-        """Add what was measured of an entry, beside float, on one machine."""
-        attempt = entry.attempt
-        for device in self._context.devices:
-            here = [one for one in timed if one.device == device]
-            slow, fast = here[: len(here) // 2], here[len(here) // 2 :]
-            # A file that failed with some number of threads is not proven on the device.
-            if not all(one.p50_ms for one in here):
-                continue
-            speeds = [_speed(*pair, machine) for pair in zip(slow, fast, strict=True)]
-            entry.process_ms |= {(machine, device, one.threads): one.process_ms for one in fast}
-            attempt = replace(attempt, speeds=(*attempt.speeds, *speeds))
-            answers = [one.answers for one in fast if one.answers]
-            if answers:
-                top1 = metrics.accuracy(np.array(answers[0]), self._context.sample.labels).top1
-                known = attempt.top1_there.get(machine, {})
-                attempt = replace(attempt, top1_there=attempt.top1_there | {machine: known | {device: top1}})
-        entry.attempt = attempt
+        time_entries(self._context, chosen, self._card)
 
     def write(self) -> Found:
         """Write the best file for each device, or the one that comes nearest to its promises."""
@@ -376,6 +324,22 @@ class _Search:
         )
 
 
+def _to_train(entries: Sequence[Entry]) -> list[Entry]:
+    """For each spelling the entry that training is to begin with.
+
+    Training gains what float layers would, and costs no time later: one without them is taken even if it is a few
+    times as far from the float network.
+    """
+    nearest: dict[str | None, tuple[float, Entry]] = {}
+    for entry in entries:
+        if quantized := entry.candidate.quantized:
+            distance = entry.attempt.divergence() * (FLOAT_LAYERS_COST if quantized.scheme.float_layers else 1.0)
+            known = nearest.get(entry.candidate.runtime)
+            if known is None or distance < known[0]:
+                nearest[entry.candidate.runtime] = distance, entry
+    return [entry for _, entry in nearest.values()]
+
+
 def _serving(runtime: str | None, devices: Sequence[str]) -> list[str]:
     """Those of `devices` that a spelling for `runtime` (None: any) is meant for."""
     return [device for device in devices if runtime in {None, device.partition(":")[0]}]
@@ -385,10 +349,10 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def _speed(slow: Timed, fast: Timed, machine: str) -> Speed:
-    """How int8 compares with float on one device of a machine with one number of threads."""
-    assert slow.p50_ms is not None
-    assert fast.p50_ms is not None
-    least = slow.min_ratio(fast)
-    rounded = None if least is None else round(least, 3)
-    return Speed(slow.device, slow.threads, round(slow.p50_ms, 3), round(fast.p50_ms, 3), rounded, machine)
+def _serving(runtime: str | None, devices: Sequence[str]) -> list[str]:
+    """Those of `devices` that a spelling for `runtime` (None: any) is meant for."""
+    return [device for device in devices if runtime in {None, device.partition(":")[0]}]
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

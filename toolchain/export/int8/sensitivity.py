@@ -43,7 +43,8 @@ class Sensitivity:
     def __init__(self, graph: Graph, images: NDArray[np.uint8]) -> None:
         self._graph = graph
         self._place = {node.name: place for place, node in enumerate(graph.nodes)}
-        self._groups = [_Group(graph, pixels) for pixels in torch.from_numpy(images).split(GROUP)]
+        groups = [images[at : at + GROUP] for at in range(0, len(images), GROUP)]
+        self._groups = [_Group(graph, torch.from_numpy(pixels)) for pixels in groups]
 
     @torch.inference_mode()
     def layers(self, quantization: Quantization) -> list[tuple[str, float]]:
