@@ -42,7 +42,9 @@ from toolchain.runtimes.devices import cpu_name
 
 DEVICE = "ort:cpu"
 SHARES = 1000
-LEFT_OUT = (0, 1, 2, 3)
+LEFT_OUT = (0, 1, 2)
+RUINED = 0.5
+"""Files that agree less with float are left out: they are never chosen."""
 SETTINGS = QuantizationSettings(min_speed_up=0)
 COLUMNS = (
     *("network", "run", "rule", "best_recipes_left_out", "chosen", "exports", "let_through", "kept", "kept_share"),
@@ -82,21 +84,26 @@ def collect(folder: Path, out: Path, console: Console) -> None:
     model = onnx.load_model_from_string(base.model)
     del model.metadata_props[:]
 
-    def answer(artifact: Artifact, label: str) -> dict[str, NDArray[np.float32]]:
-        console.say(f"{folder.name}: {label}")
-        return {
-            f"{label}/compared": logits_on(artifact, DEVICE, compared),
-            f"{label}/pool": logits_on(artifact, DEVICE, pool),
-        }
+    def answer(
+        artifact: Artifact, label: str, base: NDArray[np.float32] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        first = logits_on(artifact, DEVICE, compared)
+        if base is not None and metrics.agreement(first.argmax(1), base.argmax(1)) < RUINED:
+            console.say(f"{folder.name}: {label} is ruined")
+            return {}
+        return {f"{label}/compared": first, f"{label}/pool": logits_on(artifact, DEVICE, pool)}
 
     found = answer(base, "float")
     for recipe in recipes(Task(model, calibration.pixels)):
+        if recipe.fallback:
+            continue
         started = time.perf_counter()
         int8 = recipe.make()
         console.say(f"{folder.name}: {recipe.label} made in {time.perf_counter() - started:.1f} s")
         told = QuantizationRecipe(recipe.label, {}, calibration.split_sha256, len(calibration.labels))
         card = replace(base.card, precision="int8", recipe=told, runtimes=(DEVICE,))
-        found |= answer(make_artifact(int8.model, card, folder / "int8.onnx"), recipe.label)
+        artifact = make_artifact(int8.model, card, folder / "int8.onnx")
+        found |= answer(artifact, recipe.label, found["float/compared"])
     out.mkdir(parents=True, exist_ok=True)
     np.savez(
         out / f"{folder.name}.npz",
