@@ -347,12 +347,3 @@ def _serving(runtime: str | None, devices: Sequence[str]) -> list[str]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
-
-
-def _serving(runtime: str | None, devices: Sequence[str]) -> list[str]:
-    """Those of `devices` that a spelling for `runtime` (None: any) is meant for."""
-    return [device for device in devices if runtime in {None, device.partition(":")[0]}]
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
