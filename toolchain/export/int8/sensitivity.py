@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import replace
 from functools import partial
 
@@ -103,12 +103,14 @@ class Sensitivity:
         """
         layers, tensors = set(layers), set(tensors) & set(quantization.activations)
         first = min(self._place[name] for name in {*layers, *tensors})
+        shifts = {name: self._shift(quantization, name, tensors) for name in layers}
 
         def visit(group: _Group, node: Node, inputs: list[Tensor]) -> Tensor:
             if self._place[node.name] < first:
                 output = group.exact[node.name]
             elif node.name in layers:
-                output = node([inputs[0], dequantized_weight(quantization.layers[node.name]), node.bias])
+                weight = dequantized_weight(quantization.layers[node.name])
+                output = node([inputs[0], weight, node.bias + shifts[node.name]])
             else:
                 output = node(inputs)
             return round_to(output, quantization.activations[node.name]) if node.name in tensors else output
@@ -119,6 +121,19 @@ class Sensitivity:
             changed += float((logits - group.logits).square().sum())
             largest += float(group.logits.square().sum())
         return math.sqrt(changed / max(largest, 1e-24))
+
+    def _shift(self, quantization: Quantization, name: str, tensors: Set[str]) -> Tensor:
+        """What the bias of a layer is corrected by, [outputs]: quantisation keeps the mean of each channel."""
+        node = self._graph.by_name[name]
+        weight, source = dequantized_weight(quantization.layers[name]), node.inputs[0]
+        found = []
+        for group in self._groups:
+            image = group.exact[source]
+            if source in tensors:
+                image = round_to(image, quantization.activations[source])
+            error = group.exact[name] - node([image, weight, node.bias])
+            found.append(error.mean([axis for axis in range(error.ndim) if axis != 1]))
+        return torch.stack(found).mean(0)
 
 
 class _Group:
