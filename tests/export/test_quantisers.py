@@ -64,6 +64,7 @@ def test_built_in_quantisers_come_first_and_in_their_order() -> None:
         "edgetl",
         "edgetl, sensitive layers in float",
         "edgetl, for ONNX Runtime",
+        "edgetl, for ONNX Runtime, sensitive layers in float",
         "NNCF, full bias correction",
         "NNCF, fast bias correction",
         "ONNX Runtime, min-max",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from toolchain.artifact import Artifact, make_artifact, read_artifact, write_artifact
@@ -16,21 +16,24 @@ from toolchain.export.int8.choosing import Choice, Entry
 from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.qdq import weight_bits
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
+from toolchain.export.int8.quantisers.edgetl import with_float_layers
 from toolchain.export.int8.quantize import QuantizedGraph
-from toolchain.export.int8.speed import time_entries
+from toolchain.export.int8.slow_layers import slow_layers
+from toolchain.export.int8.speed import SAMPLE, time_entries
 from toolchain.export.int8.torch_graph import Graph
 from toolchain.export.measure import ExportContext, Logits, logits_on
 from toolchain.export.results import Attempt, Measurement, Nearness, QuantizationSettings
 from toolchain.export.ways import int8_ways
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import cpu_name
+from toolchain.runtimes.devices import cores, cpu_name
+from toolchain.system.folders import scratch_folder
 from toolchain.system.text import fixed
 from toolchain.timing.protocol import LOCAL
 
 COMPARED_ON = 512
 """Views of training photographs on which recipes are compared with the float network."""
 MAX_TIMED = 2
-"""Candidates that are timed for each device: those nearest to the float network."""
+"""Candidates that are timed for each device, and of those that are spelt for it: the nearest ones."""
 FLOAT_LAYERS_COST = 3.0
 """How many times as far from the float network integers without float layers may be, to be trained instead."""
 SEARCH_SHARE = 0.6
@@ -62,6 +65,7 @@ def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
         _set_aside_older(context, ())
         raise PromiseBrokenError("no quantiser could make an int8 file of this network", "Use the float file.")
     if settings.min_speed_up:
+        search.leave_slow_layers()
         search.time()
     found = search.write()
     _set_aside_older(context, found.files.values())
@@ -126,6 +130,25 @@ class _Search:
                     self._try(recipe.label, recipe.make)
                 task.advance()
 
+    def leave_slow_layers(self) -> None:
+        """Try the nearest candidate that is spelt for a runtime with those layers in float that are faster so."""
+        context = self._context
+        for device in context.devices if LOCAL in context.machines else ():
+            spelt = [entry for entry in self.entries if entry.candidate.runtime and entry.is_for(device)]
+            nearest = min(spelt, key=lambda entry: entry.attempt.divergence(device), default=None)
+            if nearest is None or nearest.candidate.quantized is None:
+                continue
+            with scratch_folder("edgetl-int8-") as folder:
+                card = replace(self._card(nearest.candidate), runtimes=(device,))
+                int8 = write_artifact(nearest.candidate.model, card, folder / "int8.onnx")
+                base, pixels = read_artifact(context.path), context.sample.first(SAMPLE)
+                slow = slow_layers(base, int8, device, cores(), pixels, context.reporter)
+            slow -= nearest.candidate.quantized.scheme.float_layers
+            if slow:
+                images = self._calibration.pixels
+                make = partial(with_float_layers, nearest.candidate, slow, images)
+                self._try(f"{nearest.candidate.label}, slow layers in float", make)
+
     def train(self) -> None:
         """Train the integers of the candidates nearest to the float network, of each spelling.
 
@@ -157,7 +180,8 @@ class _Search:
         for device in self._context.devices:
             nearest = [entry for entry in self.entries if entry.is_for(device)]
             nearest.sort(key=lambda entry: entry.attempt.divergence(device))
-            chosen += [entry for entry in nearest[:MAX_TIMED] if entry not in chosen]
+            spelt = [entry for entry in nearest if entry.candidate.runtime]
+            chosen += [entry for entry in (*nearest[:MAX_TIMED], *spelt[:MAX_TIMED]) if entry not in chosen]
         time_entries(self._context, chosen, self._card)
 
     def write(self) -> Found:
