@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +73,19 @@ def logits_on(artifact: Artifact, device: str, pixels: Pixels, n: int | None = N
     n = len(pixels) if n is None else n
     starts = range(0, n, BATCH)
     return np.concatenate([runtime.infer(pixels[start : min(start + BATCH, n)]).logits for start in starts])
+
+
+def with_labels(sample: Sample, reference: Logits) -> Sample:
+    """`sample` with the network's own answers in the place of labels that are not there.
+
+    `reference` are its logits on the photographs and their mirror images, float32 [2n, classes]. The answer to both
+    together is surer than that to either; so rounding may turn an answer towards it, or away from it.
+    """
+    if (sample.labels >= 0).all():
+        return sample
+    probabilities = metrics.softmax(reference)
+    n = len(sample.labels)
+    return replace(sample, labels=(probabilities[:n] + probabilities[n : 2 * n]).argmax(1))
 
 
 def accuracy_of(

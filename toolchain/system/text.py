@@ -44,6 +44,11 @@ def harmless(text: str, *, keep: str = "") -> str:
     return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _code(found[0]), text)
 
 
+def folded(name: str) -> str:
+    """A name in which letters' case, spaces, `-` and `_` do not matter."""
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+
+
 def apply(function: Any, value: Any) -> Any:
     """Plain data (dictionaries, lists, strings, numbers) with `function` applied to each string in it."""
     if isinstance(value, str):
