@@ -296,6 +296,18 @@ class _Request:
             self._request.set_tensor("image", _library().Tensor(self._pixels, shared_memory=True))
 
     def __call__(self, images: NDArray[np.uint8]) -> Answer:
+        try:
+            return self._answer(images)
+        except RuntimeError as error:
+            said = str(error)
+            if any(sign in said for sign in _NO_MEMORY):
+                raise MissingError(
+                    "there is too little memory for OpenVINO to run it", "Run fewer photographs at once."
+                ) from None
+            reason = next((line for line in reversed(said.splitlines()) if line.strip(" ;")), "unknown reason")
+            raise ArtifactError(f"OpenVINO cannot run it: {reason}", "Export it again.") from None
+
+    def _answer(self, images: NDArray[np.uint8]) -> Answer:
         if self._pixels is None:
             self._request.infer({"image": images}, share_inputs=True, share_outputs=True)
         elif images.shape != self._pixels.shape or images.dtype != np.uint8:
