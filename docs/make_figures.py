@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
 CAMERA = ROOT / "benchmarks" / "camera" / "results"
+ADOPT = ROOT / "benchmarks" / "adopt" / "results"
 EXPLAIN = ROOT / "benchmarks" / "explain" / "results"
 PETS = ROOT / "models" / "pets" / "bench.json"
 
@@ -415,14 +416,35 @@ def road() -> str:
     def line(model: str, teachers: str, rows: list[Row]) -> tuple[str, ...]:
         mine = {step: [row for row in rows if row["step"] == step] for step in steps}
         seeds = ", ".join(row["seed"] for row in mine["probe"])
-        per_class = f"{_mean(mine[steps[-1]], 'per_class_top1'):.3f}"
-        return model, teachers or "none", seeds, *(f"{_mean(mine[step], 'top1'):.3f}" for step in steps), per_class
+        last = [step for step in steps if mine[step]][-1]
+        per_class = f"{_mean(mine[last], 'per_class_top1'):.3f}"
+        top1 = [f"{_mean(mine[step], 'top1'):.3f}" if mine[step] else "–" for step in steps]
+        return model, teachers or "none", seeds, *top1, per_class
 
     first = _rows(RESULTS / "road-pets.csv")[0]
     return _table(
         "network | teachers | seeds | linear probe | fine-tuned | refit | mirror average | per class",
         [line(model, teachers, rows) for (model, teachers), rows in groups.items()],
         f"Top-1, means over seeds; {first['machine']}; {first['versions']}.",
+    )
+
+
+def gpu() -> str:
+    """Answers on each device of an NVIDIA GPU, beside ONNX Runtime on the CPU."""
+    found = json.loads((ROOT / "benchmarks" / "gpu" / "results" / "paths.json").read_text(encoding="utf-8"))
+
+    def line(row: dict[str, Any]) -> tuple[str, ...]:
+        if row["status"] == "missing":
+            return row["device"], row["file"], "not here", "–"
+        return row["device"], row["file"], f"{row['agreement']:.4f}", f"{row['relative_difference']:.1e}"
+
+    versions = found["doctor"]["doctor"]["environment"]["versions"]
+    return _table(
+        "device | file | same answer | logits differ by (relative)",
+        [line(row) for row in found["answers"]["rows"][1:]],
+        f"{found['answers']['photographs']} test photographs of the pets; {found['train-bf16']['device']}; "
+        + " ".join(f"{name} {version}" for name, version in versions.items() if version)
+        + ".",
     )
 
 
@@ -440,6 +462,25 @@ def attack() -> str:
 NETWORKS = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet18", "resnet50", "vgg16", "vgg19")
 PROMISED = ("network", "seed", "device", "recipe", "drop_pp")
 
+
+def adopted() -> str:
+    """Published networks on breeds that ImageNet has."""
+    rows = _rows(ADOPT / "breeds.csv")
+    return _table(
+        "network | file | device | top-1 [95 %]",
+        [
+            (
+                row["network"],
+                row["precision"],
+                row["device"],
+                f"{float(row['top1']):.3f} [{float(row['top1_low']):.3f}, {float(row['top1_high']):.3f}]",
+            )
+            for row in rows
+        ],
+        f"{rows[0]['n']} test photographs of {rows[0]['breeds_n']} breeds; {rows[0]['cpu']}.",
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "pets": pets,
     "networks": networks,
@@ -452,7 +493,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "fidelity": fidelity,
     "aa": aa,
     "road": road,
+    "gpu": gpu,
     "attack": attack,
+    "adopted": adopted,
 }
 
 

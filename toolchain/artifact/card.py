@@ -77,13 +77,36 @@ class Speed:
 
 @dataclass(frozen=True)
 class Tried:
-    """One way to int8 on one device: points of top-1 lost, agreement with the trained network, speed-up over float
-    on all cores (None: not measured)."""
+    """A way to int8 that was judged on one device: points of top-1 lost, agreement with the trained network,
+    speed-up over float on all cores (None: not measured).
+
+    `drop_lower_pp` and `drop_upper_pp` are the bounds of what is lost, each with 95 % confidence, None in cards of
+    old. `look`: 1 for the first that was looked at for the device, 2 for the one after it failed.
+    """
 
     label: str
     device: str
     drop_pp: float
     agreement: Fraction
+    speed_up: float | None = None
+    drop_lower_pp: float | None = None
+    drop_upper_pp: float | None = None
+    look: int = 1
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A way to int8 beside the float network on one device, on `n` views of photographs whose labels were not used.
+
+    `agreement` is the share with the same top-1, `divergence` the mean one of the probabilities in nats, `speed_up`
+    that over float (None: not timed).
+    """
+
+    label: str
+    device: str
+    n: int
+    agreement: Fraction
+    divergence: float
     speed_up: float | None = None
 
 
@@ -112,6 +135,8 @@ class QuantizationRecipe:
     cpu: str = ""
     speeds: tuple[Speed, ...] = ()
     tried: tuple[Tried, ...] = ()
+    compared: tuple[Compared, ...] = ()
+    """All recipes, by which one was chosen before it was judged; empty in cards of old."""
     cpu_flags: tuple[str, ...] = ()
     """Instructions of `cpu` that decide how int8 is computed, by Linux's names; empty in cards of old."""
     weight_bits: Literal[7, 8] = 8

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from toolchain.bench import layers
 from toolchain.bench.results import ArmResult, BenchReport, Change, Comparison
 from toolchain.errors import EdgetlError
 from toolchain.evaluation.statistics import paired_ratio_ci95
@@ -247,6 +248,12 @@ def to_markdown(report: BenchReport) -> str:
         lines += [f"- {harmless_markdown(sentence)}" for sentence in verdict(report.comparison)]
         lines += ["", f"| {' | '.join(CHANGE_COLUMNS)} |", f"|{'---|' * len(CHANGE_COLUMNS)}"]
         lines += [_table_row(change_row(change)) for change in report.comparison.changes]
+        lines.append("")
+    for found in report.layers:
+        head = layers.columns(found)
+        lines += ["", f"## {layers.title(found)}", "", *(f"- {line}" for line in layers.sentences(found)), ""]
+        lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+        lines += [f"| {' | '.join(layers.row(one))} |" for one in found.rows]
         lines.append("")
     if report.not_compared:
         lines += [f"- **Not compared**: {harmless_markdown(report.not_compared)}", ""]

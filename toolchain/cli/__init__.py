@@ -27,6 +27,7 @@ from toolchain.system.text import harmless
 
 COMMANDS = {
     "finetune": "Train a network on your photographs.",
+    "adopt": "Take a network that edgetl did not train, as it is.",
     "export": "Write a run as one ONNX file, and quantise it.",
     "bench": "Measure accuracy and latency on every device at hand.",
     "camera": "Say what a camera sees, live.",

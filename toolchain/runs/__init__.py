@@ -35,7 +35,11 @@ CONFUSION_CLASSES = 100
 
 @dataclass(frozen=True)
 class DataRecord:
-    """Which photographs: `sha256` is the hash of all splits, `split_sha256` of each."""
+    """Which photographs: `sha256` is the hash of all splits, `split_sha256` of each.
+
+    A network that was adopted has no splits: `counts`, `split_sha256` and `splits.json` are empty. `path` then is a
+    folder of any photographs, or empty.
+    """
 
     name: str
     path: str
@@ -61,7 +65,8 @@ class TeacherRecord:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """Which network; `sha256` is that of `model.safetensors`. `kept` tells whether fine-tuning beat the probe."""
+    """Which network; `sha256` is that of `model.safetensors`. `kept` tells whether fine-tuning beat the probe;
+    `published`: edgetl did not train it."""
 
     name: str
     parameters: int
@@ -69,7 +74,7 @@ class ModelRecord:
     weights_sha256: str | None
     weights_licence: str
     sha256: str
-    kept: Literal["probe", "finetune"]
+    kept: Literal["probe", "finetune", "published"]
     best_epoch: int
     teachers: tuple[TeacherRecord, ...] = ()
     refit: bool = False
@@ -78,6 +83,8 @@ class ModelRecord:
     @property
     def taught(self) -> tuple[str, ...]:
         """The splits that taught it: linear probe, fine-tuning, or both."""
+        if self.kept == "published":
+            return ()
         return ("train", "calibration", "val") if self.refit else ("train", "calibration")
 
     @property
@@ -190,6 +197,9 @@ def not_free(out: Path) -> BadInputError:
 
 def check_resumable(folder: Path) -> None:
     """Raise BadInputError where `folder` holds neither a finished run nor one that has begun."""
+    if (folder / RUN_FILE).exists() and read_run(folder).model.kept == "published":
+        hint = f"Fine-tune it: edgetl finetune PHOTOS --weights {shlex.quote(str(folder / WEIGHTS_FILE))}"
+        raise BadInputError(f"{folder} was adopted, not trained: there is nothing to resume", hint)
     if not (folder / RUN_FILE).exists() and not (folder / CHECKPOINT_FOLDER / SETTINGS_FILE).exists():
         hint = "Start a run with `edgetl finetune DATA --out RUN`."
         raise BadInputError(f"{folder} holds nothing to resume", hint)

@@ -71,6 +71,11 @@ def is_printable(text: str) -> bool:
     return not re.search(f"[{_STEERING}]", text)
 
 
+def folded(name: str) -> str:
+    """A name in which letters' case, spaces, `-` and `_` do not matter."""
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+
+
 def apply(function: Any, value: Any) -> Any:
     """Plain data (dictionaries, lists, strings, numbers) with `function` applied to each string in it."""
     if isinstance(value, str):
