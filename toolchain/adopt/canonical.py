@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import onnx
@@ -141,7 +142,7 @@ def _begin(model: onnx.ModelProto, foreign: ForeignModel, normalisation: Normali
     nodes: list[onnx.NodeProto] = []
     now = "image"
 
-    def add(operator: str, *values: NDArray[np.float32] | NDArray[np.int64], **attributes: int | list[int]) -> None:
+    def add(operator: str, *values: NDArray[np.float32] | NDArray[np.int64], **attributes: Any) -> None:
         nonlocal now
         stored = [numpy_helper.from_array(value, f"pixels.{len(nodes)}") for value in values]
         graph.initializer.extend(stored)
@@ -214,7 +215,7 @@ def _end(model: onnx.ModelProto, foreign: ForeignModel, *, log: bool) -> None:
         last = "probabilities.log"
     graph.node.append(helper.make_node("Flatten", [last], ["logits"], axis=1))
     graph.node.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1))
-    shape = ["batch", foreign.classes]
+    shape: list[str | int | None] = ["batch", foreign.classes]
     del graph.output[:]
     graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("logits", "probabilities")

@@ -31,7 +31,8 @@ class Normalisation:
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """float32 [n, height, width, 3] of uint8 RGB pixels."""
         ordered = pixels if self.colour == "RGB" else pixels[..., ::-1]
-        return (ordered.astype(np.float32) - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
+        mean, std = np.array(self.mean, np.float32), np.array(self.std, np.float32)
+        return np.asarray((ordered.astype(np.float32) - mean) / std, np.float32)
 
     @property
     def swapped(self) -> Normalisation:

@@ -44,8 +44,8 @@ def adopt_published(
         if not claims.is_empty(out):
             raise BadInputError(f"{out} is there already and not empty", "Choose another --out.")
         opened = open_published(name, weights, labels)
-        if opened.pretrained.stripped:
-            reporter.say(f"{weights}: names were taken without {opened.pretrained.stripped!r} before them")
+        for remark in opened.pretrained.remarks():
+            reporter.say(remark)
         run = _describe(opened, write_weights(out, opened.network), root, command)
         files.write_json(out / SPLITS_FILE, {})
         with reporter.task("writing ONNX", 1) as task:
