@@ -199,7 +199,10 @@ def _read_card(entries: Sequence[str], path: Path) -> Card:
     if len(entries) != 1:
         count = "no card" if not entries else f"{len(entries)} cards"
         raise ArtifactError(
-            f"{path} holds {count} (metadata `{CARD_KEY}`)", "edgetl runs the files that `edgetl export` writes."
+            f"{path} holds {count} (metadata `{CARD_KEY}`)",
+            f"Adopt it: edgetl adopt {shlex.quote(str(path))} --labels labels.txt --out RUN"
+            if not entries and path.suffix == ".onnx"
+            else "edgetl runs the files that `edgetl export` writes.",
         )
     if len(entries[0]) > MAX_CARD_BYTES:
         raise ArtifactError(f"{path}: the card has more than {MAX_CARD_BYTES >> 20} MiB")

@@ -104,7 +104,7 @@ class ModelName(os.PathLike[str]):
 
         Raises BadInputError for all else. (No torch in here: a slip is told before torch is loaded.)
         """
-        from toolchain.runs import RUN_FILE, read_run
+        from toolchain.runs import RUN_FILE, no_gradients, read_run
 
         path = self.path()
         if path is None:
@@ -115,7 +115,8 @@ class ModelName(os.PathLike[str]):
                 f"{path} is a deployed file, which has no gradients",
                 f"Name the run folder that it was exported from{beside}.",
             )
-        read_run(path)
+        if read_run(path).model.kept == "file":
+            raise no_gradients(path)
         return path
 
     def labels(self) -> tuple[str, ...]:
