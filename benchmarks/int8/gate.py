@@ -42,6 +42,7 @@ from toolchain.runtimes.devices import cpu_name
 
 DEVICE = "ort:cpu"
 SHARES = 1000
+RULES = ("gate", "labels")
 LEFT_OUT = (0, 1, 2)
 RUINED = 0.5
 """Files that agree less with float are left out: they are never chosen."""
@@ -192,7 +193,7 @@ def judge(collected: Collected) -> Iterator[dict[str, object]]:
     )
     for left_out in LEFT_OUT:
         files = tuple(ranked[left_out:])
-        for rule in ("gate", "labels"):
+        for rule in RULES:
             rng = np.random.default_rng(0)
             drops, plain, agreements, names = [], [], [], []
             for _ in range(SHARES):
