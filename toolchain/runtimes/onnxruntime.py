@@ -105,7 +105,7 @@ def probe(target: str) -> Device:
 
 @cache
 def _opens(provider: str) -> bool:
-    """Whether a session gets `provider`: a package lists what it was built with, even where libraries are missing."""
+    """Whether a session gets `provider`, which a package lists even where the libraries it needs are missing."""
     options = _library().SessionOptions()
     options.log_severity_level = 4
     # What ONNX Runtime prints for those who call it directly is said by the device's reason.
