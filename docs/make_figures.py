@@ -415,14 +415,35 @@ def road() -> str:
     def line(model: str, teachers: str, rows: list[Row]) -> tuple[str, ...]:
         mine = {step: [row for row in rows if row["step"] == step] for step in steps}
         seeds = ", ".join(row["seed"] for row in mine["probe"])
-        per_class = f"{_mean(mine[steps[-1]], 'per_class_top1'):.3f}"
-        return model, teachers or "none", seeds, *(f"{_mean(mine[step], 'top1'):.3f}" for step in steps), per_class
+        last = [step for step in steps if mine[step]][-1]
+        per_class = f"{_mean(mine[last], 'per_class_top1'):.3f}"
+        top1 = [f"{_mean(mine[step], 'top1'):.3f}" if mine[step] else "–" for step in steps]
+        return model, teachers or "none", seeds, *top1, per_class
 
     first = _rows(RESULTS / "road-pets.csv")[0]
     return _table(
         "network | teachers | seeds | linear probe | fine-tuned | refit | mirror average | per class",
         [line(model, teachers, rows) for (model, teachers), rows in groups.items()],
         f"Top-1, means over seeds; {first['machine']}; {first['versions']}.",
+    )
+
+
+def gpu() -> str:
+    """Answers on each device of an NVIDIA GPU, beside ONNX Runtime on the CPU."""
+    found = json.loads((ROOT / "benchmarks" / "gpu" / "results" / "paths.json").read_text(encoding="utf-8"))
+
+    def line(row: dict[str, Any]) -> tuple[str, ...]:
+        if row["status"] == "missing":
+            return row["device"], row["file"], "not here", "–"
+        return row["device"], row["file"], f"{row['agreement']:.4f}", f"{row['relative_difference']:.1e}"
+
+    versions = found["doctor"]["doctor"]["environment"]["versions"]
+    return _table(
+        "device | file | same answer | logits differ by (relative)",
+        [line(row) for row in found["answers"]["rows"][1:]],
+        f"{found['answers']['photographs']} test photographs of the pets; {found['train-bf16']['device']}; "
+        + " ".join(f"{name} {version}" for name, version in versions.items() if version)
+        + ".",
     )
 
 
@@ -452,6 +473,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "fidelity": fidelity,
     "aa": aa,
     "road": road,
+    "gpu": gpu,
     "attack": attack,
 }
 

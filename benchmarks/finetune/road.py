@@ -13,7 +13,8 @@ from __future__ import annotations
 import argparse
 import csv
 import io
-from importlib.metadata import version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,8 +26,8 @@ from toolchain.datasets.catalogue import open_dataset
 from toolchain.evaluation.metrics import Top1, accuracy
 from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Reader
-from toolchain.runs import Run
-from toolchain.runtimes.devices import cores, cpu_name
+from toolchain.runs import Run, read_run
+from toolchain.runtimes.devices import cores
 from toolchain.system import files
 from toolchain.system.progress import Silent
 from toolchain.training.finetune import finetune
@@ -45,7 +46,7 @@ COLUMNS = (
     "machine",
     "versions",
 )
-PACKAGES = ("edgetl", "torch", "torchvision", "openvino", "onnxruntime", "opencv-python-headless")
+PACKAGES = ("torch", "torchvision", "openvino", "onnxruntime", "opencv-python-headless")
 
 Row = dict[str, str]
 
@@ -57,12 +58,13 @@ def main() -> None:
     parser.add_argument("--weights", required=True)
     parser.add_argument("--teacher", action="append", default=[])
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--keep", type=Path, help="folder to leave the runs in")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     path = options.out / f"road-{options.data}.csv"
     rows = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
     for seed in map(int, options.seeds.split(",")):
-        new = measured(options.data, options.model, options.weights, tuple(options.teacher), seed)
+        new = measured(options.data, options.model, options.weights, tuple(options.teacher), seed, options.keep)
         mine = {_key(row) for row in new}
         rows = [row for row in rows if _key(row) not in mine] + new
         files.write_bytes(path, _csv(rows))
@@ -78,21 +80,29 @@ def main() -> None:
             )
 
 
-def measured(data: str, model: str, weights: str, teachers: tuple[str, ...], seed: int) -> list[Row]:
-    """Train once with `seed`; a row for each step on test."""
+def measured(
+    data: str, model: str, weights: str, teachers: tuple[str, ...], seed: int, keep: Path | None
+) -> list[Row]:
+    """Train once with `seed`; a row for each step on test. The run stays in `keep`, if that is given."""
     recipe = recipe_of(model)
     settings = settings_for(data, model, recipe, weights=weights, teacher=teachers, refit=True, seed=seed)
     with TemporaryDirectory() as name:
-        folder = Path(name) / "run"
-        run = finetune(settings, folder, reporter=Silent())
-        mirrored = on_test(folder, run, data)
+        folder = (keep or Path(name)) / f"{model.removeprefix('timm:')}-{len(teachers)}-{seed}"
+        finetune(settings, folder, reporter=Silent())
+        return rows_of(folder, data, seed)
+
+
+def rows_of(folder: Path, data: str, seed: int) -> list[Row]:
+    """What the finished run in `folder` reached on test, step by step."""
+    run = read_run(folder)
+    mirrored = on_test(folder, run, data)
     common = {
-        "model": model,
+        "model": run.model.name,
         "teachers": "+".join(one.name for one in run.model.teachers),
         "seed": str(seed),
         "kept": f"{run.model.kept} {run.model.best_epoch}",
-        "machine": f"{cpu_name()}, {cores()} cores",
-        "versions": " ".join(f"{package} {version(package)}" for package in PACKAGES),
+        "machine": f"{run.environment['device_name']}, {cores()} cores",
+        "versions": " ".join(versions()),
     }
     steps = {
         "probe": run.probe_metrics["test"],
@@ -122,6 +132,15 @@ def on_test(folder: Path, run: Run, data: str) -> Top1:
         for at in range(0, len(photos), 8)
     ]
     return accuracy(np.concatenate(answers), np.array([photo.label for photo in photos]))
+
+
+def versions() -> list[str]:
+    """Those of the packages that are installed."""
+    found = [f"edgetl {toolchain.__version__}"]
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    return found
 
 
 def _key(row: Row) -> tuple[str, ...]:

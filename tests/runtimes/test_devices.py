@@ -96,6 +96,15 @@ def test_ways_of_running_that_pytorch_has_not() -> None:
     assert "only CUDA has graphs" in probe("torch:cpu+graph").reason
 
 
+def test_a_provider_that_is_listed_and_gets_no_session_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = ["TensorrtExecutionProvider", *onnxruntime._library().get_available_providers()]
+    monkeypatch.setattr(onnxruntime._library(), "get_available_providers", lambda: listed)
+    found = probe("ort:tensorrt")
+    assert not found.available
+    assert "the libraries or the GPU that it needs are not here" in found.reason
+    assert onnxruntime._opens("CPUExecutionProvider")
+
+
 def test_all_stands_for_every_known_device_once() -> None:
     assert expand(["all"]) == list(known_devices())
     assert expand(["torch:cpu", "all", "torch:cpu"]) == [

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import platform
 import re
+import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import cache, partial
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -35,6 +38,12 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+
+_LIBRARIES = {
+    PROVIDERS["cuda"]: "see that nvidia-smi works; pip install 'onnxruntime-gpu[cuda,cudnn]'",
+    PROVIDERS["tensorrt"]: "pip install tensorrt, in the version that this onnxruntime asks for",
+}
+"""What brings the libraries that a provider opens when it is first used."""
 
 _RECORD_NODES = "session.record_ep_graph_assignment_info"
 """Makes a session (of ONNX Runtime 1.24 or newer) tell which provider was given which node."""
@@ -72,7 +81,7 @@ def parse(text: str) -> str | None:
 
 
 def probe(target: str) -> Device:
-    """Whether this ONNX Runtime was built with the provider of `target`; whether it works, a session tells."""
+    """Whether this ONNX Runtime has the provider of `target`, and what that needs is here."""
     name = f"ort:{target}"
     if find_spec("onnxruntime") is None:
         return Device(name, False, "ONNX Runtime (onnxruntime) is not installed", "pip install onnxruntime")
@@ -81,14 +90,39 @@ def probe(target: str) -> Device:
         reason = "ONNX Runtime computes in bfloat16 only on Arm CPUs that have it, under Linux"
         return Device(name, False, reason, f"leave out +{way}")
     provider = PROVIDERS[target.partition(":")[0]]
-    if provider in _library().get_available_providers():
-        return Device(name, True)
-    return Device(
-        name,
-        False,
-        f"this onnxruntime {_library().__version__} has no {provider}",
-        "with an NVIDIA GPU: pip uninstall onnxruntime && pip install onnxruntime-gpu",
-    )
+    if provider not in _library().get_available_providers():
+        return Device(
+            name,
+            False,
+            f"this onnxruntime {_library().__version__} has no {provider}",
+            "with an NVIDIA GPU: pip uninstall onnxruntime && pip install onnxruntime-gpu",
+        )
+    if provider != PROVIDERS["cpu"] and not _opens(provider):
+        reason = f"{provider} is in this onnxruntime, but the libraries or the GPU that it needs are not here"
+        return Device(name, False, reason, _LIBRARIES[provider])
+    return Device(name, True)
+
+
+@cache
+def _opens(provider: str) -> bool:
+    """Whether a session gets `provider`, which a package lists even where the libraries it needs are missing."""
+    options = _library().SessionOptions()
+    options.log_severity_level = 4
+    # What ONNX Runtime prints for those who call it directly is said by the device's reason.
+    with redirect_stdout(StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        session = _library().InferenceSession(_smallest_network(), options, providers=[provider])
+    return bool(session.get_providers()[0] == provider)
+
+
+def _smallest_network() -> bytes:
+    """One ReLU of one number."""
+    from onnx import TensorProto, helper
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "smallest", ends[:1], ends[1:])
+    model = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 17)])
+    return bytes(model.SerializeToString())
 
 
 def providers_of(target: str, artifact: Artifact) -> list[tuple[str, dict[str, str]]]:

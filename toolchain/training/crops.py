@@ -119,7 +119,9 @@ def make_views(images: Sequence[Tensor], views: Sequence[View], height: int, wid
     return lit.clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
 
-def to_device(array: NDArray[Any], device: torch.device) -> Tensor:
-    """`array` on `device`. A GPU fetches it from pinned memory, and nobody waits for what it does before."""
-    tensor = torch.from_numpy(array)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+def to_device(values: NDArray[Any] | Tensor, device: torch.device) -> Tensor:
+    """`values` on `device`. A GPU fetches them from pinned memory, and nobody waits for what it does before."""
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(values)
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

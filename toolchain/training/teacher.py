@@ -9,20 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from toolchain.backbones.networks import body_of, hidden_of, load_network
+from toolchain.backbones.networks import body_of, hidden_of, load_network, normalised
 from toolchain.datasets import Dataset
 from toolchain.errors import BadInputError
-from toolchain.evaluation.metrics import softmax
 from toolchain.runs import TeacherRecord, read_run, read_splits
 from toolchain.system.progress import Reporter
-from toolchain.training.context import TrainContext
-from toolchain.training.features import BATCH, Floats, Frozen, logits_of
+from toolchain.training.context import TrainContext, has_fast_bfloat16
+from toolchain.training.crops import to_device
+from toolchain.training.features import BATCH, Extractor, Frozen, logits_of
 
 WEIGHT = 0.8
 """Share of the loss that is the teacher's; the rest is the labels'."""
@@ -45,27 +43,37 @@ class Teacher:
 
     def probabilities(self, images: Tensor) -> Tensor:
         """What it answers at TEMPERATURE, float32 [batch, classes], to uint8 images [batch, height, width, 3]."""
-        pixels = images.numpy(force=True)
-        logits = np.mean([member.logits(pixels) for member in self._members], axis=0)
-        return torch.from_numpy(softmax(logits, TEMPERATURE)).to(self._device)
+        logits = torch.stack([member.logits(images) for member in self._members]).mean(0)
+        return torch.softmax(logits / TEMPERATURE, dim=1).to(self._device)
 
 
 class _Member:
     def __init__(self, folder: Path, context: TrainContext) -> None:
         run = read_run(folder)
-        self._order = _order(folder, run.data.classes, context.dataset.classes)
-        self._sharpness = np.float32(1 / run.temperature)
+        self._order = _order(folder, run.data.classes, context.dataset.classes).to(context.device)
+        self._sharpness = 1 / run.temperature
         self._network = load_network(folder, run).to(context.device)
-        shape = context.settings.crop_shape
-        layers, hidden = body_of(self._network), hidden_of(self._network)
-        body = Frozen(layers, shape, context.device, pooled=True, hidden=hidden)
+        self._device = context.device
         exact = context.settings.precision == "float32"
-        self._extract = body.extractor(many=len(context.photos) * context.epochs, exact=exact)
+        self._low_precision = not exact and has_fast_bfloat16(context.device)
+        self._extract = self._on_cpu(context, exact) if context.device.type == "cpu" else None
 
-    def logits(self, pixels: NDArray[np.uint8]) -> Floats:
-        parts = (pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH))
-        logits = logits_of(self._network, self._extract(parts))
-        return np.asarray(logits[:, self._order] * self._sharpness)
+    def _on_cpu(self, context: TrainContext, exact: bool) -> Extractor:
+        layers, hidden = body_of(self._network), hidden_of(self._network)
+        body = Frozen(layers, context.settings.crop_shape, context.device, pooled=True, hidden=hidden)
+        return body.extractor(many=len(context.photos) * context.epochs, exact=exact)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """Logits over the run's temperature, float32 [batch, classes]. A GPU's stay there, so that nobody waits."""
+        if self._extract is not None:
+            pixels = images.numpy()
+            parts = (pixels[at : at + BATCH] for at in range(0, len(pixels), BATCH))
+            logits = torch.from_numpy(logits_of(self._network, self._extract(parts)))
+        else:
+            with torch.autocast(self._device.type, torch.bfloat16, enabled=self._low_precision):
+                logits = self._network(normalised(to_device(images, self._device))).float()
+        return logits[:, self._order] * self._sharpness
 
 
 def distillation_loss(logits: Tensor, probabilities: Tensor) -> Tensor:
@@ -100,11 +108,11 @@ def check_teacher(folder: Path, dataset: Dataset, reporter: Reporter) -> None:
             )
 
 
-def _order(folder: Path, theirs: Sequence[str], ours: Sequence[str]) -> NDArray[np.int64]:
+def _order(folder: Path, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:
     missing = [name for name in ours if name not in theirs]
     if missing:
         raise BadInputError(
             f"the teacher {folder} does not know {', '.join(missing[:3])}{' …' if len(missing) > 3 else ''}",
             "Fine-tune the teacher on the same classes first.",
         )
-    return np.array([list(theirs).index(name) for name in ours], np.int64)
+    return torch.tensor([list(theirs).index(name) for name in ours])

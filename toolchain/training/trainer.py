@@ -25,6 +25,7 @@ from toolchain.backbones.networks import (
 from toolchain.system.text import fixed
 from toolchain.training.batches import Batches, Step, steps_of
 from toolchain.training.context import TrainContext, has_fast_bfloat16
+from toolchain.training.crops import to_device
 from toolchain.training.features import BATCH, Frozen, labels_of
 from toolchain.training.probe import balancing
 from toolchain.training.settings import Optimizer, Schedule, TrainSettings
@@ -127,7 +128,7 @@ class Trainer:
     def _step(self, step: Step, images: Tensor, seed: list[int]) -> Tensor:
         """One optimiser step; return this process's part of the loss."""
         context = self._context
-        labels = self._labels[torch.from_numpy(step.mine).to(context.device)]
+        labels = self._labels[to_device(step.mine, context.device)]
         mask = self._mask(step, seed)
         with torch.autocast(context.device.type, torch.bfloat16, enabled=self._low_precision):
             logits = self._tail(self._maps(images), mask)
@@ -155,7 +156,7 @@ class Trainer:
     def _maps(self, images: Tensor) -> Tensor:
         """What enters the trained blocks, for uint8 images [batch, height, width, 3]."""
         if self._extract is None:
-            maps: Tensor = self._prefix(normalised(images.to(self._context.device)))
+            maps: Tensor = self._prefix(normalised(to_device(images, self._context.device)))
             return maps
         parts = images.numpy()
         maps = torch.from_numpy(self._extract(parts[at : at + BATCH] for at in range(0, len(parts), BATCH)))
@@ -165,7 +166,7 @@ class Trainer:
         """Dropout, drawn for the whole batch, so that it does not depend on how many processes share it."""
         width = head_of(self._network).in_features
         kept = np.random.default_rng(seed).random((step.size, width), np.float32)[step.rows] >= self._dropout
-        return torch.from_numpy(kept.astype(np.float32) / (1 - self._dropout)).to(self._context.device)
+        return to_device(kept.astype(np.float32) / (1 - self._dropout), self._context.device)
 
     @torch.no_grad()
     def _update_average(self) -> None:
