@@ -15,9 +15,13 @@ import onnx
 
 from toolchain.artifact import ir
 from toolchain.artifact.card import CARD_SCHEMA, Card
+<<<<<<< HEAD
 from toolchain.artifact.graph import check_structure
 from toolchain.artifact.operators import EXPORTED
 from toolchain.artifact.sizes import check_sizes
+=======
+from toolchain.artifact.model_info import PREFIX, model_info
+>>>>>>> layers
 from toolchain.errors import ArtifactError
 from toolchain.system import files, strict
 
@@ -66,9 +70,12 @@ def make_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
     """
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
-    kept = [entry for entry in whole.metadata_props if entry.key != CARD_KEY]
+    own = (CARD_KEY, f"{PREFIX} ")
+    kept = [entry for entry in whole.metadata_props if not entry.key.startswith(own)]
     del whole.metadata_props[:]
     whole.metadata_props.extend(kept)
+    for key, value in model_info(card).items():
+        whole.metadata_props.add(key=f"{PREFIX} {key}", value=value)
     whole.metadata_props.add(key=CARD_KEY, value=files.to_json(card, indent=0).decode().strip())
     whole.ir_version = least_ir_version(whole)
     onnx.checker.check_model(whole, full_check=True)
