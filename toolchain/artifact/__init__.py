@@ -15,13 +15,10 @@ import onnx
 
 from toolchain.artifact import ir
 from toolchain.artifact.card import CARD_SCHEMA, Card
-<<<<<<< HEAD
 from toolchain.artifact.graph import check_structure
+from toolchain.artifact.model_info import PREFIX, model_info
 from toolchain.artifact.operators import EXPORTED
 from toolchain.artifact.sizes import check_sizes
-=======
-from toolchain.artifact.model_info import PREFIX, model_info
->>>>>>> layers
 from toolchain.errors import ArtifactError
 from toolchain.system import files, strict
 
