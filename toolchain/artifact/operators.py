@@ -57,3 +57,16 @@ ADOPTED: Operators = {
     ),
 }
 """What files of other exporters may hold besides: attention, its parts, and integers as other tools write them."""
+
+IR_LAYERS = _names(
+    "abs add avgpool batchnorminference broadcast ceiling clamp concat const convert convertlike convolution "
+    "convolutionbackpropdata cumsum depthtospace divide einsum elu equal erf exp fakequantize floor floormod "
+    "gather gatherelements gathernd gelu greater greaterequal groupconvolution groupconvolutionbackpropdata "
+    "groupnormalization hardsigmoid hsigmoid hswish identity interpolate less lessequal log logicaland logicalnot "
+    "logicalor logicalxor logsoftmax lrn matmul maximum maxpool minimum mish mod multiply mvn negative normalizel2 "
+    "notequal onehot pad parameter power prelu range reducel1 reducel2 reducemax reducemean reducemin reduceprod "
+    "reducesum relu reshape result rmsnorm round scaleddotproductattention select selu shapeof shufflechannels "
+    "sigmoid sign slice softmax softplus softsign spacetodepth split sqrt squareddifference squeeze stridedslice "
+    "subtract swish tanh tile topk transpose unsqueeze variadicsplit"
+)
+"""Layers of OpenVINO's format that stand for `ADOPTED`, in lower case: their capitals differ between versions."""
