@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +16,7 @@ from toolchain.artifact import ir
 from toolchain.artifact.card import CARD_SCHEMA, Card
 from toolchain.artifact.graph import check_structure
 from toolchain.artifact.model_info import PREFIX, model_info
-from toolchain.artifact.operators import EXPORTED
+from toolchain.artifact.operators import ADOPTED
 from toolchain.artifact.sizes import check_sizes
 from toolchain.errors import ArtifactError
 from toolchain.system import files, strict
@@ -188,7 +187,7 @@ def _parse(data: bytes, path: Path) -> Artifact:
         raise ArtifactError(f"{path} is not a whole ONNX file: it holds no network", "Copy or export it again.")
     try:
         card = _read_card([entry.value for entry in model.metadata_props if entry.key == CARD_KEY], path)
-        check_structure(model, EXPORTED, path)
+        check_structure(model, ADOPTED, path)
         _check_graph(model.graph, card, path)
         spec = card.preprocess
         check_sizes(model, path, (spec.height, spec.width) if card.input == "image" else None)
