@@ -81,7 +81,8 @@ def make_ir(onnx_file: bytes, card: Card, path: Path, *, fp16: bool = False) -> 
 
 def _probabilities_first(model: openvino.Model) -> openvino.Model:
     """The same network: Model API takes the first output for the scores, and would make its own of logits."""
-    import openvino
+    with telemetry.off():
+        import openvino
 
     results = sorted(
         model.get_results(), key=lambda result: "probabilities" not in result.get_output_tensor(0).names
