@@ -19,7 +19,7 @@ from toolchain.errors import BadInputError, PromiseBrokenError
 from toolchain.evaluation import metrics
 from toolchain.export import recommending
 from toolchain.export.exporting import export
-from toolchain.export.int8 import search
+from toolchain.export.int8 import search, speed
 from toolchain.export.int8.quantisers import Candidate, Recipe, Task, recipes
 from toolchain.export.results import Attempt, Measurement, QuantizationSettings
 from toolchain.runtimes import open_runtime
@@ -43,21 +43,23 @@ def two_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
 def _speeds(monkeypatch: pytest.MonkeyPatch, ratios: dict[tuple[int, str], float | None]) -> None:
     """Let the clock say so: candidate (by number, from 1) and device to how many times as fast as float it is."""
 
-    def timed(artifacts, devices, threads, pixels, reporter, *rest):  # type: ignore[no-untyped-def]
+    def timed(pairs, threads, pixels, reporter, *rest):  # type: ignore[no-untyped-def]
         assert pixels.dtype == np.uint8
         found = []
-        for number, artifact in enumerate(artifacts):
+        numbers: dict[Path, int] = {}
+        for artifact, device in pairs:
             assert read_artifact(artifact.path).sha256 == artifact.sha256
-            for device in devices:
-                ratio = 1.0 if number == 0 else ratios.get((number, device), 2.0)
-                p50_ms = None if ratio is None else 10 / ratio
-                found += [Timed(artifact, device, count, p50_ms) for count in threads]
+            number = numbers.setdefault(artifact.path, len(numbers))
+            ratio = 1.0 if number == 0 else ratios.get((number, device), 2.0)
+            p50_ms = None if ratio is None else 10 / ratio
+            process_ms = () if p50_ms is None else (p50_ms, 1.01 * p50_ms, 0.99 * p50_ms)
+            found += [Timed(artifact, device, count, p50_ms, "", process_ms) for count in threads]
         return found
 
     def in_turns(pairs, threads, pixels, reporter):  # type: ignore[no-untyped-def]
         return [Timed(artifact, device, count, 10.0) for artifact, device in pairs for count in threads]
 
-    monkeypatch.setattr(search, "time_artifacts", timed)
+    monkeypatch.setattr(speed, "time_pairs", timed)
     monkeypatch.setattr(recommending, "time_pairs", in_turns)
 
 
@@ -128,9 +130,32 @@ def test_one_file_where_one_serves_all_and_the_faster_one(folder: Path, monkeypa
     assert card.recipe is not None
     assert card.recipe.cpu
     assert {(speed.device, speed.float_ms) for speed in card.recipe.speeds} == {(name, 10.0) for name in DEVICES}
-    assert len(card.recipe.tried) == 2 * len(done.attempts)
+    assert [(one.device, one.look) for one in card.recipe.tried] == [(device, 1) for device in DEVICES]
+    assert len(card.recipe.compared) == 2 * len(done.attempts) == 4
+    assert not done.attempts[0].hops, "only the chosen file is judged"
     for device in DEVICES:
         open_runtime(read_artifact(folder / "model.int8.onnx"), device)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_a_faster_file_for_one_device_beside_the_one_for_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _speeds(
+        monkeypatch, {(1, "ort:cpu"): 3.0, (1, "openvino:CPU"): 1.2, (2, "ort:cpu"): 1.5, (2, "openvino:CPU"): 2.9}
+    )
+    recorder = Recorder()
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100), reporter=recorder)
+    assert done.broken == {}
+    assert {device: Path(file).name for device, file in done.int8_files.items()} == {
+        "ort:cpu": "model.int8.ort.onnx",
+        "openvino:CPU": "model.int8.onnx",
+    }
+    assert any("model.int8.ort.onnx is for ort:cpu alone: 2.00 times as fast" in line for line in recorder.said)
+    common, own = (read_artifact(folder / f"model.int8{name}.onnx").card for name in ("", ".ort"))
+    assert common.runtimes[:2] == DEVICES
+    assert own.runtimes == ("ort:cpu",)
+    assert find_artifact(folder).name == "model.int8.onnx"
+    assert [one.file for one in done.recommended if one.precision == "int8"] == []  # all take 10 ms there
 
 
 @pytest.mark.slow
@@ -267,7 +292,7 @@ def test_trained_integers_come_nearer_to_the_teacher(
     assert trained.label == "edgetl, trained (QAT)"
     assert trained.settings["qat_epochs"] == 12
     for device in DEVICES:
-        ours, before = (attempt.on(device).accuracy.relative_difference or 0 for attempt in (trained, plain))
+        ours, before = (attempt.divergence(device) for attempt in (trained, plain))
         assert ours < 1.5 * before
 
 

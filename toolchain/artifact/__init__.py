@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ import onnx
 from toolchain.artifact import ir
 from toolchain.artifact.card import CARD_SCHEMA, Card
 from toolchain.artifact.graph import check_structure
-from toolchain.artifact.operators import EXPORTED
+from toolchain.artifact.model_info import PREFIX, model_info
+from toolchain.artifact.operators import ADOPTED
 from toolchain.artifact.sizes import check_sizes
 from toolchain.errors import ArtifactError
 from toolchain.system import files, strict
@@ -66,9 +66,12 @@ def make_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
     """
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
-    kept = [entry for entry in whole.metadata_props if entry.key != CARD_KEY]
+    own = (CARD_KEY, f"{PREFIX} ")
+    kept = [entry for entry in whole.metadata_props if not entry.key.startswith(own)]
     del whole.metadata_props[:]
     whole.metadata_props.extend(kept)
+    for key, value in model_info(card).items():
+        whole.metadata_props.add(key=f"{PREFIX} {key}", value=value)
     whole.metadata_props.add(key=CARD_KEY, value=files.to_json(card, indent=0).decode().strip())
     whole.ir_version = least_ir_version(whole)
     onnx.checker.check_model(whole, full_check=True)
@@ -165,13 +168,7 @@ def _read(path: Path, limit: int = MAX_ARTIFACT_BYTES) -> bytes:
         if path.is_dir():
             hint = "Pass the model.onnx that `edgetl export` wrote into it."
             raise ArtifactError(f"{path} is a folder, not a model file", hint)
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ArtifactError(f"{path} is a pipe or a device, not a model file")
-        if found.st_size > limit:
-            most = f"{limit >> 30} GiB" if limit >= 1 << 30 else f"{limit >> 20} MiB"
-            raise ArtifactError(f"{path} has {found.st_size / 1e9:.1f} GB; an artifact has at most {most}")
-        return path.read_bytes()
+        return files.read_regular(path, limit)
     except FileNotFoundError:
         hint = "Write one with `edgetl export RUN_DIR`."
         if path.suffix == ".bin":
@@ -190,7 +187,7 @@ def _parse(data: bytes, path: Path) -> Artifact:
         raise ArtifactError(f"{path} is not a whole ONNX file: it holds no network", "Copy or export it again.")
     try:
         card = _read_card([entry.value for entry in model.metadata_props if entry.key == CARD_KEY], path)
-        check_structure(model, EXPORTED, path)
+        check_structure(model, ADOPTED, path)
         _check_graph(model.graph, card, path)
         spec = card.preprocess
         check_sizes(model, path, (spec.height, spec.width) if card.input == "image" else None)
@@ -205,7 +202,10 @@ def _read_card(entries: Sequence[str], path: Path) -> Card:
     if len(entries) != 1:
         count = "no card" if not entries else f"{len(entries)} cards"
         raise ArtifactError(
-            f"{path} holds {count} (metadata `{CARD_KEY}`)", "edgetl runs the files that `edgetl export` writes."
+            f"{path} holds {count} (metadata `{CARD_KEY}`)",
+            f"Adopt it: edgetl adopt {shlex.quote(str(path))} --labels labels.txt --out RUN"
+            if not entries and path.suffix == ".onnx"
+            else "edgetl runs the files that `edgetl export` writes.",
         )
     if len(entries[0]) > MAX_CARD_BYTES:
         raise ArtifactError(f"{path}: the card has more than {MAX_CARD_BYTES >> 20} MiB")
