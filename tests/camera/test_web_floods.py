@@ -98,6 +98,7 @@ def test_a_camera_with_few_files_outlives_a_crowd_of_idle_connections(tmp_path: 
         out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     summary = json.loads(out.splitlines()[-1])["summary"]
-    assert summary["frames_answered"] == 20
-    assert len(told.read_text().split()) >= 12
+    assert summary["frames_in"] == 20
+    assert summary["frames_answered"] >= 12, "a busy machine answers the newest frame, not each"
+    assert len(told.read_text().split()) >= 8
     assert len(err.splitlines()) < 10
