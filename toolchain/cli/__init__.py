@@ -249,7 +249,7 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
         if is_of_opencv(error):
             return *will_not_load(error), ExitCode.MISSING
     if isinstance(error, MemoryError):
-        return "there is not enough memory for it", "Close other programs, or use smaller files.", ExitCode.MISSING
+        return "there is too little memory", "Give this process more, or less to do at once.", ExitCode.MISSING
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", "Check the path, its permissions and the space left.", ExitCode.BAD_INPUT
