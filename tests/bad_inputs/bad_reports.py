@@ -15,7 +15,7 @@ BOTH = (*TWO_FILES, ("bench", MODEL, "--compare", OLD, "--device", "ort:cpu", "-
 MISSING = object()
 
 
-def _whole() -> dict[str, Any]:
+def whole() -> dict[str, Any]:
     import msgspec
 
     from toolchain.bench.results import ArmAccuracy, ArmResult, BenchReport, Data
@@ -44,8 +44,8 @@ def _whole() -> dict[str, Any]:
         file_mb=9.05,
         accuracy=ArmAccuracy(0.9, 0.88, 100, 1.0, (0.83, 0.94), "1" * 90 + "0" * 10),
     )
-    whole = BenchReport("edgetl.bench/1", machine, Data("pets", "test", "a" * 64, 100, 1), (arm,), ())
-    document: dict[str, Any] = json.loads(msgspec.json.encode(whole))
+    report = BenchReport("edgetl.bench/1", machine, Data("pets", "test", "a" * 64, 100, 1), (arm,), ())
+    document: dict[str, Any] = json.loads(msgspec.json.encode(report))
     return document
 
 
@@ -53,7 +53,7 @@ def _old(change: Callable[[dict[str, Any]], object]) -> Make:
     """Two reports of the same run; one is changed."""
 
     def make(stock: Stock, place: Path) -> None:
-        document = _whole()
+        document = whole()
         (place / NEW).write_text(json.dumps(document))
         change(document)
         (place / OLD).write_text(json.dumps(document))
@@ -77,7 +77,7 @@ def _set(path: str, value: object) -> Make:
 
 def _text(change: Callable[[str], str | bytes]) -> Make:
     def make(stock: Stock, place: Path) -> None:
-        text = json.dumps(_whole())
+        text = json.dumps(whole())
         (place / NEW).write_text(text)
         writes(OLD, change(text))(stock, place)
 

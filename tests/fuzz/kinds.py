@@ -1,0 +1,350 @@
+"""What is made of whole things: each function lays a changed input into a folder, and tells the command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import onnx
+from onnx import TensorProto
+
+from tests.fuzz import changing
+from tests.fuzz.changing import as_json, as_toml, changed_boxes, changed_bytes, changed_tree
+from toolchain.artifact import CARD_KEY
+
+Draw = Callable[[Random, Path, Path], list[str]]
+"""Of the folder of whole things and the folder to lay the input into (the current one): the words of a command."""
+
+USE = (["card"], ["predict", "--threads", "1"], ["predict", "--threads", "1"])
+PICTURES = ("png", "jpg", "progressive.jpg", "webp", "bmp", "tif", "gif", "avif")
+BOXES = {
+    "png": (8, changing.png_chunk),
+    "jpg": (2, changing.jpeg_segment),
+    "avif": (0, changing.mp4_box),
+    "mp4": (0, changing.mp4_box),
+    "webp": (12, changing.riff_chunk),
+    "avi": (12, changing.riff_chunk),
+}
+"""Where the parts of a file begin, and how long each is."""
+NO_BOXES = 0, lambda data, at: 0
+CLIPS = ("mp4", "avi", "gif", "webp")
+
+
+def _use(rng: Random, model: str) -> list[str]:
+    words = rng.choice(USE)
+    return [*words, model] if words[0] == "card" else [*words, model, "good.png"]
+
+
+def _model(stock: Path) -> onnx.ModelProto:
+    return onnx.load_model_from_string((stock / "tiny.onnx").read_bytes())
+
+
+def graph(rng: Random, stock: Path, place: Path) -> list[str]:
+    """Nodes, attributes, weights and shapes of a network. Its card stays."""
+    model = _model(stock)
+    for _ in range(rng.randint(1, 3)):
+        _change_graph(rng, model)
+    data = model.SerializeToString()
+    (place / "m.onnx").write_bytes(changed_bytes(rng, data) if rng.random() < 0.2 else data)
+    return _use(rng, "m.onnx")
+
+
+def _change_graph(rng: Random, model: onnx.ModelProto) -> None:
+    net = model.graph
+    node = rng.choice(net.node) if net.node else net.node.add()
+    values = [*net.input, *net.output]
+    match rng.randrange(12):
+        case 0:
+            node.op_type = rng.choice(("Loop", "If", "Expand", "Constant", "MatMul", "Resize", "x", "ReduceMean"))
+        case 1:
+            node.domain = rng.choice(("com.microsoft", "ai.onnx.ml", "é"))
+        case 2:
+            names = [*(one for other in net.node for one in (*other.input, *other.output)), "", "nowhere"]
+            if node.input:
+                node.input[rng.randrange(len(node.input))] = rng.choice(names)
+        case 3:
+            node.output.append(rng.choice(("logits", "image", "more")))
+        case 4:
+            attribute = node.attribute.add(name=rng.choice(("axis", "to", "value", "keepdims", "body")))
+            attribute.type = rng.choice((1, 2, 3, 7))
+            attribute.i, attribute.f = rng.choice((0, -9, 2**62, 99)), float("nan")
+        case 5:
+            del net.node[rng.randrange(len(net.node))]
+        case 6:
+            net.node.add().CopyFrom(node)
+        case 7 if net.initializer:
+            tensor = rng.choice(net.initializer)
+            tensor.data_type = rng.choice((0, 1, 2, 6, 7, 8, 10, 16, 999))
+        case 8 if net.initializer:
+            tensor = rng.choice(net.initializer)
+            tensor.dims.append(rng.choice((0, 2, 2**31, 2**62, -1)))
+        case 9 if net.initializer:
+            tensor = rng.choice(net.initializer)
+            tensor.raw_data = changed_bytes(rng, tensor.raw_data)
+        case 10:
+            shape = rng.choice(values).type.tensor_type.shape
+            if shape.dim:
+                rng.choice(shape.dim).dim_value = rng.choice((0, 1, 3, 2**31, -1, 2**62))
+        case _:
+            tensor = net.initializer.add(name=rng.choice(("weights", "image", "far")), data_type=TensorProto.FLOAT)
+            tensor.external_data.add(key="location", value=rng.choice(("good.png", "/etc/passwd", "../x")))
+            tensor.data_location = rng.choice((0, 1))
+
+
+def card(rng: Random, stock: Path, place: Path) -> list[str]:
+    model = _model(stock)
+    [entry] = [one for one in model.metadata_props if one.key == CARD_KEY]
+    changed = as_json(rng, changed_tree(rng, json.loads(entry.value)))
+    data = model.SerializeToString()
+    # The text is replaced in the file itself: protobuf would not write what is no UTF-8.
+    marker = b"\x01" * 8
+    entry.value = marker.decode() + " " * (len(changed) - len(marker)) if len(changed) > 8 else ""
+    data = model.SerializeToString()
+    if len(changed) > 8:
+        at = data.index(marker)
+        data = data[:at] + changed + data[at + len(changed) :]
+    (place / "m.onnx").write_bytes(data)
+    return _use(rng, "m.onnx")
+
+
+def ir(rng: Random, stock: Path, place: Path) -> list[str]:
+    xml, weights = (stock / "tiny.xml").read_bytes(), (stock / "tiny.bin").read_bytes()
+    if rng.random() < 0.25:
+        weights = changed_bytes(rng, weights)
+    else:
+        parts = xml.split(b"<")
+        for _ in range(rng.randint(1, 3)):
+            at = rng.randrange(1, len(parts))
+            match rng.randrange(5):
+                case 0:
+                    del parts[at]
+                case 1:
+                    parts.insert(at, rng.choice(parts[1:]))
+                case 2:
+                    words = parts[at].split(b'"')
+                    words[rng.randrange(len(words))] = rng.choice(
+                        (b"-1", b"999999999999", b"", b"Loop", b"f64", b"\xff")
+                    )
+                    parts[at] = b'"'.join(words)
+                case 3:
+                    parts.insert(at, rng.choice((b"!DOCTYPE net [", b"a>" * 200, b"!ENTITY a 'b'>", b"?xml?>")))
+                case _:
+                    parts[at] = changed_bytes(rng, parts[at])
+        xml = b"<".join(parts)
+    (place / "m.xml").write_bytes(xml)
+    (place / "m.bin").write_bytes(weights)
+    return _use(rng, "m.xml")
+
+
+def _lay(source: Path, target: Path) -> None:
+    """Copy a folder; large files that nobody changes are the same file."""
+    shutil.copytree(source, target, copy_function=lambda one, other: _copy(Path(one), Path(other)))
+
+
+def _copy(one: Path, other: Path) -> None:
+    os.link(one, other) if one.stat().st_size > 1 << 20 else shutil.copyfile(one, other)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    path.unlink(missing_ok=True)
+    path.write_bytes(data)
+
+
+def run(rng: Random, stock: Path, place: Path) -> list[str]:
+    """A finished run of which a record or the weights are changed."""
+    _lay(stock / "run", place / "run")
+    name = rng.choice(("run.json", "run.json", "splits.json", "model.safetensors", "recommended.json"))
+    path = place / "run" / name
+    if name == "model.safetensors":
+        _replace(path, _safetensors(rng, path.read_bytes()))
+        return rng.choice((["explain", "features", "run", "--list-layers"], ["explain", "why", "run", "good.png"]))
+    document = json.loads(path.read_bytes()) if path.exists() else {"schema": "edgetl.recommended/1", "found": []}
+    _replace(path, as_json(rng, changed_tree(rng, document)))
+    if name == "recommended.json":
+        return ["predict", "run", "good.png", "--threads", "1"]
+    nowhere = ["export", "run", "--data", ".", "--threads", "1"]
+    return rng.choice((["explain", "features", "run", "--list-layers"], nowhere, nowhere))
+
+
+def _safetensors(rng: Random, data: bytes) -> bytes:
+    length = int.from_bytes(data[:8], "little")
+    header, body = data[8 : 8 + length], data[8 + length :]
+    if rng.random() < 0.7:
+        header = as_json(rng, changed_tree(rng, json.loads(header)))
+    else:
+        body = changed_bytes(rng, body)
+    claimed = rng.choice((len(header),) * 9 + (0, 2**63, len(header) + 1))
+    return claimed.to_bytes(8, "little") + header + body
+
+
+def checkpoint(rng: Random, stock: Path, place: Path) -> list[str]:
+    """A run that has not finished, of which settings, state, epochs or splits are changed."""
+    _lay(stock / "unfinished", place / "run")
+    name = rng.choice(("checkpoint/settings.json", "checkpoint/state.safetensors", "metrics.jsonl", "splits.json"))
+    path = place / "run" / name
+    if name.endswith("safetensors"):
+        _replace(path, _safetensors(rng, path.read_bytes()))
+    elif name == "metrics.jsonl":
+        lines = path.read_bytes().splitlines(keepends=True) or [b"{}\n"]
+        lines[rng.randrange(len(lines))] = as_json(rng, changed_tree(rng, json.loads(lines[0])))
+        _replace(path, b"".join(lines))
+    else:
+        _replace(path, as_json(rng, changed_tree(rng, json.loads(path.read_bytes()))))
+    return ["finetune", "--resume", "run"]
+
+
+def recipe(rng: Random, stock: Path, place: Path) -> list[str]:
+    tables = {
+        "network": {"parameters": 2271269, "macs": 299541632, "size_mb": 9.1, "features": 1280},
+        "finetune": {"epochs": 8, "learning_rate": 1e-4, "trained_blocks": 8, "ema_decay": 0.99, "crop_size": 176},
+        "taught": {"epochs": 16},
+        "measured": {"pets_top1": 0.898},
+    }  # fmt: skip
+    changed = changed_tree(rng, tables)
+    tree = (
+        {str(key): one for key, one in changed.items() if isinstance(one, dict)}
+        if isinstance(changed, dict)
+        else {}
+    )
+    (place / "r.toml").write_bytes(as_toml(rng, tree))
+    return ["finetune", "nowhere", "--recipe", "r.toml", "--out", "out"]
+
+
+def bench(rng: Random, stock: Path, place: Path) -> list[str]:
+    document = json.loads((stock / "bench.json").read_bytes())
+    names = ["new.json", "old.json"]
+    rng.shuffle(names)
+    (place / names[0]).write_text(json.dumps(document))
+    (place / names[1]).write_bytes(as_json(rng, changed_tree(rng, document)))
+    return ["bench", "new.json", "--compare", "old.json"]
+
+
+def record(rng: Random, stock: Path, place: Path) -> list[str]:
+    """What `data check --fix` set aside, with links and other things on the way."""
+    aside = place / "photos.set-aside" / "1"
+    outside = place / "outside"
+    for folder in (place / "photos" / "cat", aside / "cat", outside):
+        folder.mkdir(parents=True)
+    (aside / "cat" / "bad.jpg").write_bytes(b"bad")
+    (outside / "private").write_bytes(b"private")
+    odd = rng.choice(
+        (place / "photos" / "link", aside / "link", aside / "cat" / "more", place / "photos" / "cat" / "x")
+    )
+    match rng.randrange(4):
+        case 0:
+            odd.symlink_to(rng.choice((outside, Path("/etc"), odd, Path("/dev/zero"))))
+        case 1:
+            os.mkfifo(odd)
+        case 2:
+            odd.mkdir()
+            (odd / "private").write_bytes(b"other")
+        case _:
+            odd.write_bytes(b"bad")
+    names = (
+        "cat/bad.jpg",
+        "link/private",
+        "link",
+        "cat/more",
+        "cat/x",
+        "cat",
+        "cat/../cat/bad.jpg",
+        "link/../outside/x",
+    )
+    moved = [{"name": rng.choice(names), "reason": "?"} for _ in range(rng.randint(0, 3))]
+    document: Any = {"schema": "edgetl.set-aside/1", "data": "photos", "moved": moved}
+    if rng.random() < 0.4:
+        document = changed_tree(rng, document)
+    aside.with_suffix(".json").write_bytes(as_json(rng, document))
+    return ["data", "restore", "photos.set-aside/1.json"]
+
+
+def photograph(rng: Random, stock: Path, place: Path) -> list[str]:
+    kind = rng.choice([kind for kind in PICTURES if (stock / f"whole.{kind}").exists()])
+    data = (stock / f"whole.{kind}").read_bytes()
+    name = f"odd.{kind.rpartition('.')[2]}"
+    folder = place / "photos" / "cat"
+    folder.mkdir(parents=True)
+    start, box = BOXES.get(name[4:], NO_BOXES)
+    structured = rng.random() < 0.6
+    (folder / name).write_bytes(changed_boxes(rng, data, start, box) if structured else changed_bytes(rng, data))
+    return rng.choice(
+        (["predict", "tiny.onnx", f"photos/cat/{name}", "--threads", "1"], ["data", "check", "photos"])
+    )
+
+
+def video(rng: Random, stock: Path, place: Path) -> list[str]:
+    kind = rng.choice([kind for kind in CLIPS if (stock / f"clip.{kind}").exists()])
+    data = (stock / f"clip.{kind}").read_bytes()
+    start, box = BOXES.get(kind, NO_BOXES)
+    structured = rng.random() < 0.6
+    clip = changed_boxes(rng, data, start, box) if structured else changed_bytes(rng, data)
+    (place / f"clip.{kind}").write_bytes(clip)
+    return ["camera", "tiny.onnx", "--source", f"clip.{kind}", "--headless", "--frames", "3", "--threads", "1",
+            "--as-fast-as-possible"]  # fmt: skip
+
+
+def cache(rng: Random, stock: Path, place: Path) -> list[str]:
+    """Rows of the cache, and the file's own bytes. The photographs are those that it was filled with."""
+    folder = place / "cache"
+    shutil.copytree(stock / "cache", folder)
+    [path] = folder.glob("*.sqlite")
+    if rng.random() < 0.4:
+        _replace(path, changed_bytes(rng, path.read_bytes()))
+    else:
+        values = (0, -1, 2**40, None, "x", b"", b"\0" * 99, 2**62, 1.5)
+        with sqlite3.connect(path) as connection:
+            for _ in range(rng.randint(1, 4)):
+                column = rng.choice(("height", "width", "crc32", "pixels", "variant", "sha256"))
+                command = f"UPDATE OR IGNORE pictures SET {column} = ? WHERE rowid % 3 = ?"
+                try:
+                    connection.execute(command, (rng.choice(values), rng.randrange(3)))
+                except sqlite3.IntegrityError:
+                    continue
+            if rng.random() < 0.2:
+                connection.execute(rng.choice(("DROP TABLE pictures", "DROP TABLE used", "CREATE TABLE x (y)")))
+        connection.close()
+    os.environ["EDGETL_CACHE"] = str(folder)
+    return rng.choice((["data", "cache"], ["data", "cache", "--clear"], ["-reader", str(stock / "photos")]))
+
+
+def archive(rng: Random, stock: Path, place: Path) -> list[str]:
+    kind = rng.choice(("zip", "tar", "tar.gz", "tar.xz", "tar.bz2"))
+    data = (stock / f"whole.{kind}").read_bytes()
+    if kind == "tar" and rng.random() < 0.7:
+        # A header is signed again, so that what it says is looked at.
+        header = bytearray(data)
+        at = 512 * rng.choice(
+            [n for n in range(len(data) // 512) if data[n * 512 + 257 : n * 512 + 262] == b"ustar"]
+        )
+        block = bytearray(changed_bytes(rng, bytes(header[at : at + 148])))[:148].ljust(148, b"\0")
+        block += b" " * 8 + header[at + 156 : at + 512]
+        if rng.random() < 0.5:
+            block[156] = rng.choice(b"0123456789xgLKS\0")
+        block[148:156] = f"{sum(block):06o}\0 ".encode()
+        data = bytes(header[:at] + block + header[at + 512 :])
+    else:
+        data = changed_bytes(rng, data)
+    (place / f"archive.{kind}").write_bytes(data)
+    return ["-unpack", f"archive.{kind}"]
+
+
+KINDS: dict[str, Draw] = {
+    "graph": graph,
+    "card": card,
+    "ir": ir,
+    "run": run,
+    "checkpoint": checkpoint,
+    "recipe": recipe,
+    "bench": bench,
+    "record": record,
+    "photograph": photograph,
+    "video": video,
+    "cache": cache,
+    "archive": archive,
+}
