@@ -25,6 +25,7 @@ def bench(
     budget_s: float = runner.BUDGET_S,
     limit: int = 400,
     on: Sequence[str] = ("local",),
+    layers: bool = False,
     reporter: Reporter | None = None,
 ) -> BenchReport:
     """Measure accuracy and latency of model files or runs on each device, as `edgetl bench` does.
@@ -39,8 +40,9 @@ def bench(
     Each model runs on each device in a process of its own, and they take turns. `data` names photographs for
     accuracy (default: those that the model names, where they are at hand), `limit` how many at most. `threads` 0
     means one for each core. `rounds` None measures until each median is known to 2 %, for `budget_s` seconds at
-    most. `on` names machines: `local`, and others as ssh knows them, with edgetl installed (`user@board`). What
-    goes wrong with one arm stands in its `status` and `reason`.
+    most. `on` names machines: `local`, and others as ssh knows them, with edgetl installed (`user@board`). With
+    `layers` the time of each layer is measured, too. What goes wrong with one arm stands in its `status` and
+    `reason`.
 
     Raises ArtifactError for a file that is no model, BadInputError for data that cannot be used, MissingError for a
     machine that cannot be.
@@ -57,6 +59,7 @@ def bench(
         split=split,
         limit=limit,
         on=checked(on),
+        layers=layers,
         distinct="all" in devices and "openvino:AUTO" not in devices,
     )
     return runner.bench(plan, reporter)

@@ -9,9 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from toolchain._version import __version__
+from toolchain.bench import layers
 from toolchain.bench import report as reports
-from toolchain.bench.plots import PlotPoint, distributions, pareto
-from toolchain.bench.results import ArmResult, BenchReport, MeasuredMachine
+from toolchain.bench.plots import PlotPoint, distributions, layer_bars, pareto
+from toolchain.bench.results import ArmResult, BenchReport, LayersOf, MeasuredMachine
 from toolchain.pages import write_page
 from toolchain.system.text import fixed
 
@@ -46,8 +47,20 @@ def _content(report: BenchReport) -> dict[str, Any]:
         "verdict": reports.verdict(report.comparison) if report.comparison else [],
         "changes": [reports.change_row(one) for one in report.comparison.changes] if report.comparison else [],
         "change_columns": reports.CHANGE_COLUMNS,
-        "text_columns": {"artifact", "device", "verdict"},
+        "text_columns": {"artifact", "device", "verdict"} | layers.WORDS,
+        "layers": [_layers(number, found) for number, found in enumerate(report.layers)],
         "hashes": {arm.artifact: arm.sha256 for arm in report.arms},
+    }
+
+
+def _layers(number: int, found: LayersOf) -> dict[str, Any]:
+    return {
+        "title": layers.title(found),
+        "sentences": layers.sentences(found),
+        "columns": layers.columns(found),
+        "rows": [(layers.row(one), one.slower) for one in found.rows],
+        "bars": Markup(layer_bars(found.rows, f"layers-{number}", layers.title(found))),
+        "several": len(found.artifacts) > 1,
     }
 
 

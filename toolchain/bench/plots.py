@@ -10,10 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from toolchain.pages.svg import FIRST, INK, MUTED, SECOND, STYLE, end_at_one, make_figure, to_svg
+from toolchain.timing.layers import LayerRow
 
 LOGARITHMIC = 6.0
 """From this ratio of largest to smallest on, an axis is logarithmic."""
 ROW = 30.0
+BAR_ROW = 22.0
 NAME_LENGTH = 44
 
 
@@ -97,6 +99,36 @@ def distributions(points: Sequence[PlotPoint]) -> str:
         axes.tick_params(axis="y", length=0)
         _latency_axis(axes, [point.quantiles_ms[end] for point in shown for end in (1, 99)], "ms")
         return to_svg(figure, "distributions", f"Latency distributions of {len(shown)} arms")
+
+
+def layer_bars(rows: Sequence[LayerRow], name: str, title: str) -> str:
+    """What each layer takes, in microseconds: a bar for each file, of which converting is the pale part."""
+    names = [f"{row.type}  {_short(row.name.removeprefix('node_'))}" for row in rows]
+    margin = 24 + max(map(len, names)) * 6.6
+    height = BAR_ROW * len(rows) + 64
+    with style.context(["default", STYLE]):
+        figure, axes = make_figure(margin + 480, height, margin, 52, 16, 8)
+        files = len(rows[0].times)
+        thick = 0.8 / files
+        for place, row in enumerate(rows):
+            for number, time in enumerate(row.times):
+                colour = FIRST if number == 0 else SECOND
+                where = place + (number - (files - 1) / 2) * thick
+                computing = max(time.us - time.conversions_us, 0)
+                axes.barh(where, computing, thick, color=colour)
+                axes.barh(where, time.conversions_us, thick, left=computing, color=colour, alpha=0.4)
+            if row.slower:
+                longest = max(time.us for time in row.times)
+                text = f"+{row.times[-1].us - row.times[0].us:.0f}"
+                axes.annotate(text, (longest, place), (4, 0), textcoords="offset points", va="center", fontsize=11)
+        axes.set_yticks(range(len(rows)), names, fontsize=11)
+        for label in axes.get_yticklabels():
+            label.set_parse_math(False)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        axes.set_xlabel("µs")
+        return to_svg(figure, name, title)
 
 
 def _latency_axis(axes: Axes, values: Sequence[float], label: str) -> None:

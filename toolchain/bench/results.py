@@ -12,6 +12,7 @@ from toolchain.artifact.card import Precision
 from toolchain.evaluation.statistics import Latency
 from toolchain.runtimes import Execution
 from toolchain.runtimes.machine import Environment
+from toolchain.timing.layers import LayerRow
 from toolchain.timing.noise import LoadDuring
 from toolchain.timing.protocol import LOCAL, Throughput
 
@@ -149,6 +150,25 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class LayersOf:
+    """Where the time goes in one file, or in a float file and an int8 file of the same run, side by side.
+
+    `artifacts` are their paths; the `times` of each layer are in the same order. `us`: microseconds of all layers
+    together, as the runtime's profiler counts them, which is less than a whole inference. `rows` are in the order
+    of the network; `slower` says which layers int8 made slower, conversions included.
+    """
+
+    artifacts: tuple[str, ...]
+    precisions: tuple[Precision, ...]
+    device: str
+    threads: int
+    batch: int
+    us: tuple[float, ...]
+    rows: tuple[LayerRow, ...]
+    on: str = LOCAL
+
+
+@dataclass(frozen=True)
 class MeasuredMachine:
     """A machine that arms were measured on. `name` is `local` or how ssh found it; `during` is null where the
     connection was lost."""
@@ -181,6 +201,8 @@ class BenchReport:
     comparison: Comparison | None = None
     not_compared: str = ""
     machines: tuple[MeasuredMachine, ...] = ()
+    layers: tuple[LayersOf, ...] = ()
+    """With `--layers`: on each device, and for each number of threads and batch."""
 
     @property
     def environments(self) -> dict[str, Environment]:

@@ -13,6 +13,7 @@ import numpy as np
 from toolchain.artifact import Artifact
 from toolchain.bench.compare import Foreseen, planned
 from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photographs, prepare
+from toolchain.bench.layers import measure_layers
 from toolchain.bench.results import (
     BENCH_SCHEMA,
     ArmAccuracy,
@@ -20,6 +21,7 @@ from toolchain.bench.results import (
     BenchReport,
     BenchSettings,
     Data,
+    LayersOf,
     MeasuredMachine,
 )
 from toolchain.evaluation import metrics
@@ -70,6 +72,8 @@ class Plan:
     distinct: bool = False
     command: str = ""
     on: tuple[str, ...] = (LOCAL,)
+    layers: bool = False
+    """Measure the time of each layer, too."""
 
     @property
     def pace(self) -> Pace:
@@ -136,8 +140,11 @@ def bench(
             prepared, photographs = _inputs(plan, chosen, folder, remembering)
             for caution in dict.fromkeys(line for place in places for line in _cautions(place)):
                 remembering.warn(caution)
+            layers: list[LayersOf] = []
             for place in places:
                 _measure(place, plan.pace, chosen is not None, prepared, photographs, remembering, limits)
+                if plan.layers:
+                    layers += measure_layers(place.arms, place.machine, prepared, remembering)
     results = tuple(
         result_of(arm, place.arms, chosen, prepared, place.environment) for place in places for arm in place.arms
     )
@@ -160,6 +167,7 @@ def bench(
         settings=BenchSettings(plan.pace.rounds, plan.pace.budget_s, plan.pace.precision, plan.pace.processes),
         during=measured[0].during,
         machines=() if plan.on == (LOCAL,) else measured,
+        layers=tuple(layers),
     )
 
 

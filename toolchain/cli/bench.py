@@ -16,14 +16,14 @@ from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.options import Finite, complete_data_sets, complete_devices, on_option
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.system import masking
-from toolchain.system.text import escaped, harmless
+from toolchain.system.text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import RenderableType
 
-    from toolchain.bench.results import BenchReport
+    from toolchain.bench.results import BenchReport, LayersOf
 
 
 def _counts(context: click.Context, parameter: click.Parameter, text: str | None) -> tuple[int, ...]:
@@ -99,6 +99,11 @@ compared."""
     help="Measure accuracy on at most so many photographs; 0: on all.",
 )
 @click.option(
+    "--layers",
+    is_flag=True,
+    help="Measure the time of each layer, too, float beside int8, and tell which layers int8 made slower.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     help="Folder for bench.json, bench.md and bench.html. Default: bench-N in the run folder, or here.",
@@ -139,6 +144,7 @@ def command(
     rounds: int | None,
     budget: float,
     limit: int,
+    layers: bool,
     out: Path | None,
     compare: Path | None,
     tolerance: float,
@@ -178,6 +184,7 @@ def command(
         distinct="all" in devices and "openvino:AUTO" not in devices,
         command=_command_line(),
         on=checked(on),
+        layers=layers,
     )
     with benchmark.claimed(out, paths[0]) as folder:
         if folder is None:
@@ -213,7 +220,7 @@ def _tell(report: BenchReport, folder: Path | None, console: Console) -> int:
         else:
             console.result(None, where)
     if report.not_compared:
-        click.echo(f"error: {escaped(harmless(report.not_compared))}\nhint: {HOW_TO_COMPARE}", err=True)
+        click.echo(f"error: {harmless(report.not_compared)}\nhint: {HOW_TO_COMPARE}", err=True)
     return benchmark.exit_code_of(report)
 
 
@@ -230,7 +237,7 @@ def _command_line() -> str:
             if isinstance(value, tuple) and not parameter.multiple:
                 value = ",".join(str(one) for one in value)
             each = value if isinstance(value, tuple) else (value,)
-            words += [word for one in each for word in (parameter.opts[0], str(one))]
+            words += [word for one in each for word in (parameter.opts[0], *(() if one is True else (str(one),)))]
     return masking.command(words)
 
 
@@ -249,10 +256,11 @@ RANKS = {
 }
 """Columns that a narrow terminal does without, the highest first."""
 
-_MEASURING = {"devices", "on", "data", "split", "threads", "batch", "rounds", "budget", "limit"}
+_MEASURING = {"devices", "on", "data", "split", "threads", "batch", "rounds", "budget", "limit", "layers"}
 
 
 def _tables(report: BenchReport) -> tuple[RenderableType, ...]:
+    from toolchain.bench import layers
     from toolchain.bench import report as reports
 
     table = _table(reports.columns(report))
@@ -269,7 +277,22 @@ def _tables(report: BenchReport) -> tuple[RenderableType, ...]:
             changes.add(*reports.change_row(change))
         style = "bold red" if comparison.regressions else "bold"
         shown += ["", changes, *(Text(sentence, style=style) for sentence in reports.verdict(comparison))]
+    for found in report.layers:
+        shown += ["", _layer_table(found), *(strong(line) for line in layers.sentences(found))]
     return tuple(shown)
+
+
+def _layer_table(found: LayersOf) -> Table:
+    from toolchain.bench import layers
+
+    # The kernels of the last file stay longest.
+    ranks = {"shape": 1, "kernel": 2, "int8 kernel": 2, "converting": 3, "float kernel": 4}
+    columns = layers.columns(found)
+    shown = (Column(name, ranks.get(name, 0), name not in layers.WORDS) for name in columns)
+    table = Table(*shown, title=layers.title(found))
+    for row in found.rows:
+        table.add(*layers.row(row), bold=row.slower)
+    return table
 
 
 def _table(columns: Sequence[str]) -> Table:

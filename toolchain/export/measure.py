@@ -61,7 +61,7 @@ class ExportContext:
         n = len(logits)
         accuracy = accuracy_of(logits, self.reference[:n], self.sample, device, precision)
         base = self.float_logits.get(device, self.reference)[:n]
-        return Measurement(device, accuracy, *metrics.accuracy_drop(base, logits, self.sample.labels))
+        return measured(accuracy, base, logits, self.sample.labels, self.card.temperature)
 
 
 def logits_on(artifact: Artifact, device: str, pixels: Pixels, n: int | None = None) -> NDArray[np.float32]:
@@ -73,6 +73,16 @@ def logits_on(artifact: Artifact, device: str, pixels: Pixels, n: int | None = N
     n = len(pixels) if n is None else n
     starts = range(0, n, BATCH)
     return np.concatenate([runtime.infer(pixels[start : min(start + BATCH, n)]).logits for start in starts])
+
+
+def measured(
+    accuracy: Accuracy, base: Logits, logits: Logits, labels: NDArray[np.int64], temperature: float
+) -> Measurement:
+    """What a file with `logits` loses against float with `base`, both of several views of photographs."""
+    drop, upper = metrics.accuracy_drop(base, logits, labels)
+    lower = -metrics.accuracy_drop(logits, base, labels)[1]
+    expected, error = metrics.expected_drop(base, logits, len(labels), temperature)
+    return Measurement(accuracy.device, accuracy, drop, upper, lower, expected, error)
 
 
 def with_labels(sample: Sample, reference: Logits) -> Sample:

@@ -56,9 +56,10 @@ class Views:
         numbers = range(len(self))[part]
         if not numbers:
             return self.pixels[:0]
-        return np.stack([self._view(*divmod(number, len(self.pixels))) for number in numbers])
+        return np.stack([self.view(*divmod(number, len(self.pixels))) for number in numbers])
 
-    def _view(self, view: int, place: int) -> NDArray[np.uint8]:
+    def view(self, view: int, place: int) -> NDArray[np.uint8]:
+        """One of the views of the photograph at `place`, uint8 [height, width, 3]."""
         image, (top, mirrored) = self.pixels[place], divmod(view, 2)
         if shift := MOVES[top]:
             height, width = image.shape[:2]
@@ -147,6 +148,31 @@ class RunPhotographs:
         """
         return prefetched(groups, lambda place: self._picture(split, place))
 
+    def unlabelled(self, n: int) -> NDArray[np.uint8]:
+        """At most `n` views of training photographs, uint8 [n, height, width, 3], to compare networks on.
+
+        Classes take turns. Photographs come in one view each; where there are fewer than `n`, in several. Those
+        that int8 is calibrated on are left out where there are others. Raises MissingError as `read` does.
+        """
+        (pixels,) = self.batches("train", [self._order()[:n]])
+        views = Views(pixels)
+        each = len(views) // len(pixels)
+        order = [((place + turn) % each, place) for turn in range(each) for place in range(len(pixels))]
+        return np.stack([views.view(*one) for one in order[:n]])
+
+    def for_training(self, compared: int) -> list[int]:
+        """The numbers of the training photographs that `unlabelled(compared)` leaves, if half; or of all."""
+        order = self._order()
+        chosen = set(order[:compared]) if len(order) >= 2 * compared else set()
+        return [place for place in range(self.count("train")) if place not in chosen]
+
+    def _order(self) -> list[int]:
+        """The training photographs to compare networks on: classes take turns."""
+        listed = self._splits["train"]
+        calibrating = {file.sha256 for file in self._splits["calibration"]}
+        places = _turns(listed)
+        return [place for place in places if listed[place].sha256 not in calibrating] or places
+
     def _picture(self, split: str, place: int) -> NDArray[np.uint8]:
         file = self._splits[split][place]
         photograph = Photograph(file.name, self._root / file.name, self._position[file.label], file.sha256)
@@ -171,8 +197,12 @@ def calibration_of(splits: Mapping[str, Sequence[SplitFile]]) -> tuple[SplitFile
 
 
 def _in_turns(listed: Sequence[SplitFile]) -> tuple[SplitFile, ...]:
-    order = stratified([file.label for file in listed], [file.sha256 for file in listed])
-    return tuple(listed[place] for place in order)
+    return tuple(listed[place] for place in _turns(listed))
+
+
+def _turns(listed: Sequence[SplitFile]) -> list[int]:
+    """The numbers of photographs, in an order in which classes take turns."""
+    return stratified([file.label for file in listed], [file.sha256 for file in listed])
 
 
 def _usable_splits(folder: Path, run: Run) -> dict[str, tuple[SplitFile, ...]]:

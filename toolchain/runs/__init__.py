@@ -29,6 +29,8 @@ REPORT_FILE = "report.html"
 CHECKPOINT_FOLDER = "checkpoint"
 SETTINGS_FILE = "settings.json"
 """In the checkpoint's folder: the settings of the run."""
+MAX_SPLITS_BYTES = 256 << 20
+"""Two million photographs."""
 CONFUSION_CLASSES = 100
 """`run.json` holds the confusion matrices of up to so many classes."""
 
@@ -211,7 +213,7 @@ def read_run(folder: Path) -> Run:
     """Read `run.json` of a finished run. Raises BadInputError when there is none or it is damaged."""
     path = folder / RUN_FILE
     try:
-        run = files.from_json(path.read_bytes(), Run)
+        run = files.read_json(path, Run)
     except (FileNotFoundError, NotADirectoryError):
         unfinished = (folder / CHECKPOINT_FOLDER).is_dir()
         if unfinished:
@@ -222,6 +224,8 @@ def read_run(folder: Path) -> Run:
         raise BadInputError(
             f"{folder} is not a run folder: it has no {RUN_FILE}", "Make one with `edgetl finetune DATA --out RUN`."
         ) from None
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:
         raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None
     weights = folder / (ADOPTED_FILE if run.model.kept == "file" else WEIGHTS_FILE)
@@ -235,9 +239,11 @@ def read_splits(folder: Path) -> dict[str, tuple[SplitFile, ...]]:
     """Read `splits.json`. Raises BadInputError when it is missing or damaged."""
     path = folder / SPLITS_FILE
     try:
-        return files.from_json(path.read_bytes(), dict[str, tuple[SplitFile, ...]])
+        return files.read_json(path, dict[str, tuple[SplitFile, ...]], MAX_SPLITS_BYTES)
     except FileNotFoundError:
         raise BadInputError(f"{path} is missing", "Run `edgetl finetune` again.") from None
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:
         raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None
 

@@ -22,6 +22,7 @@ from toolchain.system.processor import cores as cores
 if TYPE_CHECKING:
     from toolchain.artifact import Artifact
     from toolchain.runtimes import Runtime
+    from toolchain.runtimes.profiling import Profile
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class RuntimeFamily:
     - `preload`: imports what `load` needs, so that this does not count as the network's time.
     - `formats`: the files that it runs, `onnx` or `openvino`.
     - `of_run`: it runs the network of the run and not the file, so no file need be proven on it.
+    - `profile`: gives the function that runs an artifact with the profiler on (`runtimes.profiling.Profile`); None
+      where there is none.
     - `packages`: what decides how it computes, and the distributions that each comes in.
     """
 
@@ -77,6 +80,7 @@ class RuntimeFamily:
     preload: Callable[[], object] = _nothing
     formats: tuple[str, ...] = ("onnx",)
     of_run: bool = False
+    profile: Callable[[], Profile] | None = None
     packages: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property

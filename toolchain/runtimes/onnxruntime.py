@@ -31,6 +31,8 @@ from toolchain.system.folders import cache_folder
 if TYPE_CHECKING:
     import onnxruntime
 
+    from toolchain.runtimes.profiling import Profile
+
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -187,11 +189,15 @@ def _open(
     bfloat16: bool,
     threads: int,
     profile: str = "",
+    optimised: str = "",
 ) -> onnxruntime.InferenceSession:
+    """A session, which writes a `profile` into a file whose name begins so, and its `optimised` graph into one."""
     library = _library()
     options = library.SessionOptions()
     if profile:
         options.enable_profiling, options.profile_file_prefix = True, profile
+    if optimised:
+        options.optimized_model_filepath = optimised
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -254,6 +260,12 @@ def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive
     return OrtRuntime(artifact, target, threads, exclusive=exclusive)
 
 
+def _profile() -> Profile:
+    from toolchain.runtimes.onnxruntime_profile import profile
+
+    return profile
+
+
 FAMILY = RuntimeFamily(
     name="ort",
     title="ONNX Runtime",
@@ -262,5 +274,6 @@ FAMILY = RuntimeFamily(
     probe=probe,
     load=load,
     preload=_library,
+    profile=_profile,
     packages={"onnxruntime": ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml")},
 )

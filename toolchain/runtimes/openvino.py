@@ -24,6 +24,8 @@ from toolchain.system import telemetry
 if TYPE_CHECKING:
     import openvino
 
+    from toolchain.runtimes.profiling import Profile
+
 WAYS = {"bf16": ("BF16", "bfloat16"), "f16": ("FP16", "float16")}
 """Types that a device may compute floats in, added to its name with a `+`: what OpenVINO calls the capability, and
 what people call the type."""
@@ -305,6 +307,12 @@ class _Request:
         logits, probabilities = (self._request.get_tensor(name).data for name in ("logits", "probabilities"))
         return Answer(np.array(logits), np.array(probabilities))
 
+    def counters(self) -> dict[str, float]:
+        """What OpenVINO's performance counters say of each node, by name, in microseconds; of a model compiled with
+        PERF_COUNT."""
+        told = self._request.get_profiling_info()
+        return {one.node_name: one.real_time.total_seconds() * 1e6 for one in told}
+
 
 def _execution(compiled: openvino.CompiledModel, static: bool) -> Execution:
     supported = set(compiled.get_property("SUPPORTED_PROPERTIES"))
@@ -354,6 +362,12 @@ def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive
     return OpenVinoRuntime(artifact, target, threads, batch, exclusive=exclusive)
 
 
+def _profile() -> Profile:
+    from toolchain.runtimes.openvino_profile import profile
+
+    return profile
+
+
 FAMILY = RuntimeFamily(
     name="openvino",
     title="OpenVINO",
@@ -362,6 +376,7 @@ FAMILY = RuntimeFamily(
     probe=probe,
     load=load,
     preload=_library,
+    profile=_profile,
     formats=("onnx", "openvino"),
     packages={"openvino": ("openvino",)},
 )

@@ -71,6 +71,14 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Profiling:
+    """Run the artifact of `load` with its runtime's profiler on, for `seconds` or so."""
+
+    load: Load
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Loaded:
     """`load_ms`: from the file's content to a runtime that is ready, its library being imported already.
     `first_ms`: the first inference, which may still compile and allocate."""

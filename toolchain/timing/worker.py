@@ -10,17 +10,18 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.errors import ArtifactError, BadInputError, EdgetlError, FallbackError, MissingError
 from toolchain.runtimes import Infer
-from toolchain.runtimes.devices import Device, family_of, is_cpu, probe
+from toolchain.runtimes.devices import Device, family_of, is_cpu, parse_device, probe
+from toolchain.runtimes.profiling import WARM_UP, Kernel
 from toolchain.system import files, strict
 from toolchain.timing.noise import Meter
 from toolchain.timing.protocol import (
@@ -28,6 +29,7 @@ from toolchain.timing.protocol import (
     Flood,
     Load,
     Loaded,
+    Profiling,
     Reply,
     Request,
     Samples,
@@ -35,6 +37,9 @@ from toolchain.timing.protocol import (
     Throughput,
     spread,
 )
+
+if TYPE_CHECKING:
+    from toolchain.artifact import Artifact
 
 INPUTS = 64
 """Pictures that the timed inferences take turns with."""
@@ -47,6 +52,9 @@ STABLE = 0.05
 WARM_UP_S = 2.0
 QUIET_WINDOW_S = 0.02
 QUIET_LIMIT_S = 1.0
+MIN_PROFILED = 12
+MAX_PROFILED = 200
+"""Inferences that a profile counts."""
 
 
 class Worker:
@@ -58,22 +66,12 @@ class Worker:
     def load(self, order: Load) -> Loaded:
         """Open the artifact and run it once. Raises as `toolchain.runtimes.open_runtime`."""
         from toolchain import runtimes
-        from toolchain.artifact import read_artifact
         from toolchain.classifier import Classifier
 
-        artifact = read_artifact(Path(order.artifact))
-        if artifact.sha256 != order.sha256:
-            raise ArtifactError(f"{order.artifact} has changed since the benchmark began")
+        artifact = self._take(order)
         if artifact.card.proven_on(order.device):
             # So that `load_ms` is the network's own, and not that of importing a library.
             family_of(order.device).preload()
-        spec = artifact.card.preprocess
-        shape = (-1, spec.height, spec.width, 3)
-        self.pictures: NDArray[np.uint8] = np.memmap(order.pictures, np.uint8, "r").reshape(shape)
-        self.inputs: NDArray[np.uint8] = np.array(self.pictures[spread(len(self.pictures), INPUTS)])
-        self.encoded: list[bytes] = [Path(photograph).read_bytes() for photograph in order.photographs]
-        self.batch: int = order.batch
-        self.turn: int = 0
         start = time.perf_counter()
         # Only one arm runs at a time, so it has the machine to itself.
         runtime = runtimes.open_runtime(
@@ -83,6 +81,44 @@ class Worker:
         self.classifier: Classifier = Classifier(artifact.card, runtime)
         first_ms = self.infer_once()
         return Loaded(load_ms, first_ms, runtime.provider_effective, runtime.threads, runtime.execution)
+
+    def _take(self, order: Load) -> Artifact:
+        """The artifact that is meant; its inputs are kept."""
+        from toolchain.artifact import read_artifact
+
+        artifact = read_artifact(Path(order.artifact))
+        if artifact.sha256 != order.sha256:
+            raise ArtifactError(f"{order.artifact} has changed since the benchmark began")
+        spec = artifact.card.preprocess
+        shape = (-1, spec.height, spec.width, 3)
+        self.pictures: NDArray[np.uint8] = np.memmap(order.pictures, np.uint8, "r").reshape(shape)
+        self.inputs: NDArray[np.uint8] = np.array(self.pictures[spread(len(self.pictures), INPUTS)])
+        self.encoded: list[bytes] = [Path(photograph).read_bytes() for photograph in order.photographs]
+        self.batch: int = order.batch
+        self.turn: int = 0
+        return artifact
+
+    def profile(self, order: Profiling) -> list[Kernel]:
+        """The kernels of an artifact with the time of each; see `toolchain.runtimes.profiling`.
+
+        Raises as `toolchain.runtimes.open_runtime`, and BadInputError where the device has no profiler.
+        """
+        artifact, load = self._take(order.load), order.load
+        name, target = parse_device(load.device)
+        family = family_of(name)
+        if family.profile is None or artifact.format not in family.formats:
+            raise BadInputError(f"layers of {artifact.path.name} are not timed on {load.device}")
+        found = probe(load.device)
+        if not found.available:
+            raise MissingError(f"{found.name}: {found.reason}", found.install)
+        return family.profile()(artifact, target, load.threads, load.batch, self._batches_for(order.seconds))
+
+    def _batches_for(self, seconds: float) -> Iterator[NDArray[np.uint8]]:
+        start = time.perf_counter()
+        for number in range(WARM_UP + MAX_PROFILED):
+            if number >= WARM_UP + MIN_PROFILED and time.perf_counter() - start > seconds:
+                return
+            yield self.next_batch(self.batch)
 
     def warm_up(self, _: None) -> Samples:
         """Run until two blocks of inferences in a row take the same, or two seconds have gone; the last block."""
@@ -228,6 +264,7 @@ class Worker:
 
 ARGUMENTS: dict[str, Any] = {
     "load": Load,
+    "profile": Profiling,
     "warm_up": None,
     "round": int,
     "end_to_end": int,

@@ -1,0 +1,123 @@
+"""Layers in a benchmark: which files stand side by side, what is said of them, and where it is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pytest
+from test_report import FLOAT, INT8, report
+
+from tests.artifacts import tiny_artifact, tiny_ir
+from tests.layered import layered_artifact
+from toolchain.artifact.card import Source
+from toolchain.bench import layers, page
+from toolchain.bench import report as reports
+from toolchain.bench.results import LayersOf
+from toolchain.cli import run
+from toolchain.errors import ExitCode
+from toolchain.timing import layers as timing
+from toolchain.timing.layers import LayerRow, LayerTime, time_layers
+
+
+def layer(name: str, before: float, after: float, converting: float = 0, *, slower: bool = False) -> LayerRow:
+    times = (
+        LayerTime(before, before / 100, (before,) * 3, 0.0, ("Conv NCHWc",)),
+        LayerTime(after, after / 100, (after,) * 3, converting, ("QLinearConv NHWC", "Mul")),
+    )
+    return LayerRow(name, "Conv 1x1", (16, 8, 8), (name,), times, slower)
+
+
+BOTH = LayersOf(
+    ("run/model.onnx", "run/model.int8.onnx"),
+    ("float32", "int8"),
+    "ort:cpu",
+    1,
+    1,
+    (100.0, 60.0),
+    (layer("node_first", 60, 20), layer("node_second", 20, 30, 12, slower=True), layer("node_third", 20, 10)),
+)
+ALONE = replace(
+    BOTH,
+    artifacts=BOTH.artifacts[:1],
+    precisions=("float32",),
+    us=(100.0,),
+    rows=tuple(replace(row, times=row.times[:1], slower=False) for row in BOTH.rows),
+)
+
+
+def test_the_layers_that_int8_made_slower_are_named() -> None:
+    assert layers.title(BOTH) == "Layers of model.onnx and model.int8.onnx on ort:cpu, 1 thread, microseconds"
+    assert layers.sentences(BOTH) == [
+        "All layers: float 100 µs, int8 60 µs.",
+        "int8 made 1 of 3 layers slower, conversions included, by 10 µs together: "
+        "second (20 to 30, 12 of them converting).",
+    ]
+    kept = replace(BOTH, rows=BOTH.rows[:1])
+    assert layers.sentences(kept)[-1] == "int8 made no layer slower."
+    assert layers.sentences(ALONE) == ["All layers: 100 µs."]
+
+
+@pytest.mark.parametrize("found", [BOTH, ALONE], ids=["both", "alone"])
+def test_each_row_fills_the_columns(found: LayersOf) -> None:
+    row = dict(zip(layers.columns(found), layers.row(found.rows[1]), strict=True))
+    assert (row["layer"], row["type"], row["shape"]) == ("second", "Conv 1x1", "16x8x8")
+    if found is BOTH:
+        figures = {key: row[key] for key in ("float µs", "int8 µs", "share", "converting", "int8 kernel")}
+        assert list(figures.values()) == ["20", "30", "30%", "12", "QLinearConv NHWC"]
+    else:
+        assert (row["µs"], row["share"], row["kernel"]) == ("20", "20%", "Conv NCHWc")
+
+
+def test_files_hold_the_layers(tmp_path: Path) -> None:
+    whole = replace(report(FLOAT, INT8), layers=(BOTH, ALONE))
+    reports.write(whole, tmp_path)
+    assert msgspec.json.decode((tmp_path / "bench.json").read_bytes(), type=reports.BenchReport) == whole
+    assert "second (20 to 30" in (tmp_path / "bench.md").read_text(encoding="utf-8")
+    html = page.write(whole, tmp_path).read_text(encoding="utf-8")
+    assert html.count('id="layers-0-title"') == html.count('id="layers-1-title"') == 1
+    assert ">+10<" in html
+    assert "<strong>second</strong>" in html
+    assert "<strong>first</strong>" not in html
+
+
+def test_which_files_stand_side_by_side(tmp_path: Path) -> None:
+    base = tiny_artifact(tmp_path / "model.onnx")
+    small = tiny_artifact(tmp_path / "model.int8.onnx", precision="int8")
+    other = tiny_artifact(tmp_path / "other.onnx", source=Source("colours", "another", "by hand", None, "none", {}))
+    pair = tiny_ir(tmp_path / "model.xml")
+    assert layers.grouped([base, small]) == [(base, small)]
+    assert layers.grouped([small]) == [(base, small)], "the float file beside it"
+    assert layers.grouped([other, small]) == [(other,), (base, small)], "not that of another run"
+    assert layers.grouped([pair, small]) == [(pair,), (base, small)], "not that of another format"
+    base.path.unlink()
+    assert layers.grouped([small]) == [(small,)]
+
+
+@pytest.mark.slow
+def test_a_run_tells_its_layers_on_eighty_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layered_artifact(tmp_path / "run" / "model.onnx")
+    layered_artifact(tmp_path / "run" / "model.int8.onnx", integers=True)
+    monkeypatch.setattr(timing, "SECONDS", 0.05)
+    monkeypatch.setattr(layers, "time_layers", partial(time_layers, processes=2))
+    monkeypatch.setenv("COLUMNS", "80")
+    words = ["bench", str(tmp_path / "run" / "model.int8.onnx"), "--device", "ort:cpu", "--rounds", "1", "--layers"]
+    assert run([*words, "--threads", "1", "--out", str(tmp_path / "out")]) == ExitCode.DONE
+    shown = capsys.readouterr().out
+    start = shown.index("Layers of model.onnx and model.int8.onnx on ort:cpu, 1 thread")
+    table = shown[start:].splitlines()
+    assert table[1].split()[:2] == ["layer", "type"]
+    assert "int8 kernel" in table[1]
+    assert max(map(len, table[: table.index(next(line for line in table if line.startswith("All ")))])) <= 80
+    assert [line.split()[0] for line in table[2:5]] == ["input", "wide", "deep"]
+    written = json.loads((tmp_path / "out" / "bench.json").read_bytes())
+    assert written["command"].endswith("--layers")
+    (found,) = written["layers"]
+    assert [Path(path).name for path in found["artifacts"]] == ["model.onnx", "model.int8.onnx"]
+    assert {row["name"] for row in found["rows"]} >= {"input", "wide", "deep", "narrow"}
+    assert all(len(row["times"]) == 2 for row in found["rows"])
