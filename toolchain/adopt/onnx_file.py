@@ -14,6 +14,7 @@ from onnx import TensorProto, numpy_helper
 
 from toolchain.artifact import CARD_KEY, MAX_ARTIFACT_BYTES
 from toolchain.errors import BadInputError
+from toolchain.system import files
 
 Layout = Literal["NCHW", "NHWC"]
 TYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
@@ -92,11 +93,8 @@ def read_foreign(path: Path) -> ForeignModel:
 
 def _load(path: Path) -> onnx.ModelProto:
     try:
-        if path.stat().st_size > MAX_ARTIFACT_BYTES:
-            raise BadInputError(f"{path} is larger than {MAX_ARTIFACT_BYTES >> 30} GiB")
+        files.check_regular(path, MAX_ARTIFACT_BYTES)
         model = onnx.load(path)  # what lies in other files too, and only below its folder
-    except BadInputError:
-        raise
     except FileNotFoundError as error:
         missing = error.filename or path
         raise BadInputError(f"{missing} does not exist", "Weights in other files lie beside the model.") from None
