@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from toolchain.adopt.normalisation import Normalisation
 from toolchain.adopt.onnx_file import ForeignModel
 from toolchain.errors import BadInputError
+from toolchain.system import telemetry
 from toolchain.system.progress import Reporter
 
 SURE = 1.96
@@ -26,6 +26,9 @@ class Original:
     """The file itself on ONNX Runtime, as its publisher runs it. Raises BadInputError where it does not run."""
 
     def __init__(self, foreign: ForeignModel) -> None:
+        with telemetry.off():
+            import onnxruntime
+
         self._foreign = foreign
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4

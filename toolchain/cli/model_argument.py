@@ -35,7 +35,7 @@ MODEL_OR_PUBLISHED = (
 """For the help of commands: those that need no gradients, those that do, and those that need no classes."""
 
 MODEL_SUFFIXES = frozenset({".onnx", ".xml", ".bin"})
-MANY_CLASSES = 100
+MANY_CLASSES = 40
 """So many are listed where none is near to the one that was asked for."""
 MAX_LISTED = 1000
 """How many names of a folder are compared with a misspelled one."""
