@@ -13,6 +13,8 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from toolchain.artifact import CARD_KEY, MAX_ARTIFACT_BYTES
+from toolchain.artifact.graph import check_structure
+from toolchain.artifact.operators import ADOPTED
 from toolchain.errors import BadInputError
 from toolchain.system import files
 
@@ -54,6 +56,7 @@ def read_foreign(path: Path) -> ForeignModel:
     several inputs or outputs, no picture among the inputs, an answer that is not one number for each class.
     """
     model = _load(path)
+    check_structure(model, ADOPTED, path)  # before a runtime sees it
     if any(entry.key == CARD_KEY for entry in model.metadata_props):
         raise BadInputError(f"{path} has a card already: edgetl wrote it", f"edgetl predict {path} PHOTO")
     told = {entry.key: entry.value for entry in model.metadata_props}
