@@ -247,7 +247,7 @@ BAD: dict[str, tuple[Callable, str]] = {
     "no onnx": (lambda path: path.write_bytes(b"hello"), "is not a whole ONNX file"),
     "empty": (lambda path: path.write_bytes(b""), "it holds no network"),
     "detector": (_detector, "has 2 outputs (boxes, scores)"),
-    "sequence": (_sequence, "the output out is not a tensor of float32"),
+    "sequence": (_sequence, "the operator `SplitToSequence` is none that edgetl runs"),
     "maps": (_with([1, 3, 8, 8], [1, 3, 8, 8], "Relu"), "has the shape [1, 3, 8, 8], not [batch, classes]"),
     "one channel": (_with([1, 1, 8, 8], [1, 1, 1, 1], "GlobalAveragePool"), "no batch of colour pictures"),
     "vector": (_with([1, 30], [1, 30], "Relu"), "no batch of colour pictures"),

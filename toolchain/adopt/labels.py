@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from toolchain.errors import BadInputError
+from toolchain.system import files
 
 MAX_BYTES = 8 << 20
 MAX_LENGTH = 256
@@ -19,10 +20,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     one that is too long, and one that is there twice.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
-        if len(content) > MAX_BYTES:
-            raise BadInputError(f"{path} has more than {MAX_BYTES >> 20} MiB: it is no list of names")
+        content = files.read_regular(path, MAX_BYTES)
         lines = [line.strip() for line in content.decode("utf-8-sig").rstrip().splitlines()]
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None

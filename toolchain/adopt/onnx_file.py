@@ -13,7 +13,10 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from toolchain.artifact import CARD_KEY, MAX_ARTIFACT_BYTES
+from toolchain.artifact.graph import check_structure
+from toolchain.artifact.operators import ADOPTED
 from toolchain.errors import BadInputError
+from toolchain.system import files
 
 Layout = Literal["NCHW", "NHWC"]
 TYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
@@ -53,6 +56,7 @@ def read_foreign(path: Path) -> ForeignModel:
     several inputs or outputs, no picture among the inputs, an answer that is not one number for each class.
     """
     model = _load(path)
+    check_structure(model, ADOPTED, path)  # before a runtime sees it
     if any(entry.key == CARD_KEY for entry in model.metadata_props):
         raise BadInputError(f"{path} has a card already: edgetl wrote it", f"edgetl predict {path} PHOTO")
     told = {entry.key: entry.value for entry in model.metadata_props}
@@ -92,11 +96,8 @@ def read_foreign(path: Path) -> ForeignModel:
 
 def _load(path: Path) -> onnx.ModelProto:
     try:
-        if path.stat().st_size > MAX_ARTIFACT_BYTES:
-            raise BadInputError(f"{path} is larger than {MAX_ARTIFACT_BYTES >> 30} GiB")
+        files.check_regular(path, MAX_ARTIFACT_BYTES)
         model = onnx.load(path)  # what lies in other files too, and only below its folder
-    except BadInputError:
-        raise
     except FileNotFoundError as error:
         missing = error.filename or path
         raise BadInputError(f"{missing} does not exist", "Weights in other files lie beside the model.") from None
