@@ -15,7 +15,10 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from tests.clips import plain, write_clip
+from toolchain.camera.sinks import AnswerLostError
+from toolchain.camera.sinks.log import Log
 from toolchain.cli import run
+from toolchain.errors import BadInputError
 from toolchain.system import claims
 from toolchain.system.claims import LOCK_FILE, InUseError, working_in, writing
 
@@ -102,6 +105,19 @@ def test_many_processes_get_a_folder_each(tmp_path: Path) -> None:
     assert sorted(map(int, names)) == list(range(1, 81))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes")
+def test_a_lock_file_that_others_have_put_there_leads_nowhere(tmp_path: Path) -> None:
+    private = tmp_path / "private.txt"
+    private.write_text("precious")
+    for number, lay in enumerate((lambda lock: lock.symlink_to(private), os.mkfifo)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        lay(folder / LOCK_FILE)
+        with pytest.raises(BadInputError, match="should be a file of edgetl's"), working_in(folder, "a test", ""):
+            pass
+    assert private.read_text() == "precious"
+
+
 def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fcntl = pytest.importorskip("fcntl")
 
@@ -175,6 +191,24 @@ def test_a_file_that_is_recorded_twice_is_recorded_once(place: Path, tmp_path: P
     assert sorted(process.returncode for process in both) == [0, 2]
     assert "is in use" in "".join(told)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["long.mp4", "out.mp4"]
+
+
+def test_a_log_is_written_by_one_camera(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log.jsonl"
+    words = [word.format(place=place) for word in CAMERA]
+    other = Log(path)
+    assert run([*words, "--log", str(path)]) == 2
+    assert "log.jsonl is in use: another camera writes it" in capsys.readouterr().err
+    assert path.read_bytes() == b""
+    path.rename(tmp_path / "log.1")  # as logrotate does it
+    another = Log(path)
+    with pytest.raises(AnswerLostError, match="is in use"):
+        other.write("{}")
+    another.close()
+    other.write('{"frame":1}')
+    other.close()
+    assert run([*words, "--log", str(path)]) == 0
+    assert path.read_text().startswith('{"frame":1}\n{"frame":')
 
 
 def test_the_default_folder_of_an_explanation_is_not_another_processs(

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from toolchain.images.preprocess import Preprocess
+from toolchain.system.text import is_printable
 
 CARD_SCHEMA: Literal["edgetl.card/1"] = "edgetl.card/1"
 
@@ -203,6 +204,8 @@ class Card:
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("`labels` holds the same name twice")
+        if not all(map(is_printable, self.labels)):
+            raise ValueError("`labels` holds a name with control characters")
         if (self.precision == "float32") != (self.recipe is None):
             raise ValueError(f"`recipe` must be there unless `precision` is float32; it is {self.precision}")
         if self.recipe and (self.precision == "int8") != bool(self.recipe.calibration_sha256):

@@ -17,9 +17,12 @@ from toolchain.artifact.card import Card
 from toolchain.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, find
 from toolchain.errors import ArtifactError, BadInputError
 from toolchain.images.preprocess import MEAN, STD
-from toolchain.runs import WEIGHTS_FILE, Run
+from toolchain.runs import WEIGHTS_FILE, Run, no_gradients
 from toolchain.runs.ready_made import ready_made_weights
 from toolchain.system import files
+
+MAX_WEIGHTS_BYTES = 2 << 30
+"""Four times the largest network that edgetl knows."""
 
 _BACKBONE = "edgetl_backbone"
 
@@ -193,8 +196,11 @@ def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
 def load_network(folder: Path, run: Run) -> nn.Module:
     """The network of the finished `run` in `folder`, float32 on the CPU, in evaluation mode.
 
-    Raises ArtifactError where its weights are damaged, or those of another network.
+    Raises ArtifactError where its weights are damaged, or those of another network; BadInputError where it came as
+    an ONNX file.
     """
+    if run.model.kept == "file":
+        raise no_gradients(folder)
     return _loaded(run.model.name, len(run.data.classes), folder / WEIGHTS_FILE, "Run `edgetl finetune` again.")
 
 
@@ -213,6 +219,7 @@ def _loaded(name: str, classes: int, path: Path, hint: str) -> nn.Module:
         network.load_state_dict(state, assign=True)
         return network
 
+    check_weights(path)
     try:
         with files.encodable(path) as named:
             state = {key: _as_float32(tensor) for key, tensor in load_file(named).items()}
@@ -232,6 +239,14 @@ def _loaded(name: str, classes: int, path: Path, hint: str) -> nn.Module:
     if bad:
         raise ArtifactError(f"{path} is damaged: {bad[0]} holds NaN or infinity", hint)
     return network.eval()
+
+
+def check_weights(path: Path, limit: int = MAX_WEIGHTS_BYTES) -> None:
+    """Raise BadInputError where a library should not be given `path` to read as weights."""
+    try:
+        files.check_regular(path, limit)
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _as_float32(tensor: Tensor) -> Tensor:

@@ -33,9 +33,10 @@ Group = tuple[Artifact, ...]
 def measure_layers(arms: Sequence[Arm], machine: Machine, prepared: Prepared, reporter: Reporter) -> list[LayersOf]:
     """Profile the files of those arms that ran: each int8 file beside the float file of its run.
 
-    That is one of the arms, or else `model.onnx` in the same folder. What cannot be profiled is told as a warning.
+    That is one of the arms, or else `model.onnx` in the same folder. A file that is not proven on the device is not
+    run for its answers, but its layers tell why it was too slow. What cannot be profiled is told as a warning.
     """
-    ran = [arm for arm in arms if not arm.reason]
+    ran = [arm for arm in arms if not arm.reason or not arm.artifact.card.proven_on(arm.device)]
     for device in dict.fromkeys(arm.device for arm in ran if family_of(arm.device).profile is None):
         reporter.warn(f"layers are not timed on {at(device, machine.name)}")
     ran = [arm for arm in ran if family_of(arm.device).profile is not None]
@@ -62,8 +63,9 @@ def _measure(arms: Sequence[Arm], machine: Machine, prepared: Prepared, reporter
     pixels = np.fromfile(prepared.pictures[spec], np.uint8).reshape(-1, spec.height, spec.width, 3)
     sample = pixels[spread(len(pixels), PICTURES)]
     found = time_layers(list(pairs.values()), threads, sample, reporter, machine, batch)
+    failed = {(arm.artifact.path, arm.device) for arm in arms if arm.reason}
     for one in found:
-        if one.reason:
+        if one.reason and (one.artifact.path, one.device) not in failed:
             reporter.warn(f"layers of {one.artifact.path.name} on {at(one.device, machine.name)}: {one.reason}")
     profiles = {(one.artifact.path, one.device): one for one in found if not one.reason}
     beside = []

@@ -23,10 +23,11 @@ from toolchain._version import __version__
 from toolchain.errors import BadInputError, EdgetlError, EdgetlWarning, ExitCode, StoppedError
 from toolchain.system import masking
 from toolchain.system.processor import respect_quota
-from toolchain.system.text import escaped, harmless
+from toolchain.system.text import harmless
 
 COMMANDS = {
     "finetune": "Train a network on your photographs.",
+    "adopt": "Take a network that edgetl did not train, as it is.",
     "export": "Write a run as one ONNX file, and quantise it.",
     "bench": "Measure accuracy and latency on every device at hand.",
     "camera": "Say what a camera sees, live.",
@@ -51,6 +52,9 @@ EXTRAS = {
     "timm": "timm",
 }
 """Modules that `pip install edgetl` leaves out (a device neither trains nor exports), and the extra to install."""
+
+MAX_LINE = 1000
+"""Characters of an error: names in it may be of any length."""
 
 WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
 SOURCE_VARIABLE = "EDGETL_SOURCE"
@@ -211,7 +215,7 @@ def run(words: Sequence[str]) -> int:
     except Exception as error:
         if "--debug" in words:
             said = masking.masked("".join(traceback.format_exception(error)))
-            print(escaped(harmless(said, keep="\n")), end="", file=sys.stderr)
+            print(harmless(said, keep="\n"), end="", file=sys.stderr)
         message, hint, code = _explain(error)
         _tell(words, message, hint, code)
         return code
@@ -244,6 +248,8 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
 
         if is_of_opencv(error):
             return *will_not_load(error), ExitCode.MISSING
+    if isinstance(error, MemoryError):
+        return "there is too little memory", "Give this process more, or less to do at once.", ExitCode.MISSING
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", "Check the path, its permissions and the space left.", ExitCode.BAD_INPUT
@@ -266,8 +272,13 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
     return error.format_message(), see
 
 
+def _one_line(text: str) -> str:
+    line = harmless(" ".join(masking.masked(text).split()))
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"
+
+
 def _tell(words: Sequence[str], message: str, hint: str, code: ExitCode) -> None:
-    line, hint = (escaped(harmless(" ".join(masking.masked(text).split()))) for text in (message, hint))
+    line, hint = (_one_line(text) for text in (message, hint))
     print(f"error: {line}" if code != ExitCode.INTERRUPTED else line, file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,19 @@ def measured(
     lower = -metrics.accuracy_drop(logits, base, labels)[1]
     expected, error = metrics.expected_drop(base, logits, len(labels), temperature)
     return Measurement(accuracy.device, accuracy, drop, upper, lower, expected, error)
+
+
+def with_labels(sample: Sample, reference: Logits) -> Sample:
+    """`sample` with the network's own answers in the place of labels that are not there.
+
+    `reference` are its logits on the photographs and their mirror images, float32 [2n, classes]. The answer to both
+    together is surer than that to either; so rounding may turn an answer towards it, or away from it.
+    """
+    if (sample.labels >= 0).all():
+        return sample
+    probabilities = metrics.softmax(reference)
+    n = len(sample.labels)
+    return replace(sample, labels=(probabilities[:n] + probabilities[n : 2 * n]).argmax(1))
 
 
 def accuracy_of(

@@ -22,6 +22,13 @@ from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_splits
 from toolchain.runtimes.devices import cores
 from toolchain.system import files
 from toolchain.system.progress import Reporter
+from toolchain.system.text import folded
+
+UNLABELLED = "unlabelled"
+"""The split of photographs of which nobody said what is on them."""
+
+MAX_JUDGED = 400
+"""Photographs that a network without splits of its own is measured on."""
 
 MAX_CALIBRATION = 96
 """Photographs that int8 is calibrated on; where the calibration split holds fewer, training photographs help."""
@@ -63,7 +70,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Sample:
-    """A split of a run, decoded: pixels uint8 [n, height, width, 3], labels int64 [n]."""
+    """A split of a run, decoded: pixels uint8 [n, height, width, 3], labels int64 [n], -1 where there are none."""
 
     split: str
     split_sha256: str
@@ -83,20 +90,34 @@ class Sample:
 class RunPhotographs:
     """The photographs of the run in `folder`, below `data` or where they were at training.
 
+    A network that was adopted has no splits: any photographs serve it, and are divided here. `judged_on` is the
+    split that files are measured on.
+
     Raises BadInputError where the list of photographs does not belong to the run, or `data` holds none.
     """
 
     def __init__(self, folder: Path, run: Run, data: Path | None, reporter: Reporter) -> None:
         self._run = run
+        self.judged_on: str = run.model.judged_on
+        self._position = {name: place for place, name in enumerate(run.data.classes)} | {"": -1}
+        if not run.data.counts:
+            self._root = _any_folder(folder, run, data)
+            self._splits = _divided(_by_content(self._root, reporter), run.data.classes, reporter)
+            self.judged_on = next(iter(self._splits))
+        else:
+            self._find(folder, run, data, reporter)
+        self._splits["calibration"] = calibration_of(self._splits)
+        self._reader = Reader(run.preprocess, cache_folder(), reporter, keep=False)
+
+    def _find(self, folder: Path, run: Run, data: Path | None, reporter: Reporter) -> None:
+        """Find the photographs of the run's own splits."""
         self._splits = _usable_splits(folder, run)
         if data is None:
             self._root = photographs_of(run.data.name, run.data.path)
         else:
-            self._root = _folder_of(data)
+            self._root = folder_of(data)
             found = _by_content(self._root, reporter)
             self._splits = {split: _renamed(listed, found) for split, listed in self._splits.items()}
-        self._splits["calibration"] = calibration_of(self._splits)
-        self._reader = Reader(run.preprocess, cache_folder(), reporter, keep=False)
 
     def paths(self, split: str) -> tuple[Path, ...]:
         """The files of a split, in the order of `read`."""
@@ -104,7 +125,7 @@ class RunPhotographs:
 
     def read(self, split: str) -> Sample:
         """Decode a split. Raises MissingError when a photograph is gone or has changed since training."""
-        listed, spec, classes = self._splits[split], self._run.preprocess, self._run.data.classes
+        listed, spec = self._splits[split], self._run.preprocess
         pixels = np.empty((len(listed), spec.height, spec.width, 3), np.uint8)
 
         def decode(place: int) -> None:
@@ -113,7 +134,7 @@ class RunPhotographs:
         with ThreadPoolExecutor(cores()) as pool:
             deque(pool.map(decode, range(len(listed))), 0)
         sha256 = sha256_of_labelled((file.sha256, file.label) for file in listed)
-        return Sample(split, sha256, pixels, np.array([classes.index(file.label) for file in listed], np.int64))
+        return Sample(split, sha256, pixels, np.array([self._position[file.label] for file in listed], np.int64))
 
     def count(self, split: str) -> int:
         """How many photographs a split has."""
@@ -154,9 +175,7 @@ class RunPhotographs:
 
     def _picture(self, split: str, place: int) -> NDArray[np.uint8]:
         file = self._splits[split][place]
-        photograph = Photograph(
-            file.name, self._root / file.name, self._run.data.classes.index(file.label), file.sha256
-        )
+        photograph = Photograph(file.name, self._root / file.name, self._position[file.label], file.sha256)
         try:
             return self._reader.verified(photograph)
         except MissingError:
@@ -200,7 +219,45 @@ def _usable_splits(folder: Path, run: Run) -> dict[str, tuple[SplitFile, ...]]:
     return splits
 
 
-def _folder_of(data: Path) -> Path:
+def _any_folder(folder: Path, run: Run, data: Path | None) -> Path:
+    """The folder that an adopted network's photographs are in. Raises BadInputError where none was named."""
+    if data is None and not run.data.path:
+        raise BadInputError(
+            f"{folder} was adopted, and brings no photographs to measure on",
+            "Name a folder of photographs such as it will see: --data FOLDER. They need no labels.",
+        )
+    return folder_of(data or Path(run.data.path))
+
+
+def _divided(
+    found: Mapping[str, Path], classes: Sequence[str], reporter: Reporter
+) -> dict[str, tuple[SplitFile, ...]]:
+    """Photographs by their SHA-256, divided: the first split judges, from `train` comes the calibration.
+
+    A photograph has a label where its folder is called after a class. Labels count where all have one.
+    """
+    if len(found) < 2:
+        raise BadInputError("there is one photograph only", "One calibrates, and another one judges: give more.")
+    by_name = {folded(name): name for name in classes}
+    labels = [by_name.get(folded(path.parent.name)) for path in found.values()]
+    labelled = None not in labels
+    if not labelled:
+        known = len(labels) - labels.count(None)
+        reporter.say(
+            f"{known} of {len(labels)} photographs lie in folders called after a class, so labels are not used: "
+            "top-1 is agreement with the network's own answer to a photograph and its mirror image together"
+        )
+    listed = [
+        SplitFile(str(path), sha256, (label if labelled else None) or "")
+        for (sha256, path), label in zip(found.items(), labels, strict=True)
+    ]
+    turns = [listed[place] for place in stratified([one.label for one in listed], [one.sha256 for one in listed])]
+    judged = turns[::2][:MAX_JUDGED]
+    rest = turns[1::2] + turns[::2][MAX_JUDGED:]
+    return {"val" if labelled else UNLABELLED: tuple(judged), "train": tuple(rest)}
+
+
+def folder_of(data: Path) -> Path:
     """The folder that `data` is, or that the data set of this name lies in."""
     entry = named(str(data))
     folder = (entry.find(data_root()) if entry else None) or data
