@@ -5,7 +5,7 @@
     python benchmarks/int8/gate.py judge --answers ANSWERS --out benchmarks/results/int8-gate.csv
 
 `collect` quantises each run by every recipe once, and lets each file answer the training photographs that recipes
-are compared on, and all views of the validation and the test photographs. `judge` shares these out anew, 1,000
+are compared on, and all views of the validation and the test photographs. `judge` shares these out anew, 300
 times: as many as the run validates on judge, by the code of the export, and the others are unseen. What a file
 loses on the unseen photographs is counted over all of their views and over the photographs as they are.
 
@@ -41,7 +41,7 @@ from toolchain.runs import read_run
 from toolchain.runtimes.devices import cpu_name
 
 DEVICE = "ort:cpu"
-SHARES = 1000
+SHARES = 300
 RULES = ("gate", "labels")
 LEFT_OUT = (0, 1, 2)
 RUINED = 0.5

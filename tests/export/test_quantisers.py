@@ -81,7 +81,7 @@ def test_a_fallback_is_tried_where_nothing_before_it_could_be_carried_out(
     def failing() -> Candidate:
         raise RuntimeError("no such operator")
 
-    for first, tried in ((None, "edgetl"), (failing, "ONNX Runtime, min-max")):
+    for first, tried in ((None, "edgetl, hard-swish within layers"), (failing, "ONNX Runtime, min-max")):
 
         def two(task: Task, first: Callable[[], Candidate] | None = first) -> list[Recipe]:
             own, *_, last = recipes(task)

@@ -62,8 +62,8 @@ class Variants:
             raise MissingError("OpenVINO is not installed", "pip install openvino, or leave out --openvino")
 
 
-CALIBRATED = 0.5
-"""How far what is lost may be from what probabilities say, as a share of it: a standard deviation."""
+CALIBRATED = 1.25
+"""How far what is lost may be from what probabilities say, as a multiple of it: a standard deviation."""
 MIN_ERROR_PP = 0.01
 
 

@@ -20,6 +20,7 @@ from toolchain.export.int8.rewrites import for_onnxruntime
 from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float, ruinous_layers
 from toolchain.export.int8.torch_graph import Graph
 
+FOR_ORT = "edgetl, for ONNX Runtime"
 RUNTIME = "ort"
 """The runtime that graphs are rewritten for; OpenVINO is slower with them."""
 
@@ -30,25 +31,26 @@ SENSITIVITY_SAMPLE = 16
 def _recipes(task: Task) -> Iterator[Recipe]:
     network = _Network(task)
     wide = Scheme(pixels=not task.symmetric, symmetric=task.symmetric, weight_bits=7 if task.portable else 8)
-    schemes = {"edgetl": wide}
-    swishes = any(node.op_type == "HardSwish" for node in task.model.graph.node)
-    if swishes:
-        schemes["edgetl, hard-swish within layers"] = replace(wide, outputs=False, pixels=False)
-    for label, scheme in schemes.items():
-        yield Recipe(label, partial(network.quantize, label, scheme))
-    for label, scheme in schemes.items():
-        label = f"{label}, sensitive layers in float"
-        yield Recipe(label, partial(network.quantize_but_sensitive, label, scheme))
+    float_layers = "sensitive layers in float"
+    if any(node.op_type == "HardSwish" for node in task.model.graph.node):
+        # A hard-swish between two roundings ruins the answers, unless some layers stay float.
+        within = "edgetl, hard-swish within layers"
+        unrounded = replace(wide, outputs=False, pixels=False)
+        yield Recipe(within, partial(network.quantize, within, unrounded))
+        if not task.symmetric:
+            spelt = replace(wide, swish=True, squeeze=True)
+            yield Recipe(FOR_ORT, partial(network.quantize_gated, FOR_ORT, spelt), RUNTIME)
+        for start, scheme in ((within, unrounded), ("edgetl", wide)):
+            label = f"{start}, {float_layers}"
+            yield Recipe(label, partial(network.quantize_but_sensitive, label, scheme))
+        return
+    yield Recipe("edgetl", partial(network.quantize, "edgetl", wide))
+    label = f"edgetl, {float_layers}"
+    yield Recipe(label, partial(network.quantize_but_sensitive, label, wide))
     if not task.symmetric:
-        label = "edgetl, for ONNX Runtime"
-        if swishes:
-            gated = partial(network.quantize_gated, label, replace(wide, swish=True, squeeze=True))
-            yield Recipe(label, gated, RUNTIME)
-        else:
-            yield Recipe(label, partial(network.quantize, label, wide, rewritten=True), RUNTIME)
-            label = f"{label}, sensitive layers in float"
-            spelt = partial(network.quantize_but_sensitive, label, wide, rewritten=True)
-            yield Recipe(label, spelt, RUNTIME)
+        yield Recipe(FOR_ORT, partial(network.quantize, FOR_ORT, wide, rewritten=True), RUNTIME)
+        label = f"{FOR_ORT}, {float_layers}"
+        yield Recipe(label, partial(network.quantize_but_sensitive, label, wide, rewritten=True), RUNTIME)
 
 
 QUANTISER = Quantiser("edgetl", _recipes)
