@@ -35,7 +35,7 @@ class _Student:
 
     def __init__(self, start: QuantizedGraph) -> None:
         self._graph = graph = Graph(start.model)
-        self._bits = start.scheme.weight_bits
+        self._bits, self._per_tensor = start.scheme.weight_bits, start.scheme.per_tensor
         self._start = start.quantization
         layers = self._start.layers
         self.weights = {name: nn.Parameter(graph.by_name[name].weight.clone()) for name in layers}
@@ -49,7 +49,7 @@ class _Student:
         layers, biases = {}, {}
         for name, old in self._start.layers.items():
             weight, bias = (part[name].detach().numpy() for part in (self.weights, self.biases))
-            layers[name] = quantize_layer(weight, bias, old.input_scale, self._bits)
+            layers[name] = quantize_layer(weight, bias, old.input_scale, self._bits, per_tensor=self._per_tensor)
             if old.bias is None:
                 biases[name] = bias
         return replace(self._start, layers=layers, biases=biases)
@@ -66,16 +66,24 @@ class _Student:
         if node.op == "Sub" and self._start.pixels is not None:
             return inputs[0] - self._start.pixels
         if node.name in self.weights:
-            output = node([inputs[0], _rounded(self.weights[node.name], self._bits), self.biases[node.name]])
+            output = node(
+                [
+                    inputs[0],
+                    _rounded(self.weights[node.name], self._bits, per_tensor=self._per_tensor),
+                    self.biases[node.name],
+                ]
+            )
         else:
             output = node(inputs)
         params = self._start.activations.get(node.name)
         return round_to(output, params) if params else output
 
 
-def _rounded(weight: Tensor, bits: int) -> Tensor:
+def _rounded(weight: Tensor, bits: int, *, per_tensor: bool) -> Tensor:
     most = MAX_WEIGHT[bits]
     scales = (weight.detach().abs().amax(tuple(range(1, weight.ndim))) / most).clamp_min(1e-12)
+    if per_tensor:
+        scales = scales.max().expand_as(scales).contiguous()
     zeros = torch.zeros(len(scales), dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -most, most)
 

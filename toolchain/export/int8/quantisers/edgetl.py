@@ -24,7 +24,8 @@ SENSITIVITY_SAMPLE = 16
 
 def _recipes(task: Task) -> Iterator[Recipe]:
     network = _Network(task)
-    wide = Scheme(pixels=not task.symmetric, symmetric=task.symmetric, weight_bits=7 if task.portable else 8)
+    bits = 7 if task.portable else 8
+    wide = Scheme(pixels=not task.symmetric, symmetric=task.symmetric, per_tensor=task.per_tensor, weight_bits=bits)
     schemes = {"edgetl": wide}
     swishes = any(node.op_type == "HardSwish" for node in task.model.graph.node)
     if swishes:
@@ -34,7 +35,7 @@ def _recipes(task: Task) -> Iterator[Recipe]:
     for label, scheme in schemes.items():
         label = f"{label}, sensitive layers in float"
         yield Recipe(label, partial(network.quantize_but_sensitive, label, scheme))
-    if not task.symmetric:
+    if not task.symmetric and not task.per_tensor:
         label = "edgetl, for ONNX Runtime"
         if swishes:
             yield Recipe(label, partial(network.quantize_gated, label, replace(wide, swish=True, squeeze=True)))
@@ -53,9 +54,8 @@ def candidate_of(label: str, quantized: QuantizedGraph, *, rewritten: bool = Fal
     scheme = quantized.scheme
     settings: dict[str, Any] = {
         "activations": "int8 per-tensor, symmetric" if scheme.symmetric else "uint8 per-tensor",
-        "weights": "int8 per-channel"
-        if scheme.weight_bits == 8
-        else f"int8 per-channel, {scheme.weight_bits} bits",
+        "weights": f"int8 {'per-tensor' if scheme.per_tensor else 'per-channel'}"
+        + ("" if scheme.weight_bits == 8 else f", {scheme.weight_bits} bits"),
         "ranges": scheme.ranges,
         "equalised": True,
         "bias_correction": "full",
