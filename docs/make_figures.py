@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
 CAMERA = ROOT / "benchmarks" / "camera" / "results"
+ADOPT = ROOT / "benchmarks" / "adopt" / "results"
 EXPLAIN = ROOT / "benchmarks" / "explain" / "results"
 PETS = ROOT / "models" / "pets" / "bench.json"
 
@@ -461,6 +462,25 @@ def attack() -> str:
 NETWORKS = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet18", "resnet50", "vgg16", "vgg19")
 PROMISED = ("network", "seed", "device", "recipe", "drop_pp")
 
+
+def adopted() -> str:
+    """Published networks on breeds that ImageNet has."""
+    rows = _rows(ADOPT / "breeds.csv")
+    return _table(
+        "network | file | device | top-1 [95 %]",
+        [
+            (
+                row["network"],
+                row["precision"],
+                row["device"],
+                f"{float(row['top1']):.3f} [{float(row['top1_low']):.3f}, {float(row['top1_high']):.3f}]",
+            )
+            for row in rows
+        ],
+        f"{rows[0]['n']} test photographs of {rows[0]['breeds_n']} breeds; {rows[0]['cpu']}.",
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "pets": pets,
     "networks": networks,
@@ -475,6 +495,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "road": road,
     "gpu": gpu,
     "attack": attack,
+    "adopted": adopted,
 }
 
 

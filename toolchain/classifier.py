@@ -130,7 +130,7 @@ class Classifier:
             if isinstance(source, bytes):
                 image = decode(source)
             elif isinstance(source, str | os.PathLike):
-                image = read(Path(source))
+                return read(Path(source), self.card.preprocess if self.card.input == "image" else None)
             elif isinstance(source, np.ndarray):
                 image = check_frame(source, order)
             else:
@@ -182,7 +182,9 @@ class Classifier:
             except UnreadableImageError as error:
                 return error
 
-        batches = [paths[start : start + FILES_AT_ONCE] for start in range(0, len(paths), FILES_AT_ONCE)]
+        # Photographs that the graph resizes are as large as they are.
+        at_once = FILES_AT_ONCE if self.card.input == "image" else 1
+        batches = [paths[start : start + at_once] for start in range(0, len(paths), at_once)]
         with ThreadPoolExecutor(min(MAX_DECODERS, 2 * cores())) as pool:
             for batch in batches:
                 pictures = list(pool.map(pixels, batch))

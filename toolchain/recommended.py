@@ -185,7 +185,7 @@ def write(folder: Path, found: Record) -> None:
 def read(folder: Path) -> Record | None:
     """The record of a run folder; None where there is none, or none that can be read: it is only advice."""
     with suppress(OSError, msgspec.DecodeError):
-        return files.from_json((folder / FILE).read_bytes(), Record)
+        return files.read_json(folder / FILE, Record)
     return None
 
 

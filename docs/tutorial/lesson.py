@@ -371,7 +371,45 @@ fooled = [classifier.predict(picture).label == classes[CAT] for picture in attac
 print(f"{find_artifact(RUN).name} is fooled by {sum(fooled)} of {len(fooled)}")
 
 # %% [markdown]
-# ## 10. Now with your own photographs
+# ## 10. The eyes we borrowed
+#
+# The network that we started from had names of its own: a thousand things of ImageNet. It can be asked as it was
+# published, before we taught it anything. What does it know a **zebra** by, and a **tabby cat**? (Without real
+# photographs on this machine, the network of breeds that comes with edgetl draws two of its own.)
+
+# %%
+from toolchain.explain.torch_model import published_model
+
+published = published_model("mobilenet_v2", WEIGHTS) if REAL else open_model()
+NAMES = ("zebra", "tabby") if REAL else ("Siamese", "pug")
+places = [published.labels.index(name) for name in NAMES]
+ideal_ones = [ideal(published, place, Ideally(steps=240 if REAL else 60)) for place in places]
+print(f"{published.backbone} with {len(published.labels)} classes")
+show(
+    [one.picture for one in ideal_ones],
+    [
+        f"{one.label}: {one.robustness.probability:.2f}, moved and as JPEG: {one.robustness.shifted_jpeg90:.2f}"
+        for one in ideal_ones
+    ],
+    columns=2,
+    size=4,
+)
+
+# %% [markdown]
+# And it can be fooled as well as ours: the same photographs, and now the published network is to see that cat.
+
+# %%
+CAT_THERE = places[1] if REAL else places[0]
+turned = attack(published, pictures, 4, target=CAT_THERE)
+named = [(answer.argmax(), answer.max()) for answers in (turned.before, turned.after) for answer in answers]
+titles = [f"{published.labels[label]} {share:.0%}" for label, share in named]
+show([*pictures, *turned.pixels], titles)
+print(f"{turned.turned.sum()} of {len(pictures)} are now called {published.labels[CAT_THERE]}")
+
+# %% [markdown]
+# At the terminal: `edgetl adopt mobilenet_v2 --out RUN` makes a run of it, for the camera and all else.
+#
+# ## 11. Now with your own photographs
 #
 # Make a folder with a folder for each class, and put its path in the place of `DATA` at the top. Nothing in here knows
 # about animals. At the terminal, the whole lesson is:

@@ -156,11 +156,11 @@ def test_pipes_and_devices_are_not_waited_for(path: Path) -> None:
     beside = path.with_suffix(".bin")
     beside.unlink()
     os.mkfifo(beside)
-    with pytest.raises(ArtifactError, match=r"model\.bin is a pipe or a device"):
+    with pytest.raises(ArtifactError, match=r"model\.bin cannot be read: it is a pipe or a device"):
         read_artifact(path)
     beside.unlink()
     beside.symlink_to("/dev/zero")
-    with pytest.raises(ArtifactError, match=r"model\.bin is a pipe or a device"):
+    with pytest.raises(ArtifactError, match=r"model\.bin cannot be read: it is a pipe or a device"):
         read_artifact(path)
 
 

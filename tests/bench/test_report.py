@@ -67,6 +67,22 @@ def test_files_are_written_and_read_back(tmp_path: Path) -> None:
         assert text in markdown
 
 
+def test_names_are_no_html_and_no_columns_of_the_markdown() -> None:
+    evil = "a<script>|](http://there) & \x1b[2J`b"
+    whole = report(replace(FLOAT, artifact=f"run/{evil}.onnx"), replace(FAILED, reason=evil))
+    whole = replace(whole, command=f"edgetl bench {evil}", data=replace(whole.data, name=evil), remarks=(evil,))  # type: ignore[type-var]
+    markdown = reports.to_markdown(whole)
+    before, _, after = markdown.partition("Measured by: `")
+    command, _, after = after.partition("\n")
+    assert command.endswith("'b`")
+    assert command.count("`") == 1
+    assert "<" not in before + after
+    assert "](" not in before + after
+    assert "\x1b" not in markdown
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in rows} == {len(reports.COLUMNS) + 1}
+
+
 def test_conclusions() -> None:
     assert reports.conclusions(report(FLOAT, INT8)) == [
         "Fastest: model.int8.onnx on ort:cpu, 4.00 ms.",

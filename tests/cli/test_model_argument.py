@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import cv2
+import numpy as np
 import pytest
 from artifacts import tiny_artifact
 
@@ -77,10 +79,24 @@ def test_the_same_error_in_every_command(
     assert hint in advised
 
 
-@pytest.mark.parametrize("command", [name for name in TAKERS if name != "explain features"])
-def test_a_published_network_has_no_classes_yet(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["predict", "card", "bench", "camera"])
+def test_a_published_network_is_adopted_before_it_is_deployed(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(TAKERS[command].format(model="vgg16").split()[1:]) == 2
-    assert "edgetl finetune PHOTOS --model vgg16" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "edgetl adopt vgg16 --out RUN" in said
+    assert "edgetl finetune PHOTOS --model vgg16" in said
+
+
+@pytest.mark.parametrize("command", ["explain ideal", "explain why", "explain attack"])
+@pytest.mark.parametrize("as_option", [False, True])
+def test_vgg_is_explained_without_its_head_only(
+    command: str, as_option: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("cat.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((40, 40, 3), np.uint8))[1].tobytes())
+    assert run(TAKERS[command].format(model="--model vgg16" if as_option else "vgg16").split()[1:]) == 2
+    assert "edgetl does not know vgg16 with the head" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", TAKERS)

@@ -38,7 +38,7 @@ def _said(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
         ("explain idel", "'idel'", "`edgetl explain ideal`"),
         ("quantise RUN", "'quantise'", "edgetl export RUN --int8"),
         ("trian PHOTOS", "'trian'", "edgetl finetune"),
-        ("xyzzy", "'xyzzy'", "Commands: finetune, export"),
+        ("xyzzy", "'xyzzy'", "Commands: finetune, adopt, export"),
         ("predict --tpo 3 a b", "edgetl predict has no option '--tpo'", "--top"),
         ("finetune x --lr 0.1", "'--lr'", "Did you mean --learning-rate?"),
         ("export RUN -o FILE", "'-o'", "Did you mean --out?"),

@@ -62,6 +62,17 @@ def test_a_file_that_somebody_else_put_there_is_not_used(
     assert get(wanted, tmp_path, reporter, waits) == CONTENT
 
 
+def test_a_link_in_the_place_of_a_part_is_not_written_through(
+    source: Download, tmp_path: Path, reporter: Remembering, waits: list[float]
+) -> None:
+    private = tmp_path / "private.txt"
+    private.write_bytes(CONTENT[:100])
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / "downloads" / "images.tar.gz.part").symlink_to(private)
+    assert get(source, tmp_path / "downloads", reporter, waits) == CONTENT
+    assert private.read_bytes() == CONTENT[:100]
+
+
 def test_a_whole_file_of_an_earlier_time_is_checked_and_used(
     source: Download, server: Server, tmp_path: Path, reporter: Remembering, waits: list[float]
 ) -> None:

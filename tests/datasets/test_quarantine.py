@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -15,6 +15,7 @@ import pytest
 import torch
 from datasets_support import Tree
 
+from toolchain.cli import run
 from toolchain.datasets import quarantine as aside
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.check import check
@@ -185,33 +186,113 @@ def test_what_was_set_aside_is_no_class_of_a_folder_around_it(tree: Tree) -> Non
     assert {one.reason for one in outside.left_out} == {"written by edgetl"}
 
 
-@pytest.fixture
-def linked(spoiled: Path) -> Iterator[Path]:
-    """The same folder with a class that is a link to another file system."""
-    memory = Path("/dev/shm")
-    if not memory.is_dir() or memory.stat().st_dev == spoiled.stat().st_dev:
-        pytest.skip("this machine has no second file system to write to")
-    with tempfile.TemporaryDirectory(dir=memory) as other:
-        shutil.move(spoiled / "train" / "cat", other)
-        (spoiled / "train" / "cat").symlink_to(Path(other) / "cat")
-        yield spoiled
+def test_what_lies_behind_a_link_that_leads_out_of_the_data_stays(
+    spoiled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    elsewhere = spoiled.with_name("elsewhere")
+    shutil.move(spoiled / "train" / "cat", elsewhere)
+    (spoiled / "train" / "cat").symlink_to(elsewhere)
+    before = _files(elsewhere)
+    assert run(["data", "check", str(spoiled), "--fix"]) == 1
+    told = capsys.readouterr()
+    assert "not moved, since a link leads out of the data to them: 2 files (train/cat/" in told.err
+    assert "1 file moved to" in told.out
+    assert _files(elsewhere) == before
+    listing = list_folder(spoiled)
+    with pytest.raises(BadInputError, match="behind a link; nothing was moved"):
+        move_out(listing, movable(listing, check(listing)))
 
 
-def test_files_move_to_another_file_system_and_back(linked: Path) -> None:
-    def all_files() -> dict[str, bytes]:
-        return _files(linked) | {f"cat/{name}": data for name, data in _files(linked / "train" / "cat").items()}
-
-    before = all_files()
-    times = {path.name: path.stat().st_mtime_ns for path in (linked / "train" / "cat").iterdir()}
-    listing = list_folder(linked)
-    moved = movable(listing, check(listing))
-    record = move_out(listing, moved)
-    assert set(_files(record.with_suffix(""))) == {one.name for one in moved}
-    assert set(all_files()) == set(before) - {one.name for one in moved} - {"cat/cut.jpg", "cat/leak.jpg"}
-    assert check(list_folder(linked)).unreadable == ()
+def test_a_link_within_the_data_is_no_way_out_of_it(spoiled: Path) -> None:
+    shutil.move(spoiled / "train" / "cat", spoiled / ".cats")
+    (spoiled / "train" / "cat").symlink_to("../.cats")
+    before = _files(spoiled)
+    listing = list_folder(spoiled)
+    record = move_out(listing, movable(listing, check(listing)))
+    assert len(_files(record.with_suffix(""))) == 3
     restore(record)
-    assert all_files() == before
-    assert {path.name: path.stat().st_mtime_ns for path in (linked / "train" / "cat").iterdir()} == times
+    assert _files(spoiled) == before
+
+
+Trap = Callable[[Path, Path], object]
+"""Lays it into the folder of what was set aside, which holds x, and into the data."""
+
+
+def _in_another_folder(name: str) -> Trap:
+    def lay(place: Path, root: Path) -> None:
+        folder = {"place": place, "root": root}[name]
+        (folder / "link").symlink_to(root.parent / "private")
+        other = root if folder == place else place
+        (other / "link").mkdir()
+        (place / "link" / "x").write_text("x")
+
+    return lay
+
+
+def _instead_of_place(place: Path, root: Path) -> None:
+    shutil.rmtree(place)
+    place.symlink_to(root.parent / "private")
+    (place / "link").mkdir()
+    (place / "link" / "x").write_text("x")
+
+
+def _pipe(place: Path, root: Path) -> None:
+    for folder in (place, root):
+        (folder / "link").mkdir()
+        os.mkfifo(folder / "link" / "x")
+
+
+def _whole_folder(place: Path, root: Path) -> None:
+    (place / "link" / "x").mkdir(parents=True)
+
+
+TRAPS: dict[str, tuple[Trap, str]] = {
+    "files are moved in from elsewhere": (_in_another_folder("place"), "behind a link"),
+    "files are written elsewhere": (_in_another_folder("root"), "behind a link"),
+    "what was set aside is a link": (_instead_of_place, "is a link; nothing was moved"),
+    "a pipe that would be read": (_pipe, "is no file; nothing was moved"),
+    "a folder": (_whole_folder, "is no file; nothing was moved"),
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes")
+@pytest.mark.parametrize("name", TRAPS)
+def test_a_record_of_others_moves_nothing_from_or_to_elsewhere(name: str, tmp_path: Path) -> None:
+    lay, says = TRAPS[name]
+    root, place, private = (tmp_path / part for part in ("photos", "photos.set-aside/1", "private"))
+    for folder in (root, place, private):
+        folder.mkdir(parents=True)
+    (private / "key").write_text("secret")
+    lay(place, root)
+    record = place.with_suffix(".json")
+    record.write_text(
+        json.dumps({"schema": "edgetl.set-aside/1", "data": "x", "moved": [{"name": "link/x", "reason": ""}]})
+    )
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(BadInputError, match=says):
+        restore(record)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_record_without_files_stays(tmp_path: Path) -> None:
+    (tmp_path / "photos.set-aside" / "1").mkdir(parents=True)
+    (tmp_path / "photos").mkdir()
+    record = tmp_path / "photos.set-aside" / "1.json"
+    record.write_text(json.dumps({"schema": "edgetl.set-aside/1", "data": "x", "moved": []}))
+    with pytest.raises(BadInputError, match="names no files"):
+        restore(record)
+    assert record.exists()
+
+
+def test_nothing_is_set_aside_behind_a_link(spoiled: Path) -> None:
+    (spoiled.parent / "private").mkdir()
+    spoiled.with_name("photos.set-aside").symlink_to("private")
+    before = _files(spoiled)
+    listing = list_folder(spoiled)
+    with pytest.raises(BadInputError, match="is a link; nothing was moved"):
+        move_out(listing, movable(listing, check(listing)))
+    assert _files(spoiled) == before
+    assert not list((spoiled.parent / "private").iterdir())
 
 
 def test_a_move_that_was_interrupted_before_its_end_is_undone(spoiled: Path) -> None:

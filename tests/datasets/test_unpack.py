@@ -108,6 +108,25 @@ def test_limits(tmp_path: Path, into: Path) -> None:
     many = make_tar(tmp_path / "many.tar.gz", *((f"{number}", b"x") for number in range(5)))
     with pytest.raises(BadInputError, match="more than 4 files"):
         unpack(many, into, max_files=4)
+    folders = tmp_path / "folders.tar"
+    with tarfile.open(folders, "w") as package:
+        for number in range(5):
+            info = tarfile.TarInfo(f"folder-{number}")
+            info.type = tarfile.DIRTYPE
+            package.addfile(info)
+    with pytest.raises(BadInputError, match="more than 4 files and folders"):
+        unpack(folders, into, max_files=4)
+
+
+def test_the_list_of_a_zip_is_not_read_into_memory_whatever_its_size(
+    tmp_path: Path, into: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolchain.datasets.unpack.MAX_DIRECTORY_BYTES", 100_000)
+    few, many = ([(f"{number}-{'a' * 100}", b"x") for number in range(count)] for count in (600, 800))
+    assert unpack(make_zip(tmp_path / "few.zip", *few), into / "few") == 600
+    with pytest.raises(BadInputError, match=r"many\.zip holds a list of files of more than"):
+        unpack(make_zip(tmp_path / "many.zip", *many), into / "many")
+    assert not (into / "many").exists()
 
 
 def test_a_file_that_is_there_twice(tmp_path: Path, into: Path) -> None:

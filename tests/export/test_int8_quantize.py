@@ -13,6 +13,7 @@ from tests.artifacts import tiny_card
 from tests.conftest import lively
 from toolchain.artifact import make_artifact
 from toolchain.export.int8.equalization import equalize, largest_values
+from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.qdq import BIAS_BITS, Quantization, QuantParams, quantize_layer, write_qdq
 from toolchain.export.int8.quantisers import Task, recipes
 from toolchain.export.int8.quantize import Scheme, dequantized_weight, quantize_graph, round_to
@@ -21,6 +22,7 @@ from toolchain.export.int8.torch_graph import Graph, Node
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.images.preprocess import Preprocess
 from toolchain.runtimes import open_runtime
+from toolchain.system.progress import Silent
 
 SMALL = Preprocess(height=64, width=64, shortest_edge=64)
 CARD = tiny_card([str(label) for label in range(7)], preprocess=SMALL)
@@ -193,6 +195,30 @@ def test_ranges_are_shortened_where_the_answers_gain_by_it() -> None:
     assert Sensitivity(graph, IMAGES[:2]).shorter_ranges(found, Scheme())[wide] < 1
     shorter = quantize_graph(graph, IMAGES, Scheme(shorter=((wide, 0.5),)))
     assert shorter.activations[wide].scale == pytest.approx(exact.scale / 2, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_training_keeps_the_spelling_and_the_layers_in_float() -> None:
+    model = to_onnx(lively("mobilenet_v3_small", 7, seed=0), SMALL, 1.7)
+    start = next(recipe for recipe in recipes(Task(model, IMAGES)) if recipe.runtime == "ort").make()
+    assert start.quantized is not None
+    chosen = start.quantized.scheme.float_layers
+    assert chosen
+    plan = plan_of(len(IMAGES), 2, 0)
+    batches = [IMAGES[step.photographs] for step in plan]
+    learnt = train(Graph(model), start.quantized, plan, batches, Silent())
+    assert learnt.quantization.biases == {}, "float layers keep the bias of the graph"
+    moved = [name for name, layer in learnt.quantization.layers.items() if layer.bias is not None]
+    before = start.quantized.quantization.layers
+    assert any((learnt.quantization.layers[name].weight != before[name].weight).any() for name in moved)
+    candidate = trained(start, learnt, 2)
+    assert (candidate.runtime, candidate.settings["qat_epochs"]) == ("ort", 2)
+    assert candidate.settings["rewrites"] == start.settings["rewrites"]
+    assert candidate.settings["float_layers"] == sorted(chosen)
+    kinds = [[node.op_type for node in made.model.graph.node] for made in (start, candidate)]
+    assert kinds[0] == kinds[1]
+    logits, exact = (_on("ort:cpu", one, IMAGES) for one in (candidate.model, model))
+    assert np.linalg.norm(logits - exact) < 0.6 * np.linalg.norm(exact)
 
 
 def test_a_bias_that_would_not_fit_makes_its_scale_grow() -> None:

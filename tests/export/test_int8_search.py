@@ -19,7 +19,7 @@ from toolchain.errors import BadInputError, PromiseBrokenError
 from toolchain.evaluation import metrics
 from toolchain.export import recommending
 from toolchain.export.exporting import export
-from toolchain.export.int8 import search
+from toolchain.export.int8 import search, speed
 from toolchain.export.int8.quantisers import Candidate, Recipe, Task, recipes
 from toolchain.export.results import Attempt, Measurement, QuantizationSettings
 from toolchain.runtimes import open_runtime
@@ -43,21 +43,22 @@ def two_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
 def _speeds(monkeypatch: pytest.MonkeyPatch, ratios: dict[tuple[int, str], float | None]) -> None:
     """Let the clock say so: candidate (by number, from 1) and device to how many times as fast as float it is."""
 
-    def timed(artifacts, devices, threads, pixels, reporter, *rest):  # type: ignore[no-untyped-def]
+    def timed(pairs, threads, pixels, reporter, *rest):  # type: ignore[no-untyped-def]
         assert pixels.dtype == np.uint8
         found = []
-        for number, artifact in enumerate(artifacts):
+        numbers: dict[Path, int] = {}
+        for artifact, device in pairs:
             assert read_artifact(artifact.path).sha256 == artifact.sha256
-            for device in devices:
-                ratio = 1.0 if number == 0 else ratios.get((number, device), 2.0)
-                p50_ms = None if ratio is None else 10 / ratio
-                found += [Timed(artifact, device, count, p50_ms) for count in threads]
+            number = numbers.setdefault(artifact.path, len(numbers))
+            ratio = 1.0 if number == 0 else ratios.get((number, device), 2.0)
+            p50_ms = None if ratio is None else 10 / ratio
+            found += [Timed(artifact, device, count, p50_ms) for count in threads]
         return found
 
     def in_turns(pairs, threads, pixels, reporter):  # type: ignore[no-untyped-def]
         return [Timed(artifact, device, count, 10.0) for artifact, device in pairs for count in threads]
 
-    monkeypatch.setattr(search, "time_artifacts", timed)
+    monkeypatch.setattr(speed, "time_pairs", timed)
     monkeypatch.setattr(recommending, "time_pairs", in_turns)
 
 
@@ -128,7 +129,9 @@ def test_one_file_where_one_serves_all_and_the_faster_one(folder: Path, monkeypa
     assert card.recipe is not None
     assert card.recipe.cpu
     assert {(speed.device, speed.float_ms) for speed in card.recipe.speeds} == {(name, 10.0) for name in DEVICES}
-    assert len(card.recipe.tried) == 2 * len(done.attempts)
+    assert [(one.device, one.look) for one in card.recipe.tried] == [(device, 1) for device in DEVICES]
+    assert len(card.recipe.compared) == 2 * len(done.attempts) == 4
+    assert not done.attempts[0].hops, "only the chosen file is judged"
     for device in DEVICES:
         open_runtime(read_artifact(folder / "model.int8.onnx"), device)
 
@@ -267,7 +270,7 @@ def test_trained_integers_come_nearer_to_the_teacher(
     assert trained.label == "edgetl, trained (QAT)"
     assert trained.settings["qat_epochs"] == 12
     for device in DEVICES:
-        ours, before = (attempt.on(device).accuracy.relative_difference or 0 for attempt in (trained, plain))
+        ours, before = (attempt.divergence(device) for attempt in (trained, plain))
         assert ours < 1.5 * before
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from tests.artifacts import tiny_model
 from toolchain.artifact import read_artifact
 from toolchain.export.exporting import export
 from toolchain.export.int8 import search
-from toolchain.export.int8.quantisers import QUANTISERS, Recipe, Task, recipes
+from toolchain.export.int8.quantisers import QUANTISERS, Candidate, Recipe, Task, recipes
 from toolchain.export.results import QuantizationSettings
 
 SOMEBODYS = '''
@@ -62,10 +64,32 @@ def test_built_in_quantisers_come_first_and_in_their_order() -> None:
         "edgetl",
         "edgetl, sensitive layers in float",
         "edgetl, for ONNX Runtime",
-        "NNCF, fast bias correction",
+        "edgetl, for ONNX Runtime, sensitive layers in float",
         "NNCF, full bias correction",
+        "NNCF, fast bias correction",
         "ONNX Runtime, min-max",
     ]
+
+
+def test_a_fallback_is_tried_where_nothing_before_it_could_be_carried_out(
+    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    *_, last = recipes(Task(tiny_model(), np.zeros((1, 32, 32, 3), np.uint8)))
+    assert last.fallback
+
+    def failing() -> Candidate:
+        raise RuntimeError("no such operator")
+
+    for first, tried in ((None, "edgetl"), (failing, "ONNX Runtime, min-max")):
+
+        def two(task: Task, first: Callable[[], Candidate] | None = first) -> list[Recipe]:
+            own, *_, last = recipes(task)
+            return [replace(own, make=first or own.make), last]
+
+        monkeypatch.setattr(search, "recipes", two)
+        done = export(tmp_path / "run", int8=QuantizationSettings(max_drop_pp=100, min_speed_up=0))
+        assert [attempt.label for attempt in done.attempts] == [tried]
 
 
 @pytest.mark.usefixtures("somebody")

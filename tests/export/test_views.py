@@ -56,6 +56,27 @@ def test_training_photographs_are_read_while_they_are_used(
         list(photographs.batches("train", groups))
 
 
+def test_networks_are_compared_on_other_photographs_than_are_trained_on(
+    run_folder: Path, drawn_folder: Path
+) -> None:
+    photographs = RunPhotographs(run_folder, read_run(run_folder), drawn_folder, Silent())
+    train = photographs.read("train")
+    few = photographs.unlabelled(6)
+    views = [Views(train.pixels[place : place + 1])[:] for place in range(15)]
+    seen = [
+        place
+        for picture in few
+        for place in range(15)
+        if any(np.array_equal(picture, view) for view in views[place])
+    ]
+    assert len(set(seen)) == len(few) == 6, "one view of each"
+    assert set(train.labels[seen]) == {0, 1, 2}
+    assert set(photographs.for_training(6)) == set(range(15)) - set(seen)
+    assert photographs.for_training(8) == list(range(15)), "fewer than half are left"
+    every = photographs.unlabelled(1000)
+    assert len(every) == len(np.unique(every.reshape(len(every), -1), axis=0)) == 6 * 15
+
+
 @pytest.mark.parametrize("photographs", [5, BATCH, 100])
 def test_training_goes_over_all_photographs_in_turn(photographs: int) -> None:
     epochs = 4

@@ -16,6 +16,7 @@ import pytest
 from tests.artifacts import tiny_artifact
 from tests.clips import plain, write_clip
 from toolchain.cli import run
+from toolchain.errors import BadInputError
 from toolchain.system import claims
 from toolchain.system.claims import LOCK_FILE, InUseError, working_in, writing
 
@@ -100,6 +101,19 @@ def test_many_processes_get_a_folder_each(tmp_path: Path) -> None:
         process.stdin.flush()
     names = [name for process in started for name in process.communicate()[0].split()]
     assert sorted(map(int, names)) == list(range(1, 81))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links and pipes")
+def test_a_lock_file_that_others_have_put_there_leads_nowhere(tmp_path: Path) -> None:
+    private = tmp_path / "private.txt"
+    private.write_text("precious")
+    for number, lay in enumerate((lambda lock: lock.symlink_to(private), os.mkfifo)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        lay(folder / LOCK_FILE)
+        with pytest.raises(BadInputError, match="should be a file of edgetl's"), working_in(folder, "a test", ""):
+            pass
+    assert private.read_text() == "precious"
 
 
 def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

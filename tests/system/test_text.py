@@ -12,20 +12,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import msgspec
 import pytest
 
-from tests.artifacts import tiny_artifact
-from tests.clips import write_clip
+from tests.artifacts import tiny_artifact, tiny_card
+from tests.clips import plain, write_clip
+from toolchain.artifact.card import QuantizationRecipe, Source
 from toolchain.cli import run
 from toolchain.runs import read_run, read_splits
 from toolchain.system import files
-from toolchain.system.text import escaped, fixed, harmless, percent, unescaped
+from toolchain.system.text import escaped, fixed, harmless, harmless_cell, is_printable, percent, unescaped
 
 BAD = os.fsdecode(b"caf\xe9")
 """As an old archive of another code page leaves it."""
 UGLY = f"{BAD}\x1b[31m \n"
-LABELS = ("réd", "gr中en", "b\x1b[31mlue")
+LABELS = ("réd", "gr中en", "blue")
 TEXTS = ("", "plain", "é中", BAD, "\\udce9", "\\u005cudce9", f"\\{BAD}", "\\ud", f"\\u{BAD}",
          f"\\u005c{BAD}\\\\udce9\\",
          "C:\\photos\\udc\\x", "\\u005cu005cudce9", "\ud800", "\\u005c")  # fmt: skip
@@ -56,6 +58,57 @@ def test_what_is_no_json_is_told() -> None:
 def test_commands_for_terminals_are_shown_and_not_sent() -> None:
     assert harmless("a\x1b[31mb\nc\x07\u202ed é中") == "a\\x1b[31mb\\x0ac\\x07\\u202ed é中"
     assert harmless("a\nb", keep="\n") == "a\nb"
+
+
+STEERING = ("\x1b]52;c;aGk=\x07", "\x1b[2J", "\x9b31m", "\x7f", "\u202eabc", "\u2066", "\u2028", "\r")
+"""Commands of terminals in 7 and 8 bits (clipboard, clear screen, colour), and other ways to lie about a line."""
+
+
+@pytest.mark.parametrize("steering", STEERING)
+def test_nothing_that_steers_a_terminal_is_in_json_and_nothing_is_lost_of_it(steering: str) -> None:
+    text = f"cat{steering}é中"
+    assert not is_printable(text)
+    assert is_printable("é中 \u200c\u200d")  # Persian and emoji need them
+    document = files.to_json({text: [text]})
+    assert document.decode() == harmless(document.decode(), keep="\n")
+    assert files.from_json(document, dict[str, list[str]]) == {text: [text]}
+    assert harmless(harmless(text)) == harmless(text)
+
+
+@pytest.mark.parametrize("steering", STEERING)
+def test_what_others_wrote_into_a_card_does_not_steer_the_terminal(
+    steering: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = f"a{steering}b"
+    with pytest.raises(ValueError, match="control characters"):
+        tiny_card((text, "dog"))
+    source = Source(text, text, text, None, text, {text: text})
+    recipe = QuantizationRecipe(text, {text: text})
+    where = tmp_path / "model.onnx"
+    tiny_artifact(
+        where, precision="float16", recipe=recipe, source=source, edgetl_version=text, runtimes=("ort:cpu", text)
+    )
+    picture = tmp_path / f"{text}.png"
+    cv2.imwrite(str(tmp_path / "a.png"), plain("red"))
+    (tmp_path / "a.png").rename(picture)
+    (tmp_path / f"broken{text}.jpg").write_bytes(b"no picture")
+    for words in (
+        ["card", str(where)],
+        ["predict", str(where), str(tmp_path)],
+        ["predict", str(where), str(tmp_path / f"broken{text}.jpg")],
+        ["camera", str(where), "--source", str(picture), "--frames", "1"],
+        ["data", "check", str(tmp_path / text)],
+    ):
+        for way in ([], ["--json"]):
+            run([*words, *way])
+            told = capfd.readouterr()
+            assert told.out + told.err == harmless(told.out + told.err, keep="\n"), words
+
+
+def test_a_spreadsheet_computes_nothing() -> None:
+    assert [harmless_cell(text) for text in ("=1+1", "+1", "-1", "@x", "\t=1", "cat", "1-1", "")] == [
+        "'=1+1", "'+1", "'-1", "'@x", "'\t=1", "cat", "1-1", "",
+    ]  # fmt: skip
 
 
 PROGRAM = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,13 +164,7 @@ def _read(path: Path, limit: int = MAX_ARTIFACT_BYTES) -> bytes:
         if path.is_dir():
             hint = "Pass the model.onnx that `edgetl export` wrote into it."
             raise ArtifactError(f"{path} is a folder, not a model file", hint)
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise ArtifactError(f"{path} is a pipe or a device, not a model file")
-        if found.st_size > limit:
-            most = f"{limit >> 30} GiB" if limit >= 1 << 30 else f"{limit >> 20} MiB"
-            raise ArtifactError(f"{path} has {found.st_size / 1e9:.1f} GB; an artifact has at most {most}")
-        return path.read_bytes()
+        return files.read_regular(path, limit)
     except FileNotFoundError:
         hint = "Write one with `edgetl export RUN_DIR`."
         if path.suffix == ".bin":

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from toolchain.images.preprocess import Preprocess
+from toolchain.system.text import is_printable
 
 CARD_SCHEMA: Literal["edgetl.card/1"] = "edgetl.card/1"
 
@@ -76,13 +77,36 @@ class Speed:
 
 @dataclass(frozen=True)
 class Tried:
-    """One way to int8 on one device: points of top-1 lost, agreement with the trained network, speed-up over float
-    on all cores (None: not measured)."""
+    """A way to int8 that was judged on one device: points of top-1 lost, agreement with the trained network,
+    speed-up over float on all cores (None: not measured).
+
+    `drop_lower_pp` and `drop_upper_pp` are the bounds of what is lost, each with 95 % confidence, None in cards of
+    old. `look`: 1 for the first that was looked at for the device, 2 for the one after it failed.
+    """
 
     label: str
     device: str
     drop_pp: float
     agreement: Fraction
+    speed_up: float | None = None
+    drop_lower_pp: float | None = None
+    drop_upper_pp: float | None = None
+    look: int = 1
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A way to int8 beside the float network on one device, on `n` views of photographs whose labels were not used.
+
+    `agreement` is the share with the same top-1, `divergence` the mean one of the probabilities in nats, `speed_up`
+    that over float (None: not timed).
+    """
+
+    label: str
+    device: str
+    n: int
+    agreement: Fraction
+    divergence: float
     speed_up: float | None = None
 
 
@@ -111,6 +135,8 @@ class QuantizationRecipe:
     cpu: str = ""
     speeds: tuple[Speed, ...] = ()
     tried: tuple[Tried, ...] = ()
+    compared: tuple[Compared, ...] = ()
+    """All recipes, by which one was chosen before it was judged; empty in cards of old."""
     cpu_flags: tuple[str, ...] = ()
     """Instructions of `cpu` that decide how int8 is computed, by Linux's names; empty in cards of old."""
     weight_bits: Literal[7, 8] = 8
@@ -178,6 +204,8 @@ class Card:
     def __post_init__(self) -> None:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("`labels` holds the same name twice")
+        if not all(map(is_printable, self.labels)):
+            raise ValueError("`labels` holds a name with control characters")
         if (self.precision == "float32") != (self.recipe is None):
             raise ValueError(f"`recipe` must be there unless `precision` is float32; it is {self.precision}")
         if self.recipe and (self.precision == "int8") != bool(self.recipe.calibration_sha256):

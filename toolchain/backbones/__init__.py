@@ -29,6 +29,16 @@ def _none(_: object) -> list[nn.Module]:
 
 
 @dataclass(frozen=True)
+class Published:
+    """What a network was published as: the `labels` of its head, the `data` that taught it, and how photographs
+    were prepared when it was judged."""
+
+    labels: tuple[str, ...]
+    data: str
+    preprocess: Preprocess
+
+
+@dataclass(frozen=True)
 class Backbone:
     """A network, from pixels to pooled features, and how to put a new head on it.
 
@@ -43,6 +53,7 @@ class Backbone:
     - `features`: width of what the head sees; 0: that of the linear layer that `create` put there.
     - `download`: the state dict for `imagenet` or `imagenet-v1`. Raises MissingError where it cannot be had,
       BadInputError where there is no such thing. None: no published weights.
+    - `published`: what the weights of that name, or of a file, are with the head that they bring. None: not known.
     - `mean`, `std`: of the pixels that it was trained on, RGB, 0 to 1; `preprocess`: how photographs become these.
     - `recipe`: settings to fine-tune with; None: `models/NAME.toml`, which comes with edgetl.
     """
@@ -55,6 +66,7 @@ class Backbone:
     hidden_in: Callable[[Mapping[str, Tensor]], list[nn.Module]] = _none
     features: int = 0
     download: Callable[[str], dict[str, Tensor]] | None = None
+    published: Callable[[str], Published] | None = None
     licence: str = ""
     dropout: float = 0.2
     mean: tuple[float, float, float] = IMAGENET_MEAN

@@ -21,6 +21,9 @@ from toolchain.runs import WEIGHTS_FILE, Run
 from toolchain.runs.ready_made import ready_made_weights
 from toolchain.system import files
 
+MAX_WEIGHTS_BYTES = 2 << 30
+"""Four times the largest network that edgetl knows."""
+
 _BACKBONE = "edgetl_backbone"
 
 
@@ -213,6 +216,7 @@ def _loaded(name: str, classes: int, path: Path, hint: str) -> nn.Module:
         network.load_state_dict(state, assign=True)
         return network
 
+    check_weights(path)
     try:
         with files.encodable(path) as named:
             state = {key: _as_float32(tensor) for key, tensor in load_file(named).items()}
@@ -232,6 +236,14 @@ def _loaded(name: str, classes: int, path: Path, hint: str) -> nn.Module:
     if bad:
         raise ArtifactError(f"{path} is damaged: {bad[0]} holds NaN or infinity", hint)
     return network.eval()
+
+
+def check_weights(path: Path, limit: int = MAX_WEIGHTS_BYTES) -> None:
+    """Raise BadInputError where a library should not be given `path` to read as weights."""
+    try:
+        files.check_regular(path, limit)
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _as_float32(tensor: Tensor) -> Tensor:

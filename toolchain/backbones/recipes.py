@@ -15,7 +15,7 @@ from msgspec import Meta
 
 import toolchain
 from toolchain.errors import BadInputError, MissingError
-from toolchain.system import strict
+from toolchain.system import files, strict
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -102,9 +102,7 @@ def read(path: Path) -> TrainingRecipe:
     or out of range.
     """
     try:
-        content = path.read_bytes()
-        if len(content) > MAX_BYTES:
-            raise BadInputError(f"{path} has {len(content) / 1e6:.1f} MB; a recipe has some lines")
+        content = files.read_regular(path, MAX_BYTES)
         table = tomllib.loads(content.decode("utf-8"))
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None

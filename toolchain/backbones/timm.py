@@ -5,6 +5,7 @@ Size, scaling, mean and deviation are those of timm's own configuration of the n
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from math import floor
@@ -12,6 +13,7 @@ from typing import Any, Literal
 
 import timm
 import torch
+from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from timm.layers.adaptive_avgmax_pool import SelectAdaptivePool2d
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from torch.fx import symbolic_trace
 from torch.nn.utils import fuse_conv_bn_eval
 
-from toolchain.backbones import IMAGENET, Backbone, Family
+from toolchain.backbones import IMAGENET, Backbone, Family, Published
 from toolchain.backbones.networks import SIMPLIFIERS, simplified, sixth_and_half
 from toolchain.backbones.recipes import TrainingRecipe
 from toolchain.errors import BadInputError, MissingError
@@ -71,6 +73,7 @@ def find(name: str) -> Backbone:
         blocks=partial(_blocks, head=head),
         hidden=partial(_hidden, head=head),
         download=partial(_download, name) if config.get("url") or config.get("hf_hub_id") else None,
+        published=partial(_published, config) if infer_imagenet_subset(config) else None,
         licence=f"{config.get('license') or 'see the model card'} (timm, {config.get('hf_hub_id') or name})",
         mean=_colours(config["mean"]),
         std=_colours(config["std"]),
@@ -118,6 +121,21 @@ def _download(name: str, weights: str) -> dict[str, Tensor]:
             f"Get model.safetensors of {known.hf_hub_id if known else name} elsewhere and pass it as --weights.",
         ) from None
     return state
+
+
+def _published(config: dict[str, Any], _: str) -> Published:
+    data = str(infer_imagenet_subset(config))
+    info = ImageNetInfo(data)
+    described = [info.index_to_description(index) for index in range(config["num_classes"])]
+    return Published(_short(described), data, _preprocess(config))
+
+
+def _short(descriptions: Sequence[str]) -> tuple[str, ...]:
+    """The first of the names that each description lists; all of them, or its number too, where others have it."""
+    first = [names.partition(",")[0] for names in descriptions]
+    found = [one if first.count(one) == 1 else names for one, names in zip(first, descriptions, strict=True)]
+    count = Counter(found)
+    return tuple(one if count[one] == 1 else f"{one} ({index})" for index, one in enumerate(found))
 
 
 def _unfit(name: str, reason: str) -> BadInputError:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from toolchain.backbones import IMAGENET, Backbone
+from toolchain.backbones import IMAGENET, Backbone, Published
 from toolchain.errors import MissingError
+from toolchain.images.preprocess import Preprocess
 
 LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms apply to its use"
 
@@ -31,6 +32,14 @@ def download(best: Any, first: Any, weights: str) -> dict[str, Tensor]:
             "ready-made, which is here (a mobilenet_v2), or none.",
         ) from None
     return state
+
+
+def published(best: Any, first: Any, weights: str) -> Published:
+    """What one of torchvision's enums of weights says. A file is taken for the first ones."""
+    chosen = best if weights == IMAGENET else first
+    (side,), (edge,) = chosen.transforms().crop_size, chosen.transforms().resize_size
+    # torchvision makes pictures smaller by averaging areas, under the name of its bilinear filter.
+    return Published(tuple(chosen.meta["categories"]), "imagenet-1k", Preprocess(side, side, shortest_edge=edge))
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:
@@ -93,6 +102,7 @@ def _backbone(
         hidden_in=_hidden_in if name.startswith("mobilenet_v3") else _no_hidden,
         features=features,
         download=partial(download, best or first, first),
+        published=None if name.startswith("vgg") else partial(published, best or first, first),
         licence=LICENCE,
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from toolchain.artifact import read_artifact
 from toolchain.backbones import IMAGENET, IMAGENET_V1
-from toolchain.backbones.networks import backbone_of, grow, head_of, not_finite, place_of_head
+from toolchain.backbones.networks import backbone_of, check_weights, grow, head_of, not_finite, place_of_head
 from toolchain.errors import BadInputError
 from toolchain.runs.ready_made import READY_MADE, ready_made_artifact, weights_file
 from toolchain.system import files
@@ -59,12 +59,13 @@ def load_pretrained(network: nn.Module, name: str, weights: str) -> Pretrained:
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
+    check_weights(path)
     try:
         if path.suffix == ".safetensors":
             with files.encodable(path) as named:
                 return load_file(named)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, OSError):
+    except (SafetensorError, OSError, UnicodeDecodeError):
         raise BadInputError(f"{path} is not a whole safetensors file", "Copy it again.") from None
     except Exception as error:  # torch.load raises pickle, zip and runtime errors of many types
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -84,7 +84,7 @@ def read_report(path: Path) -> BenchReport:
     if path.is_dir():
         path = _in_folder(path)
     try:
-        report = files.from_json(path.read_bytes(), BenchReport)
+        report = files.read_json(path, BenchReport)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror}", "Name a bench.json.") from None
     except msgspec.DecodeError as error:

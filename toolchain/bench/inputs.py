@@ -66,6 +66,9 @@ def choose(
         reporter.warn(f"the artifacts were trained on different data ({', '.join(sorted(named))}): no accuracy")
         return None
     (name,) = named
+    if not name:
+        reporter.warn("no accuracy: the network was adopted, and brings no photographs. Pass some with --data")
+        return None
     try:
         return _take(open_dataset(name, reporter=reporter), artifacts, split, limit)
     except EdgetlError as error:
@@ -74,9 +77,11 @@ def choose(
 
 
 def check_labels(dataset: Dataset, artifact: Artifact) -> None:
-    """Raise BadInputError, saying what differs, unless data and artifact have the same classes."""
+    """Raise BadInputError, saying what differs, unless data and artifact have the same classes. Data for a network
+    that was adopted may have some of its classes."""
     known, given = set(artifact.card.labels), set(dataset.classes)
-    if known == given:
+    # Whoever adopts a network of 1000 classes may have photographs of ten.
+    if known == given or (given < known and not artifact.card.splits):
         return
     parts = [
         f"{who}: {', '.join(sorted(names)[:5])}" + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -97,6 +102,8 @@ def compare_split(chosen: Chosen, artifact: Artifact) -> str:
         return f"{artifact.path.name} has seen these photographs: they are its {seen[0]} split"
     if names:
         return ""
+    if not artifact.card.splits:
+        return f"{artifact.path.name} was adopted: whether it has seen these photographs is not known"
     if known := seen_photographs(artifact.path.parent, artifact.card.source.run_sha256) & set(chosen.sha256):
         return (
             f"{artifact.path.name} has seen {len(known)} of the {len(chosen.sha256)} photographs, in training or "
@@ -181,13 +188,16 @@ def _take(dataset: Dataset, artifacts: Sequence[Artifact], split: str, limit: in
 
 
 def _data_of(artifact: Artifact) -> str:
-    """The data that a card names, by the path that its run knows where a bare name is not enough."""
+    """The data that a card names, by the path that its run knows where a bare name is not enough; empty for a
+    network that was adopted without any."""
     name = artifact.card.source.data
     if name in DATASETS:
         return name
     try:
         run = read_run(artifact.path.parent)
     except BadInputError:
-        return name
+        return name if artifact.card.splits else ""
     own = run.model.sha256 == artifact.card.source.run_sha256
+    if own and not run.data.counts:
+        return run.data.path
     return str(photographs_of(run.data.name, run.data.path)) if own else name

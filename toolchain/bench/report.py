@@ -14,7 +14,7 @@ from toolchain.recommended import MIN_AGREEMENT, Candidate, recommend
 from toolchain.runtimes.devices import family_of, plain
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
-from toolchain.system.text import escaped, fixed, percent
+from toolchain.system.text import fixed, harmless, harmless_markdown, percent
 from toolchain.timing.protocol import LOCAL, at
 
 JSON_FILE = "bench.json"
@@ -24,7 +24,7 @@ MARKDOWN_FILE = "bench.md"
 def write(report: BenchReport, folder: Path) -> None:
     """Write `bench.json` and `bench.md` into `folder`."""
     files.write_json(folder / JSON_FILE, report)
-    files.write_bytes(folder / MARKDOWN_FILE, escaped(to_markdown(report)).encode())
+    files.write_bytes(folder / MARKDOWN_FILE, to_markdown(report).encode())
 
 
 COLUMNS = (
@@ -237,17 +237,17 @@ def verdict(comparison: Comparison) -> list[str]:
 def to_markdown(report: BenchReport) -> str:
     """The report as a page of Markdown."""
     lines = ["# Benchmark", ""]
-    lines += [f"- {sentence}" for sentence in conclusions(report)]
+    lines += [f"- {harmless_markdown(sentence)}" for sentence in conclusions(report)]
     if report.noisy:
         lines.append("- **Noisy**: the machine was not at rest; the remarks say why.")
     head = columns(report)
     lines += ["", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    lines += [f"| {' | '.join(one)} |" for one in rows(report)]
-    lines += ["", *(f"- {_oneline(line)}" for line in (*absences(report), *report.remarks)), ""]
+    lines += [_table_row(one) for one in rows(report)]
+    lines += ["", *(f"- {harmless_markdown(line)}" for line in (*absences(report), *report.remarks)), ""]
     if report.comparison:
-        lines += [f"- {_oneline(sentence)}" for sentence in verdict(report.comparison)]
+        lines += [f"- {harmless_markdown(sentence)}" for sentence in verdict(report.comparison)]
         lines += ["", f"| {' | '.join(CHANGE_COLUMNS)} |", f"|{'---|' * len(CHANGE_COLUMNS)}"]
-        lines += [f"| {' | '.join(change_row(change))} |" for change in report.comparison.changes]
+        lines += [_table_row(change_row(change)) for change in report.comparison.changes]
         lines.append("")
     for found in report.layers:
         head = layers.columns(found)
@@ -256,17 +256,16 @@ def to_markdown(report: BenchReport) -> str:
         lines += [f"| {' | '.join(layers.row(one))} |" for one in found.rows]
         lines.append("")
     if report.not_compared:
-        lines += [f"- **Not compared**: {_oneline(report.not_compared)}", ""]
+        lines += [f"- **Not compared**: {harmless_markdown(report.not_compared)}", ""]
     if report.data:
         data = report.data
-        lines.append(
-            f"Accuracy: {data.n} photographs of {data.name}, split {data.split} ({data.split_sha256[:16]}), "
-            f"{data.skipped} skipped."
-        )
+        used = f"{data.n} photographs of {data.name}, split {data.split} ({data.split_sha256[:16]})"
+        lines.append(f"Accuracy: {harmless_markdown(used)}, {data.skipped} skipped.")
     if report.command:
-        lines.append(f"Measured by: `{report.command}`")
+        command = " ".join(harmless(report.command).split()).replace("`", "'")
+        lines.append(f"Measured by: `{command}`")
     for name, machine in report.environments.items():
-        lines += _machine_lines(name if report.machines else "", machine)
+        lines += map(harmless_markdown, _machine_lines(name if report.machines else "", machine))
     lines += [
         "",
         "Latency is that of single inferences in milliseconds; with 95 % the interval holds the median of another "
@@ -324,5 +323,5 @@ def _number(value: float | None, style: str) -> str:
     return "-" if value is None else format(value, style)
 
 
-def _oneline(text: str) -> str:
-    return " ".join(text.split())
+def _table_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(harmless_markdown, cells))} |"

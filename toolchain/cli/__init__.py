@@ -23,10 +23,11 @@ from toolchain._version import __version__
 from toolchain.errors import BadInputError, EdgetlError, EdgetlWarning, ExitCode, StoppedError
 from toolchain.system import masking
 from toolchain.system.processor import respect_quota
-from toolchain.system.text import escaped, harmless
+from toolchain.system.text import harmless
 
 COMMANDS = {
     "finetune": "Train a network on your photographs.",
+    "adopt": "Take a network that edgetl did not train, as it is.",
     "export": "Write a run as one ONNX file, and quantise it.",
     "bench": "Measure accuracy and latency on every device at hand.",
     "camera": "Say what a camera sees, live.",
@@ -211,7 +212,7 @@ def run(words: Sequence[str]) -> int:
     except Exception as error:
         if "--debug" in words:
             said = masking.masked("".join(traceback.format_exception(error)))
-            print(escaped(harmless(said, keep="\n")), end="", file=sys.stderr)
+            print(harmless(said, keep="\n"), end="", file=sys.stderr)
         message, hint, code = _explain(error)
         _tell(words, message, hint, code)
         return code
@@ -267,7 +268,7 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
 
 
 def _tell(words: Sequence[str], message: str, hint: str, code: ExitCode) -> None:
-    line, hint = (escaped(harmless(" ".join(masking.masked(text).split()))) for text in (message, hint))
+    line, hint = (harmless(" ".join(masking.masked(text).split())) for text in (message, hint))
     print(f"error: {line}" if code != ExitCode.INTERRUPTED else line, file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)

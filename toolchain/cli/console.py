@@ -20,7 +20,7 @@ from rich.text import Text
 from toolchain.errors import BadInputError
 from toolchain.system import files, masking
 from toolchain.system.progress import Silent, Task
-from toolchain.system.text import escaped, harmless
+from toolchain.system.text import harmless
 
 PLAIN_INTERVAL_S = 60.0
 """Seconds between progress lines of one step if there is no terminal. A shorter step is one line."""
@@ -33,7 +33,7 @@ class _Terminal(RichConsole):
     """Makes control characters in names of files and classes harmless."""
 
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(escaped(harmless(text, keep="\n\t")), **options)
+        return super().render_str(harmless(text, keep="\n\t"), **options)
 
 
 class Console:
@@ -76,6 +76,7 @@ class Console:
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Task]:
+        description = harmless(description)
         if self.quiet:
             with Silent().task(description, total) as task:
                 yield task
@@ -101,7 +102,7 @@ class _Bar:
     def advance(self, steps: int = 1, note: str = "") -> None:
         self._progress.advance(self._task, steps)
         if note:
-            self._progress.update(self._task, note=note)
+            self._progress.update(self._task, note=harmless(note))
 
 
 class _Lines:

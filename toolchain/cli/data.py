@@ -131,9 +131,15 @@ def check(data: str, fix: bool, console: Console) -> int:
     moved: tuple[Moved, ...] = ()
     record = None
     if fix:
-        from toolchain.datasets.quarantine import movable, move_out
+        from toolchain.datasets.index import first_few
+        from toolchain.datasets.quarantine import is_inside, movable, move_out
 
-        moved = movable(index, findings)
+        chosen = movable(index, findings)
+        moved = tuple(one for one in chosen if is_inside(index.root, one.name))
+        stay = [one.name for one in chosen if one not in moved]
+        if stay:
+            count = _count(stay, "file")
+            console.warn(f"not moved, since a link leads out of the data to them: {count} ({first_few(stay)})")
         if moved:
             record = move_out(index, moved)
             index = list_data(data, reporter=console, strict=False)

@@ -86,7 +86,12 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
         "seconds": round(time.perf_counter() - started, 1),
         "finetune": {"kept": run.model.kept, "test_top1": run.metrics["test"].top1, "n": run.metrics["test"].n},
         "export": {
-            "drop_pp": {hop.device: hop.drop_pp for attempt in chosen for hop in attempt.hops},
+            "drop_pp": {
+                hop.device: hop.drop_pp
+                for attempt in chosen
+                for hop in attempt.hops
+                if hop.device in attempt.chosen_for
+            },
             "broken": done.broken,
             "float_mb": done.float_mb,
             "int8_mb": next((attempt.size_mb for attempt in chosen), None),

@@ -38,7 +38,7 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
     default=0.5,
     show_default=True,
     metavar="PP",
-    help="Percentage points of validation top-1 that int8 (and --int8-weights) may lose.",
+    help="Percentage points of top-1 that int8 (and --int8-weights) may lose, by the validation photographs.",
 )
 @click.option(
     "--min-speed-up",
@@ -177,15 +177,22 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
     for one in done.float_hops:
         table.add(Path(done.float_file).name, *_cells(one), "", "")
     for attempt in done.attempts:
-        for one in attempt.hops:
-            chosen = one.device in attempt.chosen_for
-            name = Path(done.int8_files[one.device]).name + ": " if chosen else ""
-            speed_up = _speed_up(attempt, one.device)
-            table.add(name + attempt.label, *_cells(one), _drop(one), speed_up, bold=chosen)
+        for device in attempt.devices:
+            chosen = device in attempt.chosen_for
+            name = Path(done.int8_files[device]).name + ": " if chosen else ""
+            judged = attempt.on(device)
+            if judged:
+                cells = (*_cells(judged), _drop(judged))
+            else:
+                compared = next(one for one in attempt.nearness if one.device == device)
+                cells = (device, "", "", f"{compared.agreement:.3f}", "", "")
+            table.add(name + attempt.label, *cells, _speed_up(attempt, device), bold=chosen)
     for written in done.further:
         for one in written.hops:
             table.add(Path(written.file).name, *_cells(one), _drop(one), "")
     lines = [f"{done.float_file}: {done.float_mb:.2f} MB"]
+    if any(attempt.nearness and not attempt.hops for attempt in done.attempts):
+        lines.insert(0, "Without top-1: agreement on training photographs, by which recipes were compared.")
     for file in dict.fromkeys(done.int8_files.values()):
         size_mb = Path(file).stat().st_size / 1e6
         lines.append(f"{file}: {size_mb:.2f} MB, {size_mb / done.float_mb:.2f} of float")
@@ -210,9 +217,8 @@ def _cells(measured: Measurement) -> tuple[str, ...]:
 
 
 def _drop(measured: Measurement) -> str:
-    drop, upper = (
-        round(value or 0.0, 2) + 0.0 for value in (measured.drop_pp, measured.drop_upper_pp)
-    )  # never "-0.00"
+    most = measured.drop_upper_pp if measured.expected_pp is None else measured.most_lost_pp
+    drop, upper = (round(value or 0.0, 2) + 0.0 for value in (measured.lost_pp, most))  # never "-0.00"
     return f"{drop:.2f} pp ({upper:.2f})"
 
 

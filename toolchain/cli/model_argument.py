@@ -15,6 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from toolchain.errors import BadInputError
+from toolchain.system.text import folded
 
 Kind = Literal["folder", "file", "ready-made", "published", "missing"]
 
@@ -23,7 +24,10 @@ READY_MADE = "ready-made"
 
 _PETS = "ready-made (the classifier of cat and dog breeds that comes with edgetl)"
 MODEL_OR_FILE = f"MODEL is a run folder, a model file (.onnx or .xml), or {_PETS}."
-MODEL_WITH_GRADIENTS = f"MODEL is a run folder, or {_PETS}."
+MODEL_WITH_GRADIENTS = (
+    f"MODEL is a run folder, the name of a published network such as mobilenet_v2, or {_PETS}. "
+    "--model NAME is the same as a published network in the place of MODEL."
+)
 MODEL_OR_PUBLISHED = (
     f"MODEL is a run folder, the name of a published network such as vgg16 (see `edgetl finetune --list-models`), "
     f"or {_PETS}."
@@ -31,6 +35,8 @@ MODEL_OR_PUBLISHED = (
 """For the help of commands: those that need no gradients, those that do, and those that need no classes."""
 
 MODEL_SUFFIXES = frozenset({".onnx", ".xml", ".bin"})
+MANY_CLASSES = 100
+"""So many are listed where none is near to the one that was asked for."""
 MAX_LISTED = 1000
 """How many names of a folder are compared with a misspelled one."""
 
@@ -69,8 +75,8 @@ class ModelName(os.PathLike[str]):
         if self.kind == "published":
             raise BadInputError(
                 f"{self.word} is a network as it was published, which knows none of your classes",
-                f"Train it: edgetl finetune PHOTOS --model {self.word}. "
-                f"See its layers: edgetl explain features {self.word} IMAGE.",
+                f"Take it with ImageNet's classes: edgetl adopt {self.word} --out RUN. "
+                f"Train it: edgetl finetune PHOTOS --model {self.word}.",
             )
         return None if self.kind == "ready-made" else Path(self.word)
 
@@ -154,16 +160,18 @@ def class_index(labels: Sequence[str], name: str) -> int:
 
     Raises BadInputError that suggests the nearest name.
     """
-    folded = [_folded(label) for label in labels]
-    wanted = _folded(name)
+    names = [folded(label) for label in labels]
+    wanted = folded(name)
     exact = [index for index, label in enumerate(labels) if label == name]
-    found = exact or [index for index, label in enumerate(folded) if label == wanted]
+    found = exact or [index for index, label in enumerate(names) if label == wanted]
     if len(found) == 1:
         return found[0]
     if found:
         raise BadInputError(f"{name!r} is the name of {len(found)} classes", "Write it exactly as one of them.")
-    near = difflib.get_close_matches(wanted, folded, n=1, cutoff=0.5)
-    hint = f"Do you mean {labels[folded.index(near[0])]!r}?" if near else f"Classes: {', '.join(labels)}."
+    near = difflib.get_close_matches(wanted, names, n=1, cutoff=0.5)
+    more = f" and {len(labels) - MANY_CLASSES} more" if len(labels) > MANY_CLASSES else ""
+    listed = f"Classes: {', '.join(labels[:MANY_CLASSES])}{more}."
+    hint = f"Do you mean {labels[names.index(near[0])]!r}?" if near else listed
     raise BadInputError(f"there is no class {name!r}", hint)
 
 
@@ -197,7 +205,3 @@ def _neighbours(folder: Path) -> Iterator[str]:
                 yield str(path)
     except OSError:  # it is not there, or it is not for us
         return
-
-
-def _folded(name: str) -> str:
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
-from toolchain.system.text import escaped, harmless
+from toolchain.system.text import harmless
 
 GAP = 2
 FOLDED = 24
@@ -42,7 +42,7 @@ class Table:
 
     def add(self, *cells: str, bold: bool = False) -> None:
         assert len(cells) == len(self.columns)
-        self.rows.append((tuple(escaped(harmless(" ".join(cell.split("\n")))) for cell in cells), bold))
+        self.rows.append((tuple(harmless(" ".join(cell.split("\n"))) for cell in cells), bold))
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         width = options.max_width

@@ -14,6 +14,7 @@ ALIASES = {
     "fit": "finetune",
     "fine-tune": "finetune",
     "convert": "export",
+    "import": "adopt",
     "val": "bench",
     "validate": "bench",
     "benchmark": "bench",

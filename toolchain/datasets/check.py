@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, LeftOut, Problem, map_files
 from toolchain.datasets.splits import EMPTY_SHA256
 from toolchain.errors import UnreadableImageError
-from toolchain.images.encoded import read_bytes
+from toolchain.images.encoded import held, read_bytes
 from toolchain.images.preprocess import decode
 from toolchain.system.progress import Reporter, Silent
 
@@ -80,16 +80,17 @@ def check(index: DatasetIndex, reporter: Reporter | None = None) -> CheckReport:
 
 
 def _look(photo: ImageEntry) -> _Seen:
-    try:
-        data = read_bytes(photo.path)
-    except UnreadableImageError as error:
-        return _Seen("", reason=error.message.removeprefix(f"{photo.path}: "))
-    sha256 = hashlib.sha256(data).hexdigest()
-    try:
-        height, width = decode(data, photo.name).shape[:2]
-    except UnreadableImageError as error:
-        return _Seen(sha256, reason=error.message.removeprefix(f"{photo.name}: "))
-    return _Seen(sha256, width, height)
+    with held(photo.path):
+        try:
+            data = read_bytes(photo.path)
+        except UnreadableImageError as error:
+            return _Seen("", reason=error.message.removeprefix(f"{photo.path}: "))
+        sha256 = hashlib.sha256(data).hexdigest()
+        try:
+            height, width = decode(data, photo.name).shape[:2]
+        except UnreadableImageError as error:
+            return _Seen(sha256, reason=error.message.removeprefix(f"{photo.name}: "))
+        return _Seen(sha256, width, height)
 
 
 def _findings(photos: list[tuple[GivenSplit, ImageEntry]], seen: Mapping[ImageEntry, _Seen]) -> CheckReport:

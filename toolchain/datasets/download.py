@@ -65,8 +65,8 @@ def download(
     target.unlink(missing_ok=True)  # it cannot be shown to be the publisher's file
     part = target.with_name(f"{target.name}.part")
     transfer = _Transfer(source.url, part, reporter, pause, timeout_s)
-    if not source.digest:
-        transfer.forget()  # a part of an earlier download could not be checked
+    if not source.digest or part.is_symlink():
+        transfer.forget()  # a part of an earlier download could not be checked; a link would be written through
     resumed = part.exists()
     transfer.complete(source.size_bytes)
     if not _is_right(source, part) and resumed:
@@ -179,7 +179,7 @@ class _Transfer:
 
     def _origin(self) -> _Origin | None:
         try:
-            origin = strict.decode(self._origin_file.read_bytes(), _Origin)
+            origin = strict.decode(files.read_regular(self._origin_file, 1 << 16), _Origin)
         except (OSError, msgspec.DecodeError):
             return None
         return origin if origin.url == self._url else None

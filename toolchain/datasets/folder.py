@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from toolchain.datasets.index import (
 )
 from toolchain.datasets.scan import FolderContents
 from toolchain.errors import BadInputError
+from toolchain.system.text import is_printable
 
 SPLIT_FOLDERS: dict[str, GivenSplit] = {
     "train": "train",
@@ -186,7 +186,7 @@ def _odd_names(root: Path, parts: list[_SplitFolder]) -> Iterator[str]:
         prefix = "" if part.folder == root else f"{part.folder.name}/"
         bad = [one.name.removeprefix(prefix) for one in part.left_out if one.reason == scan.BAD_NAME]
         names = {name.partition("/")[0] for name in bad if "/" in name}
-        names |= {repr(name)[1:-1] for name in part.classes if re.search(r"[\x00-\x1f]", name)}
+        names |= {repr(name)[1:-1] for name in part.classes if not is_printable(name)}
         yield from (f"{root}: the folder name '{prefix}{name}' is not valid text" for name in sorted(names))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from toolchain.errors import BadInputError
+from toolchain.images.encoded import MAX_BYTES
 from toolchain.system import files
 from toolchain.system.progress import Reporter
 
@@ -184,6 +185,6 @@ def first_few(names: Sequence[str], limit: int = 5) -> str:
 def _sha256(photo: ImageEntry) -> tuple[str, str]:
     """The hash, or why there is none."""
     try:
-        return files.sha256_of(photo.path), ""
+        return files.sha256_of(photo.path, MAX_BYTES), ""
     except OSError as error:
         return "", f"cannot be read: {error.strerror or error}"

@@ -15,11 +15,13 @@ from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, LeftO
 from toolchain.datasets.named import Download, NamedDataset
 from toolchain.datasets.scan import all_files
 from toolchain.errors import BadInputError, MissingError
+from toolchain.system import files
 
 FOLDER = "oxford-iiit-pet"
 LISTS: dict[GivenSplit, str] = {"train": "trainval", "test": "test"}
 PUBLISHED = {"trainval": 3680, "test": 3669}
 """Photographs in the publisher's lists."""
+MAX_LIST_BYTES = 1 << 20
 
 _LINE = re.compile(r"(?P<image>(?P<breed>[A-Za-z_]+)_\d+) (?P<id>[1-9]\d?) [12] [1-9]\d?")
 
@@ -84,11 +86,11 @@ def _left_out(root: Path, used: set[str]) -> tuple[LeftOut, ...]:
 
 def _read_list(path: Path) -> list[_Line]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = files.read_regular(path, MAX_LIST_BYTES).decode()
     except FileNotFoundError:
         raise MissingError(f"pets: {path} is missing", "Get the whole data set: edgetl data fetch pets") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise BadInputError(f"pets: {path} cannot be read: {error}") from None
+        raise BadInputError(f"pets: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     lines = []
     seen: set[str] = set()
     for number, line in enumerate(text.splitlines(), 1):

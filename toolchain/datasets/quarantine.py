@@ -10,8 +10,9 @@ from __future__ import annotations
 import errno
 import os
 import shlex
+import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -25,6 +26,9 @@ from toolchain.datasets.scan import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
 from toolchain.images.preprocess import HEIC_NEEDS
 from toolchain.system import claims, files
+
+_MOVED = (stat.S_IFREG, stat.S_IFLNK)
+"""What is moved back: a photograph may be a link, which is moved itself."""
 
 RECORD_SCHEMA: Literal["edgetl.set-aside/1"] = "edgetl.set-aside/1"
 
@@ -83,13 +87,24 @@ def _check_rest(
             )
 
 
+def is_inside(folder: Path, name: str) -> bool:
+    """Whether the file `name` really lies below `folder`: no link on the way to it leads out."""
+    try:
+        return (folder / name).parent.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # links in a circle
+        return False
+
+
 def move_out(index: DatasetIndex, moved: Iterable[Moved]) -> Path:
     """Move files out of the data set into a new folder beside it; return the path of the record.
 
     The record is written first, so that an interrupted move can be undone too. The folder is new each time, so no
-    file is overwritten. Raises BadInputError when a file cannot be moved.
+    file is overwritten. Raises BadInputError when a file cannot be moved, or lies outside the data set's folder.
     """
     moved = tuple(moved)
+    for one in moved:
+        if not is_inside(index.root, one.name):
+            raise BadInputError(f"{index.root / one.name} lies behind a link; nothing was moved")
     place = _new_folder(index.root)
     record = place.with_name(f"{place.name}.json")
     files.write_json(record, Record(RECORD_SCHEMA, index.name, moved))
@@ -101,7 +116,8 @@ def move_out(index: DatasetIndex, moved: Iterable[Moved]) -> Path:
 def restore(record: Path) -> tuple[str, ...]:
     """Move the files of a record back to where they were, and remove the record; return their names.
 
-    Raises BadInputError, before anything is moved, when the record is damaged or lies elsewhere, or when another
+    Links are not followed, since record and folders may come from others. Raises BadInputError, before anything is
+    moved, when the record is damaged or lies elsewhere, when a link would lead out of the folders, or when another
     file has taken the place of one.
     """
     moved = _read(record).moved
@@ -115,7 +131,10 @@ def restore(record: Path) -> tuple[str, ...]:
             f"{record} does not lie beside the data it was made for",
             f"Move it to DATA{ASIDE_SUFFIX}, next to the folder DATA.",
         )
-    if moved and not any(os.path.lexists(folder / one.name) for folder in (place, root) for one in moved):
+    if not moved:
+        raise BadInputError(f"{record} names no files, so there is nothing to move back", "Remove it by hand.")
+    _refuse_links(record, place, root, moved)
+    if not any(os.path.lexists(folder / one.name) for folder in (place, root) for one in moved):
         raise BadInputError(f"none of the files that {record} names is there", f"They should lie below {place}.")
     # An interrupted move has left some files in their place.
     waiting = [one.name for one in moved if os.path.lexists(place / one.name)]
@@ -145,12 +164,18 @@ def _new_folder(root: Path) -> Path:
     """
     beside = root.with_name(root.name + ASIDE_SUFFIX)
     try:
+        if beside.is_symlink():
+            raise BadInputError(
+                f"{beside} is a link; nothing was moved", "Put a folder in its place, or remove it."
+            )
         try:
             beside.mkdir(exist_ok=True)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             beside = root / ASIDE_SUFFIX
+            if beside.is_symlink():
+                raise
             beside.mkdir(exist_ok=True)
         return claims.new_folder(beside / str(n) for n in count(1) if not (beside / f"{n}.json").exists())
     except OSError as error:
@@ -159,10 +184,27 @@ def _new_folder(root: Path) -> Path:
         ) from None
 
 
+def _refuse_links(record: Path, place: Path, root: Path, moved: Sequence[Moved]) -> None:
+    """Raise BadInputError where a link stands on the way to a file of `moved`, or where one is no file at all."""
+    if place.is_symlink():
+        raise BadInputError(f"{place} is a link; nothing was moved", "Put the folder itself beside the record.")
+    for one in moved:
+        for folder in (place, root):
+            if not is_inside(folder, one.name):
+                raise BadInputError(
+                    f"{record}: {one.name!r} lies behind a link in {folder}; nothing was moved", "Remove the link."
+                )
+        waiting = place / one.name
+        if os.path.lexists(waiting) and stat.S_IFMT(waiting.lstat().st_mode) not in _MOVED:
+            raise BadInputError(f"{waiting} is no file; nothing was moved", "Take it away first.")
+
+
 def _is_copy(one: Path, other: Path) -> bool:
     """Whether two files have the same content: a move to another disk was interrupted just before its end."""
     try:
-        return files.sha256_of(one) == files.sha256_of(other)
+        if not all(stat.S_ISREG(path.lstat().st_mode) for path in (one, other)):
+            return False
+        return one.stat().st_size == other.stat().st_size and files.sha256_of(one) == files.sha256_of(other)
     except OSError:
         return False
 
@@ -179,7 +221,7 @@ def _move(source: Path, target: Path, record: Path) -> None:
 
 def _read(path: Path) -> Record:
     try:
-        record = files.from_json(path.read_bytes(), Record)
+        record = files.read_json(path, Record)
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:

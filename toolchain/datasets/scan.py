@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from collections import deque
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from toolchain.datasets.index import LeftOut
 from toolchain.images.encoded import EMPTY, HEAD_BYTES, HEIC, RAW, is_called_picture, kind_of
 from toolchain.images.preprocess import HEIC_NEEDS, can_decode
+from toolchain.system import files
 from toolchain.system.text import is_encodable
 
 HIDDEN = "hidden"
@@ -184,6 +186,7 @@ def _is_own(folder: Path) -> bool:
 
 def _holds(path: Path, mark: bytes) -> bool:
     try:
+        files.check_regular(path, sys.maxsize)
         with path.open("rb") as file:
             head = file.read(_MARK_BYTES)
             if mark in head:

@@ -33,6 +33,9 @@ MAX_LEVELS = 64
 MAX_HEADER_BYTES = 1 << 20
 """What may stand in a tar before a member's content: tarfile reads it into memory, whatever size it claims."""
 
+MAX_DIRECTORY_BYTES = 48 << 20
+"""What the list of a zip's files may take: zipfile reads it into memory, and makes seven times as much of it."""
+
 _DECOMPRESSORS: dict[bytes, Callable[[IO[bytes]], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": bz2.BZ2File,
@@ -56,11 +59,14 @@ def unpack(archive: Path, into: Path, *, max_bytes: int = MAX_BYTES, max_files: 
     Hidden files of macOS are skipped. Raises BadInputError when the archive is damaged or unacceptable; what was
     written until then is the caller's to remove.
     """
-    count, left = 0, max_bytes
+    count, written, left = 0, 0, max_bytes
     try:
         members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
         for member in members(archive):
             target = into.joinpath(*_parts(archive, member.name))
+            count += 1
+            if count > max_files:
+                raise BadInputError(f"{archive.name} holds more than {max_files} files and folders")
             if member.content is None:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
@@ -68,9 +74,7 @@ def unpack(archive: Path, into: Path, *, max_bytes: int = MAX_BYTES, max_files: 
                 raise BadInputError(f"{archive.name} holds a file without a name")
             if target.name.startswith("._") or "__MACOSX" in target.parts:
                 continue
-            count += 1
-            if count > max_files:
-                raise BadInputError(f"{archive.name} holds more than {max_files} files")
+            written += 1
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("xb") as file:
                 while chunk := member.content.read(_CHUNK):
@@ -95,7 +99,7 @@ def unpack(archive: Path, into: Path, *, max_bytes: int = MAX_BYTES, max_files: 
         if error.errno in (errno.EINVAL, None):
             raise BadInputError(f"{archive.name} is damaged", "Download it again.") from None
         raise
-    return count
+    return written
 
 
 def _short(name: str) -> str:
@@ -104,7 +108,21 @@ def _short(name: str) -> str:
 
 
 class _HeaderError(Exception):
-    """More than `MAX_HEADER_BYTES` before a member's content."""
+    """More than `MAX_HEADER_BYTES` before a member's content, or a list of more than `MAX_DIRECTORY_BYTES`."""
+
+
+class _Bounded:
+    """The file that zipfile reads. It gives no more at once than a list of files may take."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size if 0 <= size <= MAX_DIRECTORY_BYTES else MAX_DIRECTORY_BYTES + 1)
+        if len(data) > MAX_DIRECTORY_BYTES:
+            raise _HeaderError(f"holds a list of files of more than {MAX_DIRECTORY_BYTES / 1e6:.0f} MB")
+        return data
 
 
 class _Metered:
@@ -158,7 +176,7 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
-    with zipfile.ZipFile(archive) as package:
+    with archive.open("rb") as file, zipfile.ZipFile(_Bounded(file)) as package:
         for info in package.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

@@ -100,6 +100,15 @@ def relative_difference(logits: Logits, reference: Logits) -> float:
     return float(np.abs(logits - reference).max() / max(np.abs(reference).max(), 1e-6))
 
 
+def divergence(logits: Logits, reference: Logits, temperature: float) -> NDArray[np.float64]:
+    """How far the probabilities of `logits` are from those of `reference`, in nats of each photograph, float64 [n].
+
+    The Kullback-Leibler divergence from the reference: it needs no labels.
+    """
+    wanted, found = (log_softmax(one.astype(np.float64), temperature) for one in (reference, logits))
+    return np.asarray((np.exp(wanted) * (wanted - found)).sum(-1))
+
+
 def accuracy_drop(base: Logits, logits: Logits, labels: NDArray[np.int64]) -> tuple[float, float]:
     """Top-1 lost from `base` to `logits` in percentage points, and its one-sided 95 % upper bound.
 
@@ -116,6 +125,20 @@ def accuracy_drop(base: Logits, logits: Logits, labels: NDArray[np.int64]) -> tu
     drop = change.sum()
     upper = drop + np.hypot(most_lost - lost.sum(), gained.sum() - least_gained)
     return float(100 * drop / n), float(100 * min(upper / n, 1.0))
+
+
+def expected_drop(base: Logits, logits: Logits, n: int, temperature: float) -> tuple[float, float]:
+    """Top-1 lost from `base` to `logits` as the probabilities of `base` have it, and its standard error; points.
+
+    No labels are needed: where the two answer differently, what is lost is the probability of the one answer less
+    that of the other. Only near ties change, so that is a few hundredths of a photograph, where a label says one or
+    nothing: it is known far better, if the probabilities are right. Both are logits [views * n, classes].
+    """
+    probabilities = softmax(base.astype(np.float64), temperature)
+    rows = np.arange(len(base))
+    lost = probabilities[rows, base.argmax(1)] - probabilities[rows, logits.argmax(1)]
+    each = lost.reshape(-1, n).mean(0)
+    return float(100 * each.mean()), float(100 * each.std() / np.sqrt(n))
 
 
 def confusion_matrix(answers: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

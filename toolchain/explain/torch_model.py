@@ -8,7 +8,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from toolchain.artifact import read_artifact
+from toolchain.backbones import IMAGENET
 from toolchain.backbones.networks import load_network, load_ready_made, normalised
+from toolchain.backbones.published import open_published
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run
 from toolchain.runs.ready_made import ready_made_artifact
@@ -18,7 +20,8 @@ from toolchain.runs.ready_made import ready_made_artifact
 class TorchModel:
     """A trained network in evaluation mode, float32. Its weights are frozen: gradients are taken of pictures.
 
-    `name` is the run folder as it was given, `backbone` its architecture, `temperature` that of its probabilities.
+    `name` is the run folder as it was given, or the network and its weights; `backbone` its architecture,
+    `temperature` that of its probabilities.
     """
 
     name: str
@@ -58,3 +61,13 @@ def open_model(run: Path | None = None) -> TorchModel:
     network = load_network(run, trained).eval().requires_grad_(False)
     labels = tuple(trained.data.classes)
     return TorchModel(str(run), trained.model.name, network, labels, trained.preprocess, trained.temperature)
+
+
+def published_model(name: str, weights: str = IMAGENET) -> TorchModel:
+    """The published network `name` with the head of its `weights`, and ImageNet's classes. Raises as
+    `open_published`."""
+    opened = open_published(name, weights)
+    told = opened.told
+    return TorchModel(
+        f"{name} ({opened.pretrained.source})", name, opened.network, told.labels, told.preprocess, 1.0
+    )

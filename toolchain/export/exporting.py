@@ -17,7 +17,7 @@ from toolchain.backbones.networks import load_network, normalised
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.evaluation.metrics import relative_difference
 from toolchain.export.int8.search import make_int8
-from toolchain.export.measure import ExportContext, Logits, Pixels, accuracy_of, logits_on
+from toolchain.export.measure import ExportContext, Logits, Pixels, accuracy_of, logits_on, with_labels
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.photographs import RunPhotographs
 from toolchain.export.raw_frame import write_frame_files
@@ -105,12 +105,13 @@ def _export_float(
     reporter: Reporter,
 ) -> tuple[ExportContext, Exported]:
     """Write the float file once it answers as the trained network does on all `devices`."""
-    sample = photographs.read(run.model.judged_on)
+    sample = photographs.read(photographs.judged_on)
     n = len(sample.labels)
     with reporter.task("writing ONNX", 2) as task:
         network = load_network(folder, run)
         # PyTorch is slow: photographs and mirror images are enough to know that the files are the network.
         reference = _torch_logits(network, sample.views, 2 * n)
+        sample = with_labels(sample, reference)
         task.advance()
         model = to_onnx(network, run.preprocess, run.temperature)
         task.advance()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ class ExportContext:
         n = len(logits)
         accuracy = accuracy_of(logits, self.reference[:n], self.sample, device, precision)
         base = self.float_logits.get(device, self.reference)[:n]
-        return Measurement(device, accuracy, *metrics.accuracy_drop(base, logits, self.sample.labels))
+        return measured(accuracy, base, logits, self.sample.labels, self.card.temperature)
 
 
 def logits_on(artifact: Artifact, device: str, pixels: Pixels, n: int | None = None) -> NDArray[np.float32]:
@@ -73,6 +73,29 @@ def logits_on(artifact: Artifact, device: str, pixels: Pixels, n: int | None = N
     n = len(pixels) if n is None else n
     starts = range(0, n, BATCH)
     return np.concatenate([runtime.infer(pixels[start : min(start + BATCH, n)]).logits for start in starts])
+
+
+def measured(
+    accuracy: Accuracy, base: Logits, logits: Logits, labels: NDArray[np.int64], temperature: float
+) -> Measurement:
+    """What a file with `logits` loses against float with `base`, both of several views of photographs."""
+    drop, upper = metrics.accuracy_drop(base, logits, labels)
+    lower = -metrics.accuracy_drop(logits, base, labels)[1]
+    expected, error = metrics.expected_drop(base, logits, len(labels), temperature)
+    return Measurement(accuracy.device, accuracy, drop, upper, lower, expected, error)
+
+
+def with_labels(sample: Sample, reference: Logits) -> Sample:
+    """`sample` with the network's own answers in the place of labels that are not there.
+
+    `reference` are its logits on the photographs and their mirror images, float32 [2n, classes]. The answer to both
+    together is surer than that to either; so rounding may turn an answer towards it, or away from it.
+    """
+    if (sample.labels >= 0).all():
+        return sample
+    probabilities = metrics.softmax(reference)
+    n = len(sample.labels)
+    return replace(sample, labels=(probabilities[:n] + probabilities[n : 2 * n]).argmax(1))
 
 
 def accuracy_of(

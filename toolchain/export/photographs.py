@@ -22,6 +22,13 @@ from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_splits
 from toolchain.runtimes.devices import cores
 from toolchain.system import files
 from toolchain.system.progress import Reporter
+from toolchain.system.text import folded
+
+UNLABELLED = "unlabelled"
+"""The split of photographs of which nobody said what is on them."""
+
+MAX_JUDGED = 400
+"""Photographs that a network without splits of its own is measured on."""
 
 MAX_CALIBRATION = 96
 """Photographs that int8 is calibrated on; where the calibration split holds fewer, training photographs help."""
@@ -49,9 +56,10 @@ class Views:
         numbers = range(len(self))[part]
         if not numbers:
             return self.pixels[:0]
-        return np.stack([self._view(*divmod(number, len(self.pixels))) for number in numbers])
+        return np.stack([self.view(*divmod(number, len(self.pixels))) for number in numbers])
 
-    def _view(self, view: int, place: int) -> NDArray[np.uint8]:
+    def view(self, view: int, place: int) -> NDArray[np.uint8]:
+        """One of the views of the photograph at `place`, uint8 [height, width, 3]."""
         image, (top, mirrored) = self.pixels[place], divmod(view, 2)
         if shift := MOVES[top]:
             height, width = image.shape[:2]
@@ -62,7 +70,7 @@ class Views:
 
 @dataclass(frozen=True)
 class Sample:
-    """A split of a run, decoded: pixels uint8 [n, height, width, 3], labels int64 [n]."""
+    """A split of a run, decoded: pixels uint8 [n, height, width, 3], labels int64 [n], -1 where there are none."""
 
     split: str
     split_sha256: str
@@ -82,20 +90,34 @@ class Sample:
 class RunPhotographs:
     """The photographs of the run in `folder`, below `data` or where they were at training.
 
+    A network that was adopted has no splits: any photographs serve it, and are divided here. `judged_on` is the
+    split that files are measured on.
+
     Raises BadInputError where the list of photographs does not belong to the run, or `data` holds none.
     """
 
     def __init__(self, folder: Path, run: Run, data: Path | None, reporter: Reporter) -> None:
         self._run = run
+        self.judged_on: str = run.model.judged_on
+        self._position = {name: place for place, name in enumerate(run.data.classes)} | {"": -1}
+        if not run.data.counts:
+            self._root = _any_folder(folder, run, data)
+            self._splits = _divided(_by_content(self._root, reporter), run.data.classes, reporter)
+            self.judged_on = next(iter(self._splits))
+        else:
+            self._find(folder, run, data, reporter)
+        self._splits["calibration"] = calibration_of(self._splits)
+        self._reader = Reader(run.preprocess, cache_folder(), reporter, keep=False)
+
+    def _find(self, folder: Path, run: Run, data: Path | None, reporter: Reporter) -> None:
+        """Find the photographs of the run's own splits."""
         self._splits = _usable_splits(folder, run)
         if data is None:
             self._root = photographs_of(run.data.name, run.data.path)
         else:
-            self._root = _folder_of(data)
+            self._root = folder_of(data)
             found = _by_content(self._root, reporter)
             self._splits = {split: _renamed(listed, found) for split, listed in self._splits.items()}
-        self._splits["calibration"] = calibration_of(self._splits)
-        self._reader = Reader(run.preprocess, cache_folder(), reporter, keep=False)
 
     def paths(self, split: str) -> tuple[Path, ...]:
         """The files of a split, in the order of `read`."""
@@ -103,7 +125,7 @@ class RunPhotographs:
 
     def read(self, split: str) -> Sample:
         """Decode a split. Raises MissingError when a photograph is gone or has changed since training."""
-        listed, spec, classes = self._splits[split], self._run.preprocess, self._run.data.classes
+        listed, spec = self._splits[split], self._run.preprocess
         pixels = np.empty((len(listed), spec.height, spec.width, 3), np.uint8)
 
         def decode(place: int) -> None:
@@ -112,7 +134,7 @@ class RunPhotographs:
         with ThreadPoolExecutor(cores()) as pool:
             deque(pool.map(decode, range(len(listed))), 0)
         sha256 = sha256_of_labelled((file.sha256, file.label) for file in listed)
-        return Sample(split, sha256, pixels, np.array([classes.index(file.label) for file in listed], np.int64))
+        return Sample(split, sha256, pixels, np.array([self._position[file.label] for file in listed], np.int64))
 
     def count(self, split: str) -> int:
         """How many photographs a split has."""
@@ -126,11 +148,34 @@ class RunPhotographs:
         """
         return prefetched(groups, lambda place: self._picture(split, place))
 
+    def unlabelled(self, n: int) -> NDArray[np.uint8]:
+        """At most `n` views of training photographs, uint8 [n, height, width, 3], to compare networks on.
+
+        Classes take turns. Photographs come in one view each; where there are fewer than `n`, in several. Those
+        that int8 is calibrated on are left out where there are others. Raises MissingError as `read` does.
+        """
+        (pixels,) = self.batches("train", [self._order()[:n]])
+        views = Views(pixels)
+        each = len(views) // len(pixels)
+        order = [((place + turn) % each, place) for turn in range(each) for place in range(len(pixels))]
+        return np.stack([views.view(*one) for one in order[:n]])
+
+    def for_training(self, compared: int) -> list[int]:
+        """The numbers of the training photographs that `unlabelled(compared)` leaves, if half; or of all."""
+        order = self._order()
+        chosen = set(order[:compared]) if len(order) >= 2 * compared else set()
+        return [place for place in range(self.count("train")) if place not in chosen]
+
+    def _order(self) -> list[int]:
+        """The training photographs to compare networks on: classes take turns."""
+        listed = self._splits["train"]
+        calibrating = {file.sha256 for file in self._splits["calibration"]}
+        places = _turns(listed)
+        return [place for place in places if listed[place].sha256 not in calibrating] or places
+
     def _picture(self, split: str, place: int) -> NDArray[np.uint8]:
         file = self._splits[split][place]
-        photograph = Photograph(
-            file.name, self._root / file.name, self._run.data.classes.index(file.label), file.sha256
-        )
+        photograph = Photograph(file.name, self._root / file.name, self._position[file.label], file.sha256)
         try:
             return self._reader.verified(photograph)
         except MissingError:
@@ -152,8 +197,12 @@ def calibration_of(splits: Mapping[str, Sequence[SplitFile]]) -> tuple[SplitFile
 
 
 def _in_turns(listed: Sequence[SplitFile]) -> tuple[SplitFile, ...]:
-    order = stratified([file.label for file in listed], [file.sha256 for file in listed])
-    return tuple(listed[place] for place in order)
+    return tuple(listed[place] for place in _turns(listed))
+
+
+def _turns(listed: Sequence[SplitFile]) -> list[int]:
+    """The numbers of photographs, in an order in which classes take turns."""
+    return stratified([file.label for file in listed], [file.sha256 for file in listed])
 
 
 def _usable_splits(folder: Path, run: Run) -> dict[str, tuple[SplitFile, ...]]:
@@ -170,7 +219,45 @@ def _usable_splits(folder: Path, run: Run) -> dict[str, tuple[SplitFile, ...]]:
     return splits
 
 
-def _folder_of(data: Path) -> Path:
+def _any_folder(folder: Path, run: Run, data: Path | None) -> Path:
+    """The folder that an adopted network's photographs are in. Raises BadInputError where none was named."""
+    if data is None and not run.data.path:
+        raise BadInputError(
+            f"{folder} was adopted, and brings no photographs to measure on",
+            "Name a folder of photographs such as it will see: --data FOLDER. They need no labels.",
+        )
+    return folder_of(data or Path(run.data.path))
+
+
+def _divided(
+    found: Mapping[str, Path], classes: Sequence[str], reporter: Reporter
+) -> dict[str, tuple[SplitFile, ...]]:
+    """Photographs by their SHA-256, divided: the first split judges, from `train` comes the calibration.
+
+    A photograph has a label where its folder is called after a class. Labels count where all have one.
+    """
+    if len(found) < 2:
+        raise BadInputError("there is one photograph only", "One calibrates, and another one judges: give more.")
+    by_name = {folded(name): name for name in classes}
+    labels = [by_name.get(folded(path.parent.name)) for path in found.values()]
+    labelled = None not in labels
+    if not labelled:
+        known = len(labels) - labels.count(None)
+        reporter.say(
+            f"{known} of {len(labels)} photographs lie in folders called after a class, so labels are not used: "
+            "top-1 is agreement with the network's own answer to a photograph and its mirror image together"
+        )
+    listed = [
+        SplitFile(str(path), sha256, (label if labelled else None) or "")
+        for (sha256, path), label in zip(found.items(), labels, strict=True)
+    ]
+    turns = [listed[place] for place in stratified([one.label for one in listed], [one.sha256 for one in listed])]
+    judged = turns[::2][:MAX_JUDGED]
+    rest = turns[1::2] + turns[::2][MAX_JUDGED:]
+    return {"val" if labelled else UNLABELLED: tuple(judged), "train": tuple(rest)}
+
+
+def folder_of(data: Path) -> Path:
     """The folder that `data` is, or that the data set of this name lies in."""
     entry = named(str(data))
     folder = (entry.find(data_root()) if entry else None) or data

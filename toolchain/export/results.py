@@ -7,10 +7,12 @@ import shlex
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Literal
 
 from toolchain.artifact.card import Accuracy, Precision, Speed
 from toolchain.errors import BadInputError, MissingError
+from toolchain.evaluation.statistics import Z95_ONE_SIDED
 from toolchain.recommended import Recommended
 from toolchain.timing.protocol import LOCAL, at
 
@@ -62,46 +64,106 @@ class Variants:
             raise MissingError("OpenVINO is not installed", "pip install openvino, or leave out --openvino")
 
 
+CALIBRATED = 0.5
+"""How far what is lost may be from what probabilities say, as a share of it: a standard deviation."""
+MIN_ERROR_PP = 0.01
+
+
 @dataclass(frozen=True)
 class Measurement:
     """The accuracy of one file on one device.
 
-    `drop_pp`: points of top-1 lost against float on the same device, over all views of the photographs;
-    `drop_upper_pp` is its upper bound with 95 % confidence.
+    `drop_pp`: points of top-1 lost against float on the same device, over all views of the photographs, which are
+    compared in pairs; `drop_lower_pp` and `drop_upper_pp` are its bounds, each with 95 % confidence. `expected_pp`
+    is what the float network's own probabilities say is lost (`metrics.expected_drop`), `expected_error_pp` its
+    standard error. `look`: 1 for the first file that these photographs judge for the device, 2 for the one that is
+    tried after it failed.
     """
 
     device: str
     accuracy: Accuracy
     drop_pp: float | None = None
     drop_upper_pp: float | None = None
+    drop_lower_pp: float | None = None
+    expected_pp: float | None = None
+    expected_error_pp: float = 0.0
+    look: int = 1
+
+    @property
+    def lost_pp(self) -> float:
+        """Points of top-1 that are lost, by what labels and probabilities say together, each by its own error.
+
+        Probabilities are taken to be right within `CALIBRATED` of what they say. What was not compared by
+        probabilities loses `drop_pp`.
+        """
+        return self._lost[0]
+
+    @property
+    def most_lost_pp(self) -> float:
+        """What is lost at most, with 95 % confidence at the first look, 97.5 % at the second."""
+        mean, error = self._lost
+        return min(mean + NormalDist().inv_cdf(1 - 0.05 / self.look) * error, 100.0)
+
+    @property
+    def _lost(self) -> tuple[float, float]:
+        """Mean and standard error."""
+        assert self.drop_pp is not None
+        if self.expected_pp is None or self.drop_upper_pp is None:
+            return self.drop_pp, 0.0
+        label_error = max((self.drop_upper_pp - self.drop_pp) / Z95_ONE_SIDED, MIN_ERROR_PP)
+        error = math.hypot(self.expected_error_pp, CALIBRATED * self.expected_pp, MIN_ERROR_PP)
+        weight = error**2 / (error**2 + label_error**2)
+        mean = (1 - weight) * self.expected_pp + weight * self.drop_pp
+        return mean, math.sqrt(weight) * label_error
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """How near a file's answers are to the float network's on one device, by `n` views whose labels were not used.
+
+    `agreement` is the share with the same top-1, `divergence` the mean one of the probabilities (Kullback-Leibler,
+    in nats).
+    """
+
+    device: str
+    n: int
+    agreement: float
+    divergence: float
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One int8 recipe that was tried: its accuracy on each target, and how fast it is there.
+    """One int8 recipe that was tried: how near it is to the float network on each target, and how fast there.
 
-    `speeds` is empty where it was not timed. `chosen_for` names the devices that it was written for.
+    `hops` are there for the targets on which it was chosen and judged by labels, `speeds` where it was timed.
+    `chosen_for` names the devices that it was written for.
     """
 
     label: str
     quantiser: str
     settings: dict[str, Any]
     hops: tuple[Measurement, ...]
-    """One measurement for each target; the name is a key of `export --json`."""
+    """The name is a key of `export --json`."""
     size_mb: float
     speeds: tuple[Speed, ...] = ()
     chosen_for: tuple[str, ...] = ()
     top1_there: dict[str, dict[str, float]] = field(default_factory=dict)
     """Top-1 of the same photographs on other machines, by machine and device."""
-
-    def on(self, device: str) -> Measurement:
-        """What was measured on `device`."""
-        return next(measurement for measurement in self.hops if measurement.device == device)
+    nearness: tuple[Nearness, ...] = ()
+    """One for each target that the file is meant for."""
 
     @property
-    def min_agreement(self) -> float:
-        """Agreement with the trained network on the target where it is lowest."""
-        return min(measurement.accuracy.agreement or 0.0 for measurement in self.hops)
+    def devices(self) -> tuple[str, ...]:
+        """The targets that it was compared or judged on."""
+        return tuple(dict.fromkeys([*(one.device for one in self.nearness), *(one.device for one in self.hops)]))
+
+    def on(self, device: str) -> Measurement | None:
+        """What was measured with labels on `device`; None where it was not judged there."""
+        return next((measurement for measurement in self.hops if measurement.device == device), None)
+
+    def divergence(self, *devices: str) -> float:
+        """From the float network on that of `devices` (none: all that it is meant for) where it is largest."""
+        return max(one.divergence for one in self.nearness if not devices or one.device in devices)
 
     def speed_up(self, device: str) -> float | None:
         """How many times as fast as float on `device` (geometric mean over thread counts); None: not timed."""
@@ -113,23 +175,32 @@ class Attempt:
         return self.broken_accuracy(device, settings) or self.broken_speed(device, settings)
 
     def broken_accuracy(self, device: str, settings: QuantizationSettings) -> str | None:
-        """By how much the accuracy drop on `device` is too large; None when it is not."""
+        """By how much the accuracy drop on `device` is too large; None when it is not, or was not measured."""
         measured = self.on(device)
-        assert measured.drop_pp is not None
-        lost = {LOCAL: measured.drop_pp} | {name: self.lost_there(device, name) for name in self.top1_there}
-        for machine, drop_pp in lost.items():
-            if drop_pp > settings.max_drop_pp:
-                return (
-                    f"int8 loses {drop_pp:.2f} pp of top-1 on {at(device, machine)}, "
-                    f"{drop_pp - settings.max_drop_pp:.2f} pp more than --max-drop {settings.max_drop_pp:g}"
-                )
+        if measured is None or measured.drop_pp is None:
+            return None
+        for machine in (LOCAL, *self.top1_there):
+            drop_pp, worse_pp = measured.drop_pp, self.worse_there(device, machine)
+            most_pp = measured.most_lost_pp + worse_pp
+            surely_pp = (measured.drop_lower_pp or 0.0) + worse_pp
+            if max(most_pp, surely_pp) <= settings.max_drop_pp:
+                continue
+            place, limit = at(device, machine), f"--max-drop {settings.max_drop_pp:g}"
+            beyond = f"{max(most_pp, surely_pp) - settings.max_drop_pp:.2f} pp more than {limit}"
+            if measured.expected_pp is None:
+                return f"int8 loses {drop_pp + worse_pp:.2f} pp of top-1 on {place}, {beyond}"
+            return (
+                f"int8 may lose {most_pp:.2f} pp of top-1 on {place}, {beyond}: {drop_pp + worse_pp:.2f} on "
+                f"{measured.accuracy.n} photographs, {measured.expected_pp:.2f} by its probabilities"
+            )
         return None
 
-    def lost_there(self, device: str, machine: str) -> float:
-        """Points of top-1 lost on another machine: those lost here, and what the same file answers worse there."""
+    def worse_there(self, device: str, machine: str) -> float:
+        """Points of top-1 that the same file answers worse on another machine than here."""
         measured = self.on(device)
+        assert measured is not None
         top1 = self.top1_there.get(machine, {}).get(device, measured.accuracy.top1)
-        return (measured.drop_pp or 0.0) + (measured.accuracy.top1 - top1) * 100
+        return (measured.accuracy.top1 - top1) * 100
 
     def broken_speed(self, device: str, settings: QuantizationSettings) -> str | None:
         """Why int8 does not count as fast enough on `device`; None when it does, or speed does not matter.

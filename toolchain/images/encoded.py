@@ -5,19 +5,24 @@ Bytes after the end of the picture are ignored: the video of a motion photo, a m
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from toolchain.errors import UnreadableImageError
+from toolchain.images import room
+from toolchain.system import files
 
-MAX_BYTES = (1 << 31) - 1
-"""Size of the largest file that is read: OpenCV does not decode a longer buffer."""
+MAX_BYTES = 1 << 30
+"""Size of the largest file that is read: more than the most pixels take that are read, in a BMP."""
 
 MAX_PIPE_BYTES = 1 << 28
-"""The most that is read from a pipe or a device, whose size is unknown."""
+"""The most that is read from a pipe, whose size is unknown."""
+
+_HANDED_OVER = re.compile(r"/dev/stdin|(/dev|/proc/self)/fd/\d+")
+"""What a shell hands over may be a pipe, as in `predict model.onnx <(decrypt cat.jpg)`."""
 
 HEAD_BYTES = 64
 """The first bytes of a file that `kind_of` needs."""
@@ -91,15 +96,26 @@ _RAW_SUFFIXES = re.compile(
 def read_bytes(path: Path) -> bytes:
     """The content of a photograph's file. Raises UnreadableImageError, also where it is too large."""
     try:
+        if not _HANDED_OVER.fullmatch(str(path)):
+            return files.read_regular(path, MAX_BYTES)
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            limit = MAX_BYTES if size else MAX_PIPE_BYTES
-            data = file.read((size or limit) + 1) if size <= limit else b""
+            data = file.read(MAX_PIPE_BYTES + 1)
     except OSError as error:
         raise UnreadableImageError(f"{path}: {error.strerror or error}") from None
-    if max(size, len(data)) > limit:
-        raise UnreadableImageError(f"{path}: no photograph is larger than {limit / 1e9:.1f} GB, and this file is")
+    if len(data) > MAX_PIPE_BYTES:
+        raise UnreadableImageError(f"{path}: it has more than the {MAX_PIPE_BYTES / 1e9:.1f} GB that are read")
     return data
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """The content of `path` is in memory during this block, as soon as there is room for it."""
+    try:
+        size = min(path.stat().st_size, MAX_BYTES)
+    except OSError:
+        size = 0
+    with room.for_files.taken(size):
+        yield
 
 
 def is_called_picture(name: str) -> bool:
@@ -158,26 +174,42 @@ _START_OF_VIDEO = re.compile(rb"\x00\x00\x00[\x08-\x60]ftyp")
 
 
 def _is_jpeg_truncated(data: bytes) -> bool:
-    """Walk over segments and scans. A file without a scan is left to the decoder, which does notice."""
-    at, first_scan = 2, 0
-    while True:
-        found = (_MARKER_AFTER_SCAN if first_scan else _MARKER).search(data, at)
-        if found is None:
-            return first_scan > 0
+    """A file without a scan is left to the decoder, which does notice."""
+    first_scan, ended = 0, 0
+    for marker, end in _jpeg_markers(data):
+        if marker == _SOS:
+            first_scan = first_scan or end
+        ended = end if marker == _EOI else 0
+    # The last marker may be one in a video that follows a picture without an end.
+    return first_scan > 0 and (not ended or _START_OF_VIDEO.search(data, first_scan, ended) is not None)
+
+
+def scans_of(data: bytes) -> int:
+    """In how many scans the picture is stored; 0 for all that is no JPEG. A decoder goes over the whole picture for
+    each, and a scan may have a few bytes."""
+    if not data.startswith(b"\xff\xd8"):
+        return 0
+    return sum(marker == _SOS for marker, _ in _jpeg_markers(data))
+
+
+def _jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Markers of segments and scans with the place where each segment ends, up to the end of the picture."""
+    at, scans = 2, False
+    while found := (_MARKER_AFTER_SCAN if scans else _MARKER).search(data, at):
         marker, at = found[1][0], found.end()
         if marker == _EOI:
-            # The marker may be one in a video that follows a picture without an end.
-            return first_scan > 0 and _START_OF_VIDEO.search(data, first_scan, at) is not None
-        if marker in _WITHOUT_LENGTH and not first_scan:
+            yield marker, at
+            return
+        if marker in _WITHOUT_LENGTH and not scans:
             continue
-        if marker == _SOI or (first_scan and marker not in _BETWEEN_SCANS):
-            return first_scan > 0
+        if marker == _SOI or (scans and marker not in _BETWEEN_SCANS):
+            return
         length = int.from_bytes(data[at : at + 2], "big")
         if length < 2 or at + length > len(data):
-            return first_scan > 0
+            return
         at += length
-        if marker == _SOS and not first_scan:
-            first_scan = at
+        scans = scans or marker == _SOS
+        yield marker, at
 
 
 def _is_png_truncated(data: bytes) -> bool:

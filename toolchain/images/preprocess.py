@@ -7,6 +7,8 @@ Training, calibration, accuracy, `predict` and `camera` all go through this modu
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
@@ -15,11 +17,12 @@ from typing import Annotated, Literal
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from msgspec import Meta
 from numpy.typing import NDArray
 
 from toolchain.errors import BadInputError, UnreadableImageError
-from toolchain.images import encoded
+from toolchain.images import encoded, room
 from toolchain.images.encoded import HEIC, Kind
 from toolchain.images.picture_size import MAX_PIXELS, claimed_pixels
 from toolchain.system.installation import install
@@ -45,6 +48,12 @@ HEIC_NEEDS = f"HEIC, which needs {install('heic')}"
 
 MAX_ASPECT_RATIO = 32
 """A picture that is longer than so many times its width is cut to that length."""
+
+USUAL_SCANS = 16
+"""Progressive JPEGs have ten or so."""
+MAX_SCANNED_PIXELS = 1 << 31
+"""Pixels times scans of a JPEG of more scans: three seconds of a core."""
+LARGE_BYTES = 1 << 27
 
 INTERPOLATIONS = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
@@ -224,6 +233,13 @@ def decode(data: bytes, name: str = "image") -> Image:
             f"{name}: the picture has {pixels / 1e6:.0f} million pixels; at most {MAX_PIXELS / 1e6:.0f} are read",
             "Scale it down.",
         )
+    if (scans := encoded.scans_of(data)) > USUAL_SCANS and scans * pixels > MAX_SCANNED_PIXELS:
+        raise UnreadableImageError(f"{name}: the picture is stored in {scans} scans", "Save it again.")
+    with room.for_pixels.taken(pixels):
+        return _decoded(data, name)
+
+
+def _decoded(data: bytes, name: str) -> Image:
     kind = encoded.kind_of(data[: encoded.HEAD_BYTES])
     if kind.name == HEIC:
         return _decode_heic(data, name)
@@ -240,12 +256,22 @@ def decode(data: bytes, name: str = "image") -> Image:
         raise UnreadableImageError(f"{name}: {reason}")
     if bgr.dtype != np.uint8:
         raise UnreadableImageError(f"{name}: {bgr.dtype} pixels are not supported", "Save it with 8 bits.")
-    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    rgb = _swapped(bgr)
     if own_turns:
         quarters, axis = encoded.turns_of(data)
         turned = np.rot90(rgb, quarters)
         rgb = np.ascontiguousarray(turned if axis is None else np.flip(turned, axis))
     return rgb  # type: ignore[return-value]
+
+
+def _swapped(bgr: MatLike) -> MatLike:
+    """BGR as RGB; a large picture in its own memory, strip by strip."""
+    if bgr.size < LARGE_BYTES:
+        return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    rows = max(1, LARGE_BYTES // 8 // bgr[0].size)
+    for top in range(0, len(bgr), rows):
+        bgr[top : top + rows] = cv2.cvtColor(bgr[top : top + rows], cv2.COLOR_BGR2RGB)
+    return bgr
 
 
 def _decode_heic(data: bytes, name: str) -> Image:
@@ -264,6 +290,17 @@ def _decode_heic(data: bytes, name: str) -> Image:
         raise UnreadableImageError(f"{name}: not a readable picture ({error})") from None
 
 
-def read(path: Path) -> Image:
-    """Read a photograph from a file; see `decode`. Raises UnreadableImageError naming the path."""
-    return decode(encoded.read_bytes(path), str(path))
+@contextmanager
+def decoded(data: bytes, name: str = "image") -> Iterator[Image]:
+    """`decode`, and the picture has its room among those of other threads until the block ends."""
+    with room.for_pixels.taken(claimed_pixels(data)):
+        yield decode(data, name)
+
+
+def read(path: Path, then: Callable[[Image], Image] | None = None) -> Image:
+    """Read a photograph from a file, and return what `then` makes of it; see `decode`.
+
+    Raises UnreadableImageError naming the path.
+    """
+    with encoded.held(path), decoded(encoded.read_bytes(path), str(path)) as image:
+        return then(image) if then else image

@@ -11,6 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,8 +22,8 @@ from numpy.typing import NDArray
 
 from toolchain.errors import MissingError, UnreadableImageError
 from toolchain.images.cache import PictureCache
-from toolchain.images.encoded import read_bytes
-from toolchain.images.preprocess import DECODING, Image, Preprocess, decode
+from toolchain.images.encoded import held, read_bytes
+from toolchain.images.preprocess import DECODING, Image, Preprocess, decode, decoded
 from toolchain.system.processor import cores
 from toolchain.system.progress import Reporter
 
@@ -101,15 +102,17 @@ class Reader:
 
         Raises MissingError where it is gone or has changed.
         """
-        return self._pictures(photo, [self._input], content(photo))[0]
+        with held(photo.path):
+            return self._pictures(photo, [self._input], content(photo))[0]
 
     def load(self, name: str, path: Path, label: int = -1) -> Photograph:
         """The photograph in a file that nobody has hashed yet, with its input kept; the file is read once."""
-        data = read_bytes(path)
-        photo = Photograph(name, path, label, hashlib.sha256(data).hexdigest())
-        self._cache.touch(photo.sha256)
-        if not self._cache.has(photo.sha256, self._input.name):
-            self._pictures(photo, [self._input], data)
+        with held(path):
+            data = read_bytes(path)
+            photo = Photograph(name, path, label, hashlib.sha256(data).hexdigest())
+            self._cache.touch(photo.sha256)
+            if not self._cache.has(photo.sha256, self._input.name):
+                self._pictures(photo, [self._input], data)
         return photo
 
     def prepare(self, photo: Photograph, *, larger: bool = False, thumbnail: bool = False) -> None:
@@ -136,15 +139,23 @@ class Reader:
         found = [self._cache.get(photo.sha256, variant.name, variant.shape) for variant in variants]
         if not any(picture is None for picture in found):
             return [picture for picture in found if picture is not None]
-        image = whole(photo) if data is None else decode(data, str(photo.path))
-        pictures = []
-        for picture, variant in zip(found, variants, strict=True):
-            if picture is None:
-                picture = variant.make(image)
-                if photo.sha256:
-                    self._cache.put(photo.sha256, variant.name, picture)
-            pictures.append(picture)
-        return pictures
+        if data is None:
+            with held(photo.path), _told_as_unreadable():
+                return self._made(photo, variants, found, content(photo))
+        return self._made(photo, variants, found, data)
+
+    def _made(
+        self, photo: Photograph, variants: list[_Variant], found: list[Image | None], data: bytes
+    ) -> list[Image]:
+        with decoded(data, str(photo.path)) as image:
+            pictures = []
+            for picture, variant in zip(found, variants, strict=True):
+                if picture is None:
+                    picture = variant.make(image)
+                    if photo.sha256:
+                        self._cache.put(photo.sha256, variant.name, picture)
+                pictures.append(picture)
+            return pictures
 
 
 def whole(photo: Photograph) -> Image:
@@ -152,8 +163,14 @@ def whole(photo: Photograph) -> Image:
 
     Raises UnreadableImageError, also where the file is not that of `photo.sha256` any more.
     """
-    try:
+    with held(photo.path), _told_as_unreadable():
         return decode(content(photo), str(photo.path))
+
+
+@contextmanager
+def _told_as_unreadable() -> Iterator[None]:
+    try:
+        yield
     except MissingError as error:
         raise UnreadableImageError(error.message, error.hint) from None
 

@@ -27,13 +27,19 @@ REPORT_FILE = "report.html"
 CHECKPOINT_FOLDER = "checkpoint"
 SETTINGS_FILE = "settings.json"
 """In the checkpoint's folder: the settings of the run."""
+MAX_SPLITS_BYTES = 256 << 20
+"""Two million photographs."""
 CONFUSION_CLASSES = 100
 """`run.json` holds the confusion matrices of up to so many classes."""
 
 
 @dataclass(frozen=True)
 class DataRecord:
-    """Which photographs: `sha256` is the hash of all splits, `split_sha256` of each."""
+    """Which photographs: `sha256` is the hash of all splits, `split_sha256` of each.
+
+    A network that was adopted has no splits: `counts`, `split_sha256` and `splits.json` are empty. `path` then is a
+    folder of any photographs, or empty.
+    """
 
     name: str
     path: str
@@ -59,7 +65,8 @@ class TeacherRecord:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """Which network; `sha256` is that of `model.safetensors`. `kept` tells whether fine-tuning beat the probe."""
+    """Which network; `sha256` is that of `model.safetensors`. `kept` tells whether fine-tuning beat the probe;
+    `published`: edgetl did not train it."""
 
     name: str
     parameters: int
@@ -67,7 +74,7 @@ class ModelRecord:
     weights_sha256: str | None
     weights_licence: str
     sha256: str
-    kept: Literal["probe", "finetune"]
+    kept: Literal["probe", "finetune", "published"]
     best_epoch: int
     teachers: tuple[TeacherRecord, ...] = ()
     refit: bool = False
@@ -76,6 +83,8 @@ class ModelRecord:
     @property
     def taught(self) -> tuple[str, ...]:
         """The splits that taught it: linear probe, fine-tuning, or both."""
+        if self.kept == "published":
+            return ()
         return ("train", "calibration", "val") if self.refit else ("train", "calibration")
 
     @property
@@ -188,6 +197,9 @@ def not_free(out: Path) -> BadInputError:
 
 def check_resumable(folder: Path) -> None:
     """Raise BadInputError where `folder` holds neither a finished run nor one that has begun."""
+    if (folder / RUN_FILE).exists() and read_run(folder).model.kept == "published":
+        hint = f"Fine-tune it: edgetl finetune PHOTOS --weights {shlex.quote(str(folder / WEIGHTS_FILE))}"
+        raise BadInputError(f"{folder} was adopted, not trained: there is nothing to resume", hint)
     if not (folder / RUN_FILE).exists() and not (folder / CHECKPOINT_FOLDER / SETTINGS_FILE).exists():
         hint = "Start a run with `edgetl finetune DATA --out RUN`."
         raise BadInputError(f"{folder} holds nothing to resume", hint)
@@ -197,7 +209,7 @@ def read_run(folder: Path) -> Run:
     """Read `run.json` of a finished run. Raises BadInputError when there is none or it is damaged."""
     path = folder / RUN_FILE
     try:
-        run = files.from_json(path.read_bytes(), Run)
+        run = files.read_json(path, Run)
     except (FileNotFoundError, NotADirectoryError):
         unfinished = (folder / CHECKPOINT_FOLDER).is_dir()
         if unfinished:
@@ -208,6 +220,8 @@ def read_run(folder: Path) -> Run:
         raise BadInputError(
             f"{folder} is not a run folder: it has no {RUN_FILE}", "Make one with `edgetl finetune DATA --out RUN`."
         ) from None
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:
         raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None
     if not (folder / WEIGHTS_FILE).is_file():
@@ -219,8 +233,10 @@ def read_splits(folder: Path) -> dict[str, tuple[SplitFile, ...]]:
     """Read `splits.json`. Raises BadInputError when it is missing or damaged."""
     path = folder / SPLITS_FILE
     try:
-        return files.from_json(path.read_bytes(), dict[str, tuple[SplitFile, ...]])
+        return files.read_json(path, dict[str, tuple[SplitFile, ...]], MAX_SPLITS_BYTES)
     except FileNotFoundError:
         raise BadInputError(f"{path} is missing", "Run `edgetl finetune` again.") from None
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:
         raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None

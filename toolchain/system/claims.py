@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from toolchain.errors import BadInputError
 
 LOCK_FILE = ".edgetl-lock"
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL}
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
 _FAR = 1 << 30
 """Where Windows locks a byte: far behind the text, since others cannot read what is locked."""
 
@@ -101,7 +103,7 @@ def is_empty(folder: Path) -> bool:
 def _acquired(lock: Path) -> int | None:
     """The open and locked file; None if another process holds it."""
     while True:
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = _opened(lock)
         try:
             if not _locked(handle):
                 os.close(handle)
@@ -113,6 +115,21 @@ def _acquired(lock: Path) -> int | None:
             os.close(handle)
             raise
         os.close(handle)
+
+
+def _opened(lock: Path) -> int:
+    """Open or make the lock file. A folder may come from others, with a link of that name to a file of the user's:
+    what it leads to is neither emptied nor written to. Raises BadInputError."""
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | _NO_WAIT, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP or not lock.is_symlink():
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(handle).st_mode):
+            return handle
+        os.close(handle)
+    raise BadInputError(f"{lock} is a link or a pipe, and should be a file of edgetl's", "Remove it.")
 
 
 def _is_at(lock: Path, handle: int) -> bool:

@@ -8,17 +8,21 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
 from toolchain.system import strict, text
 
 Value = TypeVar("Value")
+
+MAX_JSON_BYTES = 64 << 20
+"""Decoded, a document takes up to twenty times its size in memory."""
 
 _ESCAPE = rb"\\u"
 """A backslash before a `u`, as JSON writes it. JSON without one contains nothing that `text.escaped` wrote."""
@@ -126,10 +130,50 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
+def read_regular(path: Path, limit: int) -> bytes:
+    """The content of a file that may come from anywhere, of at most `limit` bytes.
+
+    Raises OSError, with the reason as `strerror`: also for what is no file (reading a pipe may never end, nor a
+    device), and for a larger one, before anything of it is read.
+    """
+    with _regular(path, limit) as file:
+        return file.read(os.fstat(file.fileno()).st_size)
+
+
+def check_regular(path: Path, limit: int) -> None:
+    """Raise OSError where `read_regular` would, before a library is given the path to read."""
+    _regular(path, limit).close()
+
+
+def _regular(path: Path, limit: int | None) -> BinaryIO:
+    # Opening a pipe waits for its other end, unless told not to. Then the same file is looked at that is read.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    found = os.fstat(handle)
+    wrong = None
+    if stat.S_ISDIR(found.st_mode):
+        wrong = errno.EISDIR, "it is a folder, not a file"
+    elif not stat.S_ISREG(found.st_mode):
+        wrong = errno.EINVAL, "it is a pipe or a device, not a file"
+    elif limit is not None and found.st_size > limit:
+        wrong = errno.EFBIG, f"it has {_size(found.st_size)}, and at most {_size(limit)} are read"
+    if wrong:
+        os.close(handle)
+        raise OSError(*wrong, str(path))
+    return os.fdopen(handle, "rb")
+
+
+def _size(count: int) -> str:
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if count >= unit:
+            return f"{count / unit:.4g} {name}"
+    return f"{count} bytes"
+
+
 def to_json(value: Any, *, indent: int = 2) -> bytes:
     """UTF-8 JSON of plain data or dataclasses; ends with a newline. With `indent` 0 it is one line.
 
-    Names that are not UTF-8 are escaped (see `toolchain.system.text`); `from_json` restores them.
+    Names that are not UTF-8 are escaped (see `toolchain.system.text`); `from_json` restores them. What would steer
+    a terminal is written as JSON's `\\u` sequences.
     """
     try:
         encoded = msgspec.json.encode(value)
@@ -137,6 +181,8 @@ def to_json(value: Any, *, indent: int = 2) -> bytes:
         encoded = b""
     if not encoded or _ESCAPE in encoded:
         encoded = msgspec.json.encode(text.apply(text.escaped, msgspec.to_builtins(value, str_keys=True)))
+    if not encoded.isascii() or b"\x7f" in encoded:
+        encoded = text.harmless_json(encoded.decode()).encode()
     return (msgspec.json.format(encoded, indent=indent) if indent else encoded) + b"\n"
 
 
@@ -147,6 +193,12 @@ def from_json(data: bytes | str, type: type[Value]) -> Value:
         return strict.decode(encoded, type)
     with strict.one_error():
         return strict.convert(text.apply(text.unescaped, msgspec.json.decode(encoded)), type, str_keys=True)
+
+
+def read_json(path: Path, type: type[Value], limit: int = MAX_JSON_BYTES) -> Value:
+    """Read a file that `write_json` wrote, or another program. Raises OSError as `read_regular` does, and
+    msgspec.DecodeError as `from_json` does."""
+    return from_json(read_regular(path, limit), type)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -166,10 +218,10 @@ def encodable(path: Path) -> Iterator[Path]:
         yield other
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, 64 hexadecimal digits."""
+def sha256_of(path: Path, limit: int | None = None) -> str:
+    """SHA-256 of a file's content, 64 hexadecimal digits. Raises OSError as `read_regular` does."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with _regular(path, limit) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

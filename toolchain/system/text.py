@@ -16,8 +16,13 @@ from typing import Any
 _LONE = re.compile(r"[\ud800-\udfff]")
 _LIKE_LONE = re.compile(r"\\(?=(?:u005c)*ud[89a-f][0-9a-f]{2})")
 _WRITTEN = re.compile(r"\\(?:u005c(?=(?:u005c)*ud[89a-f][0-9a-f]{2})|(ud[89a-f][0-9a-f]{2}))")
-# Control characters, separators of lines and paragraphs, marks that turn the direction of text, and invisible ones.
-_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_STEERING = "\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069"
+"""Control characters, separators of lines and paragraphs, and marks that turn the direction of text."""
+_UNSEEN = re.compile(f"[{_STEERING}\u061c\u200b-\u200f\u2060-\u206f\ufeff\ud800-\udfff]")
+"""These, invisible ones, and halves of characters."""
+_IN_JSON = re.compile(_UNSEEN.pattern.replace("\x00-\x1f", ""))
+"""JSON's own line breaks stay."""
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def escaped(text: str) -> str:
@@ -37,11 +42,38 @@ def is_encodable(text: str) -> bool:
 
 
 def harmless(text: str, *, keep: str = "") -> str:
-    r"""`text` for a terminal: characters that are invisible or control it are written as codes such as `\x1b`.
+    r"""`text` for a person, at a terminal or on a page: the one way out for what others have written.
 
-    Those in `keep` stay.
+    Characters that are invisible, or that steer a terminal, are written as codes such as `\x1b`; so are bytes that
+    are no UTF-8. Those in `keep` stay.
     """
     return _UNSEEN.sub(lambda found: found[0] if found[0] in keep else _code(found[0]), text)
+
+
+def harmless_json(document: str) -> str:
+    """`harmless` for JSON, as another spelling of the same document (RFC 8259, section 7)."""
+    return _IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
+
+
+def harmless_cell(text: str) -> str:
+    """`text` for a cell of a CSV file: spreadsheets would compute one that begins as a formula does."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def harmless_markdown(text: str) -> str:
+    """`harmless` for a line, or a cell, of Markdown: no HTML, no links, no further columns."""
+    text = " ".join(harmless(text, keep="\n\t").split())
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("](", "]\\(")
+
+
+def is_printable(text: str) -> bool:
+    """Whether nothing in `text` steers a terminal or breaks a line. Scripts need other invisible characters."""
+    return not re.search(f"[{_STEERING}]", text)
+
+
+def folded(name: str) -> str:
+    """A name in which letters' case, spaces, `-` and `_` do not matter."""
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
 def apply(function: Any, value: Any) -> Any:

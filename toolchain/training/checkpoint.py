@@ -11,12 +11,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from toolchain.backbones.networks import not_finite
+from toolchain.backbones.networks import MAX_WEIGHTS_BYTES, check_weights, not_finite
 from toolchain.errors import BadInputError
 from toolchain.runs import CHECKPOINT_FOLDER, SETTINGS_FILE, check_resumable
 from toolchain.system import files
 
 STATE_FILE = "state.safetensors"
+MAX_SETTINGS_BYTES = 1 << 20
+MAX_STATE_BYTES = 4 * MAX_WEIGHTS_BYTES
+"""The weights, their average, and the state of the optimiser."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,10 @@ def load_settings(folder: Path) -> tuple[dict[str, Any], str]:
     check_resumable(folder)
     path = folder / CHECKPOINT_FOLDER / SETTINGS_FILE
     try:
-        document = files.from_json(path.read_bytes(), dict[str, Any])
+        document = files.read_json(path, dict[str, Any], MAX_SETTINGS_BYTES)
         return document["settings"], document["data_sha256"]
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except (msgspec.DecodeError, KeyError, TypeError):
         raise BadInputError(f"{path} is damaged", "Start the run again.") from None
 
@@ -63,6 +68,7 @@ def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], Progress] | 
     hint = "Remove it to start again from the linear probe."
     if not path.exists():
         return None
+    check_weights(path, MAX_STATE_BYTES)
     try:
         with files.encodable(path) as named, safe_open(named, framework="pt") as file:
             progress = msgspec.json.decode(file.metadata()["progress"], type=Progress)

@@ -35,7 +35,7 @@ from toolchain.runs import (
     SplitFile,
 )
 from toolchain.system import files
-from toolchain.system.text import escaped
+from toolchain.system.text import escaped, harmless_cell
 from toolchain.training.context import TrainContext, describe_environment
 from toolchain.training.evaluator import Evaluation
 from toolchain.training.report import Answers
@@ -45,7 +45,7 @@ from toolchain.training.teacher import describe_teachers
 def read_lines(folder: Path) -> list[dict[str, float]]:
     """The epochs of the run in `folder`, first one first. Raises BadInputError when the file is damaged."""
     path = folder / METRICS_FILE
-    return [_epoch(path, line) for line in path.read_bytes().splitlines()] if path.exists() else []
+    return [_epoch(path, line) for line in _read(path).splitlines()] if path.exists() else []
 
 
 def append_line(folder: Path, line: Mapping[str, float]) -> None:
@@ -62,10 +62,10 @@ def keep_lines(folder: Path, count: int) -> None:
     Raises BadInputError when what is kept is damaged: it would be found at the end of the next epoch.
     """
     path = folder / METRICS_FILE
-    lines = path.read_bytes().splitlines(keepends=True)[:count] if path.exists() else []
+    lines = _read(path).splitlines(keepends=True)[:count] if path.exists() else []
     for line in lines:
         _epoch(path, line)
-    path.write_bytes(b"".join(lines))
+    files.write_bytes(path, b"".join(lines))  # a new file, should a link of that name lead elsewhere
 
 
 def write_predictions(folder: Path, dataset: Dataset, answers: Mapping[str, Answers]) -> None:
@@ -162,6 +162,10 @@ def _describe_data(dataset: Dataset, skipped: int) -> DataRecord:
     )
 
 
+def _read(path: Path) -> bytes:
+    return files.read_regular(path, files.MAX_JSON_BYTES)
+
+
 def _epoch(path: Path, line: bytes) -> dict[str, float]:
     try:
         found = json.loads(line)
@@ -175,6 +179,6 @@ def _epoch(path: Path, line: bytes) -> dict[str, float]:
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
+    for row in (header, *rows):
+        writer.writerow([harmless_cell(one) if isinstance(one, str) else one for one in row])
     files.write_bytes(path, text.getvalue().encode())

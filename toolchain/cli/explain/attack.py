@@ -12,7 +12,14 @@ import click
 from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.explain import command_line, tell_no_page
-from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName, class_index
+from toolchain.cli.explain.published import named, open_named, published_options
+from toolchain.cli.model_argument import (
+    MODEL_WITH_GRADIENTS,
+    ModelArgument,
+    ModelName,
+    PublishedModelArgument,
+    class_index,
+)
 from toolchain.cli.options import complete_classes, complete_data_sets
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError
@@ -52,8 +59,9 @@ the run, on each runtime.
 With --data in place of IMAGE, the photographs of a data set are attacked with several budgets. That shows how much
 accuracy is left, in float and in int8."""
 )
-@click.argument("model", type=ModelArgument())
+@click.argument("model", required=False, type=PublishedModelArgument())
 @click.argument("image", required=False, type=click.Path(path_type=Path))
+@published_options
 @click.option(
     "--target",
     metavar="NAME",
@@ -112,8 +120,10 @@ accuracy is left, in float and in int8."""
 @click.option("--out", type=click.Path(path_type=Path), metavar="FOLDER", help="Default: explain/attack-1, -2, ...")
 @output_options
 def command(
-    model: ModelName,
+    model: ModelName | None,
     image: Path | None,
+    published: str | None,
+    weights: str | None,
     target: str | None,
     budget: int | None,
     norm: str,
@@ -128,7 +138,14 @@ def command(
     out: Path | None,
     console: Console,
 ) -> None:
-    swapped.refuse_swapped("edgetl explain attack", model, [] if image is None else [str(image)])
+    words = [] if image is None else [str(image)]
+    model, rest = named(model, published, weights, *words)
+    if model is None:
+        raise BadInputError("Missing argument 'MODEL'", "edgetl explain attack MODEL IMAGE")
+    if len(rest) > 1:
+        raise BadInputError(f"{rest[0]} and --model {model} are two networks", "Name one of them.")
+    image = Path(rest[0]) if rest else None
+    swapped.refuse_swapped("edgetl explain attack", model, rest)
     if (image is None) == (data is None):
         message = "there is nothing to attack" if data is None else "an image and --data cannot both be attacked"
         raise BadInputError(message, "Name an image, or a data set with --data.")
@@ -136,7 +153,7 @@ def command(
         raise BadInputError(
             "--budget is for an image, and --budgets for --data", "Name one budget, or several with --data."
         )
-    run = model.run_folder()
+    run = None if model.kind == "published" else model.run_folder()
     transferred = [one.path() or one.artifact_file() for one in others]
     picture = None
     if image is not None:
@@ -147,9 +164,8 @@ def command(
     from toolchain.explain.attack.dataset import attack_dataset
     from toolchain.explain.attack.one import attack_photograph
     from toolchain.explain.attack.victims import other_victims, own_victims
-    from toolchain.explain.torch_model import open_model
 
-    torch_model = open_model(run)
+    torch_model = open_named(model, weights)
     aim = None if target is None else class_index(torch_model.labels, target)
     config = AttackConfig(method=method, norm=norm, steps=steps, seed=seed)  # type: ignore[arg-type]
     one = (DEFAULT_BUDGETS[norm] if budget is None else budget,)
@@ -157,7 +173,7 @@ def command(
     _check(torch_model, config, chosen, least=1 if image else 0)
 
     def victims() -> list[Victim]:
-        found = own_victims(run, torch_model, console)
+        found = own_victims(run, torch_model, console, alone=model.kind == "published")
         return found + [one for path in transferred for one in other_victims(path, console)]
 
     how: dict[str, Any] = {"target": aim, "config": config}

@@ -11,9 +11,16 @@ import click
 from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.explain import command_line, tell_no_page
-from toolchain.cli.model_argument import MODEL_WITH_GRADIENTS, ModelArgument, ModelName, class_index
+from toolchain.cli.explain.published import named, open_named, published_options
+from toolchain.cli.model_argument import (
+    MODEL_WITH_GRADIENTS,
+    ModelName,
+    PublishedModelArgument,
+    class_index,
+)
 from toolchain.cli.options import Finite, complete_classes
 from toolchain.cli.tables import Column, Table
+from toolchain.errors import BadInputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +51,8 @@ def _octaves(context: click.Context, parameter: click.Parameter, value: str | No
 Noise is changed step by step until the network is sure that it shows the class. This makes visible what the network
 recognises the class by."""
 )
-@click.argument("model", required=False, type=ModelArgument())
+@click.argument("model", required=False, type=PublishedModelArgument())
+@published_options
 @click.option(
     "--class",
     "names",
@@ -93,23 +101,26 @@ recognises the class by."""
 @output_options
 def command(
     model: ModelName | None,
+    published: str | None,
+    weights: str | None,
     names: tuple[str, ...],
     gif: bool,
     out: Path | None,
     console: Console,
     **options: Any,
 ) -> None:
+    model, extra = named(model, published, weights)
+    if extra:
+        raise BadInputError(f"{extra[0]} and --model {model} are two networks", "Name one of them.")
     if model is not None:
         hint = "The picture is drawn. What it sees in one: edgetl explain why MODEL IMAGE"
         swapped.refuse_as_model(model, dict.fromkeys((*swapped.PICTURES, "video"), hint))
-    run = None if model is None else model.run_folder()
+    torch_model = open_named(model, weights)
     from toolchain.explain import gallery
     from toolchain.explain.ideal import IdealSettings, ideals
     from toolchain.explain.ideal.report import entries, ideal_page
-    from toolchain.explain.torch_model import open_model
 
     settings = IdealSettings(**{name: value for name, value in options.items() if value is not None})
-    torch_model = open_model(run)
     indices = [class_index(torch_model.labels, name) for name in names]
     with gallery.new_folder(out, "ideal") as (folder, target):
         found = ideals(torch_model, indices, settings, console)

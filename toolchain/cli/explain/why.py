@@ -11,7 +11,9 @@ import click
 from toolchain.cli import swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.explain import command_line, tell_no_page
-from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName, class_index
+from toolchain.cli.explain.published import named as told_apart
+from toolchain.cli.explain.published import open_named, published_options
+from toolchain.cli.model_argument import MODEL_OR_FILE, ModelName, PublishedModelArgument, class_index
 from toolchain.cli.options import complete_classes, complete_devices
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, UnreadableImageError
@@ -25,15 +27,16 @@ if TYPE_CHECKING:
 @click.command(
     help=f"""Show where a network looked when it named a photograph.
 
-{MODEL_OR_FILE}
+{MODEL_OR_FILE} A published network, such as mobilenet_v2, may stand in its place, or be named by --model.
 
 There are two methods: Grad-CAM uses the network's gradients, and occlusion covers parts of the picture. A model
 file has no gradients; occlusion shows where it looks as it is deployed, in int8 or on OpenVINO.
 
 IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
 )
-@click.argument("model", type=ModelArgument())
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")
+@click.argument("model", type=PublishedModelArgument())
+@click.argument("images", nargs=-1, metavar="IMAGE|FOLDER|GLOB...")
+@published_options
 @click.option(
     "--class",
     "asked",
@@ -59,12 +62,19 @@ IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
 def command(
     model: ModelName,
     images: tuple[str, ...],
+    published: str | None,
+    weights: str | None,
     asked: str | None,
     methods: tuple[str, ...],
     device: str | None,
     out: Path | None,
     console: Console,
 ) -> None:
+    found, images = told_apart(model, published, weights, *images)
+    assert found is not None
+    model = found
+    if not images:
+        raise BadInputError("Missing argument 'IMAGE|FOLDER|GLOB...'", f"edgetl explain why {model} IMAGE")
     swapped.refuse_swapped("edgetl explain why", model, images)
     from toolchain.datasets.index import describe_left_out
     from toolchain.datasets.naming import photographs_named
@@ -77,7 +87,7 @@ def command(
     skipped = dict(named.nothing)
     if not named.paths:
         _raise_nothing(skipped)
-    network = _open(model, device, methods)
+    network = _open(model, weights, device, methods)
     if methods:
         network = replace(network, methods={name: network.methods[name] for name in dict.fromkeys(methods)})
     index = None if asked is None else class_index(network.labels, asked)
@@ -118,21 +128,20 @@ def _raise_nothing(skipped: Mapping[str, str]) -> NoReturn:
     raise BadInputError(f"{word}: {reason}", "Name photographs: JPEG, PNG, WebP, BMP, TIFF.")
 
 
-def _open(model: ModelName, device: str | None, methods: Sequence[str]) -> Explained:
+def _open(model: ModelName, weights: str | None, device: str | None, methods: Sequence[str]) -> Explained:
     from toolchain.explain.why import explained
 
-    path = model.path()
+    path = None if model.kind == "published" else model.path()
     if path is None or path.is_dir():
         if device is not None:
             raise BadInputError(
                 "--device is for a model file; a run is asked by PyTorch",
                 f"Name the file, such as {(path or Path('RUN')) / 'model.onnx'}.",
             )
-        run = model.run_folder()
-        from toolchain.explain.torch_model import open_model
+        torch_model = open_named(model, weights)
         from toolchain.explain.why import grad_cam
 
-        return grad_cam.explained(open_model(run))
+        return grad_cam.explained(torch_model)
     from toolchain.classifier import load
 
     if "grad-cam" in methods:

@@ -19,6 +19,7 @@ from toolchain.explain.pictures import magnified_change
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image
 from toolchain.system import files
+from toolchain.system.text import harmless_cell
 
 AXES: Mapping[Norm, str] = {
     "linf": "budget, 1/255 in each value",
@@ -284,5 +285,5 @@ def as_csv(rows: Sequence[RobustnessPoint] | Sequence[AttackRow]) -> bytes:
         fields = asdict(row)
         if isinstance(fields.get("top1_ci95"), tuple):
             fields["top1_ci95"] = " ".join(f"{end:.4f}" for end in fields["top1_ci95"])
-        writer.writerow(fields)
+        writer.writerow({key: harmless_cell(one) if isinstance(one, str) else one for key, one in fields.items()})
     return text.getvalue().encode("utf-8", "backslashreplace")

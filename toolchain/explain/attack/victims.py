@@ -51,13 +51,15 @@ class Victim:
         return np.concatenate([self.ask(photographs[start : start + BATCH]) for start in starts])
 
 
-def own_victims(run: Path | None, model: TorchModel, reporter: Reporter) -> list[Victim]:
+def own_victims(run: Path | None, model: TorchModel, reporter: Reporter, *, alone: bool = False) -> list[Victim]:
     """`model` in PyTorch, and the files exported from its `run`, each on every runtime that it was proven on.
 
-    Without a run, `model` is the ready-made network. Files that were exported from older weights of the run are
-    left out, with a warning.
+    Without a run, `model` is the ready-made network, or `alone`: a published one, which has no files. Files that
+    were exported from older weights of the run are left out, with a warning.
     """
     found = [_in_torch(model, own=True)]
+    if alone:
+        return found
     if run is None:
         return found + _on_its_devices(ready_made_artifact(), own=True, reporter=reporter)
     if not (run / FLOAT_FILE).is_file():

@@ -39,7 +39,9 @@ class _Student:
         self._start = start.quantization
         layers = self._start.layers
         self.weights = {name: nn.Parameter(graph.by_name[name].weight.clone()) for name in layers}
-        self.biases = {name: nn.Parameter(self._bias(name)) for name in layers}
+        # What stays float stores its weights as integers, and has the bias of the graph.
+        learning = [name for name in layers if layers[name].bias is not None or name in self._start.biases]
+        self.biases = {name: nn.Parameter(self._bias(name)) for name in learning}
 
     def __call__(self, images: Tensor) -> Tensor:
         return self._graph.run(images, self._visit)
@@ -48,9 +50,10 @@ class _Student:
         """Integers of the network as it is now."""
         layers, biases = {}, {}
         for name, old in self._start.layers.items():
-            weight, bias = (part[name].detach().numpy() for part in (self.weights, self.biases))
+            weight = self.weights[name].detach().numpy()
+            bias = (self.biases[name].detach() if name in self.biases else self._graph.by_name[name].bias).numpy()
             layers[name] = quantize_layer(weight, bias, old.input_scale, self._bits, per_tensor=self._per_tensor)
-            if old.bias is None:
+            if name in self._start.biases:
                 biases[name] = bias
         return replace(self._start, layers=layers, biases=biases)
 
@@ -66,13 +69,9 @@ class _Student:
         if node.op == "Sub" and self._start.pixels is not None:
             return inputs[0] - self._start.pixels
         if node.name in self.weights:
-            output = node(
-                [
-                    inputs[0],
-                    _rounded(self.weights[node.name], self._bits, per_tensor=self._per_tensor),
-                    self.biases[node.name],
-                ]
-            )
+            bias = self.biases.get(node.name, node.bias)
+            weights = _rounded(self.weights[node.name], self._bits, per_tensor=self._per_tensor)
+            output = node([inputs[0], weights, bias])
         else:
             output = node(inputs)
         params = self._start.activations.get(node.name)
@@ -111,19 +110,17 @@ def plan_of(photographs: int, epochs: int, seed: int) -> list[Step]:
 
 def train(
     teacher: Graph,
-    start: Candidate,
+    start: QuantizedGraph,
     plan: Sequence[Step],
     batches: Iterable[NDArray[np.uint8]],
-    epochs: int,
     reporter: Reporter,
-) -> Candidate:
+) -> QuantizedGraph:
     """Train the integers of `start` by `plan`, with the photographs of each step in `batches`.
 
     These are uint8 [batch, height, width, 3]. Scales and zero points stay as they were calibrated; weights and
     biases learn. `teacher` is the float network.
     """
-    assert start.quantized is not None
-    student = _Student(start.quantized)
+    student = _Student(start)
     parameters = [*student.weights.values(), *student.biases.values()]
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, betas=(0.9, 0.99))
     with reporter.task("quantisation-aware training", len(plan)) as task:
@@ -139,8 +136,13 @@ def train(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             task.advance(1, f"loss {fixed(loss.item(), 4)}")
-    learned = QuantizedGraph(start.quantized.model, start.quantized.scheme, student.quantization())
-    return candidate_of(f"{start.label}, trained (QAT)", learned, qat_epochs=epochs)
+    return QuantizedGraph(start.model, start.scheme, student.quantization())
+
+
+def trained(start: Candidate, learnt: QuantizedGraph, epochs: int) -> Candidate:
+    """The candidate that the integers of `start` have become, in its spelling."""
+    label, rewritten = f"{start.label}, trained (QAT)", start.runtime is not None
+    return candidate_of(label, learnt, rewritten=rewritten, qat_epochs=epochs)
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -2,41 +2,42 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 
-import numpy as np
-
-from toolchain.artifact import Artifact, make_artifact, write_artifact
-from toolchain.artifact.card import Card, ProvenOn, QuantizationRecipe, Speed, Tried
+from toolchain.artifact import Artifact, make_artifact, read_artifact, write_artifact
+from toolchain.artifact.card import Card, Compared, ProvenOn, QuantizationRecipe, Tried
 from toolchain.errors import MissingError, PromiseBrokenError
 from toolchain.evaluation import metrics
-from toolchain.export.int8.qat import plan_of, train
+from toolchain.export.int8.choosing import Choice, Entry
+from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.qdq import weight_bits
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
+from toolchain.export.int8.quantisers.edgetl import with_float_layers
+from toolchain.export.int8.quantize import QuantizedGraph
+from toolchain.export.int8.slow_layers import slow_layers
+from toolchain.export.int8.speed import SAMPLE, time_entries
 from toolchain.export.int8.torch_graph import Graph
-from toolchain.export.measure import ExportContext
-from toolchain.export.results import Attempt, QuantizationSettings
+from toolchain.export.measure import ExportContext, Logits, logits_on
+from toolchain.export.results import Attempt, Measurement, Nearness, QuantizationSettings
 from toolchain.export.ways import int8_ways
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import cpu_name
+from toolchain.runtimes.devices import cores, cpu_name
 from toolchain.system.folders import scratch_folder
 from toolchain.system.text import fixed
-from toolchain.timing import Timed, time_artifacts
-from toolchain.timing.machines import Machine, connected
 from toolchain.timing.protocol import LOCAL
 
-MAX_TIMED = 3
-"""Candidates that are timed for each device: those that agree most with the float network."""
-TIMING_SAMPLE = 32
-"""Photographs that candidates are timed on."""
+COMPARED_ON = 512
+"""Views of training photographs on which recipes are compared with the float network."""
+MAX_TIMED = 2
+"""Candidates that are timed for each device, and of those that are spelt for it: the nearest ones."""
+FLOAT_LAYERS_COST = 3.0
+"""How many times as far from the float network integers without float layers may be, to be trained instead."""
 SEARCH_SHARE = 0.6
 """Share of the time limit that recipes may take; the rest is left for the timing."""
-AS_FAST = 0.95
-"""Candidates that reach this share of the fastest one's speed count as equally fast; then agreement decides."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,12 @@ class Found:
 
 
 def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
-    """Try recipes, time those that keep the accuracy, and write the fastest.
+    """Try recipes, time those nearest to the float network, and write the fastest if it keeps its accuracy.
 
-    One file is written for all devices where one keeps both promises on all of them: `model.int8.onnx`. Otherwise
-    each device that has such a file gets its own, such as `model.int8.openvino.onnx`. Where no device has one, the
-    one that comes nearest is left as `model.int8.rejected.onnx`. Raises PromiseBrokenError when no recipe can be
-    carried out at all.
+    `model.int8.onnx` is for all devices, where one file keeps both promises on all of them; a device on which
+    another one is surely faster gets that beside it, such as `model.int8.ort.onnx`. Where none serves all devices,
+    each that has such a file gets its own. Where no device has one, the one that comes nearest is left as
+    `model.int8.rejected.onnx`. Raises PromiseBrokenError when no recipe can be carried out at all.
     """
     search = _Search(context, settings)
     search.try_recipes()
@@ -64,6 +65,7 @@ def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
         _set_aside_older(context, ())
         raise PromiseBrokenError("no quantiser could make an int8 file of this network", "Use the float file.")
     if settings.min_speed_up:
+        search.leave_slow_layers()
         search.time()
     found = search.write()
     _set_aside_older(context, found.files.values())
@@ -81,12 +83,6 @@ def _set_aside_older(context: ExportContext, written: Iterable[str]) -> None:
             context.reporter.warn(f"{path.name} was of an earlier export; it is {older.name} now")
 
 
-@dataclass
-class _Entry:
-    candidate: Candidate
-    attempt: Attempt
-
-
 class _Search:
     def __init__(self, context: ExportContext, settings: QuantizationSettings) -> None:
         self._context = context
@@ -98,7 +94,16 @@ class _Search:
             if machine.int8_saturates(machine.Processor.of(environment))
         ]
         self._portable = settings.portable or bool(self._saturating)
-        self.entries: list[_Entry] = []
+        self._unlabelled = context.photographs.unlabelled(COMPARED_ON)
+        self.entries: list[Entry] = []
+
+    @cached_property
+    def _float_logits(self) -> dict[str, Logits]:
+        """Of the views that recipes are compared on."""
+        context = self._context
+        return {
+            device: logits_on(read_artifact(context.path), device, self._unlabelled) for device in context.devices
+        }
 
     def try_recipes(self) -> None:
         """Make and measure candidates until their share of the time is used up."""
@@ -110,125 +115,134 @@ class _Search:
             reporter.say(f"no VNNI on {without}: int8 weights get 7 bits, so that 16-bit sums do not saturate")
         pixels, symmetric = self._calibration.pixels, self._settings.symmetric
         per_tensor = self._settings.per_tensor
-        found = recipes(Task(self._context.model, pixels, symmetric, self._portable, per_tensor))
+        wanted = Task(self._context.model, pixels, symmetric, self._portable, per_tensor)
+        found = [recipe for recipe in recipes(wanted) if _serving(recipe.runtime, self._context.devices)]
         with reporter.task("int8 recipes", len(found)) as task:
             for recipe in found:
                 task.advance(0, recipe.label)
-                if self.entries and time.monotonic() - started > limit:
+                if recipe.fallback and self.entries:
+                    pass  # it never was the nearest
+                elif self.entries and time.monotonic() - started > limit:
                     reporter.say(f"not tried, for --max-minutes {self._settings.max_minutes:g}: {recipe.label}")
                 else:
                     self._try(recipe.label, recipe.make)
                 task.advance()
 
+    def leave_slow_layers(self) -> None:
+        """Try the nearest candidate that is spelt for a runtime with those layers in float that are faster so."""
+        context = self._context
+        for device in context.devices if LOCAL in context.machines else ():
+            spelt = [entry for entry in self.entries if entry.candidate.runtime and entry.is_for(device)]
+            nearest = min(spelt, key=lambda entry: entry.attempt.divergence(device), default=None)
+            if nearest is None or nearest.candidate.quantized is None:
+                continue
+            with scratch_folder("edgetl-int8-") as folder:
+                card = replace(self._card(nearest.candidate), runtimes=(device,))
+                int8 = write_artifact(nearest.candidate.model, card, folder / "int8.onnx")
+                base, pixels = read_artifact(context.path), context.sample.first(SAMPLE)
+                slow = slow_layers(base, int8, device, cores(), pixels, context.reporter)
+            slow -= nearest.candidate.quantized.scheme.float_layers
+            if slow:
+                images = self._calibration.pixels
+                make = partial(with_float_layers, nearest.candidate, slow, images)
+                self._try(f"{nearest.candidate.label}, slow layers in float", make)
+
     def train(self) -> None:
-        """Train the candidate that agrees most with the float network, on the run's training photographs.
+        """Train the integers of the candidates nearest to the float network, of each spelling.
 
-        Only candidates without float layers are considered: training gains what float layers would, and costs no
-        time later.
+        Training is on the run's training photographs, without those that recipes are compared on where enough are
+        left.
         """
-        context, settings = self._context, self._settings
-        trainable = [
-            entry
-            for entry in self.entries
-            if entry.candidate.quantized and not entry.candidate.quantized.scheme.float_layers
-        ]
-        if not trainable:
-            return
-        best = max(trainable, key=lambda entry: entry.attempt.min_agreement)
+        context, epochs = self._context, self._settings.qat_epochs
         photographs = context.photographs
+        numbers = photographs.for_training(COMPARED_ON)
+        learnt: dict[int, QuantizedGraph] = {}
+        for start in _to_train(self.entries):
+            quantized = start.candidate.quantized
+            assert quantized is not None
 
-        def learn() -> Candidate:
-            teacher = Graph(context.model)
-            plan = plan_of(photographs.count("train"), settings.qat_epochs, context.seed)
-            batches = photographs.batches("train", [step.photographs for step in plan])
-            return train(teacher, best.candidate, plan, batches, settings.qat_epochs, context.reporter)
+            def learn(start: Candidate = start.candidate, quantized: QuantizedGraph = quantized) -> Candidate:
+                if id(quantized.quantization) not in learnt:  # one set of integers may have several spellings
+                    plan = plan_of(len(numbers), epochs, context.seed)
+                    groups = [[numbers[place] for place in step.photographs] for step in plan]
+                    batches = photographs.batches("train", groups)
+                    found = train(Graph(context.model), quantized, plan, batches, context.reporter)
+                    learnt[id(quantized.quantization)] = found
+                return trained(start, learnt[id(quantized.quantization)], epochs)
 
-        self._try("quantisation-aware training", learn, fatal=MissingError)  # a photograph is gone
+            self._try("quantisation-aware training", learn, fatal=MissingError)  # a photograph is gone
 
     def time(self) -> None:
-        """Time the candidates that keep the accuracy beside the float file, on each machine."""
-        context, devices = self._context, self._context.devices
-        chosen: list[_Entry] = []
-        for device in devices:
-            keeping = [entry for entry in self.entries if not entry.attempt.broken_accuracy(device, self._settings)]
-            keeping.sort(key=lambda entry: -(entry.attempt.on(device).accuracy.agreement or 0.0))
-            chosen += [entry for entry in keeping[:MAX_TIMED] if entry not in chosen]
-        if not chosen:
-            return
-        with scratch_folder("edgetl-int8-") as folder:
-            base = write_artifact(context.model, context.card, folder / "float.onnx")
-            written = [
-                write_artifact(
-                    entry.candidate.model,
-                    replace(self._card(entry.candidate), runtimes=devices),
-                    folder / f"{number}.onnx",
-                )
-                for number, entry in enumerate(chosen)
-            ]
-            for name, environment in context.machines.items():
-                threads = sorted({1, environment.threads})
-                try:
-                    with connected([name], context.reporter) as (there,):
-                        timed = self._time_on(there, [base, *written], threads)
-                except MissingError as error:  # it was there when the export began
-                    context.reporter.warn(f"{error.message}. {error.hint}")
-                    continue
-                for entry, artifact in zip(chosen, written, strict=True):
-                    paths = {base.path, artifact.path}
-                    self._keep(entry, name, [one for one in timed if one.artifact.path in paths])
-
-    def _time_on(self, there: Machine, artifacts: Sequence[Artifact], threads: Sequence[int]) -> list[Timed]:
-        """The first of `artifacts` is float. On other machines they answer the validation photographs, too."""
-        context = self._context
-        sample, answered_by = context.sample, 0 if there.name == LOCAL else threads[-1]
-        pixels = sample.pixels if answered_by else sample.first(TIMING_SAMPLE)
-        return time_artifacts(artifacts, context.devices, threads, pixels, context.reporter, there, answered_by)
-
-    def _keep(self, entry: _Entry, machine: str, timed: Sequence[Timed]) -> None:
-        """Add what was measured of an entry, beside float, on one machine."""
-        attempt = entry.attempt
+        """Time the candidates nearest to the float network beside the float file, on each machine."""
+        chosen: list[Entry] = []
         for device in self._context.devices:
-            here = [one for one in timed if one.device == device]
-            slow, fast = here[: len(here) // 2], here[len(here) // 2 :]
-            # A file that failed with some number of threads is not proven on the device.
-            if not all(one.p50_ms for one in here):
-                continue
-            speeds = [_speed(*pair, machine) for pair in zip(slow, fast, strict=True)]
-            attempt = replace(attempt, speeds=(*attempt.speeds, *speeds))
-            answers = [one.answers for one in fast if one.answers]
-            if answers:
-                top1 = metrics.accuracy(np.array(answers[0]), self._context.sample.labels).top1
-                known = attempt.top1_there.get(machine, {})
-                attempt = replace(attempt, top1_there=attempt.top1_there | {machine: known | {device: top1}})
-        entry.attempt = attempt
+            nearest = [entry for entry in self.entries if entry.is_for(device)]
+            nearest.sort(key=lambda entry: entry.attempt.divergence(device))
+            spelt = [entry for entry in nearest if entry.candidate.runtime]
+            chosen += [entry for entry in (*nearest[:MAX_TIMED], *spelt[:MAX_TIMED]) if entry not in chosen]
+        time_entries(self._context, chosen, self._card)
 
     def write(self) -> Found:
         """Write the best file for each device, or the one that comes nearest to its promises."""
-        devices = self._context.devices
-        winners = self._winners()
-        broken = {}
+        context, devices = self._context, self._context.devices
+        choice = Choice(self.entries, devices, self._settings, self._look)
+        broken, rejected = {}, []
         for device in devices:
-            if device not in winners:
-                nearest = min(self.entries, key=lambda entry: self._distance(entry, device))
-                broken[device] = self._broken(nearest, device) or "no int8 file is right and fast at once"
+            if device not in choice.winners:
+                broken[device] = f"no int8 file was made for {device}"
+                if nearest := choice.nearest(device):
+                    broken[device] = nearest.attempt.broken(device, self._settings) or broken[device]
+                    rejected.append(nearest)
         for entry in self.entries:
-            served = tuple(device for device in devices if winners.get(device) is entry)
+            served = tuple(device for device in devices if choice.winners.get(device) is entry)
             entry.attempt = replace(entry.attempt, chosen_for=served)
-        stem = self._context.path.with_suffix(".int8.onnx")
+        stem = context.path.with_suffix(".int8.onnx")
         files: dict[str, str] = {}
         for entry in self.entries:
             served = entry.attempt.chosen_for
-            if served:
-                family = served[0].partition(":")[0]
-                path = stem if served == devices else stem.with_suffix(f".{family}.onnx")
-                self._write(entry, path)
-                files |= dict.fromkeys(served, str(path))
-        if not winners:
-            nearest = min(self.entries, key=lambda entry: max(self._distance(entry, device) for device in devices))
+            if not served:
+                continue
+            shared = entry is choice.common
+            path = stem if shared else stem.with_suffix(f".{served[0].partition(':')[0]}.onnx")
+            self._write(entry, path, devices if shared else served)
+            files |= dict.fromkeys(served, str(path))
+            if choice.common and not shared:
+                self._say_apart(path, entry, choice.common, served)
+        if not choice.winners:
             path = stem.with_suffix(".rejected.onnx")
-            self._write(nearest, path)
+            self._write(rejected[0], path, ())
             files |= dict.fromkeys(devices, str(path))
         return Found(files, tuple(entry.attempt for entry in self.entries), broken)
+
+    def _say_apart(self, path: Path, entry: Entry, common: Entry, devices: Sequence[str]) -> None:
+        for device in devices:
+            times = (entry.attempt.speed_up(device) or 0.0) / (common.attempt.speed_up(device) or 1.0)
+            self._context.reporter.say(
+                f"{path.name} is for {device} alone: {times:.2f} times as fast there as the file for all devices "
+                f"({entry.least_gain(common, device):.2f} at least)"
+            )
+
+    def _look(self, entry: Entry, device: str) -> Measurement:
+        """Measure an entry on the photographs that judge."""
+        context = self._context
+        draft = make_artifact(entry.candidate.model, self._card(entry.candidate), context.path)
+        measured = context.measure(draft, device)
+        drop, lower, upper, expected, most = (
+            fixed(value or 0.0, 2)
+            for value in (
+                measured.drop_pp,
+                measured.drop_lower_pp,
+                measured.drop_upper_pp,
+                measured.expected_pp,
+                measured.most_lost_pp,
+            )
+        )
+        context.reporter.say(
+            f"{entry.attempt.label} on {len(context.sample.labels)} {context.sample.split} photographs, {device}: "
+            f"{drop} pp of top-1 lost (90 %: {lower} to {upper}), {expected} by the probabilities; with 95 % "
+            f"confidence at most {most}"
+        )
+        return measured
 
     def _try(self, label: str, make: Callable[[], Candidate], fatal: type[Exception] | tuple[()] = ()) -> None:
         context = self._context
@@ -237,38 +251,29 @@ class _Search:
             if self._portable and weight_bits(candidate.model) > 7:
                 raise ValueError("its weights need 8 bits")
             artifact = make_artifact(candidate.model, self._card(candidate), context.path)
-            measured = tuple(context.measure(artifact, device) for device in context.devices)
+            nearness = tuple(
+                self._nearness(artifact, device) for device in _serving(candidate.runtime, context.devices)
+            )
         except fatal:
             raise
         except Exception as error:  # quantisers fail in many ways on networks they were not made for
             context.reporter.warn(f"{label} failed: {(str(error).strip() or repr(error)).splitlines()[0]}")
             return
         size_mb = round(artifact.size_mb, 3)
-        attempt = Attempt(candidate.label, candidate.quantiser, candidate.settings, measured, size_mb)
-        self.entries.append(_Entry(candidate, attempt))
-        drops = ", ".join(f"{one.device} {fixed(one.drop_pp or 0.0, 2, plus=True)} pp" for one in measured)
-        context.reporter.say(f"{candidate.label}: top-1 lost {drops}; agreement {attempt.min_agreement:.3f}")
+        attempt = Attempt(candidate.label, candidate.quantiser, candidate.settings, (), size_mb, nearness=nearness)
+        self.entries.append(Entry(candidate, attempt))
+        figures = ", ".join(
+            f"{one.device} agreement {one.agreement:.3f}, divergence {one.divergence:.2e}" for one in nearness
+        )
+        context.reporter.say(f"{candidate.label}: {figures}")
 
-    def _winners(self) -> dict[str, _Entry]:
-        """By device the entry that keeps both promises there, the same for all devices where there is one."""
-        devices = self._context.devices
-        keeping = {
-            device: [entry for entry in self.entries if self._broken(entry, device) is None] for device in devices
-        }
-        everywhere = [entry for entry in self.entries if all(entry in keeping[device] for device in devices)]
-        if everywhere:
-            return dict.fromkeys(devices, _fastest(everywhere, devices))
-        return {device: _fastest(keeping[device], [device]) for device in devices if keeping[device]}
-
-    def _broken(self, entry: _Entry, device: str) -> str | None:
-        return entry.attempt.broken(device, self._settings)
-
-    def _distance(self, entry: _Entry, device: str) -> tuple[bool, float]:
-        """How far an entry is from its promises, to sort by: fast and wrong is worse than slow and right."""
-        drop = entry.attempt.on(device).drop_pp or 0.0
-        if drop > self._settings.max_drop_pp:
-            return True, drop
-        return False, -(entry.attempt.speed_up(device) or 0.0)
+    def _nearness(self, artifact: Artifact, device: str) -> Nearness:
+        """Compare a file with the float network on photographs whose labels are not used."""
+        pixels, wanted = self._unlabelled, self._float_logits[device]
+        logits = logits_on(artifact, device, pixels)
+        divergence = metrics.divergence(logits, wanted, self._context.card.temperature)
+        agreement = metrics.agreement(logits.argmax(1), wanted.argmax(1))
+        return Nearness(device, len(pixels), agreement, float(divergence.mean()))
 
     def _card(self, candidate: Candidate) -> Card:
         calibration = self._calibration
@@ -283,19 +288,26 @@ class _Search:
         )
         return replace(self._context.card, precision="int8", recipe=recipe)
 
-    def _write(self, entry: _Entry, path: Path) -> None:
+    def _write(self, entry: Entry, path: Path, devices: Sequence[str]) -> None:
+        """Write an entry that keeps its promises on `devices`."""
         attempt = entry.attempt
         draft = make_artifact(entry.candidate.model, self._card(entry.candidate), path)
-        ways = int8_ways(self._context, draft, attempt.chosen_for, self._settings.max_drop_pp)
+        ways = int8_ways(self._context, draft, devices, self._settings.max_drop_pp)
         card = draft.card.with_accuracy(*(one.accuracy for one in (*attempt.hops, *ways)))
         assert card.recipe is not None
-        recipe = replace(card.recipe, speeds=attempt.speeds, tried=self._tried(), proven=self._proven(attempt))
-        runtimes = (*attempt.chosen_for, *(one.device for one in ways))
+        recipe = replace(
+            card.recipe,
+            speeds=attempt.speeds,
+            tried=self._tried(),
+            compared=self._compared(),
+            proven=self._proven(attempt) if devices else (),
+        )
+        runtimes = (*devices, *(one.device for one in ways))
         write_artifact(entry.candidate.model, replace(card, recipe=recipe, runtimes=runtimes), path)
 
     def _proven(self, attempt: Attempt) -> tuple[ProvenOn, ...]:
         """The machines that the promises were kept on."""
-        if not attempt.chosen_for or not attempt.speeds:
+        if not attempt.speeds:
             return ()
         return tuple(
             ProvenOn(name, one.cpu, one.architecture, one.flags, attempt.top1_there.get(name, {}))
@@ -303,37 +315,57 @@ class _Search:
         )
 
     def _tried(self) -> tuple[Tried, ...]:
-        rows = []
-        for attempt in (entry.attempt for entry in self.entries):
-            for one in attempt.hops:
-                ratio = attempt.speed_up(one.device)
-                rows.append(
-                    Tried(
-                        attempt.label,
-                        one.device,
-                        round(one.drop_pp or 0.0, 3),
-                        one.accuracy.agreement or 0.0,
-                        None if ratio is None else round(ratio, 3),
-                    )
-                )
-        return tuple(rows)
+        """What validation judged."""
+        return tuple(
+            Tried(
+                entry.attempt.label,
+                one.device,
+                round(one.drop_pp or 0.0, 3),
+                one.accuracy.agreement or 0.0,
+                _rounded(entry.attempt.speed_up(one.device)),
+                _rounded(one.drop_lower_pp),
+                _rounded(one.drop_upper_pp),
+                one.look,
+            )
+            for entry in self.entries
+            for one in entry.attempt.hops
+        )
+
+    def _compared(self) -> tuple[Compared, ...]:
+        return tuple(
+            Compared(
+                entry.attempt.label,
+                one.device,
+                one.n,
+                one.agreement,
+                float(f"{one.divergence:.3g}"),
+                _rounded(entry.attempt.speed_up(one.device)),
+            )
+            for entry in self.entries
+            for one in entry.attempt.nearness
+        )
 
 
-def _speed(slow: Timed, fast: Timed, machine: str) -> Speed:
-    """How int8 compares with float on one device of a machine with one number of threads."""
-    assert slow.p50_ms is not None
-    assert fast.p50_ms is not None
-    least = slow.min_ratio(fast)
-    rounded = None if least is None else round(least, 3)
-    return Speed(slow.device, slow.threads, round(slow.p50_ms, 3), round(fast.p50_ms, 3), rounded, machine)
+def _to_train(entries: Sequence[Entry]) -> list[Entry]:
+    """For each spelling the entry that training is to begin with.
+
+    Training gains what float layers would, and costs no time later: one without them is taken even if it is a few
+    times as far from the float network.
+    """
+    nearest: dict[str | None, tuple[float, Entry]] = {}
+    for entry in entries:
+        if quantized := entry.candidate.quantized:
+            distance = entry.attempt.divergence() * (FLOAT_LAYERS_COST if quantized.scheme.float_layers else 1.0)
+            known = nearest.get(entry.candidate.runtime)
+            if known is None or distance < known[0]:
+                nearest[entry.candidate.runtime] = distance, entry
+    return [entry for _, entry in nearest.values()]
 
 
-def _fastest(entries: Sequence[_Entry], devices: Sequence[str]) -> _Entry:
-    """The fastest on `devices`; among those that are about as fast the one that agrees most with float."""
+def _serving(runtime: str | None, devices: Sequence[str]) -> list[str]:
+    """Those of `devices` that a spelling for `runtime` (None: any) is meant for."""
+    return [device for device in devices if runtime in {None, device.partition(":")[0]}]
 
-    def speed(entry: _Entry) -> float:
-        return math.prod(entry.attempt.speed_up(device) or 1.0 for device in devices) ** (1 / len(devices))
 
-    most = max(speed(entry) for entry in entries)
-    as_fast = [entry for entry in entries if speed(entry) >= AS_FAST * most]
-    return max(as_fast, key=lambda entry: entry.attempt.min_agreement)
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)

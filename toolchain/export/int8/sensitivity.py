@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Set
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +15,9 @@ from torch import Tensor
 from toolchain.export.int8.qdq import Quantization
 from toolchain.export.int8.quantize import Scheme, dequantized_weight, floor_of, round_to, shortened
 from toolchain.export.int8.torch_graph import Graph, Node
+
+GROUP = 4
+"""Photographs that are computed at once."""
 
 SHARES = (0.8, 0.6, 0.4)
 """Shorter ranges that are tried, as shares of what was seen."""
@@ -37,15 +42,9 @@ class Sensitivity:
     @torch.inference_mode()
     def __init__(self, graph: Graph, images: NDArray[np.uint8]) -> None:
         self._graph = graph
-        self._pixels = torch.from_numpy(images)
-        self._exact: dict[str, Tensor] = {}
-
-        def keep(node: Node, inputs: list[Tensor]) -> Tensor:
-            self._exact[node.name] = output = node(inputs)
-            return output
-
-        self._logits = graph.run(self._pixels, keep)
         self._place = {node.name: place for place, node in enumerate(graph.nodes)}
+        groups = [images[at : at + GROUP] for at in range(0, len(images), GROUP)]
+        self._groups = [_Group(graph, torch.from_numpy(pixels)) for pixels in groups]
 
     @torch.inference_mode()
     def layers(self, quantization: Quantization) -> list[tuple[str, float]]:
@@ -62,16 +61,17 @@ class Sensitivity:
 
     @torch.inference_mode()
     def tensors(self, quantization: Quantization) -> list[tuple[str, float]]:
-        """All rounded tensors with the error that each makes, largest first."""
-        errors = [(name, self._error(quantization, (), {name})) for name in quantization.activations]
+        """All rounded tensors with the error that each makes on a few of the photographs, largest first."""
+        errors = [(name, self._error(quantization, (), {name}, 1)) for name in quantization.activations]
         return sorted(errors, key=lambda entry: -entry[1])
 
     @torch.inference_mode()
     def shorter_ranges(self, quantization: Quantization, scheme: Scheme) -> dict[str, float]:
         """The shares of their ranges that suit the loudest tensors best, where they make a clear difference."""
         found = {}
-        for name, whole in self.tensors(quantization)[:LOUDEST]:
+        for name, _ in self.tensors(quantization)[:LOUDEST]:
             params = quantization.activations[name]
+            whole = self._error(quantization, (), {name})
             errors = {}
             for share in SHARES:
                 floor = floor_of(self._graph, self._graph.by_name[name])
@@ -94,22 +94,60 @@ class Sensitivity:
             name = reader.name
             names.add(name)
 
-    def _error(self, quantization: Quantization, layers: Iterable[str], tensors: Iterable[str]) -> float:
-        """The error with these layers' weights and these tensors rounded, and all else exact."""
+    def _error(
+        self, quantization: Quantization, layers: Iterable[str], tensors: Iterable[str], groups: int | None = None
+    ) -> float:
+        """The error with these layers' weights and these tensors rounded, and all else exact.
+
+        It is that on the first `groups` of the photographs (None: all).
+        """
         layers, tensors = set(layers), set(tensors) & set(quantization.activations)
         first = min(self._place[name] for name in {*layers, *tensors})
+        shifts = {name: self._shift(quantization, name, tensors) for name in layers}
 
-        def visit(node: Node, inputs: list[Tensor]) -> Tensor:
+        def visit(group: _Group, node: Node, inputs: list[Tensor]) -> Tensor:
             if self._place[node.name] < first:
-                output = self._exact[node.name]
+                output = group.exact[node.name]
             elif node.name in layers:
-                output = node([inputs[0], dequantized_weight(quantization.layers[node.name]), node.bias])
+                weight = dequantized_weight(quantization.layers[node.name])
+                output = node([inputs[0], weight, node.bias + shifts[node.name]])
             else:
                 output = node(inputs)
             return round_to(output, quantization.activations[node.name]) if node.name in tensors else output
 
-        logits = self._graph.run(self._pixels, visit)
-        return float((logits - self._logits).norm() / self._logits.norm().clamp_min(1e-12))
+        changed = largest = 0.0
+        for group in self._groups[:groups]:
+            logits = self._graph.run(group.pixels, partial(visit, group))
+            changed += float((logits - group.logits).square().sum())
+            largest += float(group.logits.square().sum())
+        return math.sqrt(changed / max(largest, 1e-24))
+
+    def _shift(self, quantization: Quantization, name: str, tensors: Set[str]) -> Tensor:
+        """What the bias of a layer is corrected by, [outputs]: quantisation keeps the mean of each channel."""
+        node = self._graph.by_name[name]
+        weight, source = dequantized_weight(quantization.layers[name]), node.inputs[0]
+        found = []
+        for group in self._groups:
+            image = group.exact[source]
+            if source in tensors:
+                image = round_to(image, quantization.activations[source])
+            error = group.exact[name] - node([image, weight, node.bias])
+            found.append(error.mean([axis for axis in range(error.ndim) if axis != 1]))
+        return torch.stack(found).mean(0)
+
+
+class _Group:
+    """A few photographs and all that the float network makes of them: few, so that a tensor fits into the cache."""
+
+    def __init__(self, graph: Graph, pixels: Tensor) -> None:
+        self.pixels = pixels
+        self.exact: dict[str, Tensor] = {}
+
+        def keep(node: Node, inputs: list[Tensor]) -> Tensor:
+            self.exact[node.name] = output = node(inputs)
+            return output
+
+        self.logits = graph.run(pixels, keep)
 
 
 def ruinous_layers(ranked: list[tuple[str, float]]) -> frozenset[str]:

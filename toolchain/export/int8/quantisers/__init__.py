@@ -50,7 +50,8 @@ class Task:
 class Candidate:
     """An int8 model, and how it was made: `quantiser` and `settings` go into its card.
 
-    `quantized` is there where quantisation-aware training can go on from it, else None.
+    `quantized` is there where quantisation-aware training can go on from it, else None. `runtime` is the one that
+    it is spelt for, as devices begin (`ort`); None where all may run it.
     """
 
     quantiser: str
@@ -58,14 +59,20 @@ class Candidate:
     settings: dict[str, Any]
     model: onnx.ModelProto
     quantized: QuantizedGraph | None = None
+    runtime: str | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to quantise: `make` carries it out, and may raise anything where it cannot."""
+    """One way to quantise: `make` carries it out, and may raise anything where it cannot.
+
+    `runtime` is that of its candidate. A `fallback` is tried only where no recipe before it could be carried out.
+    """
 
     label: str
     make: Callable[[], Candidate]
+    runtime: str | None = None
+    fallback: bool = False
 
 
 @dataclass(frozen=True)
@@ -98,7 +105,12 @@ def recipes(task: Task) -> list[Recipe]:
 
 
 def from_library(
-    quantiser: str, label: str, settings: dict[str, Any], quantize: Callable[[], onnx.ModelProto]
+    quantiser: str,
+    label: str,
+    settings: dict[str, Any],
+    quantize: Callable[[], onnx.ModelProto],
+    *,
+    fallback: bool = False,
 ) -> Recipe:
     """A recipe of another library. It is kept from printing, and leaves no trace of itself in the model."""
 
@@ -109,7 +121,7 @@ def from_library(
         del model.metadata_props[:]
         return Candidate(quantiser, label, settings, model)
 
-    return Recipe(label, make)
+    return Recipe(label, make, fallback=fallback)
 
 
 @contextmanager

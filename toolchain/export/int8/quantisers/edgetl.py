@@ -7,7 +7,9 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from toolchain.export.int8.equalization import equalize
 from toolchain.export.int8.gating import gate_loud_channels, gated_layer
@@ -17,6 +19,9 @@ from toolchain.export.int8.quantize import QuantizedGraph, Scheme, quantize_grap
 from toolchain.export.int8.rewrites import for_onnxruntime
 from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float, ruinous_layers
 from toolchain.export.int8.torch_graph import Graph
+
+RUNTIME = "ort"
+"""The runtime that graphs are rewritten for; OpenVINO is slower with them."""
 
 SENSITIVITY_SAMPLE = 16
 """Calibration photographs by which layers and ranges are chosen."""
@@ -38,9 +43,13 @@ def _recipes(task: Task) -> Iterator[Recipe]:
     if not task.symmetric and not task.per_tensor:
         label = "edgetl, for ONNX Runtime"
         if swishes:
-            yield Recipe(label, partial(network.quantize_gated, label, replace(wide, swish=True, squeeze=True)))
+            gated = partial(network.quantize_gated, label, replace(wide, swish=True, squeeze=True))
+            yield Recipe(label, gated, RUNTIME)
         else:
-            yield Recipe(label, partial(network.quantize, label, wide, rewritten=True))
+            yield Recipe(label, partial(network.quantize, label, wide, rewritten=True), RUNTIME)
+            label = f"{label}, sensitive layers in float"
+            spelt = partial(network.quantize_but_sensitive, label, wide, rewritten=True)
+            yield Recipe(label, spelt, RUNTIME)
 
 
 QUANTISER = Quantiser("edgetl", _recipes)
@@ -68,7 +77,22 @@ def candidate_of(label: str, quantized: QuantizedGraph, *, rewritten: bool = Fal
     if rewritten:
         model, settings["rewrites"] = for_onnxruntime(model)
     model.producer_name = "edgetl"
-    return Candidate("edgetl", label, settings | more, model, quantized)
+    return Candidate("edgetl", label, settings | more, model, quantized, RUNTIME if rewritten else None)
+
+
+def with_float_layers(candidate: Candidate, layers: frozenset[str], images: NDArray[np.uint8]) -> Candidate:
+    """`candidate`, in its spelling, with more `layers` in float; `images` are the calibration photographs.
+
+    Raises ValueError where it has none of them in integers.
+    """
+    old = candidate.quantized
+    if old is None or not layers & set(old.quantization.layers) - old.scheme.float_layers:
+        raise ValueError("none of these layers is in integers")
+    scheme = replace(old.scheme, float_layers=old.scheme.float_layers | layers)
+    quantized = QuantizedGraph(old.model, scheme, quantize_graph(Graph(old.model), images, scheme))
+    return candidate_of(
+        f"{candidate.label}, slow layers in float", quantized, rewritten=candidate.runtime is not None
+    )
 
 
 class _Network:
@@ -77,16 +101,19 @@ class _Network:
     def __init__(self, task: Task) -> None:
         self._task = task
         self._quantized: dict[Scheme, Quantization] = {}
+        self._but_sensitive: dict[Scheme, Scheme] = {}
 
     def quantize(self, label: str, scheme: Scheme, *, rewritten: bool = False) -> Candidate:
         """With the integers of `scheme`; `rewritten` for ONNX Runtime's kernels or plain."""
         quantized = QuantizedGraph(self._model, scheme, self._quantization(scheme))
         return candidate_of(label, quantized, rewritten=rewritten)
 
-    def quantize_but_sensitive(self, label: str, scheme: Scheme) -> Candidate:
+    def quantize_but_sensitive(self, label: str, scheme: Scheme, *, rewritten: bool = False) -> Candidate:
         """As `quantize`, with those layers in float that most of the error comes from, and shorter ranges."""
-        chosen = layers_for_float(self.ranked(scheme))
-        return self.quantize(label, self.with_shorter_ranges(replace(scheme, float_layers=chosen)))
+        if scheme not in self._but_sensitive:
+            chosen = layers_for_float(self.ranked(scheme))
+            self._but_sensitive[scheme] = self.with_shorter_ranges(replace(scheme, float_layers=chosen))
+        return self.quantize(label, self._but_sensitive[scheme], rewritten=rewritten)
 
     def quantize_gated(self, label: str, scheme: Scheme) -> Candidate:
         """With all in integers that ONNX Runtime can compute so, but for sensitive layers.

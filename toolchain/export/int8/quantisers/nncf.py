@@ -28,11 +28,12 @@ os.environ.setdefault("NNCF_CI", "1")
 def _recipes(task: Task) -> Iterator[Recipe]:
     if task.symmetric:
         return
-    for correction in ("fast", "full"):
+    for correction in ("full", "fast"):
         settings = {"preset": "performance", "activations": "uint8 per-tensor", "weights": task.weights}
         settings["bias_correction"] = correction
         label = f"NNCF, {correction} bias correction"
-        yield from_library("nncf", label, settings, partial(_quantize, task, correction == "fast"))
+        fast = correction == "fast"
+        yield from_library("nncf", label, settings, partial(_quantize, task, fast), fallback=fast)
 
 
 QUANTISER = Quantiser("nncf", _recipes)

@@ -31,7 +31,8 @@ class CalibrationReader:
 def _recipes(task: Task) -> Iterator[Recipe]:
     if not task.symmetric:
         settings = {"activations": "uint8 per-tensor", "weights": task.weights, "ranges": "min-max"}
-        yield from_library("onnxruntime", "ONNX Runtime, min-max", settings, partial(_quantize, task))
+        quantize = partial(_quantize, task)
+        yield from_library("onnxruntime", "ONNX Runtime, min-max", settings, quantize, fallback=True)
 
 
 QUANTISER = Quantiser("onnxruntime", _recipes)

@@ -1,0 +1,150 @@
+"""Which int8 file serves which device, and what the photographs that judge are asked: no files, no clocks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from toolchain.artifact.card import Accuracy, Speed
+from toolchain.evaluation import metrics
+from toolchain.export.int8.choosing import Choice, Entry
+from toolchain.export.int8.quantisers import Candidate
+from toolchain.export.results import Attempt, Measurement, Nearness, QuantizationSettings
+
+ORT, OPENVINO = "ort:cpu", "openvino:CPU"
+SETTINGS = QuantizationSettings()
+
+
+def measurement(device: str, drop_pp: float, expected_pp: float | None = None, look: int = 1) -> Measurement:
+    accuracy = Accuracy(device, "int8", "val", "0" * 64, 226, 0.9, 0.9, 0.99)
+    return Measurement(device, accuracy, drop_pp, drop_pp + 0.6, drop_pp - 0.6, expected_pp, 0.03, look)
+
+
+def entry(label: str, divergence: float, **ratios: float) -> Entry:
+    """`ratios`: how many times as fast as float it is, on the devices that it is meant for."""
+    devices = {{"ort": ORT, "openvino": OPENVINO}[name]: ratio for name, ratio in ratios.items()}
+    nearness = tuple(Nearness(device, 512, 0.99, divergence) for device in devices)
+    speeds = tuple(Speed(device, 1, 10.0, 10.0 / ratio) for device, ratio in devices.items())
+    process_ms = {
+        ("local", device, 1): (10.0 / ratio, 10.1 / ratio, 9.9 / ratio) for device, ratio in devices.items()
+    }
+    attempt = Attempt(label, "edgetl", {}, (), 1.0, speeds, nearness=nearness)
+    return Entry(Candidate("edgetl", label, {}, onnx.ModelProto()), attempt, process_ms)
+
+
+def choose(
+    *entries: Entry, lost: dict[str, float] | None = None, devices: tuple[str, ...] = (ORT, OPENVINO)
+) -> tuple[Choice, list[tuple[str, str]]]:
+    """The choice, and what was looked at. `lost`: points by label; others lose nothing."""
+    looked: list[tuple[str, str]] = []
+
+    def look(one: Entry, device: str) -> Measurement:
+        looked.append((one.attempt.label, device))
+        drop = (lost or {}).get(one.attempt.label, 0.0)
+        return measurement(device, drop, max(drop / 2, 0.0))
+
+    return Choice(entries, devices, SETTINGS, look), looked
+
+
+def names(choice: Choice) -> dict[str, str]:
+    return {device: found.attempt.label for device, found in choice.winners.items()}
+
+
+def test_labels_are_looked_at_for_the_chosen_file_only() -> None:
+    choice, looked = choose(
+        entry("far", 3e-3, ort=2.0, openvino=2.0),
+        entry("near", 1e-3, ort=1.95, openvino=2.0),
+        entry("slow", 1e-4, ort=1.2, openvino=1.2),
+    )
+    assert names(choice) == {ORT: "near", OPENVINO: "near"}
+    assert looked == [("near", ORT), ("near", OPENVINO)]
+
+
+def test_one_device_has_a_file_of_its_own_where_that_is_surely_faster() -> None:
+    common, other = entry("common", 1e-3, ort=1.9, openvino=2.2), entry("for ort", 1e-3, ort=2.5)
+    choice, _ = choose(common, other)
+    assert names(choice) == {ORT: "for ort", OPENVINO: "common"}
+    assert choice.common is common
+    assert other.least_gain(common, ORT) == pytest.approx(2.5 / 1.9, rel=1e-3)
+
+
+@pytest.mark.parametrize("ratio", [1.85, 1.95])
+def test_a_file_for_all_devices_stays_where_the_gain_is_small_or_unsure(ratio: float) -> None:
+    choice, _ = choose(entry("common", 1e-3, ort=1.9, openvino=2.2), entry("for ort", 1e-3, ort=ratio))
+    assert names(choice) == {ORT: "common", OPENVINO: "common"}
+    unsteady = entry("for ort", 1e-3, ort=2.5)
+    unsteady.process_ms["local", ORT, 1] = (4.0, 9.0, 3.0)
+    choice, _ = choose(entry("common", 1e-3, ort=1.9, openvino=2.2), unsteady)
+    assert names(choice) == {ORT: "common", OPENVINO: "common"}
+
+
+def test_more_is_asked_of_the_next_file_after_one_has_failed() -> None:
+    first, second = entry("first", 1e-3, ort=2.0), entry("second", 2e-3, ort=1.8)
+    choice, looked = choose(first, second, lost={"first": 3.0}, devices=(ORT,))
+    assert names(choice) == {ORT: "second"}
+    assert looked == [("first", ORT), ("second", ORT)]
+    judged = second.attempt.on(ORT)
+    assert judged is not None
+    assert judged.look == 2
+    assert judged.most_lost_pp > replace(judged, look=1).most_lost_pp
+
+
+def test_where_nothing_is_kept_the_nearest_is_named_with_its_reason() -> None:
+    choice, _ = choose(
+        entry("worse", 1e-3, ort=2.0), entry("bad", 2e-3, ort=1.8), lost={"worse": 4.0, "bad": 3.0}, devices=(ORT,)
+    )
+    assert not choice.winners
+    nearest = choice.nearest(ORT)
+    assert nearest is not None
+    assert nearest.attempt.label == "bad"
+    assert "3.00 on 226 photographs" in (nearest.attempt.broken(ORT, SETTINGS) or "")
+    slow = entry("slow", 1e-3, ort=0.9)
+    choice, looked = choose(slow, entry("slower", 1e-3, ort=0.8), devices=(ORT,))
+    assert not choice.winners
+    assert not looked
+    assert choice.nearest(ORT) is slow
+    assert "0.90 times as fast" in (slow.attempt.broken(ORT, SETTINGS) or "")
+    assert choice.nearest(OPENVINO) is None
+
+
+@pytest.mark.parametrize(
+    ("drop_pp", "expected_pp", "most"),
+    [
+        (0.4, None, 0.4),  # a file that was not compared by probabilities goes by its labels
+        (0.0, 0.0, 0.05),
+        (0.4, 0.1, 0.21),  # labels alone are known to 0.36 pp
+        (0.9, 0.1, 0.22),
+        (0.4, 0.3, 0.55),
+    ],
+)
+def test_labels_and_probabilities_together(drop_pp: float, expected_pp: float | None, most: float) -> None:
+    assert measurement(ORT, drop_pp, expected_pp).most_lost_pp == pytest.approx(most, abs=0.015)
+
+
+def test_labels_that_surely_say_otherwise_outweigh_the_probabilities() -> None:
+    attempt = replace(entry("one", 1e-3, ort=2.0).attempt, hops=(measurement(ORT, 1.2, 0.05),))
+    assert "more than --max-drop 0.5" in (attempt.broken_accuracy(ORT, SETTINGS) or "")
+    assert replace(attempt, hops=(measurement(ORT, 1.0, 0.05),)).broken_accuracy(ORT, SETTINGS) is None
+
+
+def test_what_probabilities_expect_is_what_is_lost_where_they_are_right() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.normal(size=(20_000, 5)).astype(np.float32)
+    logits = base + 0.2 * rng.normal(size=base.shape).astype(np.float32)
+    shares = metrics.softmax(base.astype(np.float64), 0.7)
+    labels = (shares.cumsum(1) < rng.random((len(base), 1))).sum(1).clip(0, 4)
+    expected, error = metrics.expected_drop(base, logits, len(base), 0.7)
+    lost, upper = metrics.accuracy_drop(base, logits, labels)
+    assert lost == pytest.approx(expected, abs=2 * (upper - lost))
+    assert error < 0.2 * (upper - lost)
+    assert metrics.expected_drop(base, base, len(base), 0.7) == (0.0, 0.0)
+
+
+def test_divergence_is_that_of_the_probabilities() -> None:
+    logits = np.array([[0.0, np.log(3)], [1.0, 1.0]], np.float32)
+    reference = np.zeros((2, 2), np.float32)
+    expected = 0.5 * np.log(0.5 / 0.25) + 0.5 * np.log(0.5 / 0.75)
+    np.testing.assert_allclose(metrics.divergence(logits, reference, 1.0), [expected, 0.0], atol=1e-6)

@@ -1,0 +1,43 @@
+"""Names of classes in a text file: one on each line, in the order of the network's outputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from toolchain.errors import BadInputError
+
+MAX_BYTES = 8 << 20
+MAX_LENGTH = 256
+"""As the card has it."""
+
+
+def read_labels(path: Path) -> tuple[str, ...]:
+    """The names in a file. Lines that are empty at its end do not count.
+
+    Raises BadInputError for a file that cannot be read or is no UTF-8 text, for fewer than two names, an empty one,
+    one that is too long, and one that is there twice.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
+            raise BadInputError(f"{path} has more than {MAX_BYTES >> 20} MiB: it is no list of names")
+        lines = [line.strip() for line in content.decode("utf-8-sig").rstrip().splitlines()]
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise BadInputError(f"{path} is not UTF-8 text", "Write one name on each line.") from None
+    hint = "Write one name on each line, in the order of the network's outputs."
+    if len(lines) < 2:
+        raise BadInputError(f"{path} holds {len(lines)} names; a classifier has two at least", hint)
+    for number, line in enumerate(lines, 1):
+        if not line or len(line) > MAX_LENGTH:
+            wrong = "is empty" if not line else f"has more than {MAX_LENGTH} characters"
+            raise BadInputError(f"{path}: line {number} {wrong}", hint)
+    name, count = Counter(lines).most_common(1)[0]
+    if count > 1:
+        raise BadInputError(
+            f"{path}: the name {name!r} is there {count} times", "Give each class a name of its own."
+        )
+    return tuple(lines)
