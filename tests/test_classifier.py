@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 import toolchain
 from tests.artifacts import tiny_artifact
 from tests.clips import plain
 from toolchain.artifact.card import Reject
 from toolchain.classifier import percent
-from toolchain.errors import ArtifactError, BadInputError, UnreadableImageError
+from toolchain.errors import ArtifactError, BadInputError, MissingError, UnreadableImageError
 from toolchain.evaluation.metrics import softmax
 from toolchain.runtimes import open_runtime
 
@@ -241,3 +244,35 @@ def test_pillow_pictures_are_the_files_that_they_were_read_from(path: Path, tmp_
         classifier.predict(picture)
     with pytest.raises(UnreadableImageError, match="mode F"):
         classifier.predict(Image.new("F", (40, 40)))
+
+
+def _damaged(path: Path, value: float) -> Path:
+    """A model file whose weights are `value`; it can reject."""
+    model = onnx.load_model_from_string(tiny_artifact(path, reject=Reject("max_probability", 0.5)).model)
+    weights = next(tensor for tensor in model.graph.initializer if tensor.name == "weights")
+    weights.CopyFrom(numpy_helper.from_array(np.full((3, 3), value, np.float32), "weights"))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("value", [float("nan"), 3e38])
+def test_an_answer_that_is_not_a_number_is_none(device: str, value: float, tmp_path: Path) -> None:
+    classifier = toolchain.load(_damaged(tmp_path / "damaged.onnx", value), device)
+    for ask in (
+        lambda: classifier.predict(RED),
+        lambda: classifier.infer([classifier.preprocess(RED)]),
+        lambda: classifier.interpret(classifier.runtime.infer(classifier.preprocess(RED)[None])),
+    ):
+        with pytest.raises(ArtifactError, match="not a number"):
+            ask()
+
+
+def test_a_device_that_hangs_is_given_up(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cv2.imwrite(str(tmp_path / "photo.png"), RED)
+    monkeypatch.setattr("toolchain.classifier.INFERENCE_LIMIT_S", 0.01)
+    classifier, held = toolchain.load(path), threading.Event()
+    monkeypatch.setattr(classifier.runtime, "infer", lambda images: held.wait())
+    with pytest.raises(MissingError, match="gave no answer for"):
+        list(classifier.predict_files([tmp_path / "photo.png"]))
+    held.set()

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact, find_artifact, read_artifact
 from toolchain.artifact.card import Card
-from toolchain.errors import ArtifactWarning, BadInputError, UnreadableImageError
+from toolchain.errors import ArtifactError, ArtifactWarning, BadInputError, MissingError, UnreadableImageError
 from toolchain.evaluation.metrics import scores, softmax
 from toolchain.images.preprocess import Colour, Image, check_colour, check_frame, decode, from_pillow, read
 from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole_number
 from toolchain.runtimes.machine import int8_caution, int8_speed_caution
 from toolchain.system.ending import awaited
+from toolchain.system.patience import within
 from toolchain.system.processor import cores
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | Image | Any
@@ -29,6 +30,8 @@ Source: TypeAlias = str | os.PathLike[str] | bytes | Image | Any
 
 FILES_AT_ONCE = 8
 """How many files `predict_files` infers in one batch."""
+INFERENCE_LIMIT_S = 10.0
+"""A device that takes longer for one photograph counts as hanging."""
 MAX_DECODERS = 4
 """How many threads decode files at most."""
 
@@ -138,8 +141,11 @@ class Classifier:
             return self.card.preprocess(image) if self.card.input == "image" else image
 
     def infer(self, pictures: Sequence[Image]) -> Answer:
-        """Answer for pictures that `preprocess` gave: at once, or each alone where their sizes are free."""
-        answer = self._infer(pictures)
+        """Answer for pictures that `preprocess` gave: at once, or each alone where their sizes are free.
+
+        Raises ArtifactError where the device answers what is not a number.
+        """
+        answer = self._checked(self._infer(pictures))
         if not self.mirror_average:
             return answer
         mirrored = self._infer([np.ascontiguousarray(picture[:, ::-1]) for picture in pictures])
@@ -156,8 +162,12 @@ class Classifier:
         return Answer(logits, probabilities)
 
     def interpret(self, answer: Answer, top: int = 5) -> list[Prediction]:
-        """Put names to a runtime's answer, a Prediction for each of the batch."""
+        """Put names to a runtime's answer, a Prediction for each of the batch.
+
+        Raises ArtifactError where it is not a number.
+        """
         top = whole_number("top", top, 1)
+        self._checked(answer)
         predictions = []
         for logits, probabilities, rejected in zip(
             answer.logits, answer.probabilities, self._rejected(answer), strict=True
@@ -173,7 +183,8 @@ class Classifier:
     ) -> Iterator[tuple[Path, Prediction | UnreadableImageError]]:
         """Name what is on each of `paths`, in their order; a file that cannot be read gives its error.
 
-        Files are decoded by several threads, and inferred in batches.
+        Files are decoded by several threads, and inferred in batches. Raises MissingError where the device takes
+        longer than `INFERENCE_LIMIT_S` for each photograph of a batch.
         """
 
         def pixels(path: Path) -> Image | UnreadableImageError:
@@ -189,9 +200,27 @@ class Classifier:
             for batch in batches:
                 pictures = list(pool.map(pixels, batch))
                 readable = [picture for picture in pictures if not isinstance(picture, UnreadableImageError)]
-                named = iter(self.interpret(self.infer(readable), top) if readable else [])
+                named = iter(self.interpret(self._in_time(readable), top) if readable else [])
                 for path, picture in zip(batch, pictures, strict=True):
                     yield path, picture if isinstance(picture, UnreadableImageError) else next(named)
+
+    def _in_time(self, pictures: Sequence[Image]) -> Answer:
+        limit_s = INFERENCE_LIMIT_S * len(pictures)
+        try:
+            return within(limit_s, lambda: self.infer(pictures))
+        except TimeoutError:
+            raise MissingError(
+                f"{self.runtime.device} gave no answer for {limit_s:g} s",
+                "Try another --device, or a smaller network.",
+            ) from None
+
+    def _checked(self, answer: Answer) -> Answer:
+        if not (np.isfinite(answer.logits).all() and np.isfinite(answer.probabilities).all()):
+            raise ArtifactError(
+                f"what {self.runtime.device} answers is not a number",
+                "Try another --device: either it failed, or the weights of this file are damaged.",
+            )
+        return answer
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Classifier cannot be pickled or copied: send the model file's path and load it there")
@@ -200,8 +229,8 @@ class Classifier:
         reject = self.card.reject
         if reject is None:
             return [False] * len(answer.logits)
-        below = scores(reject.score, answer.logits, self.card.temperature) < reject.threshold
-        return [bool(one) for one in below]
+        reached = scores(reject.score, answer.logits, self.card.temperature) >= reject.threshold
+        return [not one for one in reached]
 
 
 def _each(

@@ -42,6 +42,7 @@ from toolchain.runtimes.devices import cpu_name
 
 DEVICE = "ort:cpu"
 SHARES = 1000
+RULES = ("gate", "labels")
 LEFT_OUT = (0, 1, 2)
 RUINED = 0.5
 """Files that agree less with float are left out: they are never chosen."""
@@ -84,16 +85,20 @@ def collect(folder: Path, out: Path, console: Console) -> None:
     model = onnx.load_model_from_string(base.model)
     del model.metadata_props[:]
 
-    def answer(
-        artifact: Artifact, label: str, base: NDArray[np.float32] | None = None
-    ) -> dict[str, NDArray[np.float32]]:
-        first = logits_on(artifact, DEVICE, compared)
-        if base is not None and metrics.agreement(first.argmax(1), base.argmax(1)) < RUINED:
-            console.say(f"{folder.name}: {label} is ruined")
-            return {}
-        return {f"{label}/compared": first, f"{label}/pool": logits_on(artifact, DEVICE, pool)}
+    found: dict[str, NDArray[np.float32]] = {}
 
-    found = answer(base, "float")
+    def answer(artifact: Artifact, label: str) -> None:
+        first = logits_on(artifact, DEVICE, compared)
+        known = [values for name, values in found.items() if name.endswith("/compared")]
+        if any(np.allclose(first, values, atol=1e-3) for values in known):
+            console.say(f"{folder.name}: {label} has the integers of another recipe")
+        elif known and metrics.agreement(first.argmax(1), known[0].argmax(1)) < RUINED:
+            console.say(f"{folder.name}: {label} is ruined")
+        else:
+            found[f"{label}/compared"] = first
+            found[f"{label}/pool"] = logits_on(artifact, DEVICE, pool)
+
+    answer(base, "float")
     for recipe in recipes(Task(model, calibration.pixels)):
         if recipe.fallback:
             continue
@@ -102,8 +107,7 @@ def collect(folder: Path, out: Path, console: Console) -> None:
         console.say(f"{folder.name}: {recipe.label} made in {time.perf_counter() - started:.1f} s")
         told = QuantizationRecipe(recipe.label, {}, calibration.split_sha256, len(calibration.labels))
         card = replace(base.card, precision="int8", recipe=told, runtimes=(DEVICE,))
-        artifact = make_artifact(int8.model, card, folder / "int8.onnx")
-        found |= answer(artifact, recipe.label, found["float/compared"])
+        answer(make_artifact(int8.model, card, folder / "int8.onnx"), recipe.label)
     out.mkdir(parents=True, exist_ok=True)
     np.savez(
         out / f"{folder.name}.npz",
@@ -189,7 +193,7 @@ def judge(collected: Collected) -> Iterator[dict[str, object]]:
     )
     for left_out in LEFT_OUT:
         files = tuple(ranked[left_out:])
-        for rule in ("gate", "labels"):
+        for rule in RULES:
             rng = np.random.default_rng(0)
             drops, plain, agreements, names = [], [], [], []
             for _ in range(SHARES):

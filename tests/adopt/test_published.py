@@ -263,7 +263,7 @@ def test_explain_takes_a_published_network_without_a_folder(
         ("attack --data photos", "Missing argument 'MODEL'"),
         ("ideal mobilenet_v2 --weights none --class zebra", "the weights none bring no head"),
         ("ideal run --class zebbra", "Do you mean 'zebra'?"),
-        ("ideal run --class 0123456789", " and 900 more."),
+        ("ideal run --class 0123456789", " and 960 more."),
     ],
 )
 def test_slips_in_explain(words: str, error: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:

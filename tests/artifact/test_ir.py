@@ -16,13 +16,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
 import toolchain
-from tests.artifacts import tiny_artifact, tiny_card, tiny_ir
+from tests.artifacts import tiny_artifact, tiny_card, tiny_ir, tiny_model
 from tests.clips import plain
 from toolchain.artifact import MAX_CARD_BYTES, find_artifact, read_artifact
 from toolchain.artifact.ir import MAX_ELEMENTS, MAX_XML_BYTES
 from toolchain.errors import ArtifactError, BadInputError
+from toolchain.export.raw_frame import with_raw_frame
+from toolchain.export.variants import make_ir, write_ir
 from toolchain.runtimes import open_runtime
 
 CARD = re.compile(r'<edgetl\.card value="([^"]*)" />')
@@ -278,7 +281,7 @@ def test_stated_shapes_do_not_deceive_the_runtime(path: Path) -> None:
 
 
 def test_a_graph_that_openvino_cannot_read_is_an_artifact_error(path: Path) -> None:
-    _change(path, 'type="SoftMax"', 'type="NoSuchLayer"')
+    _change(path, 'type="SoftMax"', 'type="TopK"')
     with pytest.raises(ArtifactError, match="OpenVINO cannot load it"):
         open_runtime(read_artifact(path), "openvino:CPU")
 
@@ -286,8 +289,45 @@ def test_a_graph_that_openvino_cannot_read_is_an_artifact_error(path: Path) -> N
 def test_constants_that_reach_beyond_the_weights_are_found_in_any_body(path: Path) -> None:
     """Whatever is nested in loops and branches is looked at too."""
     _change(
-        path, "<layers>", '<layers><layer id="900" type="If"><body><data offset="0" size="999999" /></body></layer>'
+        path,
+        "<layers>",
+        '<layers><layer id="900" type="ReLU"><body><data offset="0" size="999999" /></body></layer>',
     )
     _with_weights(path, path.with_suffix(".bin").read_bytes())
     with pytest.raises(ArtifactError, match="wants 999999"):
         read_artifact(path)
+
+
+@pytest.mark.parametrize("kind", ["Loop", "TensorIterator", "If", "ReadValue", "Attention"])
+def test_layers_that_no_classifier_needs_are_refused(path: Path, kind: str) -> None:
+    _change(path, 'type="ReduceMean"', f'type="{kind}"')
+    with pytest.raises(ArtifactError, match=f"holds a layer '{kind}'"):
+        read_artifact(path)
+
+
+def _ir_of(path: Path, vast: list[int]) -> None:
+    """Logits to which the sum of `vast` noughts is added."""
+    model = tiny_model()
+    model.graph.initializer.append(numpy_helper.from_array(np.array(vast, np.int64), "vast"))
+    model.graph.node.insert(0, helper.make_node("ConstantOfShape", ["vast"], ["sea"]))
+    model.graph.node.insert(1, helper.make_node("ReduceSum", ["sea"], ["drop"], keepdims=0))
+    next(node for node in model.graph.node if node.op_type == "Gemm").input[2] = "drop"
+    write_ir(make_ir(model.SerializeToString(), tiny_card(), path))
+
+
+def test_sizes_are_bounded_before_it_is_compiled(tmp_path: Path) -> None:
+    path = tmp_path / "vast.xml"
+    _ir_of(path, [1 << 16, 1 << 15])
+    with pytest.raises(ArtifactError, match="too large"):
+        open_runtime(read_artifact(path), "openvino:CPU")
+    _ir_of(path, [4, 4])
+    assert open_runtime(read_artifact(path), "openvino:CPU").device == "openvino:CPU"
+
+
+def test_frames_of_any_size_are_taken(tmp_path: Path) -> None:
+    card = tiny_card(input="frame")
+    model = with_raw_frame(tiny_model(), card.preprocess)
+    write_ir(make_ir(model.SerializeToString(), card, tmp_path / "frame.xml"))
+    classifier = toolchain.load(tmp_path / "frame.xml")
+    for height, width in ((40, 60), (500, 300), (1080, 1920)):
+        assert classifier.predict(plain("red", height, width)[..., ::-1].copy()).label == "red"

@@ -30,7 +30,7 @@ ALL = {"model_type": "Classification", "labels": "red green blue"}
         ),
         (tiny_card(input="frame"), ALL),
         (
-            tiny_card(("British Shorthair", "pug  dog"), input="frame"),
+            tiny_card(("British Shorthair", "pug   dog"), input="frame"),
             {"model_type": "Classification", "labels": "British_Shorthair pug_dog"},
         ),
     ],

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -242,8 +245,70 @@ def test_the_hidden_layer_of_mobilenet_v3_is_kept_where_the_weights_bring_it(
         torch.nn.init.normal_(head_of(ours).weight)
         prefix, tail = frozen_and_trained(ours, 2)
         torch.testing.assert_close(tail(prefix(pixels)), ours(pixels))
-    run = SimpleNamespace(model=SimpleNamespace(name=name), data=SimpleNamespace(classes=("a", "b", "c")))
+    run = SimpleNamespace(
+        model=SimpleNamespace(name=name, kept="finetune"), data=SimpleNamespace(classes=("a", "b", "c"))
+    )
     save_file(ours.state_dict(), tmp_path / "model.safetensors")
     again = load_network(tmp_path, run)  # type: ignore[arg-type]
     with torch.inference_mode():
         torch.testing.assert_close(again(pixels), ours(pixels))
+
+
+def _checkpoint(kind: str, state: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What a trainer saves of a network; the average of the weights is twice the weights."""
+    twice = {name: 2 * tensor for name, tensor in state.items()}
+    optimizer = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}
+    if kind == "timm":
+        arguments = argparse.Namespace(model="mobilenet_v2", output=Path("runs"))
+        return {"epoch": 3, "arch": "mobilenet_v2", "state_dict": state, "optimizer": optimizer, "version": 2,
+                "args": arguments, "state_dict_ema": twice, "metric": 81.2}  # fmt: skip
+    module = ModuleType("lightning.fabric.utilities.data")
+    attributes = type("AttributeDict", (dict,), {"__module__": module.__name__})
+    vars(module)["AttributeDict"] = attributes
+    parts = module.__name__.split(".")
+    for length in range(1, len(parts)):
+        monkeypatch.setitem(sys.modules, ".".join(parts[:length]), ModuleType(".".join(parts[:length])))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    in_lightning = {f"model.{name}": tensor for name, tensor in state.items()}
+    average = {f"ema_model.module.{name}": tensor for name, tensor in twice.items()}
+    beside = {"loss.weight": torch.ones(5), "ema_model.n_averaged": torch.ones(1)}
+    return {"pytorch-lightning_version": "2.5.0", "state_dict": in_lightning | average | beside,
+            "hyper_parameters": attributes(lr=0.1), "callbacks": {}, "optimizer_states": [optimizer]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "prefix"), [("timm", "state_dict_ema."), ("lightning", "state_dict.ema_model.module.")]
+)
+def test_checkpoints_of_trainers_with_their_records(
+    kind: str, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {name: tensor for name, tensor in build("mobilenet_v2", 2).state_dict().items() if tensor.ndim}
+    torch.save(_checkpoint(kind, state, monkeypatch), tmp_path / "last.ckpt")
+    network = build("mobilenet_v2", 3)
+    found = load_pretrained(network, "mobilenet_v2", str(tmp_path / "last.ckpt"))
+    assert found.stripped == prefix
+    first = next(iter(state))
+    torch.testing.assert_close(network.state_dict()[first], 2 * state[first], rtol=0, atol=0)
+
+
+class _Harm:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("echo harm",)
+
+
+@pytest.mark.parametrize("harm", [_Harm(), {"deep": [_Harm()]}])
+def test_beside_trainers_records_nothing_else_is_read(harm: object, tmp_path: Path) -> None:
+    torch.save({"args": argparse.Namespace(one=harm), "state_dict": {}}, tmp_path / "x.pth")
+    with pytest.raises(BadInputError, match="loaded safely"):
+        load_pretrained(build("mobilenet_v2", 2), "mobilenet_v2", str(tmp_path / "x.pth"))
+
+
+def test_tensors_that_are_not_used_are_named(tmp_path: Path) -> None:
+    state = build("mobilenet_v2", 2).state_dict()
+    more = {f"aux.{number}.weight": torch.ones(2) for number in range(8)}
+    torch.save(state | more, tmp_path / "x.pth")
+    found = load_pretrained(build("mobilenet_v2", 3), "mobilenet_v2", str(tmp_path / "x.pth"))
+    assert found.unused == tuple(more)
+    (line,) = found.remarks()
+    assert "not used: aux.0.weight, aux.1.weight" in line
+    assert line.endswith("and 2 more")

@@ -164,7 +164,7 @@ NETWORKS: dict[str, tuple[Callable[[onnx.ModelProto], None], tuple[int, ...]]] =
     "a-node-of-nothing": (_node(lambda node: node.ClearField("input")), (0, 2)),
     "an-input-that-nothing-gives": (_node(lambda node: node.input.append("nowhere")), (0, 2)),
     "weights-of-another-shape": (_weights_of_other_shape, (0, 2)),
-    "weights-of-nan": (_weights_of_nan, (0, 2)),
+    "weights-of-nan": (_weights_of_nan, (0, 2)),  # `card` computes nothing
     "a-circle": (_circle, (0, 2)),
     "out-of-bounds-when-it-runs": (_out_of_bounds, (0, 2)),
     "a-petabyte-when-it-runs": (_huge, (0, 2)),

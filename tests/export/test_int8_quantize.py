@@ -16,7 +16,7 @@ from toolchain.export.int8.equalization import equalize, largest_values
 from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.qdq import BIAS_BITS, Quantization, QuantParams, quantize_layer, write_qdq
 from toolchain.export.int8.quantisers import Task, recipes
-from toolchain.export.int8.quantize import Scheme, dequantized_weight, quantize_graph, round_to
+from toolchain.export.int8.quantize import QuantizedGraph, Scheme, dequantized_weight, quantize_graph, round_to
 from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float
 from toolchain.export.int8.torch_graph import Graph, Node
 from toolchain.export.onnx_writer import to_onnx
@@ -273,3 +273,12 @@ def test_recipes_depend_on_the_network(model: onnx.ModelProto) -> None:
     assert ("edgetl, hard-swish within layers" in labels) == swish
     assert any(label.startswith("NNCF") for label in labels)
     assert all(recipe.label.startswith("edgetl") for recipe in recipes(Task(model, IMAGES, symmetric=True)))
+
+
+def test_training_that_would_take_too_long_is_given_up() -> None:
+    model = to_onnx(lively("mobilenet_v2", 7, seed=0), SMALL, 1.7)
+    graph = Graph(model)
+    start = QuantizedGraph(model, Scheme(), quantize_graph(graph, IMAGES[:2], Scheme()))
+    plan = plan_of(2, 4, 0)
+    with pytest.raises(ValueError, match=r"it would take .* minutes; --qat takes them"):
+        train(graph, start, plan, [IMAGES[step.photographs] for step in plan], Silent(), budget_s=1e-6)

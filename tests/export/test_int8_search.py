@@ -52,7 +52,8 @@ def _speeds(monkeypatch: pytest.MonkeyPatch, ratios: dict[tuple[int, str], float
             number = numbers.setdefault(artifact.path, len(numbers))
             ratio = 1.0 if number == 0 else ratios.get((number, device), 2.0)
             p50_ms = None if ratio is None else 10 / ratio
-            found += [Timed(artifact, device, count, p50_ms) for count in threads]
+            process_ms = () if p50_ms is None else (p50_ms, 1.01 * p50_ms, 0.99 * p50_ms)
+            found += [Timed(artifact, device, count, p50_ms, "", process_ms) for count in threads]
         return found
 
     def in_turns(pairs, threads, pixels, reporter):  # type: ignore[no-untyped-def]
@@ -134,6 +135,27 @@ def test_one_file_where_one_serves_all_and_the_faster_one(folder: Path, monkeypa
     assert not done.attempts[0].hops, "only the chosen file is judged"
     for device in DEVICES:
         open_runtime(read_artifact(folder / "model.int8.onnx"), device)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_a_faster_file_for_one_device_beside_the_one_for_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _speeds(
+        monkeypatch, {(1, "ort:cpu"): 3.0, (1, "openvino:CPU"): 1.2, (2, "ort:cpu"): 1.5, (2, "openvino:CPU"): 2.9}
+    )
+    recorder = Recorder()
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100), reporter=recorder)
+    assert done.broken == {}
+    assert {device: Path(file).name for device, file in done.int8_files.items()} == {
+        "ort:cpu": "model.int8.ort.onnx",
+        "openvino:CPU": "model.int8.onnx",
+    }
+    assert any("model.int8.ort.onnx is for ort:cpu alone: 2.00 times as fast" in line for line in recorder.said)
+    common, own = (read_artifact(folder / f"model.int8{name}.onnx").card for name in ("", ".ort"))
+    assert common.runtimes[:2] == DEVICES
+    assert own.runtimes == ("ort:cpu",)
+    assert find_artifact(folder).name == "model.int8.onnx"
+    assert [one.file for one in done.recommended if one.precision == "int8"] == []  # all take 10 ms there
 
 
 @pytest.mark.slow

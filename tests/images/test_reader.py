@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -127,6 +128,19 @@ def test_a_picture_of_the_wrong_shape_is_decoded_again(tmp_path: Path, photo: Ph
     listener = Recorder()
     np.testing.assert_array_equal(Reader(SPEC, tmp_path, listener).input(photo), SPEC(read(photo.path)))
     assert "damaged" in listener.warned[0]
+
+
+@pytest.mark.parametrize("column", ["height", "width", "crc32", "pixels"])
+@pytest.mark.parametrize("value", [0, -1, 2**40, 2**62, None, "x", b"", 1.5])
+def test_a_row_of_any_content_is_decoded_again(
+    tmp_path: Path, photo: Photograph, column: str, value: object
+) -> None:
+    Reader(SPEC, tmp_path, Silent()).prepare(photo, larger=True)
+    with sqlite3.connect(tmp_path / FILE) as connection, suppress(sqlite3.IntegrityError):
+        connection.execute(f"UPDATE pictures SET {column} = ?", (value,))
+    connection.close()
+    usual = Reader(SPEC, None, Silent()).larger(photo)
+    np.testing.assert_array_equal(Reader(SPEC, tmp_path, Recorder()).larger(photo), usual)
 
 
 def test_another_preprocessing_is_another_picture(tmp_path: Path, photo: Photograph) -> None:

@@ -15,6 +15,8 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from tests.clips import plain, write_clip
+from toolchain.camera.sinks import AnswerLostError
+from toolchain.camera.sinks.log import Log
 from toolchain.cli import run
 from toolchain.errors import BadInputError
 from toolchain.system import claims
@@ -189,6 +191,24 @@ def test_a_file_that_is_recorded_twice_is_recorded_once(place: Path, tmp_path: P
     assert sorted(process.returncode for process in both) == [0, 2]
     assert "is in use" in "".join(told)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["long.mp4", "out.mp4"]
+
+
+def test_a_log_is_written_by_one_camera(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "log.jsonl"
+    words = [word.format(place=place) for word in CAMERA]
+    other = Log(path)
+    assert run([*words, "--log", str(path)]) == 2
+    assert "log.jsonl is in use: another camera writes it" in capsys.readouterr().err
+    assert path.read_bytes() == b""
+    path.rename(tmp_path / "log.1")  # as logrotate does it
+    another = Log(path)
+    with pytest.raises(AnswerLostError, match="is in use"):
+        other.write("{}")
+    another.close()
+    other.write('{"frame":1}')
+    other.close()
+    assert run([*words, "--log", str(path)]) == 0
+    assert path.read_text().startswith('{"frame":1}\n{"frame":')
 
 
 def test_the_default_folder_of_an_explanation_is_not_another_processs(

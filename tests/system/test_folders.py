@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from toolchain.system import claims
+from toolchain.system.folders import scratch_folder
+
 HOMELESS = """
 import os, sys
 for name in ("HOME", "USER", "LOGNAME", "LNAME", "USERNAME", "XDG_CACHE_HOME", "EDGETL_DATA", "EDGETL_CACHE"):
@@ -61,3 +64,51 @@ def test_the_decoded_photographs_have_a_place_too(tmp_path: Path) -> None:
     code = "from toolchain.images.cache import cache_folder\nprint(cache_folder())\n"
     done = homeless(["--version"], tmp_path, code)
     assert done.stdout.splitlines()[0] == str(tmp_path / f"edgetl-{os.getuid()}")
+
+
+HOLDS = """
+import sys
+from toolchain.system.folders import scratch_folder
+with scratch_folder("edgetl-held-") as folder:
+    (folder / "large.bin").write_bytes(b"left")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def _holding(temporary: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLDS], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_what_a_killed_process_has_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    (tmp_path / "edgetl-mine").mkdir()  # not one of these: nobody has ever claimed it
+    with _holding(tmp_path) as killed, _holding(tmp_path) as alive:
+        assert killed.stdout
+        assert alive.stdout
+        left, used = (Path(one.stdout.readline().strip()) for one in (killed, alive))
+        killed.kill()
+        killed.wait()
+        assert (left / "large.bin").is_file()
+        with _holding(tmp_path) as third:
+            assert third.stdout
+            now = Path(third.stdout.readline().strip())
+            assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "edgetl-mine", used, now])
+            third.communicate()
+        assert (used / "large.bin").is_file()
+        alive.communicate()
+    assert list(tmp_path.iterdir()) == [tmp_path / "edgetl-mine"]
+
+
+def test_a_link_to_a_folder_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / claims.LOCK_FILE).touch()
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    (temporary / "edgetl-link").symlink_to(kept)
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    with scratch_folder("edgetl-new-"):
+        assert (kept / claims.LOCK_FILE).is_file()

@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from toolchain._version import __version__
+from toolchain.adopt.drawn import drawn
 from toolchain.backbones.networks import backbone_of
 from toolchain.backbones.published import PublishedNetwork, open_published
 from toolchain.datasets.splits import sha256_of_labelled
-from toolchain.drawn.pets import CLASSES, draw
 from toolchain.errors import BadInputError
 from toolchain.export.exporting import write_unmeasured
 from toolchain.export.photographs import folder_of
-from toolchain.images.preprocess import Preprocess
 from toolchain.runs import RUN_FILE, RUN_SCHEMA, SPLITS_FILE, DataRecord, ModelRecord, Run
 from toolchain.system import claims, files
 from toolchain.system.progress import Reporter
 from toolchain.training.context import describe_environment
 from toolchain.training.records import write_weights
-
-DRAWN = 6
-DRAWN_SIZE = 384
 
 
 def adopt_published(
@@ -49,12 +44,12 @@ def adopt_published(
         if not claims.is_empty(out):
             raise BadInputError(f"{out} is there already and not empty", "Choose another --out.")
         opened = open_published(name, weights, labels)
-        if opened.pretrained.stripped:
-            reporter.say(f"{weights}: names were taken without {opened.pretrained.stripped!r} before them")
+        for remark in opened.pretrained.remarks():
+            reporter.say(remark)
         run = _describe(opened, write_weights(out, opened.network), root, command)
         files.write_json(out / SPLITS_FILE, {})
         with reporter.task("writing ONNX", 1) as task:
-            write_unmeasured(out, run, _drawn(run.preprocess))
+            write_unmeasured(out, run, drawn(run.preprocess))
             task.advance()
         # The last of all: a folder without it is no run.
         files.write_json(out / RUN_FILE, run)
@@ -95,8 +90,3 @@ def _describe(opened: PublishedNetwork, sha256: str, data: Path | None, command:
         metrics={},
         probe_metrics={},
     )
-
-
-def _drawn(spec: Preprocess) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Drawn pictures, uint8 [n, height, width, 3], on which it shows whether a file is the network."""
-    return np.stack([spec(draw(CLASSES[index % len(CLASSES)], index, size=DRAWN_SIZE)) for index in range(DRAWN)])

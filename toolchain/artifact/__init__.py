@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,10 @@ import onnx
 
 from toolchain.artifact import ir
 from toolchain.artifact.card import CARD_SCHEMA, Card
+from toolchain.artifact.graph import check_structure
 from toolchain.artifact.model_info import PREFIX, model_info
+from toolchain.artifact.operators import ADOPTED
+from toolchain.artifact.sizes import check_sizes
 from toolchain.errors import ArtifactError
 from toolchain.system import files, strict
 
@@ -139,7 +142,8 @@ def read_artifact(path: Path) -> Artifact:
 
     A `.xml` is read as OpenVINO's, with the `.bin` beside it. Raises ArtifactError, naming the field, for a file
     that is missing, truncated, not a network, without a card, with a card that is malformed or does not fit the
-    graph, or with weights that are not its own or lie in other files.
+    graph, with weights that are not its own or lie in other files, or with a network that is none of a
+    classifier's (`graph.py`, `sizes.py`).
     """
     if path.suffix == ".xml":
         return parse_ir(_read(path, ir.MAX_XML_BYTES), _read(path.with_suffix(".bin")), path)
@@ -182,12 +186,11 @@ def _parse(data: bytes, path: Path) -> Artifact:
     if not model.graph.node:
         raise ArtifactError(f"{path} is not a whole ONNX file: it holds no network", "Copy or export it again.")
     try:
-        for name in external_weights(model):
-            raise ArtifactError(
-                f"{path}: the weights `{name}` lie in another file", "Export it again, into one file."
-            )
         card = _read_card([entry.value for entry in model.metadata_props if entry.key == CARD_KEY], path)
+        check_structure(model, ADOPTED, path)
         _check_graph(model.graph, card, path)
+        spec = card.preprocess
+        check_sizes(model, path, (spec.height, spec.width) if card.input == "image" else None)
     except UnicodeDecodeError:  # protobuf looks at a text when it is asked for
         raise ArtifactError(
             f"{path} is not a whole ONNX file: a name in it is not UTF-8", "Copy or export it again."
@@ -199,7 +202,10 @@ def _read_card(entries: Sequence[str], path: Path) -> Card:
     if len(entries) != 1:
         count = "no card" if not entries else f"{len(entries)} cards"
         raise ArtifactError(
-            f"{path} holds {count} (metadata `{CARD_KEY}`)", "edgetl runs the files that `edgetl export` writes."
+            f"{path} holds {count} (metadata `{CARD_KEY}`)",
+            f"Adopt it: edgetl adopt {shlex.quote(str(path))} --labels labels.txt --out RUN"
+            if not entries and path.suffix == ".onnx"
+            else "edgetl runs the files that `edgetl export` writes.",
         )
     if len(entries[0]) > MAX_CARD_BYTES:
         raise ArtifactError(f"{path}: the card has more than {MAX_CARD_BYTES >> 20} MiB")
@@ -230,6 +236,9 @@ def _check_graph(graph: onnx.GraphProto, card: Card, path: Path) -> None:
     }
     if set(inputs) != {"image"}:
         raise ArtifactError(f"{path}: the graph's inputs are {sorted(inputs)}, not ['image']")
+    batch = inputs["image"].type.tensor_type.shape.dim[:1]
+    if batch and batch[0].dim_value > 0:
+        raise ArtifactError(f"{path}: the graph takes {batch[0].dim_value} pictures at once, not any number")
     for name, (values, element_type, shape) in wanted.items():
         if name not in values:
             raise ArtifactError(f"{path}: the graph has no output `{name}`")
@@ -243,32 +252,3 @@ def _check_graph(graph: onnx.GraphProto, card: Card, path: Path) -> None:
             raise ArtifactError(
                 f"{path}: `{name}` is {type_name} {list(found)}, and the card says {['batch', *shape]}"
             )
-
-
-def external_weights(model: onnx.ModelProto) -> Iterator[str]:
-    """The names of all tensors of `model` that lie in other files, wherever in the model they hide.
-
-    An artifact must have none: it would read whatever they name.
-    """
-    nodes = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    for tensor in (*_weights(model.graph), *_tensors(nodes)):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            yield tensor.name
-
-
-def _weights(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-
-
-def _tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
-    """Constants in the attributes of nodes, and all that lies in their branches."""
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _weights(subgraph)
-                yield from _tensors(subgraph.node)

@@ -14,6 +14,7 @@ from xml.parsers import expat
 import onnx
 from onnx import TensorProto, helper
 
+from toolchain.artifact.operators import IR_LAYERS
 from toolchain.errors import ArtifactError
 
 CARD = "edgetl.card"
@@ -121,6 +122,8 @@ class _Reading:
         where = "/".join(self._path) if len(self._path) <= 5 else ""
         if where == "net/layers/layer":
             self._layer, self._data = attributes, {}
+            if attributes["type"].lower() not in IR_LAYERS:
+                raise _WrongError(f"it holds a layer {attributes['type']!r:.80}, which no classifier needs")
             if attributes["type"] == "Result":
                 self._results.add(attributes["id"])
         elif where == "net/layers/layer/data":

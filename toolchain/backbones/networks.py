@@ -17,7 +17,7 @@ from toolchain.artifact.card import Card
 from toolchain.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone, find
 from toolchain.errors import ArtifactError, BadInputError
 from toolchain.images.preprocess import MEAN, STD
-from toolchain.runs import WEIGHTS_FILE, Run
+from toolchain.runs import WEIGHTS_FILE, Run, no_gradients
 from toolchain.runs.ready_made import ready_made_weights
 from toolchain.system import files
 
@@ -196,8 +196,11 @@ def _constants(device: torch.device) -> tuple[Tensor, Tensor]:
 def load_network(folder: Path, run: Run) -> nn.Module:
     """The network of the finished `run` in `folder`, float32 on the CPU, in evaluation mode.
 
-    Raises ArtifactError where its weights are damaged, or those of another network.
+    Raises ArtifactError where its weights are damaged, or those of another network; BadInputError where it came as
+    an ONNX file.
     """
+    if run.model.kept == "file":
+        raise no_gradients(folder)
     return _loaded(run.model.name, len(run.data.classes), folder / WEIGHTS_FILE, "Run `edgetl finetune` again.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +20,48 @@ from toolchain.errors import BadInputError
 from toolchain.runs.ready_made import READY_MADE, ready_made_artifact, weights_file
 from toolchain.system import files
 
+SHOWN = 6
+"""Names of tensors in a message."""
+
+RECORDS = frozenset(
+    {"argparse", "datetime", "lightning", "lightning_fabric", "omegaconf", "pathlib", "pytorch_lightning", "yacs"}
+)
+"""Packages whose objects trainers put beside the weights, to remember settings. They are read as empty shells."""
+
+
+class _Shell:
+    """Stands for an object of a trainer's record: it takes whatever it is given, and runs nothing."""
+
+    def __new__(cls, *_: Any) -> _Shell:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: Any) -> None:
+        return
+
 
 @dataclass(frozen=True)
 class Pretrained:
     """Where weights came from. `head` is the old classifier on the pooled features, where the file had one that
     fits: weight [classes, features] and bias [classes], float32. It helps to start a new head. `stripped` is what a
-    wrapper had put before the names in the file."""
+    wrapper had put before the names in the file; `unused` are tensors that are none of the network's."""
 
     source: str
     sha256: str | None
     licence: str
     head: tuple[Tensor, Tensor] | None = None
     stripped: str = ""
+    unused: tuple[str, ...] = ()
+
+    def remarks(self) -> list[str]:
+        """What a person should know of the way from the file into the network, in lines."""
+        found = []
+        if self.stripped:
+            found.append(f"{self.source}: names were taken without {self.stripped!r} before them")
+        if self.unused:
+            more = f" and {len(self.unused) - SHOWN} more" if len(self.unused) > SHOWN else ""
+            names = ", ".join(self.unused[:SHOWN])
+            found.append(f"{self.source}: not part of the network, and not used: {names}{more}")
+        return found
 
 
 def load_pretrained(network: nn.Module, name: str, weights: str) -> Pretrained:
@@ -64,7 +95,8 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             with files.encodable(path) as named:
                 return load_file(named)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_shells(path)):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, OSError, UnicodeDecodeError):
         raise BadInputError(f"{path} is not a whole safetensors file", "Copy it again.") from None
     except Exception as error:  # torch.load raises pickle, zip and runtime errors of many types
@@ -76,6 +108,20 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise BadInputError(f"{path} holds no state dict", "Save `network.state_dict()`.")
     return tensors
+
+
+def _shells(path: Path) -> list[Any]:
+    """Shells for the objects of trainers' records in a checkpoint: timm's command line, Lightning's settings.
+
+    Only these: whatever else is in it is refused as before.
+    """
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # no zip archive: of an older version of torch, or no checkpoint at all
+        return []
+    known = [name for name in names if name.partition(".")[0] in RECORDS]
+    # PyTorch puts keys into its own few kinds of dictionaries only.
+    return [(OrderedDict if name.endswith("Dict") else _Shell, name) for name in known]
 
 
 def _unwrapped(state: Any) -> dict[str, Tensor]:
@@ -130,7 +176,9 @@ def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str 
         problems = [f"{key} {list(state[key].shape)}, not {list(body[key].shape)}" for key in wrong]
         problems += [f"{key} is missing" for key in missing]
         problems += [f"{key} is not part of it" for key in unknown]
-        shown = "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+        shown = "; ".join(problems[:SHOWN]) + (
+            f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        )
         raise BadInputError(
             f"{source} does not fit the network: {shown}", "Are these the weights of another --model?"
         )
@@ -146,7 +194,7 @@ def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str 
     network.load_state_dict({**own, **{key: state[key].to(body[key].dtype) for key in body if key in state}})
     licence = f"that of the file; for the published ones: {backbone.licence}" if sha256 else backbone.licence
     old = _old_head(state, (place, f"{backbone.head}.1", backbone.head), head_of(network).in_features)
-    return Pretrained(source, sha256, licence, old, stripped)
+    return Pretrained(source, sha256, licence, old, stripped, tuple(others))
 
 
 def _old_head(state: dict[str, Tensor], places: Iterable[str], features: int) -> tuple[Tensor, Tensor] | None:

@@ -53,6 +53,9 @@ EXTRAS = {
 }
 """Modules that `pip install edgetl` leaves out (a device neither trains nor exports), and the extra to install."""
 
+MAX_LINE = 1000
+"""Characters of an error: names in it may be of any length."""
+
 WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
 SOURCE_VARIABLE = "EDGETL_SOURCE"
 
@@ -245,6 +248,8 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
 
         if is_of_opencv(error):
             return *will_not_load(error), ExitCode.MISSING
+    if isinstance(error, MemoryError):
+        return "there is too little memory", "Give this process more, or less to do at once.", ExitCode.MISSING
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", "Check the path, its permissions and the space left.", ExitCode.BAD_INPUT
@@ -267,8 +272,13 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
     return error.format_message(), see
 
 
+def _one_line(text: str) -> str:
+    line = harmless(" ".join(masking.masked(text).split()))
+    return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"
+
+
 def _tell(words: Sequence[str], message: str, hint: str, code: ExitCode) -> None:
-    line, hint = (harmless(" ".join(masking.masked(text).split())) for text in (message, hint))
+    line, hint = (_one_line(text) for text in (message, hint))
     print(f"error: {line}" if code != ExitCode.INTERRUPTED else line, file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)

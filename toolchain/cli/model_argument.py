@@ -35,7 +35,7 @@ MODEL_OR_PUBLISHED = (
 """For the help of commands: those that need no gradients, those that do, and those that need no classes."""
 
 MODEL_SUFFIXES = frozenset({".onnx", ".xml", ".bin"})
-MANY_CLASSES = 100
+MANY_CLASSES = 40
 """So many are listed where none is near to the one that was asked for."""
 MAX_LISTED = 1000
 """How many names of a folder are compared with a misspelled one."""
@@ -104,7 +104,7 @@ class ModelName(os.PathLike[str]):
 
         Raises BadInputError for all else. (No torch in here: a slip is told before torch is loaded.)
         """
-        from toolchain.runs import RUN_FILE, read_run
+        from toolchain.runs import RUN_FILE, no_gradients, read_run
 
         path = self.path()
         if path is None:
@@ -115,7 +115,8 @@ class ModelName(os.PathLike[str]):
                 f"{path} is a deployed file, which has no gradients",
                 f"Name the run folder that it was exported from{beside}.",
             )
-        read_run(path)
+        if read_run(path).model.kept == "file":
+            raise no_gradients(path)
         return path
 
     def labels(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -25,7 +26,7 @@ from toolchain.export.recommending import recommend
 from toolchain.export.results import Exported, Measurement, QuantizationSettings, Variants
 from toolchain.export.variants import write_variants
 from toolchain.export.ways import float_ways, that_agree, ways_here
-from toolchain.runs import Run, read_run
+from toolchain.runs import ADOPTED_FILE, Run, read_run
 from toolchain.runtimes.devices import canonical, family_of, plain, probe
 from toolchain.runtimes.machine import Environment
 from toolchain.system import claims, files
@@ -107,15 +108,22 @@ def _export_float(
     """Write the float file once it answers as the trained network does on all `devices`."""
     sample = photographs.read(photographs.judged_on)
     n = len(sample.labels)
+    card = card_of(run, folder)
     with reporter.task("writing ONNX", 2) as task:
-        network = load_network(folder, run)
         # PyTorch is slow: photographs and mirror images are enough to know that the files are the network.
-        reference = _torch_logits(network, sample.views, 2 * n)
-        sample = with_labels(sample, reference)
+        if run.model.kept == "file":
+            model = onnx.load(folder / ADOPTED_FILE)
+            reference = logits_on(make_artifact(model, card, path), TARGETS[0], sample.views, 2 * n)
+            task.advance()
+        else:
+            network = load_network(folder, run)
+            reference = _torch_logits(network, sample.views, 2 * n)
+            task.advance()
+            model = to_onnx(network, run.preprocess, run.temperature)
         task.advance()
-        model = to_onnx(network, run.preprocess, run.temperature)
-        task.advance()
-    card = _card(run, folder).with_accuracy(accuracy_of(reference, reference, sample, "torch:cpu", "float32"))
+    sample = with_labels(sample, reference)
+    if run.model.kept != "file":
+        card = card.with_accuracy(accuracy_of(reference, reference, sample, "torch:cpu", "float32"))
     draft = make_artifact(model, card, path)
     float_logits = {device: logits_on(draft, device, sample.views) for device in devices}
     measured = tuple(
@@ -156,7 +164,7 @@ def write_unmeasured(folder: Path, run: Run, pixels: NDArray[np.uint8]) -> Artif
     """
     network = load_network(folder, run)
     model = to_onnx(network, run.preprocess, run.temperature)
-    artifact = make_artifact(model, _card(run, folder), folder / FLOAT_FILE)
+    artifact = make_artifact(model, card_of(run, folder), folder / FLOAT_FILE)
     difference = relative_difference(
         logits_on(artifact, TARGETS[0], pixels), _torch_logits(network, pixels, len(pixels))
     )
@@ -232,7 +240,8 @@ def _torch_logits(network: nn.Module, pixels: Pixels, n: int, batch: int = 32) -
     return torch.cat(parts).numpy()
 
 
-def _card(run: Run, folder: Path) -> Card:
+def card_of(run: Run, folder: Path) -> Card:
+    """What the card of `run` says before anything was measured."""
     licences = dict(run.data.licences)
     if run.model.weights_licence:
         licences["weights"] = run.model.weights_licence

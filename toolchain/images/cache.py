@@ -82,8 +82,7 @@ class PictureCache:
         if found is None:
             return None
         height, width, crc32, pixels = found
-        sound = len(pixels) == height * width * 3 and zlib.crc32(pixels) == crc32
-        if sound and shape in (None, (height, width)):
+        if _is_sound(height, width, crc32, pixels) and shape in (None, (height, width)):
             return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
         self._give_up("holds a damaged picture", remove=True)
         return None
@@ -276,6 +275,13 @@ def _writer(path: Path) -> sqlite3.Connection:
         connection.execute(_USES)
         connection.execute(_RUNNING)
     return connection
+
+
+def _is_sound(height: object, width: object, crc32: object, pixels: object) -> bool:
+    """Whether a row holds a picture. The file may be anybody's, and SQLite keeps whatever type it is given."""
+    if not isinstance(height, int) or not isinstance(width, int) or not isinstance(pixels, bytes):
+        return False
+    return min(height, width) > 0 and len(pixels) == height * width * 3 and zlib.crc32(pixels) == crc32
 
 
 def _size(connection: sqlite3.Connection) -> int:

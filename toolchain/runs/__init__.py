@@ -18,6 +18,8 @@ from toolchain.system import claims, files
 RUN_SCHEMA: Literal["edgetl.run/1"] = "edgetl.run/1"
 RUN_FILE = "run.json"
 WEIGHTS_FILE = "model.safetensors"
+ADOPTED_FILE = "adopted.onnx"
+"""In the place of the weights, where a network came as an ONNX file: its graph in edgetl's form."""
 METRICS_FILE = "metrics.jsonl"
 SPLITS_FILE = "splits.json"
 LEFT_OUT_FILE = "left_out.json"
@@ -65,8 +67,8 @@ class TeacherRecord:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """Which network; `sha256` is that of `model.safetensors`. `kept` tells whether fine-tuning beat the probe;
-    `published`: edgetl did not train it."""
+    """Which network; `sha256` is that of `model.safetensors` or `adopted.onnx`. `kept` tells whether fine-tuning
+    beat the probe; `published`, `file`: edgetl did not train it, and has its weights, or an ONNX file alone."""
 
     name: str
     parameters: int
@@ -74,7 +76,7 @@ class ModelRecord:
     weights_sha256: str | None
     weights_licence: str
     sha256: str
-    kept: Literal["probe", "finetune", "published"]
+    kept: Literal["probe", "finetune", "published", "file"]
     best_epoch: int
     teachers: tuple[TeacherRecord, ...] = ()
     refit: bool = False
@@ -83,7 +85,7 @@ class ModelRecord:
     @property
     def taught(self) -> tuple[str, ...]:
         """The splits that taught it: linear probe, fine-tuning, or both."""
-        if self.kept == "published":
+        if self.kept in {"published", "file"}:
             return ()
         return ("train", "calibration", "val") if self.refit else ("train", "calibration")
 
@@ -197,8 +199,10 @@ def not_free(out: Path) -> BadInputError:
 
 def check_resumable(folder: Path) -> None:
     """Raise BadInputError where `folder` holds neither a finished run nor one that has begun."""
-    if (folder / RUN_FILE).exists() and read_run(folder).model.kept == "published":
-        hint = f"Fine-tune it: edgetl finetune PHOTOS --weights {shlex.quote(str(folder / WEIGHTS_FILE))}"
+    if (folder / RUN_FILE).exists() and not read_run(folder).model.taught:
+        weights = folder / WEIGHTS_FILE
+        train = f"Fine-tune it: edgetl finetune PHOTOS --weights {shlex.quote(str(weights))}"
+        hint = train if weights.exists() else "An ONNX file cannot be trained further."
         raise BadInputError(f"{folder} was adopted, not trained: there is nothing to resume", hint)
     if not (folder / RUN_FILE).exists() and not (folder / CHECKPOINT_FOLDER / SETTINGS_FILE).exists():
         hint = "Start a run with `edgetl finetune DATA --out RUN`."
@@ -224,8 +228,10 @@ def read_run(folder: Path) -> Run:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:
         raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise BadInputError(f"{folder / WEIGHTS_FILE} is missing", "Run `edgetl finetune` again.")
+    weights = folder / (ADOPTED_FILE if run.model.kept == "file" else WEIGHTS_FILE)
+    if not weights.is_file():
+        command = "finetune" if run.model.taught else "adopt"
+        raise BadInputError(f"{weights} is missing", f"Run `edgetl {command}` again.")
     return run
 
 
@@ -240,3 +246,9 @@ def read_splits(folder: Path) -> dict[str, tuple[SplitFile, ...]]:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:
         raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None
+
+
+def no_gradients(folder: Path) -> BadInputError:
+    """The error for a run that came as an ONNX file, where the network itself is wanted."""
+    hint = f"See where it looks, by occlusion: edgetl explain why {shlex.quote(str(folder))} IMAGE"
+    return BadInputError(f"{folder} was adopted from an ONNX file, which has no gradients", hint)

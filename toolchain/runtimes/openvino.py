@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
+from toolchain.artifact.sizes import FRAME_SIDE, MAX_COMPUTED, MAX_TENSOR
 from toolchain.errors import ArtifactError, BadInputError, FallbackError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import Device, RuntimeFamily, cores
@@ -231,6 +233,8 @@ def _compile(
             # The bytes that were checked: the files may have changed since.
             model = core.read_model(artifact.model, artifact.weights)
             _check_outputs(model, artifact)
+            if artifact.format == "openvino":  # ONNX files were checked when they were read
+                _check_sizes(model, artifact)
             if batch:
                 spec = artifact.card.preprocess
                 model.reshape({"image": [batch, spec.height, spec.width, 3]})
@@ -296,6 +300,18 @@ class _Request:
             self._request.set_tensor("image", _library().Tensor(self._pixels, shared_memory=True))
 
     def __call__(self, images: NDArray[np.uint8]) -> Answer:
+        try:
+            return self._answer(images)
+        except RuntimeError as error:
+            said = str(error)
+            if any(sign in said for sign in _NO_MEMORY):
+                raise MissingError(
+                    "there is too little memory for OpenVINO to run it", "Run fewer photographs at once."
+                ) from None
+            reason = next((line for line in reversed(said.splitlines()) if line.strip(" ;")), "unknown reason")
+            raise ArtifactError(f"OpenVINO cannot run it: {reason}", "Export it again.") from None
+
+    def _answer(self, images: NDArray[np.uint8]) -> Answer:
         if self._pixels is None:
             self._request.infer({"image": images}, share_inputs=True, share_outputs=True)
         elif images.shape != self._pixels.shape or images.dtype != np.uint8:
@@ -355,6 +371,25 @@ def _check_outputs(model: openvino.Model, artifact: Artifact) -> None:
             raise ArtifactError(
                 f"{artifact.path}: `{name}` is {shape}, and the card has {len(artifact.card.labels)} labels"
             )
+
+
+def _check_sizes(model: openvino.Model, artifact: Artifact) -> None:
+    """Raise ArtifactError unless all that is computed for one photograph has a known and bounded size."""
+    spec = artifact.card.preprocess
+    sides = (spec.height, spec.width) if artifact.card.input == "image" else (FRAME_SIDE, FRAME_SIDE)
+    outline = model.clone()
+    outline.reshape({"image": [1, *sides, 3]})
+    total = 0
+    for layer in outline.get_ops():
+        for output in layer.outputs() if layer.get_type_name() != "Constant" else ():
+            shape = output.get_partial_shape()
+            size = 0 if shape.is_dynamic else math.prod(shape.to_shape())
+            total += size
+            if shape.is_dynamic or size > MAX_TENSOR or total > MAX_COMPUTED:
+                raise ArtifactError(
+                    f"{artifact.path}: {layer.get_type_name()} {layer.get_friendly_name():.80} becomes too large, "
+                    f"or how large cannot be told: {shape}"
+                )
 
 
 def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False) -> OpenVinoRuntime:

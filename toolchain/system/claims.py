@@ -105,7 +105,7 @@ def _acquired(lock: Path) -> int | None:
     while True:
         handle = _opened(lock)
         try:
-            if not _locked(handle):
+            if not lock_file(handle):
                 os.close(handle)
                 return None
             # Its former holder may have removed it between opening and locking.
@@ -139,7 +139,8 @@ def _is_at(lock: Path, handle: int) -> bool:
         return False
 
 
-def _locked(handle: int) -> bool:
+def lock_file(handle: int) -> bool:
+    """Lock an open file until it is closed; False if it is locked already, through another opening of it."""
     try:
         if sys.platform == "win32":
             import msvcrt

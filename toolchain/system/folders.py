@@ -7,15 +7,17 @@ import functools
 import getpass
 import logging
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
 
 from toolchain.errors import BadInputError
+from toolchain.system import claims
 
 
 def cache_folder() -> Path:
@@ -30,10 +32,12 @@ def cache_folder() -> Path:
 
 @contextmanager
 def scratch_folder(prefix: str) -> Iterator[Path]:
-    """A new folder among the system's temporary files, removed at the end.
+    """A new folder among the system's temporary files, removed at the end; what killed processes have left there is
+    removed at the beginning.
 
     Raises BadInputError, with the folder's name and what to do, when the disk becomes full or none can be made.
     """
+    _sweep(Path(tempfile.gettempdir()))
     remedy = "Free some space there, or name a folder that has more: TMPDIR=FOLDER edgetl ..."
     try:
         made = tempfile.TemporaryDirectory(prefix=prefix)
@@ -41,13 +45,26 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
         raise BadInputError(f"no temporary files can be made: {error.strerror or error}", remedy) from None
     with made as name:
         try:
-            yield Path(name)
+            with claims.claimed(Path(name, claims.LOCK_FILE), Path(name), "using it", ""):
+                yield Path(name)
         except OSError as error:
             # The system does not say which file it was that did not fit.
             is_here = error.filename is None or str(error.filename).startswith(name)
             if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not is_here:
                 raise
             raise BadInputError(f"{Path(name).parent}, the folder of temporary files, is full", remedy) from None
+
+
+def _sweep(place: Path) -> None:
+    """Remove this user's scratch folders in `place` that no process holds any more."""
+    for lock in place.glob(f"edgetl-*/{claims.LOCK_FILE}"):
+        folder = lock.parent
+        # It may be another user's, be removed by its owner meanwhile, or be in use.
+        with suppress(OSError, claims.InUseError):
+            found = folder.lstat()
+            if stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid()):
+                with claims.claimed(lock, folder, "removing it", ""):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def expanded(path: str) -> Path:

@@ -34,6 +34,10 @@ _VALUE_IN_TEXT = re.compile(
 )
 _AFTER = ".,:;!?'\"()[]"
 """Punctuation that may follow an address in a sentence and does not belong to it."""
+SHOWN = 300
+_LONG_WORD = re.compile(r"\S{1000,}")
+"""No address and no name of a file, but what somebody wrote in the place of a name. The patterns would take the
+square of its length to look through it, so its beginning is shown."""
 MIN_SECRET = 8
 """Shorter secrets are not looked for in texts: they may be part of any word."""
 
@@ -74,7 +78,7 @@ def masked(text: str) -> str:
     """`text` with addresses, user names and passwords masked, and with typed words as `remember` masked them."""
     if isinstance(text, Readable):
         return text
-    text = without_typed(text)
+    text = _LONG_WORD.sub(lambda found: f"{found[0][:SHOWN]}…", without_typed(text))
     text = _ADDRESS_IN_TEXT.sub(_mask_address, text)
     text = _VALUE_IN_TEXT.sub(rf"\1{MASK}", text)
     return _USER_IN_TEXT.sub(_mask_user, text)

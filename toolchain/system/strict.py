@@ -31,21 +31,27 @@ def convert(value: Any, type: type[_T], *, str_keys: bool = False) -> _T:
     With `str_keys`, keys are strings, as in JSON, whatever the type says.
     """
     _decoder(type)
-    return msgspec.convert(value, type=type, str_keys=str_keys)
+    with one_error():
+        return msgspec.convert(value, type=type, str_keys=str_keys)
 
 
 @contextmanager
 def one_error() -> Iterator[None]:
-    """Turn every error about a document into msgspec.DecodeError.
+    """Turn every error about a document into msgspec.ValidationError, which is a DecodeError.
 
-    For bytes that are not UTF-8, and for JSON that is nested too deeply, msgspec raises Python's own errors.
+    For text that is not UTF-8 (or has halves of characters, where a fixed word is wanted), and for what is nested
+    too deeply, msgspec raises Python's own errors; so does a dataclass for numbers that it cannot convert.
     """
     try:
         yield
     except UnicodeDecodeError as error:
-        raise msgspec.DecodeError(f"it is not UTF-8 text (byte {error.start})") from None
+        raise msgspec.ValidationError(f"it is not UTF-8 text (byte {error.start})") from None
+    except UnicodeEncodeError:
+        raise msgspec.ValidationError("it holds half a character") from None
     except RecursionError:
-        raise msgspec.DecodeError("it is nested too deeply") from None
+        raise msgspec.ValidationError("it is nested too deeply") from None
+    except (OverflowError, ZeroDivisionError):
+        raise msgspec.ValidationError("it holds a number that is too large") from None
 
 
 def _decoder(type: Any) -> msgspec.json.Decoder[Any]:

@@ -143,8 +143,8 @@ def _run(
     for teacher in settings.teacher:
         check_teacher(Path(teacher), dataset, reporter)
     network, pretrained = _pretrained(settings, len(dataset.classes), device)
-    if pretrained.stripped:
-        reporter.say(f"{pretrained.source}: names were taken without {pretrained.stripped!r} before them")
+    for remark in pretrained.remarks():
+        reporter.say(remark)
     reader = Reader(settings.preprocess, cache_folder() if settings.cache else None, reporter)
     dataset, skipped = readable(dataset, settings, reader, team, reporter)
     if data_sha256 not in (None, dataset.sha256):

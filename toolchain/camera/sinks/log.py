@@ -15,6 +15,7 @@ from pathlib import Path
 from toolchain.camera.answering import Answered
 from toolchain.camera.sinks import AnswerLostError, Delivery, Sink, SinkContext
 from toolchain.errors import BadInputError
+from toolchain.system import claims
 
 HEAD = 4096
 """How many bytes of an older file are read to see whether it is a log."""
@@ -44,7 +45,7 @@ class Log(Sink):
     """Appends lines to a file, or writes them to a pipe, without buffering.
 
     A file that was renamed or removed is created again, and one that was emptied (logrotate's `copytruncate`)
-    continues at its start. An older log is continued.
+    continues at its start. An older log is continued. One camera at a time writes it.
     Raises BadInputError for a file that cannot be written or is not a log.
     """
 
@@ -78,6 +79,8 @@ class Log(Sink):
             self._append(line.encode() + b"\n")
         except BrokenPipeError:
             raise  # it is a pipe that nobody reads any more
+        except claims.InUseError as error:
+            raise AnswerLostError(error.message) from None
         except OSError as error:
             raise AnswerLostError(error.strerror or str(error)) from None
 
@@ -97,6 +100,9 @@ class Log(Sink):
         self._path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(self._path, flags, 0o666)
+        if stat.S_ISREG(os.fstat(descriptor).st_mode) and not claims.lock_file(descriptor):
+            os.close(descriptor)
+            raise claims.InUseError(f"{self._path} is in use: another camera writes it", "Name another file.")
         self._torn = _ends_within_a_line(self._path)
         return descriptor
 

@@ -164,8 +164,8 @@ def _published(name: str, weights: str, console: Console) -> tuple[str, nn.Modul
     network = build(name, 1)
     pretrained = load_pretrained(network, name, weights)
     source = pretrained.source
-    if pretrained.stripped:
-        console.say(f"{source}: names were taken without {pretrained.stripped!r} before them")
+    for remark in pretrained.remarks():
+        console.say(remark)
     if source == "none":
         console.warn("the weights are random: so are the features")
     return f"{name} ({source})", network.eval().requires_grad_(False), preprocess_of(name)

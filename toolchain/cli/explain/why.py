@@ -130,8 +130,11 @@ def _raise_nothing(skipped: Mapping[str, str]) -> NoReturn:
 
 def _open(model: ModelName, weights: str | None, device: str | None, methods: Sequence[str]) -> Explained:
     from toolchain.explain.why import explained
+    from toolchain.runs import ADOPTED_FILE
 
     path = None if model.kind == "published" else model.path()
+    if path is not None and (path / ADOPTED_FILE).is_file():
+        path = model.artifact_file()  # there is nothing else to ask
     if path is None or path.is_dir():
         if device is not None:
             raise BadInputError(

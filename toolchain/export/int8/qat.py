@@ -8,6 +8,7 @@ needed.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -25,8 +26,10 @@ from toolchain.export.int8.torch_graph import Graph, Node
 from toolchain.system.progress import Reporter
 from toolchain.system.text import fixed
 
-LEARNING_RATE = 1e-5
+LEARNING_RATE = 5e-6
 WARM_UP_STEPS = 10
+TIMED_STEPS = 3
+"""After so many it is known how long the training will take."""
 BATCH = 32
 
 
@@ -114,17 +117,22 @@ def train(
     plan: Sequence[Step],
     batches: Iterable[NDArray[np.uint8]],
     reporter: Reporter,
+    budget_s: float = math.inf,
 ) -> QuantizedGraph:
     """Train the integers of `start` by `plan`, with the photographs of each step in `batches`.
 
     These are uint8 [batch, height, width, 3]. Scales and zero points stay as they were calibrated; weights and
-    biases learn. `teacher` is the float network.
+    biases learn. `teacher` is the float network. Raises ValueError where it would take longer than `budget_s`.
     """
+    started = time.monotonic()
     student = _Student(start)
     parameters = [*student.weights.values(), *student.biases.values()]
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, betas=(0.9, 0.99))
     with reporter.task("quantisation-aware training", len(plan)) as task:
         for number, (step, images) in enumerate(zip(plan, batches, strict=True)):
+            expected_s = (time.monotonic() - started) * len(plan) / TIMED_STEPS
+            if number == TIMED_STEPS and expected_s > budget_s:
+                raise ValueError(f"it would take {expected_s / 60:.0f} minutes; --qat takes them")
             pixels = torch.from_numpy(np.ascontiguousarray(images[:, :, ::-1] if step.mirrored else images))
             with torch.no_grad():
                 wanted = torch.log_softmax(teacher.run(pixels), 1)

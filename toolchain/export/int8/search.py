@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -34,8 +35,15 @@ COMPARED_ON = 512
 """Views of training photographs on which recipes are compared with the float network."""
 MAX_TIMED = 2
 """Candidates that are timed for each device, and of those that are spelt for it: the nearest ones."""
-FLOAT_LAYERS_COST = 3.0
+FLOAT_LAYERS_COST = 1.5
 """How many times as far from the float network integers without float layers may be, to be trained instead."""
+FAR, RUINED = 2e-3, 0.1
+"""Where the nearest recipe diverges by so much, it is trained unasked; by more than the second, it is lost."""
+FAR_EPOCHS = 2
+FAR_PHOTOGRAPHS = 512
+"""Fewer would be learnt by heart."""
+FAR_SHARE = 0.4
+"""Share of the time limit that each training may take that nobody asked for."""
 SEARCH_SHARE = 0.6
 """Share of the time limit that recipes may take; the rest is left for the timing."""
 
@@ -60,7 +68,9 @@ def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
     search = _Search(context, settings)
     search.try_recipes()
     if settings.qat_epochs:
-        search.train()
+        search.train(settings.qat_epochs)
+    elif search.is_far():
+        search.train(FAR_EPOCHS, budget_s=60 * settings.max_minutes * FAR_SHARE)
     if not search.entries:
         _set_aside_older(context, ())
         raise PromiseBrokenError("no quantiser could make an int8 file of this network", "Use the float file.")
@@ -147,13 +157,22 @@ class _Search:
                 make = partial(with_float_layers, nearest.candidate, slow, images)
                 self._try(f"{nearest.candidate.label}, slow layers in float", make)
 
-    def train(self) -> None:
+    def is_far(self) -> bool:
+        """Whether on some device all recipes are so far from the float network that training is worth its time."""
+        photographs = len(self._context.photographs.for_training(COMPARED_ON))
+        nearest = [
+            min((one.attempt.divergence(device) for one in self.entries if one.is_for(device)), default=0.0)
+            for device in self._context.devices
+        ]
+        return photographs >= FAR_PHOTOGRAPHS and any(FAR < distance < RUINED for distance in nearest)
+
+    def train(self, epochs: int, budget_s: float = math.inf) -> None:
         """Train the integers of the candidates nearest to the float network, of each spelling.
 
         Training is on the run's training photographs, without those that recipes are compared on where enough are
-        left.
+        left. It is given up where it would take longer than `budget_s`.
         """
-        context, epochs = self._context, self._settings.qat_epochs
+        context = self._context
         photographs = context.photographs
         numbers = photographs.for_training(COMPARED_ON)
         learnt: dict[int, QuantizedGraph] = {}
@@ -166,7 +185,7 @@ class _Search:
                     plan = plan_of(len(numbers), epochs, context.seed)
                     groups = [[numbers[place] for place in step.photographs] for step in plan]
                     batches = photographs.batches("train", groups)
-                    found = train(Graph(context.model), quantized, plan, batches, context.reporter)
+                    found = train(Graph(context.model), quantized, plan, batches, context.reporter, budget_s)
                     learnt[id(quantized.quantization)] = found
                 return trained(start, learnt[id(quantized.quantization)], epochs)
 
