@@ -4,8 +4,8 @@
 
 RUN holds model.onnx and model.int8.onnx; FOLDER photographs. Both are also asked in OpenVINO's format, and the
 float file with the frame's size left to the graph (`--raw-frame`), all made here. Model API reads photographs as
-OpenCV does and runs on the CPU in float32, as edgetl does. Where `logits` come first, it is told to take
-`probabilities`, as docs/how-to/deploy-files.md says.
+OpenCV does and runs on the CPU in float32, as edgetl does, and is told to take `probabilities`, as
+docs/how-to/deploy-files.md says.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ def compare(artifact: Artifact, photographs: list[Path]) -> dict[str, object]:
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     adapter = OpenvinoAdapter(create_core(), str(artifact.path), device="CPU", plugin_config=exact)
     model = ClassificationModel.create_model(adapter)
-    if artifact.format == "onnx":
-        model.out_layer_names = ["probabilities"]
+    model.out_layer_names = ["probabilities"]
     same, apart = [], []
     for photograph in photographs:
         bgr = cv2.imread(str(photograph))

@@ -75,8 +75,7 @@ def test_model_api_answers_as_edgetl(kind: str, tmp_path: Path) -> None:
     exact = {"INFERENCE_PRECISION_HINT": "f32"}
     adapter = OpenvinoAdapter(create_core(), str(artifact.path), device="CPU", plugin_config=exact)
     model = ClassificationModel.create_model(adapter)
-    if kind != "openvino":  # where `logits` come first
-        model.out_layer_names = ["probabilities"]
+    model.out_layer_names = ["probabilities"]
     for rgb in pictures():
         answered = model(rgb if kind == "frame" else np.ascontiguousarray(rgb[..., ::-1])).top_labels[0]
         expected = classifier.predict(rgb)

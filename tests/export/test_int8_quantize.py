@@ -33,6 +33,7 @@ SCHEMES = {
     "hard-swish within": Scheme(outputs=False, pixels=False),
     "percentile": Scheme(ranges="percentile"),
     "symmetric": Scheme(pixels=False, symmetric=True),
+    "per tensor": Scheme(pixels=False, per_tensor=True),
 }
 
 
@@ -228,6 +229,36 @@ def test_a_bias_that_would_not_fit_makes_its_scale_grow() -> None:
     assert np.abs(layer.bias.astype(np.int64)).max() <= 2**BIAS_BITS
     np.testing.assert_allclose(layer.bias * layer.scales.astype(np.float64) * 1e-6, bias, rtol=1e-6)
     np.testing.assert_allclose(layer.weight[1] * layer.scales[1], weight[1], atol=layer.scales[1] / 2)
+
+
+@pytest.mark.parametrize("input_scale", [None, 0.1])
+def test_one_scale_for_all_weights(input_scale: float | None) -> None:
+    rng = np.random.default_rng(0)
+    weight = (rng.normal(size=(4, 3, 3, 3)) * np.array([1, 0.1, 2, 0.5])[:, None, None, None]).astype(np.float32)
+    layer = quantize_layer(weight, rng.normal(size=4).astype(np.float32), input_scale, per_tensor=True)
+    assert layer.scales.shape == ()
+    assert np.abs(layer.weight).max() == 127
+    np.testing.assert_allclose(dequantized_weight(layer), weight, atol=layer.scales / 2 + 1e-6)
+    if input_scale is not None:
+        assert layer.float_bias is not None
+        assert layer.float_bias.shape == (4,)
+
+
+def test_every_recipe_for_npus_has_one_scale_for_a_tensor() -> None:
+    model = to_onnx(lively("mobilenet_v2", 7, seed=0), SMALL, 1.7)
+    found = recipes(Task(model, IMAGES[:2], per_tensor=True))
+    assert {recipe.label.split(",")[0] for recipe in found} == {"edgetl", "NNCF", "ONNX Runtime"}
+    for recipe in found:
+        candidate = recipe.make()
+        assert candidate.settings["weights"] == "int8 per-tensor"
+        constants = {tensor.name: tensor for tensor in candidate.model.graph.initializer}
+        scales = [
+            constants[node.input[1]].dims
+            for node in candidate.model.graph.node
+            if node.op_type == "DequantizeLinear" and len(constants.get(node.input[0], onnx.TensorProto()).dims) > 1
+        ]
+        assert len(scales) > 40
+        assert all(list(dims) in ([], [1]) for dims in scales), recipe.label
 
 
 def test_channels_of_zeros_stay_zero() -> None:

@@ -126,11 +126,11 @@ def title(found: LayersOf) -> str:
 
 
 def columns(found: LayersOf) -> tuple[str, ...]:
-    """The columns of a table of layers. `share` and `converting` are the last file's."""
+    """The columns of a table of layers. `of all` and `converting` are the last file's."""
     if len(found.artifacts) == 1:
-        return ("layer", "type", "shape", "µs", "share", "kernel")
+        return ("layer", "type", "shape", "µs", "of all", "kernel")
     first, last = _names(found)
-    times = (f"{first} µs", f"{last} µs", "share")
+    times = (f"{first} µs", f"{last} µs", "of all")
     return ("layer", "type", "shape", *times, f"{last} kernel", "converting", f"{first} kernel")
 
 

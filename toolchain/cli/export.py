@@ -63,6 +63,11 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
 )
 @click.option("--symmetric", is_flag=True, help="Symmetric int8 with float biases, as TensorRT reads it.")
 @click.option(
+    "--per-tensor",
+    is_flag=True,
+    help="One scale for all weights of a layer, as some NPUs want it; it may cost accuracy.",
+)
+@click.option(
     "--portable",
     is_flag=True,
     help="Use 7 bits for int8 weights: right on x86 CPUs without VNNI too. Always on if this CPU has none.",
@@ -104,6 +109,7 @@ def command(
     qat: bool,
     qat_epochs: int,
     symmetric: bool,
+    per_tensor: bool,
     portable: bool,
     max_minutes: float,
     raw_frame: bool,
@@ -127,7 +133,7 @@ def command(
     run = read_run(run_dir)  # what is wrong with it is told before torch is loaded for seconds
     read_splits(run_dir)
     machines = checked(on)
-    wants_int8 = int8 or qat or symmetric or portable
+    wants_int8 = int8 or qat or symmetric or per_tensor or portable
     if machines != (LOCAL,) and not wants_int8:
         raise BadInputError("--on names machines to time int8 on, and int8 was not asked for", "Add --int8.")
     console.say(f"exporting {run_dir}: {run.model.name} on {run.data.name}")
@@ -135,7 +141,7 @@ def command(
     from toolchain.export.results import QuantizationSettings, Variants, recommendation
 
     settings = QuantizationSettings(
-        max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes, portable, machines
+        max_drop_pp, min_speed_up, symmetric, qat_epochs if qat else 0, max_minutes, portable, machines, per_tensor
     )
     done = export(
         run_dir,

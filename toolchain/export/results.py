@@ -37,6 +37,8 @@ class QuantizationSettings:
     max_minutes: float = 3.0
     portable: bool = False
     on: tuple[str, ...] = (LOCAL,)
+    per_tensor: bool = False
+    """All weights of a layer share one scale, as some NPUs want it."""
 
     def __post_init__(self) -> None:
         if self.on != (LOCAL,) and not self.min_speed_up:

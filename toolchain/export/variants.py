@@ -70,24 +70,13 @@ def make_ir(onnx_file: bytes, card: Card, path: Path, *, fp16: bool = False) -> 
 
     source = onnx.load_model_from_string(onnx_file)
     del source.metadata_props[:]  # OpenVINO would keep them, and the card be there twice
-    model = _probabilities_first(core().read_model(source.SerializeToString()))
+    model = core().read_model(source.SerializeToString())
     for key, value in model_info(card).items():
         model.set_rt_info(value, [PREFIX, key])
     model.set_rt_info(files.to_json(card, indent=0).decode().strip(), [ir.CARD])
     _, weights = _saved(model, fp16)
     model.set_rt_info(hashlib.sha256(weights).hexdigest(), [ir.WEIGHTS_SHA256])
     return parse_ir(*_saved(model, fp16), path)
-
-
-def _probabilities_first(model: openvino.Model) -> openvino.Model:
-    """The same network: Model API takes the first output for the scores, and would make its own of logits."""
-    with telemetry.off():
-        import openvino
-
-    results = sorted(
-        model.get_results(), key=lambda result: "probabilities" not in result.get_output_tensor(0).names
-    )
-    return openvino.Model(results, model.get_parameters(), model.get_friendly_name())
 
 
 def write_ir(artifact: Artifact) -> None:

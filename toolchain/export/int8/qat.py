@@ -38,7 +38,7 @@ class _Student:
 
     def __init__(self, start: QuantizedGraph) -> None:
         self._graph = graph = Graph(start.model)
-        self._bits = start.scheme.weight_bits
+        self._bits, self._per_tensor = start.scheme.weight_bits, start.scheme.per_tensor
         self._start = start.quantization
         layers = self._start.layers
         self.weights = {name: nn.Parameter(graph.by_name[name].weight.clone()) for name in layers}
@@ -55,7 +55,7 @@ class _Student:
         for name, old in self._start.layers.items():
             weight = self.weights[name].detach().numpy()
             bias = (self.biases[name].detach() if name in self.biases else self._graph.by_name[name].bias).numpy()
-            layers[name] = quantize_layer(weight, bias, old.input_scale, self._bits)
+            layers[name] = quantize_layer(weight, bias, old.input_scale, self._bits, per_tensor=self._per_tensor)
             if name in self._start.biases:
                 biases[name] = bias
         return replace(self._start, layers=layers, biases=biases)
@@ -73,16 +73,19 @@ class _Student:
             return inputs[0] - self._start.pixels
         if node.name in self.weights:
             bias = self.biases.get(node.name, node.bias)
-            output = node([inputs[0], _rounded(self.weights[node.name], self._bits), bias])
+            weights = _rounded(self.weights[node.name], self._bits, per_tensor=self._per_tensor)
+            output = node([inputs[0], weights, bias])
         else:
             output = node(inputs)
         params = self._start.activations.get(node.name)
         return round_to(output, params) if params else output
 
 
-def _rounded(weight: Tensor, bits: int) -> Tensor:
+def _rounded(weight: Tensor, bits: int, *, per_tensor: bool) -> Tensor:
     most = MAX_WEIGHT[bits]
     scales = (weight.detach().abs().amax(tuple(range(1, weight.ndim))) / most).clamp_min(1e-12)
+    if per_tensor:
+        scales = scales.max().expand_as(scales).contiguous()
     zeros = torch.zeros(len(scales), dtype=torch.int32)
     return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -most, most)
 

@@ -1,8 +1,9 @@
 """Integers in an ONNX graph, written as explicit QuantizeLinear and DequantizeLinear (QDQ).
 
 All runtimes read this form, and turn it into integer kernels where they have them. Activations are uint8 with one
-scale for a tensor (ONNX Runtime takes no others), weights int8 with a scale for each output channel, and biases
-int32 with the product of both scales, without which ONNX Runtime does not compute in integers.
+scale for a tensor (ONNX Runtime takes no others), weights int8 with a scale for each output channel (or one for
+all, as some NPUs want it), and biases int32 with the product of both scales, without which ONNX Runtime does not
+compute in integers.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ class QuantParams:
 class QuantizedLayer:
     """Integers of a convolution or matrix product.
 
-    `weight` int8 [outputs, inputs, ...], `scales` float32 [outputs], `bias` int32 [outputs] in steps of `scales`
-    times `input_scale`. Where the input stays float, `input_scale` and `bias` are None: only the weights are stored
-    as integers.
+    `weight` int8 [outputs, inputs, ...], `scales` float32 [outputs], or [] where all share one, `bias` int32
+    [outputs] in steps of `scales` times `input_scale`. Where the input stays float, `input_scale` and `bias` are
+    None: only the weights are stored as integers.
     """
 
     weight: NDArray[np.int8]
@@ -81,8 +82,10 @@ class Quantization:
     pixels: int | None = None
 
 
-def quantize_layer(weight: Floats, bias: Floats, input_scale: float | None, weight_bits: int = 8) -> QuantizedLayer:
-    """Round weights [outputs, inputs, ...] to int8, symmetric, with a scale for each output channel.
+def quantize_layer(
+    weight: Floats, bias: Floats, input_scale: float | None, weight_bits: int = 8, *, per_tensor: bool = False
+) -> QuantizedLayer:
+    """Round weights [outputs, inputs, ...] to int8, symmetric, with a scale for each output channel or one for all.
 
     Where a bias would not fit into int32 (weights or inputs that are next to nothing), the channel's scale grows
     until it does.
@@ -91,12 +94,13 @@ def quantize_layer(weight: Floats, bias: Floats, input_scale: float | None, weig
     largest = np.abs(weight).max(axes) / most
     least = 0.0 if input_scale is None else np.abs(bias.astype(np.float64)) / (2.0**BIAS_BITS * input_scale)
     scales = np.maximum(np.maximum(largest, least), 1e-12).astype(np.float32)
+    scales = scales.max() if per_tensor else scales
     rounded = np.round(weight / scales.reshape(-1, *[1] * len(axes)))
     integers = np.clip(rounded, -most, most).astype(np.int8)
     if input_scale is None:
-        return QuantizedLayer(integers, scales)
+        return QuantizedLayer(integers, np.asarray(scales))
     steps = np.round(bias.astype(np.float64) / (scales.astype(np.float64) * input_scale))
-    return QuantizedLayer(integers, scales, input_scale, steps.astype(np.int32))
+    return QuantizedLayer(integers, np.asarray(scales), input_scale, steps.astype(np.int32))
 
 
 def weight_bits(model: onnx.ModelProto) -> Literal[7, 8]:
@@ -158,7 +162,7 @@ class _Writer:
         if layer.input_scale is None and name not in self._quantization.biases:
             node.input[1] = self._decompressed(weights, integers, layer)
             return
-        zeros = np.zeros(len(layer.scales), np.int8)
+        zeros = np.zeros(layer.scales.shape, np.int8)
         inputs = [node.input[0], self._dequantised(weights, integers, layer.scales, zeros)]
         if name in self._quantization.biases:
             inputs.append(self._constant(f"{name}_bias", self._quantization.biases[name]))

@@ -4,6 +4,7 @@ make up for the rounding."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -38,17 +39,18 @@ class Scheme:
     integer kernels only then; OpenVINO computes a hard-swish within the layer before it, and is faster and nearer
     to float without. `ranges`: from the smallest to the largest value seen, or without the outermost 0.01 %.
     `pixels`: whether the first layer takes the photograph's own bytes. `symmetric`: int8 activations around 0 and
-    float biases, as TensorRT asks for. `weight_bits`: 8, or 7 for CPUs that saturate (`qdq.MAX_WEIGHT`).
-    `swish`: hard-swishes give integers, and read them on a grid with -3 at integer 0, as
-    `rewrites.integer_hard_swish` wants. `squeeze`: squeeze-and-excitation is computed in integers. `float_layers`,
-    by name, compute in float; only their weights are stored as integers. `shorter`: tensors, by name, whose ranges
-    are cut to a share of what was seen.
+    float biases, as TensorRT asks for. `per_tensor`: all weights of a layer share one scale. `weight_bits`: 8, or 7
+    for CPUs that saturate (`qdq.MAX_WEIGHT`). `swish`: hard-swishes give integers, and read them on a grid with -3
+    at integer 0, as `rewrites.integer_hard_swish` wants. `squeeze`: squeeze-and-excitation is computed in integers.
+    `float_layers`, by name, compute in float; only their weights are stored as integers. `shorter`: tensors, by
+    name, whose ranges are cut to a share of what was seen.
     """
 
     outputs: bool = True
     ranges: Literal["min-max", "percentile"] = "min-max"
     pixels: bool = True
     symmetric: bool = False
+    per_tensor: bool = False
     weight_bits: int = 8
     swish: bool = False
     squeeze: bool = False
@@ -91,7 +93,8 @@ def quantize_graph(graph: Graph, images: NDArray[np.uint8], scheme: Scheme) -> Q
         if node.name in layers:
             result = _layer(node, ours, exact, found, scheme)
         elif node.name in float_layers and node.weight[0].numel() >= MIN_PER_CHANNEL:
-            found.layers[node.name] = layer = quantize_layer(node.weight.numpy(), node.bias.numpy(), None)
+            layer = quantize_layer(node.weight.numpy(), node.bias.numpy(), None, per_tensor=scheme.per_tensor)
+            found.layers[node.name] = layer
             result = node([ours[0], dequantized_weight(layer), node.bias])
         else:
             result = node(ours)
@@ -165,7 +168,8 @@ def _layer(node: Node, inputs: list[Tensor], exact: Tensor, found: Quantization,
     scale = found.activations[node.inputs[0]].scale
     weight, bias = node.weight.numpy(), node.bias
     axes = [axis for axis in range(exact.ndim) if axis != 1]
-    layer = quantize_layer(weight, bias.numpy(), None if scheme.symmetric else scale, scheme.weight_bits)
+    rounded = partial(quantize_layer, weight_bits=scheme.weight_bits, per_tensor=scheme.per_tensor)
+    layer = rounded(weight, bias.numpy(), None if scheme.symmetric else scale)
     result = node([inputs[0], dequantized_weight(layer), bias])
     shift = (exact - result).mean(axes)
     bias = bias + shift
@@ -173,7 +177,7 @@ def _layer(node: Node, inputs: list[Tensor], exact: Tensor, found: Quantization,
     if scheme.symmetric:
         found.biases[node.name] = bias.numpy()
     else:
-        layer = quantize_layer(weight, bias.numpy(), scale, scheme.weight_bits)
+        layer = rounded(weight, bias.numpy(), scale)
     found.layers[node.name] = layer
     return result
 

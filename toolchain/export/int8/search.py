@@ -124,11 +124,9 @@ class _Search:
             without = " and ".join(self._saturating)
             reporter.say(f"no VNNI on {without}: int8 weights get 7 bits, so that 16-bit sums do not saturate")
         pixels, symmetric = self._calibration.pixels, self._settings.symmetric
-        found = [
-            recipe
-            for recipe in recipes(Task(self._context.model, pixels, symmetric, self._portable))
-            if _serving(recipe.runtime, self._context.devices)
-        ]
+        per_tensor = self._settings.per_tensor
+        wanted = Task(self._context.model, pixels, symmetric, self._portable, per_tensor)
+        found = [recipe for recipe in recipes(wanted) if _serving(recipe.runtime, self._context.devices)]
         with reporter.task("int8 recipes", len(found)) as task:
             for recipe in found:
                 task.advance(0, recipe.label)

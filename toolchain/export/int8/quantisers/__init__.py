@@ -30,18 +30,20 @@ class Task:
 
     `images` are uint8 [n, height, width, 3], classes taking turns, so that the first few are of all classes. With
     `symmetric`, only what TensorRT reads is wanted: int8 activations around 0 and float biases. With `portable`,
-    weights stay within ±64 (`qdq.MAX_WEIGHT`), so that no CPU's sums saturate.
+    weights stay within ±64 (`qdq.MAX_WEIGHT`), so that no CPU's sums saturate. With `per_tensor`, all weights of a
+    layer share one scale.
     """
 
     model: onnx.ModelProto
     images: NDArray[np.uint8]
     symmetric: bool = False
     portable: bool = False
+    per_tensor: bool = False
 
     @property
     def weights(self) -> str:
         """What the weights of a candidate are, for its settings."""
-        return "int8 per-channel, 7 bits" if self.portable else "int8 per-channel"
+        return f"int8 {'per-tensor' if self.per_tensor else 'per-channel'}{', 7 bits' if self.portable else ''}"
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,17 @@ SENSITIVITY_SAMPLE = 16
 
 def _recipes(task: Task) -> Iterator[Recipe]:
     network = _Network(task)
-    wide = Scheme(pixels=not task.symmetric, symmetric=task.symmetric, weight_bits=7 if task.portable else 8)
+    bits = 7 if task.portable else 8
+    wide = Scheme(pixels=not task.symmetric, symmetric=task.symmetric, per_tensor=task.per_tensor, weight_bits=bits)
+    # The kernels of ONNX Runtime want a scale for each channel, and zero points.
+    for_ort = not task.symmetric and not task.per_tensor
     float_layers = "sensitive layers in float"
     if any(node.op_type == "HardSwish" for node in task.model.graph.node):
         # A hard-swish between two roundings ruins the answers, unless some layers stay float.
         within = "edgetl, hard-swish within layers"
         unrounded = replace(wide, outputs=False, pixels=False)
         yield Recipe(within, partial(network.quantize, within, unrounded))
-        if not task.symmetric:
+        if for_ort:
             spelt = replace(wide, swish=True, squeeze=True)
             yield Recipe(FOR_ORT, partial(network.quantize_gated, FOR_ORT, spelt), RUNTIME)
         for start, scheme in ((within, unrounded), ("edgetl", wide)):
@@ -47,7 +50,7 @@ def _recipes(task: Task) -> Iterator[Recipe]:
     yield Recipe("edgetl", partial(network.quantize, "edgetl", wide))
     label = f"edgetl, {float_layers}"
     yield Recipe(label, partial(network.quantize_but_sensitive, label, wide))
-    if not task.symmetric:
+    if for_ort:
         yield Recipe(FOR_ORT, partial(network.quantize, FOR_ORT, wide, rewritten=True), RUNTIME)
         label = f"{FOR_ORT}, {float_layers}"
         yield Recipe(label, partial(network.quantize_but_sensitive, label, wide, rewritten=True), RUNTIME)
@@ -64,9 +67,8 @@ def candidate_of(label: str, quantized: QuantizedGraph, *, rewritten: bool = Fal
     scheme = quantized.scheme
     settings: dict[str, Any] = {
         "activations": "int8 per-tensor, symmetric" if scheme.symmetric else "uint8 per-tensor",
-        "weights": "int8 per-channel"
-        if scheme.weight_bits == 8
-        else f"int8 per-channel, {scheme.weight_bits} bits",
+        "weights": f"int8 {'per-tensor' if scheme.per_tensor else 'per-channel'}"
+        + ("" if scheme.weight_bits == 8 else f", {scheme.weight_bits} bits"),
         "ranges": scheme.ranges,
         "equalised": True,
         "bias_correction": "full",

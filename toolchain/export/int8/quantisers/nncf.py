@@ -53,6 +53,7 @@ def _quantize(task: Task, fast_bias_correction: bool) -> onnx.ModelProto:
     # convolutions.
     parameters = AdvancedQuantizationParameters(
         activations_quantization_params=QuantizationParameters(per_channel=False),
+        weights_quantization_params=QuantizationParameters(per_channel=False) if task.per_tensor else None,
         overflow_fix=OverflowFix.ENABLE if task.portable else None,
     )
     quantized: onnx.ModelProto = nncf.quantize(

@@ -53,7 +53,7 @@ def _quantize(task: Task) -> onnx.ModelProto:
             CalibrationReader(task.images),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=OPERATORS,
-            per_channel=True,
+            per_channel=not task.per_tensor,
             reduce_range=task.portable,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
