@@ -20,7 +20,7 @@ from toolchain.artifact.card import Reject
 from toolchain.classifier import percent
 from toolchain.errors import ArtifactError, BadInputError, MissingError, UnreadableImageError
 from toolchain.evaluation.metrics import softmax
-from toolchain.runtimes import open_runtime
+from toolchain.runtimes import Answer, open_runtime
 
 RED = plain("red", 40, 60)[..., ::-1].copy()
 DEVICES = ["ort:cpu", "openvino:CPU"]
@@ -276,3 +276,11 @@ def test_a_device_that_hangs_is_given_up(path: Path, tmp_path: Path, monkeypatch
     with pytest.raises(MissingError, match="gave no answer for"):
         list(classifier.predict_files([tmp_path / "photo.png"]))
     held.set()
+
+
+def test_an_answer_of_another_shape_is_no_answer(path: Path) -> None:
+    classifier = toolchain.load(path)
+    for shape in ((), (3,), (1, 2), (1, 3, 1)):
+        odd = np.zeros(shape, np.float32)
+        with pytest.raises(ArtifactError, match="no number for each of 3 classes"):
+            classifier.interpret(Answer(odd, odd))

@@ -215,6 +215,12 @@ class Classifier:
             ) from None
 
     def _checked(self, answer: Answer) -> Answer:
+        classes = len(self.card.labels)
+        if any(one.ndim != 2 or one.shape[1] != classes for one in (answer.logits, answer.probabilities)):
+            raise ArtifactError(
+                f"what {self.runtime.device} answers is no number for each of {classes} classes",
+                "The network of this file computes something else than it says; export it again.",
+            )
         if not (np.isfinite(answer.logits).all() and np.isfinite(answer.probabilities).all()):
             raise ArtifactError(
                 f"what {self.runtime.device} answers is not a number",

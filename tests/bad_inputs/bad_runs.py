@@ -213,8 +213,20 @@ def _model_files(content: bytes) -> Make:
     return make
 
 
+def _without_one_of_the_best(data: bytes) -> bytes:
+    """The header is shorter by a tensor of the best network; the offsets of the others stay."""
+    from safetensors.numpy import load, save
+
+    tensors = load(data)
+    del tensors[max(name for name in tensors if name.startswith("best/"))]
+    length = int.from_bytes(data[:8], "little")
+    progress = json.loads(data[8 : 8 + length])["__metadata__"]
+    return bytes(save(tensors, progress))
+
+
 STATE = "state.safetensors"
 UNFINISHED: dict[str, Make] = {
+    "state-without-one-of-the-best": _checkpoint(STATE, _without_one_of_the_best),
     "settings-missing": _checkpoint("settings.json", _gone),
     "settings-empty": _checkpoint("settings.json", lambda data: b""),
     "settings-cut-off": _checkpoint("settings.json", lambda data: data[:50]),

@@ -272,13 +272,14 @@ def _usage(error: click.ClickException) -> tuple[str, str]:
     return error.format_message(), see
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A text as one line of an error: masked, harmless, and of bounded length."""
     line = harmless(" ".join(masking.masked(text).split()))
     return line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}…"
 
 
 def _tell(words: Sequence[str], message: str, hint: str, code: ExitCode) -> None:
-    line, hint = (_one_line(text) for text in (message, hint))
+    line, hint = (one_line(text) for text in (message, hint))
     print(f"error: {line}" if code != ExitCode.INTERRUPTED else line, file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 import click
 from rich.text import Text
 
-from toolchain.cli import swapped
+from toolchain.cli import one_line, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.options import Finite, complete_data_sets, complete_devices, on_option
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.system import masking
-from toolchain.system.text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,7 +219,7 @@ def _tell(report: BenchReport, folder: Path | None, console: Console) -> int:
         else:
             console.result(None, where)
     if report.not_compared:
-        click.echo(f"error: {harmless(report.not_compared)}\nhint: {HOW_TO_COMPARE}", err=True)
+        click.echo(f"error: {one_line(report.not_compared)}\nhint: {HOW_TO_COMPARE}", err=True)
     return benchmark.exit_code_of(report)
 
 

@@ -16,12 +16,13 @@ from functools import partial
 from torch import Tensor, nn
 
 from toolchain.backbones.networks import not_finite
+from toolchain.errors import BadInputError
 from toolchain.evaluation.statistics import standard_error
-from toolchain.runs import Metrics
+from toolchain.runs import CHECKPOINT_FOLDER, Metrics
 from toolchain.system.progress import EtaReporter
 from toolchain.system.text import fixed
 from toolchain.training.batches import Batches
-from toolchain.training.checkpoint import Progress, load_state, save_state
+from toolchain.training.checkpoint import STATE_FILE, Progress, load_state, save_state
 from toolchain.training.context import TRAINING, TrainContext
 from toolchain.training.records import append_line, keep_lines
 from toolchain.training.trainer import Trainer
@@ -63,7 +64,7 @@ def fine_tune(network: nn.Module, context: TrainContext, batches: Batches, judge
     resumed = context.team.broadcast(lambda: load_state(context.folder))
     if resumed:
         groups, progress = resumed
-        trainer.restore(groups)
+        _restore(trainer, groups, network, context)
         best = Best(progress.best_epoch, progress.best_score, groups["best"])
         context.reporter.say(f"resumed after epoch {progress.epochs_done} of {progress.epochs_planned}")
         _plan(progress, context)
@@ -134,6 +135,21 @@ def _planned(progress: Progress, context: TrainContext) -> int:
             )
             return possible
     return planned
+
+
+def _restore(
+    trainer: Trainer, groups: dict[str, dict[str, Tensor]], network: nn.Module, context: TrainContext
+) -> None:
+    """Let `trainer` go on from a checkpoint. Raises BadInputError where it is not of this network."""
+    try:
+        shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
+        if {name: tensor.shape for name, tensor in groups["best"].items()} != shapes:
+            raise KeyError("best")
+        trainer.restore(groups)
+    except (KeyError, RuntimeError, TypeError, ValueError):  # torch has no type of its own for it
+        path = context.folder / CHECKPOINT_FOLDER / STATE_FILE
+        hint = "Remove it to start again from the linear probe."
+        raise BadInputError(f"{path} is damaged: tensors are missing, or are of another network", hint) from None
 
 
 def _copied(network: nn.Module) -> dict[str, Tensor]:
