@@ -15,7 +15,7 @@ import runpy
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -420,12 +420,11 @@ def aa() -> str:
     return _table(" | ".join(found), [tuple(found.values())], f"{rows[0]['machine']}.")
 
 
-def road() -> str:
+def road(data: str = "pets") -> str:
     """What recipe, teacher, refit and mirror averaging give: means over seeds."""
-    if not (RESULTS / "road-pets.csv").exists():
-        return "Not measured yet.\n"
+    path = RESULTS / f"road-{data}.csv"
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    for row in _rows(RESULTS / "road-pets.csv"):
+    for row in _rows(path):
         groups[row["model"], row["teachers"]].append(row)
     steps = ("probe", "fine-tuned", "refit", "mirror average")
 
@@ -437,7 +436,7 @@ def road() -> str:
         top1 = [f"{_mean(mine[step], 'top1'):.3f}" if mine[step] else "–" for step in steps]
         return model, teachers or "none", seeds, *top1, per_class
 
-    first = _rows(RESULTS / "road-pets.csv")[0]
+    first = _rows(path)[0]
     return _table(
         "network | teachers | seeds | linear probe | fine-tuned | refit | mirror average | per class",
         [line(model, teachers, rows) for (model, teachers), rows in groups.items()],
@@ -510,6 +509,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "fidelity": fidelity,
     "aa": aa,
     "road": road,
+    "road-cats": partial(road, "cats-vs-dogs"),
     "gpu": gpu,
     "attack": attack,
     "adopted": adopted,
