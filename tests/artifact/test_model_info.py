@@ -66,7 +66,7 @@ def pictures() -> list[np.ndarray]:
 
 @pytest.mark.parametrize("kind", ["onnx", "frame", "openvino"])
 def test_model_api_answers_as_edgetl(kind: str, tmp_path: Path) -> None:
-    pytest.importorskip("model_api", reason="openvino-model-api is not installed")
+    pytest.importorskip("model_api", reason="openvino-model-api is not installed (it wants an OpenCV before 5)")
     from model_api.adapters import OpenvinoAdapter, create_core
     from model_api.models import ClassificationModel
 

@@ -104,7 +104,7 @@ def test_a_run_of_it_is_opened_bit_for_bit(tmp_path: Path) -> None:
     network = lively(LITE, 3)
     save_file(network.state_dict(), tmp_path / "model.safetensors")
     BACKBONES.get("timm").find.cache_clear()  # type: ignore[union-attr]
-    model, data = SimpleNamespace(name=f"timm:{LITE}.in1k"), SimpleNamespace(classes=("a", "b", "c"))
+    model, data = SimpleNamespace(name=f"timm:{LITE}.in1k", kept="probe"), SimpleNamespace(classes=("a", "b", "c"))
     run = SimpleNamespace(model=model, data=data)
     state = torch.get_rng_state()
     again = load_network(tmp_path, run)  # type: ignore[arg-type]

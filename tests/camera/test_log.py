@@ -74,22 +74,6 @@ def test_what_is_no_log_is_left_alone(tmp_path: Path, content: bytes) -> None:
     assert path.read_bytes() == content
 
 
-def test_two_programs_may_write_into_one_log(tmp_path: Path) -> None:
-    path = tmp_path / "answers.jsonl"
-
-    def write(first: int) -> None:
-        with Log(path) as log:
-            for number in range(first, first + 500):
-                log.write(_line(number))
-
-    threads = [threading.Thread(target=write, args=(first,)) for first in (0, 500)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(path.read_text().splitlines()) == sorted(_line(number) for number in range(1000))
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a disk that is full, as Linux has it")
 def test_a_full_disk_loses_the_line_and_not_the_log() -> None:
     with Log(Path("/dev/full")) as log, pytest.raises(AnswerLostError, match="No space left"):

@@ -19,6 +19,7 @@ EXCEPTIONS = {
     "export/onnx_writer.py": "the softmax is a part of the deployed graph",
     "export/int8/qat.py": "the loss of a student, in torch",
     "export/int8/torch_graph.py": "computes a graph's operators, of which Softmax is one",
+    "training/teacher.py": "a teacher's answers stay on the GPU, in torch",
     "runtimes/torch.py": "answers as the deployed graph does, in torch",
 }
 """Modules that compute probabilities themselves, each with its reason."""

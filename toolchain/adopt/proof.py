@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from toolchain.adopt.normalisation import Normalisation
 from toolchain.adopt.onnx_file import ForeignModel
 from toolchain.errors import BadInputError
+from toolchain.evaluation.statistics import Z95
 from toolchain.system import telemetry
 from toolchain.system.progress import Reporter
-
-SURE = 1.96
-"""Standard errors of a paired difference that count as a difference."""
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -79,7 +77,7 @@ class Tried:
     def surely_better_than(self, other: Tried) -> bool:
         """Whether it got more of the same photographs right than chance explains (McNemar)."""
         won, lost = int((self.right & ~other.right).sum()), int((other.right & ~self.right).sum())
-        return won - lost > SURE * math.sqrt(won + lost)
+        return won - lost > Z95 * math.sqrt(won + lost)
 
 
 def try_all(

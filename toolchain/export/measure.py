@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from toolchain.artifact import Artifact
 from toolchain.artifact.card import Accuracy, Card, Precision
 from toolchain.evaluation import metrics
+from toolchain.evaluation.metrics import softmax
 from toolchain.export.photographs import RunPhotographs, Sample, Views
 from toolchain.export.results import Measurement
 from toolchain.runtimes import machine, open_runtime
@@ -93,7 +94,7 @@ def with_labels(sample: Sample, reference: Logits) -> Sample:
     """
     if (sample.labels >= 0).all():
         return sample
-    probabilities = metrics.softmax(reference)
+    probabilities = softmax(reference)
     n = len(sample.labels)
     return replace(sample, labels=(probabilities[:n] + probabilities[n : 2 * n]).argmax(1))
 
