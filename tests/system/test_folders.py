@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,18 @@ def _holding(temporary: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", HOLDS], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
+
+
+def test_a_folder_stays_while_its_own_process_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch_folder("edgetl-first-") as first:
+        (first / "model.onnx").write_bytes(b"1")
+        with scratch_folder("edgetl-second-"):
+            assert (first / "model.onnx").is_file()
+        assert (first / "model.onnx").is_file()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_a_killed_process_has_left_is_removed_and_what_is_in_use_stays(tmp_path: Path) -> None:

@@ -128,9 +128,9 @@ def title(found: LayersOf) -> str:
 def columns(found: LayersOf) -> tuple[str, ...]:
     """The columns of a table of layers. `of all` and `converting` are the last file's."""
     if len(found.artifacts) == 1:
-        return ("layer", "type", "shape", "µs", "of all", "kernel")
+        return ("layer", "type", "shape", "µs", "%", "kernel")
     first, last = _names(found)
-    times = (f"{first} µs", f"{last} µs", "of all")
+    times = (f"{first} µs", f"{last} µs", "%")
     return ("layer", "type", "shape", *times, f"{last} kernel", "converting", f"{first} kernel")
 
 

@@ -86,6 +86,11 @@ def claimed(lock: Path, what: Path, doing: str, hint: str) -> Iterator[None]:
         os.close(handle)
 
 
+def is_held_here(lock: Path) -> bool:
+    """Whether this very process holds the lock file `lock`, in any of its threads."""
+    return lock.absolute() in _held
+
+
 def new_folder(candidates: Iterable[Path]) -> Path:
     """Make the first of `candidates` that does not exist, and return it. It belongs to the caller alone."""
     for folder in candidates:

@@ -59,6 +59,8 @@ def _sweep(place: Path) -> None:
     """Remove this user's scratch folders in `place` that no process holds any more."""
     for lock in place.glob(f"edgetl-*/{claims.LOCK_FILE}"):
         folder = lock.parent
+        if claims.is_held_here(lock):
+            continue
         # It may be another user's, be removed by its owner meanwhile, or be in use.
         with suppress(OSError, claims.InUseError):
             found = folder.lstat()
