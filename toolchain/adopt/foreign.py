@@ -8,35 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 
-from toolchain._version import __version__
 from toolchain.adopt.canonical import canonical
 from toolchain.adopt.drawn import drawn
 from toolchain.adopt.normalisation import KNOWN, Normalisation, Told, candidates, preprocess_for
 from toolchain.adopt.onnx_file import ForeignModel, last_operator, read_foreign
 from toolchain.adopt.proof import Original, Tried, try_all
+from toolchain.adopt.record import adopting_into, untaught_run, write_records
 from toolchain.artifact import FLOAT_FILE, make_artifact, write_artifact
-from toolchain.datasets.splits import sha256_of_labelled, stratified
+from toolchain.datasets.splits import stratified
 from toolchain.errors import ArtifactError, BadInputError, PromiseBrokenError
 from toolchain.evaluation.metrics import relative_difference, softmax
 from toolchain.export.exporting import MAX_RELATIVE_DIFFERENCE, card_of
 from toolchain.export.measure import logits_on
 from toolchain.export.photographs import RunPhotographs, Sample, folder_of
 from toolchain.images.preprocess import Preprocess
-from toolchain.runs import (
-    ADOPTED_FILE,
-    RUN_FILE,
-    RUN_SCHEMA,
-    SPLITS_FILE,
-    DataRecord,
-    ModelRecord,
-    Run,
-)
-from toolchain.system import claims, files
+from toolchain.runs import ADOPTED_FILE, ModelRecord, Run
+from toolchain.system import files
 from toolchain.system.progress import Reporter
-from toolchain.training.context import describe_environment
 
 MAX_TRIED = 200
 """Photographs that ways of preprocessing are tried on."""
@@ -77,9 +67,7 @@ def adopt_file(
     spec = preprocess_for(foreign, told)
     root = folder_of(data) if data is not None else None
     original = Original(foreign)
-    with claims.working_in(out, "adopting", "Wait until it has ended, or choose another --out."):
-        if not claims.is_empty(out):
-            raise BadInputError(f"{out} is there already and not empty", "Choose another --out.")
+    with adopting_into(out):
         run = _describe(foreign, names, spec, root, command)
         sample = None if root is None else _sample(out, run, root, reporter)
         tried = () if sample is None else _tried(foreign, original, sample, told, reporter)
@@ -89,9 +77,7 @@ def adopt_file(
         files.write_bytes(out / ADOPTED_FILE, model.SerializeToString())
         run = replace(run, model=replace(run.model, sha256=files.sha256_of(out / ADOPTED_FILE)))
         write_artifact(model, card_of(run, out), out / FLOAT_FILE)
-        files.write_json(out / SPLITS_FILE, {})
-        # The last of all: a folder without it is no run.
-        files.write_json(out / RUN_FILE, run)
+        write_records(out, run)
     return Adopted(run, way, tried)
 
 
@@ -202,36 +188,14 @@ def _describe(
     foreign: ForeignModel, names: tuple[str, ...], spec: Preprocess, data: Path | None, command: str
 ) -> Run:
     sha256 = files.sha256_of(foreign.path)
-    sizes = [int(np.prod(tensor.dims)) for tensor in foreign.model.graph.initializer]
-    return Run(
-        schema=RUN_SCHEMA,
-        edgetl_version=__version__,
-        command=command,
-        data=DataRecord(
-            name="other",
-            path="" if data is None else str(data.absolute()),
-            classes=names,
-            counts={},
-            skipped=0,
-            sha256=sha256_of_labelled(()),
-            split_sha256={},
-        ),
-        model=ModelRecord(
-            name=foreign.path.stem,
-            parameters=sum(sizes),
-            weights=str(foreign.path),
-            weights_sha256=sha256,
-            weights_licence="that of the file",
-            sha256=sha256,  # until its own graph is written
-            kept="file",
-            best_epoch=0,
-        ),
-        preprocess=spec,
-        temperature=1.0,
-        reject=None,
-        settings={},
-        environment=describe_environment(torch.device("cpu")),
-        timings_s={},
-        metrics={},
-        probe_metrics={},
+    model = ModelRecord(
+        name=foreign.path.stem,
+        parameters=sum(int(np.prod(tensor.dims)) for tensor in foreign.model.graph.initializer),
+        weights=str(foreign.path),
+        weights_sha256=sha256,
+        weights_licence="that of the file",
+        sha256=sha256,  # until its own graph is written
+        kept="file",
+        best_epoch=0,
     )
+    return untaught_run(model, names, spec, "other", data, command)
