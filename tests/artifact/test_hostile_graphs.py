@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.artifacts import tiny_artifact, tiny_card, tiny_model
-from toolchain.artifact import make_artifact, read_artifact
+from toolchain.artifact import make_artifact, read_artifact, write_artifact
 from toolchain.artifact.graph import check_structure
 from toolchain.artifact.operators import ADOPTED, EXPORTED
 from toolchain.artifact.sizes import check_sizes
@@ -275,6 +276,18 @@ def test_adopted_files_may_hold_more_than_exported_ones() -> None:
     check_sizes(model, Path("m.onnx"), (32, 32))
     with pytest.raises(ArtifactError, match=r"com\.microsoft\.Gelu"):
         check_structure(model, EXPORTED, Path("m.onnx"))
+
+
+def test_a_file_may_hold_the_operators_of_others_only_if_its_card_says_that_it_was_adopted(tmp_path: Path) -> None:
+    model = tiny_model()
+    cast = model.graph.node[0]
+    cast.output[0] = "raw pixels"
+    model.graph.node.insert(1, helper.make_node("ThresholdedRelu", ["raw pixels"], ["pixels"]))
+    card = tiny_card()
+    with pytest.raises(ArtifactError, match="ThresholdedRelu"):
+        make_artifact(model, card, tmp_path / "model.onnx")
+    write_artifact(model, replace(card, source=replace(card.source, adopted=True)), tmp_path / "model.onnx")
+    assert read_artifact(tmp_path / "model.onnx").card.source.adopted
 
 
 def test_every_standard_operator_of_the_lists_exists_and_takes_no_graph() -> None:

@@ -16,7 +16,7 @@ from toolchain.artifact import ir
 from toolchain.artifact.card import CARD_SCHEMA, Card
 from toolchain.artifact.graph import check_structure
 from toolchain.artifact.model_info import PREFIX, model_info
-from toolchain.artifact.operators import ADOPTED
+from toolchain.artifact.operators import ADOPTED, EXPORTED
 from toolchain.artifact.sizes import check_sizes
 from toolchain.errors import ArtifactError
 from toolchain.system import files, strict
@@ -187,7 +187,7 @@ def _parse(data: bytes, path: Path) -> Artifact:
         raise ArtifactError(f"{path} is not a whole ONNX file: it holds no network", "Copy or export it again.")
     try:
         card = _read_card([entry.value for entry in model.metadata_props if entry.key == CARD_KEY], path)
-        check_structure(model, ADOPTED, path)
+        check_structure(model, ADOPTED if card.source.adopted else EXPORTED, path)
         _check_graph(model.graph, card, path)
         spec = card.preprocess
         check_sizes(model, path, (spec.height, spec.width) if card.input == "image" else None)

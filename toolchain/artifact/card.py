@@ -179,6 +179,8 @@ class Source:
     """SHA-256 of the run's `model.safetensors`, by which `bench` finds the float run in PyTorch."""
     taught: tuple[str, ...] = ()
     """The splits that taught the network; empty in cards of old."""
+    adopted: bool = False
+    """Whether it came as somebody else's ONNX file, which may hold other operators than edgetl's own."""
 
 
 @dataclass(frozen=True)

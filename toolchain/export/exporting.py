@@ -264,6 +264,7 @@ def card_of(run: Run, folder: Path) -> Card:
             licences=licences,
             run_sha256=run.model.sha256,
             taught=run.model.taught,
+            adopted=run.model.kept == "file",
         ),
         edgetl_version=__version__,
     )
