@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections import Counter
@@ -16,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
-from toolchain.artifact.sizes import FRAME_SIDE, MAX_COMPUTED, MAX_TENSOR
 from toolchain.errors import ArtifactError, BadInputError, FallbackError, MissingError
 from toolchain.runtimes import Answer, Execution, Infer
 from toolchain.runtimes.devices import Device, RuntimeFamily, cores
+from toolchain.runtimes.openvino_checks import check_outputs, check_sizes
 from toolchain.runtimes.sharing import Shared
 from toolchain.system import telemetry
 
@@ -232,9 +231,9 @@ def _compile(
         with _COMPILING:
             # The bytes that were checked: the files may have changed since.
             model = core.read_model(artifact.model, artifact.weights)
-            _check_outputs(model, artifact)
+            check_outputs(model, artifact)
             if artifact.format == "openvino":  # ONNX files were checked when they were read
-                _check_sizes(model, artifact)
+                check_sizes(model, artifact)
             if batch:
                 spec = artifact.card.preprocess
                 model.reshape({"image": [batch, spec.height, spec.width, 3]})
@@ -358,38 +357,6 @@ def _nodes(compiled: openvino.CompiledModel) -> dict[str, int]:
         if "runtimePrecision" in told and kind not in {"Input", "Output", "Const", ""}:
             found[told["runtimePrecision"].astype(str)] += 1
     return dict(found)
-
-
-def _check_outputs(model: openvino.Model, artifact: Artifact) -> None:
-    """Raise ArtifactError unless the outputs are the card's.
-
-    Shapes that an IR states are not binding: OpenVINO computes its own from the layers.
-    """
-    for name in ("logits", "probabilities"):
-        shape = model.output(name).get_partial_shape()
-        if len(shape) != 2 or shape[1] != len(artifact.card.labels):
-            raise ArtifactError(
-                f"{artifact.path}: `{name}` is {shape}, and the card has {len(artifact.card.labels)} labels"
-            )
-
-
-def _check_sizes(model: openvino.Model, artifact: Artifact) -> None:
-    """Raise ArtifactError unless all that is computed for one photograph has a known and bounded size."""
-    spec = artifact.card.preprocess
-    sides = (spec.height, spec.width) if artifact.card.input == "image" else (FRAME_SIDE, FRAME_SIDE)
-    outline = model.clone()
-    outline.reshape({"image": [1, *sides, 3]})
-    total = 0
-    for layer in outline.get_ops():
-        for output in layer.outputs() if layer.get_type_name() != "Constant" else ():
-            shape = output.get_partial_shape()
-            size = 0 if shape.is_dynamic else math.prod(shape.to_shape())
-            total += size
-            if shape.is_dynamic or size > MAX_TENSOR or total > MAX_COMPUTED:
-                raise ArtifactError(
-                    f"{artifact.path}: {layer.get_type_name()} {layer.get_friendly_name():.80} becomes too large, "
-                    f"or how large cannot be told: {shape}"
-                )
 
 
 def load(artifact: Artifact, target: str, threads: int, batch: int, *, exclusive: bool = False) -> OpenVinoRuntime:
