@@ -148,7 +148,7 @@ class Classifier:
         answer = self._checked(self._infer(pictures))
         if not self.mirror_average:
             return answer
-        mirrored = self._infer([np.ascontiguousarray(picture[:, ::-1]) for picture in pictures])
+        mirrored = self._checked(self._infer([np.ascontiguousarray(picture[:, ::-1]) for picture in pictures]))
         logits = (answer.logits + mirrored.logits) * np.float32(0.5)
         return Answer(logits, softmax(logits, self.card.temperature))
 
