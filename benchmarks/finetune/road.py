@@ -41,7 +41,6 @@ COLUMNS = (
     "photographs",
     "top1",
     "per_class_top1",
-    "seconds",
     "kept",
     "machine",
     "versions",

@@ -126,7 +126,7 @@ def title(found: LayersOf) -> str:
 
 
 def columns(found: LayersOf) -> tuple[str, ...]:
-    """The columns of a table of layers. `of all` and `converting` are the last file's."""
+    """The columns of a table of layers. `%` (of all layers) and `converting` are the last file's."""
     if len(found.artifacts) == 1:
         return ("layer", "type", "shape", "µs", "%", "kernel")
     first, last = _names(found)
