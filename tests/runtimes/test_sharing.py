@@ -165,6 +165,19 @@ time.sleep(0.3)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_pytorch_alone_on_a_machine_computes_in_the_thread_that_calls(path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    shared = toolchain.load(path, "torch:cpu", threads=1).predict(photograph(0))
+    before, known = torch.get_num_threads(), set(threading.enumerate())
+    try:
+        alone = toolchain.load(path, "torch:cpu", threads=1, exclusive=True)
+        np.testing.assert_allclose(alone.predict(photograph(0)).logits, shared.logits, rtol=1e-5)
+        assert torch.get_num_threads() == 1
+        assert set(threading.enumerate()) <= known
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_pytorchs_number_of_threads_is_left_alone(path: Path) -> None:
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()

@@ -105,7 +105,8 @@ def open_runtime(
 
     `threads` 0 means one for each core. `batch` is the number of images that it is made fastest for; it takes any.
     `exclusive`: nothing else computes on this machine. Then threads of ONNX Runtime stay awake between inferences
-    and those of OpenVINO are bound to cores, which takes the cores from whoever shares them.
+    and those of OpenVINO are bound to cores, which takes the cores from whoever shares them. PyTorch computes in
+    the thread that calls, and changes its number of threads.
     An artifact that is not float32 is refused on a runtime that its card does not name, unless `unproven`: one
     runtime can read another's int8 file and answer nonsense.
 
