@@ -12,6 +12,7 @@ from toolchain.artifact.card import Accuracy, Speed
 from toolchain.evaluation import metrics
 from toolchain.export.int8.choosing import Choice, Entry
 from toolchain.export.int8.quantisers import Candidate
+from toolchain.export.int8.search import to_time
 from toolchain.export.results import Attempt, Measurement, Nearness, QuantizationSettings
 
 ORT, OPENVINO = "ort:cpu", "openvino:CPU"
@@ -61,6 +62,14 @@ def test_labels_are_looked_at_for_the_chosen_file_only() -> None:
     )
     assert names(choice) == {ORT: "near", OPENVINO: "near"}
     assert looked == [("near", ORT), ("near", OPENVINO)]
+
+
+def test_what_is_near_and_spelt_for_a_device_is_timed_once() -> None:
+    far, near = entry("far", 3e-3, ort=1.0, openvino=1.0), entry("near", 2e-3, ort=1.0, openvino=1.0)
+    spelt = entry("for ort", 1e-3, ort=1.0)
+    spelt.candidate = replace(spelt.candidate, runtime="ort")
+    timed = to_time([far, near, spelt], (ORT, OPENVINO))
+    assert [one.attempt.label for one in timed] == ["for ort", "near", "far"]
 
 
 def test_one_device_has_a_file_of_its_own_where_that_is_surely_faster() -> None:

@@ -193,13 +193,7 @@ class _Search:
 
     def time(self) -> None:
         """Time the candidates nearest to the float network beside the float file, on each machine."""
-        chosen: list[Entry] = []
-        for device in self._context.devices:
-            nearest = [entry for entry in self.entries if entry.is_for(device)]
-            nearest.sort(key=lambda entry: entry.attempt.divergence(device))
-            spelt = [entry for entry in nearest if entry.candidate.runtime]
-            chosen += [entry for entry in (*nearest[:MAX_TIMED], *spelt[:MAX_TIMED]) if entry not in chosen]
-        time_entries(self._context, chosen, self._card)
+        time_entries(self._context, to_time(self.entries, self._context.devices), self._card)
 
     def write(self) -> Found:
         """Write the best file for each device, or the one that comes nearest to its promises."""
@@ -363,6 +357,17 @@ class _Search:
             for entry in self.entries
             for one in entry.attempt.nearness
         )
+
+
+def to_time(entries: Sequence[Entry], devices: Sequence[str]) -> list[Entry]:
+    """Those nearest to the float network on each device, and of those that are spelt for it; each once."""
+    chosen: dict[Entry, None] = {}
+    for device in devices:
+        nearest = [entry for entry in entries if entry.is_for(device)]
+        nearest.sort(key=lambda entry: entry.attempt.divergence(device))
+        spelt = [entry for entry in nearest if entry.candidate.runtime]
+        chosen |= dict.fromkeys((*nearest[:MAX_TIMED], *spelt[:MAX_TIMED]))
+    return list(chosen)
 
 
 def _to_train(entries: Sequence[Entry]) -> list[Entry]:
