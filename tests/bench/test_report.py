@@ -88,6 +88,14 @@ def test_conclusions() -> None:
         "Fastest: model.int8.onnx on ort:cpu, 4.00 ms.",
         "int8 against float: 2.00 times as fast on ort:cpu.",
     ]
+    other = replace(INT8, artifact=INT8.artifact.replace("int8", "int8.ort"), latency_ms=latency(3.2))
+    assert reports.conclusions(report(FLOAT, INT8, other))[1] == (
+        "int8 against float: model.int8.onnx 2.00 times as fast on ort:cpu; "
+        "model.int8.ort.onnx 2.50 times as fast on ort:cpu."
+    )
+    more = (replace(FLOAT, threads=1), replace(INT8, threads=1, latency_ms=latency(5.0)))
+    said = reports.conclusions(report(FLOAT, INT8, *more))[1]
+    assert "1.60 times as fast on ort:cpu (threads 1, batch 1)" in said
     assert reports.conclusions(report(ABSENT)) == ["No arm could be measured."]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -134,7 +135,18 @@ def _conclusions(report: BenchReport, machine: str, arms: Sequence[ArmResult], n
     sentence = f"Fastest: {names[best.artifact]} on {best.device}, {best.latency_ms.p50:.2f} ms{unit}"
     rivals = [f"{names[arm.artifact]} on {arm.device}" for arm in ranked[1:] if not _told_apart(arm, best)]
     lines = [sentence + (f"; not told apart from {', '.join(rivals)}." if rivals else ".")]
-    gains = [_gain(arm, base) for arm in arms for base in arms if _is_pair(arm, base)]
+    pairs = [(arm, base) for arm in arms for base in arms if _is_pair(arm, base)]
+    files = Counter((arm.device, arm.threads, arm.batch) for arm, _ in pairs)
+    ways = {(arm.threads, arm.batch) for arm, _ in pairs}
+    gains = [
+        _gain(
+            arm,
+            base,
+            names[arm.artifact] if files[arm.device, arm.threads, arm.batch] > 1 else "",
+            f" (threads {arm.threads}, batch {arm.batch})" if len(ways) > 1 else "",
+        )
+        for arm, base in pairs
+    ]
     if gains:
         lines.append(f"int8 against float: {'; '.join(gains)}.")
     for folder in dict.fromkeys(Path(arm.artifact).parent for arm in arms if not report.noisy):
@@ -300,12 +312,12 @@ def _is_pair(arm: ArmResult, base: ArmResult) -> bool:
     return same_place and same_run and same_format and (arm.precision, base.precision) == ("int8", "float32")
 
 
-def _gain(arm: ArmResult, base: ArmResult) -> str:
+def _gain(arm: ArmResult, base: ArmResult, file: str, way: str) -> str:
+    """How many times as fast `arm` is. `file` and `way` are named where there are several of them."""
     assert arm.latency_ms is not None
     assert base.latency_ms is not None
     ratio = base.latency_ms.p50 / arm.latency_ms.p50
-    which = " (.xml)" if Path(arm.artifact).suffix == ".xml" else ""
-    text = f"{ratio:.2f} times as fast on {arm.device}{which}"
+    text = f"{file} {ratio:.2f} times as fast on {arm.device}{way}".lstrip()
     return text if _told_apart(base, arm) or _told_apart(arm, base) else f"{text} (within the intervals)"
 
 
