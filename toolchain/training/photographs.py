@@ -26,7 +26,7 @@ NOT_PETS = "not-pets"
 
 def opened(settings: TrainSettings, reporter: Reporter) -> Dataset:
     """Open the data set and pass on its warnings; nothing is decoded yet."""
-    dataset = open_dataset(settings.data, reporter=reporter)
+    dataset = open_dataset(settings.data, group_by=settings.group_by, reporter=reporter)
     for warning in dataset.warnings:
         reporter.warn(warning)
     return dataset
