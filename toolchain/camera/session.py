@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from toolchain.artifact import find_artifact, read_artifact
 from toolchain.camera.answering import Answered
 from toolchain.camera.engine import Engine
-from toolchain.camera.frames import FrameSource
+from toolchain.camera.frames import FrameSource, Turn
 from toolchain.camera.loop import Control, StopConditions, Summary, ended_by_signals, run
 from toolchain.camera.sinks import Sink, SinkContext, SinkOptions
 from toolchain.camera.sinks.background import BackgroundSink
@@ -97,6 +97,8 @@ def watch(
     reconnect: bool = True,
     insecure: bool = False,
     reporter: Reporter | None = None,
+    rotate: Literal[0, 90, 180, 270] = 0,
+    mirror: bool = False,
 ) -> CameraReport:
     """Name what a camera, a stream or a file shows, until it ends, and return how that went.
 
@@ -110,7 +112,8 @@ def watch(
 
     `model` is what `toolchain.load` takes; without one, the ready-made pets model answers. `source` is what
     `edgetl camera --source` takes: a camera's number, a file, a folder of images, or an address. The certificate
-    of a server is verified, unless `insecure`.
+    of a server is verified, unless `insecure`. Frames are turned clockwise by `rotate` degrees and then mirrored left
+    to right with `mirror`, before they are answered or handed on.
     `on_answer` is called in the thread that called `watch`, with the newest answer each time: the smoothed
     prediction, and the frame (`answered.frame.bgr`, uint8 [height, width, 3], BGR, which must stay as it is).
     Answers that come while it runs are skipped, unless `every_frame` says that each frame of a file counts. If it
@@ -129,7 +132,7 @@ def watch(
         threads=threads,
         sinks=wanted,
         reconnect=reconnect,
-        capture=CaptureOptions(every_frame=every_frame, insecure=insecure),
+        capture=CaptureOptions(every_frame=every_frame, insecure=insecure, turn=Turn(rotate, mirror)),
         stop=StopConditions(duration_s, frames, min_probability),
     )
     return run_camera(settings, Control(), reporter or Silent())
@@ -189,7 +192,8 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
 
         # The source comes last, so that nothing waits for a camera, and none is opened in vain.
         source = opener.open()
-        reporter.say(f"{source.name}: {source.given}{_asked(source, settings, reporter)}")
+        turned = f", {settings.capture.turn}" if str(settings.capture.turn) else ""
+        reporter.say(f"{source.name}: {source.given}{turned}{_asked(source, settings, reporter)}")
         reporter.say(artifact.on(classifier.runtime.device) + (f". {advised}" if advised else ""))
         for sink in sinks:
             sink.start(source)
@@ -201,6 +205,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
             reporter=reporter,
         )
         summary = run(engine, capture, sinks, limits=settings.stop, control=control)
+            turn=settings.capture.turn,
     for error in failures:
         raise error
     reports = [sink.report() for sink in sinks]

@@ -161,6 +161,17 @@ own, and a last line holds the summary.""",
     "--as-fast-as-possible", "every_frame", is_flag=True, help="Answer every frame of a file, without pacing."
 )
 @_source_option(
+    "--rotate",
+    type=click.Choice(["90", "180", "270"]),
+    help="Turn every frame clockwise by so many degrees before anything else sees it: for a camera that hangs on its "
+    "side or head.",
+)
+@_source_option(
+    "--mirror",
+    is_flag=True,
+    help="Mirror every frame left to right, after --rotate: what is written reads backwards.",
+)
+@_source_option(
     "--seconds-per-image",
     type=Finite(0.01, 3600),
     default=2.0,
@@ -272,7 +283,7 @@ def command(
         raise BadInputError("--web-host is for --web", "Add --web.")
     if record and measure_latency:
         raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
-    from toolchain.camera.frames import CaptureOptions, RequestedFormat
+    from toolchain.camera.frames import CaptureOptions, RequestedFormat, Turn
     from toolchain.camera.loop import StopConditions
     from toolchain.camera.session import CameraSettings, watch_until_signal
     from toolchain.camera.sinks import SinkOptions, sink_options
@@ -283,6 +294,8 @@ def command(
     from toolchain.camera.sinks.web import WebOptions, parse_address
     from toolchain.camera.sinks.window import WindowOptions
 
+    rotate: str | None,
+    mirror: bool,
     output = Output(json=console.json)
     sinks: list[SinkOptions] = []
     if record:
@@ -309,7 +322,13 @@ def command(
         sinks=tuple(sinks),
         reconnect=not no_reconnect,
         stall_s=stall_s,
-        capture=CaptureOptions(every_frame, seconds_per_image, RequestedFormat(size, fps, pixel_format), insecure),
+        capture=CaptureOptions(
+            every_frame,
+            seconds_per_image,
+            RequestedFormat(size, fps, pixel_format),
+            insecure,
+            Turn(int(rotate or 0), mirror),  # type: ignore[arg-type]  # click has checked it
+        ),
         stop=StopConditions(duration, frames, min_probability),
     )
     report = watch_until_signal(settings, console)
@@ -322,6 +341,10 @@ def _conclude(report: CameraReport, console: Console, output: Output, *, record:
     from toolchain.camera.sinks import AnswerLostError
 
     summary = report.summary
+    if window and measure_latency and mirror:
+        raise BadInputError(
+            "--measure-latency reads markers, which --mirror makes unreadable", "Leave out --mirror."
+        )
     if summary.lost:
         console.warn(f"{summary.source} was lost. {report.remedy}")
     if record and not report.recorded:
