@@ -78,8 +78,8 @@ class Turn:
         """The frame with its pixels turned; the same frame where there is nothing to do."""
         if not (self.degrees or self.mirror):
             return frame
-        bgr = cv2.rotate(frame.bgr, _ROTATIONS[self.degrees]) if self.degrees else frame.bgr
-        return replace(frame, bgr=cv2.flip(bgr, 1) if self.mirror else bgr)
+        bgr = np.asarray(cv2.rotate(frame.bgr, _ROTATIONS[self.degrees])) if self.degrees else frame.bgr
+        return replace(frame, bgr=np.asarray(cv2.flip(bgr, 1) if self.mirror else bgr, np.uint8))
 
     def __str__(self) -> str:
         parts = [f"turned by {self.degrees} degrees"] if self.degrees else []

@@ -204,6 +204,33 @@ own, and a last line holds the summary.""",
     "--on-change",
     metavar="COMMAND",
     help="A shell command for each new label: it finds EDGETL_LABEL and EDGETL_PROBABILITY in its environment, and "
+@_output_option(
+    "--collect",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep frames as pictures in a folder, for review and training: at most one a second, none that looks like "
+    "one before. Nothing is kept without this option.",
+)
+@_output_option(
+    "--when",
+    multiple=True,
+    metavar="uncertain|rejected|changed|every=S",
+    help="Which frames --collect keeps: those of which the network was unsure (the default; rejected ones, and "
+    "those whose second class is near), rejected ones only, the first of each new answer, or one in S seconds. Can "
+    "be repeated.",
+)
+@_output_option(
+    "--collect-limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep at most N pictures in the folder of --collect. Default: 1000.",
+)
+@_output_option(
+    "--collect-mb",
+    type=Finite(0, min_open=True),
+    metavar="N",
+    help="Keep at most N MB in the folder of --collect. Default: 500.",
+)
     'the answer as JSON on standard input. It never runs for "not sure".',
 )
 @_output_option(
@@ -274,6 +301,10 @@ def command(
     mirror_average: bool,
     console: Console,
 ) -> int:
+    collect: Path | None,
+    when: tuple[str, ...],
+    collect_limit: int | None,
+    collect_mb: float | None,
     # A token in the environment may stay there when there is no page.
     given = click.get_current_context().get_parameter_source("web_token")
     if web is None and given == ParameterSource.COMMANDLINE:
@@ -309,12 +340,17 @@ def command(
         sinks.append(CommandOptions(on_change, on_unsure))
     if web is not None:
         sinks.append(WebOptions(parse_address(web), web_token, web_hosts))
+    if collect is None and (when or collect_limit or collect_mb):
+        raise BadInputError("--when, --collect-limit and --collect-mb are for --collect", "Add --collect DIR.")
+    if mqtt is None and mqtt_password_file:
+        raise BadInputError("--mqtt-password-file is for --mqtt", "Add --mqtt URL.")
     sinks += [sink_options(text) for text in more_sinks]
     if window:
         sinks.append(WindowOptions(measure_latency))
     settings = CameraSettings(
         source=source,
         artifact=None if model is None else model.path(),
+    from toolchain.camera.sinks.collect import CollectOptions, parse_when
         device=device,
         threads=threads or 0,
         exclusive=exclusive,
@@ -337,6 +373,10 @@ def command(
 
 def _conclude(report: CameraReport, console: Console, output: Output, *, record: Path | None, shares: bool) -> int:
     import msgspec
+    if collect:
+        limits = {"max_pictures": collect_limit, "max_mb": collect_mb}
+        given_limits: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+        sinks.append(CollectOptions(collect, parse_when(when or ("uncertain",)), **given_limits))
 
     from toolchain.camera.sinks import AnswerLostError
 
@@ -394,7 +434,7 @@ def _summary_lines(report: CameraReport, shares: bool) -> list[RenderableType]:
     lines += [f"device: {failure}" for failure in summary.failures]
     if report.recorded:
         lines.append(f"recorded: {report.recorded}")
-    return [*lines]
+    return [*lines, *report.notes]
 
 
 def _parts(parts: Mapping[str, Percentiles]) -> str:
