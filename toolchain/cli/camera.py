@@ -72,8 +72,12 @@ def _read_source(ctx: click.Context, param: click.Parameter, value: str) -> str:
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{value[1:]} cannot be read: {error}", ctx, param) from None
     if not source.isprintable():
-        raise click.BadParameter(f"{value[1:]} holds more than one source, or none", ctx, param)
+        raise click.BadParameter(f"{value[1:]} holds more than one {param.name}, or none", ctx, param)
     return source
+
+
+def _read_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    return None if value is None else _read_source(ctx, param, value)
 
 
 def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
@@ -163,8 +167,8 @@ own, and a last line holds the summary.""",
 @_source_option(
     "--rotate",
     type=click.Choice(["90", "180", "270"]),
-    help="Turn every frame clockwise by so many degrees before anything else sees it: for a camera that hangs on its "
-    "side or head.",
+    help="Turn every frame clockwise by so many degrees before anything else sees it: for a camera that hangs on "
+    "its side or head.",
 )
 @_source_option(
     "--mirror",
@@ -201,10 +205,6 @@ own, and a last line holds the summary.""",
     help="Append each answer to a file as JSON. The file may be rotated at any time.",
 )
 @_output_option(
-    "--on-change",
-    metavar="COMMAND",
-    help="A shell command for each new label: it finds EDGETL_LABEL and EDGETL_PROBABILITY in its environment, and "
-@_output_option(
     "--collect",
     type=click.Path(path_type=Path),
     metavar="DIR",
@@ -231,6 +231,10 @@ own, and a last line holds the summary.""",
     metavar="N",
     help="Keep at most N MB in the folder of --collect. Default: 500.",
 )
+@_output_option(
+    "--on-change",
+    metavar="COMMAND",
+    help="A shell command for each new label: it finds EDGETL_LABEL and EDGETL_PROBABILITY in its environment, and "
     'the answer as JSON on standard input. It never runs for "not sure".',
 )
 @_output_option(
@@ -238,6 +242,25 @@ own, and a last line holds the summary.""",
     metavar="COMMAND",
     help='A shell command for when the answer becomes "not sure": EDGETL_LABEL is empty, EDGETL_GUESS is the label '
     "that was rejected.",
+)
+@_output_option(
+    "--mqtt",
+    metavar="URL",
+    help="Publish each change of the answer at mqtt://[USER@]HOST[:PORT]/TOPIC, or mqtts:// for TLS, where Home "
+    "Assistant finds it. A password is taken from the variable EDGETL_MQTT_PASSWORD, or from a file.",
+)
+@_output_option(
+    "--mqtt-password-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file that holds the password for --mqtt.",
+)
+@_output_option(
+    "--webhook",
+    callback=_read_address,
+    metavar="URL",
+    help="Send each change of the answer as JSON by HTTP POST, until it is there or a newer one is. Keep a secret "
+    "address out of the list of processes: --webhook @FILE.",
 )
 @_output_option(
     "--web",
@@ -278,8 +301,15 @@ def command(
     headless: bool,
     record: Path | None,
     log: Path | None,
+    collect: Path | None,
+    when: tuple[str, ...],
+    collect_limit: int | None,
+    collect_mb: float | None,
     on_change: str | None,
     on_unsure: str | None,
+    mqtt: str | None,
+    mqtt_password_file: Path | None,
+    webhook: str | None,
     web: str | None,
     web_token: str | None,
     web_hosts: tuple[str, ...],
@@ -290,6 +320,8 @@ def command(
     fps: float | None,
     pixel_format: str | None,
     every_frame: bool,
+    rotate: str | None,
+    mirror: bool,
     seconds_per_image: float,
     min_probability: float,
     stall_s: float | None,
@@ -301,10 +333,6 @@ def command(
     mirror_average: bool,
     console: Console,
 ) -> int:
-    collect: Path | None,
-    when: tuple[str, ...],
-    collect_limit: int | None,
-    collect_mb: float | None,
     # A token in the environment may stay there when there is no page.
     given = click.get_current_context().get_parameter_source("web_token")
     if web is None and given == ParameterSource.COMMANDLINE:
@@ -312,45 +340,57 @@ def command(
     swapped.refuse_source(model, source)
     if web is None and web_hosts:
         raise BadInputError("--web-host is for --web", "Add --web.")
+    if collect is None and (when or collect_limit or collect_mb):
+        raise BadInputError("--when, --collect-limit and --collect-mb are for --collect", "Add --collect DIR.")
+    if mqtt is None and mqtt_password_file:
+        raise BadInputError("--mqtt-password-file is for --mqtt", "Add --mqtt URL.")
     if record and measure_latency:
         raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
     from toolchain.camera.frames import CaptureOptions, RequestedFormat, Turn
     from toolchain.camera.loop import StopConditions
     from toolchain.camera.session import CameraSettings, watch_until_signal
     from toolchain.camera.sinks import SinkOptions, sink_options
+    from toolchain.camera.sinks.collect import CollectOptions, parse_when
     from toolchain.camera.sinks.command import CommandOptions
     from toolchain.camera.sinks.lines import LinesOptions, Output
     from toolchain.camera.sinks.log import LogOptions
+    from toolchain.camera.sinks.mqtt import parse_url
     from toolchain.camera.sinks.recorder import RecordOptions
     from toolchain.camera.sinks.web import WebOptions, parse_address
+    from toolchain.camera.sinks.webhook import WebhookOptions
     from toolchain.camera.sinks.window import WindowOptions
 
-    rotate: str | None,
-    mirror: bool,
     output = Output(json=console.json)
     sinks: list[SinkOptions] = []
     if record:
         sinks.append(RecordOptions(record))
     window = not (console.json or headless or web is not None)
+    if window and measure_latency and mirror:
+        raise BadInputError(
+            "--measure-latency reads markers, which --mirror makes unreadable", "Leave out --mirror."
+        )
     if not window:
         sinks.append(LinesOptions(output, json=console.json))
     if log:
         sinks.append(LogOptions(log))
+    if collect:
+        limits = {"max_pictures": collect_limit, "max_mb": collect_mb}
+        given_limits: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+        sinks.append(CollectOptions(collect, parse_when(when or ("uncertain",)), **given_limits))
     if on_change is not None or on_unsure is not None:
         sinks.append(CommandOptions(on_change, on_unsure))
+    if mqtt is not None:
+        sinks.append(parse_url(mqtt, mqtt_password_file))
+    if webhook is not None:
+        sinks.append(WebhookOptions(webhook))
     if web is not None:
         sinks.append(WebOptions(parse_address(web), web_token, web_hosts))
-    if collect is None and (when or collect_limit or collect_mb):
-        raise BadInputError("--when, --collect-limit and --collect-mb are for --collect", "Add --collect DIR.")
-    if mqtt is None and mqtt_password_file:
-        raise BadInputError("--mqtt-password-file is for --mqtt", "Add --mqtt URL.")
     sinks += [sink_options(text) for text in more_sinks]
     if window:
         sinks.append(WindowOptions(measure_latency))
     settings = CameraSettings(
         source=source,
         artifact=None if model is None else model.path(),
-    from toolchain.camera.sinks.collect import CollectOptions, parse_when
         device=device,
         threads=threads or 0,
         exclusive=exclusive,
@@ -373,18 +413,10 @@ def command(
 
 def _conclude(report: CameraReport, console: Console, output: Output, *, record: Path | None, shares: bool) -> int:
     import msgspec
-    if collect:
-        limits = {"max_pictures": collect_limit, "max_mb": collect_mb}
-        given_limits: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
-        sinks.append(CollectOptions(collect, parse_when(when or ("uncertain",)), **given_limits))
 
     from toolchain.camera.sinks import AnswerLostError
 
     summary = report.summary
-    if window and measure_latency and mirror:
-        raise BadInputError(
-            "--measure-latency reads markers, which --mirror makes unreadable", "Leave out --mirror."
-        )
     if summary.lost:
         console.warn(f"{summary.source} was lost. {report.remedy}")
     if record and not report.recorded:

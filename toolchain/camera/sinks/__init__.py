@@ -157,8 +157,10 @@ SINKS: Registry[Callable[[str], SinkOptions]] = Registry(
         "collect": "toolchain.camera.sinks.collect:from_text",
         "command": "toolchain.camera.sinks.command:CommandOptions",
         "log": "toolchain.camera.sinks.log:from_text",
+        "mqtt": "toolchain.camera.sinks.mqtt:from_text",
         "record": "toolchain.camera.sinks.recorder:from_text",
         "web": "toolchain.camera.sinks.web:from_text",
+        "webhook": "toolchain.camera.sinks.webhook:from_text",
     },
     _makes_options,
 )
