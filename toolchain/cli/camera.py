@@ -171,6 +171,14 @@ own, and a last line holds the summary.""",
     "its side or head.",
 )
 @_source_option(
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="[NAME=]X,Y,W,H",
+    help="Answer this part of the (turned) picture instead of the whole, in pixels or each number with %. Can be "
+    "repeated: all are answered in one batch, and each has its own answer.",
+)
+@_source_option(
     "--mirror",
     is_flag=True,
     help="Mirror every frame left to right, after --rotate: what is written reads backwards.",
@@ -322,6 +330,7 @@ def command(
     every_frame: bool,
     rotate: str | None,
     mirror: bool,
+    regions: tuple[str, ...],
     seconds_per_image: float,
     min_probability: float,
     stall_s: float | None,
@@ -348,6 +357,7 @@ def command(
         raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
     from toolchain.camera.frames import CaptureOptions, RequestedFormat, Turn
     from toolchain.camera.loop import StopConditions
+    from toolchain.camera.regions import parse_regions
     from toolchain.camera.session import CameraSettings, watch_until_signal
     from toolchain.camera.sinks import SinkOptions, sink_options
     from toolchain.camera.sinks.collect import CollectOptions, parse_when
@@ -406,6 +416,7 @@ def command(
             Turn(int(rotate or 0), mirror),  # type: ignore[arg-type]  # click has checked it
         ),
         stop=StopConditions(duration, frames, min_probability),
+        regions=parse_regions(regions),
     )
     report = watch_until_signal(settings, console)
     return _conclude(report, console, output, record=record, shares=measure_latency)

@@ -81,6 +81,7 @@ function hidePicture(text) {
 picture.onload = () => {
   picture.hidden = false;
   $("no-picture").hidden = true;
+  drawRegions();
 };
 picture.onerror = () => {
   if (!watching()) return;
@@ -98,24 +99,53 @@ function show(now) {
   show.frame = answer.frame;
   // Rounding must not claim certainty: `percent` in classifier.py says the same.
   const percent = (share) => (share >= 0.995 ? ">99 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
-  document.body.classList.toggle("unsure", answer.rejected);
-  const name = answer.rejected ? "not sure" : answer.label;
+  const parts = answer.regions || [];
+  const named = (one) => (one.rejected ? "not sure" : one.label);
+  const name = parts.length ? parts.map((one) => `${one.name}: ${named(one)}`).join(", ") : named(answer);
+  document.body.classList.toggle("unsure", parts.length ? parts.every((one) => one.rejected) : answer.rejected);
   $("label").textContent = name;
-  $("sure").textContent = answer.rejected
+  const sure = answer.rejected
     ? `most like ${answer.label}, ${percent(answer.probability)}`
     : `${percent(answer.probability)} sure`;
-  answer.top.forEach(([label, share], index) => {
+  $("sure").textContent = parts.length ? "" : sure;
+  const rows = parts.length
+    ? parts.map((one) => [`${one.name}: ${one.rejected ? `not sure (${one.label})` : one.label}`, one.probability])
+    : answer.top;
+  $("bars").setAttribute("aria-label", parts.length ? "Regions" : "Most probable");
+  drawRegions(parts.map((one) => ({ ...one, text: `${one.name}: ${named(one)}` })));
+  rows.forEach(([label, share], index) => {
     const bar = bars[index] || (bars[index] = addBar());
     bar.name.textContent = label;
     bar.share.textContent = percent(share);
     bar.fill.style.width = `${100 * share}%`;
   });
-  bars.splice(answer.top.length).forEach((bar) => bar.item.remove());
+  bars.splice(rows.length).forEach((bar) => bar.item.remove());
   $("age").textContent = answer.age_ms.toFixed(0);
   $("infer").textContent = answer.infer_ms.toFixed(1);
   $("fps").textContent = answer.fps ? answer.fps.toFixed(1) : "–";
   ages.push([Date.now(), answer.age_ms]);
   speak(name);
+}
+
+// The picture keeps its proportions within its place, so that regions are laid over what is seen of it.
+function drawRegions(parts = drawRegions.parts || []) {
+  drawRegions.parts = parts;
+  const [wide, high] = [picture.naturalWidth, picture.naturalHeight];
+  const scale = Math.min(picture.clientWidth / wide, picture.clientHeight / high);
+  const shown = !picture.hidden && wide && high;
+  $("regions").replaceChildren(...(shown ? parts : []).map((one) => {
+    const box = document.createElement("div");
+    const text = document.createElement("span");
+    const [left, top, width, height] = one.place;
+    text.textContent = one.text;
+    box.append(text);
+    box.classList.toggle("unsure", one.rejected);
+    box.style.left = `${picture.offsetLeft + (picture.clientWidth - scale * wide) / 2 + (scale * wide * left) / 100}px`;
+    box.style.top = `${picture.offsetTop + (picture.clientHeight - scale * high) / 2 + (scale * high * top) / 100}px`;
+    box.style.width = `${(scale * wide * width) / 100}px`;
+    box.style.height = `${(scale * high * height) / 100}px`;
+    return box;
+  }));
 }
 
 function addBar() {
@@ -217,6 +247,7 @@ $("pause").onclick = () => {
 };
 document.addEventListener("visibilitychange", look);
 window.addEventListener("pagehide", stop);
+window.addEventListener("resize", () => drawRegions());
 setInterval(() => {
   if (watching() && source && Date.now() - heard > DEAF_MS) {
     follow();
