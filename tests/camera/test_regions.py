@@ -318,5 +318,21 @@ def test_the_page_lays_them_over_the_picture(tmp_path: Path, width: int) -> None
                 "d.width / p.width, d.height / p.height]; })()"
             )
             assert inside == pytest.approx([0.25, 0.25, 0.5, 0.25], abs=0.02)
+            browser.screenshot(tmp_path / f"regions-{width}.png")
+            box = browser.value(
+                "(one => [one.x, one.y, one.width, one.height])"
+                "(document.getElementById('picture').getBoundingClientRect())"
+            )
+            for kind, across, down in (
+                ("mousePressed", 0.5, 0.75),
+                ("mouseMoved", 0.3, 0.4),
+                ("mouseReleased", 0.25, 0.5),
+            ):
+                at = {"x": box[0] + across * box[2], "y": box[1] + down * box[3]}
+                browser.tell("Input.dispatchMouseEvent", type=kind, button="left", buttons=1, clickCount=1, **at)
+            told = browser.until("document.querySelector('#option:not([hidden]) code')?.textContent")
+            numbers = [float(one.rstrip("%")) for one in told.removeprefix("--region ").split(",")]
+            assert numbers == pytest.approx([25, 50, 25, 25], abs=1)
+            parse_regions([told.removeprefix("--region ")])
     finally:
         browser.close()

@@ -37,6 +37,13 @@ MIN_SIDE = 160
 """Pictures with a shorter side are enlarged: the text would not fit."""
 
 
+def fitted_at(shape: tuple[int, ...], width: int, height: int) -> tuple[float, float, float]:
+    """Where `fit` puts a picture of a shape within `width` x `height`: its left and upper edge, and its scale."""
+    high, wide = shape[:2]
+    scale = min(width / wide, height / high)
+    return (width - scale * wide) / 2, (height - scale * high) / 2, scale
+
+
 def fit(bgr: BgrImage, width: int, height: int) -> BgrImage:
     """Scale a picture to fit into `width` x `height`, on black if the proportions differ."""
     high, wide = bgr.shape[:2]
@@ -59,10 +66,9 @@ def draw(bgr: BgrImage, answered: Answered) -> None:
     """
     prediction = answered.prediction
     if answered.regions:
-        headline = _all_regions(answered)
-        _draw_bar(bgr, headline, _figures(answered), at_top=False)
         for one in answered.regions:
-            _draw_region(bgr, one, answered.frame.bgr.shape[:2])
+            _draw_region(bgr, one, answered.frame.bgr.shape)
+        _draw_bar(bgr, _all_regions(answered), _figures(answered), at_top=False)
     else:
         top = _draw_bar(bgr, _headline(prediction), _figures(answered), at_top=False)
         _draw_shares(bgr, prediction, top)
@@ -145,18 +151,16 @@ def _figures(answered: Answered) -> str:
 
 def _draw_region(bgr: BgrImage, one: RegionAnswer, of: tuple[int, ...]) -> None:
     """The frame of a region, and its answer below its upper edge. `bgr` is a frame of the size `of`, fitted."""
-    height, width = bgr.shape[:2]
-    scale = min(width / of[1], height / of[0])
-    across, down = (width - scale * of[1]) / 2, (height - scale * of[0]) / 2
+    across, down, scale = fitted_at(of, bgr.shape[1], bgr.shape[0])
     left, right = (round(across + scale * x) for x in one.box[0::2])
     top, bottom = (round(down + scale * y) for y in one.box[1::2])
     colour = AMBER if one.prediction.rejected else WHITE
-    cv2.rectangle(bgr, (left, top), (right - 1, bottom - 1), colour, max(1, round(2 * _unit(bgr))), cv2.LINE_AA)
     letters = max(MIN_TEXT, 0.55 * _unit(bgr))
     room = max(1, right - left - 8)
     text, letters = _fitted(f"{one.name}: {shown_name(one.prediction)}", room, letters, 1)
     high = _size("Ag", letters, 1)[1]
     _darken(bgr[top : min(bottom, top + 2 * high), left:right])
+    cv2.rectangle(bgr, (left, top), (right - 1, bottom - 1), colour, max(1, round(2 * _unit(bgr))), cv2.LINE_AA)
     _put(bgr, text, (left + 4, top + round(1.5 * high)), letters, colour, 1)
 
 

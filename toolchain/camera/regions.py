@@ -12,6 +12,8 @@ from toolchain.errors import BadInputError
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom edge in pixels; the last two lie outside."""
 MAX_REGIONS = 16
+LEAST = 3.0
+"""Percent of the picture that a region has at least in each direction, if it is drawn: else it was a click."""
 HINT = "Write X,Y,WIDTH,HEIGHT in pixels or each with %, and NAME= before it for a name: door=10%,0%,40%,100%."
 
 _NAME = re.compile(r"[^\W_][\w .-]{0,39}")
@@ -46,6 +48,24 @@ class Region:
             )
         return left, top, right, bottom
 
+    def __str__(self) -> str:
+        """What `--region` takes."""
+        sign = "%" if self.percent else ""
+        return f"{self.name}=" + ",".join(f"{one:g}{sign}" for one in (self.x, self.y, self.width, self.height))
+
+
+def drawn(one: tuple[float, float], other: tuple[float, float], regions: Sequence[Region]) -> Region | None:
+    """The region between two corners, in percent, called by the first number that is free among `regions`. None if
+    it is too small to be meant."""
+    left, right = sorted(min(100.0, max(0.0, corner[0])) for corner in (one, other))
+    top, bottom = sorted(min(100.0, max(0.0, corner[1])) for corner in (one, other))
+    if min(right - left, bottom - top) < LEAST or len(regions) >= MAX_REGIONS:
+        return None
+    names = {region.name for region in regions}
+    name = next(str(number) for number in range(1, MAX_REGIONS + 1) if str(number) not in names)
+    left, top = round(left, 1), round(top, 1)
+    return Region(name, left, top, round(right - left, 1), round(bottom - top, 1), percent=True)
+
 
 def parse_regions(texts: Sequence[str]) -> tuple[Region, ...]:
     """Read texts such as `door=10%,0%,40%,100%` and `320,0,320,480`. Those without a name get their number for one.
@@ -72,7 +92,7 @@ def _parse(text: str, number: int) -> Region:
         x, y, width, height = (float(word.removesuffix("%") if percent else word) for word in words)
     except ValueError:
         raise BadInputError(f"{text!r} is no region", HINT) from None
-    within = not percent or max(x + width, y + height) <= 100
+    within = not percent or max(x + width, y + height) < 100 + 1e-6  # sums of decimals are not exact
     finite = all(map(math.isfinite, (x, y, width, height)))
     if not finite or min(x, y) < 0 or min(width, height) <= 0 or not within:
         raise BadInputError(f"{text!r} is no region of a picture", HINT)

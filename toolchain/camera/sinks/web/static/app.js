@@ -127,23 +127,32 @@ function show(now) {
   speak(name);
 }
 
-// The picture keeps its proportions within its place, so that regions are laid over what is seen of it.
-function drawRegions(parts = drawRegions.parts || []) {
-  drawRegions.parts = parts;
+// Where the picture is within its place: left, top, width and height.
+function seenAt() {
   const [wide, high] = [picture.naturalWidth, picture.naturalHeight];
   const scale = Math.min(picture.clientWidth / wide, picture.clientHeight / high);
-  const shown = !picture.hidden && wide && high;
+  const [left, top] = [(picture.clientWidth - scale * wide) / 2, (picture.clientHeight - scale * high) / 2];
+  return [picture.offsetLeft + left, picture.offsetTop + top, scale * wide, scale * high];
+}
+
+function lay(box, [left, top, width, height]) {
+  const [x, y, wide, high] = seenAt();
+  box.style.left = `${x + (wide * left) / 100}px`;
+  box.style.top = `${y + (high * top) / 100}px`;
+  box.style.width = `${(wide * width) / 100}px`;
+  box.style.height = `${(high * height) / 100}px`;
+}
+
+function drawRegions(parts = drawRegions.parts || []) {
+  drawRegions.parts = parts;
+  const shown = !picture.hidden && picture.naturalWidth;
   $("regions").replaceChildren(...(shown ? parts : []).map((one) => {
     const box = document.createElement("div");
     const text = document.createElement("span");
-    const [left, top, width, height] = one.place;
     text.textContent = one.text;
     box.append(text);
     box.classList.toggle("unsure", one.rejected);
-    box.style.left = `${picture.offsetLeft + (picture.clientWidth - scale * wide) / 2 + (scale * wide * left) / 100}px`;
-    box.style.top = `${picture.offsetTop + (picture.clientHeight - scale * high) / 2 + (scale * high * top) / 100}px`;
-    box.style.width = `${(scale * wide * width) / 100}px`;
-    box.style.height = `${(scale * high * height) / 100}px`;
+    lay(box, one.place);
     return box;
   }));
 }
@@ -210,6 +219,40 @@ function drawAges() {
   $("spark").firstElementChild.setAttribute("points", points.join(" "));
   $("ages").textContent = ages.length ? `at most ${most.toFixed(0)} in the last minute` : "";
 }
+
+// A region that is drawn with the mouse is only told: who looks at the page does not steer the camera.
+let corner = null;
+function pointed(event) {
+  const [x, y, wide, high] = seenAt();
+  const place = picture.getBoundingClientRect();
+  const across = (event.clientX - place.left + picture.offsetLeft - x) / wide;
+  const down = (event.clientY - place.top + picture.offsetTop - y) / high;
+  return [across, down].map((share) => Math.round(1000 * Math.min(1, Math.max(0, share))) / 10);
+}
+function between([x, y], [u, v]) {
+  const sizes = [Math.abs(u - x), Math.abs(v - y)].map((size) => Math.round(10 * size) / 10);
+  return [Math.min(x, u), Math.min(y, v), ...sizes];
+}
+picture.onpointerdown = (event) => {
+  if (event.pointerType !== "mouse" || event.button) return;
+  corner = pointed(event);
+  picture.setPointerCapture(event.pointerId);
+  event.preventDefault();
+};
+picture.onpointermove = (event) => {
+  if (!corner) return;
+  const place = between(corner, pointed(event));
+  $("drawing").hidden = false;
+  lay($("drawing"), place);
+};
+picture.onpointerup = (event) => {
+  if (!corner) return;
+  const place = between(corner, pointed(event));
+  corner = null;
+  const meant = Math.min(place[2], place[3]) >= 3;
+  $("drawing").hidden = $("option").hidden = !meant;
+  if (meant) $("option").querySelector("code").textContent = `--region ${place.map((one) => `${one}%`).join(",")}`;
+};
 
 const watching = () => !paused && !document.hidden;
 
