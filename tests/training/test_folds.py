@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import log_softmax
 
 from toolchain.datasets import Photograph
 from toolchain.evaluation.calibration import HeldOut, fit_temperature
-from toolchain.training.probe import assign, cross_validation, fit_head, folds_for, out_of_fold
+from toolchain.training.probe import assign, cross_validation, fit_head, folds_for, out_of_fold, parts_of
 
 
 def _photos(each: int, classes: int, copies: int = 1) -> list[Photograph]:
@@ -48,6 +49,18 @@ def test_copies_are_in_one_fold() -> None:
     photos = _photos(12, 3, copies=2)
     folds = dict(zip([photo.name for photo in photos], assign(photos, 5), strict=True))
     assert all(folds[f"{label}-{n}"] == folds[f"{label}-{n + 1}"] for label in range(3) for n in range(0, 12, 2))
+
+
+def test_groups_are_in_one_fold_and_spread_each_class() -> None:
+    photos = [replace(photo, group=f"{photo.label} {int(photo.name[2:]) // 4}") for photo in _photos(48, 3)]
+    found = assign(photos, 6)
+    folds: dict[str, set[int]] = {}
+    for photo, fold in zip(photos, found, strict=True):
+        folds.setdefault(photo.group, set()).add(int(fold))
+    assert all(len(those) == 1 for those in folds.values())
+    for label in range(3):
+        assert set(np.bincount(found[[photo.label == label for photo in photos]])) == {8}
+    assert parts_of(photos) == 36
 
 
 def test_features_that_say_nothing_are_right_by_chance_out_of_fold_only() -> None:

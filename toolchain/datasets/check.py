@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, LeftOut, Problem, map_files
-from toolchain.datasets.splits import EMPTY_SHA256
+from toolchain.datasets.index import EMPTY_SHA256, DatasetIndex, GivenSplit, ImageEntry, LeftOut, Problem, map_files
 from toolchain.errors import UnreadableImageError
 from toolchain.images.encoded import held, read_bytes
 from toolchain.images.preprocess import decode

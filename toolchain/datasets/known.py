@@ -23,7 +23,8 @@ REASON = "has taught the network that this one goes on from"
 def keep_known(dataset: Dataset, known: Mapping[str, str]) -> Dataset:
     """`dataset` with each photograph of its train folder in the split in which it is `known`, by SHA-256.
 
-    Splits that have folders of their own are respected, but lose what is known to have taught, with a warning.
+    New photographs of a group that has taught train, too. Splits that have folders of their own are respected, but
+    lose what is known to have taught, with a warning.
     Raises BadInputError where that leaves a class without training photographs.
     """
     if not known:
@@ -31,11 +32,13 @@ def keep_known(dataset: Dataset, known: Mapping[str, str]) -> Dataset:
     assert dataset.hashed is not None, "a data set that make_splits made"
     given = {entry.name: split for split, entries in dataset.hashed[0].given.items() for entry in entries}
     decided = set(given.values()) - {"train"}
+    everything = [photo for split in SPLITS for photo in dataset.splits[split]]
+    groups = {photo.group for photo in everything if photo.group and known.get(photo.sha256) in TAUGHT}
     splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
     taught: list[str] = []
     for split in SPLITS:
         for photo in dataset.splits[split]:
-            before = known.get(photo.sha256)
+            before = known.get(photo.sha256, "train" if photo.group in groups else None)
             if given[photo.name] != "train":
                 if before in TAUGHT:
                     taught.append(photo.name)

@@ -37,7 +37,7 @@ from toolchain.training.features import Floats, Frozen, labels_of
 from toolchain.training.loop import fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
 from toolchain.training.previous import Previous
-from toolchain.training.probe import cross_validation, fit_head, folds_for, out_of_fold, start_from
+from toolchain.training.probe import cross_validation, fit_head, folds_for, out_of_fold, parts_of, start_from
 from toolchain.training.records import describe_run, read_lines, write_predictions, write_splits, write_weights
 from toolchain.training.report import write_report
 from toolchain.training.settings import TrainSettings, read_stored
@@ -340,7 +340,7 @@ def _cross_validation(
     rest = splits["val"] + splits["test"]
     photos = context.probed + rest
     everything = np.concatenate([features, probe_features(context, body, rest)])
-    folds = min(wanted or folds_for(len(photos)), len(photos))
+    folds = min(wanted or folds_for(len(photos)), parts_of(photos))
     balance = context.settings.balance
     held = context.team.broadcast(
         lambda: out_of_fold(

@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from toolchain.datasets import Photograph
-from toolchain.datasets.splits import hash_fraction
+from toolchain.datasets.shares import hash_fraction
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.evaluation.metrics import log_softmax, measure, softmax
 from toolchain.evaluation.statistics import wilson_ci95
@@ -134,21 +134,36 @@ def folds_for(photographs: int) -> int:
 
 
 def assign(photos: Sequence[Photograph], folds: int) -> NDArray[np.int64]:
-    """The fold of each photograph, int64 [n], by its content: classes are spread evenly, copies stay together."""
-    found = np.zeros(len(photos), np.int64)
-    by_label: dict[int, list[str]] = {}
+    """The fold of each photograph, int64 [n]. Copies stay together, and groups; classes are spread as evenly as
+    these allow.
+    """
+    contents: dict[str, dict[int, set[str]]] = {}
     for photo in photos:
-        by_label.setdefault(photo.label, []).append(photo.sha256)
-    first = 0
+        contents.setdefault(_key(photo), {}).setdefault(photo.label, set()).add(photo.sha256)
+    sizes = {key: {label: len(held) for label, held in of.items()} for key, of in contents.items()}
+    # By classes. In each, large groups first: the small ones even out what these leave uneven.
+    order = sorted(sizes, key=lambda key: (min(sizes[key]), -sum(sizes[key].values()), hash_fraction(key, "fold")))
+    held = np.zeros((folds, 1 + max(photo.label for photo in photos)), np.int64)
     fold_of: dict[str, int] = {}
-    for label in sorted(by_label):
-        contents = sorted(set(by_label[label]) - fold_of.keys(), key=lambda sha256: hash_fraction(sha256, "fold"))
-        # Small classes begin where the last one ended: all folds have as many photographs.
-        fold_of |= {sha256: (first + rank) % folds for rank, sha256 in enumerate(contents)}
-        first += len(contents)
-    for index, photo in enumerate(photos):
-        found[index] = fold_of[photo.sha256]
-    return found
+    first = label = 0
+    for rank, key in enumerate(order):
+        if min(sizes[key]) != label:
+            # Small classes begin where the last one ended: all folds have as many photographs.
+            first, label = rank, min(sizes[key])
+        own = held[:, list(sizes[key])].sum(1)
+        fold_of[key] = min(range(folds), key=lambda fold: (own[fold], (fold - first) % folds))
+        for one, count in sizes[key].items():
+            held[fold_of[key], one] += count
+    return np.array([fold_of[_key(photo)] for photo in photos], np.int64)
+
+
+def parts_of(photos: Sequence[Photograph]) -> int:
+    """How many folds there can be at most: groups, and different photographs without one."""
+    return len({_key(photo) for photo in photos})
+
+
+def _key(photo: Photograph) -> str:
+    return photo.group or photo.sha256
 
 
 def out_of_fold(
