@@ -6,13 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from toolchain.cli import run
 from toolchain.errors import BadInputError
 from toolchain.system.progress import Silent
-from toolchain.training.suspects import disagreeing, find_suspects, self_confidence
+from toolchain.training.suspects import disagreeing, find_suspects, look, self_confidence
 
 
 def test_only_sure_disagreement_counts_and_the_least_probable_name_comes_first() -> None:
@@ -59,6 +60,20 @@ def test_the_command_lists_a_planted_wrong_name(mislabelled: Path, capsys: pytes
     said = capsys.readouterr().out
     assert "fish/a-cat.jpg" in said
     assert f"{len(found)} of 24 photographs are surely called otherwise" in said
+
+
+def test_near_copies_do_not_vouch_for_each_other(tmp_path: Path, drawn_folder: Path, weights: Path) -> None:
+    shutil.copytree(drawn_folder, tmp_path / "photos")
+    first = min((tmp_path / "photos/cat").iterdir())
+    bgr = cv2.imread(str(first))
+    assert bgr is not None
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"photos/cat/again-{number}.jpg"), bgr, [cv2.IMWRITE_JPEG_QUALITY, 50 + number])
+    seen = look(str(tmp_path / "photos"), "mobilenet_v3_small", str(weights), "cpu", Silent())
+    alike = {photo.group for photo in seen.photos if photo.name.startswith("cat/again") or photo.path == first}
+    assert len(alike) == 1
+    assert alike != {""}
+    assert len(seen.photos) == 27
 
 
 def test_too_few_photographs_are_refused(tmp_path: Path, drawn_folder: Path, weights: Path) -> None:

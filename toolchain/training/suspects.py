@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from toolchain.errors import BadInputError
 from toolchain.evaluation.calibration import HeldOut, fit_temperature
 from toolchain.evaluation.metrics import softmax
 from toolchain.images.cache import cache_folder
+from toolchain.images.perceptual_hash import near_groups, perceptual_hash
 from toolchain.images.reader import Reader
 from toolchain.system.processor import cores
 from toolchain.system.progress import Reporter
@@ -157,12 +158,25 @@ def _suspect(photos: Sequence[Photograph], probabilities: Floats, place: int, cl
 
 
 def _readable(photos: Sequence[Photograph], reader: Reader, reporter: Reporter) -> tuple[Photograph, ...]:
-    kept = []
+    """Those that can be decoded. What looks alike is a group, and in one fold: a near-copy under the same wrong name
+    would vouch for it.
+    """
+
+    def hashed(photo: Photograph) -> int | str:
+        if problem := reader.problem_of(photo, thumbnail=True):
+            return problem
+        return perceptual_hash(reader.thumbnail(photo))
+
+    kept, hashes = [], []
     with ThreadPoolExecutor(cores()) as pool, reporter.task("reading photographs", len(photos)) as task:
-        for photo, problem in zip(photos, pool.map(reader.problem_of, photos), strict=True):
+        for photo, found in zip(photos, pool.map(hashed, photos), strict=True):
             task.advance()
-            if problem:
-                reporter.warn(f"skipped: {problem}")
+            if isinstance(found, str):
+                reporter.warn(f"skipped: {found}")
             else:
                 kept.append(photo)
+                hashes.append(found)
+    for number, group in enumerate(near_groups(np.array(hashes, np.uint64))):
+        for place in group:
+            kept[place] = replace(kept[place], group=f"alike {number}")
     return tuple(kept)

@@ -50,8 +50,8 @@ _ASK = 'Open the address that edgetl printed, with its token. If you just did, <
 _NAME = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 _STRANGE_NAME = (
-    "This page is shown at localhost only. If it may be shown by the name that this address has, as behind a proxy, "
-    "start edgetl with <code>--web-host NAME</code>, or with <code>--web-token TOKEN</code>."
+    "This page is shown at localhost only. If it may be shown by the name that this address has, as behind a "
+    "proxy, start edgetl with <code>--web-host NAME</code>, or with <code>--web-token TOKEN</code>."
 )
 
 
