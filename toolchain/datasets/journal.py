@@ -225,7 +225,7 @@ def _read(record: Path) -> Decisions:
         raise BadInputError(f"{record} is not a record of moved files: {error}") from None
     for one in decisions.entries:
         parts = PurePosixPath(one.name).parts
-        if not parts or parts[0] == "/" or ".." in parts:
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in f"{one.name}{one.now}":
             raise BadInputError(f"{record}: {one.name!r} is not a path below the folder", "Restore the record.")
     return decisions
 

@@ -158,8 +158,8 @@ def _suspect(photos: Sequence[Photograph], probabilities: Floats, place: int, cl
 
 
 def _readable(photos: Sequence[Photograph], reader: Reader, reporter: Reporter) -> tuple[Photograph, ...]:
-    """Those that can be decoded. What looks alike is a group, and in one fold: a near-copy under the same wrong name
-    would vouch for it.
+    """Those that can be decoded. What looks alike is a group, and in one fold: a near-copy under the same wrong
+    name would vouch for it.
     """
 
     def hashed(photo: Photograph) -> int | str:
