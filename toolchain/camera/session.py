@@ -8,15 +8,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from toolchain.artifact import find_artifact, read_artifact
 from toolchain.camera.answering import Answered
 from toolchain.camera.engine import Engine
-from toolchain.camera.frames import FrameSource
+from toolchain.camera.frames import FrameSource, Turn
 from toolchain.camera.loop import Control, StopConditions, Summary, ended_by_signals, run
 from toolchain.camera.sinks import Sink, SinkContext, SinkOptions
 from toolchain.camera.sinks.background import BackgroundSink
+from toolchain.camera.sinks.collect import CollectOptions
 from toolchain.camera.sinks.recorder import RecordOptions
 from toolchain.camera.sinks.window import GlassToGlass, LatencyScreen
 from toolchain.camera.sources.capture import Capture
@@ -57,8 +58,8 @@ class CameraSettings:
             if path is None:
                 continue
             is_there = path.exists() and Path(self.source).exists()
-            if isinstance(options, RecordOptions) and is_there and path.samefile(self.source):
-                raise BadInputError(f"{path} is the source itself", "Record into another file.")
+            if isinstance(options, RecordOptions | CollectOptions) and is_there and path.samefile(self.source):
+                raise BadInputError(f"{path} is the source itself", "Write to another place.")
             role = getattr(options, "role", "another output")
             if other := roles.get(path.absolute()):
                 both = " and ".join(sorted((role, other)))
@@ -78,6 +79,8 @@ class CameraReport:
     lines_unwritten: int
     """How many answers were not written, counted once for each place where they should have been."""
     latency: GlassToGlass | None
+    notes: tuple[str, ...]
+    """What outputs say for the summary."""
     remedy: str
     """What to look at if the source was lost."""
 
@@ -94,6 +97,8 @@ def watch(
     frames: int | None = None,
     min_probability: float = 0.0,
     every_frame: bool = False,
+    rotate: Literal[0, 90, 180, 270] = 0,
+    mirror: bool = False,
     reconnect: bool = True,
     insecure: bool = False,
     reporter: Reporter | None = None,
@@ -110,7 +115,8 @@ def watch(
 
     `model` is what `toolchain.load` takes; without one, the ready-made pets model answers. `source` is what
     `edgetl camera --source` takes: a camera's number, a file, a folder of images, or an address. The certificate
-    of a server is verified, unless `insecure`.
+    of a server is verified, unless `insecure`. Frames are turned clockwise by `rotate` degrees and then mirrored
+    left to right with `mirror`, before they are answered or handed on.
     `on_answer` is called in the thread that called `watch`, with the newest answer each time: the smoothed
     prediction, and the frame (`answered.frame.bgr`, uint8 [height, width, 3], BGR, which must stay as it is).
     Answers that come while it runs are skipped, unless `every_frame` says that each frame of a file counts. If it
@@ -129,7 +135,7 @@ def watch(
         threads=threads,
         sinks=wanted,
         reconnect=reconnect,
-        capture=CaptureOptions(every_frame=every_frame, insecure=insecure),
+        capture=CaptureOptions(every_frame=every_frame, insecure=insecure, turn=Turn(rotate, mirror)),
         stop=StopConditions(duration_s, frames, min_probability),
     )
     return run_camera(settings, Control(), reporter or Silent())
@@ -189,7 +195,8 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
 
         # The source comes last, so that nothing waits for a camera, and none is opened in vain.
         source = opener.open()
-        reporter.say(f"{source.name}: {source.given}{_asked(source, settings, reporter)}")
+        turned = f", {settings.capture.turn}" if str(settings.capture.turn) else ""
+        reporter.say(f"{source.name}: {source.given}{turned}{_asked(source, settings, reporter)}")
         reporter.say(artifact.on(classifier.runtime.device) + (f". {advised}" if advised else ""))
         for sink in sinks:
             sink.start(source)
@@ -198,6 +205,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
             every=every,
             reopen=partial(opener.again, REOPEN_LIMIT_S) if source.live and settings.reconnect else None,
             stall_s=settings.stall_s if source.live else None,
+            turn=settings.capture.turn,
             reporter=reporter,
         )
         summary = run(engine, capture, sinks, limits=settings.stop, control=control)
@@ -211,6 +219,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
         unwritten=tuple(report.unwritten for report in reports if report.unwritten),
         lines_unwritten=sum(report.lost for report in reports),
         latency=next((sink.result() for sink in sinks if isinstance(sink, LatencyScreen)), None),
+        notes=tuple(report.note for report in reports if report.note),
         remedy=source.remedy,
     )
 

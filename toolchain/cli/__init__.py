@@ -50,6 +50,7 @@ EXTRAS = {
     ),
     **dict.fromkeys(("jinja2", "matplotlib"), "report"),
     "av": "record",
+    "paho": "mqtt",
     "timm": "timm",
 }
 """Modules that `pip install edgetl` leaves out (a device neither trains nor exports), and the extra to install."""
@@ -59,6 +60,7 @@ MAX_LINE = 1000
 
 WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
 SOURCE_VARIABLE = "EDGETL_SOURCE"
+MQTT_PASSWORD_VARIABLE = "EDGETL_MQTT_PASSWORD"
 
 
 class Group(click.Group):
@@ -226,7 +228,7 @@ def _secrets(words: Sequence[str]) -> list[str]:
     """Words that must never be shown, whatever they look like."""
     found = [after for word, after in pairwise(words) if word == WEB_TOKEN]
     found += [word.removeprefix(f"{WEB_TOKEN}=") for word in words if word.startswith(f"{WEB_TOKEN}=")]
-    return [*found, os.environ.get(WEB_TOKEN_VARIABLE, "")]
+    return [*found, os.environ.get(WEB_TOKEN_VARIABLE, ""), os.environ.get(MQTT_PASSWORD_VARIABLE, "")]
 
 
 def _explain(error: Exception) -> tuple[str, str, ExitCode]:

@@ -72,8 +72,12 @@ def _read_source(ctx: click.Context, param: click.Parameter, value: str) -> str:
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{value[1:]} cannot be read: {error}", ctx, param) from None
     if not source.isprintable():
-        raise click.BadParameter(f"{value[1:]} holds more than one source, or none", ctx, param)
+        raise click.BadParameter(f"{value[1:]} holds more than one {param.name}, or none", ctx, param)
     return source
+
+
+def _read_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    return None if value is None else _read_source(ctx, param, value)
 
 
 def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
@@ -161,6 +165,17 @@ own, and a last line holds the summary.""",
     "--as-fast-as-possible", "every_frame", is_flag=True, help="Answer every frame of a file, without pacing."
 )
 @_source_option(
+    "--rotate",
+    type=click.Choice(["90", "180", "270"]),
+    help="Turn every frame clockwise by so many degrees before anything else sees it: for a camera that hangs on "
+    "its side or head.",
+)
+@_source_option(
+    "--mirror",
+    is_flag=True,
+    help="Mirror every frame left to right, after --rotate: what is written reads backwards.",
+)
+@_source_option(
     "--seconds-per-image",
     type=Finite(0.01, 3600),
     default=2.0,
@@ -190,6 +205,33 @@ own, and a last line holds the summary.""",
     help="Append each answer to a file as JSON. The file may be rotated at any time.",
 )
 @_output_option(
+    "--collect",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep frames as pictures in a folder, for review and training: at most one a second, none that looks like "
+    "one before. Nothing is kept without this option.",
+)
+@_output_option(
+    "--when",
+    multiple=True,
+    metavar="uncertain|rejected|changed|every=S",
+    help="Which frames --collect keeps: those of which the network was unsure (the default; rejected ones, and "
+    "those whose second class is near), rejected ones only, the first of each new answer, or one in S seconds. Can "
+    "be repeated.",
+)
+@_output_option(
+    "--collect-limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep at most N pictures in the folder of --collect. Default: 1000.",
+)
+@_output_option(
+    "--collect-mb",
+    type=Finite(0, min_open=True),
+    metavar="N",
+    help="Keep at most N MB in the folder of --collect. Default: 500.",
+)
+@_output_option(
     "--on-change",
     metavar="COMMAND",
     help="A shell command for each new label: it finds EDGETL_LABEL and EDGETL_PROBABILITY in its environment, and "
@@ -200,6 +242,25 @@ own, and a last line holds the summary.""",
     metavar="COMMAND",
     help='A shell command for when the answer becomes "not sure": EDGETL_LABEL is empty, EDGETL_GUESS is the label '
     "that was rejected.",
+)
+@_output_option(
+    "--mqtt",
+    metavar="URL",
+    help="Publish each change of the answer at mqtt://[USER@]HOST[:PORT]/TOPIC, or mqtts:// for TLS, where Home "
+    "Assistant finds it. A password is taken from the variable EDGETL_MQTT_PASSWORD, or from a file.",
+)
+@_output_option(
+    "--mqtt-password-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file that holds the password for --mqtt.",
+)
+@_output_option(
+    "--webhook",
+    callback=_read_address,
+    metavar="URL",
+    help="Send each change of the answer as JSON by HTTP POST, until it is there or a newer one is. Keep a secret "
+    "address out of the list of processes: --webhook @FILE.",
 )
 @_output_option(
     "--web",
@@ -240,8 +301,15 @@ def command(
     headless: bool,
     record: Path | None,
     log: Path | None,
+    collect: Path | None,
+    when: tuple[str, ...],
+    collect_limit: int | None,
+    collect_mb: float | None,
     on_change: str | None,
     on_unsure: str | None,
+    mqtt: str | None,
+    mqtt_password_file: Path | None,
+    webhook: str | None,
     web: str | None,
     web_token: str | None,
     web_hosts: tuple[str, ...],
@@ -252,6 +320,8 @@ def command(
     fps: float | None,
     pixel_format: str | None,
     every_frame: bool,
+    rotate: str | None,
+    mirror: bool,
     seconds_per_image: float,
     min_probability: float,
     stall_s: float | None,
@@ -270,17 +340,24 @@ def command(
     swapped.refuse_source(model, source)
     if web is None and web_hosts:
         raise BadInputError("--web-host is for --web", "Add --web.")
+    if collect is None and (when or collect_limit or collect_mb):
+        raise BadInputError("--when, --collect-limit and --collect-mb are for --collect", "Add --collect DIR.")
+    if mqtt is None and mqtt_password_file:
+        raise BadInputError("--mqtt-password-file is for --mqtt", "Add --mqtt URL.")
     if record and measure_latency:
         raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
-    from toolchain.camera.frames import CaptureOptions, RequestedFormat
+    from toolchain.camera.frames import CaptureOptions, RequestedFormat, Turn
     from toolchain.camera.loop import StopConditions
     from toolchain.camera.session import CameraSettings, watch_until_signal
     from toolchain.camera.sinks import SinkOptions, sink_options
+    from toolchain.camera.sinks.collect import CollectOptions, parse_when
     from toolchain.camera.sinks.command import CommandOptions
     from toolchain.camera.sinks.lines import LinesOptions, Output
     from toolchain.camera.sinks.log import LogOptions
+    from toolchain.camera.sinks.mqtt import parse_url
     from toolchain.camera.sinks.recorder import RecordOptions
     from toolchain.camera.sinks.web import WebOptions, parse_address
+    from toolchain.camera.sinks.webhook import WebhookOptions
     from toolchain.camera.sinks.window import WindowOptions
 
     output = Output(json=console.json)
@@ -288,12 +365,24 @@ def command(
     if record:
         sinks.append(RecordOptions(record))
     window = not (console.json or headless or web is not None)
+    if window and measure_latency and mirror:
+        raise BadInputError(
+            "--measure-latency reads markers, which --mirror makes unreadable", "Leave out --mirror."
+        )
     if not window:
         sinks.append(LinesOptions(output, json=console.json))
     if log:
         sinks.append(LogOptions(log))
+    if collect:
+        limits = {"max_pictures": collect_limit, "max_mb": collect_mb}
+        given_limits: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+        sinks.append(CollectOptions(collect, parse_when(when or ("uncertain",)), **given_limits))
     if on_change is not None or on_unsure is not None:
         sinks.append(CommandOptions(on_change, on_unsure))
+    if mqtt is not None:
+        sinks.append(parse_url(mqtt, mqtt_password_file))
+    if webhook is not None:
+        sinks.append(WebhookOptions(webhook))
     if web is not None:
         sinks.append(WebOptions(parse_address(web), web_token, web_hosts))
     sinks += [sink_options(text) for text in more_sinks]
@@ -309,7 +398,13 @@ def command(
         sinks=tuple(sinks),
         reconnect=not no_reconnect,
         stall_s=stall_s,
-        capture=CaptureOptions(every_frame, seconds_per_image, RequestedFormat(size, fps, pixel_format), insecure),
+        capture=CaptureOptions(
+            every_frame,
+            seconds_per_image,
+            RequestedFormat(size, fps, pixel_format),
+            insecure,
+            Turn(int(rotate or 0), mirror),  # type: ignore[arg-type]  # click has checked it
+        ),
         stop=StopConditions(duration, frames, min_probability),
     )
     report = watch_until_signal(settings, console)
@@ -371,7 +466,7 @@ def _summary_lines(report: CameraReport, shares: bool) -> list[RenderableType]:
     lines += [f"device: {failure}" for failure in summary.failures]
     if report.recorded:
         lines.append(f"recorded: {report.recorded}")
-    return [*lines]
+    return [*lines, *report.notes]
 
 
 def _parts(parts: Mapping[str, Percentiles]) -> str:
