@@ -11,6 +11,11 @@ import pytest
 from review_support import Serve, collect, line, near_copy
 
 from tests.web_support import BROWSER, Chromium
+from toolchain.camera.sinks.web import Address
+from toolchain.review.items import Item
+from toolchain.review.server import ReviewPage
+from toolchain.review.session import Review
+from toolchain.system.progress import Silent
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 
@@ -121,6 +126,32 @@ def test_by_touch_on_a_phone(chromium: Chromium, tmp_path: Path, folder: Path, s
     chromium.until(f"{CARDS}.length === 2")
     assert review.done().moved == {"cat": 1}
     assert review.done().set_aside == 2, "the copy, too"
+
+
+def test_a_suspected_name_is_put_right_or_kept(chromium: Chromium, tmp_path: Path, drawn_folder: Path) -> None:
+    data = shutil.copytree(drawn_folder, tmp_path / "photos")
+    cats = sorted(path.name for path in (data / "cat").iterdir())
+    items = [
+        Item(f"cat/{name}", "", "cat", (("dog", 0.9), ("cat", 0.01)), "1.0% sure of its name") for name in cats[:2]
+    ]
+    review = Review(data, items, data, Silent())
+    with ReviewPage(review, Address("127.0.0.1", 0), reporter=Silent()) as page:
+        chromium.open(page.url, 800, 700, dark=True)
+        chromium.until(f"{CARDS}.length === 2")
+        assert chromium.value(f"{CARDS}[0].querySelector('.now').textContent") == "Now in cat"
+        answers = (
+            "[...document.querySelectorAll('#grid > li:first-child .answers button')].map(one => one.innerText)"
+        )
+        assert [text.split()[0] for text in chromium.value(answers)] == ["dog"], "not the name that it has"
+        _shot(chromium, "suspects.png")
+        chromium.until(f"document.activeElement === {CARDS}[0]")
+        _key(chromium, "Enter")
+        chromium.until(f"{CARDS}.length === 1")
+        chromium.until(f"document.activeElement === {CARDS}[0]")
+        _key(chromium, "k")
+        chromium.until(f"{CARDS}.length === 0 && !document.getElementById('nothing').hidden")
+    assert (data / "dog" / cats[0]).is_file()
+    assert (data / "cat" / cats[1]).is_file()
 
 
 def test_a_failure_is_told_and_nothing_seems_decided(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from toolchain.camera.sinks.collect import LINES
 from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.images.perceptual_hash import NEAR, perceptual_hash
 from toolchain.images.preprocess import Preprocess
@@ -20,8 +21,6 @@ from toolchain.system import files
 from toolchain.system.processor import cores
 from toolchain.system.progress import Reporter
 
-LINES_FILE = "collected.jsonl"
-"""In a folder that `camera --collect` fills: one JSON object for each picture."""
 MAX_LINES_BYTES = 256 << 20
 
 
@@ -61,7 +60,7 @@ class _Line:
 
 def is_collected(folder: Path) -> bool:
     """Whether a camera has collected pictures in `folder`."""
-    return (folder / LINES_FILE).is_file()
+    return (folder / LINES).is_file()
 
 
 def collected(folder: Path, reporter: Reporter) -> list[Item]:
@@ -70,7 +69,7 @@ def collected(folder: Path, reporter: Reporter) -> list[Item]:
     Lines whose picture is not there any more are passed over, damaged ones with a warning. Raises BadInputError
     where the lines cannot be read.
     """
-    path = folder / LINES_FILE
+    path = folder / LINES
     try:
         lines = files.read_regular(path, MAX_LINES_BYTES).splitlines()
     except OSError as error:
