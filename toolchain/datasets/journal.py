@@ -11,6 +11,7 @@ import os
 import shlex
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -249,8 +250,11 @@ def _carry_out(folder: Path, entry: Entry, hint: str) -> None:
 
 
 def _take_back(folder: Path, entry: Entry, hint: str) -> None:
+    """Move a photograph back. A class folder that it has left empty goes: training would stumble over it."""
     if entry.now is not None:
         _move(Path(entry.now), folder / entry.name, hint)
+        with suppress(OSError):  # there is something in it
+            Path(entry.now).parent.rmdir()
 
 
 def _move(source: Path, target: Path, hint: str) -> None:
