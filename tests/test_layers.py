@@ -16,7 +16,7 @@ PACKAGE = Path(toolchain.__file__).parent
 ORDER = (
     "_version", "_pyinstaller", "errors", "system", "plugins", "images", "pages", "drawn", "datasets", "artifact",
     "runs", "evaluation", "backbones", "runtimes", "classifier", "timing", "recommended", "camera", "bench",
-    "doctor", "export", "training", "adopt", "explain", "cli",
+    "doctor", "export", "training", "adopt", "teach", "explain", "cli",
 )  # fmt: skip
 """From the ground up: each may import those before it, and none of those after it."""
 
