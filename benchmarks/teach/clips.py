@@ -27,14 +27,17 @@ def photographs(data: Path, thing: str) -> list[Path]:
     return sorted(path for path in folder.glob("*.jpg") if path.stem.rpartition("_")[0] == thing)
 
 
-def frames(photograph: Picture, seed: int, seconds: float = SECONDS) -> Iterator[Picture]:
-    """The frames of one take, uint8 BGR [HEIGHT, WIDTH, 3]: some of them blurred, the first and last ones dark."""
+def frames(photograph: Picture, seed: int, *, covered: bool) -> Iterator[Picture]:
+    """The frames of one take, uint8 BGR [HEIGHT, WIDTH, 3], some of them blurred.
+
+    The first and last ones are dark if the lens is `covered` then.
+    """
     rng = np.random.default_rng(seed)
     high, wide = photograph.shape[:2]
     cover = max(WIDTH / wide, HEIGHT / high)
     waves = rng.uniform(0, 2 * math.pi, 6)
     light, warmth = rng.uniform(0.65, 1.25), rng.uniform(-0.12, 0.12)
-    count = round(seconds * FPS)
+    count = round(SECONDS * FPS)
     for number in range(count):
         turn = 2 * math.pi * number / count
         # Out and back, so that near-copies come: a hand does not go through all places once.
@@ -50,24 +53,19 @@ def frames(photograph: Picture, seed: int, seconds: float = SECONDS) -> Iterator
         frame *= gain * shade * np.float32((1 - warmth, 1, 1 + warmth))
         if math.sin(5 * turn + waves[0]) > 0.85:  # a quick movement
             frame = cv2.blur(frame, (15, 3))
-        if number < 3 or number >= count - 3:  # a hand over the lens
+        if covered and (number < 3 or number >= count - 3):  # a hand over the lens
             frame *= 0.01
         frame += rng.normal(0, 3, frame.shape)
         yield np.asarray(np.clip(frame, 0, 255), np.uint8)
 
 
-def write(path: Path, photograph: Path, seed: int, seconds: float = SECONDS) -> Path:
+def write(path: Path, photograph: Path, seed: int, *, covered: bool) -> Path:
     """Write the clip of one take (MPEG-4)."""
     picture = np.asarray(cv2.imread(str(photograph)), np.uint8)
-    return write_frames(path, frames(picture, seed, seconds))
-
-
-def write_frames(path: Path, pictures: Iterator[Picture]) -> Path:
-    """Write frames of WIDTH x HEIGHT as a clip."""
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
     if not writer.isOpened():
         raise OSError(f"{path} cannot be written")
-    for picture in pictures:
-        writer.write(picture)
+    for frame in frames(picture, seed, covered=covered):
+        writer.write(frame)
     writer.release()
     return path

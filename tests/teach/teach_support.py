@@ -11,8 +11,31 @@ import numpy as np
 
 from toolchain.camera.frames import SYSTEM_CLOCK, BgrImage, Frame, FrameSource
 from toolchain.drawn.pets import draw
+from toolchain.teach.learnt import Learnt
 
 HEIGHT, WIDTH, FPS = 120, 160, 30
+
+LEARNT = Learnt("run", ("cup", "pen"), 0, 0.75, (0.3, 0.95), 4, {"cup": 1.0, "pen": 0.5}, 0.9, None, 1.0)
+
+
+class Slow:
+    """Teaches when a test lets it, and says what the test wants."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.let, self.error, self.lessons = Event(), error, 0
+
+    def prepare(self) -> None:
+        pass
+
+    def look_ahead(self) -> bool:
+        return False
+
+    def learn(self) -> Learnt:
+        assert self.let.wait(10)
+        self.lessons += 1
+        if self.error:
+            raise self.error
+        return LEARNT
 
 
 def picture(thing: str, take: int = 0) -> BgrImage:

@@ -4,41 +4,17 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from threading import Event
 
 import cv2
 import pytest
-from teach_support import frames, picture
+from teach_support import LEARNT, Slow, frames, picture
 
 from tests.conftest import Recorder
 from tests.test_full_disk import files_of_at_most
 from toolchain.errors import BadInputError
 from toolchain.teach import album as albums
 from toolchain.teach.album import Album
-from toolchain.teach.learnt import Learnt
 from toolchain.teach.lesson import Lesson, headline
-
-LEARNT = Learnt("run", ("cup", "pen"), 0, 0.75, (0.3, 0.95), 4, {"cup": 1.0, "pen": 0.5}, 0.9, None, 1.0)
-
-
-class Slow:
-    """Teaches when a test lets it, and says what the test wants."""
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.let, self.error, self.lessons = Event(), error, 0
-
-    def prepare(self) -> None:
-        pass
-
-    def look_ahead(self) -> bool:
-        return False
-
-    def learn(self) -> Learnt:
-        assert self.let.wait(10)
-        self.lessons += 1
-        if self.error:
-            raise self.error
-        return LEARNT
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from teach_support import Held, picture
+from teach_support import Held, Slow, picture
 
 from tests.conftest import Recorder
 from tests.web_support import BROWSER, HERE, LIMIT_S, Chromium, ask, place, wait_until
@@ -72,7 +72,8 @@ def held() -> Held:
     return Held(picture("cat"))
 
 
-def test_who_may_press(tmp_path: Path, held: Held) -> None:
+def test_who_may_press(tmp_path: Path, held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classroom, "_teacher", lambda self: Slow())
     start = b'{"do": "start", "thing": "cup"}'
     with lesson(tmp_path, held, "cup", "pen") as page:
         refused = {
@@ -98,7 +99,8 @@ def test_who_may_press(tmp_path: Path, held: Held) -> None:
         assert response.status == 405
 
 
-def test_with_a_token_nobody_else_presses(tmp_path: Path, held: Held) -> None:
+def test_with_a_token_nobody_else_presses(tmp_path: Path, held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classroom, "_teacher", lambda self: Slow())
     start = b'{"do": "start", "thing": "cup"}'
     with lesson(tmp_path, held, "cup", token=TOKEN) as page:
         assert do(page, start)[0] == 401

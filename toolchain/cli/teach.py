@@ -159,7 +159,7 @@ def _conclude(console: Console, out: Path, state: State, watched: tuple[Watched,
         Column("pictures", right=True),
         Column("takes", right=True),
         Column("right", right=True),
-        Column(""),
+        Column("to do", folds=True),
         title=str(out),
     )
     for thing in state.things:

@@ -46,8 +46,9 @@ class Shown:
 
 @dataclass(frozen=True)
 class Judgement:
-    """`held` are answers to takes that were not taught, to the pictures `places`; `right` of `takes` takes, counted
-    in shares of their pictures. `by_class` is None for a class of which too few takes are there to know."""
+    """`held` are answers to takes that were not taught, to the pictures `places`. Of `takes` takes, `right` were
+    answered rightly by a camera with this `rejection`, counted in shares of their pictures. `by_class` is None for
+    a class of which too few takes are there to know."""
 
     held: HeldOut | None
     places: NDArray[np.intp]
@@ -78,26 +79,31 @@ def fit(shown: Shown, classes: int, head: tuple[Tensor, Tensor] | None) -> tuple
 def judge(shown: Shown, classes: int, head: tuple[Tensor, Tensor] | None, nothing: int | None) -> Judgement:
     """Judge what heads make of `shown`. `nothing` is the label of "nothing of these", if there is that class."""
     held, places = _untaught_takes(shown, classes, head)
-    counts = [len(set(shown.takes[shown.labels == label].tolist())) for label in range(classes)]
-    by_class: list[float | None] = [None] * classes
-    right, takes = 0.0, 0
-    fitted = None
-    if held is not None:
-        fitted = fit_temperature(held)
-        hits = held.logits.argmax(1) == held.labels
-        for label in range(classes):
-            mine = held.labels == label
-            own = shown.takes[places]
-            shares = [float(hits[mine & (own == take)].mean()) for take in sorted(set(own[mine].tolist()))]
-            if shares:
-                by_class[label] = sum(shares) / len(shares)
-                right, takes = right + sum(shares), takes + len(shares)
+    fitted = fit_temperature(held) if held is not None else None
     temperature = fitted.value if fitted else 1.0
     low, high = (fitted.low, fitted.high) if fitted else (temperature, temperature)
-    fit_record = TemperatureFit(low, high, val=0, out_of_fold=len(held) if held else 0)
+    record = TemperatureFit(low, high, val=0, out_of_fold=len(held) if held else 0)
     rejection = _rejection(shown, classes, head, nothing, held, temperature)
-    assert all(count > 1 or by_class[label] is None for label, count in enumerate(counts))
-    return Judgement(held, places, right, takes, tuple(by_class), temperature, fit_record, rejection)
+    by_class: list[float | None] = [None] * classes
+    right, takes = 0.0, 0
+    if held is not None:
+        hits, own = _hits(held, rejection, nothing, temperature), shown.takes[places]
+        for label in sorted(set(held.labels.tolist())):
+            mine = held.labels == label
+            shares = [float(hits[mine & (own == take)].mean()) for take in sorted(set(own[mine].tolist()))]
+            by_class[label] = sum(shares) / len(shares)
+            right, takes = right + sum(shares), takes + len(shares)
+    return Judgement(held, places, right, takes, tuple(by_class), temperature, record, rejection)
+
+
+def _hits(held: HeldOut, rejection: Rejection | None, nothing: int | None, temperature: float) -> NDArray[np.bool_]:
+    """Which answers of a camera are right: bool [n]. "Not sure" is right before nothing of these alone."""
+    sure = np.ones(len(held), bool)
+    if rejection is not None:
+        reject = rejection.reject
+        sure = scores(reject.score, held.logits, temperature) >= reject.threshold
+    answered = np.where(sure, held.logits.argmax(1), -1)
+    return (answered == held.labels) | ((answered == -1) & (held.labels == (-2 if nothing is None else nothing)))
 
 
 def _untaught_takes(

@@ -67,6 +67,17 @@ class Learner:
             self._features_of(photos, Reader(self._spec(), None, self.reporter))
         return bool(photos)
 
+    def judged_by_frame(self) -> float | None:
+        """What accuracy would be claimed if frames were split, and not takes: flattery, to be compared with."""
+        index = list_folder(self.album.photographs)
+        photos = [Photograph(one.name, one.path, one.label, files.sha256_of(one.path)) for one in index.photographs]
+        features, labels = self._features_of(photos, Reader(self._spec(), None, self.reporter)), labels_of(photos)
+        rng = np.random.default_rng(0)
+        takes = np.concatenate([rng.permutation(count) for count in np.bincount(labels)])
+        nothing = index.classes.index(NOTHING) if NOTHING in index.classes else None
+        _, pretrained = self._network(len(index.classes))
+        return judge(Shown(features, labels, takes), len(index.classes), pretrained.head, nothing).top1
+
     def learn(self) -> Learnt:
         """Teach a new head with all photographs, and put its run into the album.
 

@@ -234,7 +234,10 @@ class Lesson:
         """Do the next piece of work with `teacher`, or make one; return it, None where that fails."""
         try:
             if teacher is None:
-                teacher = self._make()
+                if not (self._wanted or self.album.paths()):
+                    self._rest(IDLE_S)
+                    return None
+                teacher = self._make()  # with the first picture: until then nothing is lost by waiting
                 teacher.prepare()
             if self._begin():
                 self._end(teacher.learn())

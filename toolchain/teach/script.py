@@ -102,17 +102,17 @@ def run_script(settings: TeachSettings, steps: Sequence[Step], reporter: Reporte
                     lesson.wait()
                 elif step.verb == "take":
                     lesson.start_take(lesson.add(step.thing))
-                    _shown(room, step.source, reporter)
+                    shown(room, step.source, reporter)
                     lesson.stop_take()
                 else:
-                    watched.append(_shown(room, step.source, reporter))
+                    watched.append(shown(room, step.source, reporter))
                 if trouble := lesson.state().trouble:
                     raise BadInputError(trouble, "What was recorded before stays.")
             return ScriptReport(lesson.state(), tuple(watched))
 
 
-def _shown(room: Classroom, text: str, reporter: Reporter) -> Watched:
-    """Show all frames of a source, and count the answers."""
+def shown(room: Classroom, text: str, reporter: Reporter) -> Watched:
+    """Show all frames of a source to the lesson, and count the answers."""
     source = open_source(text, CaptureOptions(every_frame=True), reporter=reporter)
     found: Counter[str] = Counter()
     try:
