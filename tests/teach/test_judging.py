@@ -33,7 +33,7 @@ def test_takes_that_say_nothing_are_right_by_chance_although_frames_know_each_ot
     by_frame = Shown(lost.features, lost.labels, np.tile(np.arange(5 * FRAMES), 4))
     flattering = judge(by_frame, 4, None, None)
     assert flattering.top1 is not None
-    assert flattering.top1 > 0.95
+    assert flattering.top1 > by_take.top1 + 0.3
 
 
 def test_things_that_differ_are_recognised_and_others_are_refused() -> None:
