@@ -152,6 +152,7 @@ def command(
 
 
 def _conclude(console: Console, out: Path, state: State, watched: tuple[Watched, ...]) -> None:
+    from toolchain.classifier import percent
     from toolchain.teach.lesson import judged
 
     table = Table(
@@ -163,7 +164,7 @@ def _conclude(console: Console, out: Path, state: State, watched: tuple[Watched,
         title=str(out),
     )
     for thing in state.things:
-        right = "" if thing.right is None else f"{thing.right:.0%}"
+        right = "" if thing.right is None else percent(thing.right)
         table.add(thing.name, str(thing.pictures), str(thing.takes), right, thing.wish)
     lines: list[RenderableType] = []
     for seen in watched:
@@ -173,7 +174,7 @@ def _conclude(console: Console, out: Path, state: State, watched: tuple[Watched,
     if state.learnt:
         lines.append(judged(state.learnt))
         if state.learnt.test is not None:
-            lines.append(f"On a take of each thing that never teaches: {state.learnt.test:.0%} right.")
+            lines.append(f"On a take of each thing that never teaches: {percent(state.learnt.test)} right.")
         lines.append(f"Next: edgetl camera {run}")
     document = {"out": str(out), "state": state, "watched": watched}
     console.result(document, table, *lines)

@@ -103,7 +103,8 @@ class Album:
             raise BadInputError(f"{thing!r} cannot be the name of a class folder", "Take another word.")
         if len(self.things) >= MAX_THINGS:
             raise BadInputError(f"there are {MAX_THINGS} things already", "That is as many as can be taught.")
-        self.things.append(thing)
+        # "Nothing of these" is no thing, and stands below them.
+        self.things.insert(len(self.things) - (self.things[-1:] == [NOTHING]), thing)
         self._pictures[thing] = []
         self._save()
         return thing

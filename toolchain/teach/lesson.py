@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from toolchain.camera.frames import BgrImage, Frame
 from toolchain.camera.threads import Worker
+from toolchain.classifier import percent
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.system.progress import Reporter
 from toolchain.teach.album import MAX_PICTURES, NOTHING, Album
@@ -301,8 +302,8 @@ def judged(learnt: Learnt) -> str:
         return "How good it is cannot be known from one take of each thing: show a second one."
     low, high = learnt.top1_ci95
     return (
-        f"{learnt.top1:.0%} right on {learnt.takes} takes that it was not taught with "
-        f"(between {low:.0%} and {high:.0%} with 95 % confidence)."
+        f"{percent(learnt.top1)} right on {learnt.takes} takes that it was not taught with "
+        f"(between {percent(low)} and {percent(high)} with 95 % confidence)."
     )
 
 

@@ -23,7 +23,8 @@ function put(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-const percent = (share) => (share >= 0.995 ? ">99 %" : `${(100 * share).toFixed(0)} %`);
+// As `percent` in classifier.py, and never broken.
+const percent = (share) => (share >= 0.995 ? ">99\u00a0%" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)}\u00a0%`);
 
 async function ask(action, thing = "") {
   put($("wrong"), "");
