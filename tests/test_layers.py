@@ -33,6 +33,7 @@ DEVICE_HALF = (
     "toolchain.cli.data",
     "toolchain.cli.doctor",
     "toolchain.cli.predict",
+    "toolchain.cli.teach",
     "toolchain.cli.explain.why",
     "toolchain.datasets.catalogue",
     "toolchain.explain.why.report",
@@ -41,6 +42,7 @@ DEVICE_HALF = (
     "toolchain.images.preprocess",
     "toolchain.backbones.recipes",
     "toolchain.runs",
+    "toolchain.teach.script",
     "toolchain.runtimes.onnxruntime",
     "toolchain.runtimes.openvino",
 )

@@ -6,19 +6,17 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
 import pytest
 
 from tests.teach.teach_support import write_take
+from tests.web_support import wait_until
 from toolchain.classifier import load
 from toolchain.cli import run
 from toolchain.runs import read_run
 from toolchain.teach.album import Album
-
-TINY = ["--model", "mobilenet_v3_small", "--weights", "none"]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +90,30 @@ def test_taught_by_script_it_knows_another_take(tmp_path: Path, capsys: pytest.C
     assert load(out / "run").card.source.run == "run"
     assert run(["export", str(out / "run"), "--quiet"]) == 0
     assert run(["predict", str(out / "run"), str(out / "photographs" / "cup" / "take001-0001.jpg")]) == 0
+    killed_while_it_learns(out, script)
+
+
+def killed_while_it_learns(out: Path, script: Path) -> None:
+    """Nothing is lost: neither a photograph, nor the run before."""
+    before, photographs = (out / "run" / "run.json").read_bytes(), Album(out).paths()
+    script.write_text("train")
+    process = started(script, out)
+    try:
+        wait_until(lambda: (out / ".new" / "run" / "model.safetensors").exists() or process.poll() is not None, 120)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    album = Album(out)
+    assert album.paths() == photographs
+    assert not (out / ".new").exists()
+    assert (album.run / "run.json").read_bytes() == before
+    assert load(album.run).card.labels == ("cup", "pen")
+
+
+def started(script: Path, out: Path) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "toolchain", "teach", "--script", str(script), "--out", str(out)]
+    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 @pytest.mark.slow
@@ -100,14 +122,11 @@ def test_killed_in_the_middle_of_a_take_nothing_that_was_counted_is_lost(tmp_pat
     script = tmp_path / "script.txt"
     script.write_text(f"take cup {clip}\n")
     out = tmp_path / "a"
-    words = [sys.executable, "-m", "toolchain", "teach", "--script", str(script), "--out", str(out)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = started(script, out)
     try:
-        end = time.monotonic() + 60
-        while len(list(out.glob("photographs/cup/take*.jpg"))) < 4 and time.monotonic() < end:
-            time.sleep(0.01)
+        wait_until(lambda: len(list(out.glob("photographs/cup/take*.jpg"))) >= 4, 60)
     finally:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
     found = sorted(out.glob("photographs/cup/take*.jpg"))
     assert len(found) >= 4
