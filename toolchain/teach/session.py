@@ -103,14 +103,15 @@ def teach(
     settings. Raises BadInputError and MissingError where something cannot be opened.
     """
     hint = "Wait until it has ended, or choose another --out."
+    opener = None if source else Opener(settings.source, settings.capture, reporter=reporter)
     with claims.working_in(settings.out, "teaching", hint), ExitStack() as stack:
         room = Classroom(settings, reporter)
         shown = stack.enter_context(surface(room, control))
         reopen = None
-        if source is None:
-            opener = Opener(settings.source, settings.capture, reporter=reporter)
+        if opener is not None:
             source = opener.open()
             reopen = partial(opener.again, REOPEN_LIMIT_S) if source.live else None
+        assert source is not None
         reporter.say(f"{source.name}: {source.given}")
         stack.enter_context(room.lesson)
         capture = stack.enter_context(Capture(source, reopen=reopen, reporter=reporter))
