@@ -189,7 +189,18 @@ class Learner:
         write_splits(folder, context.dataset)
         sha256 = write_weights(folder, network)
         run = describe_run(
-            context, network, sha256, pretrained, 0, kept, kept, crossed, 0, "edgetl teach", before_refit=metrics
+            context,
+            network,
+            sha256,
+            pretrained,
+            0,
+            kept,
+            kept,
+            crossed,
+            0,
+            "edgetl teach",
+            before_refit=metrics,
+            continuation=None,
         )
         run = replace(run, model=replace(run.model, refit=True), before_refit={})
         if judged.rejection is None:

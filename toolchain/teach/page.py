@@ -80,7 +80,7 @@ class TeachPage(WebView):
     ) -> None:
         super().__init__(address, {}, token=token, hosts=hosts, reporter=reporter)
         self._publisher = _Publisher(lesson, (self._hand_on, reporter))
-        self._app = make_app(self._pictures, self._answers, lambda: self._publisher.now().json())
+        self._app = make_app(self._pictures, self._answers, lambda: self._publisher.now().json(), self._figures)
         routes = [Route(path, _file(*found), methods=["GET"]) for path, found in FILES.items()]
         routes.append(Route("/do", _doing(lesson, lambda: self._publisher.now().json()), methods=["POST"]))
         self._app.router.routes[:0] = routes
