@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.artifacts import tiny_artifact
+from tests.artifacts import tiny_artifact, tiny_card, tiny_model
 from tests.camera.camera_support import Collect
 from tests.clips import BGR, colour_of, plain, read_clip
 from tests.datasets.datasets_support import Remembering
 from tests.receivers import MOSQUITTO, Broker, Hook, Subscriber
 from tests.web_support import BROWSER, Chromium, ask, view, wait_until
+from toolchain.artifact import write_artifact
 from toolchain.camera.answering import Answered, RegionAnswer
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import BgrImage, Frame
@@ -31,6 +32,7 @@ from toolchain.camera.sources.capture import Capture
 from toolchain.classifier import Classifier, Prediction, load
 from toolchain.cli import run
 from toolchain.errors import BadInputError
+from toolchain.export.raw_frame import with_raw_frame
 from toolchain.runtimes import Answer
 
 LEFT, RIGHT = "left=0%,0%,50%,100%", "right=320,0,320,480"
@@ -155,6 +157,25 @@ def test_each_region_changes_by_itself(place: Path) -> None:
     wanted = [["red", "green"], ["red", "blue"], ["green", "red"]]
     assert seen == [(colours, colours) for colours in wanted]
     assert report.summary.changes == 3
+
+
+def test_a_file_that_resizes_by_itself_answers_one_region(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    cv2.imwrite(
+        str(tmp_path / "in" / "0.png"), np.concatenate([plain("red", 32, 32), plain("green", 32, 32)], axis=1)
+    )
+    card = tiny_card(input="frame")
+    write_artifact(with_raw_frame(tiny_model(), card.preprocess), card, tmp_path / "tiny.onnx")
+    seen: list[str | None] = []
+
+    def act(answered: Answered) -> None:
+        seen.append(answered.regions[0].prediction.answer)
+
+    place = tmp_path / "tiny.onnx", tmp_path / "in"
+    watch(*place, on_answer=act, regions=["32,0,32,32"], every_frame=True)
+    assert seen == ["green"]
+    with pytest.raises(BadInputError, match="answers one region only"):
+        watch(*place, regions=["0,0,32,32", "32,0,32,32"], every_frame=True)
 
 
 def test_regions_may_be_changed_while_it_runs(tmp_path: Path) -> None:
