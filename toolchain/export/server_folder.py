@@ -55,12 +55,15 @@ def write_server_folder(server: Server, folder: Path, exported: Exported) -> Ser
         name = "-".join([run, *kinds])
         model = folder / name
         version = 1 + max((int(one.name) for one in model.glob("*") if one.name.isdigit()), default=0)
-        (model / str(version)).mkdir(parents=True)
+        # Servers that run look for new folders: what they find must be whole.
+        unfinished = model / f".{version}.part"
+        unfinished.mkdir(parents=True, exist_ok=True)
         if server == "triton":
             labels = [" ".join(label.split()) for label in artifact.card.labels]
             files.write_bytes(model / "labels.txt", "".join(f"{label}\n" for label in labels).encode())
             files.write_bytes(model / "config.pbtxt", _triton(name, artifact).encode())
-        files.write_bytes(model / str(version) / "model.onnx", artifact.model)
+        files.write_bytes(unfinished / "model.onnx", artifact.model)
+        unfinished.rename(model / str(version))
         names.append(name)
     if server == "ovms":
         _list(folder / OVMS_FILE, names)
