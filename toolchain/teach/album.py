@@ -87,6 +87,7 @@ class Album:
         self.things: list[str] = list(dict.fromkeys((*known, *found)))
         self._tidy()
         self._pictures = {thing: self._listed(thing) for thing in self.things}
+        self._counted: dict[str, Counted] = {}
         self._next = 1 + max((take_number(path) for path in self.paths()), default=0)
         self._save()
 
@@ -115,8 +116,10 @@ class Album:
 
     def count(self, thing: str) -> Counted:
         """How much of a thing there is."""
-        listed = self._pictures[thing]
-        return Counted(len(listed), len({take_of(path) for path in listed}))
+        if thing not in self._counted:  # which is asked many times a second
+            listed = self._pictures[thing]
+            self._counted[thing] = Counted(len(listed), len({take_of(path) for path in listed}))
+        return self._counted[thing]
 
     def check(self) -> None:
         """Raise BadInputError, saying what to show, where it cannot be taught from yet."""
@@ -145,6 +148,7 @@ class Album:
         path = self.photographs / thing / f"take{take:03}-{number:04}.jpg"
         files.write_bytes(path, data.tobytes())
         self._pictures[thing].append(path)
+        self._counted.pop(thing, None)
         return path
 
     def forget_take(self, thing: str) -> int:
@@ -155,6 +159,7 @@ class Album:
         for path in gone:
             path.unlink(missing_ok=True)
             listed.remove(path)
+        self._counted.pop(thing, None)
         return len(gone)
 
     def new_run(self) -> Path:

@@ -103,10 +103,10 @@ def _hits(held: HeldOut, rejection: Rejection | None, nothing: int | None, tempe
         reject = rejection.reject
         sure = scores(reject.score, held.logits, temperature) >= reject.threshold
     answered = np.where(sure, held.logits.argmax(1), -1)
-    right: NDArray[np.bool_] = (answered == held.labels) | (
-        (answered == -1) & (held.labels == (-2 if nothing is None else nothing))
-    )
-    return right
+    hits = answered == held.labels
+    if nothing is not None:
+        hits |= (answered == -1) & (held.labels == nothing)
+    return np.asarray(hits, np.bool_)
 
 
 def _untaught_takes(

@@ -183,15 +183,16 @@ class Lesson:
         with self._changed:
             recording = self._chooser is not None
             teaching = self._wanted or self._teaching
+            things = tuple(self._thing(name) for name in self.album.things)
             return State(
                 "recording" if recording else "teaching" if teaching else "collecting",
-                tuple(self._thing(name) for name in self.album.things),
+                things,
                 self._recording if recording else "",
                 self._kept,
                 self._left_out,
                 self._learnt,
                 self._lessons,
-                self._learnt is None or len(self.album.paths()) != self._learnt.pictures,
+                self._learnt is None or sum(thing.pictures for thing in things) != self._learnt.pictures,
                 self._trouble,
                 self._said,
             )
