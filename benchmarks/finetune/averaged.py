@@ -2,7 +2,7 @@
 
     EDGETL_DATA=FOLDER python benchmarks/finetune/averaged.py RUN RUN RUN --out benchmarks/results/averaged.csv
 
-The runs must have the same network and data. The average says on validation whether it pays; test is for the record.
+The runs must have the same network and data. Validation says whether it pays; test is for the record.
 """
 
 from __future__ import annotations
