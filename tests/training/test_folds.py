@@ -84,6 +84,17 @@ def test_a_class_of_one_photograph_cannot_be_answered_and_is_left_out() -> None:
     assert out_of_fold(_clouds(labels[[0, -1]], 16, 1.0, 1), [photos[0], photos[-1]], 3, None, 2) is None
 
 
+def test_photographs_that_have_taught_the_start_do_not_count() -> None:
+    photos = _photos(10, 2)
+    labels = np.array([photo.label for photo in photos])
+    features = _clouds(labels, 16, 1.0, 1)
+    seen = {photo.sha256 for photo in photos[:12]}
+    held = out_of_fold(features, photos, 2, None, 10, seen=seen)
+    assert held is not None
+    assert held.labels.tolist() == [1] * 8
+    assert out_of_fold(features, photos, 2, None, 10, seen={photo.sha256 for photo in photos}) is None
+
+
 def test_out_of_fold_answers_tell_the_temperature_that_few_validation_photographs_cannot() -> None:
     """Five classes of twenty: the likelihood of unseen photographs is nearly that of the best temperature."""
     photos = _photos(20, 5)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from toolchain.cli import COMMANDS, Group
-from toolchain.cli.console import Console, output_options
-from toolchain.cli.options import complete_data_sets
+from toolchain.cli.console import Console, needs, output_options
+from toolchain.cli.options import complete_data_sets, features_options
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError, ExitCode
 from toolchain.system.text import harmless
@@ -180,6 +180,42 @@ def _listed(data: str, group_by: str | None, console: Console) -> DatasetIndex:
 
 
 @command.command(
+    help="List photographs of DATA whose name is probably wrong. Each is answered by a linear probe that was "
+    "fitted on the others, and listed where the answer is surely another name. The network's features must not "
+    f"have been taught with these photographs. {DATA_HELP}",
+    short_help="Find photographs whose name is probably wrong.",
+)
+@click.argument("data", shell_complete=complete_data_sets)
+@features_options
+@output_options
+def suspects(data: str, model: str, weights: str, console: Console) -> None:
+    needs("torch")
+    from toolchain.runs.ready_made import weights_file
+
+    weights_file(weights, model)
+    from toolchain.training.suspects import find_suspects
+
+    found = find_suspects(data, model, weights, "auto", console)
+    table = Table(
+        Column("photograph"),
+        Column("its name"),
+        Column("the network says"),
+        Column("sure of that", right=True),
+        Column("of its name", right=True),
+    )
+    for one in found.found[:MAX_LINES]:
+        shares = (f"{one.probability:.3f}", f"{one.label_probability:.3f}")
+        table.add(one.name, one.label, one.answer, *shares)
+    rest = len(found.found) - MAX_LINES
+    lines = [f"and {rest} more (--json lists all)"] if rest > 0 else []
+    lines += [
+        f"{len(found.found)} of {found.photographs} photographs are surely called otherwise by a network that has "
+        f"not seen them; it calls {found.top1:.1%} by their own name."
+    ]
+    console.result(found, *([table] if found.found else []), *lines)
+
+
+@command.command(
     help="Show where `finetune` keeps decoded photographs for its next run, and how many. EDGETL_CACHE sets the "
     "folder, EDGETL_CACHE_MB the limit. The cache can be emptied at any time.",
     short_help="Show or empty the cache of decoded photographs.",
@@ -198,15 +234,16 @@ def cache(clear: bool, console: Console) -> None:
 
 
 @command.command(
-    help="Move the files that `check --fix` has moved back to where they were. RECORD is the JSON file it named.",
-    short_help="Undo check --fix.",
+    help="Move the files that `check --fix` or `review` has moved back to where they were. RECORD is the JSON file "
+    "it named.",
+    short_help="Undo check --fix, or a review.",
 )
 @click.argument("record", type=click.Path(path_type=Path))
 @output_options
 def restore(record: Path, console: Console) -> None:
-    from toolchain.datasets.quarantine import restore
+    from toolchain.datasets import journal, quarantine
 
-    names = restore(record)
+    names = journal.restore(record) if journal.is_journal(record) else quarantine.restore(record)
     console.result(
         {"restored": names}, "\n".join(map(harmless, [f"{_count(names, 'file')} moved back", *_shortened(names)]))
     )
