@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,25 @@ def artifact_that_breaks(path: Path) -> Artifact:
     model.graph.node.insert(position, helper.make_node("Gather", ["colour", "order"], ["gathered"], axis=1))
     model.graph.node[position + 1].input[0] = "gathered"
     model.graph.initializer.append(numpy_helper.from_array(np.array([0, 1, 99], np.int64), "order"))
+    return write_artifact(model, tiny_card(), path)
+
+
+def artifact_that_loads_slowly(path: Path) -> Artifact:
+    """A valid file of a megabyte: its constants are multiplied with each other when it is loaded."""
+    model = tiny_model()
+    nodes = model.graph.node
+    position = next(index for index, node in enumerate(nodes) if node.op_type == "Gemm")
+    products = ["factor", *(f"product {number}" for number in range(40))]
+    slow = [helper.make_node("MatMul", [one, "factor"], [next_]) for one, next_ in itertools.pairwise(products)]
+    slow += [
+        helper.make_node("ReduceMean", [products[-1], "both axes"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["colour", "mean"], ["brighter"]),
+    ]
+    for place, node in enumerate(slow):
+        nodes.insert(position + place, node)
+    nodes[position + len(slow)].input[0] = "brighter"
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((512, 512), np.float32), "factor"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0, 1], np.int64), "both axes"))
     return write_artifact(model, tiny_card(), path)
 
 

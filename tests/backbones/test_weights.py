@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -175,6 +177,38 @@ def test_files_that_are_no_state_dict(tmp_path: Path, kind: str, capsys: pytest.
     with pytest.raises(BadInputError):
         load_pretrained(build("mobilenet_v2", 2), "mobilenet_v2", str(path))
     assert "never run" not in capsys.readouterr().out
+
+
+def _packed(path: Path) -> None:
+    """The parts of a checkpoint, compressed: of zeros, nothing is left."""
+    whole = path.with_name("whole.pth")
+    torch.save({"a": torch.zeros(3_000_000)}, whole)
+    with zipfile.ZipFile(whole) as parts, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for part in parts.infolist():
+            packed.writestr(part.filename, parts.read(part))
+
+
+def _nested(path: Path, levels: int, times: int) -> None:
+    """A dict that holds `times` times one that does so again, which is stored once each."""
+    level: dict[str, object] = {"a": torch.zeros(1)}
+    for _ in range(levels):
+        level = {f"{time}": level for time in range(times)}
+    torch.save(level, path)
+
+
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (_packed, "it unpacks to 12 MB, more than it has itself"),
+        (lambda path: _nested(path, 40, 2), "features.0.0.weight is missing"),
+    ],
+    ids=["compressed", "nested"],
+)
+def test_checkpoints_that_grow_are_refused(tmp_path: Path, write: Callable[[Path], None], says: str) -> None:
+    path = tmp_path / "weights.pth"
+    write(path)
+    with pytest.raises(BadInputError, match=says):
+        load_pretrained(build("mobilenet_v2", 2), "mobilenet_v2", str(path))
 
 
 def test_imagenet_is_the_best_published_and_imagenet_v1_the_first() -> None:

@@ -75,6 +75,8 @@ def test_new_photographs_of_a_group_that_has_taught_train_too(tree: Tree) -> Non
     }
     kept = keep_known(replace(dataset, splits=grouped), {taught.sha256: "train"})
     assert _sides(kept)[held.sha256] == "train"
+    kept = keep_known(replace(dataset, splits=grouped), {held.sha256: "test"})
+    assert _sides(kept)[taught.sha256] == "test"
 
 
 def test_a_class_of_held_back_photographs_cannot_be_taught(tree: Tree) -> None:

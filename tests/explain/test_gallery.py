@@ -146,6 +146,23 @@ def test_an_empty_folder_that_is_a_link_to_another_disk_is_filled(tmp_path: Path
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_default_folder_that_is_a_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    Path("explain").symlink_to(elsewhere)
+    with pytest.raises(BadInputError, match="explain is a link"), new_folder(None, "why"):
+        pass
+    assert list(elsewhere.iterdir()) == []
+    Path("explain").unlink()
+    Path("explain").mkdir()
+    Path("explain", "why-1").symlink_to(tmp_path / "gone")
+    with new_folder(None, "why") as (folder, target):
+        (folder / "page").write_text("made")
+    assert target == Path("explain", "why-2")
+    assert not (tmp_path / "gone").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_told_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadInputError, match="cannot be written"), new_folder(tmp_path / "file" / "x", "ideal"):

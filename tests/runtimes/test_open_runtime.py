@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_support import SIDE, colour_artifact
+from bench_support import SIDE, artifact_that_loads_slowly, colour_artifact
 from numpy.typing import NDArray
 
+from toolchain import runtimes
 from toolchain.artifact import Artifact
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runtimes import Infer, onnxruntime, open_runtime
@@ -58,6 +59,18 @@ def test_answers_belong_to_the_caller(artifact: Artifact, device: str) -> None:
     second = runtime.infer(np.full((1, SIDE, SIDE, 3), (255, 0, 0), np.uint8))
     assert first.logits.tolist() == [[0.0, 0.0, 0.0]]
     assert second.logits.argmax() == 0
+
+
+@pytest.mark.parametrize("device", ["ort:cpu", "openvino:CPU"])
+def test_a_file_that_takes_too_long_to_load_is_refused(
+    tmp_path: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = artifact_that_loads_slowly(tmp_path / "model.onnx")
+    monkeypatch.setattr(runtimes, "CPU_LOADING_LIMIT_S", 0.02)
+    with pytest.raises(MissingError, match=f"was not ready on {device} after 0.02 s"):
+        open_runtime(slow, device, threads=1)
+    monkeypatch.undo()
+    assert open_runtime(slow, device, threads=1).infer(pictures(1)).logits.shape == (1, 3)
 
 
 def test_threads_are_those_asked_for(artifact: Artifact) -> None:

@@ -15,6 +15,7 @@ from toolchain.drawn.pets import draw
 from toolchain.errors import ExitCode
 from toolchain.runs import RUN_FILE, read_run, read_splits
 from toolchain.training.finetune import finetune, resume
+from toolchain.training.previous import Previous
 from toolchain.training.settings import TrainSettings
 
 TAKES, FRAMES = 4, 3
@@ -56,6 +57,14 @@ def test_a_run_keeps_takes_together(grouped: Path) -> None:
     assert run.settings["group_by"] == "folder"
     assert run.cross_validation is not None
     assert run.cross_validation.folds == TAKES
+
+
+def test_a_run_that_goes_on_from_another_groups_as_it_did(grouped: Path, taken: Path, tmp_path: Path) -> None:
+    before = Previous.read(grouped).settings(None, None, None, None, {})
+    run = finetune(TrainSettings(str(taken), **{**QUICK, **before}), tmp_path / "run", deployable=False)
+    assert run.settings["group_by"] == "folder"
+    takes = _takes(tmp_path / "run")
+    assert sum(map(len, takes.values())) == len(set.union(*takes.values())) == TAKES
 
 
 def test_going_on_with_a_run_splits_as_it_did(grouped: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from toolchain.artifact import read_artifact
 from toolchain.backbones import IMAGENET, IMAGENET_V1
 from toolchain.backbones.networks import backbone_of, check_weights, grow, head_of, not_finite, place_of_head
+from toolchain.datasets.unpack import BoundedReads
 from toolchain.errors import BadInputError
 from toolchain.runs.ready_made import READY_MADE, ready_made_artifact, weights_file
 from toolchain.system import files
@@ -95,8 +97,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             with files.encodable(path) as named:
                 return load_file(named)
+        _check_parts(path)
         with torch.serialization.safe_globals(_shells(path)):
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            tensors = _unwrapped(torch.load(path, map_location="cpu", weights_only=True))
     except (SafetensorError, OSError, UnicodeDecodeError):
         raise BadInputError(f"{path} is not a whole safetensors file", "Copy it again.") from None
     except Exception as error:  # torch.load raises pickle, zip and runtime errors of many types
@@ -104,10 +107,20 @@ def _read_state(path: Path) -> dict[str, Tensor]:
         raise BadInputError(
             f"{path} is not a state dict that can be loaded safely: {reason}", "Save it as safetensors."
         ) from None
-    tensors = _unwrapped(state)
     if not tensors:
         raise BadInputError(f"{path} holds no state dict", "Save `network.state_dict()`.")
     return tensors
+
+
+def _check_parts(path: Path) -> None:
+    """Refuse an archive whose parts are larger than itself: PyTorch compresses none, and makes room for all."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return  # of an older version of torch, whose tensors stand in the file as they are
+        with zipfile.ZipFile(BoundedReads(file)) as archive:
+            size = sum(part.file_size for part in archive.infolist())
+    if size > path.stat().st_size:
+        raise ValueError(f"it unpacks to {size / 1e6:,.0f} MB, more than it has itself")
 
 
 def _shells(path: Path) -> list[Any]:
@@ -127,11 +140,19 @@ def _shells(path: Path) -> list[Any]:
 def _unwrapped(state: Any) -> dict[str, Tensor]:
     """The tensors of a checkpoint under their names; those of dicts in it have the dict's name before their own."""
     found: dict[str, Tensor] = {}
-    for key, value in state.items() if isinstance(state, Mapping) else ():
-        if isinstance(value, Tensor):
-            found[str(key)] = value
-        elif isinstance(value, Mapping):
-            found |= {f"{key}.{name}": tensor for name, tensor in _unwrapped(value).items()}
+    seen: set[int] = set()  # a dict that holds another one twice, which does so again, would never end
+
+    def collect(level: Any, prefix: str) -> None:
+        if not isinstance(level, Mapping) or id(level) in seen:
+            return
+        seen.add(id(level))
+        for key, value in level.items():
+            if isinstance(value, Tensor):
+                found[f"{prefix}{key}"] = value
+            else:
+                collect(value, f"{prefix}{key}.")
+
+    collect(state, "")
     return found
 
 

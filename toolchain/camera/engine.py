@@ -16,7 +16,7 @@ from toolchain.camera.threads import Worker
 from toolchain.classifier import Classifier, load
 from toolchain.errors import ArtifactError, BadInputError, MissingError
 from toolchain.images.preprocess import FramePreprocess
-from toolchain.runtimes import Answer
+from toolchain.runtimes import Answer, in_loading_time
 from toolchain.runtimes.devices import RUNTIMES, family_of, probe
 from toolchain.system.progress import Reporter, Silent
 
@@ -41,7 +41,9 @@ class Network:
         self._batch: NDArray[np.uint8] = np.empty((0, 0, 0, 3), np.uint8)
         # Runtimes prepare themselves in the first inference, which would make the first frame old.
         side = card.preprocess
-        classifier.runtime.infer(np.zeros((1, side.height, side.width, 3), np.uint8))
+        black = np.zeros((1, side.height, side.width, 3), np.uint8)
+        path = artifact.path if artifact else None
+        in_loading_time(self.device, path, lambda: classifier.runtime.infer(black))
 
     def pixels(self, parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """The network's input for parts of a frame, uint8 BGR; valid until the next call.

@@ -23,8 +23,8 @@ REASON = "has taught the network that this one goes on from"
 def keep_known(dataset: Dataset, known: Mapping[str, str]) -> Dataset:
     """`dataset` with each photograph of its train folder in the split in which it is `known`, by SHA-256.
 
-    New photographs of a group that has taught train, too. Splits that have folders of their own are respected, but
-    lose what is known to have taught, with a warning.
+    New photographs of a group go where it was known: to train, if any of it has taught. Splits that have folders of
+    their own are respected, but lose what is known to have taught, with a warning.
     Raises BadInputError where that leaves a class without training photographs.
     """
     if not known:
@@ -33,12 +33,15 @@ def keep_known(dataset: Dataset, known: Mapping[str, str]) -> Dataset:
     given = {entry.name: split for split, entries in dataset.hashed[0].given.items() for entry in entries}
     decided = set(given.values()) - {"train"}
     everything = [photo for split in SPLITS for photo in dataset.splits[split]]
-    groups = {photo.group for photo in everything if photo.group and known.get(photo.sha256) in TAUGHT}
+    groups: dict[str, str] = {}
+    for photo in everything:
+        if photo.group and (before := known.get(photo.sha256)):
+            groups[photo.group] = "train" if before in TAUGHT else groups.get(photo.group, before)
     splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
     taught: list[str] = []
     for split in SPLITS:
         for photo in dataset.splits[split]:
-            before = known.get(photo.sha256, "train" if photo.group in groups else None)
+            before = known.get(photo.sha256, groups.get(photo.group))
             if given[photo.name] != "train":
                 if before in TAUGHT:
                     taught.append(photo.name)

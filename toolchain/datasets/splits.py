@@ -187,11 +187,11 @@ def _split_train(
         counts = [f"{index.classes[label]} ({have[label]})" for label in few]
         roles = ["train", *(split for split in ("val", "test") if split not in index.given)]
         each = f"Each class needs at least {needed}, one each for {', '.join(roles)}; "
-        if groups:
+        if any(photo.group for photo in index.photographs):
             raise BadInputError(
                 f"{index.name}: too few groups of photographs to train of {first_few(counts)}",
-                f"{each if needed > 1 else ''}take more, group them in another way, or put train, val and test "
-                "folders above the classes.",
+                f"{each if needed > 1 else ''}take more, or group them in another way. Groups that are in a given "
+                "val or test do not count.",
             )
         raise BadInputError(
             f"{index.name}: too few different photographs to train of {first_few(counts)}",
@@ -273,11 +273,12 @@ def stratified(labels: Sequence[Any], keys: Sequence[Any] | None = None) -> list
     """
     if keys is None:
         keys = np.random.default_rng(0).permutation(len(labels)).tolist()
-    order = sorted(range(len(labels)), key=lambda place: keys[place])
+    order = np.array(sorted(range(len(labels)), key=keys.__getitem__), np.int64)
     places = {label: number for number, label in enumerate(sorted(set(labels)))}
-    taken = dict.fromkeys(places, 0)
-    turns = []
-    for place in order:
-        turns.append((taken[labels[place]], places[labels[place]], place))
-        taken[labels[place]] += 1
-    return [place for _, _, place in sorted(turns)]
+    classes = np.array([places[label] for label in labels], np.int64)[order]
+    by_class = np.argsort(classes, kind="stable")
+    counts = np.bincount(classes, minlength=len(places))
+    turns = np.empty(len(order), np.int64)
+    turns[by_class] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found: list[int] = order[np.lexsort((classes, turns))].tolist()
+    return found

@@ -111,7 +111,7 @@ class _HeaderError(Exception):
     """More than `MAX_HEADER_BYTES` before a member's content, or a list of more than `MAX_DIRECTORY_BYTES`."""
 
 
-class _Bounded:
+class BoundedReads:
     """The file that zipfile reads. It gives no more at once than a list of files may take."""
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -176,7 +176,7 @@ def _tar_members(archive: Path) -> Iterator[_Member]:
 
 
 def _zip_members(archive: Path) -> Iterator[_Member]:
-    with archive.open("rb") as file, zipfile.ZipFile(_Bounded(file)) as package:
+    with archive.open("rb") as file, zipfile.ZipFile(BoundedReads(file)) as package:
         for info in package.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,9 +91,11 @@ def new_folder(out: Path | None, kind: str) -> Iterator[tuple[Path, Path]]:
 
     The folder gets its final name when the block succeeds. If the block fails or is interrupted, nothing is left. A
     folder that cannot be written to is noticed before anything is computed. Raises BadInputError if `out` is not
-    empty, or in use by another process.
+    empty, or in use by another process, or if nobody named a folder and `explain` leads elsewhere.
     """
     first = out or DEFAULT_FOLDER / f"{kind}-1"
+    if out is None and DEFAULT_FOLDER.is_symlink():  # it may have come with a folder of others
+        raise BadInputError(f"{DEFAULT_FOLDER} is a link, and not followed", "Name a folder with --out.")
     # An empty folder may be a mounted disk or a link. A folder beside it could not be renamed into its place.
     there = first.exists() and out is not None
     made = [parent for parent in first.parents if not parent.exists()]
@@ -170,7 +173,7 @@ def _claimed(target: Path, kind: str, claim: ExitStack) -> Path:
     claim.enter_context(claims.writing(target, "writing it", "Name another folder with --out."))
     for left in (*files.leftovers(target), *files.leftovers(target / kind)):
         shutil.rmtree(left, ignore_errors=True)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
         raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
     return target
 
@@ -179,7 +182,7 @@ def _free_folder(kind: str, claim: ExitStack) -> Path:
     """The first folder that does not exist and that no other process holds."""
     for number in count(1):
         folder = DEFAULT_FOLDER / f"{kind}-{number}"
-        if not folder.exists():
+        if not os.path.lexists(folder):
             with suppress(BadInputError):
                 return _claimed(folder, kind, claim)
     raise AssertionError("there is always one more number")

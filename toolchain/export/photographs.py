@@ -6,10 +6,11 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from toolchain.datasets.catalogue import data_root, named, photographs_of
@@ -286,4 +287,4 @@ def _by_content(folder: Path, reporter: Reporter) -> dict[str, Path]:
 
 def _renamed(listed: Iterable[SplitFile], found: Mapping[str, Path]) -> tuple[SplitFile, ...]:
     """`listed` with the names that the photographs have now; those that were not found keep theirs."""
-    return tuple(replace(file, name=str(found.get(file.sha256, file.name))) for file in listed)
+    return tuple(structs.replace(file, name=str(found.get(file.sha256, file.name))) for file in listed)

@@ -7,7 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from toolchain.datasets import Dataset
-from toolchain.datasets.catalogue import open_dataset
+from toolchain.datasets.catalogue import list_data, open_dataset
+from toolchain.datasets.groups import with_groups
 from toolchain.errors import BadInputError
 from toolchain.runs import read_run
 from toolchain.system.progress import Reporter
@@ -23,6 +24,14 @@ def open_as_trained(data: str, folders: Iterable[Path], reporter: Reporter) -> D
             with suppress(BadInputError):
                 return open_dataset(data, group_by=by, reporter=reporter)
     return open_dataset(data, reporter=reporter)
+
+
+def grouping_for(data: str, folder: Path) -> str | None:
+    """How the run in `folder` grouped its photographs, where `data` has such groups, too."""
+    by = _grouping_of(folder)
+    with suppress(BadInputError):
+        return by if by and with_groups(list_data(data), by) else None
+    return None
 
 
 def _grouping_of(folder: Path) -> str:

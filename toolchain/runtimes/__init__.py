@@ -9,17 +9,30 @@ import operator
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Lock
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.errors import BadInputError, MissingError
-from toolchain.runtimes.devices import family_of, parse_device, probe
+from toolchain.runtimes.devices import family_of, is_cpu, parse_device, probe
+from toolchain.system.patience import within
 
-__all__ = ["Answer", "Execution", "Infer", "Runtime", "default_device", "open_runtime", "whole_number"]
+Value = TypeVar("Value")
+
+__all__ = [
+    "Answer",
+    "Execution",
+    "Infer",
+    "Runtime",
+    "default_device",
+    "in_loading_time",
+    "open_runtime",
+    "whole_number",
+]
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,9 @@ class Runtime(Protocol):
         """
 
 
+CPU_LOADING_LIMIT_S = 120.0
+LOADING_LIMIT_S = 1200.0
+"""A file that takes longer to load, and be made fast, is refused. Some accelerators compile for minutes."""
 MAX_THREADS = 1024
 MAX_IMAGES = 4096
 
@@ -110,8 +126,9 @@ def open_runtime(
     An artifact that is not float32 is refused on a runtime that its card does not name, unless `unproven`: one
     runtime can read another's int8 file and answer nonsense.
 
-    Raises MissingError when the device or its package is not on this machine, BadInputError when the device's
-    name is wrong, the artifact cannot run there, or `threads` or `batch` is no such number.
+    Raises MissingError when the device or its package is not on this machine, or has not loaded the file after
+    minutes, BadInputError when the device's name is wrong, the artifact cannot run there, or `threads` or `batch`
+    is no such number.
     """
     name, target = parse_device(device)
     family = family_of(name)
@@ -135,7 +152,26 @@ def open_runtime(
         found = probe(device)
         if not found.available:
             raise MissingError(f"{found.name}: {found.reason}", found.install)
-        return family.load(artifact, target, threads, batch, exclusive=exclusive)
+        if family.of_run:  # PyTorch, which builds its network itself, counts threads for the one that calls
+            return family.load(artifact, target, threads, batch, exclusive=exclusive)
+        return in_loading_time(
+            device, artifact.path, lambda: family.load(artifact, target, threads, batch, exclusive=exclusive)
+        )
+
+
+def in_loading_time(device: str, path: Path | None, work: Callable[[], Value]) -> Value:
+    """What `work` returns, which loads the file `path` on `device`, or lets it answer for the first time.
+
+    Raises MissingError when that takes too long.
+    """
+    limit_s = CPU_LOADING_LIMIT_S if is_cpu(device) else LOADING_LIMIT_S
+    try:
+        return within(limit_s, work)
+    except TimeoutError:
+        raise MissingError(
+            f"{path or 'the network'} was not ready on {device} after {limit_s:g} s",
+            "Try another --device, or a smaller network.",
+        ) from None
 
 
 def _suffixes(formats: Sequence[str]) -> str:

@@ -43,7 +43,8 @@ class Load(Protocol):
     ) -> Runtime:
         """`target`, `threads`, `batch` and `exclusive` as for `toolchain.runtimes.open_runtime`.
 
-        The device was probed and found. Raises ArtifactError where the artifact cannot be loaded.
+        The device was probed and found. It is called in a thread of its own, which is given up after minutes,
+        unless the family is `of_run`. Raises ArtifactError where the artifact cannot be loaded.
         """
 
 

@@ -33,6 +33,8 @@ def escaped(text: str) -> str:
 
 def unescaped(text: str) -> str:
     """What `escaped` was given."""
+    if "\\" not in text:
+        return text
     return _WRITTEN.sub(lambda found: chr(int(found[1][1:], 16)) if found[1] else "\\", text)
 
 
@@ -80,10 +82,10 @@ def apply(function: Any, value: Any) -> Any:
     """Plain data (dictionaries, lists, strings, numbers) with `function` applied to each string in it."""
     if isinstance(value, str):
         return function(value)
-    if isinstance(value, Mapping):
-        return {apply(function, key): apply(function, one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [apply(function, one) for one in value]
+    if isinstance(value, Mapping):
+        return {apply(function, key): apply(function, one) for key, one in value.items()}
     return value
 
 

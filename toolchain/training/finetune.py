@@ -27,6 +27,7 @@ from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Reader
 from toolchain.runs import RUN_FILE, Continuation, CrossValidation, Metrics, Run, not_free, read_run
+from toolchain.runs.grouping import grouping_for
 from toolchain.system import claims, files, folders
 from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 from toolchain.training import checkpoint
@@ -114,10 +115,13 @@ def resume(out: Path, *, command: str = "", reporter: Reporter | None = None, de
 
 
 def _anchored(settings: TrainSettings) -> TrainSettings:
-    """The same with whole paths: a run can be resumed and exported from any folder."""
-    data, weights, outliers = settings.data, settings.weights, settings.outliers
+    """The same with whole paths, and grouped as the run that it goes on from: it can be resumed from any folder."""
+    data, weights, outliers, group_by = settings.data, settings.weights, settings.outliers, settings.group_by
+    if group_by is None and settings.from_run is not None:
+        group_by = grouping_for(data, Path(settings.from_run))
     return replace(
         settings,
+        group_by=group_by,
         data=data if data in DATASETS else str(folders.expanded(data).absolute()),
         weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
         outliers=None if outliers is None else str(Path(outliers).absolute()),
