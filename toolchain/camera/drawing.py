@@ -78,6 +78,11 @@ def draw(bgr: BgrImage, answered: Answered) -> None:
         _draw_bar(bgr, _headline(other.prediction), figures, at_top=True)
 
 
+def write_bar(bgr: BgrImage, text: str, detail: str, *, doubtful: bool = False) -> None:
+    """A large line of text and a small one below it, on a dark bar at the upper edge of `bgr`, in place."""
+    _draw_bar(bgr, _Line(text, "", doubtful), detail, at_top=True)
+
+
 class Drawn:
     """Draws each answer onto its picture once, for all sinks that show it. The first frame decides the size.
 

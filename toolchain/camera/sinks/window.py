@@ -109,7 +109,8 @@ class Window(Sink):
         self._paint(picture)
         self._handle_keys()
 
-    def _handle_keys(self) -> None:
+    def _actions(self) -> dict[int, Callable[[], None]]:
+        """What keys do."""
         pygame = self._pygame
         actions: dict[int, Callable[[], None]] = {
             pygame.K_q: self._quit,
@@ -123,6 +124,10 @@ class Window(Sink):
                 pygame.K_p: self._engine.next_precision,
                 pygame.K_b: self._engine.toggle_comparison,
             }
+        return actions
+
+    def _handle_keys(self) -> None:
+        pygame, actions = self._pygame, self._actions()
         for event in pygame.event.get():
             if event.type == pygame.QUIT:
                 self._quit()
