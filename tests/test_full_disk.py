@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.artifacts import tiny_card, tiny_model
+from tests.full_disk import files_of_at_most
 from toolchain.artifact import Artifact
 from toolchain.cli import run
 from toolchain.errors import BadInputError
@@ -20,18 +19,7 @@ from toolchain.system import files
 from toolchain.system.folders import scratch_folder
 from toolchain.training.checkpoint import Progress, save_state
 
-resource = pytest.importorskip("resource", reason="no limits of this kind on this system")
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Writing more than that into a file fails here, as it does on a full disk, whoever writes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+pytest.importorskip("resource", reason="no limits of this kind on this system")
 
 
 def test_the_error_names_the_file_and_what_was_there_stays(tmp_path: Path) -> None:

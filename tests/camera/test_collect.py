@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from tests.artifacts import tiny_artifact
 from tests.clips import colour_of, plain, write_clip
 from tests.datasets.datasets_support import Remembering
+from tests.full_disk import files_of_at_most
 from tests.web_support import wait_until
 from toolchain.camera.answering import Answered
 from toolchain.camera.session import CameraReport, watch
@@ -28,6 +30,7 @@ from toolchain.cli import run
 from toolchain.errors import BadInputError
 from toolchain.system.claims import InUseError
 
+posix = pytest.mark.skipif(os.name != "posix", reason="limits and signals as POSIX has them")
 SURE, UNSURE = 0.05, 0.0005
 """How much the tiny network makes of a colour: the second is ahead of none."""
 ANY = When(frozenset({"uncertain", "changed"}), 1.0)
@@ -173,10 +176,9 @@ def test_what_is_taken_away_makes_room(tmp_path: Path, monkeypatch: pytest.Monke
     assert "stops: it holds 2 pictures" in warned[0]
 
 
+@posix
 def test_a_full_disk_ends_collecting_and_not_answering(tmp_path: Path) -> None:
     """Pictures fit here, but at some time not one more line."""
-    from tests.test_full_disk import files_of_at_most
-
     options = CollectOptions(tmp_path / "kept", ANY)
     source = _images(tmp_path / "in", ["red", "green", "blue"] * 6)
     tiny_artifact(tmp_path / "tiny.onnx", scale=UNSURE)
@@ -203,6 +205,7 @@ def test_a_full_disk_ends_collecting_and_not_answering(tmp_path: Path) -> None:
     assert sorted(json.loads(line)["file"] for line in lines) == _names(options.path)
 
 
+@posix
 def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     write_clip(tmp_path / "clip.mp4", ["red", "green", "blue"] * 1000, fps=1)

@@ -34,7 +34,7 @@ DISCOVERY = "homeassistant"
 KEEPALIVE_S = 15
 """A broker that is silent for half as much again counts as lost, and so does a camera for the broker."""
 CONNECT_LIMIT_S = 5.0
-FIRST_PAUSE_S, MAX_PAUSE_S = 1, 15
+FIRST_PAUSE_S, MAX_PAUSE_S = 1, 5
 """The pause between attempts to connect doubles from the first to the longest."""
 SILENT_S = 5.0
 """A source that has been lost for so long makes the answer unavailable."""
