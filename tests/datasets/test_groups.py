@@ -87,6 +87,13 @@ def test_no_group_is_on_two_sides_and_every_class_on_all(tree: Tree, each: int, 
         assert {photo.label for photo in dataset.splits[split]} == {0, 1}
 
 
+def test_folders_that_are_groups_are_no_reason_to_ask_for_the_right_folder(tree: Tree) -> None:
+    root = str(tree(takes(3)))
+    asked = "is this the right folder?"
+    assert any(asked in line for line in open_dataset(root).warnings)
+    assert not any(asked in line for line in open_dataset(root, group_by="folder").warnings)
+
+
 def test_one_by_one_the_same_photographs_would_be_on_all_sides(tree: Tree) -> None:
     dataset = open_dataset(str(tree(takes(3, 40))))
     sides: dict[str, set[str]] = {}

@@ -167,6 +167,7 @@ def command(
 def _check(settings: TrainSettings, out: Path | None) -> None:
     """Report mistakes that can be found without torch, which takes seconds to load."""
     from toolchain.datasets.catalogue import list_data, named
+    from toolchain.datasets.groups import with_groups
     from toolchain.runs import check_free, read_run
     from toolchain.runs.ready_made import weights_file
 
@@ -179,7 +180,9 @@ def _check(settings: TrainSettings, out: Path | None) -> None:
         read_run(Path(teacher))
     entry = named(settings.data)
     if entry is None or entry.make is None:
-        list_data(settings.data)
+        index = list_data(settings.data)
+        if settings.group_by is not None:
+            with_groups(index, settings.group_by)
     if settings.outliers is not None and not Path(settings.outliers).is_dir():
         raise BadInputError(
             f"--outliers {settings.outliers} is no folder", "Name a folder of pictures of other things."

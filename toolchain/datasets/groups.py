@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from toolchain.datasets.folder import RIGHT_FOLDER
 from toolchain.datasets.index import EMPTY_SHA256, DatasetIndex, ImageEntry, first_few
 from toolchain.errors import BadInputError
 
@@ -40,12 +41,8 @@ def with_groups(index: DatasetIndex, by: str) -> DatasetIndex:
     if len(alone) == len(index.photographs):
         raise BadInputError(f"{index.name}: --group-by {by} finds no group: {_wanted(by)}", WAYS)
     warnings = [f"{len(alone)} photographs are in no group, and split one by one: {first_few(alone)}"] * bool(alone)
-    return replace(index, given=given, warnings=(*index.warnings, *warnings))
-
-
-def check_grouping(by: str) -> None:
-    """Raise BadInputError unless `with_groups` knows this way."""
-    _finder(by)
+    known = [line for line in index.warnings if by != "folder" or not line.endswith(RIGHT_FOLDER)]
+    return replace(index, given=given, warnings=(*known, *warnings))
 
 
 def keys(index: DatasetIndex, hashes: Mapping[Path, str]) -> dict[Path, str]:

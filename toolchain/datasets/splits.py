@@ -99,7 +99,7 @@ def make_splits(index: DatasetIndex, reporter: Reporter | None = None) -> Datase
     would flatter the accuracy there. So is one whose group is there. A file that cannot be read is left out too.
     Raises BadInputError when `index` has problems, or a class has too few photographs or groups.
     """
-    return _make_splits(*hash_all(require_usable(index), reporter or Silent()))
+    return splits_from(*hash_all(require_usable(index), reporter or Silent()))
 
 
 def resplit(dataset: Dataset, without: Mapping[Path, str]) -> Dataset:
@@ -108,10 +108,11 @@ def resplit(dataset: Dataset, without: Mapping[Path, str]) -> Dataset:
     """
     assert dataset.hashed is not None, "a data set that make_splits made"
     index, hashes = dataset.hashed
-    return _make_splits(leave_out(index, without), hashes)
+    return splits_from(leave_out(index, without), hashes)
 
 
-def _make_splits(index: DatasetIndex, hashes: Mapping[Path, str]) -> Dataset:
+def splits_from(index: DatasetIndex, hashes: Mapping[Path, str]) -> Dataset:
+    """As `make_splits`, by the SHA-256 of each file's content, which is known already."""
     key_of = keys(index, hashes)
     kept, copies = _without_copies(index, hashes, key_of)
     of_train = _split_train(index, kept["train"], hashes, key_of)

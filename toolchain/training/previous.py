@@ -80,8 +80,8 @@ class Previous:
     ) -> dict[str, Any]:
         """What settings of the new run follow from this one, over those that are `given`.
 
-        Network and input are this run's; a linear probe stays one unless epochs are asked for. Raises BadInputError
-        where a `model`, `weights`, a `size` or a way to `resize` were asked for that are not this run's.
+        Network, input and groups are this run's; a linear probe stays one unless epochs are asked for. Raises
+        BadInputError where a `model`, `weights`, a `size` or a way to `resize` were asked for that are not this run's.
         """
         spec, name = self.run.preprocess, self.run.model.name
         body = shlex.quote(str(self.folder / WEIGHTS_FILE))
@@ -106,6 +106,7 @@ class Previous:
             "from_run": str(self.folder),
             "weights": str(self.folder / WEIGHTS_FILE),
             "preprocess": spec,
+            "group_by": given.get("group_by") or self.run.settings.get("group_by"),
             "probe_only": bool(given.get("probe_only")) or stays_probe,
         }
 

@@ -108,6 +108,14 @@ class TrainSettings:
             "Numbers to train with; auto: bfloat16 where the machine is fast at it. Metrics are those of float32."
         ),
     ] = "auto"
+    group_by: Annotated[
+        str | None,
+        _run_option(
+            "Keep groups of photographs (takes, bursts, patients) on one side of the split: by the folder below "
+            "that of the class, by the name up to its last number, or by the first parenthesis of a pattern.",
+            "folder|prefix|regex:PATTERN",
+        ),
+    ] = None
     outliers: Annotated[
         str | None,
         _run_option(
