@@ -16,7 +16,7 @@ PACKAGE = Path(toolchain.__file__).parent
 ORDER = (
     "_version", "_pyinstaller", "errors", "system", "plugins", "images", "pages", "drawn", "datasets", "artifact",
     "runs", "evaluation", "backbones", "runtimes", "classifier", "timing", "recommended", "camera", "review",
-    "bench", "doctor", "export", "training", "adopt", "explain", "cli",
+    "bench", "doctor", "export", "training", "adopt", "teach", "explain", "cli",
 )  # fmt: skip
 """From the ground up: each may import those before it, and none of those after it."""
 
@@ -35,6 +35,7 @@ DEVICE_HALF = (
     "toolchain.cli.data",
     "toolchain.cli.doctor",
     "toolchain.cli.predict",
+    "toolchain.cli.teach",
     "toolchain.cli.explain.why",
     "toolchain.datasets.catalogue",
     "toolchain.explain.why.report",
@@ -43,6 +44,7 @@ DEVICE_HALF = (
     "toolchain.images.preprocess",
     "toolchain.backbones.recipes",
     "toolchain.runs",
+    "toolchain.teach.script",
     "toolchain.runtimes.onnxruntime",
     "toolchain.runtimes.openvino",
 )

@@ -15,6 +15,7 @@ from toolchain.camera.answering import Answered
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import FrameSource, Turn
 from toolchain.camera.loop import Control, StopConditions, Summary, ended_by_signals, run
+from toolchain.camera.regions import Region, parse_regions
 from toolchain.camera.sinks import Sink, SinkContext, SinkOptions
 from toolchain.camera.sinks.background import BackgroundSink
 from toolchain.camera.sinks.collect import CollectOptions
@@ -50,6 +51,8 @@ class CameraSettings:
     """None: as long as the source has shown to need."""
     capture: CaptureOptions = field(default_factory=CaptureOptions)
     stop: StopConditions = field(default_factory=StopConditions)
+    regions: tuple[Region, ...] = ()
+    """Parts of the picture that are answered instead of the whole."""
 
     def __post_init__(self) -> None:
         roles: dict[Path, str] = {}
@@ -99,6 +102,7 @@ def watch(
     every_frame: bool = False,
     rotate: Literal[0, 90, 180, 270] = 0,
     mirror: bool = False,
+    regions: Sequence[str] = (),
     reconnect: bool = True,
     insecure: bool = False,
     reporter: Reporter | None = None,
@@ -116,7 +120,8 @@ def watch(
     `model` is what `toolchain.load` takes; without one, the ready-made pets model answers. `source` is what
     `edgetl camera --source` takes: a camera's number, a file, a folder of images, or an address. The certificate
     of a server is verified, unless `insecure`. Frames are turned clockwise by `rotate` degrees and then mirrored
-    left to right with `mirror`, before they are answered or handed on.
+    left to right with `mirror`, before they are answered or handed on. `regions`, such as `"door=10%,0%,40%,100%"`
+    or `"320,0,320,480"` (x, y, width and height), are answered instead of the whole picture: `answered.regions`.
     `on_answer` is called in the thread that called `watch`, with the newest answer each time: the smoothed
     prediction, and the frame (`answered.frame.bgr`, uint8 [height, width, 3], BGR, which must stay as it is).
     Answers that come while it runs are skipped, unless `every_frame` says that each frame of a file counts. If it
@@ -137,6 +142,7 @@ def watch(
         reconnect=reconnect,
         capture=CaptureOptions(every_frame=every_frame, insecure=insecure, turn=Turn(rotate, mirror)),
         stop=StopConditions(duration_s, frames, min_probability),
+        regions=parse_regions(regions),
     )
     return run_camera(settings, Control(), reporter or Silent())
 
@@ -155,6 +161,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
     """
     opener = Opener(settings.source, settings.capture, reporter=reporter)
     every = settings.capture.every_frame
+    control.regions = settings.regions
     failures: list[Exception] = []
 
     def end(error: Exception) -> None:

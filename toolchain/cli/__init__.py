@@ -31,6 +31,7 @@ COMMANDS = {
     "export": "Write a run as one ONNX file, and quantise it.",
     "bench": "Measure accuracy and latency on every device at hand.",
     "camera": "Say what a camera sees, live.",
+    "teach": "Teach it your own things, before a camera.",
     "review": "Sort what a camera collected, or what is suspected, on a page.",
     "predict": "Say what is in photographs.",
     "card": "Show what a model file says about itself.",

@@ -3,81 +3,20 @@
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from toolchain.cli import swapped
+from toolchain.cli.camera_report import conclude
+from toolchain.cli.camera_values import PixelFormat, Size, no_model, read_address
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.options import Finite, SectionedCommand, SectionedOption, device_option, threads_option
 from toolchain.errors import BadInputError, ExitCode, StoppedError
-from toolchain.system import files
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from toolchain.camera.answering import Percentiles
-    from toolchain.camera.session import CameraReport
-    from toolchain.camera.sinks.lines import Output
-
-MAX_SOURCE = 4096
-"""How many characters of a source are read from a file."""
-SUMMARY_LIMIT_S = 3.0
-"""How long the summary waits for its reader."""
-
-
-class Size(click.ParamType[tuple[int, int]]):
-    """Width and height, as in `1280x720`."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d{2,5})x(\d{2,5})", str(value))
-        if not match:
-            self.fail(f"{value!r} is no size such as 1280x720", param, ctx)
-        return int(match[1]), int(match[2])
-
-
-class PixelFormat(click.ParamType[str]):
-    """Four letters, as in `MJPG` or `YUYV`."""
-
-    name = "CODE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        code = str(value).upper()
-        if not re.fullmatch(r"[A-Z0-9 ]{4}", code):
-            self.fail(f"{value!r} is no code of four letters such as MJPG", param, ctx)
-        return code
-
-
-def _no_model(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Refuse `--web model.onnx`, which would take the model for a host."""
-    if value and Path(value).exists():
-        raise click.BadParameter(f"{value} is a file or folder; MODEL goes before --web", ctx, param)
-    return value
-
-
-def _read_source(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """The source itself, or the content of FILE for `@FILE`."""
-    if not value.startswith("@") or Path(value).exists():
-        return value
-    try:
-        with Path(value[1:]).open(encoding="utf-8") as file:  # which may be a pipe: @<(pass show camera)
-            source = file.read(MAX_SOURCE).strip()
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{value[1:]} cannot be read: {error}", ctx, param) from None
-    if not source.isprintable():
-        raise click.BadParameter(f"{value[1:]} holds more than one {param.name}, or none", ctx, param)
-    return source
-
-
-def _read_address(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    return None if value is None else _read_source(ctx, param, value)
 
 
 def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
@@ -107,8 +46,9 @@ _output_option = functools.partial(click.option, cls=SectionedOption, section="O
 A camera or stream that is lost is opened again as soon as it is back.
 
 In the window, q or Escape ends, space pauses, s saves a picture, d and p change to the next device and precision,
-b shows the answers of both precisions side by side. With --json, each answer is one JSON object on a line of its
-own, and a last line holds the summary.""",
+b shows the answers of both precisions side by side. Dragging the mouse answers that region, the right button the
+whole again. With --json, each answer is one JSON object on a line of its own, and a last line holds the
+summary.""",
 )
 @click.argument("model", required=False, type=ModelArgument())
 @device_option
@@ -143,7 +83,7 @@ own, and a last line holds the summary.""",
     default="0",
     show_default=True,
     envvar="EDGETL_SOURCE",
-    callback=_read_source,
+    callback=read_address,
     metavar="0|FILE|URL|FOLDER",
     help="A camera's number or device path, a video file or animation, a stream or snapshot (rtsp://, http://), an "
     "image, a folder of images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink'). Keep an address with "
@@ -169,6 +109,14 @@ own, and a last line holds the summary.""",
     type=click.Choice(["90", "180", "270"]),
     help="Turn every frame clockwise by so many degrees before anything else sees it: for a camera that hangs on "
     "its side or head.",
+)
+@_source_option(
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="[NAME=]X,Y,W,H",
+    help="Answer this part of the (turned) picture instead of the whole, in pixels or each number with %. Can be "
+    "repeated: all are answered in one batch, and each has its own answer.",
 )
 @_source_option(
     "--mirror",
@@ -257,7 +205,7 @@ own, and a last line holds the summary.""",
 )
 @_output_option(
     "--webhook",
-    callback=_read_address,
+    callback=read_address,
     metavar="URL",
     help="Send each change of the answer as JSON by HTTP POST, until it is there or a newer one is. Keep a secret "
     "address out of the list of processes: --webhook @FILE.",
@@ -267,7 +215,7 @@ own, and a last line holds the summary.""",
     is_flag=False,
     flag_value="",
     metavar="[HOST:PORT]",
-    callback=_no_model,
+    callback=no_model,
     help="Show it on a page instead of in a window. Default: 127.0.0.1:8765; other addresses need a token. "
     "MODEL goes before this option.",
 )
@@ -322,6 +270,7 @@ def command(
     every_frame: bool,
     rotate: str | None,
     mirror: bool,
+    regions: tuple[str, ...],
     seconds_per_image: float,
     min_probability: float,
     stall_s: float | None,
@@ -348,6 +297,7 @@ def command(
         raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
     from toolchain.camera.frames import CaptureOptions, RequestedFormat, Turn
     from toolchain.camera.loop import StopConditions
+    from toolchain.camera.regions import parse_regions
     from toolchain.camera.session import CameraSettings, watch_until_signal
     from toolchain.camera.sinks import SinkOptions, sink_options
     from toolchain.camera.sinks.collect import CollectOptions, parse_when
@@ -406,72 +356,7 @@ def command(
             Turn(int(rotate or 0), mirror),  # type: ignore[arg-type]  # click has checked it
         ),
         stop=StopConditions(duration, frames, min_probability),
+        regions=parse_regions(regions),
     )
     report = watch_until_signal(settings, console)
-    return _conclude(report, console, output, record=record, shares=measure_latency)
-
-
-def _conclude(report: CameraReport, console: Console, output: Output, *, record: Path | None, shares: bool) -> int:
-    import msgspec
-
-    from toolchain.camera.sinks import AnswerLostError
-
-    summary = report.summary
-    if summary.lost:
-        console.warn(f"{summary.source} was lost. {report.remedy}")
-    if record and not report.recorded:
-        console.warn(f"{record} was not written: there was nothing to record")
-    for what in report.unwritten:
-        console.warn(f"not written to its end: {what}")
-    if console.json:
-        document = msgspec.to_builtins(summary) | {"artifact": str(report.artifact)}
-        if record:
-            document["recorded"] = str(report.recorded) if report.recorded else None
-        if report.unwritten:
-            document["unwritten"] = list(report.unwritten)
-        document["lines_unwritten"] = report.lines_unwritten
-        try:
-            output.write(files.to_json({"summary": document}, indent=0).decode().strip(), SUMMARY_LIMIT_S)
-        except AnswerLostError as error:
-            console.warn(f"the summary was not written: {error}")
-            return ExitCode.PROMISE_BROKEN
-    else:
-        console.result(None, *_summary_lines(report, shares))
-    if summary.ended == "interrupted":
-        return ExitCode.INTERRUPTED
-    if report.unwritten:
-        return ExitCode.PROMISE_BROKEN
-    return ExitCode.MISSING if summary.lost and summary.ended != "quit" else ExitCode.DONE
-
-
-def _summary_lines(report: CameraReport, shares: bool) -> list[RenderableType]:
-    summary, latency = report.summary, report.latency
-    age, infer = summary.age_ms, summary.infer_ms
-    lines = [
-        f"{summary.source} on {summary.device}: {summary.frames_answered} of {summary.frames_in} frames answered "
-        f"in {summary.seconds:.1f} s, {summary.fps:.1f} per second",
-        f"frame age p50 {_ms(age.p50)}, p95 {_ms(age.p95)}, p99 {_ms(age.p99)}; "
-        f"inference p50 {_ms(infer.p50)}, p95 {_ms(infer.p95)}",
-    ]
-    if shares and latency is None:
-        parts = {"waiting": summary.wait_ms, "resizing": summary.resize_ms, "inference": infer}
-        lines.append("of the age (p50, p95): " + _parts(parts))
-    if latency is not None:
-        total = latency.total
-        lines.append(f"glass to glass p50 {_ms(total.p50)}, p95 {_ms(total.p95)}, from {latency.frames} markers")
-        parts = {"screen and capture": latency.capture, "waiting": latency.wait, "resizing": latency.resize}
-        lines.append("of it (p50, p95): " + _parts(parts | {"inference": latency.infer, "drawing": latency.draw}))
-    if summary.reconnects:
-        lines.append(f"lost and opened again: {summary.reconnects} x")
-    lines += [f"device: {failure}" for failure in summary.failures]
-    if report.recorded:
-        lines.append(f"recorded: {report.recorded}")
-    return [*lines, *report.notes]
-
-
-def _parts(parts: Mapping[str, Percentiles]) -> str:
-    return ", ".join(f"{name} {_ms(one.p50)}, {_ms(one.p95)}" for name, one in parts.items())
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} ms"
+    return conclude(report, console, output, record=record, shares=measure_latency)

@@ -28,8 +28,8 @@ NOT_PETS = "not-pets"
 
 def opened(settings: TrainSettings, reporter: Reporter, previous: Previous | None = None) -> Dataset:
     """Open the data set and pass on its warnings; nothing is decoded yet."""
-    opened = open_dataset(settings.data, group_by=settings.group_by, reporter=reporter)
-    dataset = keep_known(opened, previous.known if previous else {})
+    dataset = open_dataset(settings.data, group_by=settings.group_by, reporter=reporter)
+    dataset = keep_known(dataset, previous.known if previous else {})
     for warning in dataset.warnings:
         reporter.warn(warning)
     return dataset

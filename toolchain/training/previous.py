@@ -21,6 +21,7 @@ from toolchain.datasets import SPLITS, Dataset
 from toolchain.datasets.index import first_few
 from toolchain.datasets.known import TAUGHT
 from toolchain.errors import BadInputError
+from toolchain.evaluation.metrics import accuracy
 from toolchain.evaluation.statistics import paired_drop_ci95
 from toolchain.images.preprocess import Resize
 from toolchain.runs import EARLIER_FILE, MAX_SPLITS_BYTES, WEIGHTS_FILE, Continuation, Run, read_run, read_splits
@@ -158,8 +159,9 @@ class Previous:
         rows = np.array([same.get(label, -1) for label in range(len(dataset.classes))])[labels]
         shared = rows >= 0
         old = old_logits[shared].argmax(1) == rows[shared]
-        new = new_logits.argmax(1) == labels
-        drop, (low, high) = paired_drop_ci95(old.tolist(), new[shared].tolist()) if len(old) else (0.0, (0.0, 0.0))
+        answers = new_logits.argmax(1)
+        new = answers[shared] == labels[shared]
+        drop, (low, high) = paired_drop_ci95(old.tolist(), new.tolist()) if len(old) else (0.0, (0.0, 0.0))
         return Continuation(
             run=str(self.folder),
             sha256=self.run.model.sha256,
@@ -167,12 +169,12 @@ class Previous:
             added=tuple(name for label, name in enumerate(dataset.classes) if label not in same),
             dropped=tuple(name for name in self.run.data.classes if name not in dataset.classes),
             n=len(old),
-            old_top1=float(old.mean()) if len(old) else None,
-            new_top1=float(new[shared].mean()) if len(old) else None,
+            old_top1=accuracy(old_logits[shared].argmax(1), rows[shared]).top1 if len(old) else None,
+            new_top1=accuracy(answers[shared], labels[shared]).top1 if len(old) else None,
             gain=0.0 - drop,
             gain_ci95=(0.0 - high, 0.0 - low),
             added_n=int((~shared).sum()),
-            added_top1=float(new[~shared].mean()) if not shared.all() else None,
+            added_top1=accuracy(answers[~shared], labels[~shared]).top1 if not shared.all() else None,
         )
 
 

@@ -25,7 +25,7 @@ from toolchain.datasets.catalogue import list_data
 from toolchain.datasets.index import DatasetIndex, hash_all
 from toolchain.errors import BadInputError
 from toolchain.evaluation.calibration import HeldOut, fit_temperature
-from toolchain.evaluation.metrics import softmax
+from toolchain.evaluation.metrics import accuracy, softmax
 from toolchain.images.cache import cache_folder
 from toolchain.images.perceptual_hash import near_groups, perceptual_hash
 from toolchain.images.reader import Reader
@@ -127,7 +127,7 @@ def judged(seen: Seen) -> Suspects:
         root=str(index.root),
         classes=index.classes,
         photographs=len(kept),
-        top1=float((probabilities.argmax(1) == labels).mean()),
+        top1=accuracy(probabilities.argmax(1), labels).top1,
         temperature=temperature,
         sure={name: float(share) for name, share in zip(index.classes, sure, strict=True)},
         found=tuple(_suspect(kept, probabilities, at, index.classes) for at in disagreeing(probabilities, labels)),

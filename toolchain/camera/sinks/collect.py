@@ -135,7 +135,9 @@ class Collector(Sink):
         self._context = context
         self._reporter: Reporter = context.reporter
         self._clock = clock
-        self._due_s = self._every_due_s = -math.inf
+        self._due_s: dict[str, float] = {}
+        self._every_due_s: dict[str, float] = {}
+        """The time of frames from which on the next one of a region may be kept."""
         self._changes = Changes()
         self._found: DropOldestQueue[_Found] = DropOldestQueue(
             MAX_WAITING, every=context.every_frame, given_up=lambda: context.control.ending is not None
@@ -160,14 +162,8 @@ class Collector(Sink):
         self._thread.start()
 
     def show(self, answered: Answered) -> None:
-        why = self._why(answered)
-        if why is None or answered.frame.time_s < self._due_s:
-            return
-        self._due_s = answered.frame.time_s + INTERVAL_S
-        if why == "every":
-            self._every_due_s = answered.frame.time_s + (self._options.when.every_s or 0)
-        artifact = self._context.engine.network.artifact or self._context.artifact
-        self._found.put(_Found(answered, why, moment(answered), artifact.sha256))
+        for one in answered.each():
+            self._look(one)
 
     def close(self) -> None:
         self._found.close()
@@ -186,6 +182,17 @@ class Collector(Sink):
         unwritten = f"{self.name}: {self._failure}" if self._failure else ""
         return SinkReport(unwritten, note=f"collected: {pictures} in {self._options.path}")
 
+    def _look(self, answered: Answered) -> None:
+        """Hand on a frame, or the part of a region, if it should be kept."""
+        why, region, time_s = self._why(answered), answered.region, answered.frame.time_s
+        if why is None or time_s < self._due_s.get(region, -math.inf):
+            return
+        self._due_s[region] = time_s + INTERVAL_S
+        if why == "every":
+            self._every_due_s[region] = time_s + (self._options.when.every_s or 0)
+        artifact = self._context.engine.network.artifact or self._context.artifact
+        self._found.put(_Found(answered, why, moment(answered), artifact.sha256))
+
     def _why(self, answered: Answered) -> str | None:
         """Why a frame should be kept; None: it should not."""
         when, prediction = self._options.when, answered.prediction
@@ -198,7 +205,8 @@ class Collector(Sink):
             return "changed"
         if "uncertain" in when.kinds and _margin(prediction) < MARGIN:
             return "uncertain"
-        return "every" if when.every_s is not None and answered.frame.time_s >= self._every_due_s else None
+        due_s = self._every_due_s.get(answered.region, -math.inf)
+        return "every" if when.every_s is not None and answered.frame.time_s >= due_s else None
 
     def _run(self) -> None:
         while not self._found.ended:
@@ -283,8 +291,8 @@ def _jpeg(bgr: BgrImage) -> bytes:
 
 
 def _line(name: str, found: _Found) -> dict[str, object]:
-    prediction = found.answered.prediction
-    return {
+    prediction, region = found.answered.prediction, found.answered.region
+    line: dict[str, object] = {
         "file": name,
         "time": rfc3339(found.at),
         "label": prediction.answer,
@@ -293,3 +301,4 @@ def _line(name: str, found: _Found) -> dict[str, object]:
         "why": found.why,
         "artifact": found.artifact,
     }
+    return line | {"region": region} if region else line

@@ -25,15 +25,15 @@ def message(answered: Answered) -> bytes:
 
 
 class Changes:
-    """Tells which answers are other ones than the last: another label, or "not sure", which counts as one."""
+    """Tells which answers are other ones than the last of their region: another label, or "not sure", which counts
+    as one."""
 
     def __init__(self) -> None:
-        self._begun = False
-        self._last: str | None = None
+        self._last: dict[str, str | None] = {}
 
     def __call__(self, answered: Answered) -> bool:
         """Whether the answer changed. The first one counts as a change."""
         seen = seen_as(answered.prediction.label, answered.prediction.rejected)
-        changed = not self._begun or seen != self._last
-        self._begun, self._last = True, seen
+        changed = answered.region not in self._last or seen != self._last[answered.region]
+        self._last[answered.region] = seen
         return changed

@@ -8,7 +8,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
@@ -101,9 +101,9 @@ def _password(options: MqttOptions) -> str | None:
 
 @dataclass
 class _State:
-    """What the broker should hold."""
+    """What the broker should hold: the answers, by region."""
 
-    answer: bytes | None = None
+    answers: dict[str, bytes] = field(default_factory=dict)
     available: bool = False
 
 
@@ -146,11 +146,14 @@ class Mqtt(Sink):
 
     def show(self, answered: Answered) -> None:
         self._lost_since_s = None
-        if self._changes(answered):
-            with self._lock:
-                self._state.answer = message(answered)
-                self._delivered = self._connected.is_set()
-                self._publish(self._options.topic, self._state.answer)
+        for one in answered.each():
+            if self._changes(one):
+                with self._lock:
+                    if one.region not in self._state.answers:
+                        self._describe(one.region)
+                    self._state.answers[one.region] = message(one)
+                    self._delivered = self._connected.is_set()
+                    self._publish(self._topic(one.region), self._state.answers[one.region])
         self._set_available(True)
 
     def idle(self, state: str) -> None:
@@ -163,14 +166,14 @@ class Mqtt(Sink):
 
     def close(self) -> None:
         """Say good-bye, and wait `END_LIMIT_S` until the broker confirms: then it has what came before, too."""
-        if self._state.answer is not None and not self._trouble:
+        if self._state.answers and not self._trouble:
             self._connected.wait(END_LIMIT_S)  # of a short clip, the end may come before the connection
         if self._connected.is_set() and not self._confirmed():
             self._delivered, self._trouble = False, self._trouble or "it does not confirm it"
         self._client.disconnect()
 
     def report(self) -> SinkReport:
-        if self._state.answer is not None and not self._delivered:
+        if self._state.answers and not self._delivered:
             return SinkReport(
                 unwritten=f"{self.name}: the last answer was not delivered ({self._trouble or 'no connection yet'})"
             )
@@ -214,11 +217,9 @@ class Mqtt(Sink):
             if self._trouble:
                 self._reporter.say(f"{self.name} is back")
                 self._trouble = ""
-            if self._options.discovery:
-                topic = f"{self._options.discovery}/sensor/{self._id()}/config"
-                self._publish(topic, files.to_json(self._described(), indent=0).strip())
-            if self._state.answer is not None:
-                self._publish(self._options.topic, self._state.answer)
+            for region, answer in self._state.answers.items():
+                self._describe(region)
+                self._publish(self._topic(region), answer)
                 self._delivered = True
             self._publish(self._availability, b"online" if self._state.available else b"offline")
 
@@ -254,23 +255,29 @@ class Mqtt(Sink):
         if self._connected.is_set():
             self._client.publish(topic, payload, qos=0, retain=True)
 
-    def _id(self) -> str:
-        """What stays the same over all runs with this topic, in letters that Home Assistant permits."""
-        return "edgetl_" + re.sub(r"[^A-Za-z0-9_-]", "_", self._options.topic)
+    def _topic(self, region: str) -> str:
+        return f"{self._options.topic}/{region}" if region else self._options.topic
 
-    def _described(self) -> dict[str, object]:
-        """A sensor for Home Assistant, whose state is the label."""
+    def _describe(self, region: str) -> None:
+        """Tell Home Assistant of a sensor."""
+        if self._options.discovery:
+            topic = f"{self._options.discovery}/sensor/{_id_of(self._topic(region))}/config"
+            self._publish(topic, files.to_json(self._described(region), indent=0).strip())
+
+    def _described(self, region: str) -> dict[str, object]:
+        """A sensor whose state is the label. Those of several regions belong to one device."""
+        topic, device = self._topic(region), _id_of(self._options.topic)
         name = pretty(re.sub(r"[-_/]+", " ", self._options.topic.rpartition("/")[2]))
         return {
-            "name": None,  # it is called like the device
-            "unique_id": self._id(),
-            "state_topic": self._options.topic,
+            "name": region or None,  # without one, it is called like the device
+            "unique_id": _id_of(topic),
+            "state_topic": topic,
             "value_template": "{{ value_json.answer if value_json.answer is not none else 'not sure' }}",
-            "json_attributes_topic": self._options.topic,
+            "json_attributes_topic": topic,
             "availability_topic": self._availability,
             "icon": "mdi:cctv",
             "device": {
-                "identifiers": [self._id()],
+                "identifiers": [device],
                 "name": name,
                 "manufacturer": "edgetl",
                 "model": self._model,
@@ -278,3 +285,8 @@ class Mqtt(Sink):
             },
             "origin": {"name": "edgetl", "sw_version": __version__},
         }
+
+
+def _id_of(topic: str) -> str:
+    """What stays the same over all runs with a topic, in letters that Home Assistant permits."""
+    return "edgetl_" + re.sub(r"[^A-Za-z0-9_-]", "_", topic)

@@ -67,8 +67,8 @@ class Webhook(Sink):
         self._reporter = reporter
         self._clock = clock
         self._changes = Changes()
-        self._waiting: bytes | None = None
-        """The answer that is still to be delivered."""
+        self._waiting: dict[str, bytes] = {}
+        """The answers that are still to be delivered, by region."""
         self._skipped = 0
         self._pause_s = FIRST_PAUSE_S
         self._again_s = float("-inf")
@@ -78,9 +78,10 @@ class Webhook(Sink):
         self._posting = Lock()
 
     def show(self, answered: Answered) -> None:
-        if self._changes(answered):
-            self._skipped += self._waiting is not None
-            self._waiting = message(answered)
+        for one in answered.each():
+            if self._changes(one):
+                self._skipped += one.region in self._waiting
+                self._waiting[one.region] = message(one)
         self._deliver()
 
     def idle(self, state: str) -> None:
@@ -88,49 +89,55 @@ class Webhook(Sink):
 
     def close(self) -> None:
         """Try once more to deliver what waits."""
-        if self._waiting is not None and self._posting.acquire(blocking=False):
+        if self._waiting and self._posting.acquire(blocking=False):
             try:
                 self._attempt(LAST_LIMIT_S)
             finally:
                 self._posting.release()
 
     def report(self) -> SinkReport:
-        if self._waiting is not None:
+        if self._waiting:
             return SinkReport(unwritten=f"{self.name}: the last answer was not delivered ({self._trouble})")
         if self._refused:
             return SinkReport(unwritten=f"{self.name}: {self._refused} answers were refused")
         return SinkReport()
 
     def _deliver(self) -> None:
-        if self._waiting is not None and self._clock() >= self._again_s:
+        if self._waiting and self._clock() >= self._again_s:
             with self._posting:
                 self._attempt(LIMIT_S)
 
     def _attempt(self, limit_s: float) -> None:
-        assert self._waiting is not None
+        """Deliver what waits, one after another, until one fails."""
+        while self._waiting and self._post(next(iter(self._waiting)), limit_s):
+            pass
+
+    def _post(self, region: str, limit_s: float) -> bool:
+        """Whether the answer of a region is done with: it was taken, or refused for good."""
         try:
-            status = _post(self._place, self._waiting, limit_s)
+            status = _post(self._place, self._waiting[region], limit_s)
         except (OSError, http.client.HTTPException) as error:
-            self._fail(str(getattr(error, "strerror", None) or error) or type(error).__name__)
-            return
+            return self._fail(str(getattr(error, "strerror", None) or error) or type(error).__name__)
         if status >= 500 or status in LATER:
-            self._fail(f"it answers {status}")
-            return
+            return self._fail(f"it answers {status}")
         if not 200 <= status < 300:
             self._refused += 1
             self._tell_once(f"{self.name} refuses: it answers {status}. Check the address")
         elif self._trouble:
             lost = f"; {self._skipped} changes between were not sent" if self._skipped else ""
             self._reporter.say(f"{self.name} answers again{lost}")
-        self._waiting, self._trouble, self._skipped = None, "", 0
+        del self._waiting[region]
+        self._trouble, self._skipped = "", 0
         self._pause_s, self._again_s = FIRST_PAUSE_S, float("-inf")
+        return True
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str) -> bool:
         if not self._trouble:
             self._reporter.warn(f"{self.name} cannot be reached: {reason}; trying again until it answers")
         self._trouble = reason
         self._again_s = self._clock() + self._pause_s
         self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
+        return False
 
     def _tell_once(self, what: str) -> None:
         if what not in self._told_of:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from toolchain._version import __version__
 from toolchain.camera.answering import Answered
+from toolchain.camera.sinks.messages import Changes
 from toolchain.camera.smoothing import seen_as
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,17 +38,22 @@ class Metrics:
     """Counts answers. `count` is called in the thread that answers and takes microseconds; `text` in any."""
 
     def __init__(self) -> None:
-        self._answers: Counter[str] = Counter()
+        self._answers: Counter[tuple[str, str]] = Counter()
+        """How often, by region and label."""
+        self._changed = Changes()
         self._changes = 0
         self._last: Answered | None = None
+        self._seen: set[str] = set()
         self._age = _Histogram()
         self._infer = _Histogram()
 
     def count(self, answered: Answered) -> None:
-        if self._last is not None:
-            self._changes += _seen(answered) != _seen(self._last)
+        for one in answered.each():
+            first = one.region not in self._seen
+            self._changes += self._changed(one) and not first
+            self._answers[one.region, _seen(one)] += 1
+            self._seen.add(one.region)
         self._last = answered
-        self._answers[_seen(answered)] += 1
         self._age.add(answered.age_ms / 1000)
         self._infer.add(answered.infer_ms / 1000)
 
@@ -67,18 +73,31 @@ class Metrics:
                 "answers_total",
                 "counter",
                 "Frames that were answered, by label; rejected ones have none.",
-                [(_labels({"label": label}), count) for label, count in sorted(answers.items())],
+                [
+                    (_labels(_of(region) | {"label": label}), count)
+                    for (region, label), count in sorted(answers.items())
+                ],
             ),
             *_metric("answer_changes_total", "counter", "How often the answer changed.", [("", self._changes)]),
         ]
         if last is not None:
-            probability = round(last.prediction.probability, 6)
+            now = [(one, _of(one.region)) for one in last.each()]
             lines += [
                 *_metric(
                     "frames_total", "counter", "Frames that the source has given.", [("", last.frame.number + 1)]
                 ),
-                *_metric("answer", "gauge", "The answer now.", [(_labels({"label": _seen(last)}), 1)]),
-                *_metric("probability", "gauge", "Of the most probable label now.", [("", probability)]),
+                *_metric(
+                    "answer",
+                    "gauge",
+                    "The answer now.",
+                    [(_labels(of | {"label": _seen(one)}), 1) for one, of in now],
+                ),
+                *_metric(
+                    "probability",
+                    "gauge",
+                    "Of the most probable label now.",
+                    [(_labels(of), round(one.prediction.probability, 6)) for one, of in now],
+                ),
             ]
         histograms = (
             ("frame_age_seconds", "From capture to answer.", self._age),
@@ -87,6 +106,10 @@ class Metrics:
         for name, help_text, histogram in histograms:
             lines += [*_head(name, "histogram", help_text), *histogram.samples(f"edgetl_{name}")]
         return ("\n".join(lines) + "\n").encode(errors="replace")
+
+
+def _of(region: str) -> dict[str, str]:
+    return {"region": region} if region else {}
 
 
 def _seen(answered: Answered) -> str:
@@ -104,6 +127,8 @@ def _head(name: str, kind: str, help_text: str) -> tuple[str, str]:
 
 
 def _labels(values: Mapping[str, str]) -> str:
+    if not values:
+        return ""
     pairs = (f'{name}="{_escaped(value)}"' for name, value in values.items())
     return "{" + ",".join(pairs) + "}"
 
