@@ -17,9 +17,8 @@ from toolchain.artifact import Artifact
 from toolchain.datasets import SPLITS, Dataset
 from toolchain.datasets.catalogue import DATASETS, photographs_of
 from toolchain.datasets.index import describe_left_out
-from toolchain.datasets.known import keep_known
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
-from toolchain.evaluation.overlap import known_splits, seen_photographs
+from toolchain.evaluation.overlap import seen_photographs
 from toolchain.images.cache import cache_folder
 from toolchain.images.preprocess import Image, Preprocess
 from toolchain.images.reader import Photograph, Reader
@@ -72,9 +71,7 @@ def choose(
         reporter.warn("no accuracy: the network was adopted, and brings no photographs. Pass some with --data")
         return None
     try:
-        known = known_splits(artifacts[0].path.parent, artifacts[0].card.source.run_sha256)
-        dataset = open_as_trained(name, _folders(artifacts), reporter)
-        return _take(keep_known(dataset, known), artifacts, split, limit)
+        return _take(open_as_trained(name, _folders(artifacts), reporter), artifacts, split, limit)
     except EdgetlError as error:
         reporter.warn(f"no accuracy: {error.message}. Pass photographs with --data")
         return None

@@ -81,8 +81,8 @@ class Previous:
     ) -> dict[str, Any]:
         """What settings of the new run follow from this one, over those that are `given`.
 
-        Network and input are this run's; a linear probe stays one unless epochs are asked for. Raises BadInputError
-        where a `model`, `weights`, a `size` or a way to `resize` were asked for that are not this run's.
+        Network and input are this run's; a linear probe stays one unless epochs are asked for. Raises
+        BadInputError where a `model`, `weights`, a `size` or a way to `resize` were asked for that are others.
         """
         spec, name = self.run.preprocess, self.run.model.name
         body = shlex.quote(str(self.folder / WEIGHTS_FILE))
