@@ -90,6 +90,9 @@ def test_taught_by_script_it_knows_another_take(tmp_path: Path, capsys: pytest.C
     assert load(out / "run").card.source.run == "run"
     assert run(["export", str(out / "run"), "--quiet"]) == 0
     assert run(["predict", str(out / "run"), str(out / "photographs" / "cup" / "take001-0001.jpg")]) == 0
+    clip = str(tmp_path / "cup 9.mp4")
+    assert run(["camera", str(out / "run"), "--source", clip, "--headless", "--as-fast-as-possible"]) == 0
+    assert "45 of 45 frames answered" in capsys.readouterr().out
     killed_while_it_learns(out, script)
 
 

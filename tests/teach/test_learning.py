@@ -59,6 +59,21 @@ def test_bench_finds_the_same_test(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert found.split_sha256("test") == own.split_sha256("test")
 
 
+def test_a_photograph_that_is_removed_or_damaged_meanwhile_stops_nothing(tmp_path: Path) -> None:
+    album = album_of(tmp_path, cup=1)
+    learner = Learner(album, Recorder())
+    learner._extract = lambda batches: np.concatenate([batch[:, 0, 0].astype(np.float32) for batch in batches])
+    first, second = album.paths()[:2]
+    whole = second.read_bytes()
+    first.unlink()
+    assert learner.look_ahead() is False
+    first.write_bytes(whole[:100])
+    assert learner.look_ahead() is False
+    first.write_bytes(whole)
+    assert learner.look_ahead() is True
+    assert learner.look_ahead() is False, "all have their features"
+
+
 def test_photographs_of_other_names_are_takes_of_their_own(tmp_path: Path) -> None:
     album = Album(tmp_path / "a")
     for thing in ("cup", "pen"):

@@ -19,7 +19,7 @@ from toolchain.datasets.folder import list_folder
 from toolchain.datasets.groups import with_groups
 from toolchain.datasets.index import hash_all
 from toolchain.datasets.splits import SPLITS, Dataset, make_splits
-from toolchain.errors import BadInputError
+from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.evaluation.metrics import measure
 from toolchain.export.exporting import write_unmeasured
 from toolchain.images.preprocess import Preprocess
@@ -63,11 +63,14 @@ class Learner:
         self._network(2)
 
     def look_ahead(self) -> bool:
-        """Compute features of a few photographs that have none yet; False if all have them."""
-        new = [path for path in self.album.paths() if path.exists() and _key(path) not in self._features][:AHEAD]
-        photos = [Photograph(path.name, path, -1, files.sha256_of(path)) for path in new]
-        if photos:
-            self._features_of(photos, Reader(self._spec(), None, self.reporter))
+        """Compute features of a few photographs that have none yet; False if there is nothing to do."""
+        try:
+            new = [path for path in self.album.paths() if _key(path) not in self._features][:AHEAD]
+            photos = [Photograph(path.name, path, -1, files.sha256_of(path)) for path in new]
+            if photos:
+                self._features_of(photos, Reader(self._spec(), None, self.reporter))
+        except (OSError, UnreadableImageError):
+            return False  # its take was just removed; what stays unreadable is told when it is to teach
         return bool(photos)
 
     def judged_by_frame(self) -> float | None:
