@@ -27,7 +27,7 @@ def photographs(data: Path, thing: str) -> list[Path]:
     return sorted(path for path in folder.glob("*.jpg") if path.stem.rpartition("_")[0] == thing)
 
 
-def frames(photograph: Picture, seed: int, *, covered: bool) -> Iterator[Picture]:
+def frames(photograph: Picture, seed: int, seconds: float = SECONDS, *, covered: bool = True) -> Iterator[Picture]:
     """The frames of one take, uint8 BGR [HEIGHT, WIDTH, 3], some of them blurred.
 
     The first and last ones are dark if the lens is `covered` then.
@@ -38,7 +38,7 @@ def frames(photograph: Picture, seed: int, *, covered: bool) -> Iterator[Picture
     waves = rng.uniform(0, 2 * math.pi, 6)
     light, warmth = rng.uniform(0.65, 1.25), rng.uniform(-0.12, 0.12)
     noise = rng.normal(0, 3, (HEIGHT, WIDTH, 3)).astype(np.float32)
-    count = round(SECONDS * FPS)
+    count = round(seconds * FPS)
     for number in range(count):
         turn = 2 * math.pi * number / count
         # Out and back, so that near-copies come: a hand does not go through all places once.
@@ -64,10 +64,15 @@ def frames(photograph: Picture, seed: int, *, covered: bool) -> Iterator[Picture
 def write(path: Path, photograph: Path, seed: int, *, covered: bool) -> Path:
     """Write the clip of one take (MPEG-4)."""
     picture = np.asarray(cv2.imread(str(photograph)), np.uint8)
+    return write_frames(path, frames(picture, seed, covered=covered))
+
+
+def write_frames(path: Path, pictures: Iterator[Picture]) -> Path:
+    """Write frames of WIDTH x HEIGHT as a clip."""
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), FPS, (WIDTH, HEIGHT))
     if not writer.isOpened():
         raise OSError(f"{path} cannot be written")
-    for frame in frames(picture, seed, covered=covered):
-        writer.write(frame)
+    for picture in pictures:
+        writer.write(picture)
     writer.release()
     return path
