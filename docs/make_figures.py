@@ -30,6 +30,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 CAMERA = ROOT / "benchmarks" / "camera" / "results"
 ADOPT = ROOT / "benchmarks" / "adopt" / "results"
 EXPLAIN = ROOT / "benchmarks" / "explain" / "results"
+TEACH = ROOT / "benchmarks" / "teach" / "results"
 NEAR = RESULTS / "near-duplicates.csv"
 PETS = ROOT / "models" / "pets" / "bench.json"
 
@@ -512,6 +513,28 @@ def adopted() -> str:
     )
 
 
+def teach() -> str:
+    """Networks that were taught three takes of each of five things."""
+    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in _rows(TEACH / "teach.csv"):
+        found[row["things"], row["weights"]].append(row)
+
+    def shown(rows: list[Row], column: str) -> str:
+        values = [float(row[column]) for row in rows]
+        return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+    names = {"distinct": "unlike each other", "alike": "like each other"}
+    columns = ("fourth_take", "told_by_take", "claimed_by_frame", "other_things_refused", "other_breeds_refused")
+    return _table(
+        "five breeds | features | rounds | a fourth take | told | claimed by frames | other things | other breeds",
+        [
+            (names[things], weights, str(len(rows)), *(shown(rows, column) for column in columns))
+            for (things, weights), rows in sorted(found.items(), reverse=True)
+        ],
+        "Means, and the least and most of the rounds.",
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "pets": pets,
     "networks": networks,
@@ -529,6 +552,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gpu": gpu,
     "attack": attack,
     "adopted": adopted,
+    "teach": teach,
 }
 
 

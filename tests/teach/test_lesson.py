@@ -125,9 +125,7 @@ def test_how_good_it_is_stands_in_the_headline(tmp_path: Path, told: Recorder) -
         lesson.teach()
         lesson.wait(10)
         object.__setattr__(LEARNT, "pictures", len(lesson.album.paths()))
-        assert headline(lesson.state()) == (
-            "75 % right on 4 takes that it was not taught with (between 30 % and 95 % with 95 % confidence)."
-        )
+        assert headline(lesson.state()) == ("75 % right on 4 takes that it was not taught (95 %: 30 % to 95 %).")
         record(lesson, "pen", "fish")
         assert headline(lesson.state()) == "New pictures: train again."
         assert "often mistaken" in lesson.state().things[1].wish

@@ -142,7 +142,7 @@ def test_a_whole_lesson(chromium: Chromium, tmp_path: Path, held: Held, width: i
             press(chromium, f"Stop {thing}")
             chromium.until("!document.body.classList.contains('recording')")
         chromium.value("document.getElementById('train').click()")
-        wait_until(lambda: chromium.value(f"{HEADLINE}.includes('takes that it was not taught with')"), 120)
+        wait_until(lambda: chromium.value(f"{HEADLINE}.includes('takes that it was not taught')"), 120)
         chromium.until("document.getElementById('label').hidden === false")
         rows = chromium.value("[...document.querySelectorAll('#things .count')].map(one => one.textContent)")
         assert [" 2 takes " in row and "right" in row for row in rows] == [True, True, False], rows

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -93,7 +94,7 @@ class Album:
 
     def add(self, thing: str) -> str:
         """Add a thing, and return its name. Raises BadInputError for a name that no folder and class can have."""
-        thing = thing.strip()
+        thing = unicodedata.normalize("NFC", thing.strip())
         known = {folded(one): one for one in self.things}
         if folded(thing) in known:
             return known[folded(thing)]

@@ -16,9 +16,10 @@ from toolchain.backbones import preprocess_of, recipe_of
 from toolchain.backbones.networks import body_of, build, head_of, hidden_of
 from toolchain.backbones.weights import Pretrained, load_pretrained
 from toolchain.datasets.folder import list_folder
+from toolchain.datasets.groups import with_groups
 from toolchain.datasets.index import hash_all
-from toolchain.datasets.splits import Dataset
-from toolchain.errors import BadInputError
+from toolchain.datasets.splits import SPLITS, Dataset, make_splits
+from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.evaluation.metrics import measure
 from toolchain.export.exporting import write_unmeasured
 from toolchain.images.preprocess import Preprocess
@@ -36,8 +37,10 @@ from toolchain.training.records import describe_run, write_splits, write_weights
 from toolchain.training.settings import settings_for
 from toolchain.training.team import Team
 
-TEST_TAKE = 4
-"""Once there are so many takes of everything, this one of each never teaches: it judges the very file that runs."""
+TEST_TAKES = 4
+"""Once there are so many takes of everything, some never teach: they judge the very file that runs."""
+GROUP_BY = r"regex:(take\d+)-\d+\.jpg"
+"""What belongs together, in the words of `--group-by`: takes; each other photograph is on its own."""
 COMPARED = 4
 """Photographs on which the written file is compared with the network."""
 AHEAD = 8
@@ -60,11 +63,14 @@ class Learner:
         self._network(2)
 
     def look_ahead(self) -> bool:
-        """Compute features of a few photographs that have none yet; False if all have them."""
-        new = [path for path in self.album.paths() if path.exists() and _key(path) not in self._features][:AHEAD]
-        photos = [Photograph(path.name, path, -1, files.sha256_of(path)) for path in new]
-        if photos:
-            self._features_of(photos, Reader(self._spec(), None, self.reporter))
+        """Compute features of a few photographs that have none yet; False if there is nothing to do."""
+        try:
+            new = [path for path in self.album.paths() if _key(path) not in self._features][:AHEAD]
+            photos = [Photograph(path.name, path, -1, files.sha256_of(path)) for path in new]
+            if photos:
+                self._features_of(photos, Reader(self._spec(), None, self.reporter))
+        except (OSError, UnreadableImageError):
+            return False  # its take was just removed; what stays unreadable is told when it is to teach
         return bool(photos)
 
     def judged_by_frame(self) -> float | None:
@@ -85,20 +91,12 @@ class Learner:
         """
         started = time.perf_counter()
         self.album.check()
-        index, hashes = hash_all(list_folder(self.album.photographs, self.album.root.resolve().name), self.reporter)
-        photos = [Photograph(one.name, one.path, one.label, hashes[one.path]) for one in index.photographs]
-        dataset = Dataset(
-            index.name,
-            index.root,
-            index.classes,
-            split_by_take(photos, len(index.classes)),
-            index.warnings,
-            left_out=index.left_out,
-        )
+        pictures = len(self.album.paths())
+        dataset = self._dataset()
         classes = len(dataset.classes)
         network, pretrained = self._network(classes)
         context = self._context(dataset)
-        taught = dataset.splits["train"] + dataset.splits["val"]
+        taught = dataset.splits["train"] + dataset.splits["calibration"] + dataset.splits["val"]
         takes = order_of_takes([(photo.label, take_of(photo.path)) for photo in taught])
         shown = Shown(self._features_of(taught, context.reader), labels_of(taught), takes)
         weight, bias = fit(shown, classes, pretrained.head)
@@ -115,7 +113,7 @@ class Learner:
         learnt = Learnt(
             str(self.album.run),
             dataset.classes,
-            len(photos),
+            pictures,
             judged.top1,
             judged.top1_ci95 if judged.takes else None,
             judged.takes,
@@ -131,6 +129,18 @@ class Learner:
         files.write_json(made / LEARNT_FILE, learnt)
         self.album.put_run(made)
         return learnt
+
+    def _dataset(self) -> Dataset:
+        """The photographs in splits that no take is on two sides of. Enough takes are split as everywhere."""
+        index = list_folder(self.album.photographs, self.album.root.resolve().name)
+        takes = {thing: self.album.count(thing).takes for thing in self.album.things}
+        if min(count for count in takes.values() if count) >= TEST_TAKES:
+            has_takes = any(take_number(photo.path) for photo in index.photographs)
+            return make_splits(with_groups(index, GROUP_BY) if has_takes else index, self.reporter)
+        index, hashes = hash_all(index, self.reporter)
+        photos = [Photograph(one.name, one.path, one.label, hashes[one.path]) for one in index.photographs]
+        splits = all_teaching(photos, len(index.classes))
+        return Dataset(index.name, index.root, index.classes, splits, index.warnings, left_out=index.left_out)
 
     def _network(self, classes: int) -> tuple[torch.nn.Module, Pretrained]:
         torch.manual_seed(0)
@@ -151,7 +161,13 @@ class Learner:
     def _context(self, dataset: Dataset) -> TrainContext:
         weights = str(Path(self.weights).absolute()) if Path(self.weights).is_file() else self.weights
         settings = settings_for(
-            str(dataset.root), self.model, recipe_of(self.model), weights=weights, probe_only=True, refit=True
+            str(dataset.root),
+            self.model,
+            recipe_of(self.model),
+            weights=weights,
+            probe_only=True,
+            refit=True,
+            group_by=GROUP_BY,
         )
         reader = Reader(settings.preprocess, None, self.reporter)
         device = choose_device("cpu", self.reporter)
@@ -211,23 +227,16 @@ class Learner:
         files.write_json(folder / RUN_FILE, run)
 
 
-def split_by_take(photos: Sequence[Photograph], classes: int) -> dict[str, tuple[Photograph, ...]]:
-    """Splits in which no take is on two sides. All but `test` teach; `val` is the last of these takes of a class.
-
-    `test` holds the take of number TEST_TAKE of each class, once all classes have so many.
-    """
+def all_teaching(photos: Sequence[Photograph], classes: int) -> dict[str, tuple[Photograph, ...]]:
+    """Splits of too few takes to hold any back: all teach. `val` is the last take of each class with several."""
     by_class: list[dict[str, list[Photograph]]] = [{} for _ in range(classes)]
     for photo in sorted(photos, key=lambda one: (take_number(one.path), one.name)):
         by_class[photo.label].setdefault(take_of(photo.path), []).append(photo)
-    tested = all(len(takes) >= TEST_TAKE for takes in by_class)
-    splits: dict[str, list[Photograph]] = {"train": [], "val": [], "calibration": [], "test": []}
+    splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
     for takes in by_class:
-        teaching = list(takes.values())
-        if tested:
-            splits["test"] += teaching.pop(TEST_TAKE - 1)
-        if len(teaching) > 1:
-            splits["val"] += teaching.pop()
-        splits["train"] += [photo for take in teaching for photo in take]
+        *first, last = takes.values()
+        splits["val" if first else "train"] += last
+        splits["train"] += [photo for take in first for photo in take]
     return {split: tuple(found) for split, found in splits.items()}
 
 
@@ -241,7 +250,7 @@ def _metrics(judged: Judgement, dataset: Dataset, test: NDArray[np.float32] | No
     """Metrics of val by heads that it had not taught, and of test by the one that runs."""
     found = {}
     if judged.held is not None:
-        of_val = judged.places >= len(dataset.splits["train"])
+        of_val = judged.places >= len(dataset.splits["train"] + dataset.splits["calibration"])
         if of_val.any():
             held = judged.held
             found["val"] = measure(held.logits[of_val], held.labels[of_val], judged.temperature)

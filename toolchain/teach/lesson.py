@@ -302,10 +302,8 @@ def judged(learnt: Learnt) -> str:
     if learnt.top1 is None or learnt.top1_ci95 is None:
         return "How good it is cannot be known from one take of each thing: show a second one."
     low, high = learnt.top1_ci95
-    return (
-        f"{percent(learnt.top1)} right on {learnt.takes} takes that it was not taught with "
-        f"(between {percent(low)} and {percent(high)} with 95 % confidence)."
-    )
+    interval = f"95 %: {percent(low)} to {percent(high)}"
+    return f"{percent(learnt.top1)} right on {learnt.takes} takes that it was not taught ({interval})."
 
 
 def readable(name: str) -> str:

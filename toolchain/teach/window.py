@@ -76,9 +76,9 @@ class TeachWindow(Window):
             self._reporter.warn(f"{error.message}. {error.hint}")
 
     def _listed(self, state: State) -> str:
-        """The things with their counts; the chosen one stands in brackets."""
+        """The things with their counts, from the one before the chosen one on, which stands in brackets."""
         parts = []
-        for place, thing in enumerate(state.things):
+        for place, thing in list(enumerate(state.things))[max(0, self._chosen - 1) :]:
             text = f"{place + 1} {readable(thing.name)} {thing.pictures}"
             parts.append(f"[{text}]" if place == self._chosen else text)
         return "   ".join(parts)

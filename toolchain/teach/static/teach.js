@@ -86,6 +86,7 @@ function show(now) {
   const recording = lesson.phase === "recording";
   document.body.classList.toggle("recording", recording);
   document.body.classList.toggle("unsure", Boolean(!recording && answer && answer.rejected));
+  $("headline").setAttribute("aria-live", recording ? "off" : "polite"); // not each picture is read out
   put($("headline"), now.headline);
   const left = Object.entries(lesson.left_out).map(([reason, count]) => `${count} ${reason}`);
   put($("left-out"), left.length ? `Left out of ${recording ? "this" : "the last"} take: ${left.join(", ")}` : "");
