@@ -496,6 +496,19 @@ def adopted() -> str:
     )
 
 
+def ideal() -> str:
+    """The least probability of ideal pictures of published networks, for each kind of view."""
+    rows = _rows(EXPLAIN / "ideal.csv")
+    kinds = list(dict.fromkeys(row["view"] for row in rows))
+    pictures = dict.fromkeys((row["network"], row["class"]) for row in rows)
+    least = {(row["network"], row["class"], row["view"]): row["least"] for row in rows}
+    return _table(
+        " | ".join(["network", "class", *kinds]),
+        [(*one, *(f"{float(least[(*one, kind)]):.3f}" for kind in kinds)) for one in pictures],
+        f"The least probability over {max(int(row['n']) for row in rows)} views, of {rows[0]['classes']} classes.",
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "pets": pets,
     "networks": networks,
@@ -513,6 +526,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gpu": gpu,
     "attack": attack,
     "adopted": adopted,
+    "ideal": ideal,
 }
 
 
