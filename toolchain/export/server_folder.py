@@ -27,7 +27,7 @@ MOUNTED = "/models"
 MAX_BATCH = 32
 """Requests that Triton may answer together."""
 
-TYPES = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
 
 def check_folder(server: Server, folder: Path) -> None:
