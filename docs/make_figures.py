@@ -498,17 +498,19 @@ def adopted() -> str:
     """Published networks on breeds that ImageNet has."""
     rows = _rows(ADOPT / "breeds.csv")
     return _table(
-        "network | file | device | top-1 [95 %]",
+        "network | file | device | top-1 [95 %] | of the same name",
         [
             (
                 row["network"],
                 row["precision"],
                 row["device"],
                 f"{float(row['top1']):.3f} [{float(row['top1_low']):.3f}, {float(row['top1_high']):.3f}]",
+                f"{float(row['named_top1']):.3f}",
             )
             for row in rows
         ],
-        f"{rows[0]['n']} test photographs of {rows[0]['breeds_n']} breeds; {rows[0]['cpu']}.",
+        f"{rows[0]['n']} test photographs of {rows[0]['breeds_n']} breeds, {rows[0]['named_n']} of them of the 21 that "
+        f"ImageNet has by the same name; {rows[0]['cpu']}.",
     )
 
 
