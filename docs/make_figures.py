@@ -509,8 +509,8 @@ def adopted() -> str:
             )
             for row in rows
         ],
-        f"{rows[0]['n']} test photographs of {rows[0]['breeds_n']} breeds, {rows[0]['named_n']} of them of the 21 that "
-        f"ImageNet has by the same name; {rows[0]['cpu']}.",
+        f"{rows[0]['n']} test photographs of {rows[0]['breeds_n']} breeds, {rows[0]['named_n']} of them of the 21 "
+        f"that ImageNet has by the same name; {rows[0]['cpu']}.",
     )
 
 
