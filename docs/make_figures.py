@@ -499,17 +499,32 @@ def adopted() -> str:
     """Published networks on breeds that ImageNet has."""
     rows = _rows(ADOPT / "breeds.csv")
     return _table(
-        "network | file | device | top-1 [95 %]",
+        "network | file | device | top-1 [95 %] | of the same name",
         [
             (
                 row["network"],
                 row["precision"],
                 row["device"],
                 f"{float(row['top1']):.3f} [{float(row['top1_low']):.3f}, {float(row['top1_high']):.3f}]",
+                f"{float(row['named_top1']):.3f}",
             )
             for row in rows
         ],
-        f"{rows[0]['n']} test photographs of {rows[0]['breeds_n']} breeds; {rows[0]['cpu']}.",
+        f"{rows[0]['n']} test photographs of {rows[0]['breeds_n']} breeds, {rows[0]['named_n']} of them of the 21 "
+        f"that ImageNet has by the same name; {rows[0]['cpu']}.",
+    )
+
+
+def ideal() -> str:
+    """The least probability of ideal pictures of published networks, for each kind of view."""
+    rows = _rows(EXPLAIN / "ideal.csv")
+    kinds = list(dict.fromkeys(row["view"] for row in rows))
+    pictures = dict.fromkeys((row["network"], row["class"]) for row in rows)
+    least = {(row["network"], row["class"], row["view"]): row["least"] for row in rows}
+    return _table(
+        " | ".join(["network", "class", *kinds]),
+        [(*one, *(f"{float(least[(*one, kind)]):.3f}" for kind in kinds)) for one in pictures],
+        f"The least probability over {max(int(row['n']) for row in rows)} views, of {rows[0]['classes']} classes.",
     )
 
 
@@ -552,6 +567,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gpu": gpu,
     "attack": attack,
     "adopted": adopted,
+    "ideal": ideal,
     "teach": teach,
 }
 
