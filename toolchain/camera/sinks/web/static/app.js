@@ -6,11 +6,8 @@ const AGAIN_MS = 2000;
 const SILENT_S = 3;
 const SPARK_S = 60;
 const SPARK_BINS = 120;
-const SPOKEN_MS = 1000; // a label is read out once it has stayed this long
 
-const $ = (id) => document.getElementById(id);
 const picture = $("picture");
-const bars = [];
 
 let source = null;
 let heard = 0;
@@ -19,7 +16,6 @@ let paused = false;
 let retry = 0;
 let pictureRetry = 0;
 let latest = null;
-let spoken = { label: "", since: 0, said: "" };
 let ages = []; // [moment in ms, age in ms]
 
 function follow() {
@@ -96,59 +92,11 @@ function show(now) {
   $("answers").textContent = now.answers.toLocaleString("en");
   if (!answer || answer.frame === show.frame) return;
   show.frame = answer.frame;
-  // Rounding must not claim certainty: `percent` in classifier.py says the same.
-  const percent = (share) => (share >= 0.995 ? ">99 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
-  document.body.classList.toggle("unsure", answer.rejected);
-  const name = answer.rejected ? "not sure" : answer.label;
-  $("label").textContent = name;
-  $("sure").textContent = answer.rejected
-    ? `most like ${answer.label}, ${percent(answer.probability)}`
-    : `${percent(answer.probability)} sure`;
-  answer.top.forEach(([label, share], index) => {
-    const bar = bars[index] || (bars[index] = addBar());
-    bar.name.textContent = label;
-    bar.share.textContent = percent(share);
-    bar.fill.style.width = `${100 * share}%`;
-  });
-  bars.splice(answer.top.length).forEach((bar) => bar.item.remove());
+  showAnswer(answer);
   $("age").textContent = answer.age_ms.toFixed(0);
   $("infer").textContent = answer.infer_ms.toFixed(1);
   $("fps").textContent = answer.fps ? answer.fps.toFixed(1) : "–";
   ages.push([Date.now(), answer.age_ms]);
-  speak(name);
-}
-
-function addBar() {
-  const item = document.createElement("li");
-  const [name, share, track, fill] = ["span", "span", "i", "b"].map((tag) => document.createElement(tag));
-  track.append(fill);
-  track.setAttribute("aria-hidden", "true");
-  item.append(name, share, track);
-  $("bars").append(item);
-  return { item, name, share, fill };
-}
-
-function speak(label) {
-  const now = Date.now();
-  if (label !== spoken.label) spoken = { ...spoken, label, since: now };
-  if (label !== spoken.said && now - spoken.since >= SPOKEN_MS) {
-    spoken.said = label;
-    $("spoken").textContent = label;
-  }
-}
-
-function describe(about) {
-  const text = JSON.stringify(about);
-  if (text === describe.text) return;
-  describe.text = text;
-  $("about").replaceChildren(...Object.entries(about).map(([key, value]) => {
-    const pair = document.createElement("div");
-    const [name, what] = ["dt", "dd"].map((tag) => document.createElement(tag));
-    name.textContent = key[0].toUpperCase() + key.slice(1);
-    what.textContent = value;
-    pair.append(name, what);
-    return pair;
-  }));
 }
 
 // The banner says one thing: what is nearest to the viewer.
