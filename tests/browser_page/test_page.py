@@ -96,7 +96,7 @@ def test_it_works_without_its_server_once_it_was_loaded(page: Path, tmp_path: Pa
     with chromium(tmp_path / "browser") as browser:
         with served(page) as url:
             browser.open(url)
-            browser.until("document.getElementById('offline').textContent.includes('without a network')")
+            browser.until("document.getElementById('offline')?.textContent.includes('without a network')")
             photograph = browser.value(
                 "fetch('cat3.jpg').then((answer) => answer.arrayBuffer())"
                 ".then((data) => localStorage.cat = String.fromCharCode(...new Uint8Array(data))).then(() => 1)"
