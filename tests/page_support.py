@@ -74,9 +74,22 @@ def film(path: Path, pictures: Sequence[Image]) -> str:
 
 
 LOADED = "document.getElementById('start')?.disabled === false"
+OFFLINE = "document.getElementById('offline')?.textContent.includes('without a network')"
 BANNER = "(one => one && !one.hidden ? one.textContent : '')(document.getElementById('banner'))"
 LABEL = "document.getElementById('label').textContent"
 NAMED = """fetch({url}).then((answer) => answer.blob())
     .then((blob) => name(new File([blob], {url})))
     .then((answer) => ({{...answer, logits: [...answer.logits]}}))"""
 """The answer to a photograph that the server has beside the page, as if it had been chosen."""
+PIXELS = """(async (url) => {
+  const { prepare } = await import("./classify.js");
+  const blob = await (await fetch(url)).blob();
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", { alpha: false });
+  context.drawImage(bitmap, 0, 0);
+  const spec = (await (await fetch("page.json")).json()).preprocess;
+  const read = (left, top, width, height) => context.getImageData(left, top, width, height).data;
+  const pixels = prepare(spec, bitmap.width, bitmap.height, read);
+  return btoa(Array.from(pixels, (byte) => String.fromCharCode(byte)).join(""));
+})"""
+"""The network's input, decoded and resized by the browser."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import random
 import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 import toolchain
@@ -18,6 +21,8 @@ from tests.page_support import (
     LABEL,
     LOADED,
     NAMED,
+    OFFLINE,
+    PIXELS,
     chromium,
     film,
     in_browser,
@@ -25,8 +30,10 @@ from tests.page_support import (
     runtime_here,
     served,
 )
+from toolchain.artifact import read_artifact
 from toolchain.browser import write_page
 from toolchain.drawn.pets import draw
+from toolchain.images.preprocess import read
 from toolchain.runs.ready_made import ready_made_artifact
 
 pytestmark = in_browser
@@ -96,7 +103,7 @@ def test_it_works_without_its_server_once_it_was_loaded(page: Path, tmp_path: Pa
     with chromium(tmp_path / "browser") as browser:
         with served(page) as url:
             browser.open(url)
-            browser.until("document.getElementById('offline')?.textContent.includes('without a network')")
+            browser.until(OFFLINE)
             photograph = browser.value(
                 "fetch('cat3.jpg').then((answer) => answer.arrayBuffer())"
                 ".then((data) => localStorage.cat = String.fromCharCode(...new Uint8Array(data))).then(() => 1)"
@@ -111,6 +118,58 @@ def test_it_works_without_its_server_once_it_was_loaded(page: Path, tmp_path: Pa
         expected = toolchain.load(ready_made_artifact()).predict(page / "cat3.jpg")
         assert found == [name for name, _ in expected.top]
         assert browser.value("crossOriginIsolated"), "several threads need it"
+
+
+@pytest.mark.slow
+def test_a_newer_page_is_offered_and_not_mixed_with_the_old(tmp_path: Path) -> None:
+    folder = tmp_path / "page"
+
+    def write(*labels: str) -> None:
+        write_page(tiny_artifact(tmp_path / "model.onnx", labels), "", folder, runtime_here())
+
+    def best() -> str:
+        return str(browser.value(NAMED.format(url="'cat.png'"))["label"])
+
+    write("red", "green", "blue")
+    cv2.imwrite(str(folder / "cat.png"), draw("cat", 3, size=256)[..., ::-1])
+    with served(folder) as url, chromium(tmp_path / "browser") as browser:
+        browser.open(url)
+        browser.until(OFFLINE)
+        old = best()
+        write("rot", "gr\u00fcn", "blau")
+        browser.value("window.old = true")
+        browser.tell("Page.reload")
+        browser.until(f"!window.old && {LOADED} && !document.getElementById('newer').hidden")
+        assert best() == old
+        browser.value("window.old = true")
+        browser.value("document.getElementById('reload').click()")
+        browser.until(f"!window.old && {LOADED}")
+        assert best() == {"red": "rot", "green": "gr\u00fcn", "blue": "blau"}[old]
+        assert browser.value("caches.keys().then((names) => names.length)") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.photographs
+def test_fifty_photographs_are_answered_as_predict_does(real_data: Path, tmp_path: Path) -> None:
+    artifact = read_artifact(ready_made_artifact())
+    page = page_of(ready_made_artifact(), tmp_path / "page")
+    classifier = toolchain.load(artifact)
+    photographs = random.Random(1).sample(sorted((real_data / "oxford-iiit-pet" / "images").glob("*.jpg")), 50)
+    different = []
+    with served(page) as url, chromium(tmp_path / "browser") as browser:
+        browser.open(url)
+        browser.until(LOADED)
+        for number, path in enumerate(photographs):
+            shutil.copy(path, page / f"{number}.jpg")
+            place = json.dumps(f"{number}.jpg")
+            expected, pixels = classifier.predict(path), read(path, artifact.card.preprocess)
+            seen = np.frombuffer(base64.b64decode(browser.value(f"{PIXELS}({place})")), np.uint8)
+            assert np.abs(seen.reshape(pixels.shape).astype(int) - pixels).max() <= 1
+            found = browser.value(NAMED.format(url=place))
+            if (found["label"], found["rejected"]) != (expected.label, expected.rejected):
+                different.append(path.name)
+    # A pixel that is rounded otherwise can turn an answer of int8 that was in the balance.
+    assert len(different) <= 1, different
 
 
 @pytest.mark.slow

@@ -31,7 +31,8 @@ MEMBERS = {"ort.js": "dist/ort.wasm.bundle.min.mjs", "ort.wasm": "dist/ort-wasm-
 """What a page needs of the package, by its name there: many servers do not know what a `.mjs` is."""
 
 MAX_BYTES = 128 << 20
-"""Of the archive, and of a file in it."""
+"""Of the archive, and of a file in a folder."""
+MAX_UNPACKED_BYTES = 1 << 30
 MAX_MEMBERS = 10_000
 FETCH_LIMIT_S = 900.0
 
@@ -141,8 +142,10 @@ def _from_archive(data: bytes, path: Path | None = None) -> WebRuntime:
     found: dict[str, bytes] = {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r|gz") as archive:
+            size = 0
             for number, member in enumerate(archive):
-                if number > MAX_MEMBERS or member.size > MAX_BYTES or len(found) == len(wanted):
+                size += member.size
+                if number > MAX_MEMBERS or size > MAX_UNPACKED_BYTES or len(found) == len(wanted):
                     break
                 if member.name in wanted and (file := archive.extractfile(member)):
                     found[wanted[member.name]] = file.read()

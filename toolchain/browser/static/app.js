@@ -18,6 +18,7 @@ let worker = null;
 let number = 0;
 let stream = null;
 let wanted = false; // whether the camera shall run while the page is seen
+let attempts = 0; // to open it: the person may take a while to allow it, and press something else meanwhile
 let cameraId = "";
 let shownAt = 0;
 let fps = 0;
@@ -73,19 +74,23 @@ async function ready({ page, threads }) {
 }
 
 async function start() {
+  const attempt = ++attempts;
   wanted = true;
   tell("");
   if (!navigator.mediaDevices) return fail(INSECURE);
   stopCamera();
   const which = cameraId ? { deviceId: { exact: cameraId } } : { facingMode: { ideal: "environment" } };
+  let own = null;
   try {
-    stream = await navigator.mediaDevices.getUserMedia({
+    own = await navigator.mediaDevices.getUserMedia({
       audio: false, video: { ...which, width: { ideal: 640 }, height: { ideal: 480 } },
     });
   } catch (error) {
+    if (attempt !== attempts || !wanted) return;
     return fail(TROUBLE[error.name] || `The camera cannot be opened: ${error.message}`);
   }
-  const own = stream;
+  if (attempt !== attempts || !wanted || document.hidden) return own.getTracks().forEach((track) => track.stop());
+  stream = own;
   own.getVideoTracks()[0].onended = () => own === stream && fail("The camera is gone. Press Start to look for it again.");
   show(video);
   video.srcObject = own;
@@ -192,8 +197,12 @@ async function keepOffline() {
     const registration = await navigator.serviceWorker.register("sw.js");
     const isNew = () => registration.waiting && navigator.serviceWorker.controller;
     const offer = () => ($("newer").hidden = !isNew());
-    offer();
-    registration.onupdatefound = () => (registration.installing.onstatechange = offer);
+    const watch = () => {
+      if (registration.installing) registration.installing.onstatechange = offer;
+      offer();
+    };
+    registration.onupdatefound = watch;
+    watch();
     $("reload").onclick = () => {
       navigator.serviceWorker.oncontrollerchange = () => location.reload();
       registration.waiting.postMessage("take over");
