@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from toolchain.browser import runtime
-from toolchain.browser.runtime import MEMBERS, PACKAGE, VERSION, find_runtime
+from toolchain.browser.runtime import MEMBERS, PACKAGE, VERSION, find_runtime, outlook
 from toolchain.errors import BadInputError, EdgetlError, MissingError
 from toolchain.system.progress import Silent
 
@@ -110,8 +110,10 @@ def test_npm_is_asked_once_and_what_it_brings_is_checked(npm: Path, monkeypatch:
     assert not runtime.cached().exists()
     digest = base64.b64encode(hashlib.sha512(data).digest()).decode()
     monkeypatch.setattr(runtime, "INTEGRITY", f"sha512-{digest}")
+    assert "npm will fetch" in outlook()
     for _ in range(2):
         assert find_runtime(None, Silent()).files == CONTENT
+    assert "is here" in outlook()
     assert (npm / "log").read_text(encoding="utf-8").splitlines() == [f"pack {PACKAGE}@{VERSION}"] * 2
     runtime.cached().write_bytes(b"damaged since")
     assert find_runtime(None, Silent()).files == CONTENT
@@ -126,6 +128,7 @@ def test_what_npm_says_is_told(npm: Path) -> None:
 def test_without_npm_another_way_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setenv("PATH", str(tmp_path))
+    assert "no npm" in outlook()
     with pytest.raises(EdgetlError) as caught:
         find_runtime(None, Silent())
     assert caught.value.exit_code == 3

@@ -71,6 +71,15 @@ def cached() -> Path:
     return cache_folder() / PACKAGE / f"{PACKAGE}-{VERSION}.tgz"
 
 
+def outlook() -> str:
+    """Whether pages can be written on this machine without --runtime, in a line for `edgetl doctor`."""
+    if cached().is_file():
+        return f"{PACKAGE} {VERSION} is here, for export --browser"
+    if shutil.which("npm"):
+        return f"npm will fetch {PACKAGE} {VERSION} for the first export --browser"
+    return f"no npm to fetch {PACKAGE} with: export --browser needs --runtime"
+
+
 def fetched(reporter: Reporter) -> bytes:
     """The archive of the pinned version, from the cache or by npm. Raises MissingError where it cannot be had."""
     try:
