@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from toolchain.artifact import Artifact
     from toolchain.browser import Page
     from toolchain.export.results import Attempt, Exported, Measurement
+    from toolchain.export.server_folder import Server
 
 
 @click.command(
@@ -108,6 +109,13 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
     help="The npm package onnxruntime-web for --browser, as a folder or .tgz. Default: npm fetches it once.",
 )
 @click.option(
+    "--server",
+    nargs=2,
+    type=(click.Choice(["ovms", "triton"]), click.Path(path_type=Path)),
+    metavar="ovms|triton DIR",
+    help="Write DIR too, as OpenVINO Model Server or Triton loads it.",
+)
+@click.option(
     "--data",
     type=click.Path(path_type=Path),
     shell_complete=complete_data_sets,
@@ -135,13 +143,27 @@ def command(
     openvino: bool,
     browser: Path | None,
     runtime: Path | None,
+    server: tuple[Server, Path] | None,
     data: Path | None,
     out: Path | None,
     console: Console,
 ) -> int | None:
     if runtime and not browser:
         raise BadInputError("--runtime is for the page of --browser, and there is none", "Add --browser DIR.")
-    for_runs = (int8, qat, symmetric, per_tensor, portable, raw_frame, fp16, int8_weights, openvino, data, out)
+    for_runs = (
+        int8,
+        qat,
+        symmetric,
+        per_tensor,
+        portable,
+        raw_frame,
+        fp16,
+        int8_weights,
+        openvino,
+        server,
+        data,
+        out,
+    )
     if browser and not any(for_runs) and (named := _model_file(run_dir)):
         from toolchain.browser import choose
 
@@ -166,6 +188,10 @@ def command(
     if machines != (LOCAL,) and not wants_int8:
         raise BadInputError("--on names machines to time int8 on, and int8 was not asked for", "Add --int8.")
     page = _page(browser, runtime, console) if browser else None
+    if server:
+        from toolchain.export.server_folder import check_folder
+
+        check_folder(*server)
     console.say(f"exporting {run_dir}: {run.model.name} on {run.data.name}")
     from toolchain.export.exporting import export
     from toolchain.export.results import QuantizationSettings, Variants, recommendation
@@ -186,6 +212,10 @@ def command(
         from toolchain.browser import WHY_FLOAT, choose
 
         done = replace(done, page=page(choose(Path(done.float_file))[0], WHY_FLOAT))
+    if server:
+        from toolchain.export.server_folder import write_server_folder
+
+        done = replace(done, server=write_server_folder(*server, done))
     console.result(done, *_summary(done))
     broken = [*done.broken.values(), *(one.broken for one in done.further if one.broken)]
     for reason in broken:
@@ -262,6 +292,8 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
     for written in done.further:
         size = f"{written.size_mb:.2f} MB, {written.size_mb / done.float_mb:.2f} of float"
         lines.append(f"{written.file}: {'not written' if written.broken else size}")
+    if done.server:
+        lines.append(f"{done.server.folder}: {', '.join(done.server.models)}, as {done.server.server} loads them")
     lines += [one.sentence() for one in done.recommended]
     lines += _told(done.page) if done.page else ()
     if not done.broken:

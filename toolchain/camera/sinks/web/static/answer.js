@@ -8,23 +8,29 @@ const $ = (id) => document.getElementById(id);
 const bars = [];
 let spoken = { label: "", since: 0, said: "" };
 
+// Rounding must not claim certainty: `percent` in classifier.py says the same.
+const percent = (share) => (share >= 0.995 ? ">99 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
+const named = (one) => (one.rejected ? "not sure" : one.label);
+
 // `answer` has `label`, `probability`, `rejected`, and `top`: pairs of name and share.
 function showAnswer(answer) {
-  // Rounding must not claim certainty: `percent` in classifier.py says the same.
-  const percent = (share) => (share >= 0.995 ? ">99 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
-  document.body.classList.toggle("unsure", answer.rejected);
-  const name = answer.rejected ? "not sure" : answer.label;
-  $("label").textContent = name;
-  $("sure").textContent = answer.rejected
+  const sure = answer.rejected
     ? `most like ${answer.label}, ${percent(answer.probability)}`
     : `${percent(answer.probability)} sure`;
-  answer.top.forEach(([label, share], index) => {
+  showRows(named(answer), sure, answer.rejected, answer.top);
+}
+
+function showRows(name, sure, unsure, rows) {
+  document.body.classList.toggle("unsure", unsure);
+  $("label").textContent = name;
+  $("sure").textContent = sure;
+  rows.forEach(([label, share], index) => {
     const bar = bars[index] || (bars[index] = addBar());
     bar.name.textContent = label;
     bar.share.textContent = percent(share);
     bar.fill.style.width = `${100 * share}%`;
   });
-  bars.splice(answer.top.length).forEach((bar) => bar.item.remove());
+  bars.splice(rows.length).forEach((bar) => bar.item.remove());
   speak(name);
 }
 
