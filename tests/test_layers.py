@@ -15,8 +15,8 @@ PACKAGE = Path(toolchain.__file__).parent
 
 ORDER = (
     "_version", "_pyinstaller", "errors", "system", "plugins", "images", "pages", "drawn", "datasets", "artifact",
-    "runs", "evaluation", "backbones", "runtimes", "classifier", "timing", "recommended", "camera", "review",
-    "bench", "doctor", "export", "training", "adopt", "teach", "explain", "cli",
+    "runs", "evaluation", "backbones", "runtimes", "classifier", "timing", "recommended", "camera",
+    "browser", "review", "bench", "doctor", "export", "training", "adopt", "teach", "explain", "cli",
 )  # fmt: skip
 """From the ground up: each may import those before it, and none of those after it."""
 
@@ -26,6 +26,7 @@ DEVICE_HALF = (
     "toolchain.artifact",
     "toolchain.bench.runner",
     "toolchain.timing.worker",
+    "toolchain.browser",
     "toolchain.camera.loop",
     "toolchain.classifier",
     "toolchain.review.server",

@@ -157,7 +157,7 @@ class Viewer:
 class Chromium:
     """A headless Chromium with one page, told what to do by its DevTools protocol over two pipes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         assert BROWSER
         to_browser, self._to = os.pipe()
         self._from, from_browser = os.pipe()
@@ -172,7 +172,7 @@ class Chromium:
         words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
                  "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
                  f"--user-data-dir={folder / 'profile'}", f"--log-net-log={self.net_log}",
-                 "about:blank"]  # fmt: skip
+                 *options, "about:blank"]  # fmt: skip
         self._process = subprocess.Popen(
             words, preexec_fn=place_pipes, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -128,6 +128,7 @@ def _facts(findings: DoctorReport) -> list[tuple[str, str]]:
     rows.append(
         ("cache", f"{cache.photographs} decoded photographs, {share}, in {cache.path} (edgetl data cache --clear)")
     )
+    rows.append(("pages", findings.pages))
     rows.append(("model", f"ready-made: {findings.ready_made or 'not here'}"))
     if findings.ready_made_caution:
         rows.append(("", findings.ready_made_caution))

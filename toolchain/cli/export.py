@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import click
 
 from toolchain.cli import swapped
 from toolchain.cli.console import Console, needs, output_options
+from toolchain.cli.model_argument import ModelName
 from toolchain.cli.options import Finite, complete_data_sets, complete_devices, on_option
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, ExitCode
@@ -18,6 +20,8 @@ from toolchain.errors import BadInputError, ExitCode
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from toolchain.artifact import Artifact
+    from toolchain.browser import Page
     from toolchain.export.results import Attempt, Exported, Measurement
     from toolchain.export.server_folder import Server
 
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     help="""Write a run as one ONNX file, and quantise it.
 
 RUN_DIR is a run folder, as `edgetl finetune` writes it. The file holds weights, class names, preprocessing and what
-was measured.
+was measured. With --browser, RUN_DIR may also be a model file, or `ready-made`: it is taken as it is.
 
 int8 makes two promises: it loses at most --max-drop, and it is faster than float. Recipes are tried here and
 timed on the machines of --on. If none keeps both promises on a target, the exit code is 1."""
@@ -93,6 +97,18 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
 )
 @click.option("--openvino", is_flag=True, help="Write OpenVINO's model.xml and model.bin beside each ONNX file.")
 @click.option(
+    "--browser",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write a page into DIR that classifies in the browser, with the camera of a phone or computer.",
+)
+@click.option(
+    "--runtime",
+    type=click.Path(path_type=Path, exists=True),
+    metavar="DIR|FILE",
+    help="The npm package onnxruntime-web for --browser, as a folder or .tgz. Default: npm fetches it once.",
+)
+@click.option(
     "--server",
     nargs=2,
     type=(click.Choice(["ovms", "triton"]), click.Path(path_type=Path)),
@@ -125,11 +141,36 @@ def command(
     fp16: bool,
     int8_weights: bool,
     openvino: bool,
+    browser: Path | None,
+    runtime: Path | None,
     server: tuple[Server, Path] | None,
     data: Path | None,
     out: Path | None,
     console: Console,
 ) -> int | None:
+    if runtime and not browser:
+        raise BadInputError("--runtime is for the page of --browser, and there is none", "Add --browser DIR.")
+    for_runs = (
+        int8,
+        qat,
+        symmetric,
+        per_tensor,
+        portable,
+        raw_frame,
+        fp16,
+        int8_weights,
+        openvino,
+        server,
+        data,
+        out,
+    )
+    if browser and not any(for_runs) and (named := _model_file(run_dir)):
+        from toolchain.browser import choose
+
+        artifact, why = choose(named)
+        written = _page(browser, runtime, console)(artifact, why)
+        console.result(written, *_told(written))
+        return None
     quoted = shlex.quote(str(run_dir))
     taught = f"Train first: edgetl finetune {quoted if run_dir.is_dir() else 'PHOTOS'}"
     hints: dict[swapped.Kind, str] = {"photographs": taught, "photograph": taught, "video": taught}
@@ -146,6 +187,7 @@ def command(
     wants_int8 = int8 or qat or symmetric or per_tensor or portable
     if machines != (LOCAL,) and not wants_int8:
         raise BadInputError("--on names machines to time int8 on, and int8 was not asked for", "Add --int8.")
+    page = _page(browser, runtime, console) if browser else None
     if server:
         from toolchain.export.server_folder import check_folder
 
@@ -166,6 +208,10 @@ def command(
         data=data,
         reporter=console,
     )
+    if page:
+        from toolchain.browser import WHY_FLOAT, choose
+
+        done = replace(done, page=page(choose(Path(done.float_file))[0], WHY_FLOAT))
     if server:
         from toolchain.export.server_folder import write_server_folder
 
@@ -178,6 +224,35 @@ def command(
         # After the warnings, so that it is the last thing that a person reads.
         console.result(None, *recommendation(done))
     return ExitCode.PROMISE_BROKEN if broken else None
+
+
+def _model_file(word: Path) -> Path | None:
+    """The model file, or a folder of them, that a page is made of; None for a run, which is exported first."""
+    from toolchain.runs import RUN_FILE
+
+    name = ModelName.of(str(word))
+    if name.kind == "ready-made":
+        return name.artifact_file()
+    return word if swapped.kind_of(word) in swapped.MODEL and not (word / RUN_FILE).is_file() else None
+
+
+def _page(folder: Path, given: Path | None, console: Console) -> Callable[[Artifact, str], Page]:
+    """What makes a page of a model file. What is wrong with `folder` and --runtime is told before anything runs."""
+    from toolchain.browser import check_folder, write_page
+    from toolchain.browser.runtime import find_runtime
+
+    check_folder(folder)
+    runtime = find_runtime(given, console)
+    return lambda artifact, why: write_page(artifact, why, folder, runtime)
+
+
+def _told(page: Page) -> tuple[str, ...]:
+    return (
+        f"{page.folder}: a page with {page.file} ({page.precision}: {page.why}), {page.size_mb:.1f} MB",
+        f"Look at it: python -m http.server --bind 127.0.0.1 --directory {shlex.quote(page.folder)} 8000, and open "
+        "http://localhost:8000",
+        "Other devices need https: any web server that has a certificate serves the folder as it is.",
+    )
 
 
 def _summary(done: Exported) -> tuple[RenderableType, ...]:
@@ -220,6 +295,7 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
     if done.server:
         lines.append(f"{done.server.folder}: {', '.join(done.server.models)}, as {done.server.server} loads them")
     lines += [one.sentence() for one in done.recommended]
+    lines += _told(done.page) if done.page else ()
     if not done.broken:
         lines.append(f"Next: edgetl bench {shlex.quote(done.run)}")
     return table, *lines

@@ -13,6 +13,7 @@ from typing import Literal
 
 from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Precision
+from toolchain.browser.runtime import outlook
 from toolchain.datasets.catalogue import DATASETS, data_root
 from toolchain.datasets.named import NamedDataset
 from toolchain.doctor import Missing
@@ -120,6 +121,8 @@ class DoctorReport:
     """What export or bench found for the run that was named."""
     recommended_here: bool = False
     """Whether they found it on such a machine as this one."""
+    pages: str = ""
+    """Whether `export --browser` has what it needs."""
 
 
 def check_up(reporter: Reporter, probe_cameras: bool = False, run: Path | None = None) -> DoctorReport:
@@ -168,6 +171,7 @@ def check_up(reporter: Reporter, probe_cameras: bool = False, run: Path | None =
         ready_made_caution=_caution(),
         recommended=found,
         recommended_here=found is not None and holds_here(found),
+        pages=outlook(),
     )
 
 

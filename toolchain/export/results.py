@@ -11,6 +11,7 @@ from statistics import NormalDist
 from typing import Any, Literal
 
 from toolchain.artifact.card import Accuracy, Precision, Speed
+from toolchain.browser import Page
 from toolchain.errors import BadInputError, MissingError
 from toolchain.evaluation.statistics import Z95_ONE_SIDED
 from toolchain.recommended import Recommended
@@ -272,6 +273,7 @@ class Exported:
     further: tuple[Written, ...] = ()
     recommended: tuple[Recommended, ...] = ()
     """The file and way to use on each device; empty where nothing was timed."""
+    page: Page | None = None
     server: ServerFolder | None = None
 
 

@@ -24,6 +24,7 @@ MAX_AUDIENCE = 16
 STATIC = Path(__file__).with_name("static")
 FILES = {
     "/": (STATIC / "index.html", "text/html"),
+    "/answer.js": (STATIC / "answer.js", "text/javascript"),
     "/app.js": (STATIC / "app.js", "text/javascript"),
     "/style.css": (STATIC / "style.css", "text/css"),
     "/icon.svg": (STATIC / "icon.svg", "image/svg+xml"),

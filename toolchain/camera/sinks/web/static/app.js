@@ -6,11 +6,8 @@ const AGAIN_MS = 2000;
 const SILENT_S = 3;
 const SPARK_S = 60;
 const SPARK_BINS = 120;
-const SPOKEN_MS = 1000; // a label is read out once it has stayed this long
 
-const $ = (id) => document.getElementById(id);
 const picture = $("picture");
-const bars = [];
 
 let source = null;
 let heard = 0;
@@ -19,7 +16,6 @@ let paused = false;
 let retry = 0;
 let pictureRetry = 0;
 let latest = null;
-let spoken = { label: "", since: 0, said: "" };
 let ages = []; // [moment in ms, age in ms]
 
 function follow() {
@@ -97,34 +93,21 @@ function show(now) {
   $("answers").textContent = now.answers.toLocaleString("en");
   if (!answer || answer.frame === show.frame) return;
   show.frame = answer.frame;
-  // Rounding must not claim certainty: `percent` in classifier.py says the same.
-  const percent = (share) => (share >= 0.995 ? ">99 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
   const parts = answer.regions || [];
-  const named = (one) => (one.rejected ? "not sure" : one.label);
-  const name = parts.length ? parts.map((one) => `${one.name}: ${named(one)}`).join(", ") : named(answer);
-  document.body.classList.toggle("unsure", parts.length ? parts.every((one) => one.rejected) : answer.rejected);
-  $("label").textContent = name;
-  const sure = answer.rejected
-    ? `most like ${answer.label}, ${percent(answer.probability)}`
-    : `${percent(answer.probability)} sure`;
-  $("sure").textContent = parts.length ? "" : sure;
-  const rows = parts.length
-    ? parts.map((one) => [`${one.name}: ${one.rejected ? `not sure (${one.label})` : one.label}`, one.probability])
-    : answer.top;
+  if (parts.length) showRegions(parts);
+  else showAnswer(answer);
   $("bars").setAttribute("aria-label", parts.length ? "Regions" : "Most probable");
   drawRegions(parts.map((one) => ({ ...one, text: `${one.name}: ${named(one)}` })));
-  rows.forEach(([label, share], index) => {
-    const bar = bars[index] || (bars[index] = addBar());
-    bar.name.textContent = label;
-    bar.share.textContent = percent(share);
-    bar.fill.style.width = `${100 * share}%`;
-  });
-  bars.splice(rows.length).forEach((bar) => bar.item.remove());
   $("age").textContent = answer.age_ms.toFixed(0);
   $("infer").textContent = answer.infer_ms.toFixed(1);
   $("fps").textContent = answer.fps ? answer.fps.toFixed(1) : "–";
   ages.push([Date.now(), answer.age_ms]);
-  speak(name);
+}
+
+function showRegions(parts) {
+  const name = parts.map((one) => `${one.name}: ${named(one)}`).join(", ");
+  const rows = parts.map((one) => [`${one.name}: ${one.rejected ? `not sure (${one.label})` : one.label}`, one.probability]);
+  showRows(name, "", parts.every((one) => one.rejected), rows);
 }
 
 // Where the picture is within its place: left, top, width and height.
@@ -154,39 +137,6 @@ function drawRegions(parts = drawRegions.parts || []) {
     box.classList.toggle("unsure", one.rejected);
     lay(box, one.place);
     return box;
-  }));
-}
-
-function addBar() {
-  const item = document.createElement("li");
-  const [name, share, track, fill] = ["span", "span", "i", "b"].map((tag) => document.createElement(tag));
-  track.append(fill);
-  track.setAttribute("aria-hidden", "true");
-  item.append(name, share, track);
-  $("bars").append(item);
-  return { item, name, share, fill };
-}
-
-function speak(label) {
-  const now = Date.now();
-  if (label !== spoken.label) spoken = { ...spoken, label, since: now };
-  if (label !== spoken.said && now - spoken.since >= SPOKEN_MS) {
-    spoken.said = label;
-    $("spoken").textContent = label;
-  }
-}
-
-function describe(about) {
-  const text = JSON.stringify(about);
-  if (text === describe.text) return;
-  describe.text = text;
-  $("about").replaceChildren(...Object.entries(about).map(([key, value]) => {
-    const pair = document.createElement("div");
-    const [name, what] = ["dt", "dd"].map((tag) => document.createElement(tag));
-    name.textContent = key[0].toUpperCase() + key.slice(1);
-    what.textContent = value;
-    pair.append(name, what);
-    return pair;
   }));
 }
 
