@@ -90,6 +90,7 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
     "--int8-weights", is_flag=True, help="Write model.w8.onnx too: a quarter of the size, computed in float32."
 )
 @click.option("--openvino", is_flag=True, help="Write OpenVINO's model.xml and model.bin beside each ONNX file.")
+@click.option("--litert", is_flag=True, help="Write LiteRT's model.tflite too, and with --int8 model.int8.tflite.")
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -116,6 +117,7 @@ def command(
     fp16: bool,
     int8_weights: bool,
     openvino: bool,
+    litert: bool,
     data: Path | None,
     out: Path | None,
     console: Console,
@@ -148,7 +150,7 @@ def command(
         int8=settings if wants_int8 else None,
         target=target,
         out=out,
-        further=Variants(openvino, fp16, int8_weights, raw_frame),
+        further=Variants(openvino, fp16, int8_weights, raw_frame, litert),
         data=data,
         reporter=console,
     )
@@ -198,7 +200,8 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
         lines.append(f"{file}: {size_mb:.2f} MB, {size_mb / done.float_mb:.2f} of float")
     for written in done.further:
         size = f"{written.size_mb:.2f} MB, {written.size_mb / done.float_mb:.2f} of float"
-        lines.append(f"{written.file}: {'not written' if written.broken else size}")
+        alike = f"; {written.as_onnx:.3f} of its answers are those of the ONNX file" if written.as_onnx else ""
+        lines.append(f"{written.file}: {'not written' if written.broken else size + alike}")
     lines += [one.sentence() for one in done.recommended]
     if not done.broken:
         lines.append(f"Next: edgetl bench {shlex.quote(done.run)}")
