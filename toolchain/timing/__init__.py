@@ -22,6 +22,9 @@ PROCESSES = 3
 """Each arm is measured in so many processes, one after the other: medians move more between than within them."""
 ROUNDS = 2
 """In each process."""
+MAX_PROCESSES = 8
+SURE = 0.95
+"""A gain is known well enough when at least this share of it is sure."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,9 @@ def time_pairs(
     """Measure artifacts on devices with every number of threads, in rounds of several processes, on `machine`
     (default: this one).
 
+    Where a process was disturbed, so that the gain of an artifact over the first one on its device is not known
+    well enough, all that run there are measured in more processes.
+
     `pixels` are preprocessed photographs, uint8 [n, height, width, 3], which all artifacts take. The artifacts must
     be files: each process reads its own. With `answered_by` as the number of threads, those arms answer all
     photographs too.
@@ -92,6 +98,9 @@ def time_pairs(
                 load_arms, prepared=prepared, photographs=[], reporter=reporter, limits=limits, machine=machine
             )
             measure(arms, start, pace, reporter, limits)
+            one_more = Pace(ROUNDS, ROUNDS, precision=None, budget_s=None, processes=1)
+            for _ in range(MAX_PROCESSES - PROCESSES):
+                measure(_not_known(arms), start, one_more, reporter, limits)
             answering = [arm for arm in arms if arm.threads == answered_by and not arm.reason]
             spans = [Span(at, min(at + SPAN, len(pixels))) for at in range(0, len(pixels), SPAN)]
             with reporter.task("answering", len(answering)) as task:
@@ -104,6 +113,26 @@ def time_pairs(
             for arm in arms:
                 arm.close()
     return [_timed(arm) for arm in arms]
+
+
+def _not_known(arms: Sequence[Arm]) -> list[Arm]:
+    """The arms of those devices and numbers of threads on which a gain over the first arm is in doubt."""
+    places: dict[tuple[str, int], list[Arm]] = {}
+    for arm in arms:
+        if not arm.reason:
+            places.setdefault((arm.device, arm.threads), []).append(arm)
+    return [arm for those in places.values() if not _are_known(*map(_timed, those)) for arm in those]
+
+
+def _are_known(first: Timed, *others: Timed) -> bool:
+    """Whether the gain of each over the first one is sure but for a few percent."""
+    for other in others:
+        least = first.min_ratio(other)
+        assert first.p50_ms is not None
+        assert other.p50_ms is not None
+        if least is not None and least < SURE * first.p50_ms / other.p50_ms:
+            return False
+    return True
 
 
 def _timed(arm: Arm) -> Timed:
