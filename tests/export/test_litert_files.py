@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
@@ -22,6 +24,7 @@ from toolchain.artifact.tflite.reading import read_network
 from toolchain.artifact.tflite.writing import write
 from toolchain.errors import BadInputError
 from toolchain.export.exporting import export
+from toolchain.export.int8.quantisers import Task, recipes
 from toolchain.export.litert import make_tflite
 from toolchain.export.litert.building import UntranslatableError
 from toolchain.export.litert.translate import _TRANSLATIONS, translate
@@ -132,6 +135,16 @@ def test_int8_holds_the_same_integers(converted: Path) -> None:
     assert {network.tensors[one.outputs[0]].type for one in convolutions} == {"int8"}
 
 
+def test_integers_on_the_way_are_those_of_onnx_runtime(converted: Path) -> None:
+    model = onnx.load(converted / "model.int8.onnx")
+    pairs = _integers(model, translate(model), _images(1, 224))
+    assert len(pairs) > 60
+    for ours, theirs in pairs.values():
+        apart = np.abs(ours.astype(np.int16) - theirs)
+        assert apart.max() <= 2
+        assert (apart > 0).mean() < 0.01
+
+
 def test_int8_answers_are_those_of_onnx_runtime(converted: Path) -> None:
     """Both round sums of products, which are whole numbers, alike. Where maps are added, they may not."""
     pair, images = _pair(converted, "model.int8"), _images(6, 224)
@@ -165,10 +178,61 @@ def test_other_networks_answer_as_on_onnx_runtime(tmp_path: Path, name: str) -> 
         make_tflite(model.SerializeToString(), card, tmp_path / "model.tflite"), "litert:cpu"
     ).infer(_images(2))
     onnx.save(model, tmp_path / "model.onnx")
-    import onnxruntime
-
     [logits] = onnxruntime.InferenceSession(tmp_path / "model.onnx").run(["logits"], {"image": _images(2)})
     np.testing.assert_allclose(answer.logits, logits, atol=1e-4 * np.abs(logits).max(), rtol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["NNCF, fast bias correction", "ONNX Runtime, min-max"])
+def test_files_of_other_quantisers_hold_their_integers_too(label: str) -> None:
+    """Up to where maps are added first: there both round in other places."""
+    images = _images(8)
+    model = to_onnx(lively("mobilenet_v2", 7, seed=0), SMALL, 1.7)
+    recipe = next(one for one in recipes(Task(model, images)) if one.label == label)
+    quantised = recipe.make().model
+    network = translate(quantised)
+    kinds = [one.kind for one in network.operators]
+    assert {network.tensors[one.outputs[0]].type for one in network.operators if "CONV_2D" in one.kind} == {"int8"}
+    pairs = _integers(quantised, network, images[:1])
+    before = [name for name in pairs if kinds.index("ADD") > _maker(network, name)]
+    assert len(before) > 8
+    for name in before:
+        np.testing.assert_array_equal(*pairs[name])
+
+
+def _maker(network: Network, name: str) -> int:
+    """Which operator makes the tensor."""
+    return next(
+        place for place, one in enumerate(network.operators) if network.tensors[one.outputs[0]].name == name
+    )
+
+
+def _integers(
+    model: onnx.ModelProto, network: Network, image: np.ndarray
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The integers on the way, on ONNX Runtime and on LiteRT, where both have them: uint8 [n, channels, ...]."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    made = {one.name for one in network.tensors if one.type == "int8" and one.values is None}
+    names = [
+        node.output[0] for node in model.graph.node if node.op_type == "QuantizeLinear" and node.output[0] in made
+    ]
+    told = onnx.ModelProto()
+    told.CopyFrom(model)
+    told.graph.output.extend(helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, None) for name in names)
+    theirs = onnxruntime.InferenceSession(told.SerializeToString()).run(names, {"image": image})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is for debugging, it says
+        interpreter = Interpreter(model_content=write(network, {}), experimental_preserve_all_tensors=True)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    interpreter.invoke()
+    places = {one["name"]: one["index"] for one in interpreter.get_tensor_details()}
+    ours = [(interpreter.get_tensor(places[name]).astype(np.int16) + 128).astype(np.uint8) for name in names]
+    return {
+        name: (one.transpose(0, 3, 1, 2) if one.ndim == 4 else one, other)
+        for name, one, other in zip(names, ours, theirs, strict=True)
+    }
 
 
 def _graph(*nodes: onnx.NodeProto, **constants: np.ndarray) -> onnx.ModelProto:
