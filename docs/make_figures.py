@@ -550,7 +550,24 @@ def teach() -> str:
     )
 
 
+def litert() -> str:
+    def line(row: Row) -> tuple[str, ...]:
+        alike = f"{row['same_label']} of {row['photographs']}"
+        faster = (
+            "" if float(row["times_as_fast_as_float"]) == 1 else f"{float(row['times_as_fast_as_float']):.1f} times"
+        )
+        return row["network"], row["file"], alike, row["relative_difference"], row["litert_mb"], faster
+
+    rows = list(_rows(RESULTS / "litert-parity.csv"))
+    return _table(
+        "network | file | same class as the ONNX file on ONNX Runtime | logits differ by | MB | as fast as float",
+        map(line, rows),
+        f"Processor time on one thread of {rows[0]['cpu']}, files in turns.",
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "litert": litert,
     "pets": pets,
     "networks": networks,
     "peers": peers,

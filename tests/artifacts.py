@@ -50,6 +50,15 @@ def tiny_ir(path: Path, **fields: Any) -> Artifact:
     return artifact
 
 
+def tiny_tflite(path: Path, **fields: Any) -> Artifact:
+    """The same as LiteRT's file; `fields` are those of the card."""
+    from toolchain.export.litert import make_tflite
+
+    artifact = make_tflite(tiny_model().SerializeToString(), tiny_card(**fields), path)
+    path.write_bytes(artifact.model)
+    return artifact
+
+
 def tiny_card(labels: Sequence[str] = COLOURS, **fields: Any) -> Card:
     """A valid card; `fields` replace its own."""
     zeros = "0" * 64

@@ -31,6 +31,7 @@ from tests.bad_inputs import (
     bad_runs,
     bad_streams,
     bad_surroundings,
+    bad_tflites,
 )
 from tests.bad_inputs.entry import GOOD, MODEL, Entry, Stock
 from tests.bad_inputs.trial import attempt, judge, left_behind, lost, snapshot
@@ -44,6 +45,7 @@ KINDS = {
     "artifact": bad_artifacts.ENTRIES,
     "card": bad_cards.ENTRIES,
     "ir": bad_irs.ENTRIES,
+    "tflite": bad_tflites.ENTRIES,
     "run": bad_runs.ENTRIES,
     "recipe": bad_recipes.ENTRIES,
     "report": bad_reports.ENTRIES,

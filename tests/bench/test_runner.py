@@ -17,8 +17,10 @@ from toolchain.bench import runner
 from toolchain.bench.results import ArmResult, BenchReport
 from toolchain.bench.runner import Plan, bench
 from toolchain.errors import BadInputError
+from toolchain.runtimes.devices import Device
 from toolchain.system.files import to_json
 from toolchain.timing.process import WorkerProcess, probe_devices
+from toolchain.timing.protocol import LOCAL
 from toolchain.timing.scheduler import Pace, TimeLimits, turns
 
 Launch = Callable[[], WorkerProcess]
@@ -327,3 +329,22 @@ def test_auto_is_left_out_where_it_is_the_cpu(artifact: Artifact) -> None:
     assert [arm.status for arm in report.arms] == ["unavailable", "ok", "unavailable"]
     assert "AUTO is openvino:CPU" in report.arms[0].reason
     assert arm(bench(on([artifact], "openvino:AUTO", rounds=1, distinct=True)), "openvino:AUTO").status == "ok"
+
+
+def test_each_device_of_a_run_is_given_the_files_that_are_for_it(tmp_path: Path, artifact: Artifact) -> None:
+    pytest.importorskip("ai_edge_litert")
+    from tests.artifacts import tiny_tflite
+
+    tflite = tiny_tflite(tmp_path / "model.tflite")
+    devices = {name: Device(name, True) for name in ("ort:cpu", "litert:cpu")}
+
+    def arms(*artifacts: Artifact, **options: bool) -> list[tuple[str, str]]:
+        found = runner._arms(on(artifacts, *devices, **options), devices, LOCAL)
+        return [(one.artifact.path.suffix, one.device) for one in found]
+
+    pairs = [(".onnx", "ort:cpu"), (".tflite", "litert:cpu")]
+    assert arms(artifact, tflite) == pairs
+    assert arms(artifact, tflite, distinct=True) == pairs
+    assert arms(artifact, distinct=True) == pairs[:1], "of all devices only those that run ONNX files"
+    assert arms(artifact) == [pairs[0], (".onnx", "litert:cpu")], "named, it is told why not"
+    assert arms(tflite, distinct=True) == [(".tflite", "ort:cpu"), pairs[1]]

@@ -1,4 +1,4 @@
-"""The deployable file: one ONNX file that carries its card (or OpenVINO's pair of files). Read strictly here."""
+"""The deployable file: one ONNX or LiteRT file that carries its card, or OpenVINO's pair. Read strictly here."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ import hashlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+import numpy as np
 import onnx
 
-from toolchain.artifact import ir
+from toolchain.artifact import ir, tflite
 from toolchain.artifact.card import CARD_SCHEMA, Card
 from toolchain.artifact.graph import check_structure
 from toolchain.artifact.model_info import PREFIX, model_info
 from toolchain.artifact.operators import ADOPTED, EXPORTED
 from toolchain.artifact.sizes import check_sizes
+from toolchain.artifact.tflite import reading
+from toolchain.artifact.tflite.bounds import check_network
 from toolchain.errors import ArtifactError
 from toolchain.system import files, strict
 
 CARD_KEY = ir.CARD
+Format = Literal["onnx", "openvino", "tflite"]
 MAX_CARD_BYTES = 4 << 20
 MAX_ARTIFACT_BYTES = 1 << 30
 
@@ -37,7 +42,7 @@ INT8_FILE = "model.int8.onnx"
 class Artifact:
     """A model file that was read and found whole. `model` is the very content that was checked.
 
-    `weights` are the content of the `.bin` beside OpenVINO's `.xml`, and empty for ONNX, which holds its own.
+    `weights` are the content of the `.bin` beside OpenVINO's `.xml`, and empty for others, which hold their own.
     `sha256` is that of `model` and `weights`, one after the other.
     """
 
@@ -46,7 +51,7 @@ class Artifact:
     card: Card
     model: bytes
     weights: bytes = b""
-    format: Literal["onnx", "openvino"] = "onnx"
+    format: Format = "onnx"
 
     @property
     def size_mb(self) -> float:
@@ -111,14 +116,17 @@ def find_artifact(path: Path) -> Path:
 
 
 def find_artifacts(path: Path) -> list[Path]:
-    """The model files that a path stands for: itself, or those in a run folder, float first.
+    """The model files that a path stands for: itself, or those in a run folder, ONNX and float first.
 
     Raises ArtifactError for a folder that holds none.
     """
     if not path.is_dir():
         return [path]
     of_one_runtime = sorted(path.glob(INT8_FILE.replace(".onnx", ".*.onnx")))
-    found = [file for file in (path / FLOAT_FILE, path / INT8_FILE, *of_one_runtime) if file.is_file()]
+    names = (path / FLOAT_FILE, path / INT8_FILE)
+    # Those that this machine can read.
+    litert = [file.with_suffix(".tflite") for file in names] if find_spec("ai_edge_litert") else []
+    found = [file for file in (*names, *of_one_runtime, *litert) if file.is_file()]
     if not found:
         raise nothing_in(path)
     return found
@@ -140,11 +148,14 @@ def nothing_in(folder: Path) -> ArtifactError:
 def read_artifact(path: Path) -> Artifact:
     """Read and check a model file.
 
-    A `.xml` is read as OpenVINO's, with the `.bin` beside it. Raises ArtifactError, naming the field, for a file
-    that is missing, truncated, not a network, without a card, with a card that is malformed or does not fit the
-    graph, with weights that are not its own or lie in other files, or with a network that is none of a
-    classifier's (`graph.py`, `sizes.py`).
+    A `.xml` is read as OpenVINO's, with the `.bin` beside it, a `.tflite` as LiteRT's. Raises ArtifactError, naming
+    the field, for a file that is missing, truncated, not a network, without a card, with a card that is malformed
+    or does not fit the graph, with weights that are not its own or lie in other files, or with a network that is
+    none of a classifier's (`graph.py`, `sizes.py`, `tflite/`). Raises MissingError for a `.tflite` where
+    LiteRT is not installed.
     """
+    if path.suffix == ".tflite":
+        return parse_tflite(_read(path), path)
     if path.suffix == ".xml":
         return parse_ir(_read(path, ir.MAX_XML_BYTES), _read(path.with_suffix(".bin")), path)
     if path.suffix == ".bin" and path.with_suffix(".xml").is_file():
@@ -160,6 +171,33 @@ def parse_ir(xml: bytes, weights: bytes, path: Path) -> Artifact:
     digest = hashlib.sha256(xml)
     digest.update(weights)
     return Artifact(path, digest.hexdigest(), card, xml, weights, "openvino")
+
+
+def parse_tflite(data: bytes, path: Path) -> Artifact:
+    """An artifact of a LiteRT file, by its content. Raises as `read_artifact` does."""
+    entries = [value for name, value in reading.read_metadata(data, path) if name == CARD_KEY]
+    try:
+        card = _read_card([value.decode() for value in entries], path)
+    except UnicodeDecodeError:
+        raise ArtifactError(f"{path}: the card is not UTF-8", "Copy or export it again.") from None
+    network = reading.read_network(data, path)
+    check_network(network, path)
+    _check_graph(_signature(network), card, path)
+    return Artifact(path, hashlib.sha256(data).hexdigest(), card, data, format="tflite")
+
+
+def _signature(network: tflite.Network) -> onnx.GraphProto:
+    """Inputs and outputs in ONNX's words, so that one check serves all formats."""
+    inputs, outputs = (
+        [_value(network.tensors[place]) for place in places] for places in (network.inputs, network.outputs)
+    )
+    return onnx.helper.make_graph([], "tflite", inputs, outputs)
+
+
+def _value(tensor: tflite.Tensor) -> onnx.ValueInfoProto:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.type))
+    shape = [None if side < 0 else side for side in tensor.shape]
+    return onnx.helper.make_tensor_value_info(tensor.name, kind, shape)
 
 
 def _read(path: Path, limit: int = MAX_ARTIFACT_BYTES) -> bytes:

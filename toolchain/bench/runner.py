@@ -27,7 +27,7 @@ from toolchain.bench.results import (
 from toolchain.evaluation import metrics
 from toolchain.evaluation.statistics import summarise
 from toolchain.runtimes import machine
-from toolchain.runtimes.devices import Device, family_of, plain
+from toolchain.runtimes.devices import Device, RuntimeFamily, family_of, plain
 from toolchain.runtimes.machine import Environment
 from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter, Silent
@@ -250,6 +250,8 @@ def _arms(plan: Plan, devices: dict[str, Device], on: str) -> list[Arm]:
     for artifact in plan.artifacts:
         for name in plan.devices:
             device = devices[name]
+            if _for_others(artifact, family_of(name), plan):
+                continue
             other_way = plan.distinct and name != plain(name)
             if other_way and not (device.available and family_of(name).takes(artifact, name)):
                 continue
@@ -261,6 +263,15 @@ def _arms(plan: Plan, devices: dict[str, Device], on: str) -> list[Arm]:
                         arm.stop(device.reason + hint, unavailable=True)
                     arms.append(arm)
     return arms
+
+
+def _for_others(artifact: Artifact, family: RuntimeFamily, plan: Plan) -> bool:
+    """Whether a device reads other files than `artifact`, and is there for those. (Alone it is told why not.)"""
+    if artifact.format in family.formats:
+        return False
+    return any(one.format in family.formats for one in plan.artifacts) or (
+        plan.distinct and "onnx" not in family.formats
+    )
 
 
 def _foreseen(places: Sequence[_Place], chosen: Chosen | None) -> Foreseen:

@@ -22,7 +22,7 @@ from toolchain.system.progress import Reporter, Silent
 
 _T = TypeVar("_T")
 
-CPUS = ("ort:cpu", "openvino:CPU")
+CPUS = ("ort:cpu", "openvino:CPU", "litert:cpu")
 """Devices of every machine, tried in this order when another device fails."""
 
 
@@ -179,11 +179,11 @@ class Engine:
     def _others(self, artifact: Artifact) -> Iterator[tuple[Artifact, str]]:
         """Other model files with the same classes in the folder of `artifact`, in order of names from it on."""
         here = artifact.path.parent
-        paths = sorted(path for path in here.iterdir() if path.suffix in {".onnx", ".xml"})
+        paths = sorted(path for path in here.iterdir() if path.suffix in {".onnx", ".xml", ".tflite"})
         for path in _after(paths, artifact.path):
             try:
                 other = read_artifact(path)
-            except ArtifactError:
+            except (ArtifactError, MissingError):
                 continue
             if other.card.labels != artifact.card.labels:
                 continue

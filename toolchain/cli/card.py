@@ -106,7 +106,7 @@ def _setting(value: object) -> str:
 def _runtimes(artifact: Artifact) -> str:
     if artifact.card.precision != "float32":
         return ", ".join(artifact.card.runtimes)
-    return "OpenVINO" if artifact.format == "openvino" else "every runtime"
+    return {"openvino": "OpenVINO", "tflite": "LiteRT"}.get(artifact.format, "every runtime")
 
 
 def _preprocess(card: Card) -> str:

@@ -96,6 +96,7 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
     "--int8-weights", is_flag=True, help="Write model.w8.onnx too: a quarter of the size, computed in float32."
 )
 @click.option("--openvino", is_flag=True, help="Write OpenVINO's model.xml and model.bin beside each ONNX file.")
+@click.option("--litert", is_flag=True, help="Write LiteRT's model.tflite too, and with --int8 model.int8.tflite.")
 @click.option(
     "--browser",
     type=click.Path(path_type=Path, file_okay=False),
@@ -141,6 +142,7 @@ def command(
     fp16: bool,
     int8_weights: bool,
     openvino: bool,
+    litert: bool,
     browser: Path | None,
     runtime: Path | None,
     server: tuple[Server, Path] | None,
@@ -204,7 +206,7 @@ def command(
         int8=settings if wants_int8 else None,
         target=target,
         out=out,
-        further=Variants(openvino, fp16, int8_weights, raw_frame),
+        further=Variants(openvino, fp16, int8_weights, raw_frame, litert),
         data=data,
         reporter=console,
     )
@@ -291,7 +293,8 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
         lines.append(f"{file}: {size_mb:.2f} MB, {size_mb / done.float_mb:.2f} of float")
     for written in done.further:
         size = f"{written.size_mb:.2f} MB, {written.size_mb / done.float_mb:.2f} of float"
-        lines.append(f"{written.file}: {'not written' if written.broken else size}")
+        alike = f"; {written.as_onnx:.3f} of its answers are those of the ONNX file" if written.as_onnx else ""
+        lines.append(f"{written.file}: {'not written' if written.broken else size + alike}")
     if done.server:
         lines.append(f"{done.server.folder}: {', '.join(done.server.models)}, as {done.server.server} loads them")
     lines += [one.sentence() for one in done.recommended]

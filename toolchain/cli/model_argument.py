@@ -23,7 +23,7 @@ READY_MADE = "ready-made"
 """As in `toolchain.runs.ready_made`, which is too heavy for `--help`."""
 
 _PETS = "ready-made (the classifier of cat and dog breeds that comes with edgetl)"
-MODEL_OR_FILE = f"MODEL is a run folder, a model file (.onnx or .xml), or {_PETS}."
+MODEL_OR_FILE = f"MODEL is a run folder, a model file (.onnx, .xml or .tflite), or {_PETS}."
 MODEL_WITH_GRADIENTS = (
     f"MODEL is a run folder, the name of a published network such as mobilenet_v2, or {_PETS}. "
     "--model NAME is the same as a published network in the place of MODEL."
@@ -34,7 +34,7 @@ MODEL_OR_PUBLISHED = (
 )
 """For the help of commands: those that need no gradients, those that do, and those that need no classes."""
 
-MODEL_SUFFIXES = frozenset({".onnx", ".xml", ".bin"})
+MODEL_SUFFIXES = frozenset({".onnx", ".xml", ".bin", ".tflite"})
 MANY_CLASSES = 40
 """So many are listed where none is near to the one that was asked for."""
 MAX_LISTED = 1000

@@ -23,7 +23,7 @@ NAMES: Mapping[Kind, str] = {
 VIDEOS = frozenset(
     {".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts"}
 )
-MODELS = frozenset({".onnx", ".xml"})
+MODELS = frozenset({".onnx", ".xml", ".tflite"})
 MODEL: tuple[Kind, ...] = ("model", "run")
 """Kinds that can be given as MODEL."""
 PICTURES: tuple[Kind, ...] = ("photograph", "photographs")

@@ -66,10 +66,8 @@ def export(
     reporter = EtaReporter.of(reporter or Silent(), _works(int8, further))
     run = read_run(folder)
     float_path = out or folder / FLOAT_FILE
-    if float_path.suffix in {".xml", ".bin"}:
-        raise BadInputError(
-            f"--out names the ONNX file, and {float_path.name} is OpenVINO's", "Name it model.onnx."
-        )
+    if owner := {".xml": "OpenVINO's", ".bin": "OpenVINO's", ".tflite": "LiteRT's"}.get(float_path.suffix):
+        raise BadInputError(f"--out names the ONNX file, and {float_path.name} is {owner}", "Name it model.onnx.")
     with claims.working_in(float_path.parent, "exporting", "Wait until it has ended, or choose another --out."):
         on = (LOCAL,) if int8 is None else int8.on
         machines, devices = _machines(on, target, _devices(target, reporter), reporter)
@@ -151,7 +149,7 @@ def _works(int8: QuantizationSettings | None, further: Variants) -> list[Planned
     if int8 is not None:
         works.append(PlannedTask("int8 recipes", 7, 8.0))
         works += [PlannedTask("quantisation-aware training", 50 * int8.qat_epochs, 1.0)] if int8.qat_epochs else []
-    count = sum((further.fp16, further.int8_weights, further.openvino))
+    count = sum((further.fp16, further.int8_weights, further.openvino, further.litert))
     works += [PlannedTask("further files", count, 6.0)] if count else []
     return [*works, PlannedTask("files for raw frames", 2, 5.0)] if further.raw_frame else works
 
@@ -187,6 +185,13 @@ def _devices(target: str, reporter: Reporter) -> tuple[str, ...]:
     if family_of(canonical(target)).of_run:
         raise BadInputError(
             "PyTorch does not run exported files", f"Choose a target of: any, {', '.join(TARGETS)}."
+        )
+    if "onnx" not in family_of(canonical(target)).formats:
+        raise BadInputError(
+            f"{target} runs no ONNX files, among which int8 is chosen",
+            "Leave out --target; --litert writes the chosen file for LiteRT."
+            if target.lower().startswith("litert")
+            else "",
         )
     if plain(target) != target:
         raise BadInputError(

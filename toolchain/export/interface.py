@@ -25,6 +25,7 @@ def export(
     int8_weights: bool = False,
     raw_frame: bool = False,
     openvino: bool = False,
+    litert: bool = False,
     data: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     reporter: Reporter | None = None,
@@ -53,7 +54,7 @@ def export(
         int8=settings if int8 or portable else None,
         target=target,
         out=None if out is None else Path(out),
-        further=Variants(fp16=fp16, int8_weights=int8_weights, raw_frame=raw_frame, openvino=openvino),
+        further=Variants(openvino, fp16, int8_weights, raw_frame, litert),
         data=None if data is None else Path(data),
         reporter=reporter,
     )

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any
 
+from toolchain.artifact import Format
 from toolchain.artifact.card import Accuracy, Precision, Speed
 from toolchain.browser import Page
 from toolchain.errors import BadInputError, MissingError
 from toolchain.evaluation.statistics import Z95_ONE_SIDED
 from toolchain.recommended import Recommended
+from toolchain.system.installation import install
 from toolchain.timing.protocol import LOCAL, at
 
 
@@ -50,19 +52,22 @@ class QuantizationSettings:
 
 @dataclass(frozen=True)
 class Variants:
-    """Which further files to write: `openvino` for each ONNX file, `raw_frame` for float32 and int8.
+    """Which further files to write: `openvino` for each ONNX file, `raw_frame` and `litert` for float32 and int8.
 
-    Raises MissingError when OpenVINO is not installed.
+    Raises MissingError when OpenVINO or LiteRT is not installed.
     """
 
     openvino: bool = False
     fp16: bool = False
     int8_weights: bool = False
     raw_frame: bool = False
+    litert: bool = False
 
     def __post_init__(self) -> None:
         if self.openvino and find_spec("openvino") is None:
             raise MissingError("OpenVINO is not installed", "pip install openvino, or leave out --openvino")
+        if self.litert and find_spec("ai_edge_litert") is None:
+            raise MissingError("LiteRT (ai-edge-litert) is not installed", install("litert"))
 
 
 CALIBRATED = 1.25
@@ -231,16 +236,18 @@ class Attempt:
 class Written:
     """A variant and what was measured of it. `broken` says which promise it did not keep; then it was not written.
 
-    `size_mb` is that of both files of OpenVINO.
+    `size_mb` is that of both files of OpenVINO. `as_onnx`: the share of photographs and views to which a LiteRT
+    file gives the same top-1 as the ONNX file that it was made of.
     """
 
     file: str
-    format: Literal["onnx", "openvino"]
+    format: Format
     precision: Precision
     size_mb: float
     hops: tuple[Measurement, ...]
     """One measurement for each device; the name is a key of `export --json`."""
     broken: str | None = None
+    as_onnx: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""The files that `export` writes beside float32 and int8 ONNX: float16, int8 weights, OpenVINO's format (IR).
+"""The files that `export` writes beside float32 and int8 ONNX: float16, int8 weights, OpenVINO's format, LiteRT's.
 
 Each is measured on the same split as the others, and is written only if its answers hold.
 OpenVINO reads ONNX too. Its IR, a `.xml` with its weights in a `.bin`, is for programs that were built without the
-ONNX reader, and it loads faster.
+ONNX reader, and it loads faster. LiteRT reads only its own.
 """
 
 from __future__ import annotations
@@ -19,8 +19,11 @@ from toolchain.artifact import Artifact, ir, make_artifact, parse_ir, read_artif
 from toolchain.artifact.card import Card, Precision, QuantizationRecipe
 from toolchain.artifact.model_info import PREFIX, model_info
 from toolchain.errors import BadInputError
+from toolchain.evaluation import metrics
 from toolchain.export.fp16 import largest_activation, to_float16
-from toolchain.export.measure import ExportContext
+from toolchain.export.litert import make_tflite
+from toolchain.export.litert.building import UntranslatableError
+from toolchain.export.measure import ExportContext, Logits, logits_on
 from toolchain.export.results import Measurement, Variants, Written
 from toolchain.system import files, telemetry
 from toolchain.system.folders import scratch_folder
@@ -31,17 +34,25 @@ if TYPE_CHECKING:
 MIN_AGREEMENT = {"float32": 0.999, "float16": 0.995}
 """Share of photographs and their views with the trained network's top-1. The other precisions promise a drop."""
 
+MAX_DIFFERENCE_AS_ONNX = 1e-4
+MIN_AGREEMENT_AS_ONNX = 0.99
+"""How near a LiteRT file must be to the ONNX file that it was made of: logits of the float one, relative to the
+largest, and top-1 of the int8 one, whose kernels round in other places."""
+
 RANGE_SAMPLE = 64
 """Photographs on which the range of float16 is checked."""
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A file to be: its card, and how it is made once all is known that goes into the card."""
+    """A file to be: its card, and how it is made once all is known that goes into the card. A LiteRT file is held
+    against `twin`, the ONNX file that it is made of."""
 
+    path: Path
     card: Card
     devices: tuple[str, ...]
     make: Callable[[Card], Artifact]
+    twin: Artifact | None = None
 
 
 def write_variants(
@@ -50,6 +61,7 @@ def write_variants(
     """Write what is `wanted` beside the float file, and beside `int8_files`, which are written already."""
     base_files = 1 + len(int8_files)
     total = wanted.openvino * base_files + (wanted.fp16 + wanted.int8_weights) * (1 + wanted.openvino)
+    total += wanted.litert * (1 + bool(int8_files))
     written: list[Written] = []
     if not total:
         return ()
@@ -93,6 +105,10 @@ def _drafts(wanted: Variants, context: ExportContext, int8_files: Sequence[Path]
         yield _openvino(plain, path, context)
         for file in int8_files:
             yield _openvino(read_artifact(file), file, context)
+    if wanted.litert:
+        yield _litert(plain, path)
+        for file in _plainest(int8_files):
+            yield _litert(read_artifact(file), path.with_suffix(".int8.onnx"))
     if wanted.fp16:
         largest = largest_activation(context.model, context.sample.first(RANGE_SAMPLE))
         settings = {"arithmetic": "float16; pixels and softmax float32", "largest_activation": round(largest, 1)}
@@ -126,20 +142,43 @@ def _onnx(
     context: ExportContext,
 ) -> _Draft:
     card = replace(card, precision=precision, recipe=recipe)
-    return _Draft(card, context.devices, lambda card: make_artifact(model, card, path))
+    return _Draft(path, card, context.devices, lambda card: make_artifact(model, card, path))
 
 
 def _openvino(source: Artifact, path: Path, context: ExportContext, *, fp16: bool = False) -> _Draft:
     """The finished ONNX content of `source` in OpenVINO's format; `path` is that of the ONNX file beside it."""
     devices = tuple(device for device in context.devices if device.startswith("openvino:")) or ("openvino:CPU",)
     xml = path.with_suffix(".xml")
-    return _Draft(source.card, devices, lambda card: make_ir(source.model, card, xml, fp16=fp16))
+    return _Draft(xml, source.card, devices, lambda card: make_ir(source.model, card, xml, fp16=fp16))
+
+
+def _litert(source: Artifact, path: Path) -> _Draft:
+    """The finished ONNX content of `source` in LiteRT's format; `path` is that of the ONNX file beside it."""
+    file = path.with_suffix(".tflite")
+    return _Draft(file, source.card, ("litert:cpu",), lambda card: make_tflite(source.model, card, file), source)
+
+
+def _plainest(int8_files: Sequence[Path]) -> Sequence[Path]:
+    """Of int8 files the one that was written for all devices, if there is one: others are spelt for kernels of ONNX
+    Runtime."""
+    return sorted(int8_files, key=lambda file: len(file.suffixes))[:1]
 
 
 def _measure_and_write(draft: _Draft, context: ExportContext, max_drop_pp: float) -> Written:
-    artifact = draft.make(draft.card)
-    measured = tuple(context.measure(artifact, device) for device in draft.devices)
+    try:
+        artifact = draft.make(draft.card)
+    except UntranslatableError as error:
+        reason = f"{draft.path.name} was not written: {error.message}"
+        return Written(str(draft.path), "tflite", draft.card.precision, 0.0, (), reason)
+    logits = {device: logits_on(artifact, device, context.sample.views) for device in draft.devices}
+    precision = artifact.card.precision
+    measured = tuple(context.compare(found, device, precision) for device, found in logits.items())
     broken = _broken(artifact, measured, max_drop_pp)
+    as_onnx = None
+    if draft.twin is not None:
+        [found] = logits.values()
+        as_onnx, unlike = _as_onnx(artifact, found, draft.twin, context)
+        broken = broken or unlike
     if not broken:
         own = tuple(measurement.accuracy for measurement in measured)
         known = {(entry.device, entry.precision) for entry in own}
@@ -150,7 +189,25 @@ def _measure_and_write(draft: _Draft, context: ExportContext, max_drop_pp: float
         else:
             files.write_bytes(artifact.path, artifact.model)
     size_mb = round(artifact.size_mb, 3)
-    return Written(str(artifact.path), artifact.format, artifact.card.precision, size_mb, measured, broken)
+    return Written(str(artifact.path), artifact.format, precision, size_mb, measured, broken, as_onnx)
+
+
+def _as_onnx(
+    artifact: Artifact, logits: Logits, twin: Artifact, context: ExportContext
+) -> tuple[float, str | None]:
+    """The share of views with the top-1 of `twin`, and which promise a LiteRT file did not keep to it, if any."""
+    device = next((one for one in context.devices if twin.card.proven_on(one)), context.devices[0])
+    known = context.float_logits[device] if twin.card.precision == "float32" else None
+    base = logits_on(twin, device, context.sample.views) if known is None else known
+    agreement = metrics.agreement(logits.argmax(1), base.argmax(1))
+    difference = metrics.relative_difference(logits, base)
+    name, beside = artifact.path.name, f"{twin.path.name} on {device}"
+    if twin.card.precision == "float32" and difference > MAX_DIFFERENCE_AS_ONNX:
+        most = f"at most {MAX_DIFFERENCE_AS_ONNX:.0e}"
+        return agreement, f"{name} was not written: logits differ by {difference:.1e} from {beside}, {most}"
+    if agreement < MIN_AGREEMENT_AS_ONNX:
+        return agreement, f"{name} was not written: it agrees with {beside} in {agreement:.4f}, at least 0.99"
+    return agreement, None
 
 
 def _broken(artifact: Artifact, measured: Sequence[Measurement], max_drop_pp: float) -> str | None:

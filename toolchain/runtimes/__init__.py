@@ -1,4 +1,4 @@
-"""ONNX Runtime, OpenVINO, PyTorch and others behind one small protocol.
+"""ONNX Runtime, OpenVINO, LiteRT, PyTorch and others behind one small protocol.
 
 Each is a module of its own, imported only when its device is asked for; `devices.RUNTIMES` lists them.
 """
@@ -105,7 +105,7 @@ _LOADING = Lock()
 
 def default_device(artifact: Artifact) -> str:
     """Where `artifact` runs when nobody says: a device that every machine has."""
-    return "openvino:CPU" if artifact.format == "openvino" else "ort:cpu"
+    return {"openvino": "openvino:CPU", "tflite": "litert:cpu"}.get(artifact.format, "ort:cpu")
 
 
 def open_runtime(

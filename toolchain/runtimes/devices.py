@@ -65,7 +65,7 @@ class RuntimeFamily:
     - `probe`: looks for a device by its target.
     - `load`: opens an artifact on a device that was found.
     - `preload`: imports what `load` needs, so that this does not count as the network's time.
-    - `formats`: the files that it runs, `onnx` or `openvino`.
+    - `formats`: the files that it runs, `onnx`, `openvino` or `tflite`.
     - `of_run`: it runs the network of the run and not the file, so no file need be proven on it.
     - `profile`: gives the function that runs an artifact with the profiler on (`runtimes.profiling.Profile`); None
       where there is none.
@@ -100,6 +100,7 @@ RUNTIMES: Registry[RuntimeFamily] = Registry(
         "ort": "toolchain.runtimes.onnxruntime:FAMILY",
         "openvino": "toolchain.runtimes.openvino:FAMILY",
         "ncnn": "toolchain.runtimes.ncnn:FAMILY",
+        "litert": "toolchain.runtimes.litert:FAMILY",
         "torch": "toolchain.runtimes.torch:FAMILY",
     },
     instance_of(RuntimeFamily),
