@@ -110,7 +110,10 @@ class Step:
         """`images` of its photographs, uint8 [batch, height, width, 3], as they are seen in this step."""
         turned = np.where(_each(self.mirrored), images[:, :, ::-1], images)
         shares = _each(self.shares)
-        return np.rint(shares * turned + (1 - shares) * np.roll(turned, 1, axis=0)).astype(np.uint8)
+        mixed: NDArray[np.uint8] = np.rint(shares * turned + (1 - shares) * np.roll(turned, 1, axis=0)).astype(
+            np.uint8
+        )
+        return mixed
 
 
 def _each(values: NDArray[Any]) -> NDArray[Any]:
