@@ -313,6 +313,7 @@ def main() -> int:
     asked = parser.parse_args()
     if asked.serve:
         serve(asked.serve)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the camera and its source end, too
     with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         samples, outcome = soak(asked.minutes, asked.every, asked.sample, Path(folder))
     asked.out.mkdir(parents=True, exist_ok=True)
