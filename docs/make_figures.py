@@ -228,9 +228,10 @@ FIGURES: dict[str, Callable[[], str]] = {
     "camera-slow-p95": _first(PRESENT, "age_p95_ms", ".0f", **SLOWED),
     "camera-resumed": lambda: _range(_first(PRESENT, "resumed_after_s", what="pulled for 10 s, 3 times")().split()),
     "away-seconds": _first(AWAY, "seconds", ".0f"),
-    "away-there": _first(AWAY, "age_p95_ms", ".0f", phase="there"),
+    "away-there": lambda: _range(
+        [f"{float(row['age_p95_ms']):.0f}" for row in _rows(AWAY) if "there" in row["phase"]]
+    ),
     "away-killed": _first(AWAY, "age_p95_ms", ".0f", phase="killed"),
-    "away-back": _first(AWAY, "age_p95_ms", ".0f", phase="there again"),
     "away-frozen": _first(AWAY, "age_p95_ms", ".0f", phase="frozen"),
     "away-broker": lambda: _range([row["broker_knows_after_s"] for row in _back()]),
     "away-hook": lambda: _range([row["hook_knows_after_s"] for row in _back()]),
