@@ -162,8 +162,14 @@ def _interval(method: str, processes: int) -> Callable[[], str]:
     return figure
 
 
+def _back() -> list[Row]:
+    """The phases in which receivers of answers are back."""
+    return [row for row in _rows(AWAY) if row["phase"] in {"there again", "there at last"}]
+
+
 STEADY, SLOWED = {"what": "steady"}, {"what": "slowed 40 times"}
 PRESENT, CUTS, WHY = CAMERA / "present.csv", CAMERA / "cuts.csv", EXPLAIN / "why.csv"
+AWAY = CAMERA / "away.csv"
 GRAD_CAM = {"network": "float32", "method": "grad-cam"}
 
 FIGURES: dict[str, Callable[[], str]] = {
@@ -222,6 +228,15 @@ FIGURES: dict[str, Callable[[], str]] = {
     "camera-slow-p50": _first(PRESENT, "age_p50_ms", ".0f", **SLOWED),
     "camera-slow-p95": _first(PRESENT, "age_p95_ms", ".0f", **SLOWED),
     "camera-resumed": lambda: _range(_first(PRESENT, "resumed_after_s", what="pulled for 10 s, 3 times")().split()),
+    "away-seconds": _first(AWAY, "seconds", ".0f"),
+    "away-there": lambda: _range(
+        [f"{float(row['age_p95_ms']):.0f}" for row in _rows(AWAY) if "there" in row["phase"]]
+    ),
+    "away-killed": _first(AWAY, "age_p95_ms", ".0f", phase="killed"),
+    "away-frozen": _first(AWAY, "age_p95_ms", ".0f", phase="frozen"),
+    "away-broker": lambda: _range([row["broker_knows_after_s"] for row in _back()]),
+    "away-hook": lambda: _range([row["hook_knows_after_s"] for row in _back()]),
+    "away-load": _first(AWAY, "load", ".0f"),
     "cuts-pets": _first(CUTS, "pets"),
     "cuts-right": _first(CUTS, "right_within_half_a_second", ".3f"),
     "cuts-others": _first(CUTS, "others"),
