@@ -32,6 +32,7 @@ ADOPT = ROOT / "benchmarks" / "adopt" / "results"
 EXPLAIN = ROOT / "benchmarks" / "explain" / "results"
 TEACH = ROOT / "benchmarks" / "teach" / "results"
 NEAR = RESULTS / "near-duplicates.csv"
+TEACH = ROOT / "benchmarks" / "teach" / "results"
 PETS = ROOT / "models" / "pets" / "bench.json"
 
 FIGURE = re.compile(r"(?<=<!--=)([a-z0-9.-]+)-->(.*?)(?=<!--/-->)", re.DOTALL)
@@ -173,6 +174,8 @@ AWAY = CAMERA / "away.csv"
 GRAD_CAM = {"network": "float32", "method": "grad-cam"}
 
 FIGURES: dict[str, Callable[[], str]] = {
+    "suspects": _first(TEACH / "suspects.csv", "found", planted="0"),
+    "suspects-n": _first(TEACH / "suspects.csv", "photographs", planted="0"),
     "probe-pets": _tutorial("pets-probe", "test_top1"),
     "probe-pets-n": _tutorial("pets-probe", "test", ".0f"),
     "probe-pets-error": _tutorial("pets-probe", "test_error_pp", ".1f"),

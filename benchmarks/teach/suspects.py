@@ -62,9 +62,9 @@ def main() -> None:
             }
         )
         print(rows[-1], flush=True)
+        _write("suspects.csv", rows)
         if not wrong:
             _write("suspects-pets.csv", [asdict(one) for one in suspects.found])
-    _write("suspects.csv", rows)
 
 
 def _write(name: str, rows: list[dict[str, object]]) -> None:
