@@ -7,8 +7,8 @@ these" (three other pictures) are recorded from clips through the lesson that th
 taught. A fourth take of each thing, and takes of ten others (five other breeds, five of not-pets), are answered by
 the network that runs. Beside it stands what a split by frame of the same photographs claims.
 
-`seconds` is from the last recorded frame to the first answer, on a machine that does nothing else. Appends a line
-for each round to results/teach.csv.
+`seconds` is from the last recorded frame to the first answer; it is left out unless the machine does nothing else
+(`--alone`). Appends a line for each round to results/teach.csv.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def make_clips(folder: Path, data: Path, things: Sequence[str], seed: int) -> di
     return found
 
 
-def one_round(things: Sequence[str], weights: str, seed: int) -> dict[str, object]:
+def one_round(things: Sequence[str], weights: str, seed: int, *, alone: bool) -> dict[str, object]:
     """Teach, watch, and say how that went."""
     with tempfile.TemporaryDirectory(prefix="edgetl-teach-") as name:
         folder = Path(name)
@@ -98,8 +98,8 @@ def one_round(things: Sequence[str], weights: str, seed: int) -> dict[str, objec
             "other_breeds_refused": round(mean(breeds), 4),
             "told_by_take": round(state.learnt.top1 or 0.0, 4),
             "claimed_by_frame": round(learner.judged_by_frame() or 0.0, 4),
-            "seconds": round(seconds, 2),
-            "lesson_seconds": state.learnt.seconds,
+            "seconds": round(seconds, 2) if alone else "",
+            "lesson_seconds": state.learnt.seconds if alone else "",
         }
 
 
@@ -126,10 +126,13 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="seed of the first round")
     parser.add_argument("--weights", default="ready-made")
     parser.add_argument("--things", choices=sorted(SETS), default="distinct")
+    parser.add_argument("--alone", action="store_true", help="the machine does nothing else: times count")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     for seed in range(options.first, options.first + options.rounds):
-        row = {"things": options.things} | one_round(SETS[options.things], options.weights, seed)
+        row = {"things": options.things} | one_round(
+            SETS[options.things], options.weights, seed, alone=options.alone
+        )
         print(row, flush=True)
         options.out.parent.mkdir(exist_ok=True)
         new = not options.out.exists()

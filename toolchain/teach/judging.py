@@ -25,8 +25,8 @@ from toolchain.training.probe import fit_head, start_from
 FOLDS = 5
 """Takes, and things, are left out in so many parts at most."""
 
-LEAST_ACCEPTED = 0.8
-"""The threshold accepts at least this share of the pictures of takes that were not taught."""
+LEAST_ACCEPTED = 0.95
+"""The threshold accepts at least this share of right answers to takes that were not taught, as elsewhere."""
 
 Labels = NDArray[np.int64]
 
