@@ -282,8 +282,14 @@ def test_stated_shapes_do_not_deceive_the_runtime(path: Path) -> None:
 
 def test_a_graph_that_openvino_cannot_read_is_an_artifact_error(path: Path) -> None:
     _change(path, 'type="SoftMax"', 'type="TopK"')
-    with pytest.raises(ArtifactError, match="OpenVINO cannot load it"):
+    with pytest.raises(ArtifactError, match="OpenVINO cannot load it") as raised:
         open_runtime(read_artifact(path), "openvino:CPU")
+    assert raised.value.hint == ""
+    tiny_ir(path, precision="int8")
+    _change(path, 'type="SoftMax"', 'type="TopK"')
+    with pytest.raises(ArtifactError, match="OpenVINO cannot load it") as raised:
+        open_runtime(read_artifact(path), "openvino:CPU")
+    assert "float32" in raised.value.hint
 
 
 def test_constants_that_reach_beyond_the_weights_are_found_in_any_body(path: Path) -> None:

@@ -245,7 +245,9 @@ def _compile(
                 f"{artifact.path}: there is too little memory for OpenVINO to load it on {target}",
                 "Give this process more, or run it on ort:cpu, which needs less.",
             ) from None
-        raise ArtifactError(f"{artifact.path}: OpenVINO cannot load it on {target}: {reason}") from None
+        # On Arm, OpenVINO 2026.4 refuses int8 files that it runs elsewhere.
+        hint = "Use the float32 file, or the int8 file on ort:cpu." if artifact.card.precision == "int8" else ""
+        raise ArtifactError(f"{artifact.path}: OpenVINO cannot load it on {target}: {reason}", hint) from None
 
 
 class _Models:
