@@ -30,6 +30,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 CAMERA = ROOT / "benchmarks" / "camera" / "results"
 ADOPT = ROOT / "benchmarks" / "adopt" / "results"
 EXPLAIN = ROOT / "benchmarks" / "explain" / "results"
+NEAR = RESULTS / "near-duplicates.csv"
 PETS = ROOT / "models" / "pets" / "bench.json"
 
 FIGURE = re.compile(r"(?<=<!--=)([a-z0-9.-]+)-->(.*?)(?=<!--/-->)", re.DOTALL)
@@ -116,6 +117,12 @@ def _pets_file(precision: str, device: str) -> dict[str, Any]:
     return found
 
 
+def _near(measure: str, what: str, distance: int) -> Callable[[], str]:
+    """How many of the pets' pairs or groups there are up to a distance in bits."""
+    rows = partial(_where, NEAR, measure=measure, data="pets", what=what)
+    return lambda: str(sum(int(row["value"]) for row in rows() if int(row["distance"]) <= distance))
+
+
 def _small(column: str) -> list[float]:
     return [float(row[column]) for row in _rows(RESULTS / "small-5x20.csv")]
 
@@ -183,6 +190,15 @@ FIGURES: dict[str, Callable[[], str]] = {
     "small-accepted": lambda: _range([f"{value:.3f}" for value in _small("accepted")]),
     "small-rejected": lambda: _range([f"{value:.2f}" for value in _small("others_rejected")]),
     "small-int8": _small_int8,
+    "near-within": _near("pairs", "within", 8),
+    "near-across": _near("pairs", "across", 8),
+    "near-across-of": _first(NEAR, "of", ",.0f", data="pets", what="across"),
+    "near-across-10": _near("pairs", "across", 10),
+    "near-compressed": _first(NEAR, "value", ".3f", what="JPEG of quality 30"),
+    "near-shifted-2": _first(NEAR, "value", ".3f", what="shifted by 2%"),
+    "near-shifted-5": _first(NEAR, "value", ".3f", what="shifted by 5%"),
+    "near-groups": _near("split", "groups", 8),
+    "near-held-back": _near("split", "photographs of val and test", 8),
     "promises-n": _first(RESULTS / "int8-promises.csv", "n"),
     "stability-runs": lambda: str(1 + int(_stability("comparisons")()) // 2),
     "stability-alarms": _stability("false_alarms"),

@@ -13,7 +13,7 @@ import cv2
 import pytest
 from ssh_server import board, ssh_server
 
-from toolchain.datasets.splits import split_by_hash
+from toolchain.datasets.shares import split_by_hash
 from toolchain.drawn.pets import draw
 from toolchain.images.preprocess import Preprocess
 from toolchain.system.progress import Silent

@@ -17,10 +17,20 @@ Picture = Callable[[int], "BgrImage | bytes"]
 """The picture of a number; bytes are sent as they are, in the place of a JPEG."""
 
 
-class Stream:
-    """Sends `picture(0)`, `picture(1)`, ... at `fps` to whoever asks. The numbers go on when it is cut and back."""
+def free_port() -> int:
+    """A port of this machine that nobody uses."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
-    def __init__(self, picture: Picture, fps: float = 30.0) -> None:
+
+class Stream:
+    """Sends `picture(0)`, `picture(1)`, ... at `fps` to whoever asks. The numbers go on when it is cut and back.
+
+    `port` is any free one, unless it is named.
+    """
+
+    def __init__(self, picture: Picture, fps: float = 30.0, port: int = 0) -> None:
         self._picture = picture
         self._fps = fps
         self._server: ThreadingHTTPServer | None = None
@@ -30,9 +40,7 @@ class Stream:
         """When each picture left, by the monotonic clock."""
         self.flowing = threading.Event()
         """Cleared, connections stay open and nothing comes."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
+        self._port = port or free_port()
         self.url = f"http://127.0.0.1:{self._port}/live"
 
     def __enter__(self) -> Stream:

@@ -15,8 +15,8 @@ PACKAGE = Path(toolchain.__file__).parent
 
 ORDER = (
     "_version", "_pyinstaller", "errors", "system", "plugins", "images", "pages", "drawn", "datasets", "artifact",
-    "runs", "evaluation", "backbones", "runtimes", "classifier", "timing", "recommended", "camera", "bench",
-    "doctor", "export", "training", "adopt", "explain", "cli",
+    "runs", "evaluation", "backbones", "runtimes", "classifier", "timing", "recommended", "camera", "review",
+    "bench", "doctor", "export", "training", "adopt", "teach", "explain", "cli",
 )  # fmt: skip
 """From the ground up: each may import those before it, and none of those after it."""
 
@@ -28,11 +28,14 @@ DEVICE_HALF = (
     "toolchain.timing.worker",
     "toolchain.camera.loop",
     "toolchain.classifier",
+    "toolchain.review.server",
+    "toolchain.cli.review",
     "toolchain.cli.bench",
     "toolchain.cli.camera",
     "toolchain.cli.data",
     "toolchain.cli.doctor",
     "toolchain.cli.predict",
+    "toolchain.cli.teach",
     "toolchain.cli.explain.why",
     "toolchain.datasets.catalogue",
     "toolchain.explain.why.report",
@@ -41,6 +44,7 @@ DEVICE_HALF = (
     "toolchain.images.preprocess",
     "toolchain.backbones.recipes",
     "toolchain.runs",
+    "toolchain.teach.script",
     "toolchain.runtimes.onnxruntime",
     "toolchain.runtimes.openvino",
 )

@@ -29,7 +29,8 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from toolchain.backbones.networks import body_of, build, recipes
+from toolchain.backbones import recipes
+from toolchain.backbones.networks import body_of, build
 from toolchain.datasets import Dataset
 from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Reader

@@ -2,20 +2,23 @@
 
     edgetl export RUN && python benchmarks/int8/compare.py RUN --out benchmarks/int8/results
 
-Beside the recipes that `edgetl export --int8` tries stand the plain defaults of both quantisers, and
-operators with weights alone, as Ultralytics does it. Accuracy is that
-of the test split through the deployed pipeline; latencies are measured as `edgetl bench` does, arms taking turns.
+Beside the recipes that `edgetl export --int8` tries stand the plain defaults of both quantisers, operators with
+weights alone, as Ultralytics does it, and, with `--neural-compressor OTHER/bin/python`, Intel's Neural Compressor.
+Accuracy is that of the test split through the deployed pipeline; latencies are measured as `edgetl bench` does,
+arms taking turns.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import subprocess
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import onnx
 
 from toolchain.artifact import read_artifact, write_artifact
@@ -70,6 +73,17 @@ def weighted_onnxruntime(task: Task) -> onnx.ModelProto:
         return onnx.load(target)
 
 
+def neural_compressor(python: Path, task: Task) -> onnx.ModelProto:
+    """Intel's Neural Compressor, in the interpreter `python`; see `neural_compressor.py`."""
+    with TemporaryDirectory() as folder:
+        source, images, target = (Path(folder) / name for name in ("float.onnx", "images.npy", "int8.onnx"))
+        onnx.save(task.model, source)
+        np.save(images, task.images)
+        program = Path(__file__).with_name("neural_compressor.py")
+        subprocess.run([python, program, source, images, target], check=True, capture_output=True)
+        return onnx.load(target)
+
+
 PLAIN = (
     ("onnxruntime", "plain quantize_static", plain_onnxruntime),
     ("onnxruntime", "quantize_static, weighted operators", weighted_onnxruntime),
@@ -81,7 +95,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--neural-compressor", type=Path, metavar="PYTHON", help="an interpreter that has it")
     options = parser.parse_args()
+    plain = list(PLAIN)
+    if options.neural_compressor:
+        other = partial(neural_compressor, options.neural_compressor.absolute())
+        plain.append(("neural_compressor", "Neural Compressor, defaults as QDQ", other))
     console = Console()
     run = read_run(options.run)
     base = read_artifact(options.run / "model.onnx")
@@ -91,8 +110,8 @@ def main() -> None:
     with TemporaryDirectory() as name:
         artifacts = [base]
         task = Task(model, calibration.pixels)
-        plain = [from_library(name, label, {}, partial(quantize, task)) for name, label, quantize in PLAIN]
-        for number, way in enumerate((*recipes(task), *plain)):
+        theirs = [from_library(name, label, {}, partial(quantize, task)) for name, label, quantize in plain]
+        for number, way in enumerate((*recipes(task), *theirs)):
             console.say(f"quantising: {way.label}")
             int8 = way.make().model
             recipe = QuantizationRecipe(way.label, {}, calibration.split_sha256, len(calibration.pixels))

@@ -64,11 +64,11 @@ def make(folder: Path) -> None:
     import onnx
     import torch
     from safetensors.numpy import load_file
-    from toolchain.datasets.sampling import stratified
 
     from toolchain.artifact import read_artifact
     from toolchain.backbones.networks import build
     from toolchain.datasets.catalogue import open_dataset
+    from toolchain.datasets.splits import stratified
     from toolchain.export.int8.quantisers import Task, recipes
     from toolchain.export.onnx_writer import to_onnx
     from toolchain.images.preprocess import read

@@ -14,7 +14,7 @@ from torch import nn
 from torchvision import models
 
 import toolchain
-from tests.adopt.conftest import NAME
+from tests.adopt.conftest import NAME, settled
 from toolchain.adopt.labels import read_labels
 from toolchain.artifact import read_artifact
 from toolchain.backbones import find
@@ -25,6 +25,7 @@ from toolchain.bench.inputs import check_labels, choose
 from toolchain.cli import run
 from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
+from toolchain.export.onnx_writer import _Deployed
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run, read_splits
 
@@ -39,6 +40,31 @@ def test_the_file_answers_as_the_publishers_own_network(adopted: Path, original:
     found = classifier.infer(list(pictures))
     np.testing.assert_allclose(found.logits, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
     np.testing.assert_allclose(found.probabilities, expected.softmax(1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenet_v2",
+        "mobilenet_v3_large",
+        "resnet18",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("resnet50", "vgg16", "vgg19")),
+    ],
+)
+def test_every_network_takes_the_head_of_its_publisher(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    theirs = settled(getattr(models, name)(weights=None))
+    save_file(theirs.state_dict(), tmp_path / "theirs.safetensors")
+    opened = open_published(name, str(tmp_path / "theirs.safetensors"))
+    (tmp_path / "theirs.safetensors").unlink()  # VGG's have half a gigabyte
+    assert len(opened.told.labels) == 1000
+    assert opened.pretrained.unused == ()
+    pixels = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = theirs(normalised(pixels))
+        found = {"network": opened.network(normalised(pixels)), "graph": _Deployed(opened.network, 1.0)(pixels)[0]}
+    for answers in found.values():
+        torch.testing.assert_close(answers, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
 def test_the_run_says_that_it_has_names_and_no_photographs(adopted: Path) -> None:
@@ -129,7 +155,7 @@ def test_bad_lists_of_names(content: bytes, error: str, tmp_path: Path) -> None:
         ("mobilenet_v2 --weights none", 2, "the weights none bring no head"),
         ("mobilenet_v2 --weights ready-made", 2, "has 37 classes, and there are 1000 names"),
         ("mobilenet_v2 --labels missing.txt", 2, "missing.txt cannot be read"),
-        ("vgg16", 2, "edgetl finetune PHOTOS --model vgg16"),
+        ("vgg16 --weights none", 2, "edgetl finetune PHOTOS --model vgg16"),
         ("mobilenet_v2 --weights none --data missing", 2, "missing is not a folder"),
         ("mobilenet_v2 --weights none --out full", 2, "full is there already and not empty"),
     ],

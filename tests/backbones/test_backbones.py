@@ -21,6 +21,7 @@ from toolchain.backbones.networks import (
     head_of,
     normalised,
     pooled_features,
+    simplified,
 )
 from toolchain.backbones.recipes import NAMES
 from toolchain.backbones.weights import load_pretrained
@@ -102,6 +103,17 @@ def test_a_frozen_prefix_and_a_trained_tail_answer_as_the_whole(
         assert all(parameter.requires_grad for parameter in tail.parameters())
         shared = [*prefix.parameters(), *tail.parameters()]
         assert sorted(map(id, shared)) == sorted(map(id, network.parameters()))
+
+
+def test_a_fully_connected_layer_on_maps_is_a_convolution() -> None:
+    from toolchain.backbones.torchvision import VGG_CHANNELS, _OnMaps
+
+    layers = torch.nn.Sequential(_OnMaps(torch.nn.Linear(VGG_CHANNELS * 9, 4)))
+    maps = torch.randn(2, VGG_CHANNELS, 3, 3)
+    plain = simplified(layers)
+    assert isinstance(plain[0], torch.nn.Conv2d)
+    with torch.inference_mode():
+        torch.testing.assert_close(plain(maps), layers(maps), rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_reach_the_trained_blocks_alone(network: torch.nn.Module, pixels: torch.Tensor) -> None:

@@ -57,7 +57,7 @@ def test_empty_split_names_those_that_are_not(
 ) -> None:
     dataset = open_dataset(str(photographs))
     without = replace(dataset, splits={"train": dataset.splits["train"], "val": (), "calibration": (), "test": ()})
-    monkeypatch.setattr(inputs, "open_dataset", lambda data, reporter: without)
+    monkeypatch.setattr(inputs, "open_as_trained", lambda data, folders, reporter: without)
     with pytest.raises(BadInputError, match="no photographs in test") as caught:
         choose([artifact], str(photographs), "test", 0, Silent())
     assert caught.value.hint == "Choose --split from: train."

@@ -62,7 +62,7 @@ def test_every_other_frame_may_be_answered_as_its_mirror_image(classifier: Class
     for number, pixels in enumerate(asked):
         np.testing.assert_array_equal(pixels, asked[0][:, :, ::-1] if number % 2 else asked[0])
     assert not np.array_equal(asked[0], asked[1])
-    assert answering._smooth.restarted is False
+    assert answering._tracks[None].smooth.restarted is False
     assert len(given) == len(asked) == 4
 
 

@@ -142,7 +142,7 @@ def test_names_are_known_without_loading_any_sink() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     names, heavy = done.stdout.splitlines()
-    assert names.split() == list(SINKS.names()) == ["command", "log", "record", "web"]
+    assert names.split() == list(SINKS.names()) == ["collect", "command", "log", "mqtt", "record", "web", "webhook"]
     assert heavy == "[]"
 
 
@@ -150,4 +150,4 @@ def test_an_unknown_sink_names_those_that_there_are() -> None:
     with pytest.raises(BadInputError) as raised:
         sink_options("nosuch")
     assert isinstance(raised.value, EdgetlError)
-    assert raised.value.hint == "Sinks are: command, log, record, web."
+    assert raised.value.hint == "Sinks are: collect, command, log, mqtt, record, web, webhook."

@@ -16,6 +16,7 @@ from tests.clips import colour_of, plain
 from tests.datasets.datasets_support import Remembering
 from toolchain.camera.engine import Engine
 from toolchain.camera.loop import Control
+from toolchain.camera.regions import parse_regions
 from toolchain.camera.sinks.window import Window
 from toolchain.classifier import load
 from toolchain.errors import MissingError
@@ -50,6 +51,43 @@ def _shown() -> np.ndarray:
     """What the window holds, BGR."""
     rgb = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
     return rgb[..., ::-1]
+
+
+def _point(kind: int, across: float, down: float, button: int = 1) -> None:
+    """Point at a place of the window, in shares of its size."""
+    width, height = pygame.display.get_surface().get_size()
+    pygame.event.post(pygame.event.Event(kind, pos=(round(across * width), round(down * height)), button=button))
+
+
+def test_regions_are_drawn_with_the_mouse(window: Window, control: Control, reporter: Remembering) -> None:
+    window.put(plain("red", 120, 160))
+    for start, end in (((0.5, 0.75), (0.25, 0.25)), ((0.1, 0.1), (0.11, 0.11)), ((-0.2, 0.0), (0.5, 1.4))):
+        _point(pygame.MOUSEBUTTONDOWN, *start)
+        _point(pygame.MOUSEMOTION, *end)
+        _point(pygame.MOUSEBUTTONUP, *end)
+    window.idle("")
+    assert [str(region) for region in control.regions] == ["1=25%,25%,25%,50%", "2=0%,0%,50%,100%"]
+    assert parse_regions([str(region) for region in control.regions]) == control.regions
+    assert reporter.said[-1] == "a region more: --region 2=0%,0%,50%,100%"
+    _point(pygame.MOUSEBUTTONDOWN, 0.5, 0.5, button=3)
+    window.idle("")
+    assert control.regions == ()
+
+
+def test_a_region_that_is_being_drawn_is_seen_at_its_place_in_a_wide_window(
+    window: Window, control: Control
+) -> None:
+    window.put(plain("red", 120, 160))
+    pygame.display.set_mode((320, 120))  # the picture is in its middle, with black at both sides
+    _point(pygame.MOUSEBUTTONDOWN, 0.25, 0.0)
+    _point(pygame.MOUSEMOTION, 0.5, 0.5)
+    window.idle("")
+    seen = _shown()
+    assert seen[30, 81].min() > 200
+    assert seen[59, 120].min() > 200
+    _point(pygame.MOUSEBUTTONUP, 0.5, 0.5)
+    window.idle("")
+    assert [str(region) for region in control.regions] == ["1=0%,0%,50%,50%"]
 
 
 def test_picture_is_shown_in_its_colours_and_size(window: Window) -> None:

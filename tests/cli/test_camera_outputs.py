@@ -160,8 +160,8 @@ def test_a_log_on_a_full_disk_is_told_and_the_camera_goes_on(
 
 IMPATIENT = """
 import sys
-import toolchain.camera.sinks.background, toolchain.cli, toolchain.cli.camera
-toolchain.camera.sinks.background.CLOSE_LIMIT_S = toolchain.cli.camera.SUMMARY_LIMIT_S = 0.3
+import toolchain.camera.sinks.background, toolchain.cli, toolchain.cli.camera_report
+toolchain.camera.sinks.background.CLOSE_LIMIT_S = toolchain.cli.camera_report.SUMMARY_LIMIT_S = 0.3
 toolchain.cli.main(sys.argv[1:])
 """
 

@@ -4,10 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import pytest
 
 from toolchain.cli import COMMANDS, run
 from toolchain.cli.data import command
+from toolchain.drawn.pets import draw
 from toolchain.errors import ExitCode
 
 
@@ -163,3 +165,42 @@ def test_cache_is_shown_and_emptied(
     }
     assert run(["data", "cache", "--clear"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
+
+
+def test_what_looks_alike_on_two_sides_is_told_and_grouping_keeps_it_together(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for label in ("cat", "dog"):
+        for take in range(6):
+            folder = tmp_path / "data" / label / f"{label} take {take}"
+            folder.mkdir(parents=True)
+            bgr = draw(label, take, size=96)[..., ::-1]
+            for frame in range(3):
+                cv2.imwrite(str(folder / f"{frame}.png"), bgr - bgr // 20 * frame)
+    data = str(tmp_path / "data")
+    found = document(capsys, "check", data)
+    groups: list[list[dict[str, str]]] = found["near_across_splits"]  # type: ignore[assignment]
+    assert groups
+    assert all(len({one["split"] for one in group}) > 1 for group in groups)
+    held_back = [one for group in groups for one in group if one["split"] in ("val", "test")]
+    assert found["near_held_back"] == len(held_back) > 0
+    assert found["sound"], "they can be trained on"
+    assert run(["data", "check", data]) == ExitCode.DONE
+    text = capsys.readouterr().out
+    assert f"groups that look alike across splits, with {len(held_back)} photographs" in text
+    assert "--group-by" in text
+    assert document(capsys, "check", data, "--group-by", "folder")["near_across_splits"] == []
+    assert run(["data", "check", data, "--group-by", "folder"]) == ExitCode.DONE
+    assert "look alike" not in capsys.readouterr().out
+
+
+def test_info_shows_the_split_of_groups(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for label in ("cat", "dog"):
+        for number in range(30):
+            path = tmp_path / "data" / label / f"burst {number // 6}-{number}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{label} {number}".encode())
+    splits = document(capsys, "info", str(tmp_path / "data"), "--group-by", "prefix")["splits"]
+    assert {name: found["photographs"] for name, found in splits.items()} == {  # type: ignore[attr-defined]
+        "train": 36, "val": 12, "calibration": 0, "test": 12
+    }  # fmt: skip

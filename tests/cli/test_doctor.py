@@ -65,7 +65,7 @@ def test_text_for_people(
         "[bold]not yet",
         "[red]other versions",
         "pip install --force-reinstall",
-        "ort, openvino, torch",
+        "ort, openvino, ncnn",
         "mobilenet_v2, mobilenet_v3_small",
         "drawn-pets",
         "This machine runs edgetl.",

@@ -46,7 +46,7 @@ def test_help_of_each_command_loads_no_runtime(name: str) -> None:
     assert not {"torch", "onnx", "onnxruntime", "openvino", "cv2"} & set(_loaded(name, "--help"))
 
 
-@pytest.mark.parametrize("words", [["finetune", "pets"], ["export", "run"], ["demo"]])
+@pytest.mark.parametrize("words", [["finetune", "pets"], ["export", "run"], ["demo"], ["teach", "cup"]])
 def test_a_device_without_the_workshop_is_told_what_to_install(words: list[str]) -> None:
     code = f"import sys; sys.modules['torch'] = None\nfrom toolchain.cli import run\nsys.exit(run({words!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -74,6 +74,9 @@ def test_the_list_of_commands_says_what_the_command_says(name: str) -> None:
         ("finetune drawn-pets --model resnet18 --weights ready-made", "those of a mobilenet_v2"),
         ("finetune drawn-pets --outliers nosuch", "--outliers nosuch is no folder"),
         ("finetune --resume nosuch", "nosuch holds nothing to resume"),
+        ("teach cup --weights nosuch.pth", "weights nosuch.pth do not exist"),
+        ("teach cup --model nosuch", "unknown model 'nosuch'"),
+        ("teach cup --source nosuch.mp4 --web 0", "nosuch.mp4 does not exist"),
         ("export nosuch", "nosuch is not a run folder"),
         ("demo --out .", ". is there already and not empty"),
         ("explain ideal nosuch --class cat", "nosuch does not exist"),

@@ -7,7 +7,8 @@ import pytest
 from datasets_support import Remembering, Tree
 
 from toolchain.datasets.folder import list_folder
-from toolchain.datasets.splits import SHARES, SPLITS, Dataset, make_splits, resplit, split_by_hash
+from toolchain.datasets.shares import SHARES, split_by_hash
+from toolchain.datasets.splits import SPLITS, Dataset, make_splits, resplit
 from toolchain.errors import BadInputError
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from toolchain.errors import MissingError
-from toolchain.export.int8.qat import BATCH, plan_of
+from toolchain.export.int8.qat import BATCH, Step, plan_of
 from toolchain.export.photographs import SHIFT, RunPhotographs, Views
 from toolchain.runs import read_run
 from toolchain.system.progress import Silent
@@ -86,5 +86,16 @@ def test_training_goes_over_all_photographs_in_turn(photographs: int) -> None:
     for first in range(0, len(plan), per_epoch):
         numbers = [number for step in plan[first : first + per_epoch] for number in step.photographs]
         assert len(set(numbers)) == len(numbers) == min(photographs, per_epoch * BATCH)
-    assert {step.mirrored for step in plan_of(photographs, 100, 0)} == {True, False}
-    assert plan == plan_of(photographs, epochs, 0) != plan_of(photographs, epochs, 1)
+    assert {bool(one) for step in plan_of(photographs, 100, 0) for one in step.mirrored} == {True, False}
+    orders = [[step.photographs for step in plan_of(photographs, epochs, seed)] for seed in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_a_photograph_is_mirrored_and_the_next_one_shows_through() -> None:
+    images = np.zeros((3, 1, 2, 3), np.uint8)
+    images[0, 0, 0], images[1], images[2, 0, 1] = 200, 100, 40
+    step = Step([5, 6, 7], np.array([True, False, False]), np.array([1, 0.5, 0.75], np.float32))
+    seen = step.seen(images)
+    assert seen.dtype == np.uint8
+    # The one before in the batch shows through, mirrored as it is itself.
+    np.testing.assert_array_equal(seen[:, 0, :, 0], [[0, 200], [50, 150], [25, 55]])

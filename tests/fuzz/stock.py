@@ -15,7 +15,7 @@ import numpy as np
 from tests.artifacts import tiny_artifact, tiny_ir
 from tests.bad_inputs.bad_reports import whole
 from tests.clips import plain, write_clip
-from toolchain.datasets.splits import split_by_hash
+from toolchain.datasets.shares import split_by_hash
 from toolchain.drawn.pets import draw
 from toolchain.images.preprocess import Preprocess
 from toolchain.images.reader import Photograph, Reader

@@ -7,7 +7,7 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from toolchain.errors import BadInputError
-from toolchain.runtimes import onnxruntime, openvino, torch
+from toolchain.runtimes import ncnn, onnxruntime, openvino, torch
 from toolchain.runtimes.devices import (
     canonical,
     cores,
@@ -32,6 +32,7 @@ from toolchain.runtimes.devices import (
         ("openvino:CPU+bf16", ("openvino", "CPU+bf16")),
         ("openvino:GPU.1+f16", ("openvino", "GPU.1+f16")),
         ("ort:cpu+bf16", ("ort", "cpu+bf16")),
+        ("ncnn:cpu+f16", ("ncnn", "cpu+f16")),
     ],
 )
 def test_names_are_split_into_runtime_and_target(name: str, parts: tuple[str, str]) -> None:
@@ -51,6 +52,7 @@ def test_names_are_split_into_runtime_and_target(name: str, parts: tuple[str, st
         ("torch:CPU+BF16+Compile", "torch:cpu+bf16+compile"),
         ("OpenVINO:cpu+BF16", "openvino:CPU+bf16"),
         ("ORT:CPU+BF16", "ort:cpu+bf16"),
+        ("NCNN:CPU", "ncnn:cpu"),
     ],
 )
 def test_small_letters_and_capitals_are_the_same(name: str, written: str) -> None:
@@ -82,6 +84,8 @@ def test_every_device_is_found_in_small_letters() -> None:
         "ort:cpu:1",
         "ort:cuda:x",
         "torch:cuda:x",
+        "ncnn:gpu",
+        "ncnn:cpu+bf16",
     ],
 )
 def test_unknown_names_are_refused(name: str) -> None:
@@ -124,7 +128,8 @@ def test_every_known_device_is_here_or_says_why_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "module"), [("ort:cpu", onnxruntime), ("openvino:CPU", openvino), ("torch:cpu", torch)]
+    ("name", "module"),
+    [("ort:cpu", onnxruntime), ("openvino:CPU", openvino), ("torch:cpu", torch), ("ncnn:cpu", ncnn)],
 )
 def test_runtime_that_is_not_installed(name: str, module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda module: None)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ DEVICES = (
     "openvino:HETERO:CPU",
     "openvino:BATCH:CPU",
     "openvino:MULTI:CPU",
+    pytest.param("ncnn:cpu", marks=pytest.mark.skipif(find_spec("ncnn") is None, reason="ncnn is not installed")),
 )
 
 

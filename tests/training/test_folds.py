@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.special import log_softmax
 
 from toolchain.datasets import Photograph
 from toolchain.evaluation.calibration import HeldOut, fit_temperature
-from toolchain.training.probe import assign, cross_validation, fit_head, folds_for, out_of_fold
+from toolchain.training.probe import assign, cross_validation, fit_head, folds_for, out_of_fold, parts_of
 
 
 def _photos(each: int, classes: int, copies: int = 1) -> list[Photograph]:
@@ -50,6 +51,18 @@ def test_copies_are_in_one_fold() -> None:
     assert all(folds[f"{label}-{n}"] == folds[f"{label}-{n + 1}"] for label in range(3) for n in range(0, 12, 2))
 
 
+def test_groups_are_in_one_fold_and_spread_each_class() -> None:
+    photos = [replace(photo, group=f"{photo.label} {int(photo.name[2:]) // 4}") for photo in _photos(48, 3)]
+    found = assign(photos, 6)
+    folds: dict[str, set[int]] = {}
+    for photo, fold in zip(photos, found, strict=True):
+        folds.setdefault(photo.group, set()).add(int(fold))
+    assert all(len(those) == 1 for those in folds.values())
+    for label in range(3):
+        assert set(np.bincount(found[[photo.label == label for photo in photos]])) == {8}
+    assert parts_of(photos) == 36
+
+
 def test_features_that_say_nothing_are_right_by_chance_out_of_fold_only() -> None:
     photos = _photos(30, 2)
     labels = np.array([photo.label for photo in photos])
@@ -69,6 +82,17 @@ def test_a_class_of_one_photograph_cannot_be_answered_and_is_left_out() -> None:
     assert 2 not in held.labels
     assert 15 <= len(held) < 20
     assert out_of_fold(_clouds(labels[[0, -1]], 16, 1.0, 1), [photos[0], photos[-1]], 3, None, 2) is None
+
+
+def test_photographs_that_have_taught_the_start_do_not_count() -> None:
+    photos = _photos(10, 2)
+    labels = np.array([photo.label for photo in photos])
+    features = _clouds(labels, 16, 1.0, 1)
+    seen = {photo.sha256 for photo in photos[:12]}
+    held = out_of_fold(features, photos, 2, None, 10, seen=seen)
+    assert held is not None
+    assert held.labels.tolist() == [1] * 8
+    assert out_of_fold(features, photos, 2, None, 10, seen={photo.sha256 for photo in photos}) is None
 
 
 def test_out_of_fold_answers_tell_the_temperature_that_few_validation_photographs_cannot() -> None:

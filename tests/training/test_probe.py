@@ -55,6 +55,17 @@ def test_the_start_is_the_rows_that_answer_a_class() -> None:
     np.testing.assert_allclose(start, (rows - rows.mean(0))[[1, 0]], rtol=1e-2, atol=1e-2)
 
 
+def test_a_class_that_stays_starts_from_its_own_row() -> None:
+    """Whatever the old head answers to its photographs: the name decides."""
+    features, labels = _blobs((50, 50), 0.3)
+    old = (torch.randn(3, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(3))
+    rows = np.concatenate([old[0].numpy(), old[1].numpy()[:, None]], axis=1)
+    rows -= rows.mean(0)
+    start = start_from(old, features, labels, 2, {1: 2})
+    np.testing.assert_allclose(start[1], rows[2], atol=1e-6)
+    np.testing.assert_allclose(start[0], start_from(old, features, labels, 2)[0])
+
+
 @pytest.mark.parametrize("balance", ["logit-adjustment", "weights", "none"])
 def test_balance_says_how_much_rare_classes_count(balance: Balance) -> None:
     """Two overlapping clouds of 180 and 20: where they meet, the common class wins least by `weights`."""

@@ -22,8 +22,8 @@ from toolchain.training.settings import TrainSettings, read_stored, settings_for
 
 def test_every_field_is_an_option_with_a_help_text() -> None:
     named = {setting.name for setting in settings_of(TrainSettings)}
-    # `data` is the command's argument, `preprocess` is made of --size and --resize.
-    assert {one.name for one in fields(TrainSettings)} - named == {"data", "preprocess"}
+    # `data` is the command's argument, `preprocess` is made of --size and --resize; `from` is no name in Python.
+    assert {one.name for one in fields(TrainSettings)} - named == {"data", "preprocess", "from_run"}
     options = {parameter.opts[0]: parameter for parameter in command.params if isinstance(parameter, click.Option)}
     for setting in settings_of(TrainSettings):
         assert options[setting.words].help == setting.option.help

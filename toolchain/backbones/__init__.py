@@ -22,6 +22,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGENET, IMAGENET_V1 = "imagenet", "imagenet-v1"
 """`--weights`: the best published ones of a network, and the first ones."""
+PUBLISHED = "-published"
+"""Ends the name of a network that has more layers than the one to fine-tune (`Backbone.whole`)."""
 
 
 def _none(_: object) -> list[nn.Module]:
@@ -54,6 +56,9 @@ class Backbone:
     - `download`: the state dict for `imagenet` or `imagenet-v1`. Raises MissingError where it cannot be had,
       BadInputError where there is no such thing. None: no published weights.
     - `published`: what the weights of that name, or of a file, are with the head that they bring. None: not known.
+    - `whole`: the network that this head needs, where it has more layers than this one; its name is that and
+      `-published`.
+    - `last_maps`: the block, counted from the last, whose maps are the last of more than one pixel.
     - `mean`, `std`: of the pixels that it was trained on, RGB, 0 to 1; `preprocess`: how photographs become these.
     - `recipe`: settings to fine-tune with; None: `models/NAME.toml`, which comes with edgetl.
     """
@@ -67,6 +72,8 @@ class Backbone:
     features: int = 0
     download: Callable[[str], dict[str, Tensor]] | None = None
     published: Callable[[str], Published] | None = None
+    whole: Backbone | None = None
+    last_maps: int = -1
     licence: str = ""
     dropout: float = 0.2
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -105,6 +112,8 @@ def find(name: str) -> Backbone:
             return found.find(rest)
         if isinstance(found, Backbone) and not colon:
             return found
+    if name.endswith(PUBLISHED) and (small := find(name.removesuffix(PUBLISHED))).whole:
+        return small.whole
     raise unknown(name)
 
 

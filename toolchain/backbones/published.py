@@ -30,6 +30,7 @@ def open_published(name: str, weights: str = IMAGENET, labels: Sequence[str] | N
     `load_pretrained`; BadInputError where the weights bring no head that fits, or one of another number of classes.
     """
     backbone = find(name)
+    backbone = backbone.whole or backbone
     told = backbone.published(weights) if backbone.published else None
     if told is None and labels is None:
         raise BadInputError(
@@ -42,11 +43,11 @@ def open_published(name: str, weights: str = IMAGENET, labels: Sequence[str] | N
     assert told is not None
     # Random weights are drawn first; a program's own sequence of random numbers does not change.
     with torch.random.fork_rng(devices=[]):
-        network = build(name, len(told.labels))
-    pretrained = load_pretrained(network, name, weights)
+        network = build(backbone.name, len(told.labels))
+    pretrained = load_pretrained(network, backbone.name, weights)
     if pretrained.head is None:
         raise BadInputError(
-            f"the weights {pretrained.source} bring no head that fits edgetl's {name}",
+            f"the weights {pretrained.source} bring no head that fits {name}",
             f"Put a new one on: edgetl finetune PHOTOS --model {name}. "
             f"See its layers: edgetl explain features {name} IMAGE.",
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.error import URLError
@@ -11,9 +12,13 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from toolchain.backbones import IMAGENET, Backbone, Published
+from toolchain.backbones import IMAGENET, PUBLISHED, Backbone, Published
+from toolchain.backbones.networks import SIMPLIFIERS
 from toolchain.errors import MissingError
 from toolchain.images.preprocess import Preprocess
+
+VGG_CHANNELS = 512
+"""Of a VGG's last maps."""
 
 LICENCE = "BSD-3-Clause (torchvision); trained on ImageNet, whose terms apply to its use"
 
@@ -85,6 +90,47 @@ def _vgg(create: Callable[..., nn.Module]) -> nn.Module:
     return network
 
 
+class _OnMaps(nn.Module):
+    """A linear layer that is given maps, [batch, channels, height, width], and gives maps of one pixel."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.linear = linear
+
+    def forward(self, maps: Tensor) -> Tensor:
+        vectors: Tensor = self.linear(maps.flatten(1))
+        return vectors[:, :, None, None]
+
+
+def _covering(layer: nn.Module) -> nn.Module | None:
+    """The convolution of one step that `_OnMaps` is: the graph needs no shapes then, and int8 knows it."""
+    if not isinstance(layer, _OnMaps):
+        return None
+    linear = layer.linear
+    side = round((linear.in_features / VGG_CHANNELS) ** 0.5)
+    convolution = nn.Conv2d(VGG_CHANNELS, linear.out_features, side)
+    convolution.weight.copy_(linear.weight.view_as(convolution.weight))
+    convolution.bias = linear.bias
+    return convolution
+
+
+SIMPLIFIERS.append(_covering)
+
+
+def _vgg_and_hidden(network: nn.Module) -> list[nn.Module]:
+    """A VGG's convolutions, then the first of its published hidden layers, which is given maps of 7 x 7."""
+    linear, activation, dropout = list(network.get_submodule("classifier").children())[:3]
+    assert isinstance(linear, nn.Linear)
+    return [
+        *_convolutions(network),
+        nn.Sequential(network.get_submodule("avgpool"), _OnMaps(linear), activation, dropout),
+    ]
+
+
+def _second_hidden(network: nn.Module) -> list[nn.Module]:
+    return list(network.get_submodule("classifier").children())[3:6]
+
+
 def _backbone(
     name: str,
     head: str,
@@ -102,9 +148,25 @@ def _backbone(
         hidden_in=_hidden_in if name.startswith("mobilenet_v3") else _no_hidden,
         features=features,
         download=partial(download, best or first, first),
-        published=None if name.startswith("vgg") else partial(published, best or first, first),
+        published=partial(published, best or first, first),
         licence=LICENCE,
     )
+
+
+def _vgg16_or_19(name: str, first: Any) -> Backbone:
+    """VGG as edgetl fine-tunes it, and `whole` as it was published, with both hidden layers."""
+    small = _backbone(name, "classifier", _convolutions, 512, first)
+    whole = replace(
+        small,
+        name=name + PUBLISHED,
+        create=partial(getattr(models, name), weights=None),
+        head="classifier.6",
+        blocks=_vgg_and_hidden,
+        hidden=_second_hidden,
+        features=0,
+        last_maps=-2,
+    )
+    return replace(small, whole=whole)
 
 
 MOBILENET_V2 = _backbone(
@@ -135,5 +197,5 @@ RESNET50 = _backbone(
     models.ResNet50_Weights.IMAGENET1K_V1,
     models.ResNet50_Weights.IMAGENET1K_V2,
 )
-VGG16 = _backbone("vgg16", "classifier", _convolutions, 512, models.VGG16_Weights.IMAGENET1K_V1)
-VGG19 = _backbone("vgg19", "classifier", _convolutions, 512, models.VGG19_Weights.IMAGENET1K_V1)
+VGG16 = _vgg16_or_19("vgg16", models.VGG16_Weights.IMAGENET1K_V1)
+VGG19 = _vgg16_or_19("vgg19", models.VGG19_Weights.IMAGENET1K_V1)

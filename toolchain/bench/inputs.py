@@ -15,14 +15,16 @@ import numpy as np
 
 from toolchain.artifact import Artifact
 from toolchain.datasets import SPLITS, Dataset
-from toolchain.datasets.catalogue import DATASETS, open_dataset, photographs_of
+from toolchain.datasets.catalogue import DATASETS, photographs_of
 from toolchain.datasets.index import describe_left_out
+from toolchain.datasets.known import keep_known
 from toolchain.errors import BadInputError, EdgetlError, UnreadableImageError
-from toolchain.evaluation.overlap import seen_photographs
+from toolchain.evaluation.overlap import known_splits, seen_photographs
 from toolchain.images.cache import cache_folder
 from toolchain.images.preprocess import Image, Preprocess
 from toolchain.images.reader import Photograph, Reader
 from toolchain.runs import read_run
+from toolchain.runs.grouping import open_as_trained
 from toolchain.runtimes.devices import cores
 from toolchain.system.progress import Reporter
 from toolchain.timing.protocol import Prepared
@@ -57,7 +59,7 @@ def choose(
     Raises BadInputError when `data` cannot be used, or its classes are not those of the artifacts.
     """
     if data is not None:
-        dataset = open_dataset(data, reporter=reporter)
+        dataset = open_as_trained(data, _folders(artifacts), reporter)
         for line in describe_left_out(one for one in dataset.left_out if one.lost):
             reporter.warn(f"{data}: {line}")
         return _take(dataset, artifacts, split, limit)
@@ -70,7 +72,9 @@ def choose(
         reporter.warn("no accuracy: the network was adopted, and brings no photographs. Pass some with --data")
         return None
     try:
-        return _take(open_dataset(name, reporter=reporter), artifacts, split, limit)
+        known = known_splits(artifacts[0].path.parent, artifacts[0].card.source.run_sha256)
+        dataset = open_as_trained(name, _folders(artifacts), reporter)
+        return _take(keep_known(dataset, known), artifacts, split, limit)
     except EdgetlError as error:
         reporter.warn(f"no accuracy: {error.message}. Pass photographs with --data")
         return None
@@ -185,6 +189,10 @@ def _take(dataset: Dataset, artifacts: Sequence[Artifact], split: str, limit: in
         split_sha256=dataset.split_sha256(split),
         sha256=tuple(photo.sha256 for photo in taken),
     )
+
+
+def _folders(artifacts: Sequence[Artifact]) -> list[Path]:
+    return [artifact.path.parent for artifact in artifacts]
 
 
 def _data_of(artifact: Artifact) -> str:

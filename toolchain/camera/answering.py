@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -9,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.camera.engine import Engine, Network
-from toolchain.camera.frames import Clock, Frame
+from toolchain.camera.frames import BgrImage, Clock, Frame
+from toolchain.camera.regions import Box, Region
 from toolchain.camera.smoothing import Debouncer, Smoother, is_uniform, thumbnail
 from toolchain.classifier import Classifier, Prediction
 from toolchain.runtimes import Answer
@@ -78,12 +80,33 @@ class ComparedAnswer:
 
 
 @dataclass(frozen=True)
+class RegionAnswer:
+    """The smoothed answer to a part of the picture. `uniform`: it shows nothing."""
+
+    name: str
+    box: Box
+    prediction: Prediction
+    uniform: bool
+
+    def line(self) -> dict[str, object]:
+        """What `edgetl camera --json` prints of it."""
+        prediction = self.prediction
+        return {
+            "answer": prediction.answer,
+            "label": prediction.label,
+            "probability": round(prediction.probability, 6),
+            "rejected": prediction.rejected,
+        }
+
+
+@dataclass(frozen=True)
 class Answered:
     """A frame with its smoothed answer. `age_ms` is the time from its capture to this answer.
 
     Of the age, `wait_ms` passed before the loop took the frame, `resize_ms` in resizing, `infer_ms` in inference.
     `fps` is the rate of answers. `network` names the precision and the device that answered. `uniform`: the frame
-    shows nothing, such as a lens cap.
+    shows nothing, such as a lens cap. If parts of the picture were asked for, `regions` has an answer to each, and
+    `prediction` is that of the first. `region` names the part that `frame` shows, where `each` made it.
     """
 
     frame: Frame
@@ -96,10 +119,21 @@ class Answered:
     network: str = ""
     uniform: bool = False
     compared: ComparedAnswer | None = None
+    regions: tuple[RegionAnswer, ...] = ()
+    region: str = ""
+
+    def each(self) -> Iterator[Answered]:
+        """One for each region, with its part of the frame and its answer; without regions, this one."""
+        if not self.regions:
+            yield self
+        for one in self.regions:
+            frame = replace(self.frame, bgr=_part(self.frame.bgr, one.box))
+            prediction, uniform = one.prediction, one.uniform
+            yield replace(self, frame=frame, prediction=prediction, uniform=uniform, regions=(), region=one.name)
 
     def line(self) -> dict[str, object]:
         """What `edgetl camera --json` prints. `answer` is null if the label is rejected."""
-        return {
+        line: dict[str, object] = {
             "frame": self.frame.number,
             "time_s": round(self.frame.time_s, 4),
             "label": self.prediction.label,
@@ -109,6 +143,11 @@ class Answered:
             "infer_ms": round(self.infer_ms, 3),
             "answer": self.prediction.answer,
         }
+        if self.region:
+            line["region"] = self.region
+        if self.regions:
+            line["regions"] = {one.name: one.line() for one in self.regions}
+        return line
 
     def json_line(self) -> str:
         """The same as one line of JSON."""
@@ -133,6 +172,19 @@ def shown_name(prediction: Prediction) -> str:
     return NOT_SURE if prediction.rejected else pretty(prediction.label)
 
 
+def _part(bgr: BgrImage, box: Box) -> BgrImage:
+    left, top, right, bottom = box
+    return bgr[top:bottom, left:right]
+
+
+class _Track:
+    """What is remembered of one part of the picture, or of the whole."""
+
+    def __init__(self) -> None:
+        self.smooth = Smoother()
+        self.hold = Debouncer()
+
+
 class AbandonedError(Exception):
     """The inference took so long that another thread answers now."""
 
@@ -148,15 +200,18 @@ class Answering:
         self._engine = engine
         self._min_probability = min_probability
         self._clock = clock
-        self._smooth = Smoother()
-        self._hold = Debouncer()
+        self.regions: tuple[Region, ...] = ()
+        """The parts of a frame that are answered instead of the whole. Others may be set before each frame."""
+        self._tracks: dict[Region | None, _Track] = {None: _Track()}
+        self._changes_before = 0
+        """Those of regions that were taken away."""
         self._rate = Rate()
         self._times = {name: Series() for name in ("age", "wait", "resize", "infer", "own")}
 
     @property
     def changes(self) -> int:
-        """How often the label or its rejection changed."""
-        return self._hold.changes
+        """How often the label or its rejection changed, in all regions together."""
+        return self._changes_before + sum(track.hold.changes for track in self._tracks.values())
 
     def times_ms(self) -> dict[str, Percentiles]:
         """How long each step of a frame takes, as the `Summary` names it. `own`: all that is not inference."""
@@ -177,9 +232,13 @@ class Answering:
         """
         taken_s = self._clock.now()
         mirrored = self._engine.mirror_average and self.count % 2 == 1
+        height, width = frame.bgr.shape[:2]
+        tracks = self._tracks = self._tracks_now()
+        boxes = [region.box(height, width) if region else None for region in tracks]
+        parts = [_part(frame.bgr, box) if box else frame.bgr for box in boxes]
         while True:
             network = self._engine.network
-            pixels = network.preprocess(frame.bgr)
+            pixels = network.pixels(parts)
             asked = np.ascontiguousarray(pixels[:, :, ::-1]) if mirrored else pixels
             resized_s = self._clock.now()
             try:
@@ -191,12 +250,12 @@ class Answering:
             else:
                 network.has_answered = True
                 break
-        seen = thumbnail(pixels[0])
-        uniform = is_uniform(seen)
-        classifier = network.classifier
-        smoothed = self._smooth(answer.logits[0], classifier.card.temperature, frame.time_s, seen)
-        prediction = self._shown(classifier, smoothed, uniform, frame.time_s)
-        compared = self._compare(frame)
+        found = [
+            self._smoothed(track, network.classifier, logits, one, frame.time_s)
+            for track, logits, one in zip(tracks.values(), answer.logits, pixels, strict=True)
+        ]
+        prediction, uniform = found[0]
+        compared = self._compare(parts[0])
         now = self._clock.now()
         self.count += 1
         times_ms = {
@@ -219,7 +278,21 @@ class Answering:
             network=network.name,
             uniform=uniform,
             compared=compared,
+            regions=tuple(
+                RegionAnswer(region.name, box, *one)
+                for region, box, one in zip(tracks, boxes, found, strict=True)
+                if region and box
+            ),
         )
+
+    def _tracks_now(self) -> dict[Region | None, _Track]:
+        """What is remembered of each region that is wanted now; a new one begins with nothing."""
+        wanted: tuple[Region | None, ...] = self.regions or (None,)
+        if wanted == tuple(self._tracks):
+            return self._tracks
+        left = [track for region, track in self._tracks.items() if region not in wanted]
+        self._changes_before += sum(track.hold.changes for track in left)
+        return {region: self._tracks.get(region) or _Track() for region in wanted}
 
     def _timed(self, network: Network, pixels: NDArray[np.uint8]) -> tuple[Answer, float]:
         before = self._clock.now()
@@ -233,21 +306,32 @@ class Answering:
             raise ArithmeticError("its answer is not a number")
         return answer, 1000 * (self._clock.now() - before)
 
-    def _shown(self, classifier: Classifier, smoothed: Answer, uniform: bool, time_s: float) -> Prediction:
+    def _smoothed(
+        self,
+        track: _Track,
+        classifier: Classifier,
+        logits: NDArray[np.float32],
+        pixels: NDArray[np.uint8],
+        time_s: float,
+    ) -> tuple[Prediction, bool]:
+        """What is shown for a part of the picture, and whether it shows nothing."""
+        seen = thumbnail(pixels)
+        uniform = is_uniform(seen)
+        smoothed = track.smooth(logits, classifier.card.temperature, time_s, seen)
         [prediction] = classifier.interpret(smoothed)
         unsure = uniform or prediction.rejected or prediction.probability < self._min_probability
-        label, rejected = self._hold(prediction.label, unsure, time_s, new_scene=self._smooth.restarted)
+        label, rejected = track.hold(prediction.label, unsure, time_s, new_scene=track.smooth.restarted)
         probability = prediction.probability
         if label != prediction.label:
             probability = float(smoothed.probabilities[0, classifier.card.labels.index(label)])
-        return replace(prediction, label=label, probability=probability, rejected=rejected)
+        return replace(prediction, label=label, probability=probability, rejected=rejected), uniform
 
-    def _compare(self, frame: Frame) -> ComparedAnswer | None:
+    def _compare(self, bgr: BgrImage) -> ComparedAnswer | None:
         network = self._engine.compared
         if network is None:
             return None
         try:
-            answer, infer_ms = self._timed(network, network.preprocess(frame.bgr))
+            answer, infer_ms = self._timed(network, network.preprocess(bgr))
         except AbandonedError:
             raise
         except Exception as error:

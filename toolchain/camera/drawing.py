@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from toolchain.camera.answering import Answered, pretty, shown_name
+from toolchain.camera.answering import Answered, RegionAnswer, pretty, shown_name
 from toolchain.camera.frames import BgrImage
 from toolchain.classifier import Prediction, percent
 
@@ -37,6 +37,13 @@ MIN_SIDE = 160
 """Pictures with a shorter side are enlarged: the text would not fit."""
 
 
+def fitted_at(shape: tuple[int, ...], width: int, height: int) -> tuple[float, float, float]:
+    """Where `fit` puts a picture of a shape within `width` x `height`: its left and upper edge, and its scale."""
+    high, wide = shape[:2]
+    scale = min(width / wide, height / high)
+    return (width - scale * wide) / 2, (height - scale * high) / 2, scale
+
+
 def fit(bgr: BgrImage, width: int, height: int) -> BgrImage:
     """Scale a picture to fit into `width` x `height`, on black if the proportions differ."""
     high, wide = bgr.shape[:2]
@@ -58,12 +65,22 @@ def draw(bgr: BgrImage, answered: Answered) -> None:
     probable classes as bars above it, and another network's answer at the upper edge.
     """
     prediction = answered.prediction
-    top = _draw_bar(bgr, _headline(prediction), _figures(answered), at_top=False)
-    _draw_shares(bgr, prediction, top)
+    if answered.regions:
+        for one in answered.regions:
+            _draw_region(bgr, one, answered.frame.bgr.shape)
+        _draw_bar(bgr, _all_regions(answered), _figures(answered), at_top=False)
+    else:
+        top = _draw_bar(bgr, _headline(prediction), _figures(answered), at_top=False)
+        _draw_shares(bgr, prediction, top)
     if answered.compared is not None:
         other = answered.compared
         figures = f"{other.name}   {other.infer_ms:.1f} ms, not smoothed"
         _draw_bar(bgr, _headline(other.prediction), figures, at_top=True)
+
+
+def write_bar(bgr: BgrImage, text: str, detail: str, *, doubtful: bool = False) -> None:
+    """A large line of text and a small one below it, on a dark bar at the upper edge of `bgr`, in place."""
+    _draw_bar(bgr, _Line(text, "", doubtful), detail, at_top=True)
 
 
 class Drawn:
@@ -119,9 +136,14 @@ def _headline(prediction: Prediction) -> _Line:
     return _Line(shown_name(prediction), percent(prediction.probability), prediction.rejected)
 
 
+def _all_regions(answered: Answered) -> _Line:
+    text = ", ".join(f"{one.name}: {shown_name(one.prediction)}" for one in answered.regions)
+    return _Line(text, "", all(one.prediction.rejected for one in answered.regions))
+
+
 def _figures(answered: Answered) -> str:
     prediction = answered.prediction
-    parts = [f"{pretty(prediction.label)}?"] if prediction.rejected else []
+    parts = [f"{pretty(prediction.label)}?"] if prediction.rejected and not answered.regions else []
     parts.append(f"age {answered.age_ms:.0f} ms")
     if answered.fps:
         parts.append(f"{answered.fps:.{0 if answered.fps >= 10 else 1}f} fps")
@@ -130,6 +152,21 @@ def _figures(answered: Answered) -> str:
     if answered.uniform:
         parts.append("nothing to see: lens covered?")
     return "   ".join(parts)
+
+
+def _draw_region(bgr: BgrImage, one: RegionAnswer, of: tuple[int, ...]) -> None:
+    """The frame of a region, and its answer below its upper edge. `bgr` is a frame of the size `of`, fitted."""
+    across, down, scale = fitted_at(of, bgr.shape[1], bgr.shape[0])
+    left, right = (round(across + scale * x) for x in one.box[0::2])
+    top, bottom = (round(down + scale * y) for y in one.box[1::2])
+    colour = AMBER if one.prediction.rejected else WHITE
+    letters = max(MIN_TEXT, 0.55 * _unit(bgr))
+    room = max(1, right - left - 8)
+    text, letters = _fitted(f"{one.name}: {shown_name(one.prediction)}", room, letters, 1)
+    high = _size("Ag", letters, 1)[1]
+    _darken(bgr[top : min(bottom, top + 2 * high), left:right])
+    cv2.rectangle(bgr, (left, top), (right - 1, bottom - 1), colour, max(1, round(2 * _unit(bgr))), cv2.LINE_AA)
+    _put(bgr, text, (left + 4, top + round(1.5 * high)), letters, colour, 1)
 
 
 def _draw_bar(bgr: BgrImage, line: _Line, detail: str, *, at_top: bool) -> int:

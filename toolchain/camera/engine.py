@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from toolchain.artifact import Artifact, read_artifact
 from toolchain.camera.threads import Worker
 from toolchain.classifier import Classifier, load
-from toolchain.errors import ArtifactError, MissingError
+from toolchain.errors import ArtifactError, BadInputError, MissingError
 from toolchain.images.preprocess import FramePreprocess
 from toolchain.runtimes import Answer
 from toolchain.runtimes.devices import RUNTIMES, family_of, probe
@@ -38,12 +38,31 @@ class Network:
         self.has_answered: bool = False
         """Whether it has answered a frame."""
         self.preprocess: FramePreprocess = FramePreprocess(card.preprocess, whole=card.input == "frame")
+        self._batch: NDArray[np.uint8] = np.empty((0, 0, 0, 3), np.uint8)
         # Runtimes prepare themselves in the first inference, which would make the first frame old.
         side = card.preprocess
         classifier.runtime.infer(np.zeros((1, side.height, side.width, 3), np.uint8))
 
+    def pixels(self, parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """The network's input for parts of a frame, uint8 BGR; valid until the next call.
+
+        Raises BadInputError for several parts and a file that resizes by itself: they would not fit into one batch.
+        """
+        if len(parts) == 1:
+            return self.preprocess(parts[0])
+        if self.classifier.card.input == "frame":
+            raise BadInputError(
+                "a file with --raw-frame answers one region only", "Export it without, or leave regions out."
+            )
+        shape = (len(parts), *self.preprocess(parts[0]).shape[1:])
+        if self._batch.shape != shape:
+            self._batch = np.empty(shape, np.uint8)
+        for place, part in zip(self._batch, parts, strict=True):
+            place[:] = self.preprocess(part)[0]
+        return self._batch
+
     def infer(self, pixels: NDArray[np.uint8]) -> Answer:
-        """Answer for pixels that `preprocess` returned."""
+        """Answer for pixels that `preprocess` or `pixels` returned."""
         return self.classifier.runtime.infer(pixels)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from threading import Event
-from typing import Protocol
+from typing import Literal, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -67,6 +68,28 @@ class RequestedFormat:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """How frames are turned before anything else sees them: clockwise by `degrees`, then mirrored left to right."""
+
+    degrees: Literal[0, 90, 180, 270] = 0
+    mirror: bool = False
+
+    def __call__(self, frame: Frame) -> Frame:
+        """The frame with its pixels turned; the same frame where there is nothing to do."""
+        if not (self.degrees or self.mirror):
+            return frame
+        bgr = np.asarray(cv2.rotate(frame.bgr, _ROTATIONS[self.degrees])) if self.degrees else frame.bgr
+        return replace(frame, bgr=np.asarray(cv2.flip(bgr, 1) if self.mirror else bgr, np.uint8))
+
+    def __str__(self) -> str:
+        parts = [f"turned by {self.degrees} degrees"] if self.degrees else []
+        return " and ".join([*parts, "mirrored"] if self.mirror else parts)
+
+
+_ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
+
+
+@dataclass(frozen=True)
 class CaptureOptions:
     """How frames are read. With `every_frame`, files are not paced, and no frame is skipped."""
 
@@ -75,6 +98,7 @@ class CaptureOptions:
     requested: RequestedFormat = field(default_factory=RequestedFormat)
     insecure: bool = False
     """Whether any certificate of a server is accepted."""
+    turn: Turn = field(default_factory=Turn)
 
 
 class Clock(Protocol):

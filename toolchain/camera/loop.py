@@ -17,6 +17,7 @@ from typing import Literal
 from toolchain.camera.answering import AbandonedError, Answered, Answering, Percentiles
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import SYSTEM_CLOCK, Clock, SourceLostError
+from toolchain.camera.regions import Region
 from toolchain.camera.sinks import Sink
 from toolchain.camera.sources.capture import Capture
 from toolchain.camera.threads import DropOldestQueue, Worker
@@ -43,6 +44,8 @@ class Control:
         self.paused = False
         self.begun = False
         """Whether the loop has begun."""
+        self.regions: tuple[Region, ...] = ()
+        """The parts of the picture that are answered instead of the whole."""
 
     def end(self, why: Ending) -> None:
         if self.ending is None:
@@ -194,6 +197,7 @@ class _Loop:
                     for sink in self._sinks:
                         sink.idle(self._state())
                     continue
+                self._answering.regions = self._control.regions
                 answered = self._answering.answer(frame)
                 for sink in self._sinks:
                     sink.show(answered)

@@ -8,15 +8,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from toolchain.artifact import find_artifact, read_artifact
 from toolchain.camera.answering import Answered
 from toolchain.camera.engine import Engine
-from toolchain.camera.frames import FrameSource
+from toolchain.camera.frames import FrameSource, Turn
 from toolchain.camera.loop import Control, StopConditions, Summary, ended_by_signals, run
+from toolchain.camera.regions import Region, parse_regions
 from toolchain.camera.sinks import Sink, SinkContext, SinkOptions
 from toolchain.camera.sinks.background import BackgroundSink
+from toolchain.camera.sinks.collect import CollectOptions
 from toolchain.camera.sinks.recorder import RecordOptions
 from toolchain.camera.sinks.window import GlassToGlass, LatencyScreen
 from toolchain.camera.sources.capture import Capture
@@ -49,6 +51,8 @@ class CameraSettings:
     """None: as long as the source has shown to need."""
     capture: CaptureOptions = field(default_factory=CaptureOptions)
     stop: StopConditions = field(default_factory=StopConditions)
+    regions: tuple[Region, ...] = ()
+    """Parts of the picture that are answered instead of the whole."""
 
     def __post_init__(self) -> None:
         roles: dict[Path, str] = {}
@@ -57,8 +61,8 @@ class CameraSettings:
             if path is None:
                 continue
             is_there = path.exists() and Path(self.source).exists()
-            if isinstance(options, RecordOptions) and is_there and path.samefile(self.source):
-                raise BadInputError(f"{path} is the source itself", "Record into another file.")
+            if isinstance(options, RecordOptions | CollectOptions) and is_there and path.samefile(self.source):
+                raise BadInputError(f"{path} is the source itself", "Write to another place.")
             role = getattr(options, "role", "another output")
             if other := roles.get(path.absolute()):
                 both = " and ".join(sorted((role, other)))
@@ -78,6 +82,8 @@ class CameraReport:
     lines_unwritten: int
     """How many answers were not written, counted once for each place where they should have been."""
     latency: GlassToGlass | None
+    notes: tuple[str, ...]
+    """What outputs say for the summary."""
     remedy: str
     """What to look at if the source was lost."""
 
@@ -94,6 +100,9 @@ def watch(
     frames: int | None = None,
     min_probability: float = 0.0,
     every_frame: bool = False,
+    rotate: Literal[0, 90, 180, 270] = 0,
+    mirror: bool = False,
+    regions: Sequence[str] = (),
     reconnect: bool = True,
     insecure: bool = False,
     reporter: Reporter | None = None,
@@ -110,7 +119,9 @@ def watch(
 
     `model` is what `toolchain.load` takes; without one, the ready-made pets model answers. `source` is what
     `edgetl camera --source` takes: a camera's number, a file, a folder of images, or an address. The certificate
-    of a server is verified, unless `insecure`.
+    of a server is verified, unless `insecure`. Frames are turned clockwise by `rotate` degrees and then mirrored
+    left to right with `mirror`, before they are answered or handed on. `regions`, such as `"door=10%,0%,40%,100%"`
+    or `"320,0,320,480"` (x, y, width and height), are answered instead of the whole picture: `answered.regions`.
     `on_answer` is called in the thread that called `watch`, with the newest answer each time: the smoothed
     prediction, and the frame (`answered.frame.bgr`, uint8 [height, width, 3], BGR, which must stay as it is).
     Answers that come while it runs are skipped, unless `every_frame` says that each frame of a file counts. If it
@@ -129,8 +140,9 @@ def watch(
         threads=threads,
         sinks=wanted,
         reconnect=reconnect,
-        capture=CaptureOptions(every_frame=every_frame, insecure=insecure),
+        capture=CaptureOptions(every_frame=every_frame, insecure=insecure, turn=Turn(rotate, mirror)),
         stop=StopConditions(duration_s, frames, min_probability),
+        regions=parse_regions(regions),
     )
     return run_camera(settings, Control(), reporter or Silent())
 
@@ -149,6 +161,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
     """
     opener = Opener(settings.source, settings.capture, reporter=reporter)
     every = settings.capture.every_frame
+    control.regions = settings.regions
     failures: list[Exception] = []
 
     def end(error: Exception) -> None:
@@ -189,7 +202,8 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
 
         # The source comes last, so that nothing waits for a camera, and none is opened in vain.
         source = opener.open()
-        reporter.say(f"{source.name}: {source.given}{_asked(source, settings, reporter)}")
+        turned = f", {settings.capture.turn}" if str(settings.capture.turn) else ""
+        reporter.say(f"{source.name}: {source.given}{turned}{_asked(source, settings, reporter)}")
         reporter.say(artifact.on(classifier.runtime.device) + (f". {advised}" if advised else ""))
         for sink in sinks:
             sink.start(source)
@@ -198,6 +212,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
             every=every,
             reopen=partial(opener.again, REOPEN_LIMIT_S) if source.live and settings.reconnect else None,
             stall_s=settings.stall_s if source.live else None,
+            turn=settings.capture.turn,
             reporter=reporter,
         )
         summary = run(engine, capture, sinks, limits=settings.stop, control=control)
@@ -211,6 +226,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
         unwritten=tuple(report.unwritten for report in reports if report.unwritten),
         lines_unwritten=sum(report.lost for report in reports),
         latency=next((sink.result() for sink in sinks if isinstance(sink, LatencyScreen)), None),
+        notes=tuple(report.note for report in reports if report.note),
         remedy=source.remedy,
     )
 

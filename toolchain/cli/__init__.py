@@ -31,6 +31,8 @@ COMMANDS = {
     "export": "Write a run as one ONNX file, and quantise it.",
     "bench": "Measure accuracy and latency on every device at hand.",
     "camera": "Say what a camera sees, live.",
+    "teach": "Teach it your own things, before a camera.",
+    "review": "Sort what a camera collected, or what is suspected, on a page.",
     "predict": "Say what is in photographs.",
     "card": "Show what a model file says about itself.",
     "explain": "Show what a network looks for, where it looks, and what fools it.",
@@ -49,6 +51,7 @@ EXTRAS = {
     ),
     **dict.fromkeys(("jinja2", "matplotlib"), "report"),
     "av": "record",
+    "paho": "mqtt",
     "timm": "timm",
 }
 """Modules that `pip install edgetl` leaves out (a device neither trains nor exports), and the extra to install."""
@@ -58,6 +61,7 @@ MAX_LINE = 1000
 
 WEB_TOKEN, WEB_TOKEN_VARIABLE = "--web-token", "EDGETL_WEB_TOKEN"
 SOURCE_VARIABLE = "EDGETL_SOURCE"
+MQTT_PASSWORD_VARIABLE = "EDGETL_MQTT_PASSWORD"
 
 
 class Group(click.Group):
@@ -225,7 +229,7 @@ def _secrets(words: Sequence[str]) -> list[str]:
     """Words that must never be shown, whatever they look like."""
     found = [after for word, after in pairwise(words) if word == WEB_TOKEN]
     found += [word.removeprefix(f"{WEB_TOKEN}=") for word in words if word.startswith(f"{WEB_TOKEN}=")]
-    return [*found, os.environ.get(WEB_TOKEN_VARIABLE, "")]
+    return [*found, os.environ.get(WEB_TOKEN_VARIABLE, ""), os.environ.get(MQTT_PASSWORD_VARIABLE, "")]
 
 
 def _explain(error: Exception) -> tuple[str, str, ExitCode]:

@@ -3,77 +3,20 @@
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from toolchain.cli import swapped
+from toolchain.cli.camera_report import conclude
+from toolchain.cli.camera_values import PixelFormat, Size, no_model, read_address
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
 from toolchain.cli.options import Finite, SectionedCommand, SectionedOption, device_option, threads_option
 from toolchain.errors import BadInputError, ExitCode, StoppedError
-from toolchain.system import files
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from toolchain.camera.answering import Percentiles
-    from toolchain.camera.session import CameraReport
-    from toolchain.camera.sinks.lines import Output
-
-MAX_SOURCE = 4096
-"""How many characters of a source are read from a file."""
-SUMMARY_LIMIT_S = 3.0
-"""How long the summary waits for its reader."""
-
-
-class Size(click.ParamType[tuple[int, int]]):
-    """Width and height, as in `1280x720`."""
-
-    name = "WxH"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        match = re.fullmatch(r"(\d{2,5})x(\d{2,5})", str(value))
-        if not match:
-            self.fail(f"{value!r} is no size such as 1280x720", param, ctx)
-        return int(match[1]), int(match[2])
-
-
-class PixelFormat(click.ParamType[str]):
-    """Four letters, as in `MJPG` or `YUYV`."""
-
-    name = "CODE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        code = str(value).upper()
-        if not re.fullmatch(r"[A-Z0-9 ]{4}", code):
-            self.fail(f"{value!r} is no code of four letters such as MJPG", param, ctx)
-        return code
-
-
-def _no_model(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Refuse `--web model.onnx`, which would take the model for a host."""
-    if value and Path(value).exists():
-        raise click.BadParameter(f"{value} is a file or folder; MODEL goes before --web", ctx, param)
-    return value
-
-
-def _read_source(ctx: click.Context, param: click.Parameter, value: str) -> str:
-    """The source itself, or the content of FILE for `@FILE`."""
-    if not value.startswith("@") or Path(value).exists():
-        return value
-    try:
-        with Path(value[1:]).open(encoding="utf-8") as file:  # which may be a pipe: @<(pass show camera)
-            source = file.read(MAX_SOURCE).strip()
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{value[1:]} cannot be read: {error}", ctx, param) from None
-    if not source.isprintable():
-        raise click.BadParameter(f"{value[1:]} holds more than one source, or none", ctx, param)
-    return source
 
 
 def _may_be_stopped(function: Callable[..., int]) -> Callable[..., int]:
@@ -103,8 +46,9 @@ _output_option = functools.partial(click.option, cls=SectionedOption, section="O
 A camera or stream that is lost is opened again as soon as it is back.
 
 In the window, q or Escape ends, space pauses, s saves a picture, d and p change to the next device and precision,
-b shows the answers of both precisions side by side. With --json, each answer is one JSON object on a line of its
-own, and a last line holds the summary.""",
+b shows the answers of both precisions side by side. Dragging the mouse answers that region, the right button the
+whole again. With --json, each answer is one JSON object on a line of its own, and a last line holds the
+summary.""",
 )
 @click.argument("model", required=False, type=ModelArgument())
 @device_option
@@ -139,7 +83,7 @@ own, and a last line holds the summary.""",
     default="0",
     show_default=True,
     envvar="EDGETL_SOURCE",
-    callback=_read_source,
+    callback=read_address,
     metavar="0|FILE|URL|FOLDER",
     help="A camera's number or device path, a video file or animation, a stream or snapshot (rtsp://, http://), an "
     "image, a folder of images, or a GStreamer pipeline ('v4l2src ! videoconvert ! appsink'). Keep an address with "
@@ -159,6 +103,25 @@ own, and a last line holds the summary.""",
 )
 @_source_option(
     "--as-fast-as-possible", "every_frame", is_flag=True, help="Answer every frame of a file, without pacing."
+)
+@_source_option(
+    "--rotate",
+    type=click.Choice(["90", "180", "270"]),
+    help="Turn every frame clockwise by so many degrees before anything else sees it: for a camera that hangs on "
+    "its side or head.",
+)
+@_source_option(
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="[NAME=]X,Y,W,H",
+    help="Answer this part of the (turned) picture instead of the whole, in pixels or each number with %. Can be "
+    "repeated: all are answered in one batch, and each has its own answer.",
+)
+@_source_option(
+    "--mirror",
+    is_flag=True,
+    help="Mirror every frame left to right, after --rotate: what is written reads backwards.",
 )
 @_source_option(
     "--seconds-per-image",
@@ -190,6 +153,33 @@ own, and a last line holds the summary.""",
     help="Append each answer to a file as JSON. The file may be rotated at any time.",
 )
 @_output_option(
+    "--collect",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep frames as pictures in a folder, for review and training: at most one a second, none that looks like "
+    "one before. Nothing is kept without this option.",
+)
+@_output_option(
+    "--when",
+    multiple=True,
+    metavar="uncertain|rejected|changed|every=S",
+    help="Which frames --collect keeps: those of which the network was unsure (the default; rejected ones, and "
+    "those whose second class is near), rejected ones only, the first of each new answer, or one in S seconds. Can "
+    "be repeated.",
+)
+@_output_option(
+    "--collect-limit",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Keep at most N pictures in the folder of --collect. Default: 1000.",
+)
+@_output_option(
+    "--collect-mb",
+    type=Finite(0, min_open=True),
+    metavar="N",
+    help="Keep at most N MB in the folder of --collect. Default: 500.",
+)
+@_output_option(
     "--on-change",
     metavar="COMMAND",
     help="A shell command for each new label: it finds EDGETL_LABEL and EDGETL_PROBABILITY in its environment, and "
@@ -202,11 +192,30 @@ own, and a last line holds the summary.""",
     "that was rejected.",
 )
 @_output_option(
+    "--mqtt",
+    metavar="URL",
+    help="Publish each change of the answer at mqtt://[USER@]HOST[:PORT]/TOPIC, or mqtts:// for TLS, where Home "
+    "Assistant finds it. A password is taken from the variable EDGETL_MQTT_PASSWORD, or from a file.",
+)
+@_output_option(
+    "--mqtt-password-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The file that holds the password for --mqtt.",
+)
+@_output_option(
+    "--webhook",
+    callback=read_address,
+    metavar="URL",
+    help="Send each change of the answer as JSON by HTTP POST, until it is there or a newer one is. Keep a secret "
+    "address out of the list of processes: --webhook @FILE.",
+)
+@_output_option(
     "--web",
     is_flag=False,
     flag_value="",
     metavar="[HOST:PORT]",
-    callback=_no_model,
+    callback=no_model,
     help="Show it on a page instead of in a window. Default: 127.0.0.1:8765; other addresses need a token. "
     "MODEL goes before this option.",
 )
@@ -240,8 +249,15 @@ def command(
     headless: bool,
     record: Path | None,
     log: Path | None,
+    collect: Path | None,
+    when: tuple[str, ...],
+    collect_limit: int | None,
+    collect_mb: float | None,
     on_change: str | None,
     on_unsure: str | None,
+    mqtt: str | None,
+    mqtt_password_file: Path | None,
+    webhook: str | None,
     web: str | None,
     web_token: str | None,
     web_hosts: tuple[str, ...],
@@ -252,6 +268,9 @@ def command(
     fps: float | None,
     pixel_format: str | None,
     every_frame: bool,
+    rotate: str | None,
+    mirror: bool,
+    regions: tuple[str, ...],
     seconds_per_image: float,
     min_probability: float,
     stall_s: float | None,
@@ -270,17 +289,25 @@ def command(
     swapped.refuse_source(model, source)
     if web is None and web_hosts:
         raise BadInputError("--web-host is for --web", "Add --web.")
+    if collect is None and (when or collect_limit or collect_mb):
+        raise BadInputError("--when, --collect-limit and --collect-mb are for --collect", "Add --collect DIR.")
+    if mqtt is None and mqtt_password_file:
+        raise BadInputError("--mqtt-password-file is for --mqtt", "Add --mqtt URL.")
     if record and measure_latency:
         raise BadInputError("--measure-latency shows markers, not the picture", "Leave out --record.")
-    from toolchain.camera.frames import CaptureOptions, RequestedFormat
+    from toolchain.camera.frames import CaptureOptions, RequestedFormat, Turn
     from toolchain.camera.loop import StopConditions
+    from toolchain.camera.regions import parse_regions
     from toolchain.camera.session import CameraSettings, watch_until_signal
     from toolchain.camera.sinks import SinkOptions, sink_options
+    from toolchain.camera.sinks.collect import CollectOptions, parse_when
     from toolchain.camera.sinks.command import CommandOptions
     from toolchain.camera.sinks.lines import LinesOptions, Output
     from toolchain.camera.sinks.log import LogOptions
+    from toolchain.camera.sinks.mqtt import parse_url
     from toolchain.camera.sinks.recorder import RecordOptions
     from toolchain.camera.sinks.web import WebOptions, parse_address
+    from toolchain.camera.sinks.webhook import WebhookOptions
     from toolchain.camera.sinks.window import WindowOptions
 
     output = Output(json=console.json)
@@ -288,12 +315,24 @@ def command(
     if record:
         sinks.append(RecordOptions(record))
     window = not (console.json or headless or web is not None)
+    if window and measure_latency and mirror:
+        raise BadInputError(
+            "--measure-latency reads markers, which --mirror makes unreadable", "Leave out --mirror."
+        )
     if not window:
         sinks.append(LinesOptions(output, json=console.json))
     if log:
         sinks.append(LogOptions(log))
+    if collect:
+        limits = {"max_pictures": collect_limit, "max_mb": collect_mb}
+        given_limits: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+        sinks.append(CollectOptions(collect, parse_when(when or ("uncertain",)), **given_limits))
     if on_change is not None or on_unsure is not None:
         sinks.append(CommandOptions(on_change, on_unsure))
+    if mqtt is not None:
+        sinks.append(parse_url(mqtt, mqtt_password_file))
+    if webhook is not None:
+        sinks.append(WebhookOptions(webhook))
     if web is not None:
         sinks.append(WebOptions(parse_address(web), web_token, web_hosts))
     sinks += [sink_options(text) for text in more_sinks]
@@ -309,74 +348,15 @@ def command(
         sinks=tuple(sinks),
         reconnect=not no_reconnect,
         stall_s=stall_s,
-        capture=CaptureOptions(every_frame, seconds_per_image, RequestedFormat(size, fps, pixel_format), insecure),
+        capture=CaptureOptions(
+            every_frame,
+            seconds_per_image,
+            RequestedFormat(size, fps, pixel_format),
+            insecure,
+            Turn(int(rotate or 0), mirror),  # type: ignore[arg-type]  # click has checked it
+        ),
         stop=StopConditions(duration, frames, min_probability),
+        regions=parse_regions(regions),
     )
     report = watch_until_signal(settings, console)
-    return _conclude(report, console, output, record=record, shares=measure_latency)
-
-
-def _conclude(report: CameraReport, console: Console, output: Output, *, record: Path | None, shares: bool) -> int:
-    import msgspec
-
-    from toolchain.camera.sinks import AnswerLostError
-
-    summary = report.summary
-    if summary.lost:
-        console.warn(f"{summary.source} was lost. {report.remedy}")
-    if record and not report.recorded:
-        console.warn(f"{record} was not written: there was nothing to record")
-    for what in report.unwritten:
-        console.warn(f"not written to its end: {what}")
-    if console.json:
-        document = msgspec.to_builtins(summary) | {"artifact": str(report.artifact)}
-        if record:
-            document["recorded"] = str(report.recorded) if report.recorded else None
-        if report.unwritten:
-            document["unwritten"] = list(report.unwritten)
-        document["lines_unwritten"] = report.lines_unwritten
-        try:
-            output.write(files.to_json({"summary": document}, indent=0).decode().strip(), SUMMARY_LIMIT_S)
-        except AnswerLostError as error:
-            console.warn(f"the summary was not written: {error}")
-            return ExitCode.PROMISE_BROKEN
-    else:
-        console.result(None, *_summary_lines(report, shares))
-    if summary.ended == "interrupted":
-        return ExitCode.INTERRUPTED
-    if report.unwritten:
-        return ExitCode.PROMISE_BROKEN
-    return ExitCode.MISSING if summary.lost and summary.ended != "quit" else ExitCode.DONE
-
-
-def _summary_lines(report: CameraReport, shares: bool) -> list[RenderableType]:
-    summary, latency = report.summary, report.latency
-    age, infer = summary.age_ms, summary.infer_ms
-    lines = [
-        f"{summary.source} on {summary.device}: {summary.frames_answered} of {summary.frames_in} frames answered "
-        f"in {summary.seconds:.1f} s, {summary.fps:.1f} per second",
-        f"frame age p50 {_ms(age.p50)}, p95 {_ms(age.p95)}, p99 {_ms(age.p99)}; "
-        f"inference p50 {_ms(infer.p50)}, p95 {_ms(infer.p95)}",
-    ]
-    if shares and latency is None:
-        parts = {"waiting": summary.wait_ms, "resizing": summary.resize_ms, "inference": infer}
-        lines.append("of the age (p50, p95): " + _parts(parts))
-    if latency is not None:
-        total = latency.total
-        lines.append(f"glass to glass p50 {_ms(total.p50)}, p95 {_ms(total.p95)}, from {latency.frames} markers")
-        parts = {"screen and capture": latency.capture, "waiting": latency.wait, "resizing": latency.resize}
-        lines.append("of it (p50, p95): " + _parts(parts | {"inference": latency.infer, "drawing": latency.draw}))
-    if summary.reconnects:
-        lines.append(f"lost and opened again: {summary.reconnects} x")
-    lines += [f"device: {failure}" for failure in summary.failures]
-    if report.recorded:
-        lines.append(f"recorded: {report.recorded}")
-    return [*lines]
-
-
-def _parts(parts: Mapping[str, Percentiles]) -> str:
-    return ", ".join(f"{name} {_ms(one.p50)}, {_ms(one.p95)}" for name, one in parts.items())
-
-
-def _ms(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} ms"
+    return conclude(report, console, output, record=record, shares=measure_latency)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import click
 
 from toolchain.cli import COMMANDS, Group
-from toolchain.cli.console import Console, output_options
-from toolchain.cli.options import complete_data_sets
+from toolchain.cli.console import Console, needs, output_options
+from toolchain.cli.options import complete_data_sets, features_options
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError, ExitCode
 from toolchain.system.text import harmless
@@ -21,9 +21,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.datasets.check import CheckReport
+    from toolchain.datasets.index import DatasetIndex
     from toolchain.datasets.quarantine import Moved
     from toolchain.datasets.splits import Dataset
 
+GROUP_BY_HELP = (
+    "Keep groups of photographs on one side of the split: by the folder below that of the class, by the name up to "
+    "its last number, or by the first parenthesis of a pattern."
+)
 DATA_HELP = "DATA is pets, cats-vs-dogs, drawn-pets, or a folder of class folders."
 MAX_LINES = 20
 """Findings of one kind that are printed; `--json` has all of them."""
@@ -74,11 +79,12 @@ def list_(console: Console) -> None:
     short_help="Show the classes, splits, hashes and warnings.",
 )
 @click.argument("data", shell_complete=complete_data_sets)
+@click.option("--group-by", metavar="folder|prefix|regex:PATTERN", help=GROUP_BY_HELP)
 @output_options
-def info(data: str, console: Console) -> None:
+def info(data: str, group_by: str | None, console: Console) -> None:
     from toolchain.datasets.catalogue import open_dataset
 
-    dataset = open_dataset(data, reporter=console)
+    dataset = open_dataset(data, group_by=group_by, reporter=console)
     if not console.json:
         for warning in dataset.warnings:
             console.warn(warning)
@@ -111,6 +117,8 @@ def fetch(name: str, console: Console) -> None:
     help="Decode every photograph of DATA, and report broken files, duplicates and tiny pictures. The exit code is "
     "1 when a file is unreadable, a photograph is left out, a class has none, or the same photograph is in two "
     f"splits or under two classes. {DATA_HELP}\n\n"
+    "Photographs that look alike, such as a burst, are reported where the split would tear them apart: val and "
+    "test then flatter the network. --group-by keeps them together, here and in `finetune`.\n\n"
     "--fix moves what training leaves out anyway: unreadable files, and training photographs that are also in val "
     "or test. Photographs under two classes stay where they are: you decide which class is right.",
     short_help="Find broken files, duplicates and tiny pictures.",
@@ -121,12 +129,12 @@ def fetch(name: str, console: Console) -> None:
     is_flag=True,
     help="Move files that cannot be used to DATA.set-aside, beside the data, and check again. Deletes nothing.",
 )
+@click.option("--group-by", metavar="folder|prefix|regex:PATTERN", help=GROUP_BY_HELP)
 @output_options
-def check(data: str, fix: bool, console: Console) -> int:
-    from toolchain.datasets.catalogue import list_data
+def check(data: str, fix: bool, group_by: str | None, console: Console) -> int:
     from toolchain.datasets.check import check as check_listing
 
-    index = list_data(data, reporter=console, strict=False)
+    index = _listed(data, group_by, console)
     findings = check_listing(index, console)
     moved: tuple[Moved, ...] = ()
     record = None
@@ -142,7 +150,7 @@ def check(data: str, fix: bool, console: Console) -> int:
             console.warn(f"not moved, since a link leads out of the data to them: {count} ({first_few(stay)})")
         if moved:
             record = move_out(index, moved)
-            index = list_data(data, reporter=console, strict=False)
+            index = _listed(data, group_by, console)
             findings = check_listing(index, console)
     if not console.json:
         for warning in index.warnings:
@@ -152,6 +160,7 @@ def check(data: str, fix: bool, console: Console) -> int:
         "path": str(index.root),
         "sound": findings.is_sound,
         **vars(findings),
+        "near_held_back": findings.near_held_back,
         "warnings": index.warnings,
         "problems": [problem.message for problem in findings.problems],
         "moved": moved,
@@ -160,6 +169,50 @@ def check(data: str, fix: bool, console: Console) -> int:
     lines = [*(_moved_lines(moved, record) if fix else ()), *_check_lines(findings)]
     console.result(document, "\n".join(map(harmless, lines)))
     return ExitCode.DONE if findings.is_sound else ExitCode.PROMISE_BROKEN
+
+
+def _listed(data: str, group_by: str | None, console: Console) -> DatasetIndex:
+    from toolchain.datasets.catalogue import list_data
+    from toolchain.datasets.groups import with_groups
+
+    index = list_data(data, reporter=console, strict=False)
+    return with_groups(index, group_by) if group_by else index
+
+
+@command.command(
+    help="List photographs of DATA whose name is probably wrong. Each is answered by a linear probe that was "
+    "fitted on the others, and listed where the answer is surely another name. The network's features must not "
+    f"have been taught with these photographs. {DATA_HELP}",
+    short_help="Find photographs whose name is probably wrong.",
+)
+@click.argument("data", shell_complete=complete_data_sets)
+@features_options
+@output_options
+def suspects(data: str, model: str, weights: str, console: Console) -> None:
+    needs("torch")
+    from toolchain.runs.ready_made import weights_file
+
+    weights_file(weights, model)
+    from toolchain.training.suspects import find_suspects
+
+    found = find_suspects(data, model, weights, "auto", console)
+    table = Table(
+        Column("photograph"),
+        Column("its name"),
+        Column("the network says"),
+        Column("sure of that", right=True),
+        Column("of its name", right=True),
+    )
+    for one in found.found[:MAX_LINES]:
+        shares = (f"{one.probability:.3f}", f"{one.label_probability:.3f}")
+        table.add(one.name, one.label, one.answer, *shares)
+    rest = len(found.found) - MAX_LINES
+    lines = [f"and {rest} more (--json lists all)"] if rest > 0 else []
+    lines += [
+        f"{len(found.found)} of {found.photographs} photographs are surely called otherwise by a network that has "
+        f"not seen them; it calls {found.top1:.1%} by their own name."
+    ]
+    console.result(found, *([table] if found.found else []), *lines)
 
 
 @command.command(
@@ -181,15 +234,16 @@ def cache(clear: bool, console: Console) -> None:
 
 
 @command.command(
-    help="Move the files that `check --fix` has moved back to where they were. RECORD is the JSON file it named.",
-    short_help="Undo check --fix.",
+    help="Move the files that `check --fix` or `review` has moved back to where they were. RECORD is the JSON file "
+    "it named.",
+    short_help="Undo check --fix, or a review.",
 )
 @click.argument("record", type=click.Path(path_type=Path))
 @output_options
 def restore(record: Path, console: Console) -> None:
-    from toolchain.datasets.quarantine import restore
+    from toolchain.datasets import journal, quarantine
 
-    names = restore(record)
+    names = journal.restore(record) if journal.is_journal(record) else quarantine.restore(record)
     console.result(
         {"restored": names}, "\n".join(map(harmless, [f"{_count(names, 'file')} moved back", *_shortened(names)]))
     )
@@ -245,10 +299,16 @@ def _check_lines(findings: CheckReport) -> list[str]:
         "duplicates within a class": [" = ".join(names) for names in findings.copies_within],
         "tiny photographs": [f"{tiny.name}: {tiny.width} x {tiny.height} pixels" for tiny in findings.tiny],
     }
+    near = [" ~ ".join(f"{one.name} ({one.split})" for one in group) for group in findings.near_across_splits]
+    kinds[f"groups that look alike across splits, with {findings.near_held_back} photographs of val and test"] = (
+        near
+    )
     lines = [f"checked {findings.photographs} photographs; {_count(findings.left_out, 'other file')}"]
     for kind, found in kinds.items():
         if found:
             lines += [f"{kind}: {len(found)}", *_shortened(found)]
+    if near:
+        lines.append("they flatter val and test: keep them together with --group-by, here and in finetune")
     sound = findings.is_sound
     return [*lines, "the data set is sound" if sound else "the data set is not sound: remove or correct the above"]
 

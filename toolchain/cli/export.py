@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.export.results import Attempt, Exported, Measurement
+    from toolchain.export.server_folder import Server
 
 
 @click.command(
@@ -92,6 +94,13 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
 @click.option("--openvino", is_flag=True, help="Write OpenVINO's model.xml and model.bin beside each ONNX file.")
 @click.option("--litert", is_flag=True, help="Write LiteRT's model.tflite too, and with --int8 model.int8.tflite.")
 @click.option(
+    "--server",
+    nargs=2,
+    type=(click.Choice(["ovms", "triton"]), click.Path(path_type=Path)),
+    metavar="ovms|triton DIR",
+    help="Write DIR too, as OpenVINO Model Server or Triton loads it.",
+)
+@click.option(
     "--data",
     type=click.Path(path_type=Path),
     shell_complete=complete_data_sets,
@@ -118,6 +127,7 @@ def command(
     int8_weights: bool,
     openvino: bool,
     litert: bool,
+    server: tuple[Server, Path] | None,
     data: Path | None,
     out: Path | None,
     console: Console,
@@ -138,6 +148,10 @@ def command(
     wants_int8 = int8 or qat or symmetric or per_tensor or portable
     if machines != (LOCAL,) and not wants_int8:
         raise BadInputError("--on names machines to time int8 on, and int8 was not asked for", "Add --int8.")
+    if server:
+        from toolchain.export.server_folder import check_folder
+
+        check_folder(*server)
     console.say(f"exporting {run_dir}: {run.model.name} on {run.data.name}")
     from toolchain.export.exporting import export
     from toolchain.export.results import QuantizationSettings, Variants, recommendation
@@ -154,6 +168,10 @@ def command(
         data=data,
         reporter=console,
     )
+    if server:
+        from toolchain.export.server_folder import write_server_folder
+
+        done = replace(done, server=write_server_folder(*server, done))
     console.result(done, *_summary(done))
     broken = [*done.broken.values(), *(one.broken for one in done.further if one.broken)]
     for reason in broken:
@@ -202,6 +220,8 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
         size = f"{written.size_mb:.2f} MB, {written.size_mb / done.float_mb:.2f} of float"
         alike = f"; {written.as_onnx:.3f} of its answers are those of the ONNX file" if written.as_onnx else ""
         lines.append(f"{written.file}: {'not written' if written.broken else size + alike}")
+    if done.server:
+        lines.append(f"{done.server.folder}: {', '.join(done.server.models)}, as {done.server.server} loads them")
     lines += [one.sentence() for one in done.recommended]
     if not done.broken:
         lines.append(f"Next: edgetl bench {shlex.quote(done.run)}")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from toolchain.images.preprocess import Resize
-    from toolchain.runs import Rejection, Run
+    from toolchain.runs import Continuation, Rejection, Run
 
 MUCH_REJECTED = 0.05
 """The threshold is meant to reject at most this share of good photographs."""
@@ -82,6 +82,13 @@ On several processes or machines: torchrun --nproc-per-node=2 -m toolchain finet
     type=click.Path(path_type=Path),
     help="A TOML file of settings, instead of the network's own; options override it.",
 )
+@click.option(
+    "--from",
+    "from_run",
+    type=click.Path(path_type=Path),
+    help="Go on from the finished run in a folder, with more photographs or other classes: its network, its size, "
+    "and the head's rows of classes that stay. Nothing in it is changed; both are compared at the end.",
+)
 @click.option("--list-models", is_flag=True, help="List the networks to choose from, with their sizes, and exit.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run. Default: runs/DATA-MODEL-N.")
 @click.option(
@@ -92,6 +99,7 @@ def command(
     data: str | None,
     out: Path | None,
     resumed: Path | None,
+    from_run: Path | None,
     model: str,
     list_models: bool,
     recipe: Path | None,
@@ -120,16 +128,24 @@ def command(
             raise BadInputError("no photographs were named", "edgetl finetune DATA: a folder, pets, or drawn-pets.")
         from toolchain.backbones import preprocess_of, recipe_of, recipes
 
+        previous = None
+        if from_run is not None:
+            from toolchain.training.previous import Previous
+
+            previous = Previous.read(from_run)
+            asked = (model if _is_given("model") else None, options["weights"] if _is_given("weights") else None)
+            options = previous.settings(*asked, size, resize, options)
+            model = previous.run.model.name
         chosen = recipes.read(recipe) if recipe else recipe_of(model)
         from toolchain.training.settings import settings_for
 
-        if size is not None or resize is not None:
+        if previous is None and (size is not None or resize is not None):
             usual = preprocess_of(model)
             options["preprocess"] = usual.with_size(size or usual.height, resize or usual.resize)
         settings = settings_for(data, model, chosen, **options)
         _check(settings, out)
         folder = out or _free_folder(data, model)
-        console.say(f"{model} on {data}, into {folder}")
+        console.say(f"{model} on {data}{f', from {from_run}' if from_run else ''}, into {folder}")
         from toolchain.runs import CHECKPOINT_FOLDER
         from toolchain.training.finetune import finetune
 
@@ -151,6 +167,7 @@ def command(
 def _check(settings: TrainSettings, out: Path | None) -> None:
     """Report mistakes that can be found without torch, which takes seconds to load."""
     from toolchain.datasets.catalogue import list_data, named
+    from toolchain.datasets.groups import with_groups
     from toolchain.runs import check_free, read_run
     from toolchain.runs.ready_made import weights_file
 
@@ -163,11 +180,18 @@ def _check(settings: TrainSettings, out: Path | None) -> None:
         read_run(Path(teacher))
     entry = named(settings.data)
     if entry is None or entry.make is None:
-        list_data(settings.data)
+        index = list_data(settings.data)
+        if settings.group_by is not None:
+            with_groups(index, settings.group_by)
     if settings.outliers is not None and not Path(settings.outliers).is_dir():
         raise BadInputError(
             f"--outliers {settings.outliers} is no folder", "Name a folder of pictures of other things."
         )
+
+
+def _is_given(name: str) -> bool:
+    """Whether the option or argument was typed, and is not its default."""
+    return click.get_current_context().get_parameter_source(name) == ParameterSource.COMMANDLINE
 
 
 def _check_resume_alone() -> None:
@@ -177,8 +201,7 @@ def _check_resume_alone() -> None:
     given = [
         "DATA" if parameter.name == "data" else parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name not in free
-        and context.get_parameter_source(parameter.name or "") == ParameterSource.COMMANDLINE
+        if parameter.name not in free and _is_given(parameter.name or "")
     ]
     if given:
         names = ", ".join(given)
@@ -289,6 +312,8 @@ def _summary(run: Run, folder: Path) -> tuple[RenderableType, ...]:
         )
     if run.rejection:
         lines.append(rejection_line(run.rejection, run.metrics["test"].n))
+    if run.continuation:
+        lines += continuation_lines(run.continuation)
     lines.append(f"Run: {folder}. Look at {folder / REPORT_FILE}")
     return table, *lines, *_next(run.model.name, folder)
 
@@ -302,6 +327,32 @@ def rejection_line(rejection: Rejection, test: int) -> RenderableType:
     if rejection.outliers_rejected is not None:
         line += f", and of {rejection.outliers_rejected:.0%} of {rejection.outliers} pictures of other things"
     return Text(f"{line}.", style="yellow" if cost > MUCH_REJECTED else "")
+
+
+def continuation_lines(both: Continuation) -> list[RenderableType]:
+    """The network before and the new one on the same photographs, and which of them to use."""
+    from toolchain.datasets.index import first_few
+    from toolchain.system.text import fixed, harmless
+
+    lines: list[RenderableType] = []
+    if both.n:
+        low, high = (fixed(100 * bound, 1, plus=True) for bound in both.gain_ci95)
+        lines.append(
+            f"On {both.n} test photographs that have taught neither, of {len(both.kept)} classes that both know: "
+            f"before {both.old_top1:.3f}, now {both.new_top1:.3f} ({low} to {high} points with 95 % confidence): "
+            f"{both.verdict}."
+        )
+    else:
+        lines.append("No test photograph is of a class that both networks know: they cannot be compared.")
+    if both.added:
+        lines.append(
+            f"New classes ({harmless(first_few(both.added))}): {both.added_top1:.3f} of {both.added_n} photographs."
+            if both.added_n
+            else f"New classes ({harmless(first_few(both.added))}): no test photographs."
+        )
+    use = " Go on using it." if both.verdict == "worse" else ""
+    lines.append(f"{both.run} stays as it was.{use}")
+    return lines
 
 
 def _next(model: str, folder: Path) -> tuple[str, ...]:

@@ -122,6 +122,27 @@ def complete_weights(context: click.Context, parameter: click.Parameter, incompl
     return [CompletionItem(incomplete, type="file"), *completions(names, incomplete)]
 
 
+def features_options(command: _Command) -> _Command:
+    """`--model` and `--weights`: whose features photographs are looked at with."""
+    weights = click.option(
+        "--weights",
+        default="imagenet",
+        show_default=True,
+        metavar="FILE|imagenet|imagenet-v1|ready-made",
+        shell_complete=complete_weights,
+        help="Its weights, as `finetune` takes them.",
+    )
+    model = click.option(
+        "--model",
+        default="mobilenet_v2",
+        show_default=True,
+        metavar="NAME",
+        shell_complete=complete_models,
+        help="The network whose features are used.",
+    )
+    return model(weights(command))
+
+
 def complete_devices(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from toolchain.runtimes.devices import known_devices
 

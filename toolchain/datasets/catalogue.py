@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from toolchain.datasets.folder import list_folder
+from toolchain.datasets.groups import with_groups
 from toolchain.datasets.index import DatasetIndex, require_usable
 from toolchain.datasets.named import NamedDataset
 from toolchain.datasets.splits import Dataset, make_splits
@@ -35,14 +36,16 @@ def data_root() -> Path:
     return folders.expanded(chosen).absolute() if chosen else folders.cache_folder()
 
 
-def open_dataset(data: str, *, reporter: Reporter = _SILENT) -> Dataset:
+def open_dataset(data: str, *, group_by: str | None = None, reporter: Reporter = _SILENT) -> Dataset:
     """Open a data set by name (`pets`, `cats-vs-dogs`, `drawn-pets`) or a folder of photographs by path.
 
-    Every photograph is read once, for its hash; none is decoded. `drawn-pets` are drawn when first asked for.
+    Every photograph is read once, for its hash; none is decoded. `drawn-pets` are drawn when first asked for. With
+    `group_by`, photographs of one group are in one split (see `groups.with_groups`).
     Raises BadInputError when `data` is neither a known name nor a usable folder, MissingError when the named data
     set is not on this machine.
     """
-    return make_splits(list_data(data, reporter=reporter), reporter)
+    index = list_data(data, reporter=reporter)
+    return make_splits(with_groups(index, group_by) if group_by else index, reporter)
 
 
 def list_data(data: str, *, reporter: Reporter = _SILENT, strict: bool = True) -> DatasetIndex:

@@ -1,4 +1,4 @@
-"""Checking a data set: files that are not whole pictures, copies, and pictures that are too small."""
+"""Checking a data set: files that are not whole pictures, copies, near-copies, and tiny pictures."""
 
 from __future__ import annotations
 
@@ -7,12 +7,28 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, LeftOut, Problem, map_files
-from toolchain.datasets.splits import EMPTY_SHA256
-from toolchain.errors import UnreadableImageError
+import numpy as np
+
+from toolchain.datasets.index import (
+    EMPTY_SHA256,
+    DatasetIndex,
+    GivenSplit,
+    ImageEntry,
+    LeftOut,
+    Problem,
+    leave_out,
+    map_files,
+    require_usable,
+)
+from toolchain.datasets.splits import splits_from
+from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.images.encoded import held, read_bytes
-from toolchain.images.preprocess import decode
+from toolchain.images.perceptual_hash import near_groups, perceptual_hash
+from toolchain.images.preprocess import decoded
 from toolchain.system.progress import Reporter, Silent
+
+HELD_BACK = ("val", "test")
+"""The splits that train nothing: the others, calibration among them, teach the linear probe."""
 
 TINY_PX = 64
 """A shortest edge below this shows too little to a network whose input has 224 pixels."""
@@ -36,6 +52,14 @@ class Tiny:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """A photograph, and the split that training puts it into."""
+
+    name: str
+    split: str
+
+
+@dataclass(frozen=True)
 class CheckReport:
     """The findings. Each group of copies holds the names of files with exactly the same content."""
 
@@ -50,6 +74,13 @@ class CheckReport:
     """The other files below the folder."""
     problems: tuple[Problem, ...] = ()
     """Why the folder cannot be trained on as it is."""
+    near_across_splits: tuple[tuple[Placed, ...], ...] = ()
+    """Groups of photographs that look alike, such as a burst, of which some are held back and some are not."""
+
+    @property
+    def near_held_back(self) -> int:
+        """How many photographs of val and test look like one of another split."""
+        return sum(one.split in HELD_BACK for group in self.near_across_splits for one in group)
 
     @property
     def lost(self) -> tuple[LeftOut, ...]:
@@ -69,14 +100,34 @@ class _Seen:
     width: int = 0
     height: int = 0
     reason: str = ""
+    perceptual: int = 0
 
 
 def check(index: DatasetIndex, reporter: Reporter | None = None) -> CheckReport:
-    """Read and decode every photograph of `index`."""
+    """Read and decode every photograph of `index`, and look for near-duplicates across the splits it would have."""
     photos = [(split, photo) for split, given in index.given.items() for photo in given]
     entries = [photo for _, photo in photos]
     seen = dict(map_files(_look, entries, f"checking {index.name}", reporter or Silent()))
-    return replace(_findings(photos, seen), left_out=index.left_out, problems=index.problems)
+    findings = replace(_findings(photos, seen), left_out=index.left_out, problems=index.problems)
+    return replace(findings, near_across_splits=_near_across_splits(index, seen))
+
+
+def _near_across_splits(index: DatasetIndex, seen: Mapping[ImageEntry, _Seen]) -> tuple[tuple[Placed, ...], ...]:
+    """Groups of near-duplicates on two sides; none where the data set cannot be split."""
+    unreadable = {photo.path: look.reason for photo, look in seen.items() if look.reason}
+    hashes = {photo.path: look.sha256 for photo, look in seen.items()}
+    try:
+        splits = splits_from(leave_out(require_usable(index), unreadable), hashes).splits
+    except BadInputError:
+        return ()
+    placed = [(photo, split) for split, photos in splits.items() for photo in photos]
+    perceptual = {photo.path: look.perceptual for photo, look in seen.items()}
+    found = []
+    for group in near_groups(np.array([perceptual[photo.path] for photo, _ in placed], np.uint64)):
+        members = [placed[place] for place in group]
+        if len({split if split in HELD_BACK else "train" for _, split in members}) > 1:
+            found.append(tuple(Placed(photo.name, split) for photo, split in members))
+    return tuple(found)
 
 
 def _look(photo: ImageEntry) -> _Seen:
@@ -87,10 +138,12 @@ def _look(photo: ImageEntry) -> _Seen:
             return _Seen("", reason=error.message.removeprefix(f"{photo.path}: "))
         sha256 = hashlib.sha256(data).hexdigest()
         try:
-            height, width = decode(data, photo.name).shape[:2]
+            with decoded(data, photo.name) as image:
+                height, width = image.shape[:2]
+                perceptual = perceptual_hash(image)
         except UnreadableImageError as error:
             return _Seen(sha256, reason=error.message.removeprefix(f"{photo.name}: "))
-        return _Seen(sha256, width, height)
+        return _Seen(sha256, width, height, perceptual=perceptual)
 
 
 def _findings(photos: list[tuple[GivenSplit, ImageEntry]], seen: Mapping[ImageEntry, _Seen]) -> CheckReport:

@@ -39,6 +39,8 @@ SPLIT_FOLDERS: dict[str, GivenSplit] = {
 LAYOUT_HINT = "Arrange the photographs as FOLDER/<class>/*.jpg, or as FOLDER/{train,val,test}/<class>/*.jpg."
 
 OUTSIDE = "outside the class folders"
+RIGHT_FOLDER = "is this the right folder?"
+"""A question at the end of a warning that folders below those of the classes answer, where they are groups."""
 
 
 @dataclass
@@ -221,7 +223,7 @@ def _deep_classes(
     shallow = {photo.label for photo in photos if _is_in_class_folder(photo)}
     deep = [classes[label] for label in sorted({photo.label for photo in photos} - shallow)]
     if deep:
-        yield f"{root}: the photographs of {first_few(deep)} lie in folders below; is this the right folder?"
+        yield f"{root}: the photographs of {first_few(deep)} lie in folders below; {RIGHT_FOLDER}"
 
 
 def _is_in_class_folder(photo: ImageEntry) -> bool:

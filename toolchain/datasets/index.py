@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,17 +18,24 @@ from toolchain.system.progress import Reporter
 GivenSplit = Literal["train", "val", "test"]
 Result = TypeVar("Result")
 
+EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
+"""Empty files are unreadable, not copies of each other."""
+
 HASHING_THREADS = 4
 """Enough to keep two cores and a disk busy; hashlib lets other threads run."""
 
 
 @dataclass(frozen=True)
 class ImageEntry:
-    """One image file under its label. `name` is its path below the data set's folder, with forward slashes."""
+    """One image file under its label. `name` is its path below the data set's folder, with forward slashes.
+
+    Photographs of one `group` are never on two sides of a split. Without a group, a photograph is on its own.
+    """
 
     name: str
     path: Path
     label: int
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def move_out(index: DatasetIndex, moved: Iterable[Moved]) -> Path:
     for one in moved:
         if not is_inside(index.root, one.name):
             raise BadInputError(f"{index.root / one.name} lies behind a link; nothing was moved")
-    place = _new_folder(index.root)
+    place = new_folder(index.root)
     record = place.with_name(f"{place.name}.json")
     files.write_json(record, Record(RECORD_SCHEMA, index.name, moved))
     for one in moved:
@@ -157,7 +157,7 @@ def restore(record: Path) -> tuple[str, ...]:
     return tuple(waiting)
 
 
-def _new_folder(root: Path) -> Path:
+def new_folder(root: Path) -> Path:
     """A new folder `ROOT.set-aside/N`, with the first N that is free.
 
     It is `ROOT/.set-aside/N` where the folder above the data cannot be written to, as above a disk.

@@ -12,6 +12,8 @@ have put into their split can leave it when others are added to their class; a w
 Copies count once and stay together. The label is not part of the hash, and content that stands under two labels
 goes by its hash alone. So a mislabelled photograph stays in its split when it is sorted anew.
 
+Photographs that have a group (see `groups`) go where their group goes, which the group's name decides.
+
 For exact shares, put `train`, `val` and `test` folders above the classes: given splits are kept.
 
 Where only some of many photographs are taken, `stratified` says which: every class has its share.
@@ -28,7 +30,9 @@ from typing import Any
 
 import numpy as np
 
+from toolchain.datasets.groups import keys
 from toolchain.datasets.index import (
+    EMPTY_SHA256,
     DatasetIndex,
     GivenSplit,
     ImageEntry,
@@ -38,6 +42,7 @@ from toolchain.datasets.index import (
     leave_out,
     require_usable,
 )
+from toolchain.datasets.shares import Unit, split_by_hash, split_units, units_needed
 from toolchain.errors import BadInputError
 from toolchain.images.reader import Photograph
 from toolchain.system.progress import Reporter, Silent
@@ -80,76 +85,21 @@ def sha256_of_labelled(photographs: Iterable[tuple[str, str]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-SHARES = {"test": 0.15, "val": 0.10, "calibration": 0.05}
-"""Splits are decided in this order. Each share is of the photographs that earlier decisions have left in train."""
-
 FEW = 50
 """Below so many photographs, the accuracy of a class is a rough estimate."""
 
 HELD_BACK_FIRST: tuple[GivenSplit, ...] = ("test", "val", "train")
 """The order in which given splits are read, so that copies in train are recognised."""
 
-EMPTY_SHA256 = hashlib.sha256(b"").hexdigest()
-"""Empty files are unreadable, not copies of each other."""
-
-
-def hash_fraction(sha256: str, decision: str) -> float:
-    """A number from 0 to 1, uniform over contents, that depends on nothing but the content and the decision."""
-    digest = hashlib.sha256(f"edgetl {decision} {sha256}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def split_by_hash(sha256: str, given: Iterable[GivenSplit] = ("train",)) -> str:
-    """The split of a photograph in a train folder by its hash alone, where the `given` splits have folders."""
-    return next(
-        (split for split in _undecided_splits(given) if hash_fraction(sha256, split) < SHARES[split]), "train"
-    )
-
-
-def min_count(split: str, photographs: int) -> int:
-    """The least photographs of a class in `split`: half its share, and one in val and test."""
-    return 0 if split == "calibration" else max(1, int(SHARES[split] * photographs / 2 + 0.5))
-
-
-def max_count(split: str, photographs: int, left: int) -> int:
-    """The most photographs of a class in `split`, where `left` are in no other split yet.
-
-    It is twice the share, but leaves half of the class to train, and is never below `min_count`.
-    """
-    double = int(2 * SHARES[split] * photographs + 0.5)
-    return max(min_count(split, photographs), min(double, left - (photographs + 1) // 2))
-
-
-def split_class(contents: Iterable[str], given: Iterable[GivenSplit] = ("train",)) -> dict[str, str]:
-    """The split of each content hash of one class's train folder, where the `given` splits have folders.
-
-    There must be a photograph for each split that is not given, and one to train.
-    """
-    left = set(contents)
-    total = len(left)
-    splits: dict[str, str] = {}
-    for split in _undecided_splits(given):
-        ranked = sorted(left, key=lambda sha256: hash_fraction(sha256, split))
-        below = sum(hash_fraction(sha256, split) < SHARES[split] for sha256 in ranked)
-        taken = ranked[: min(max(below, min_count(split, total)), max_count(split, total, len(ranked)))]
-        splits |= dict.fromkeys(taken, split)
-        left.difference_update(taken)
-    return splits | dict.fromkeys(left, "train")
-
-
-def _undecided_splits(given: Iterable[GivenSplit]) -> tuple[str, ...]:
-    decided = set(given)
-    return tuple(split for split in SHARES if split not in decided)
-
 
 def make_splits(index: DatasetIndex, reporter: Reporter | None = None) -> Dataset:
     """Read and hash the files of `index`, and put each into its split.
 
     A training photograph whose exact content is also in a given `val` or `test` is left out, with a warning: it
-    would flatter the accuracy there. A file that cannot be read is left out too. Raises BadInputError when `index`
-    has problems, or a class has too few photographs.
+    would flatter the accuracy there. So is one whose group is there. A file that cannot be read is left out too.
+    Raises BadInputError when `index` has problems, or a class has too few photographs or groups.
     """
-    return _make_splits(*hash_all(require_usable(index), reporter or Silent()))
+    return splits_from(*hash_all(require_usable(index), reporter or Silent()))
 
 
 def resplit(dataset: Dataset, without: Mapping[Path, str]) -> Dataset:
@@ -158,21 +108,24 @@ def resplit(dataset: Dataset, without: Mapping[Path, str]) -> Dataset:
     """
     assert dataset.hashed is not None, "a data set that make_splits made"
     index, hashes = dataset.hashed
-    return _make_splits(leave_out(index, without), hashes)
+    return splits_from(leave_out(index, without), hashes)
 
 
-def _make_splits(index: DatasetIndex, hashes: Mapping[Path, str]) -> Dataset:
-    kept, copies = _without_copies(index, hashes)
-    of_train = _split_train(index, kept["train"], hashes)
+def splits_from(index: DatasetIndex, hashes: Mapping[Path, str]) -> Dataset:
+    """As `make_splits`, by the SHA-256 of each file's content, which is known already."""
+    key_of = keys(index, hashes)
+    kept, copies = _without_copies(index, hashes, key_of)
+    of_train = _split_train(index, kept["train"], hashes, key_of)
     splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
     forced: dict[str, list[str]] = defaultdict(list)
     for given, entries in kept.items():
         for entry in entries:
-            sha256 = hashes[entry.path]
-            split = of_train[entry.label, sha256] if given == "train" else given
-            splits[split].append(Photograph(entry.name, entry.path, entry.label, sha256))
-            if given == "train" and split != split_by_hash(sha256, index.given):
-                forced[split].append(entry.name)
+            sha256, key = hashes[entry.path], key_of[entry.path]
+            split = of_train[key] if given == "train" else given
+            group = "" if key == sha256 else key
+            splits[split].append(Photograph(entry.name, entry.path, entry.label, sha256, group))
+            if given == "train" and split != split_by_hash(key, index.given):
+                forced[split].append(group or entry.name)
     dataset = Dataset(
         name=index.name,
         root=index.root,
@@ -183,8 +136,8 @@ def _make_splits(index: DatasetIndex, hashes: Mapping[Path, str]) -> Dataset:
         left_out=(
             *index.left_out,
             *(
-                LeftOut(name, f"the same photograph is in {other}")
-                for (_, other), names in copies.items()
+                LeftOut(name, f"the same {what} is in {other}")
+                for (_, other, what), names in copies.items()
                 for name in names
             ),
         ),
@@ -193,59 +146,60 @@ def _make_splits(index: DatasetIndex, hashes: Mapping[Path, str]) -> Dataset:
     return replace(dataset, warnings=(*index.warnings, *warnings))
 
 
-_Copies = Mapping[tuple[GivenSplit, GivenSplit], list[str]]
-"""Names of files in the first split that have a copy in the second."""
+_Copies = Mapping[tuple[GivenSplit, GivenSplit, str], list[str]]
+"""Names of files in the first split of which the second has the same `photograph`, or others of the `group`."""
 
 
 def _without_copies(
-    index: DatasetIndex, hashes: Mapping[Path, str]
+    index: DatasetIndex, hashes: Mapping[Path, str], key_of: Mapping[Path, str]
 ) -> tuple[dict[GivenSplit, list[ImageEntry]], _Copies]:
     """The files of each given split without those that are also in `test`, or else in `val`; and these copies."""
     split_of: dict[str, GivenSplit] = {}
+    contents: dict[GivenSplit, set[str]] = {given: set() for given in index.given}
     kept: dict[GivenSplit, list[ImageEntry]] = {given: [] for given in index.given}
-    copies: dict[tuple[GivenSplit, GivenSplit], list[str]] = defaultdict(list)
+    copies: dict[tuple[GivenSplit, GivenSplit, str], list[str]] = defaultdict(list)
     for given in HELD_BACK_FIRST:
         for entry in index.given.get(given, ()):
             sha256 = hashes[entry.path]
-            holder = split_of.setdefault(sha256, given)
-            if holder != given and sha256 != EMPTY_SHA256:
-                copies[given, holder].append(entry.name)
+            holder = split_of.setdefault(key_of[entry.path], given)
+            if holder != given and key_of[entry.path] != EMPTY_SHA256:
+                what = "photograph" if sha256 in contents[holder] else "group"
+                copies[given, holder, what].append(entry.name)
             else:
+                contents[given].add(sha256)
                 kept[given].append(entry)
     return kept, copies
 
 
 def _split_train(
-    index: DatasetIndex, train: list[ImageEntry], hashes: Mapping[Path, str]
-) -> dict[tuple[int, str], str]:
-    """The split of each content in train, by label and hash. Raises BadInputError when a class has too few."""
-    contents: dict[int, set[str]] = {label: set() for label in range(len(index.classes))}
-    labels: dict[str, set[int]] = defaultdict(set)
+    index: DatasetIndex, train: list[ImageEntry], hashes: Mapping[Path, str], key_of: Mapping[Path, str]
+) -> dict[str, str]:
+    """The split of each key in train. Raises BadInputError when a class has too few."""
+    contents: dict[str, set[tuple[int, str]]] = defaultdict(set)
     for entry in train:
-        contents[entry.label].add(hashes[entry.path])
-        labels[hashes[entry.path]].add(entry.label)
-    disputed = {sha256 for sha256, under in labels.items() if len(under) > 1}
-    needed = 1 + sum(split != "calibration" for split in _undecided_splits(index.given))
-    few = [label for label, held in contents.items() if len(held) < needed]
+        contents[key_of[entry.path]].add((entry.label, hashes[entry.path]))
+    groups = {key_of[entry.path] for entry in train if key_of[entry.path] != hashes[entry.path]}
+    units = [Unit(key, Counter(label for label, _ in held), key in groups) for key, held in contents.items()]
+    needed = units_needed(index.given)
+    have = Counter(label for unit in units for label in unit.counts)
+    few = [label for label in range(len(index.classes)) if have[label] < needed]
     if few:
-        counts = [f"{index.classes[label]} ({len(contents[label])})" for label in few]
+        counts = [f"{index.classes[label]} ({have[label]})" for label in few]
         roles = ["train", *(split for split in ("val", "test") if split not in index.given)]
+        each = f"Each class needs at least {needed}, one each for {', '.join(roles)}; "
+        if groups:
+            raise BadInputError(
+                f"{index.name}: too few groups of photographs to train of {first_few(counts)}",
+                f"{each if needed > 1 else ''}take more, group them in another way, or put train, val and test "
+                "folders above the classes.",
+            )
         raise BadInputError(
             f"{index.name}: too few different photographs to train of {first_few(counts)}",
-            f"Each class needs at least {needed}, one each for {', '.join(roles)}; "
-            f"ten give a first impression, {FEW} or more work well."
+            f"{each}ten give a first impression, {FEW} or more work well."
             if needed > 1
             else "Add photographs to train on, other than those of val and test.",
         )
-    splits: dict[tuple[int, str], str] = {}
-    for label, held in contents.items():
-        own = held - disputed
-        if len(own) >= needed:
-            splits |= {(label, sha256): split for sha256, split in split_class(own, index.given).items()}
-        else:
-            disputed |= own
-        splits |= {(label, sha256): split_by_hash(sha256, index.given) for sha256 in held & disputed}
-    return splits
+    return split_units(units, index.given)
 
 
 def _conflicts(index: DatasetIndex, hashes: Mapping[Path, str]) -> list[str]:
@@ -292,17 +246,21 @@ def _few(index: DatasetIndex) -> list[str]:
 
 
 def _forced(forced: Mapping[str, list[str]]) -> list[str]:
-    """A warning of photographs that are in their split only because their class is small."""
+    """A warning of photographs and groups that are in their split only because their class has few."""
     if not forced:
         return []
-    names = "; ".join(f"{split}: {first_few(forced[split], 3)}" for split in SPLITS if forced.get(split))
+    named = {split: list(dict.fromkeys(names)) for split, names in forced.items()}
+    names = "; ".join(f"{split}: {first_few(named[split], 3)}" for split in SPLITS if named.get(split))
     return [f"some classes are small, so these photographs may change their split when others are added: {names}"]
 
 
 def _copied(copies: _Copies) -> list[str]:
     return [
         f"{len(names)} photographs in {given} are also in {other}; they are left out of {given}: {first_few(names)}"
-        for (given, other), names in copies.items()
+        if what == "photograph"
+        else f"{len(names)} photographs in {given} are of groups in {other}; they are left out of {given}: "
+        f"{first_few(names)}"
+        for (given, other, what), names in copies.items()
     ]
 
 

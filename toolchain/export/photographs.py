@@ -208,6 +208,11 @@ def _turns(listed: Sequence[SplitFile]) -> list[int]:
 def _usable_splits(folder: Path, run: Run) -> dict[str, tuple[SplitFile, ...]]:
     """The splits that the run was trained on. Raises BadInputError where they cannot be this run's."""
     splits = read_splits(folder)
+    if run.model.refit and not splits.get("test"):
+        raise BadInputError(
+            f"all photographs of {folder} have taught it: none is left to judge its files on",
+            "Show a fourth take of each thing with `edgetl teach`, and train again.",
+        )
     unknown = {file.label for listed in splits.values() for file in listed} - set(run.data.classes)
     missing = [split for split in ("train", "val") if not splits.get(split)]
     if unknown or missing:

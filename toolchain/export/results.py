@@ -250,6 +250,15 @@ class Written:
 
 
 @dataclass(frozen=True)
+class ServerFolder:
+    """A folder that a model server loads: `server` says which one, `models` are their names there."""
+
+    server: str
+    folder: str
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Exported:
     """What `export` wrote and measured on `n` photographs of the run, those of `split`.
 
@@ -270,6 +279,7 @@ class Exported:
     further: tuple[Written, ...] = ()
     recommended: tuple[Recommended, ...] = ()
     """The file and way to use on each device; empty where nothing was timed."""
+    server: ServerFolder | None = None
 
 
 @dataclass(frozen=True)

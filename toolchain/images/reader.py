@@ -44,12 +44,14 @@ class Photograph:
     """One image file. `name` is its path below the data set's folder, `label` an index into the classes.
 
     `sha256` is that of the file's content, in hexadecimal digits, or empty where nobody has computed it.
+    Photographs of one `group` belong together in splits and folds; without one, a photograph is on its own.
     """
 
     name: str
     path: Path
     label: int
     sha256: str = ""
+    group: str = ""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ ADOPTED_FILE = "adopted.onnx"
 """In the place of the weights, where a network came as an ONNX file: its graph in edgetl's form."""
 METRICS_FILE = "metrics.jsonl"
 SPLITS_FILE = "splits.json"
+EARLIER_FILE = "earlier_splits.json"
+"""Where a run goes on from another one: SHA-256 and split of photographs that were known before, but are gone."""
 LEFT_OUT_FILE = "left_out.json"
 METRICS_CSV_FILE = "metrics.csv"
 PREDICTIONS_FILE = "predictions.csv"
@@ -152,6 +154,35 @@ class CrossValidation:
 
 
 @dataclass(frozen=True)
+class Continuation:
+    """What a run went on from, and both networks on the same test photographs, which have taught neither.
+
+    `n` photographs are of the `kept` classes, which both know: there the new network is right more often by `gain`
+    (a fraction; 95 % interval). `added_n` are of the `added` ones. Accuracies are null where there are none.
+    """
+
+    run: str
+    sha256: str
+    """Of the old weights."""
+    kept: tuple[str, ...]
+    added: tuple[str, ...]
+    dropped: tuple[str, ...]
+    n: int
+    old_top1: float | None
+    new_top1: float | None
+    gain: float
+    gain_ci95: tuple[float, float]
+    added_n: int
+    added_top1: float | None
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "not told apart"]:
+        """How the new network compares with the old one, as far as these photographs can tell."""
+        low, high = self.gain_ci95
+        return "better" if low > 0 else "worse" if high < 0 else "not told apart"
+
+
+@dataclass(frozen=True)
 class Run:
     """`run.json`."""
 
@@ -175,6 +206,7 @@ class Run:
     cross_validation: CrossValidation | None = None
     before_refit: dict[str, Metrics] = field(default_factory=dict)
     """By split: the network that was refitted, where it was."""
+    continuation: Continuation | None = None
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ RUNTIMES: Registry[RuntimeFamily] = Registry(
         "ort": "toolchain.runtimes.onnxruntime:FAMILY",
         "openvino": "toolchain.runtimes.openvino:FAMILY",
         "litert": "toolchain.runtimes.litert:FAMILY",
+        "ncnn": "toolchain.runtimes.ncnn:FAMILY",
         "torch": "toolchain.runtimes.torch:FAMILY",
     },
     instance_of(RuntimeFamily),

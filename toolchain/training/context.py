@@ -21,6 +21,7 @@ from toolchain.images.reader import Reader
 from toolchain.runtimes.devices import cpu_name
 from toolchain.system.processor import cores, cpu_quota
 from toolchain.system.progress import Reporter
+from toolchain.training.previous import Previous
 from toolchain.training.settings import TrainSettings
 from toolchain.training.team import Team
 
@@ -53,6 +54,8 @@ class TrainContext:
     folder: Path
     reporter: Reporter
     seconds: dict[str, float] = field(default_factory=dict)
+    previous: Previous | None = None
+    """The run that this one goes on from."""
 
     @property
     def photos(self) -> tuple[Photograph, ...]:
@@ -74,6 +77,16 @@ class TrainContext:
         taught = {**splits, "train": self.probed + splits["val"], "calibration": ()}
         settings = replace(self.settings, epochs=self.epochs)
         return replace(self, settings=settings, dataset=replace(self.dataset, splits=taught))
+
+    @property
+    def same(self) -> dict[int, int]:
+        """By label, the row of the old head of each class that the run before knew."""
+        return self.previous.same(self.dataset.classes) if self.previous else {}
+
+    @property
+    def seen(self) -> frozenset[str]:
+        """SHA-256 of the photographs that have taught the network that training starts from, as far as is known."""
+        return self.previous.taught if self.previous else frozenset()
 
     @property
     def classes(self) -> int:

@@ -70,6 +70,12 @@ class Evaluator:
         fit = TemperatureFit(fitted.low, fitted.high, val=n_val, out_of_fold=len(held) - n_val)
         return Evaluation(fitted.value, fit, rejection, metrics, logits)
 
+    def logits_on_test(self, network: nn.Module, what: str) -> Floats:
+        """What any `network` answers on the photographs of test: float32 [photographs, its classes]."""
+        photos = self.context.dataset.splits["test"]
+        extract = body_for(network, self.context).extractor(many=len(self.context.team.share(photos)), exact=True)
+        return logits_of(network, _extracted(self.context, photos, extract, f"{what} on test"))
+
     def after_refit(self, network: nn.Module, chosen: Evaluation) -> Evaluation:
         """What `network`, which val has taught too, answers on test; all that was `chosen` on val stays."""
         context, test = self.context, self.context.dataset.splits["test"]

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from toolchain.artifact import FLOAT_FILE
-from toolchain.backbones.networks import build, head_of, not_finite
+from toolchain.backbones.networks import build, head_of, load_network, not_finite
 from toolchain.backbones.weights import Pretrained, load_pretrained
 from toolchain.datasets import SPLITS
 from toolchain.datasets.catalogue import DATASETS
@@ -26,7 +26,7 @@ from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Reader
-from toolchain.runs import RUN_FILE, CrossValidation, Metrics, Run, not_free, read_run
+from toolchain.runs import RUN_FILE, Continuation, CrossValidation, Metrics, Run, not_free, read_run
 from toolchain.system import claims, files, folders
 from toolchain.system.progress import EtaReporter, PlannedTask, Reporter, Silent
 from toolchain.training import checkpoint
@@ -36,7 +36,8 @@ from toolchain.training.evaluator import ENOUGH_VALIDATION, Evaluation, Evaluato
 from toolchain.training.features import Floats, Frozen, labels_of
 from toolchain.training.loop import fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
-from toolchain.training.probe import cross_validation, fit_head, folds_for, out_of_fold, start_from
+from toolchain.training.previous import Previous
+from toolchain.training.probe import cross_validation, fit_head, folds_for, out_of_fold, parts_of, start_from
 from toolchain.training.records import describe_run, read_lines, write_predictions, write_splits, write_weights
 from toolchain.training.report import write_report
 from toolchain.training.settings import TrainSettings, read_stored
@@ -121,6 +122,7 @@ def _anchored(settings: TrainSettings) -> TrainSettings:
         weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
         outliers=None if outliers is None else str(Path(outliers).absolute()),
         teacher=tuple(str(Path(teacher).absolute()) for teacher in settings.teacher),
+        from_run=None if settings.from_run is None else str(Path(settings.from_run).absolute()),
     )
 
 
@@ -139,14 +141,19 @@ def _run(
     deployable: bool,
 ) -> Run:
     started = time.perf_counter()
-    dataset = opened(settings, reporter)
+    previous = Previous.read(Path(settings.from_run)) if settings.from_run else None
+    dataset = opened(settings, reporter, previous)
+    if previous:
+        previous.check(dataset, reporter)
     for teacher in settings.teacher:
         check_teacher(Path(teacher), dataset, reporter)
     network, pretrained = _pretrained(settings, len(dataset.classes), device)
+    if previous:
+        pretrained = replace(pretrained, licence=previous.licence)
     for remark in pretrained.remarks():
         reporter.say(remark)
     reader = Reader(settings.preprocess, cache_folder() if settings.cache else None, reporter)
-    dataset, skipped = readable(dataset, settings, reader, team, reporter)
+    dataset, skipped = readable(dataset, settings, reader, team, reporter, previous)
     if data_sha256 not in (None, dataset.sha256):
         raise BadInputError(
             f"the photographs of {settings.data} are not those that the run began with",
@@ -154,13 +161,15 @@ def _run(
         )
     outliers = find_outliers(settings, dataset, reader, reporter)
     reader.tidy()
-    context = TrainContext(settings, dataset, outliers, reader, device, team, out, reporter)
+    context = TrainContext(settings, dataset, outliers, reader, device, team, out, reporter, previous=previous)
     reporter = EtaReporter.of(reporter, _works(context, deployable))
     context = replace(context, reporter=reporter)
     if team.leads:
         out.mkdir(parents=True, exist_ok=True)
         checkpoint.save_settings(out, settings, dataset.sha256)
         write_splits(out, dataset)
+        if previous:
+            previous.write_earlier(out, dataset)
     context.seconds["data"] = round(time.perf_counter() - started, 3)
 
     body = body_for(network, context)
@@ -193,6 +202,7 @@ def _run(
         if again:
             before_refit = kept.metrics
             network, kept = again
+    continuation = _compared(context, evaluator, kept)
     reporter.remaining(TRAINING, 0)
     reporter.remaining(REFIT, 0)
     reporter.remaining(EVALUATION, 0)  # nothing of it where the probe is kept
@@ -212,6 +222,7 @@ def _run(
             skipped,
             command,
             before_refit=before_refit,
+            continuation=continuation,
         )
         if deployable:
             with context.timed("artifact"):
@@ -258,12 +269,26 @@ def _refit(
     return refitted, evaluation
 
 
+def _compared(context: TrainContext, evaluator: Evaluator, kept: Evaluation) -> Continuation | None:
+    """The network that was kept beside the one that training went on from, on the same photographs."""
+    previous = context.previous
+    if previous is None:
+        return None
+    with context.timed("evaluate"):
+        network = load_network(previous.folder, previous.run).to(context.device)
+        old = evaluator.logits_on_test(network, "the network before")
+    labels = labels_of(context.dataset.splits["test"])
+    return previous.compared(context.dataset, old, kept.logits["test"], labels)
+
+
 def _works(context: TrainContext, deployable: bool) -> list[PlannedTask]:
     """What takes time in a run, in photographs; costs are those of MobileNetV2 on a CPU, the features being 1."""
     splits, team = context.dataset.splits, context.team
     train, val, calibration, test = (len(team.share(splits[split])) for split in SPLITS)
     evaluated = val + test + len(context.outliers)
     works = [PlannedTask("features", train + calibration, 1.0), PlannedTask("linear probe on *", evaluated, 1.3)]
+    if context.previous:
+        works.append(PlannedTask("the network before on test", test, 1.3))
     if not context.settings.probe_only:
         cost = (8.0 if context.settings.from_scratch else 2.5) + len(context.settings.teacher)
         works.append(PlannedTask(TRAINING, train * context.epochs, cost))
@@ -282,7 +307,7 @@ def _fit_probe(context: TrainContext, network: nn.Module, body: Frozen, pretrain
             "The training that wrote them has diverged, or they are of another network; take others.",
         )
     labels, classes = labels_of(context.probed), context.classes
-    start = start_from(pretrained.head, features, labels, classes) if pretrained.head else None
+    start = start_from(pretrained.head, features, labels, classes, context.same) if pretrained.head else None
     balance = context.settings.balance
     weight, bias = context.team.broadcast(lambda: fit_head(features, labels, classes, start, balance))
     head = head_of(network)
@@ -299,7 +324,9 @@ def _out_of_fold(context: TrainContext, features: Floats, pretrained: Pretrained
     photos = context.probed
     folds, balance = folds_for(len(photos)), context.settings.balance
     return context.team.broadcast(
-        lambda: out_of_fold(features, photos, context.classes, pretrained.head, folds, balance)
+        lambda: out_of_fold(
+            features, photos, context.classes, pretrained.head, folds, balance, same=context.same, seen=context.seen
+        )
     )
 
 
@@ -313,10 +340,19 @@ def _cross_validation(
     rest = splits["val"] + splits["test"]
     photos = context.probed + rest
     everything = np.concatenate([features, probe_features(context, body, rest)])
-    folds = min(wanted or folds_for(len(photos)), len(photos))
+    folds = min(wanted or folds_for(len(photos)), parts_of(photos))
     balance = context.settings.balance
     held = context.team.broadcast(
-        lambda: out_of_fold(everything, photos, context.classes, pretrained.head, folds, balance)
+        lambda: out_of_fold(
+            everything,
+            photos,
+            context.classes,
+            pretrained.head,
+            folds,
+            balance,
+            same=context.same,
+            seen=context.seen,
+        )
     )
     return cross_validation(held, folds, temperature) if held else None
 

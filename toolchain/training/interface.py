@@ -10,16 +10,21 @@ from toolchain.backbones import recipe_of
 from toolchain.runs import Run
 from toolchain.system.progress import Reporter
 from toolchain.training import finetune as training
+from toolchain.training.previous import Previous
 from toolchain.training.settings import settings_for
+
+MODEL, WEIGHTS = "mobilenet_v2", "imagenet"
+"""What is trained where nothing is said."""
 
 
 def finetune(
     data: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    model: str = "mobilenet_v2",
-    weights: str | os.PathLike[str] = "imagenet",
+    model: str = MODEL,
+    weights: str | os.PathLike[str] = WEIGHTS,
     probe_only: bool = False,
+    from_run: str | os.PathLike[str] | None = None,
     reporter: Reporter | None = None,
     **settings: Any,
 ) -> Run:
@@ -34,12 +39,17 @@ def finetune(
 
     `data` holds a folder for each class, or is the name of a data set. `weights` is `imagenet`, `ready-made`,
     `none` or a file. `settings` are the fields of `toolchain.training.settings.TrainSettings`: the options of
-    `edgetl finetune` with underscores, such as `epochs`, `seed` and `max_minutes`.
+    `edgetl finetune` with underscores, such as `epochs`, `seed` and `max_minutes`. With `from_run` it goes on from
+    the run in a folder, whose network, size and weights are taken; `Run.continuation` says how both compare.
 
     Raises BadInputError for data, weights or settings that cannot be used, and when `out` holds something already;
     MissingError when PyTorch is not installed.
     """
-    chosen = settings_for(
-        os.fspath(data), model, recipe_of(model), weights=os.fspath(weights), probe_only=probe_only, **settings
-    )
+    settings = {"weights": os.fspath(weights), "probe_only": probe_only, **settings}
+    if from_run is not None:
+        previous = Previous.read(Path(from_run))
+        asked = (None if model == MODEL else model, None if settings["weights"] == WEIGHTS else settings["weights"])
+        settings = previous.settings(*asked, None, None, settings)
+        model = previous.run.model.name
+    chosen = settings_for(os.fspath(data), model, recipe_of(model), **settings)
     return training.finetune(chosen, Path(out), command="toolchain.finetune", reporter=reporter)

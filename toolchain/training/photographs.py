@@ -8,12 +8,14 @@ from pathlib import Path
 from toolchain.datasets import SPLITS, Dataset, Photograph
 from toolchain.datasets.catalogue import DATASETS, data_root, open_dataset
 from toolchain.datasets.index import describe_left_out
+from toolchain.datasets.known import keep_known
 from toolchain.datasets.scan import find_photographs
 from toolchain.datasets.splits import resplit
 from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.images.reader import Reader
 from toolchain.runtimes.devices import cores
 from toolchain.system.progress import Reporter
+from toolchain.training.previous import Previous
 from toolchain.training.settings import TrainSettings
 from toolchain.training.team import Team
 
@@ -24,16 +26,22 @@ NOT_PETS = "not-pets"
 """Beside the named data sets: pictures of anything but pets, by which rejection is chosen where it is there."""
 
 
-def opened(settings: TrainSettings, reporter: Reporter) -> Dataset:
+def opened(settings: TrainSettings, reporter: Reporter, previous: Previous | None = None) -> Dataset:
     """Open the data set and pass on its warnings; nothing is decoded yet."""
-    dataset = open_dataset(settings.data, reporter=reporter)
+    dataset = open_dataset(settings.data, group_by=settings.group_by, reporter=reporter)
+    dataset = keep_known(dataset, previous.known if previous else {})
     for warning in dataset.warnings:
         reporter.warn(warning)
     return dataset
 
 
 def readable(
-    dataset: Dataset, settings: TrainSettings, reader: Reader, team: Team, reporter: Reporter
+    dataset: Dataset,
+    settings: TrainSettings,
+    reader: Reader,
+    team: Team,
+    reporter: Reporter,
+    previous: Previous | None = None,
 ) -> tuple[Dataset, int]:
     """Leave out photographs that cannot be decoded, with a warning each; return how many there were.
 
@@ -49,7 +57,7 @@ def readable(
         reporter.warn(f"{len(reasons)} of {len(photos)} photographs are unreadable and left out")
         known = set(dataset.warnings)
         without = {path: reason.removeprefix(f"{path}: ") for path, reason in reasons.items()}
-        dataset = resplit(dataset, without)
+        dataset = keep_known(resplit(dataset, without), previous.known if previous else {})
         for warning in dataset.warnings:
             if warning not in known:
                 reporter.warn(warning)

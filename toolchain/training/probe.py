@@ -7,7 +7,7 @@ features is solved in milliseconds, so that costs little.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from toolchain.datasets import Photograph
-from toolchain.datasets.splits import hash_fraction
+from toolchain.datasets.shares import hash_fraction
 from toolchain.evaluation.calibration import HeldOut
 from toolchain.evaluation.metrics import log_softmax, measure, softmax
 from toolchain.evaluation.statistics import wilson_ci95
@@ -104,8 +104,16 @@ def logit_adjustment(labels: NDArray[np.int64], classes: int) -> Floats:
     return np.asarray(PRIOR_STRENGTH * np.log(np.maximum(frequency, 1e-6)), np.float32)
 
 
-def start_from(head: tuple[Tensor, Tensor], features: Floats, labels: NDArray[np.int64], classes: int) -> Floats:
+def start_from(
+    head: tuple[Tensor, Tensor],
+    features: Floats,
+    labels: NDArray[np.int64],
+    classes: int,
+    same: Mapping[int, int] | None = None,
+) -> Floats:
     """Start each class from the rows of an old head (weight, bias), as often as they answer its photographs.
+
+    Labels that are classes of the old head, by name, start from the `same` class's row alone.
 
     Of the 37 breeds, 24 are classes of ImageNet: their rows are better than anything 30 photographs can teach. A
     class that ImageNet splits into many (dog) starts from their mean.
@@ -115,6 +123,8 @@ def start_from(head: tuple[Tensor, Tensor], features: Floats, labels: NDArray[np
     rows = rows - rows.mean(0)
     answers = softmax(features @ rows[:, :-1].T + rows[:, -1])
     shares = np.stack([answers[labels == label].mean(0) for label in range(classes)])
+    for label, row in (same or {}).items():
+        shares[label] = np.eye(len(rows))[row]
     return np.asarray(shares @ rows, np.float32)
 
 
@@ -124,21 +134,36 @@ def folds_for(photographs: int) -> int:
 
 
 def assign(photos: Sequence[Photograph], folds: int) -> NDArray[np.int64]:
-    """The fold of each photograph, int64 [n], by its content: classes are spread evenly, copies stay together."""
-    found = np.zeros(len(photos), np.int64)
-    by_label: dict[int, list[str]] = {}
+    """The fold of each photograph, int64 [n]. Copies stay together, and groups; classes are spread as evenly as
+    these allow.
+    """
+    contents: dict[str, dict[int, set[str]]] = {}
     for photo in photos:
-        by_label.setdefault(photo.label, []).append(photo.sha256)
-    first = 0
+        contents.setdefault(_key(photo), {}).setdefault(photo.label, set()).add(photo.sha256)
+    sizes = {key: {label: len(held) for label, held in of.items()} for key, of in contents.items()}
+    # By classes. In each, large groups first: the small ones even out what these leave uneven.
+    order = sorted(sizes, key=lambda key: (min(sizes[key]), -sum(sizes[key].values()), hash_fraction(key, "fold")))
+    held = np.zeros((folds, 1 + max(photo.label for photo in photos)), np.int64)
     fold_of: dict[str, int] = {}
-    for label in sorted(by_label):
-        contents = sorted(set(by_label[label]) - fold_of.keys(), key=lambda sha256: hash_fraction(sha256, "fold"))
-        # Small classes begin where the last one ended: all folds have as many photographs.
-        fold_of |= {sha256: (first + rank) % folds for rank, sha256 in enumerate(contents)}
-        first += len(contents)
-    for index, photo in enumerate(photos):
-        found[index] = fold_of[photo.sha256]
-    return found
+    first = label = 0
+    for rank, key in enumerate(order):
+        if min(sizes[key]) != label:
+            # Small classes begin where the last one ended: all folds have as many photographs.
+            first, label = rank, min(sizes[key])
+        own = held[:, list(sizes[key])].sum(1)
+        fold_of[key] = min(range(folds), key=lambda fold: (own[fold], (fold - first) % folds))
+        for one, count in sizes[key].items():
+            held[fold_of[key], one] += count
+    return np.array([fold_of[_key(photo)] for photo in photos], np.int64)
+
+
+def parts_of(photos: Sequence[Photograph]) -> int:
+    """How many folds there can be at most: groups, and different photographs without one."""
+    return len({_key(photo) for photo in photos})
+
+
+def _key(photo: Photograph) -> str:
+    return photo.group or photo.sha256
 
 
 def out_of_fold(
@@ -148,12 +173,32 @@ def out_of_fold(
     head: tuple[Tensor, Tensor] | None,
     folds: int,
     balance: Balance = "logit-adjustment",
+    *,
+    same: Mapping[int, int] | None = None,
+    seen: Collection[str] = (),
 ) -> HeldOut | None:
     """What linear probes answer on photographs that they were not fitted on.
 
-    `features` float32 [n, width] are those of `photos`; `head` is the pretrained one that probes start from. The
-    only photograph of its class cannot be answered and is left out; None where that leaves none.
+    `features` float32 [n, width] are those of `photos`; `head` is the pretrained one that probes start from,
+    `same` as in `start_from`. Left out are the only photograph of its class, which cannot be answered, and those,
+    by SHA-256, that `head` or the features were taught with (`seen`); None where that leaves none.
     """
+    labels = labels_of(photos)
+    logits, answered = logits_out_of_fold(features, photos, classes, head, folds, balance, same)
+    answered &= [photo.sha256 not in seen for photo in photos]
+    return HeldOut(logits[answered], labels[answered]) if answered.any() else None
+
+
+def logits_out_of_fold(
+    features: Floats,
+    photos: Sequence[Photograph],
+    classes: int,
+    head: tuple[Tensor, Tensor] | None,
+    folds: int,
+    balance: Balance = "logit-adjustment",
+    same: Mapping[int, int] | None = None,
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """Logits [n, classes] of heads that were not fitted on the photograph, and which photographs have any [n]."""
     labels = labels_of(photos)
     fold = assign(photos, folds)
     logits = np.zeros((len(photos), classes), np.float32)
@@ -163,11 +208,11 @@ def out_of_fold(
         if not held.any() or len(np.unique(labels[~held])) < classes:
             continue
         taught, own = features[~held], labels[~held]
-        start = start_from(head, taught, own, classes) if head else None
+        start = start_from(head, taught, own, classes, same) if head else None
         weight, bias = fit_head(taught, own, classes, start, balance)
         logits[held] = features[held] @ weight.T + bias
         answered |= held
-    return HeldOut(logits[answered], labels[answered]) if answered.any() else None
+    return logits, answered
 
 
 def cross_validation(held: HeldOut, folds: int, temperature: float) -> CrossValidation:

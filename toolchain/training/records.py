@@ -27,6 +27,7 @@ from toolchain.runs import (
     RUN_SCHEMA,
     SPLITS_FILE,
     WEIGHTS_FILE,
+    Continuation,
     CrossValidation,
     DataRecord,
     Metrics,
@@ -112,6 +113,7 @@ def describe_run(
     command: str,
     *,
     before_refit: dict[str, Metrics],
+    continuation: Continuation | None,
 ) -> Run:
     """What `run.json` will say. `sha256` is that of the weights, `skipped` counts unreadable photographs."""
     settings = context.settings
@@ -145,6 +147,7 @@ def describe_run(
         temperature_fit=kept.temperature_fit,
         cross_validation=crossed,
         before_refit=before_refit,
+        continuation=continuation,
     )
 
 

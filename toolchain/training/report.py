@@ -210,8 +210,14 @@ def _content(
         "bins": BINS,
         "misclassified": _photographs(answers["test"], misclassified(answers["test"]), reader),
         "uncertain": _photographs(answers["test"], uncertain(answers["test"]), reader),
+        "gain_ci95": _gain(run),
         "total_s": run.timings_s.get("total", sum(run.timings_s.values())),
     }
+
+
+def _gain(run: Run) -> str:
+    bounds = run.continuation.gain_ci95 if run.continuation else (0.0, 0.0)
+    return " to ".join(f"{fixed(100 * bound, 1, plus=True)} points" for bound in bounds)
 
 
 def _rows(run: Run) -> list[ReportRow]:

@@ -65,6 +65,8 @@ def _usual_preprocess() -> Preprocess:
 class TrainSettings:
     """Settings of a run, defaults included; all of them are written into `run.json`.
 
+    `from_run` is the folder of the run that it goes on from (`--from`): `weights` are those of this run then.
+
     None stands for a default that depends on something else: the learning rate on optimizer and weights, dropout on
     the backbone, `folds` on how large test is, `crop_size` on the size of the network's input.
     """
@@ -106,6 +108,14 @@ class TrainSettings:
             "Numbers to train with; auto: bfloat16 where the machine is fast at it. Metrics are those of float32."
         ),
     ] = "auto"
+    group_by: Annotated[
+        str | None,
+        _run_option(
+            "Keep groups of photographs (takes, bursts, patients) on one side of the split: by the folder below "
+            "that of the class, by the name up to its last number, or by the first parenthesis of a pattern.",
+            "folder|prefix|regex:PATTERN",
+        ),
+    ] = None
     outliers: Annotated[
         str | None,
         _run_option(
@@ -136,6 +146,7 @@ class TrainSettings:
     ] = None
     cache: Annotated[bool, _run_option("Do not keep decoded photographs for the next run.")] = True
     preprocess: Preprocess = field(default_factory=_usual_preprocess)
+    from_run: str | None = None
     head_init: Annotated[
         HeadInit,
         _trick("The head that fine-tuning starts from. Default: probe, the one that the linear probe has found."),

@@ -73,6 +73,8 @@ class SinkReport:
     """How many answers were not written."""
     file: Path | None = None
     """The file that was written."""
+    note: str = ""
+    """A line for the summary."""
 
 
 class Sink(ABC):
@@ -152,10 +154,13 @@ def _makes_options(found: object) -> Callable[[str], SinkOptions]:
 SINKS: Registry[Callable[[str], SinkOptions]] = Registry(
     "sinks",
     {
+        "collect": "toolchain.camera.sinks.collect:from_text",
         "command": "toolchain.camera.sinks.command:CommandOptions",
         "log": "toolchain.camera.sinks.log:from_text",
+        "mqtt": "toolchain.camera.sinks.mqtt:from_text",
         "record": "toolchain.camera.sinks.recorder:from_text",
         "web": "toolchain.camera.sinks.web:from_text",
+        "webhook": "toolchain.camera.sinks.webhook:from_text",
     },
     _makes_options,
 )

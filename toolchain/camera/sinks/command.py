@@ -41,8 +41,9 @@ class Command(Sink):
     waits for it. `on_change` never runs for a rejected answer, and the first label after one is new.
 
     A command finds the answer in its environment (`EDGETL_LABEL`, `EDGETL_PROBABILITY`, `EDGETL_REJECTED` 0 or 1,
-    `EDGETL_GUESS`, `EDGETL_FRAME`, `EDGETL_TIME_S`) and as a line of JSON on standard input, never in its own
-    words, so that no label is executed (unless the command itself does that, as `bash -c "$EDGETL_LABEL"` would).
+    `EDGETL_GUESS`, `EDGETL_FRAME`, `EDGETL_TIME_S`, `EDGETL_REGION` if there are regions) and as a line of JSON on
+    standard input, never in its own words, so that no label is executed (unless the command itself does that, as
+    `bash -c "$EDGETL_LABEL"` would).
     If the answer is rejected, `EDGETL_LABEL` is empty. What the command prints goes to standard error. Jobs that it
     leaves in the background are killed before the next command, and when the camera ends.
     """
@@ -54,22 +55,23 @@ class Command(Sink):
         self._on_change = on_change
         self._on_unsure = on_unsure
         self._reporter = reporter
-        self._begun = False
-        self._last: str | None = None
+        self._last: dict[str, str | None] = {}
+        """What was seen last, by region."""
         self._told: set[str] = set()
         self._running: subprocess.Popen[bytes] | None = None
         self._left_running: int | None = None
         """The process group of the last command, if it left jobs in the background."""
 
     def show(self, answered: Answered) -> None:
-        prediction = answered.prediction
-        seen = seen_as(prediction.label, prediction.rejected)
-        if self._begun and seen == self._last:
-            return
-        name, command = ("--on-unsure", self._on_unsure) if seen is None else ("--on-change", self._on_change)
-        if command is not None:
-            self._run(name, command, answered)
-        self._begun, self._last = True, seen  # unless the command could not be started: then the next answer tries
+        for one in answered.each():
+            seen = seen_as(one.prediction.label, one.prediction.rejected)
+            if one.region in self._last and seen == self._last[one.region]:
+                continue
+            name, command = ("--on-unsure", self._on_unsure) if seen is None else ("--on-change", self._on_change)
+            if command is not None:
+                self._run(name, command, one)
+            # Unless the command could not be started: then the next answer tries.
+            self._last[one.region] = seen
 
     def _run(self, name: str, command: str, answered: Answered) -> None:
         line = answered.line()

@@ -43,18 +43,20 @@ class Lines(Sink):
     def __init__(self, output: Output, *, json: bool = False) -> None:
         self._output = output
         self._json = json
-        self._last: str | None = None
+        self._last: dict[str, str] = {}
+        """What was printed last, by region."""
 
     def show(self, answered: Answered) -> None:
         if self._json:
             self._output.write(answered.json_line())
             return
-        prediction = answered.prediction
-        name = shown_name(prediction)
-        if name != self._last:
-            figures = f"{percent(prediction.probability):>5}  age {answered.age_ms:4.0f} ms"
-            self._output.write(f"{answered.frame.time_s:8.2f} s  {figures}  {harmless(name)}")
-            self._last = name
+        for one in answered.each():
+            name = shown_name(one.prediction)
+            if name != self._last.get(one.region):
+                figures = f"{percent(one.prediction.probability):>5}  age {one.age_ms:4.0f} ms"
+                what = f"{one.region}: {name}" if one.region else name
+                self._output.write(f"{one.frame.time_s:8.2f} s  {figures}  {harmless(what)}")
+                self._last[one.region] = name
 
     def close(self) -> None:
         self._output.give_up()

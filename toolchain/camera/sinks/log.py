@@ -44,18 +44,19 @@ def from_text(value: str) -> LogOptions:
 class Log(Sink):
     """Appends lines to a file, or writes them to a pipe, without buffering.
 
-    A file that was renamed or removed is created again, and one that was emptied (logrotate's `copytruncate`)
-    continues at its start. An older log is continued. One camera at a time writes it.
+    Each line begins with `mark`, by which an older file is recognised. A file that was renamed or removed is
+    created again, and one that was emptied (logrotate's `copytruncate`) continues at its start. An older log is
+    continued. One camera at a time writes it.
     Raises BadInputError for a file that cannot be written or is not a log.
     """
 
     delivery: Delivery = "all"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mark: bytes = MARK) -> None:
         self.name: str = f"writing {path}"
         if path.is_dir():
             raise BadInputError(f"{path} is a folder", "Name a file: --log FILE.jsonl.")
-        if path.is_file() and not _is_log(path):
+        if path.is_file() and not _is_log(path, mark):
             raise BadInputError(f"{path} exists already, and is no log of edgetl", "Name another file.")
         self._path = path
         self._torn = False
@@ -114,11 +115,11 @@ class Log(Sink):
             self._torn = bool(left)
 
 
-def _is_log(path: Path) -> bool:
+def _is_log(path: Path, mark: bytes) -> bool:
     """Whether a file may be continued: it is empty, or begins like a log."""
     with suppress(OSError), path.open("rb") as file:  # a file that cannot be read may still be written
         head = file.read(HEAD).lstrip(b"\0")
-        return not head or head.startswith(MARK)
+        return not head or head.startswith(mark)
     return True
 
 

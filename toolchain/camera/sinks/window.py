@@ -14,22 +14,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
 from toolchain.camera.answering import Answered, Percentiles, Series
-from toolchain.camera.drawing import FONT, Drawn, fit
+from toolchain.camera.drawing import FONT, Drawn, fit, fitted_at
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import BgrImage
 from toolchain.camera.loop import Control
+from toolchain.camera.regions import drawn
 from toolchain.camera.sinks import Delivery, Sink, SinkContext
 from toolchain.errors import MissingError
 from toolchain.system import files
 from toolchain.system.progress import Reporter
 
-KEYS = "q or Escape: end, space: pause, s: save a picture, d: next device, p: next precision, b: both side by side"
+KEYS = (
+    "q or Escape: end, space: pause, s: save a picture, d: next device, p: next precision, b: both side by side; "
+    "drag the mouse: answer that region, right button: the whole again"
+)
 TITLE = "edgetl camera"
 HINT = "Run it with --headless: the answers are printed."
 INVISIBLE = {"offscreen", "dummy"}
@@ -38,6 +42,7 @@ INVISIBLE = {"offscreen", "dummy"}
 MARKERS = 100
 """Enough for three seconds at 30 pictures per second."""
 PAGE_WIDTH, PAGE_HEIGHT, MARKER_SIDE = 640, 480, 360
+LEFT_BUTTON, RIGHT_BUTTON = 1, 3
 WORDS = "Hold the camera before this screen; q ends."
 
 
@@ -77,6 +82,9 @@ class Window(Sink):
         self._folder = folder or Path()
         self._pygame = _with_display()
         self._picture: BgrImage | None = None
+        self._corner: tuple[float, float] | None = None
+        """Where a region begins that is being drawn, in percent of the picture."""
+        self._pointer: tuple[float, float] = (0.0, 0.0)
 
     def show(self, answered: Answered) -> None:
         self.put(self._drawn(answered))
@@ -101,7 +109,8 @@ class Window(Sink):
         self._paint(picture)
         self._handle_keys()
 
-    def _handle_keys(self) -> None:
+    def _actions(self) -> dict[int, Callable[[], None]]:
+        """What keys do."""
         pygame = self._pygame
         actions: dict[int, Callable[[], None]] = {
             pygame.K_q: self._quit,
@@ -115,6 +124,10 @@ class Window(Sink):
                 pygame.K_p: self._engine.next_precision,
                 pygame.K_b: self._engine.toggle_comparison,
             }
+        return actions
+
+    def _handle_keys(self) -> None:
+        pygame, actions = self._pygame, self._actions()
         for event in pygame.event.get():
             if event.type == pygame.QUIT:
                 self._quit()
@@ -122,6 +135,30 @@ class Window(Sink):
                 actions[event.key]()
             elif event.type in (pygame.VIDEORESIZE, pygame.WINDOWEXPOSED):
                 self._paint(self._picture)
+            elif event.type in (pygame.MOUSEBUTTONDOWN, pygame.MOUSEMOTION, pygame.MOUSEBUTTONUP):
+                self._draw_region(event)
+
+    def _draw_region(self, event: Any) -> None:
+        """Dragging makes one more region, and the right button takes all away."""
+        pygame, picture = self._pygame, self._picture
+        if picture is None:
+            return
+        width, height = pygame.display.get_surface().get_size()
+        left, top, scale = fitted_at(picture.shape, width, height)
+        high, wide = picture.shape[:2]
+        self._pointer = 100 * (event.pos[0] - left) / (scale * wide), 100 * (event.pos[1] - top) / (scale * high)
+        if event.type == pygame.MOUSEBUTTONDOWN and event.button == LEFT_BUTTON:
+            self._corner = self._pointer
+        elif event.type == pygame.MOUSEBUTTONDOWN and event.button == RIGHT_BUTTON:
+            self._corner, self._control.regions = None, ()
+        elif event.type == pygame.MOUSEBUTTONUP and event.button == LEFT_BUTTON and self._corner is not None:
+            region = drawn(self._corner, self._pointer, self._control.regions)
+            self._corner = None
+            if region is not None:
+                self._control.regions = (*self._control.regions, region)
+                self._reporter.say(f"a region more: --region {region}")
+        elif event.type == pygame.MOUSEMOTION and self._corner is not None:
+            self._paint(picture)
 
     def _paint(self, picture: BgrImage | None) -> None:
         surface = self._pygame.display.get_surface()
@@ -130,6 +167,13 @@ class Window(Sink):
         width, height = surface.get_size()
         shown = fit(picture, width, height)
         surface.blit(self._pygame.image.frombuffer(shown.tobytes(), (width, height), "BGR"), (0, 0))
+        if self._corner is not None:
+            left, top, scale = fitted_at(picture.shape, width, height)
+            high, wide = picture.shape[:2]
+            across, down = (sorted(pair) for pair in zip(self._corner, self._pointer, strict=True))
+            place = left + scale * wide * across[0] / 100, top + scale * high * down[0] / 100
+            size = scale * wide * (across[1] - across[0]) / 100, scale * high * (down[1] - down[0]) / 100
+            self._pygame.draw.rect(surface, (255, 255, 255), (*place, *size), 2)
         self._pygame.display.flip()
 
     def _quit(self) -> None:

@@ -17,6 +17,7 @@ from toolchain.camera.frames import (
     Frame,
     FrameSource,
     SourceLostError,
+    Turn,
     UndecodableError,
 )
 from toolchain.camera.threads import DropOldestQueue, Worker
@@ -63,7 +64,8 @@ class Capture:
     """Reads `source` in a thread of its own and keeps the newest frame only.
 
     Entering it starts reading; leaving it stops reading and closes the source. With `every`, reading waits until
-    each frame was taken, which is for files.
+    each frame was taken, which is for files. A frame gets its `turn` when it is taken, so that one that nobody
+    takes costs nothing.
 
     A live source that is lost or gives nothing for `stall_s` is opened again by `reopen`, until that succeeds or
     returns None because the source had ended. Without `reopen`, the source ends. The default of `stall_s` is
@@ -78,6 +80,7 @@ class Capture:
         every: bool = False,
         reopen: Callable[[], FrameSource | None] | None = None,
         stall_s: float | None = None,
+        turn: Turn | None = None,
         clock: Clock = SYSTEM_CLOCK,
         reporter: Reporter | None = None,
     ) -> None:
@@ -92,6 +95,7 @@ class Capture:
         """How many frames the source has given, including those that were never taken."""
         self._reopen = reopen
         self._stall_s = stall_s
+        self._turn = turn or Turn()
         self._patience = 1.0
         """The factor of the usual limit for a source that seems to be slow."""
         self._clock = clock
@@ -126,7 +130,8 @@ class Capture:
 
     def take(self, limit_s: float) -> Frame | None:
         """The newest frame that was not taken yet; waits `limit_s` at most. None: nothing came, or it ended."""
-        return self._frames.take(limit_s)
+        frame = self._frames.take(limit_s)
+        return None if frame is None else self._turn(frame)
 
     def _supervise(self) -> None:
         source: FrameSource | None = self.source

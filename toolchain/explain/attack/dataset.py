@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from toolchain.datasets import SPLITS, Dataset, Photograph
-from toolchain.datasets.catalogue import open_dataset
 from toolchain.datasets.index import describe_left_out
 from toolchain.datasets.splits import stratified
 from toolchain.errors import BadInputError, UnreadableImageError
@@ -24,6 +23,7 @@ from toolchain.explain.attack.victims import Victim
 from toolchain.explain.pictures import CroppedImage
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.reader import whole
+from toolchain.runs.grouping import open_as_trained
 from toolchain.system.progress import Reporter
 
 EXAMPLES = 3
@@ -126,7 +126,7 @@ def attack_dataset(
     returned, if there are any. Raises BadInputError if there is no photograph to attack.
     """
     config = config or AttackConfig()
-    dataset = open_dataset(data, reporter=reporter)
+    dataset = open_as_trained(data, [run] if run else [], reporter)
     for line in describe_left_out(one for one in dataset.left_out if one.lost):
         reporter.warn(f"{data}: {line}")
     photographs = sample(dataset, split, limit, model, run, target, reporter)

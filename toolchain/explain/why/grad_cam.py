@@ -11,7 +11,7 @@ from captum.attr import LayerGradCam
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from toolchain.backbones.networks import blocks_of, normalised
+from toolchain.backbones.networks import backbone_of, blocks_of, normalised
 from toolchain.explain.torch_model import TorchModel
 from toolchain.explain.why import Explained, Heat, Method, as_heat, occlusion
 from toolchain.images.preprocess import Image
@@ -37,13 +37,14 @@ class _LogOdds(nn.Module):
 
 
 def grad_cam(
-    model: TorchModel, picture: Image, class_index: int, *, block: int = -1, enlarged: int = ENLARGED
+    model: TorchModel, picture: Image, class_index: int, *, block: int | None = None, enlarged: int = ENLARGED
 ) -> Heat:
     """The maps after a block, weighted by the gradient of the log-odds of a class.
 
     `picture` is uint8 RGB in the size of the network's input; `block` is an index into
-    `toolchain.backbones.networks.blocks_of`.
+    `toolchain.backbones.networks.blocks_of`, by default of the last one that gives maps of more than one pixel.
     """
+    block = backbone_of(model.network).last_maps if block is None else block
     layer = _in_network(blocks_of(model.network)[block], model.network)
     cam = LayerGradCam(_LogOdds(model.network, class_index), layer)
     # The weights are frozen, so the picture must require a gradient.

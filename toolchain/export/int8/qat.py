@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +27,13 @@ from toolchain.export.int8.torch_graph import Graph, Node
 from toolchain.system.progress import Reporter
 from toolchain.system.text import fixed
 
-LEARNING_RATE = 5e-6
+LEARNING_RATE = 1e-5
 WARM_UP_STEPS = 10
 TIMED_STEPS = 3
 """After so many it is known how long the training will take."""
 BATCH = 32
+LEAST_SHARE = 0.5
+"""Of a photograph that another one shows through."""
 
 
 class _Student:
@@ -92,10 +95,27 @@ def _rounded(weight: Tensor, bits: int, *, per_tensor: bool) -> Tensor:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the training: the numbers of its `photographs`, and whether they are mirrored."""
+    """One step of the training: the numbers of its `photographs`, and how they are seen.
+
+    Each is mirrored or not, and the one before it in the batch shows through: a share of each is left (mixup, Zhang
+    et al., 2018). The float network is sure of the photographs that it learnt, and teaches little with them; what
+    it makes of two at once tells much more of how it decides.
+    """
 
     photographs: list[int]
-    mirrored: bool
+    mirrored: NDArray[np.bool_]
+    shares: NDArray[np.float32]
+
+    def seen(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """`images` of its photographs, uint8 [batch, height, width, 3], as they are seen in this step."""
+        turned = np.where(_each(self.mirrored), images[:, :, ::-1], images)
+        shares = _each(self.shares)
+        return np.rint(shares * turned + (1 - shares) * np.roll(turned, 1, axis=0)).astype(np.uint8)
+
+
+def _each(values: NDArray[Any]) -> NDArray[Any]:
+    """One value for each image of a batch, to be broadcast over its pixels."""
+    return values[:, None, None, None]
 
 
 def plan_of(photographs: int, epochs: int, seed: int) -> list[Step]:
@@ -107,7 +127,8 @@ def plan_of(photographs: int, epochs: int, seed: int) -> list[Step]:
         if len(order) < min(BATCH, photographs):
             order = rng.permutation(photographs).tolist()
         batch, order = order[:BATCH], order[BATCH:]
-        steps.append(Step(batch, bool(rng.random() < 0.5)))
+        shares = rng.uniform(LEAST_SHARE, 1, len(batch)).astype(np.float32)
+        steps.append(Step(batch, rng.random(len(batch)) < 0.5, shares))
     return steps
 
 
@@ -133,7 +154,7 @@ def train(
             expected_s = (time.monotonic() - started) * len(plan) / TIMED_STEPS
             if number == TIMED_STEPS and expected_s > budget_s:
                 raise ValueError(f"it would take {expected_s / 60:.0f} minutes; --qat takes them")
-            pixels = torch.from_numpy(np.ascontiguousarray(images[:, :, ::-1] if step.mirrored else images))
+            pixels = torch.from_numpy(step.seen(images))
             with torch.no_grad():
                 wanted = torch.log_softmax(teacher.run(pixels), 1)
             for group in optimizer.param_groups:

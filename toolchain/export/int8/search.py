@@ -39,7 +39,7 @@ FLOAT_LAYERS_COST = 1.5
 """How many times as far from the float network integers without float layers may be, to be trained instead."""
 FAR, RUINED = 2e-3, 0.1
 """Where the nearest recipe diverges by so much, it is trained unasked; by more than the second, it is lost."""
-FAR_EPOCHS = 2
+FAR_EPOCHS = 4
 FAR_PHOTOGRAPHS = 512
 """Fewer would be learnt by heart."""
 FAR_SHARE = 0.4

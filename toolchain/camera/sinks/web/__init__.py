@@ -170,7 +170,7 @@ class WebView(Sink):
         reporter: Reporter,
     ) -> None:
         try:
-            from toolchain.camera.sinks.web import guard, publisher, server, streams
+            from toolchain.camera.sinks.web import guard, metrics, publisher, server, streams
         except ImportError as error:
             if error.name is None or error.name.partition(".")[0] not in {"starlette", "uvicorn", "h11", "anyio"}:
                 raise
@@ -185,7 +185,10 @@ class WebView(Sink):
         self._pictures: Channel = streams.pictures(self._audience_changed)
         self._answers: Channel = streams.answers(self._audience_changed)
         self._server: Server | None = None
-        self._app = streams.make_app(self._pictures, self._answers, lambda: self._publisher.now().json())
+        self._metrics = metrics.Metrics()
+        self._app = streams.make_app(
+            self._pictures, self._answers, lambda: self._publisher.now().json(), self._figures
+        )
         self._make_server = server.Server
         self.url: str = ""
         """The address to open, with the token if one was made or given; empty until the view is entered."""
@@ -230,10 +233,15 @@ class WebView(Sink):
         The pixels of the frame are not copied, so they must stay as they are.
         """
         self._publisher.show(answered)
+        self._metrics.count(answered)
 
     def idle(self, state: str) -> None:
         """Tell viewers why there is no new answer, if there is a reason."""
         self._publisher.say(state)
+
+    def _figures(self) -> bytes:
+        now = self._publisher.now()
+        return self._metrics.text(now.about, now.silent_s, now.state)
 
     def _hand_on(self, published: Published) -> None:
         if self._server:

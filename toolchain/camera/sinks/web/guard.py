@@ -44,14 +44,14 @@ SECURITY_HEADERS = (
 
 _PAGE = (
     '<!doctype html><html lang="en"><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width"><title>edgetl camera</title><p>{}</p></html>'
+    '<meta name="viewport" content="width=device-width"><title>edgetl</title><p>{}</p></html>'
 )
 _ASK = 'Open the address that edgetl printed, with its token. If you just did, <a href="./">go on</a>.'
 _NAME = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 _STRANGE_NAME = (
-    "This camera is shown at localhost only. If it may be shown by the name that this address has, as behind a "
-    "proxy, start it with <code>edgetl camera --web --web-host NAME</code>, or with <code>--web-token TOKEN</code>."
+    "This page is shown at localhost only. If it may be shown by the name that this address has, as behind a "
+    "proxy, start edgetl with <code>--web-host NAME</code>, or with <code>--web-token TOKEN</code>."
 )
 
 
@@ -99,7 +99,7 @@ class Guard:
         if not self._token and (len(hosts) != 1 or _host_of(hosts[0]) not in self._names):
             return _page(_STRANGE_NAME, 403)
         if _from_another_site(headers):
-            return _page("Other sites may not show this camera.", 403)
+            return _page("Other sites may not show this page.", 403)
         return await self._refusal_by_token(scope, headers) if self._token else None
 
     async def _refusal_by_token(self, scope: Scope, headers: Headers) -> Response | None:

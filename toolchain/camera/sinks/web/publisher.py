@@ -12,7 +12,7 @@ from threading import Event, Thread
 import cv2
 import numpy as np
 
-from toolchain.camera.answering import Answered, pretty
+from toolchain.camera.answering import Answered, RegionAnswer, pretty
 from toolchain.camera.frames import BgrImage
 from toolchain.system import files
 from toolchain.system.masking import masked
@@ -68,6 +68,21 @@ def _answer(answered: Answered) -> dict[str, object]:
         "age_ms": round(answered.age_ms, 1),
         "infer_ms": round(answered.infer_ms, 2),
         "fps": round(answered.fps, 1),
+    } | ({"regions": [_region(one, answered.frame.bgr) for one in answered.regions]} if answered.regions else {})
+
+
+def _region(one: RegionAnswer, bgr: BgrImage) -> dict[str, object]:
+    """A region with its place in the picture: left, top, width and height in percent."""
+    height, width = bgr.shape[:2]
+    left, top, right, bottom = one.box
+    place = (left / width, top / height, (right - left) / width, (bottom - top) / height)
+    prediction = one.prediction
+    return {
+        "name": one.name,
+        "place": [round(100 * share, 2) for share in place],
+        "label": pretty(prediction.label),
+        "probability": round(prediction.probability, 4),
+        "rejected": prediction.rejected,
     }
 
 

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
 import toolchain
+from toolchain.camera.sinks.web.metrics import MEDIA_TYPE
 from toolchain.camera.sinks.web.publisher import BOUNDARY, STREAM_START
 
 T = TypeVar("T")
@@ -167,11 +168,17 @@ async def _body(send: Send, data: bytes, *, more: bool = True) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-def make_app(pictures: Channel, answers: Channel, now: Callable[[], bytes]) -> Starlette:
-    """The application without access control (see `guard`). `now` returns the newest answer as JSON."""
+def make_app(
+    pictures: Channel, answers: Channel, now: Callable[[], bytes], metrics: Callable[[], bytes]
+) -> Starlette:
+    """The application without access control (see `guard`). `now` returns the newest answer as JSON, `metrics` the
+    figures for Prometheus."""
 
     async def answer(_: Request) -> Response:
         return Response(now() + b"\n", media_type="application/json")
+
+    async def figures(_: Request) -> Response:
+        return Response(metrics(), headers={"Content-Type": MEDIA_TYPE})
 
     async def follow_pictures(_: Request) -> Response:
         return pictures.response()
@@ -179,7 +186,7 @@ def make_app(pictures: Channel, answers: Channel, now: Callable[[], bytes]) -> S
     async def follow_answers(_: Request) -> Response:
         return answers.response()
 
-    streams = {"/answer": answer, "/answers": follow_answers, "/picture": follow_pictures}
+    streams = {"/answer": answer, "/metrics": figures, "/answers": follow_answers, "/picture": follow_pictures}
     routes = [Route(path, endpoint, methods=["GET"]) for path, endpoint in streams.items()]
     routes += [Route(path, _file(*found), methods=["GET"]) for path, found in FILES.items()]
     app = Starlette(routes=routes)

@@ -81,6 +81,7 @@ function hidePicture(text) {
 picture.onload = () => {
   picture.hidden = false;
   $("no-picture").hidden = true;
+  drawRegions();
 };
 picture.onerror = () => {
   if (!watching()) return;
@@ -98,24 +99,62 @@ function show(now) {
   show.frame = answer.frame;
   // Rounding must not claim certainty: `percent` in classifier.py says the same.
   const percent = (share) => (share >= 0.995 ? ">99 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
-  document.body.classList.toggle("unsure", answer.rejected);
-  const name = answer.rejected ? "not sure" : answer.label;
+  const parts = answer.regions || [];
+  const named = (one) => (one.rejected ? "not sure" : one.label);
+  const name = parts.length ? parts.map((one) => `${one.name}: ${named(one)}`).join(", ") : named(answer);
+  document.body.classList.toggle("unsure", parts.length ? parts.every((one) => one.rejected) : answer.rejected);
   $("label").textContent = name;
-  $("sure").textContent = answer.rejected
+  const sure = answer.rejected
     ? `most like ${answer.label}, ${percent(answer.probability)}`
     : `${percent(answer.probability)} sure`;
-  answer.top.forEach(([label, share], index) => {
+  $("sure").textContent = parts.length ? "" : sure;
+  const rows = parts.length
+    ? parts.map((one) => [`${one.name}: ${one.rejected ? `not sure (${one.label})` : one.label}`, one.probability])
+    : answer.top;
+  $("bars").setAttribute("aria-label", parts.length ? "Regions" : "Most probable");
+  drawRegions(parts.map((one) => ({ ...one, text: `${one.name}: ${named(one)}` })));
+  rows.forEach(([label, share], index) => {
     const bar = bars[index] || (bars[index] = addBar());
     bar.name.textContent = label;
     bar.share.textContent = percent(share);
     bar.fill.style.width = `${100 * share}%`;
   });
-  bars.splice(answer.top.length).forEach((bar) => bar.item.remove());
+  bars.splice(rows.length).forEach((bar) => bar.item.remove());
   $("age").textContent = answer.age_ms.toFixed(0);
   $("infer").textContent = answer.infer_ms.toFixed(1);
   $("fps").textContent = answer.fps ? answer.fps.toFixed(1) : "–";
   ages.push([Date.now(), answer.age_ms]);
   speak(name);
+}
+
+// Where the picture is within its place: left, top, width and height.
+function seenAt() {
+  const [wide, high] = [picture.naturalWidth, picture.naturalHeight];
+  const scale = Math.min(picture.clientWidth / wide, picture.clientHeight / high);
+  const [left, top] = [(picture.clientWidth - scale * wide) / 2, (picture.clientHeight - scale * high) / 2];
+  return [picture.offsetLeft + left, picture.offsetTop + top, scale * wide, scale * high];
+}
+
+function lay(box, [left, top, width, height]) {
+  const [x, y, wide, high] = seenAt();
+  box.style.left = `${x + (wide * left) / 100}px`;
+  box.style.top = `${y + (high * top) / 100}px`;
+  box.style.width = `${(wide * width) / 100}px`;
+  box.style.height = `${(high * height) / 100}px`;
+}
+
+function drawRegions(parts = drawRegions.parts || []) {
+  drawRegions.parts = parts;
+  const shown = !picture.hidden && picture.naturalWidth;
+  $("regions").replaceChildren(...(shown ? parts : []).map((one) => {
+    const box = document.createElement("div");
+    const text = document.createElement("span");
+    text.textContent = one.text;
+    box.append(text);
+    box.classList.toggle("unsure", one.rejected);
+    lay(box, one.place);
+    return box;
+  }));
 }
 
 function addBar() {
@@ -181,6 +220,40 @@ function drawAges() {
   $("ages").textContent = ages.length ? `at most ${most.toFixed(0)} in the last minute` : "";
 }
 
+// A region that is drawn with the mouse is only told: who looks at the page does not steer the camera.
+let corner = null;
+function pointed(event) {
+  const [x, y, wide, high] = seenAt();
+  const place = picture.getBoundingClientRect();
+  const across = (event.clientX - place.left + picture.offsetLeft - x) / wide;
+  const down = (event.clientY - place.top + picture.offsetTop - y) / high;
+  return [across, down].map((share) => Math.round(1000 * Math.min(1, Math.max(0, share))) / 10);
+}
+function between([x, y], [u, v]) {
+  const sizes = [Math.abs(u - x), Math.abs(v - y)].map((size) => Math.round(10 * size) / 10);
+  return [Math.min(x, u), Math.min(y, v), ...sizes];
+}
+picture.onpointerdown = (event) => {
+  if (event.pointerType !== "mouse" || event.button) return;
+  corner = pointed(event);
+  picture.setPointerCapture(event.pointerId);
+  event.preventDefault();
+};
+picture.onpointermove = (event) => {
+  if (!corner) return;
+  const place = between(corner, pointed(event));
+  $("drawing").hidden = false;
+  lay($("drawing"), place);
+};
+picture.onpointerup = (event) => {
+  if (!corner) return;
+  const place = between(corner, pointed(event));
+  corner = null;
+  const meant = Math.min(place[2], place[3]) >= 3;
+  $("drawing").hidden = $("option").hidden = !meant;
+  if (meant) $("option").querySelector("code").textContent = `--region ${place.map((one) => `${one}%`).join(",")}`;
+};
+
 const watching = () => !paused && !document.hidden;
 
 // Nobody sees a page in the background: the device need not work for it, and browsers keep few connections.
@@ -217,6 +290,7 @@ $("pause").onclick = () => {
 };
 document.addEventListener("visibilitychange", look);
 window.addEventListener("pagehide", stop);
+window.addEventListener("resize", () => drawRegions());
 setInterval(() => {
   if (watching() && source && Date.now() - heard > DEAF_MS) {
     follow();

@@ -1,0 +1,151 @@
+"""The folder of a lesson: what is in it stays, whatever ends the process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import pytest
+from teach_support import picture
+
+from toolchain.datasets.folder import list_folder
+from toolchain.errors import BadInputError
+from toolchain.teach.album import MAX_SIDE, NOTHING, Album, take_number, take_of
+
+
+def filled(root: Path, **things: int) -> Album:
+    """An album with a take of five pictures, as often as said, of each thing."""
+    album = Album(root)
+    for thing, takes in things.items():
+        album.add(thing)
+        for _ in range(takes):
+            take = album.new_take()
+            for number in range(1, 6):
+                album.write(thing, take, number, picture("cat", number))
+    return album
+
+
+def test_photographs_are_an_ordinary_folder_of_class_folders(tmp_path: Path) -> None:
+    album = filled(tmp_path / "a", cup=2, pen=1)
+    index = list_folder(album.photographs)
+    assert index.classes == ("cup", "pen")
+    assert [photo.name for photo in index.photographs[:6]] == [
+        *(f"cup/take001-000{number}.jpg" for number in range(1, 6)),
+        "cup/take002-0001.jpg",
+    ]
+    assert (album.count("cup").pictures, album.count("cup").takes) == (10, 2)
+
+
+def test_it_goes_on_where_it_was_and_no_number_comes_twice(tmp_path: Path) -> None:
+    filled(tmp_path / "a", cup=2, pen=1).forget_take("cup")
+    album = Album(tmp_path / "a")
+    assert album.things == ["cup", "pen"]
+    assert album.count("cup").takes == 1
+    assert album.new_take() == 4
+    (album.photographs / "plant").mkdir()
+    cv2.imwrite(str(album.photographs / "plant" / "mine.jpg"), picture("dog"))
+    again = Album(tmp_path / "a")
+    assert again.things == ["cup", "pen", "plant"]
+    assert again.count("plant").takes == 1
+    assert again.forget_take("plant") == 0, "what teach has not written stays"
+
+
+def test_the_take_of_a_photograph_is_in_its_name() -> None:
+    assert take_of(Path("cup/take012-0003.jpg")) == "take012"
+    assert take_number(Path("cup/take012-0003.jpg")) == 12
+    for name in ("IMG_1.jpg", "take-1.jpg", "take012.jpg"):
+        assert (take_of(Path(name)), take_number(Path(name))) == (name, 0)
+
+
+@pytest.mark.parametrize(
+    "name", ["", " ", "a/b", "a\\b", ".hidden", "-o", "train", "Val", "x" * 81, "a\nb", "a\udce9"], ids=repr
+)
+def test_names_that_no_class_folder_can_have(tmp_path: Path, name: str) -> None:
+    album = Album(tmp_path / "a")
+    with pytest.raises(BadInputError):
+        album.add(name)
+    assert album.things == []
+
+
+def test_a_name_in_other_letters_is_the_same_thing(tmp_path: Path) -> None:
+    album = Album(tmp_path / "a")
+    assert album.add("Cup") == "Cup"
+    assert album.add(" cup ") == "Cup"
+    assert album.add("grüner Tee") == "grüner Tee"
+    assert album.things == ["Cup", "grüner Tee"]
+
+
+def test_large_frames_are_scaled_down(tmp_path: Path) -> None:
+    album = Album(tmp_path / "a")
+    album.add("cup")
+    path = album.write("cup", 1, 1, cv2.resize(picture("cat"), (1920, 1080)))
+    assert cv2.imread(str(path)).shape == (360, MAX_SIDE, 3)
+
+
+def test_what_a_killed_process_leaves_is_put_away(tmp_path: Path) -> None:
+    album = filled(tmp_path / "a", cup=1)
+    half = album.photographs / "cup" / ".take001-0006.jpg.0123456789ab.jpg"
+    half.write_bytes(b"half a pic")
+    Album(tmp_path / "a")
+    assert not half.exists()
+    assert len(list((album.photographs / "cup").iterdir())) == 5
+
+
+@pytest.mark.parametrize(
+    ("found", "kept"),
+    [
+        ({"run"}, "run"),
+        ({"run", "new"}, "run"),  # killed while it was made
+        ({"before", "new whole"}, "new whole"),  # killed between two renames
+        ({"before"}, "before"),
+        ({"before", "new"}, "before"),
+        (set(), None),
+    ],
+)
+def test_a_run_is_there_whenever_the_process_was_killed(tmp_path: Path, found: set[str], kept: str | None) -> None:
+    album = filled(tmp_path / "a", cup=1)
+    places = {"run": album.run, "before": album.root / "run-before", "new": album.root / ".new" / "run"}
+    for name in found:
+        folder = places[name.partition(" ")[0]]
+        folder.mkdir(parents=True)
+        (folder / "what").write_text(name)
+        if name == "new whole":
+            (folder / "run.json").touch()
+    again = Album(tmp_path / "a")
+    assert ((again.run / "what").read_text() if again.run.exists() else None) == kept
+    assert not (again.root / ".new").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(BadInputError, match="no folder of"):
+        Album(tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine.txt"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"schema": "edgetl.teach/2", "things": []}'])
+def test_a_damaged_list_is_named(tmp_path: Path, content: str) -> None:
+    album = filled(tmp_path / "a", cup=1)
+    (album.root / "teach.json").write_text(content)
+    with pytest.raises(BadInputError, match=r"teach\.json is damaged"):
+        Album(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("things", "wrong"),
+    [
+        ({}, "one thing alone"),
+        ({"cup": 1}, "one thing alone"),
+        ({"cup": 1, "pen": 0}, "too few pictures of pen"),
+        ({"cup": 1, NOTHING: 0}, "one thing alone"),
+        ({"cup": 1, NOTHING: 1}, ""),
+        ({"cup": 1, "pen": 1, NOTHING: 0}, ""),
+    ],
+)
+def test_what_must_be_shown_before_it_can_learn(tmp_path: Path, things: dict[str, int], wrong: str) -> None:
+    album = filled(tmp_path / "a", **things)
+    if wrong:
+        with pytest.raises(BadInputError, match=wrong):
+            album.check()
+    else:
+        album.check()

@@ -1,0 +1,279 @@
+"""What a review decided, photograph by photograph: recorded before it is done, and undone by `data restore`.
+
+Each decision is written into the journal first, then its files are moved. A process that is killed between the two
+has lost nothing: whoever opens the folder next finishes what the newest journal says. The journal lies beside the
+folder that was reviewed, as other records do of what was moved out of it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import msgspec
+
+from toolchain.datasets.quarantine import is_inside, new_folder
+from toolchain.datasets.scan import ASIDE_SUFFIX
+from toolchain.errors import BadInputError
+from toolchain.system import files
+
+SCHEMA: Literal["edgetl.review/1"] = "edgetl.review/1"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One photograph, `name` below the reviewed folder. `now` is where it was moved to, whole; null: it was kept.
+
+    `label` is the class that it was moved to, null where it was set aside or kept. What was decided together has
+    the same `step`.
+    """
+
+    step: int
+    name: str
+    sha256: str
+    now: str | None
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The content of `FOLDER.set-aside/N.json`. The files of the last `step` may not have been moved yet."""
+
+    schema: Literal["edgetl.review/1"]
+    folder: str
+    entries: tuple[Entry, ...] = ()
+
+
+class Journal:
+    """The decisions of one review of `folder`; its file is made with the first of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._place: Path | None = None
+        self._decisions = Decisions(SCHEMA, folder.name)
+
+    @property
+    def path(self) -> Path | None:
+        """The record, for `data restore`; None as long as nothing was decided."""
+        return self._place.with_name(f"{self._place.name}.json") if self._place else None
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All that was decided and not undone."""
+        return self._decisions.entries
+
+    def move(self, into: Mapping[str, Path], label: str) -> tuple[Entry, ...]:
+        """Move each photograph into its folder, that of class `label`; where its name is taken, it gets a number.
+
+        Raises BadInputError, before anything is moved, where one is gone or a link.
+        """
+        taken: set[Path] = set()
+        targets: dict[str, Path | None] = {}
+        for name, folder in into.items():
+            targets[name] = target = _free(folder / PurePosixPath(name).name, taken)
+            taken.add(target)
+        return self._decide(targets, label)
+
+    def keep(self, names: Sequence[str]) -> tuple[Entry, ...]:
+        """Record that photographs stay where they are."""
+        return self._decide(dict.fromkeys(names), None)
+
+    def set_aside(self, names: Sequence[str]) -> tuple[Entry, ...]:
+        """Move photographs out of the folder, to beside the journal."""
+        return self._decide({name: self._made() / name for name in names}, None)
+
+    def _decide(self, targets: Mapping[str, Path | None], label: str | None) -> tuple[Entry, ...]:
+        self._check(targets)
+        step = self.entries[-1].step + 1 if self.entries else 1
+        entries = tuple(
+            Entry(step, name, files.sha256_of(self._folder / name), None if to is None else str(to), label)
+            for name, to in targets.items()
+        )
+        self._write((*self.entries, *entries))
+        for one in entries:
+            _carry_out(self._folder, one, self._hint())
+        return entries
+
+    def undo(self) -> tuple[Entry, ...]:
+        """Take the last step back; return what it was. Raises BadInputError where a file is in the way."""
+        if not self.entries:
+            return ()
+        step = self.entries[-1].step
+        last = tuple(one for one in self.entries if one.step == step)
+        for one in last:
+            _take_back(self._folder, one, self._hint())
+        self._write(tuple(one for one in self.entries if one.step != step))
+        return last
+
+    def close(self) -> None:
+        """Leave nothing behind where nothing was decided."""
+        if self._place:
+            if not self.entries and self.path:
+                self.path.unlink(missing_ok=True)
+            _remove_if_empty(self._place)
+            _remove_if_empty(self._place.parent)
+
+    def _check(self, names: Iterable[str]) -> None:
+        for name in names:
+            path = self._folder / name
+            if path.is_symlink() or not path.is_file() or not is_inside(self._folder, name):
+                raise BadInputError(f"{path} is not there any more, or is a link", "Look again.")
+
+    def _made(self) -> Path:
+        self._place = self._place or new_folder(self._folder)
+        return self._place
+
+    def _write(self, entries: tuple[Entry, ...]) -> None:
+        self._made()
+        assert self.path
+        self._decisions = replace(self._decisions, entries=entries)
+        files.write_json(self.path, self._decisions)
+
+    def _hint(self) -> str:
+        return f"To undo what was done: edgetl data restore {shlex.quote(str(self.path))}"
+
+
+def is_journal(record: Path) -> bool:
+    """Whether `record` is the journal of a review, and no other record of moved files."""
+    try:
+        return files.read_json(record, dict[str, object]).get("schema") == SCHEMA
+    except (OSError, msgspec.DecodeError):
+        return False
+
+
+def finish(folder: Path) -> int:
+    """Carry out what the newest journal of `folder` decided last, where that was interrupted; return how much."""
+    records = sorted(_journals(folder), key=lambda path: path.stat().st_mtime_ns)
+    if not records:
+        return 0
+    entries = _read(records[-1]).entries
+    waiting = [one for one in entries if one.step == entries[-1].step and _is_waiting(folder, one)]
+    for one in waiting:
+        _carry_out(folder, one, "")
+    return len(waiting)
+
+
+def kept(folder: Path) -> Collection[str]:
+    """SHA-256 of the photographs of `folder` that a person has looked at and left where they are."""
+    return {one.sha256 for record in _journals(folder) for one in _read(record).entries if one.now is None}
+
+
+def restore(record: Path) -> tuple[str, ...]:
+    """Move back all that a review moved, and remove its journal; return the names.
+
+    A journal may come from others: files go back below the folder that it lies beside only, and only those with the
+    content that it names. Raises BadInputError, before anything is moved, where a file has taken the place of one;
+    and after the others are back where some are gone.
+    """
+    decisions = _read(record)
+    record = record.absolute()
+    folder = _folder_of(record)
+    moved = [one for one in decisions.entries if one.now is not None]
+    back = [one for one in moved if not os.path.lexists(folder / one.name)]
+    for one in moved:
+        path = folder / one.name
+        if not is_inside(folder, one.name):
+            raise BadInputError(f"{record}: {one.name!r} lies behind a link; nothing was moved", "Remove the link.")
+        if one not in back and (path.is_symlink() or not path.is_file() or files.sha256_of(path) != one.sha256):
+            raise BadInputError(f"{path} is there again; nothing was moved", "Take it away first.")
+    gone = []
+    for one in back:
+        if _is_it(Path(str(one.now)), one.sha256):
+            _take_back(folder, one, "The others are as they were.")
+        else:
+            gone.append(one.name)
+    if gone:
+        raise BadInputError(
+            f"{len(gone)} of the {len(moved)} files that {record} names are gone or have changed: {gone[0]}",
+            "The others are back, and the record is kept.",
+        )
+    record.unlink()
+    _remove_if_empty(record.with_suffix(""))
+    _remove_if_empty(record.parent)
+    return tuple(one.name for one in back)
+
+
+def _journals(folder: Path) -> Iterator[Path]:
+    for beside in (folder.with_name(folder.name + ASIDE_SUFFIX), folder / ASIDE_SUFFIX):
+        if beside.is_dir() and not beside.is_symlink():
+            yield from (path for path in sorted(beside.glob("*.json")) if is_journal(path))
+
+
+def _folder_of(record: Path) -> Path:
+    above = record.parent
+    inside = above.name == ASIDE_SUFFIX
+    folder = above.parent if inside else above.with_name(above.name.removesuffix(ASIDE_SUFFIX))
+    if not above.name.endswith(ASIDE_SUFFIX) or not folder.is_dir():
+        raise BadInputError(
+            f"{record} does not lie beside the folder it was made for",
+            f"Move it to FOLDER{ASIDE_SUFFIX}, next to FOLDER.",
+        )
+    return folder
+
+
+def _read(record: Path) -> Decisions:
+    try:
+        decisions = files.read_json(record, Decisions)
+    except OSError as error:
+        raise BadInputError(f"{record} cannot be read: {error.strerror or error}") from None
+    except msgspec.DecodeError as error:
+        raise BadInputError(f"{record} is not a record of moved files: {error}") from None
+    for one in decisions.entries:
+        parts = PurePosixPath(one.name).parts
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in f"{one.name}{one.now}":
+            raise BadInputError(f"{record}: {one.name!r} is not a path below the folder", "Restore the record.")
+    return decisions
+
+
+def _is_waiting(folder: Path, entry: Entry) -> bool:
+    if entry.now is None or os.path.lexists(entry.now):
+        return False
+    return is_inside(folder, entry.name) and _is_it(folder / entry.name, entry.sha256)
+
+
+def _is_it(path: Path, sha256: str) -> bool:
+    try:
+        return stat.S_ISREG(path.lstat().st_mode) and files.sha256_of(path) == sha256
+    except OSError:
+        return False
+
+
+def _carry_out(folder: Path, entry: Entry, hint: str) -> None:
+    if entry.now is not None:
+        _move(folder / entry.name, Path(entry.now), hint)
+
+
+def _take_back(folder: Path, entry: Entry, hint: str) -> None:
+    """Move a photograph back. A class folder that it has left empty goes: training would stumble over it."""
+    if entry.now is not None:
+        _move(Path(entry.now), folder / entry.name, hint)
+        with suppress(OSError):  # there is something in it
+            Path(entry.now).parent.rmdir()
+
+
+def _move(source: Path, target: Path, hint: str) -> None:
+    try:
+        files.move(source, target)
+    except OSError as error:
+        raise BadInputError(f"{source} cannot be moved to {target}: {error.strerror or error}", hint) from None
+
+
+def _free(path: Path, taken: Collection[Path]) -> Path:
+    """`path`, or with the first number behind its name that no file has."""
+    candidate, number = path, 1
+    while candidate in taken or os.path.lexists(candidate):
+        number += 1
+        candidate = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return candidate
+
+
+def _remove_if_empty(folder: Path) -> None:
+    for parent, _, names in os.walk(folder, topdown=False):
+        if not names and not any(Path(parent).iterdir()):
+            Path(parent).rmdir()

@@ -1,0 +1,68 @@
+"""Splits that were decided before: what has taught a network must not judge the one that goes on from it.
+
+Splits follow from a hash of each photograph, but not wholly: small classes are ranked, classes are renamed or
+merged, and somebody may add `test/`. So where a run goes on from another one, what that one knew stays in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from toolchain.datasets.index import LeftOut, first_few
+from toolchain.datasets.splits import SPLITS, Dataset
+from toolchain.errors import BadInputError
+from toolchain.images.reader import Photograph
+
+TAUGHT = ("train", "calibration")
+"""The splits that a head is fitted on."""
+
+REASON = "has taught the network that this one goes on from"
+
+
+def keep_known(dataset: Dataset, known: Mapping[str, str]) -> Dataset:
+    """`dataset` with each photograph of its train folder in the split in which it is `known`, by SHA-256.
+
+    New photographs of a group that has taught train, too. Splits that have folders of their own are respected, but
+    lose what is known to have taught, with a warning.
+    Raises BadInputError where that leaves a class without training photographs.
+    """
+    if not known:
+        return dataset
+    assert dataset.hashed is not None, "a data set that make_splits made"
+    given = {entry.name: split for split, entries in dataset.hashed[0].given.items() for entry in entries}
+    decided = set(given.values()) - {"train"}
+    everything = [photo for split in SPLITS for photo in dataset.splits[split]]
+    groups = {photo.group for photo in everything if photo.group and known.get(photo.sha256) in TAUGHT}
+    splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
+    taught: list[str] = []
+    for split in SPLITS:
+        for photo in dataset.splits[split]:
+            before = known.get(photo.sha256, "train" if photo.group in groups else None)
+            if given[photo.name] != "train":
+                if before in TAUGHT:
+                    taught.append(photo.name)
+                else:
+                    splits[split].append(photo)
+            else:
+                splits[split if before is None or before in decided else before].append(photo)
+    left = tuple(LeftOut(name, REASON) for name in taught)
+    warnings = [f"{len(taught)} photographs of val and test are left out: each {REASON}: {first_few(taught)}"]
+    kept = {split: tuple(photos) for split, photos in splits.items()}
+    _check(dataset, kept)
+    return replace(
+        dataset,
+        splits=kept,
+        left_out=(*dataset.left_out, *left),
+        warnings=(*dataset.warnings, *warnings * bool(taught)),
+    )
+
+
+def _check(dataset: Dataset, splits: Mapping[str, tuple[Photograph, ...]]) -> None:
+    have = {photo.label for photo in splits["train"]}
+    none = [name for label, name in enumerate(dataset.classes) if label not in have]
+    if none:
+        raise BadInputError(
+            f"{dataset.name}: no training photograph is left for {first_few(none)}",
+            "The run before held all of them back: add others.",
+        )

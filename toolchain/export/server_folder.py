@@ -1,0 +1,133 @@
+"""Folders that model servers load: those of OpenVINO Model Server (`ovms`) and of Triton Inference Server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import msgspec
+import onnx
+
+from toolchain.artifact import Artifact, read_artifact
+from toolchain.errors import BadInputError
+from toolchain.export.results import Exported, ServerFolder
+from toolchain.system import files
+
+Server = Literal["ovms", "triton"]
+SERVERS: tuple[str, ...] = get_args(Server)
+DEVICES = {"ovms": "openvino:CPU", "triton": "ort:cpu"}
+"""What each server computes with: files that are not proven there are left out."""
+
+OVMS_FILE = "config.json"
+MOUNTED = "/models"
+"""Where the servers' containers are given the folder, by the custom of their documentation."""
+
+MAX_BATCH = 32
+"""Requests that Triton may answer together."""
+
+TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+
+
+def check_folder(server: Server, folder: Path) -> None:
+    """Raise BadInputError where no folder can be written at `folder`, or what it holds is none of `server`'s."""
+    if folder.exists() and not folder.is_dir():
+        raise BadInputError(f"{folder} is a file, and --server writes a folder", "Name another folder.")
+    if server == "ovms":
+        _listed(folder / OVMS_FILE)
+
+
+def write_server_folder(server: Server, folder: Path, exported: Exported) -> ServerFolder:
+    """Write the ONNX files of an export into `folder`, each as a model of its own for `server`.
+
+    A model that is there already gets a new version beside the old ones; servers answer with the newest. Models are
+    called after the run, with `-int8`, `-frame` and so on behind.
+    """
+    check_folder(server, folder)
+    run = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(exported.run).resolve().name).strip("-.") or "model"
+    names = []
+    for path in _files(exported, DEVICES[server]):
+        artifact = read_artifact(path)
+        if not artifact.card.proven_on(DEVICES[server]):
+            continue
+        kinds = [kind for kind in path.stem.split(".")[1:] if kind not in {"ort", "openvino"}]
+        name = "-".join([run, *kinds])
+        model = folder / name
+        version = 1 + max((int(one.name) for one in model.glob("*") if one.name.isdigit()), default=0)
+        # Servers that run look for new folders: what they find must be whole.
+        unfinished = model / f".{version}.part"
+        unfinished.mkdir(parents=True, exist_ok=True)
+        if server == "triton":
+            labels = [" ".join(label.split()) for label in artifact.card.labels]
+            files.write_bytes(model / "labels.txt", "".join(f"{label}\n" for label in labels).encode())
+            files.write_bytes(model / "config.pbtxt", _triton(name, artifact).encode())
+        files.write_bytes(unfinished / "model.onnx", artifact.model)
+        unfinished.rename(model / str(version))
+        names.append(name)
+    if server == "ovms":
+        _list(folder / OVMS_FILE, names)
+    return ServerFolder(server, str(folder), tuple(names))
+
+
+def _files(exported: Exported, device: str) -> Iterable[Path]:
+    """The ONNX files that were written and kept their promises; of int8 files the one for `device`."""
+    yield Path(exported.float_file)
+    if device in exported.int8_files and device not in exported.broken:
+        yield Path(exported.int8_files[device])
+    yield from (Path(one.file) for one in exported.further if one.format == "onnx" and not one.broken)
+
+
+def _triton(name: str, artifact: Artifact) -> str:
+    """Triton's description of a model, `config.pbtxt`: protobuf in text. The first axis, the batch, is Triton's."""
+    graph = onnx.load_model_from_string(artifact.model).graph
+    inputs = ", ".join(_tensor(value) for value in graph.input)
+    outputs = ", ".join(
+        _tensor(value, ' label_filename: "labels.txt"' if value.name == "probabilities" else "")
+        for value in graph.output
+    )
+    # Frames of different sizes are no batch.
+    together = "dynamic_batching { }\n" if artifact.card.input != "frame" else ""
+    return (
+        f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: {MAX_BATCH}\n'
+        f"input [ {inputs} ]\noutput [ {outputs} ]\n{together}"
+        "# What was measured was measured on CPUs.\ninstance_group [ { count: 1 kind: KIND_CPU } ]\n"
+    )
+
+
+def _tensor(value: onnx.ValueInfoProto, more: str = "") -> str:
+    tensor = value.type.tensor_type
+    sides = [side.dim_value if side.HasField("dim_value") else -1 for side in tensor.shape.dim][1:]
+    return f'{{ name: "{value.name}" data_type: {TYPES[tensor.elem_type]} dims: {sides}{more} }}'
+
+
+def _list(path: Path, names: Iterable[str]) -> None:
+    """Add models to OpenVINO Model Server's list; whatever else it holds stays."""
+    known = _listed(path)
+    kept = [one for one in known["model_config_list"] if one["config"]["name"] not in names]
+    # float32 stays float32, also on CPUs that have instructions for bfloat16.
+    plugin = {"INFERENCE_PRECISION_HINT": "f32"}
+    added = [
+        {
+            "config": {
+                "name": name,
+                "base_path": f"{MOUNTED}/{name}",
+                "target_device": "CPU",
+                "plugin_config": plugin,
+            }
+        }
+        for name in names
+    ]
+    files.write_json(path, {**known, "model_config_list": kept + added})
+
+
+def _listed(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {"model_config_list": []}
+    try:
+        known = files.read_json(path, dict[str, Any])
+        msgspec.convert([one["config"]["name"] for one in known["model_config_list"]], list[str])
+    except (OSError, LookupError, TypeError, msgspec.MsgspecError):
+        hint = "Name another folder, or take the file away."
+        raise BadInputError(f"{path} is no list of models of OpenVINO Model Server", hint) from None
+    return known
