@@ -119,6 +119,13 @@ def test_where_nothing_is_kept_the_nearest_is_named_with_its_reason() -> None:
     assert choice.nearest(OPENVINO) is None
 
 
+def test_what_is_far_from_the_nearest_is_not_looked_at() -> None:
+    far, near = entry("far", 8e-3, ort=2.0), entry("near", 5e-3, ort=1.2)
+    choice, looked = choose(far, near, lost={"near": 4.0}, devices=(ORT,))
+    assert looked == [("near", ORT)]
+    assert not choice.winners
+
+
 @pytest.mark.parametrize(
     ("drop_pp", "expected_pp", "most"),
     [

@@ -18,6 +18,10 @@ from toolchain.export.results import Attempt, Measurement, QuantizationSettings
 AS_FAST = 0.95
 """Candidates that reach this share of the fastest one's speed count as equally fast; then divergence decides."""
 
+NEAR, AS_NEAR = 2e-3, 1.5
+"""A candidate is worth a look at the photographs that judge up to this divergence, or so many times that of the
+nearest one: others would lose more, and each look makes the next ones stricter."""
+
 Arm = tuple[str, str, int]
 """Machine, device and number of threads."""
 
@@ -109,10 +113,15 @@ class Choice:
                 for device in devices
             )
         ]
+        fast = [entry for entry in fast if all(self._is_near(entry, fast, device) for device in devices)]
         for entry in _by_preference(fast, devices):
             if all(self._keeps(entry, device) for device in devices):
                 return entry
         return None
+
+    def _is_near(self, entry: Entry, others: Sequence[Entry], device: str) -> bool:
+        nearest = min(other.attempt.divergence(device) for other in others)
+        return entry.attempt.divergence(device) <= max(NEAR, AS_NEAR * nearest)
 
     def _keeps(self, entry: Entry, device: str) -> bool:
         """Whether it keeps the accuracy on `device`: the photographs are looked at once for each entry there."""
