@@ -29,10 +29,10 @@ DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results"
 CAMERA = ROOT / "benchmarks" / "camera" / "results"
 ADOPT = ROOT / "benchmarks" / "adopt" / "results"
+BROWSER = ROOT / "benchmarks" / "browser" / "results"
 EXPLAIN = ROOT / "benchmarks" / "explain" / "results"
 TEACH = ROOT / "benchmarks" / "teach" / "results"
 NEAR = RESULTS / "near-duplicates.csv"
-TEACH = ROOT / "benchmarks" / "teach" / "results"
 PETS = ROOT / "models" / "pets" / "bench.json"
 
 FIGURE = re.compile(r"(?<=<!--=)([a-z0-9.-]+)-->(.*?)(?=<!--/-->)", re.DOTALL)
@@ -584,6 +584,35 @@ def litert() -> str:
     )
 
 
+def browser() -> str:
+    """What the page answers, beside `edgetl predict`."""
+    rows = _rows(BROWSER / "summary.csv")
+    n = rows[0]["photographs"]
+
+    def line(row: Row) -> tuple[str, ...]:
+        speed = float(row["times_as_fast_as_float"])
+        return (
+            row["precision"],
+            row["threads"],
+            f"{row['same_as_ort:cpu']} of {row['photographs']}",
+            f"{row['same_as_openvino:CPU']} of {row['photographs']}",
+            f"{float(row['probability_apart_ort:cpu']):.4f}",
+            "" if row["precision"] == "float32" else f"{speed:.2f} times as fast",
+        )
+
+    seen = _rows(BROWSER / "camera.csv")
+    same = sum(row["same_as_predict"] == "True" for row in seen)
+    apart = max(int(row["pixels_apart"]) for row in rows)
+    return _table(
+        "file | threads | as predict on ort:cpu | on openvino:CPU | probability differs by at most | against float",
+        [line(row) for row in rows],
+        f"The ready-made network on {n} test photographs of the pets; pixels differ by at most {apart} of 255.",
+        f"While the browser's camera showed {len(seen)} of them, the page named {same} as `predict` does. "
+        "Files took turns, beside other work: only the ratio of their times means something. "
+        f"{rows[0]['browser']}, {rows[0]['runtime']}; {rows[0]['cpu']}.",
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "litert": litert,
     "pets": pets,
@@ -602,6 +631,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gpu": gpu,
     "attack": attack,
     "adopted": adopted,
+    "browser": browser,
     "ideal": ideal,
     "teach": teach,
 }

@@ -49,6 +49,11 @@ def test_a_folder_as_npm_leaves_it(tmp_path: Path, below: str) -> None:
     assert find_runtime(tmp_path, Silent()) == runtime.WebRuntime("1.2.3", CONTENT)
 
 
+def test_the_page_that_tells_how_names_the_version() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "browser.md"
+    assert f"npm pack {PACKAGE}@{VERSION}" in page.read_text(encoding="utf-8")
+
+
 def test_an_archive(tmp_path: Path) -> None:
     assert find_runtime(archive(tmp_path / "a.tgz"), Silent()) == runtime.WebRuntime("1.2.3", CONTENT)
 
