@@ -130,6 +130,6 @@ def test_what_is_missing_or_wrong_is_told_before_any_work(folder: Path, monkeypa
     monkeypatch.setattr(results, "find_spec", lambda name: None)
     with pytest.raises(MissingError, match="OpenVINO is not installed"):
         Variants(openvino=True)
-    with pytest.raises(MissingError, match="LiteRT .ai-edge-litert. is not installed"):
+    with pytest.raises(MissingError, match=r"LiteRT .ai-edge-litert. is not installed"):
         Variants(litert=True)
     assert Variants(fp16=True, int8_weights=True) != Variants()

@@ -114,6 +114,8 @@ class Engine:
         for device in CPUS:
             if failed.artifact is None or (failed.artifact.path, device) in self._failed:
                 continue
+            if not family_of(device).takes(failed.artifact, device):
+                continue
             try:
                 self.network = self._loaded(failed.artifact, device)
             except Exception:  # runtimes raise anything

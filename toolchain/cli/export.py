@@ -105,7 +105,7 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
 )
 @click.option(
     "--runtime",
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path),
     metavar="DIR|FILE",
     help="The npm package onnxruntime-web for --browser, as a folder or .tgz. Default: npm fetches it once.",
 )
