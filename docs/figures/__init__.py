@@ -1,0 +1,1 @@
+"""The figures of the documents; see `make_figures.py`."""
