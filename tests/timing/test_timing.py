@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.artifacts import tiny_artifact
 from toolchain.system.progress import Silent
-from toolchain.timing import _not_known, time_artifacts
+from toolchain.timing import _is_open, _is_vague, _places, time_artifacts
 from toolchain.timing.arm import Arm
 
 
@@ -37,13 +37,15 @@ def _arm(path: Path, device: str, *process_ms: float) -> Arm:
     return arm
 
 
-def test_a_disturbed_process_makes_the_arms_beside_it_run_again(tmp_path: Path) -> None:
-    calm = [_arm(tmp_path / "a", "ort:cpu", 2, 2.01, 2), _arm(tmp_path / "b", "ort:cpu", 1, 1, 1.01)]
+def test_more_is_measured_where_a_disturbed_process_leaves_open_who_is_faster(tmp_path: Path) -> None:
+    fast = [_arm(tmp_path / "a", "ort:cpu", 2, 2.01, 2), _arm(tmp_path / "b", "ort:cpu", 1, 1, 1.4)]
     disturbed = [
         _arm(tmp_path / name, "openvino:CPU", *process_ms)
-        for name, process_ms in {"c": (2, 2, 2), "d": (1, 1, 1), "e": (1, 2, 1)}.items()
+        for name, process_ms in {"c": (2, 2, 2), "d": (1, 1, 1), "e": (1, 3, 1)}.items()
     ]
     failed = _arm(tmp_path / "f", "ort:cpu", 1, 3, 1)
     failed.reason = "out of memory"
-    assert _not_known([*calm, failed, *disturbed]) == disturbed
-    assert _not_known(calm) == []
+    assert _places([*fast, failed, *disturbed], _is_open) == {("openvino:CPU", 1)}
+    assert _places(fast, _is_vague) == {("ort:cpu", 1)}, "faster in any case, but by how much?"
+    slower = [_arm(tmp_path / "g", "ort:cpu", 1, 1, 1), _arm(tmp_path / "h", "ort:cpu", 2, 2, 1.5)]
+    assert _places(slower, _is_open) == set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -78,8 +78,8 @@ def time_pairs(
     """Measure artifacts on devices with every number of threads, in rounds of several processes, on `machine`
     (default: this one).
 
-    Where a process was disturbed, so that the gain of an artifact over the first one on its device is not known
-    well enough, all that run there are measured in more processes.
+    Where a process was disturbed, so that it is not sure whether an artifact is faster than the first one on its
+    device, all that run there are measured in more processes, until its gain is known well enough.
 
     `pixels` are preprocessed photographs, uint8 [n, height, width, 3], which all artifacts take. The artifacts must
     be files: each process reads its own. With `answered_by` as the number of threads, those arms answer all
@@ -99,8 +99,10 @@ def time_pairs(
             )
             measure(arms, start, pace, reporter, limits)
             one_more = Pace(ROUNDS, ROUNDS, precision=None, budget_s=None, processes=1)
+            open_still = _places(arms, _is_open)
             for _ in range(MAX_PROCESSES - PROCESSES):
-                measure(_not_known(arms), start, one_more, reporter, limits)
+                vague = _places(arms, _is_vague) & open_still
+                measure([arm for arm in arms if _place(arm) in vague], start, one_more, reporter, limits)
             answering = [arm for arm in arms if arm.threads == answered_by and not arm.reason]
             spans = [Span(at, min(at + SPAN, len(pixels))) for at in range(0, len(pixels), SPAN)]
             with reporter.task("answering", len(answering)) as task:
@@ -115,24 +117,37 @@ def time_pairs(
     return [_timed(arm) for arm in arms]
 
 
-def _not_known(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms of those devices and numbers of threads on which a gain over the first arm is in doubt."""
-    places: dict[tuple[str, int], list[Arm]] = {}
+_Place = tuple[str, int]
+"""A device, and the number of threads."""
+
+
+def _place(arm: Arm) -> _Place:
+    return arm.device, arm.threads
+
+
+def _places(arms: Sequence[Arm], holds: Callable[[float, float], bool]) -> set[_Place]:
+    """Where `holds` is true of the gain of an arm over the first one there, and of the least that is sure of it."""
+    found: set[_Place] = set()
+    first: dict[_Place, Timed] = {}
     for arm in arms:
-        if not arm.reason:
-            places.setdefault((arm.device, arm.threads), []).append(arm)
-    return [arm for those in places.values() if not _are_known(*map(_timed, those)) for arm in those]
+        if arm.reason or not arm.rounds:
+            continue
+        timed = _timed(arm)
+        before = first.setdefault(_place(arm), timed)
+        least = before.min_ratio(timed)
+        assert before.p50_ms is not None
+        assert timed.p50_ms is not None
+        if least is not None and holds(before.p50_ms / timed.p50_ms, least):
+            found.add(_place(arm))
+    return found
 
 
-def _are_known(first: Timed, *others: Timed) -> bool:
-    """Whether the gain of each over the first one is sure but for a few percent."""
-    for other in others:
-        least = first.min_ratio(other)
-        assert first.p50_ms is not None
-        assert other.p50_ms is not None
-        if least is not None and least < SURE * first.p50_ms / other.p50_ms:
-            return False
-    return True
+def _is_open(gain: float, least: float) -> bool:
+    return least <= 1 < gain
+
+
+def _is_vague(gain: float, least: float) -> bool:
+    return least < SURE * gain
 
 
 def _timed(arm: Arm) -> Timed:

@@ -90,7 +90,12 @@ function show(now) {
   put($("headline"), now.headline);
   const left = Object.entries(lesson.left_out).map(([reason, count]) => `${count} ${reason}`);
   put($("left-out"), left.length ? `Left out of ${recording ? "this" : "the last"} take: ${left.join(", ")}` : "");
-  lesson.things.forEach((thing) => showThing(thing, lesson));
+  const list = $("things");
+  lesson.things.forEach((thing, place) => {
+    showThing(thing, lesson);
+    const { item } = rows.get(thing.name);
+    if (list.children[place] !== item) list.insertBefore(item, list.children[place]); // a new one comes before the last
+  });
   $("train").disabled = lesson.phase === "teaching";
   put($("train"), lesson.phase === "teaching" ? "Learning…" : lesson.learnt ? "Train again" : "Train");
   let over = "";
