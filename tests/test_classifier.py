@@ -280,7 +280,16 @@ def test_a_device_that_hangs_is_given_up(path: Path, tmp_path: Path, monkeypatch
 
 def test_an_answer_of_another_shape_is_no_answer(path: Path) -> None:
     classifier = toolchain.load(path)
-    for shape in ((), (3,), (1, 2), (1, 3, 1)):
-        odd = np.zeros(shape, np.float32)
+    shapes = [(odd, odd) for odd in ((), (3,), (1, 2), (1, 3, 1))] + [((1, 3), (2, 3)), ((2, 3), (1, 3))]
+    for pair in shapes:
+        logits, probabilities = (np.zeros(shape, np.float32) for shape in pair)
         with pytest.raises(ArtifactError, match="no number for each of 3 classes"):
-            classifier.interpret(Answer(odd, odd))
+            classifier.interpret(Answer(logits, probabilities))
+
+
+def test_a_network_answers_each_picture(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = toolchain.load(path)
+    one = classifier.runtime.infer(classifier.preprocess(RED)[None])
+    monkeypatch.setattr(classifier.runtime, "infer", lambda images: one)
+    with pytest.raises(ArtifactError, match="no number for each of 3 classes"):
+        classifier.predict_batch([RED, RED])

@@ -145,10 +145,12 @@ class Classifier:
 
         Raises ArtifactError where the device answers what is not a number.
         """
-        answer = self._checked(self._infer(pictures))
+        answer = self._checked(self._infer(pictures), len(pictures))
         if not self.mirror_average:
             return answer
-        mirrored = self._checked(self._infer([np.ascontiguousarray(picture[:, ::-1]) for picture in pictures]))
+        mirrored = self._checked(
+            self._infer([np.ascontiguousarray(picture[:, ::-1]) for picture in pictures]), len(pictures)
+        )
         logits = (answer.logits + mirrored.logits) * np.float32(0.5)
         return Answer(logits, softmax(logits, self.card.temperature))
 
@@ -214,9 +216,11 @@ class Classifier:
                 "Try another --device, or a smaller network.",
             ) from None
 
-    def _checked(self, answer: Answer) -> Answer:
+    def _checked(self, answer: Answer, pictures: int | None = None) -> Answer:
+        """The answer, if it is one to so many pictures (None: to any number). Raises ArtifactError."""
         classes = len(self.card.labels)
-        if any(one.ndim != 2 or one.shape[1] != classes for one in (answer.logits, answer.probabilities)):
+        rows = len(answer.logits) if pictures is None and answer.logits.ndim else pictures
+        if {answer.logits.shape, answer.probabilities.shape} != {(rows, classes)}:
             raise ArtifactError(
                 f"what {self.runtime.device} answers is no number for each of {classes} classes",
                 "The network of this file computes something else than it says; export it again.",
