@@ -111,6 +111,11 @@ class Measurement:
         return min(mean + NormalDist().inv_cdf(1 - 0.05 / self.look) * error, 100.0)
 
     @property
+    def judged_pp(self) -> float:
+        """What must be within `--max-drop`: what is lost at most, and what labels alone say is surely lost."""
+        return max(self.most_lost_pp, self.drop_lower_pp or 0.0)
+
+    @property
     def _lost(self) -> tuple[float, float]:
         """Mean and standard error."""
         assert self.drop_pp is not None
@@ -187,16 +192,15 @@ class Attempt:
             return None
         for machine in (LOCAL, *self.top1_there):
             drop_pp, worse_pp = measured.drop_pp, self.worse_there(device, machine)
-            most_pp = measured.most_lost_pp + worse_pp
-            surely_pp = (measured.drop_lower_pp or 0.0) + worse_pp
-            if max(most_pp, surely_pp) <= settings.max_drop_pp:
+            judged_pp = measured.judged_pp + worse_pp
+            if judged_pp <= settings.max_drop_pp:
                 continue
             place, limit = at(device, machine), f"--max-drop {settings.max_drop_pp:g}"
-            beyond = f"{max(most_pp, surely_pp) - settings.max_drop_pp:.2f} pp more than {limit}"
+            beyond = f"{judged_pp - settings.max_drop_pp:.2f} pp more than {limit}"
             if measured.expected_pp is None:
                 return f"int8 loses {drop_pp + worse_pp:.2f} pp of top-1 on {place}, {beyond}"
             return (
-                f"int8 may lose {most_pp:.2f} pp of top-1 on {place}, {beyond}: {drop_pp + worse_pp:.2f} on "
+                f"int8 may lose {judged_pp:.2f} pp of top-1 on {place}, {beyond}: {drop_pp + worse_pp:.2f} on "
                 f"{measured.accuracy.n} photographs, {measured.expected_pp:.2f} by its probabilities"
             )
         return None

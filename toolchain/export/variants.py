@@ -214,11 +214,14 @@ def _broken(artifact: Artifact, measured: Sequence[Measurement], max_drop_pp: fl
     """Which promise the file did not keep, and by how much."""
     name, least = artifact.path.name, MIN_AGREEMENT.get(artifact.card.precision)
     for one in measured:
-        agreement, drop = one.accuracy.agreement or 0.0, one.drop_pp or 0.0
+        agreement = one.accuracy.agreement or 0.0
+        lost_pp = 0.0 if one.drop_pp is None else one.judged_pp
         if least is not None and agreement < least:
             return f"{name} was not written: agreement {agreement:.4f} on {one.device}, and it promises {least}"
-        if least is None and drop > max_drop_pp:
-            lost = f"it loses {drop:.2f} pp of top-1 on {one.device}"
+        if least is None and lost_pp > max_drop_pp:
+            lost = (
+                f"it {'loses' if one.expected_pp is None else 'may lose'} {lost_pp:.2f} pp of top-1 on {one.device}"
+            )
             return f"{name} was not written: {lost}, more than --max-drop {max_drop_pp:g}"
     return None
 
