@@ -219,9 +219,8 @@ def _broken(artifact: Artifact, measured: Sequence[Measurement], max_drop_pp: fl
         if least is not None and agreement < least:
             return f"{name} was not written: agreement {agreement:.4f} on {one.device}, and it promises {least}"
         if least is None and lost_pp > max_drop_pp:
-            lost = (
-                f"it {'loses' if one.expected_pp is None else 'may lose'} {lost_pp:.2f} pp of top-1 on {one.device}"
-            )
+            loses = "loses" if one.expected_pp is None else "may lose"
+            lost = f"it {loses} {lost_pp:.2f} pp of top-1 on {one.device}"
             return f"{name} was not written: {lost}, more than --max-drop {max_drop_pp:g}"
     return None
 
