@@ -15,7 +15,14 @@ from toolchain.cli.camera_report import conclude
 from toolchain.cli.camera_values import PixelFormat, Size, no_model, read_address
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
-from toolchain.cli.options import Finite, SectionedCommand, SectionedOption, device_option, threads_option
+from toolchain.cli.options import (
+    Finite,
+    SectionedCommand,
+    SectionedOption,
+    device_option,
+    threads_option,
+    viewer_options,
+)
 from toolchain.errors import BadInputError, ExitCode, StoppedError
 
 
@@ -219,20 +226,7 @@ summary.""",
     help="Show it on a page instead of in a window. Default: 127.0.0.1:8765; other addresses need a token. "
     "MODEL goes before this option.",
 )
-@_output_option(
-    "--web-token",
-    envvar="EDGETL_WEB_TOKEN",
-    metavar="TOKEN",
-    help="The token that viewers from other machines must know. Default: one is made and printed. Also in the "
-    "variable EDGETL_WEB_TOKEN.",
-)
-@_output_option(
-    "--web-host",
-    "web_hosts",
-    multiple=True,
-    metavar="NAME",
-    help="A host name by which viewers may ask without a token, such as that of a proxy. Can be repeated.",
-)
+@viewer_options(_output_option)
 @_output_option(
     "--sink",
     "more_sinks",

@@ -180,3 +180,27 @@ def on_option(verb: str) -> Callable[[_Command], _Command]:
         help=f"{verb} on this machine: local, or [user@]host as ssh knows it, where edgetl must be installed; can "
         "be given again. Default: local.",
     )
+
+
+def viewer_options(option: Callable[..., Any] = click.option) -> Callable[[_Command], _Command]:
+    """`--web-token` and `--web-host`: who may look at a page. `option` makes each of them."""
+    token = option(
+        "--web-token",
+        envvar="EDGETL_WEB_TOKEN",
+        metavar="TOKEN",
+        help="The token that viewers from other machines must know. Default: one is made and printed. Also in the "
+        "variable EDGETL_WEB_TOKEN.",
+    )
+    hosts = option(
+        "--web-host",
+        "web_hosts",
+        multiple=True,
+        metavar="NAME",
+        help="A host name by which viewers may ask without a token, such as that of a proxy. Can be repeated.",
+    )
+
+    def decorate(command: _Command) -> _Command:
+        decorated: _Command = token(hosts(command))
+        return decorated
+
+    return decorate

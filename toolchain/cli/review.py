@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.options import complete_data_sets, features_options
+from toolchain.cli.options import complete_data_sets, features_options, viewer_options
 from toolchain.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -48,20 +48,7 @@ Pictures that look alike are shown as one. Each decision is recorded and done at
     metavar="HOST:PORT",
     help="Where the page is served; addresses that other machines reach need a token.",
 )
-@click.option(
-    "--web-token",
-    envvar="EDGETL_WEB_TOKEN",
-    metavar="TOKEN",
-    help="The token that viewers from other machines must know. Default: one is made and printed. Also in the "
-    "variable EDGETL_WEB_TOKEN.",
-)
-@click.option(
-    "--web-host",
-    "web_hosts",
-    multiple=True,
-    metavar="NAME",
-    help="A host name by which viewers may ask without a token, such as that of a proxy. Can be repeated.",
-)
+@viewer_options()
 @output_options
 def command(
     folder: str,

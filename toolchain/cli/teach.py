@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from toolchain.cli.console import Console, needs, output_options
-from toolchain.cli.options import complete_models, complete_weights
+from toolchain.cli.options import complete_models, complete_weights, viewer_options
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, ExitCode
 
@@ -60,20 +60,7 @@ Escape ends."""
     help="Teach on a page instead of in a window, also from a phone. Default: 127.0.0.1:8765; other addresses need "
     "a token. THINGS go before this option.",
 )
-@click.option(
-    "--web-token",
-    envvar="EDGETL_WEB_TOKEN",
-    metavar="TOKEN",
-    help="The token that viewers from other machines must know. Default: one is made and printed. Also in the "
-    "variable EDGETL_WEB_TOKEN.",
-)
-@click.option(
-    "--web-host",
-    "web_hosts",
-    multiple=True,
-    metavar="NAME",
-    help="A host name by which viewers may ask without a token, such as that of a proxy. Can be repeated.",
-)
+@viewer_options()
 @click.option(
     "--script",
     type=click.Path(path_type=Path),

@@ -18,7 +18,7 @@ from typing import Literal
 
 import msgspec
 
-from toolchain.datasets.quarantine import is_inside, new_folder
+from toolchain.datasets.quarantine import is_inside, is_name_below, new_folder
 from toolchain.datasets.scan import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
 from toolchain.system import files
@@ -225,8 +225,7 @@ def _read(record: Path) -> Decisions:
     except msgspec.DecodeError as error:
         raise BadInputError(f"{record} is not a record of moved files: {error}") from None
     for one in decisions.entries:
-        parts = PurePosixPath(one.name).parts
-        if not parts or parts[0] == "/" or ".." in parts or "\0" in f"{one.name}{one.now}":
+        if not is_name_below(one.name) or "\0" in (one.now or ""):
             raise BadInputError(f"{record}: {one.name!r} is not a path below the folder", "Restore the record.")
     return decisions
 

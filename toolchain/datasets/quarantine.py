@@ -227,10 +227,15 @@ def _read(path: Path) -> Record:
     except msgspec.DecodeError as error:
         raise BadInputError(f"{path} is not a record of moved files: {error}") from None
     for one in record.moved:
-        parts = PurePosixPath(one.name).parts
-        if not parts or parts[0] == "/" or ".." in parts:
+        if not is_name_below(one.name):
             raise BadInputError(f"{path}: {one.name!r} is not a path below the data", "Restore the record.")
     return record
+
+
+def is_name_below(name: str) -> bool:
+    """Whether a record may name a file so: by a path that stays below the folder."""
+    parts = PurePosixPath(name).parts
+    return bool(parts) and parts[0] != "/" and ".." not in parts and "\0" not in name
 
 
 def _remove_empty(folder: Path) -> None:
