@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -71,7 +72,7 @@ def _keep(context: ExportContext, entry: Entry, machine: str, timed: Sequence[Ti
         # A file that failed with some number of threads is not proven on the device.
         if not all(one.p50_ms for one in here):
             continue
-        speeds = [_speed(*pair, machine) for pair in zip(slow, fast, strict=True)]
+        speeds = [compare(*pair, machine) for pair in zip(slow, fast, strict=True)]
         entry.process_ms |= {(machine, device, one.threads): one.process_ms for one in fast}
         attempt = replace(attempt, speeds=(*attempt.speeds, *speeds))
         answers = [one.answers for one in fast if one.answers]
@@ -82,10 +83,13 @@ def _keep(context: ExportContext, entry: Entry, machine: str, timed: Sequence[Ti
     entry.attempt = attempt
 
 
-def _speed(slow: Timed, fast: Timed, machine: str) -> Speed:
+def compare(slow: Timed, fast: Timed, machine: str) -> Speed:
     """How int8 compares with float on one device of a machine with one number of threads."""
     assert slow.p50_ms is not None
     assert fast.p50_ms is not None
+    float_ms, int8_ms = round(slow.p50_ms, 3), round(fast.p50_ms, 3)
     least = slow.min_ratio(fast)
-    rounded = None if least is None else round(least, 3)
-    return Speed(slow.device, slow.threads, round(slow.p50_ms, 3), round(fast.p50_ms, 3), rounded, machine)
+    if least is not None:
+        # Processes that agree closely put their bound above the ratio of the medians, which are of all rounds.
+        least = math.floor(min(least, float_ms / int8_ms) * 1000) / 1000
+    return Speed(slow.device, slow.threads, float_ms, int8_ms, least, machine)
