@@ -56,7 +56,7 @@ def _speeds(monkeypatch: pytest.MonkeyPatch, ratios: dict[tuple[int, str], float
             found += [Timed(artifact, device, count, p50_ms, "", process_ms) for count in threads]
         return found
 
-    def in_turns(pairs, threads, pixels, reporter):  # type: ignore[no-untyped-def]
+    def in_turns(pairs, threads, pixels, reporter, *, in_order):  # type: ignore[no-untyped-def]
         return [Timed(artifact, device, count, 10.0) for artifact, device in pairs for count in threads]
 
     monkeypatch.setattr(speed, "time_pairs", timed)
@@ -113,11 +113,11 @@ def test_a_ratio_is_known_by_its_processes(tmp_path: Path) -> None:
 
 def test_what_is_gained_at_least_is_never_more_than_the_gain(tmp_path: Path) -> None:
     artifact = tiny_artifact(tmp_path / "model.onnx")
-    # The medians of all rounds are 2.0 and 1.0; the processes' ratios agree on 2.2.
-    slow = Timed(artifact, "ort:cpu", 1, 2.0, "", (2.2, 2.2, 2.2))
-    fast = Timed(artifact, "ort:cpu", 1, 1.0, "", (1.0, 1.0, 1.0))
+    slow = Timed(artifact, "ort:cpu", 1, 0.0504, "", (0.0504,) * 3)
+    fast = Timed(artifact, "ort:cpu", 1, 0.0496, "", (0.0496,) * 3)
     said = speed.compare(slow, fast, "local")
-    assert (said.ratio, said.min_ratio) == (2.0, 2.0)
+    assert said.min_ratio is not None
+    assert said.min_ratio <= said.ratio
 
 
 def test_speed_can_be_asked_for_or_left_alone() -> None:

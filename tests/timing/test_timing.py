@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.artifacts import tiny_artifact
 from toolchain.system.progress import Silent
-from toolchain.timing import _is_open, _is_vague, _places, time_artifacts
+from toolchain.timing import _is_open, _is_vague, _places, _without_order, time_artifacts
 from toolchain.timing.arm import Arm
 
 
@@ -49,3 +49,14 @@ def test_more_is_measured_where_a_disturbed_process_leaves_open_who_is_faster(tm
     assert _places(fast, _is_vague) == {("ort:cpu", 1)}, "faster in any case, but by how much?"
     slower = [_arm(tmp_path / "g", "ort:cpu", 1, 1, 1), _arm(tmp_path / "h", "ort:cpu", 2, 2, 1.5)]
     assert _places(slower, _is_open) == set()
+
+
+def test_more_is_measured_until_it_is_sure_which_way_of_a_device_is_faster(tmp_path: Path) -> None:
+    exact = _arm(tmp_path / "a", "openvino:CPU", 2, 2, 2.02)
+    shorter = _arm(tmp_path / "b", "openvino:CPU+bf16", 1.3, 1.31, 1.3)
+    disturbed = _arm(tmp_path / "c", "openvino:CPU", 1, 1.6, 1.01)
+    elsewhere = _arm(tmp_path / "d", "ort:cpu", 2, 2, 2)
+    assert _without_order([exact, shorter, elsewhere]) == set()
+    assert _without_order([exact, shorter, disturbed, elsewhere]) == {("openvino:CPU", 1)}
+    alike = _arm(tmp_path / "e", "ort:cpu", 1.97, 2.01, 1.96)
+    assert _without_order([elsewhere, alike]) == set(), "too little to matter"

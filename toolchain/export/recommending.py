@@ -25,7 +25,7 @@ def recommend(context: ExportContext, files: Sequence[Path]) -> Record | None:
     """
     artifacts = [read_artifact(path) for path in files]
     pairs = [(artifact, device) for artifact in artifacts for device in artifact.card.runtimes]
-    timed = time_pairs(pairs, [cores()], context.sample.first(SAMPLE), context.reporter)
+    timed = time_pairs(pairs, [cores()], context.sample.first(SAMPLE), context.reporter, in_order=True)
     candidates = [
         Candidate(
             one.artifact.path.name,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.evaluation.statistics import min_ratio
+from toolchain.runtimes.devices import plain
 from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter
 from toolchain.timing.arm import Arm
@@ -25,13 +27,16 @@ ROUNDS = 2
 MAX_PROCESSES = 8
 SURE = 0.95
 """A gain is known well enough when at least this share of it is sure."""
+WORTH = 1.05
+"""Where several are to be put in order, a smaller ratio of their medians is not worth more processes."""
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Median latency of one photograph in milliseconds, None with the `reason` where it could not be measured.
+    """Latency of one photograph in milliseconds, None with the `reason` where it could not be measured.
 
-    `process_ms` are the medians of each process.
+    `process_ms` are the medians of each process, and `p50_ms` is their geometric mean: ratios of two are the middle
+    of what `min_ratio` says of them.
     """
 
     artifact: Artifact
@@ -74,12 +79,15 @@ def time_pairs(
     reporter: Reporter,
     machine: Machine | None = None,
     answered_by: int = 0,
+    *,
+    in_order: bool = False,
 ) -> list[Timed]:
     """Measure artifacts on devices with every number of threads, in rounds of several processes, on `machine`
     (default: this one).
 
     Where a process was disturbed, so that it is not sure whether an artifact is faster than the first one on its
-    device, all that run there are measured in more processes, until its gain is known well enough.
+    device, all that run there are measured in more processes, until its gain is known well enough. With `in_order`
+    that goes on until it is sure which of each two is faster, of all artifacts and ways of one device.
 
     `pixels` are preprocessed photographs, uint8 [n, height, width, 3], which all artifacts take. The artifacts must
     be files: each process reads its own. With `answered_by` as the number of threads, those arms answer all
@@ -101,8 +109,12 @@ def time_pairs(
             one_more = Pace(ROUNDS, ROUNDS, precision=None, budget_s=None, processes=1)
             open_still = _places(arms, _is_open)
             for _ in range(MAX_PROCESSES - PROCESSES):
-                vague = _places(arms, _is_vague) & open_still
-                measure([arm for arm in arms if _place(arm) in vague], start, one_more, reporter, limits)
+                if in_order:
+                    again = [arm for arm in arms if (plain(arm.device), arm.threads) in _without_order(arms)]
+                else:
+                    vague = _places(arms, _is_vague) & open_still
+                    again = [arm for arm in arms if _place(arm) in vague]
+                measure(again, start, one_more, reporter, limits)
             answering = [arm for arm in arms if arm.threads == answered_by and not arm.reason]
             spans = [Span(at, min(at + SPAN, len(pixels))) for at in range(0, len(pixels), SPAN)]
             with reporter.task("answering", len(answering)) as task:
@@ -142,6 +154,21 @@ def _places(arms: Sequence[Arm], holds: Callable[[float, float], bool]) -> set[_
     return found
 
 
+def _without_order(arms: Sequence[Arm]) -> set[_Place]:
+    """Devices, whatever the way of running them, where it is not sure which of two is faster."""
+    measured = [(plain(arm.device), _timed(arm)) for arm in arms if not arm.reason and arm.rounds]
+    found: set[_Place] = set()
+    for (device, one), (other_device, other) in combinations(measured, 2):
+        if (device, one.threads) == (other_device, other.threads):
+            fast, slow = sorted((one, other), key=lambda timed: timed.p50_ms or 0.0)
+            least = slow.min_ratio(fast)
+            assert slow.p50_ms is not None
+            assert fast.p50_ms is not None
+            if least is not None and least <= 1 and slow.p50_ms > WORTH * fast.p50_ms:
+                found.add((device, one.threads))
+    return found
+
+
 def _is_open(gain: float, least: float) -> bool:
     return least <= 1 < gain
 
@@ -153,6 +180,6 @@ def _is_vague(gain: float, least: float) -> bool:
 def _timed(arm: Arm) -> Timed:
     if arm.reason or not arm.rounds:
         return Timed(arm.artifact, arm.device, arm.threads, None, arm.reason)
-    p50_ms = float(np.median(np.concatenate(arm.rounds)))
     process_ms = tuple(float(np.median(np.concatenate(rounds))) for rounds in arm.processes if rounds)
+    p50_ms = float(np.exp(np.mean(np.log(process_ms))))
     return Timed(arm.artifact, arm.device, arm.threads, p50_ms, "", process_ms, tuple(arm.answers))

@@ -29,8 +29,8 @@ from toolchain.system.text import fixed
 
 LEARNING_RATE = 1e-5
 WARM_UP_STEPS = 10
-TIMED_STEPS = 3
-"""After so many it is known how long the training will take."""
+WARM_STEPS, TIMED_STEPS = 2, 8
+"""After both it is known how long the training will take; the first ones are slower than the rest."""
 BATCH = 32
 LEAST_SHARE = 0.5
 """Of a photograph that another one shows through."""
@@ -148,15 +148,17 @@ def train(
     These are uint8 [batch, height, width, 3]. Scales and zero points stay as they were calibrated; weights and
     biases learn. `teacher` is the float network. Raises ValueError where it would take longer than `budget_s`.
     """
-    started = time.monotonic()
     student = _Student(start)
     parameters = [*student.weights.values(), *student.biases.values()]
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, betas=(0.9, 0.99))
     with reporter.task("quantisation-aware training", len(plan)) as task:
         for number, (step, images) in enumerate(zip(plan, batches, strict=True)):
-            expected_s = (time.monotonic() - started) * len(plan) / TIMED_STEPS
-            if number == TIMED_STEPS and expected_s > budget_s:
-                raise ValueError(f"it would take {expected_s / 60:.0f} minutes; --qat takes them")
+            if number == WARM_STEPS:
+                started = time.monotonic()
+            if number == WARM_STEPS + TIMED_STEPS:
+                expected_s = (time.monotonic() - started) * len(plan) / TIMED_STEPS
+                if expected_s > budget_s:
+                    raise ValueError(f"it would take {expected_s:.0f} s of {budget_s:.0f}; --qat takes them")
             pixels = torch.from_numpy(step.seen(images))
             with torch.no_grad():
                 wanted = torch.log_softmax(teacher.run(pixels), 1)

@@ -176,7 +176,7 @@ class _Search:
         photographs = context.photographs
         numbers = photographs.for_training(COMPARED_ON)
         learnt: dict[int, QuantizedGraph] = {}
-        for start in _to_train(self.entries):
+        for start in to_train(self.entries):
             quantized = start.candidate.quantized
             assert quantized is not None
 
@@ -370,7 +370,7 @@ def to_time(entries: Sequence[Entry], devices: Sequence[str]) -> list[Entry]:
     return list(chosen)
 
 
-def _to_train(entries: Sequence[Entry]) -> list[Entry]:
+def to_train(entries: Sequence[Entry]) -> list[Entry]:
     """For each spelling the entry that training is to begin with.
 
     Training gains what float layers would, and costs no time later: one without them is taken even if it is a few

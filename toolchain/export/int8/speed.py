@@ -90,6 +90,6 @@ def compare(slow: Timed, fast: Timed, machine: str) -> Speed:
     float_ms, int8_ms = round(slow.p50_ms, 3), round(fast.p50_ms, 3)
     least = slow.min_ratio(fast)
     if least is not None:
-        # Processes that agree closely put their bound above the ratio of the medians, which are of all rounds.
+        # Rounded down: processes that agree closely leave less between the two than the last digit.
         least = math.floor(min(least, float_ms / int8_ms) * 1000) / 1000
     return Speed(slow.device, slow.threads, float_ms, int8_ms, least, machine)
