@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import http.client
 import json
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -154,6 +154,17 @@ class Viewer:
         self.socket.close()
 
 
+PLACE_PIPES = """
+import fcntl, os, sys
+first, second = (fcntl.fcntl(int(pipe), fcntl.F_DUPFD, 64) for pipe in sys.argv[1:3])
+os.dup2(first, 3)
+os.dup2(second, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Chromium reads from descriptor 3 and writes to 4; the pipes are first moved out of the way, they might be each
+other's. The new process does that: what runs between fork and exec may crash beside the threads of a runtime."""
+
+
 class Chromium:
     """A headless Chromium with one page, told what to do by its DevTools protocol over two pipes."""
 
@@ -162,19 +173,14 @@ class Chromium:
         to_browser, self._to = os.pipe()
         self._from, from_browser = os.pipe()
 
-        def place_pipes() -> None:
-            # Chromium reads from descriptor 3 and writes to 4. First out of the way, they might be each other's.
-            first, second = (fcntl.fcntl(pipe, fcntl.F_DUPFD, 64) for pipe in (to_browser, from_browser))
-            os.dup2(first, 3)
-            os.dup2(second, 4)
-
         self.net_log = folder / "net.json"
-        words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+        place = [sys.executable, "-c", PLACE_PIPES, str(to_browser), str(from_browser)]
+        words = [*place, BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
                  "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
                  f"--user-data-dir={folder / 'profile'}", f"--log-net-log={self.net_log}",
                  *options, "about:blank"]  # fmt: skip
         self._process = subprocess.Popen(
-            words, preexec_fn=place_pipes, close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            words, pass_fds=(to_browser, from_browser), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         os.close(to_browser)
         os.close(from_browser)
