@@ -356,18 +356,18 @@ def continuation_lines(both: Continuation) -> list[RenderableType]:
 
 
 def _next(model: str, folder: Path) -> tuple[str, ...]:
-    """What to type next: with --int8, unless that is known to be no gain for the network."""
+    """What to type next: with --int8, for the devices on which it can pay."""
     from toolchain.backbones import recipe_of
 
-    words = f"edgetl export {shlex.quote(str(folder))}"
+    words = f"Next: edgetl export {shlex.quote(str(folder))} --int8"
     try:
         network = recipe_of(model).network
     except BadInputError:  # the package that brought it was removed since
         network = None
     if network is None or network.int8_targets is None:
-        return (f"Next: {words} --int8",)
-    tried = f"{words} --int8 --qat --target {network.int8_targets[0]}"
+        return (words,)
+    targets = network.int8_targets
     return (
-        f"Next: {words}",
-        f"int8 is no gain for {model}, except perhaps on {', '.join(network.int8_targets)}: {tried}",
+        " ".join((words, *(f"--target {device}" for device in targets))),
+        f"int8 of {model} is not surely faster than float on other devices than {', '.join(targets)}.",
     )
