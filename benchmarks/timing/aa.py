@@ -2,9 +2,9 @@
 
     python benchmarks/timing/aa.py [ARTIFACT] [--pairs 40] [--device ort:cpu ...] [--out FILE.csv]
 
-Each pair is two whole benchmarks, one after the other, with processes of their own, compared as `--compare` does.
-Pairs are added to those that FILE holds already, so an interruption costs one pair. Run it on a machine that does
-nothing else.
+Each pair is two whole benchmarks, one after the other, with processes of their own, compared as `--compare` does;
+the second of a pair is the first of the next one. Pairs are added to those that FILE holds already. Run it on a
+machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -27,12 +27,18 @@ DEVICES = ("ort:cpu", "openvino:CPU")
 Row = dict[str, str]
 
 
-def measured_pair(path: Path, devices: Sequence[str], number: int) -> Iterator[Row]:
-    """Two whole runs of the file, as a line for each device."""
+def pairs(path: Path, devices: Sequence[str], first: int, count: int) -> Iterator[list[Row]]:
+    """Whole runs of the file, each beside the one before it, as a line for each device."""
     plan = Plan((read_artifact(path),), tuple(devices), limit=8)
-    started = time.monotonic()
-    one, other = bench(plan), bench(plan)
-    seconds = time.monotonic() - started
+    before = bench(plan)
+    for number in range(first, first + count):
+        started = time.monotonic()
+        after = bench(plan)
+        yield list(_lines(number, before, after, time.monotonic() - started))
+        before = after
+
+
+def _lines(number: int, one: BenchReport, other: BenchReport, seconds: float) -> Iterator[Row]:
     # What is decided of a noisy run is of interest, too; that it was one stands in its line.
     found = compare(replace(one, noisy=False), replace(other, noisy=False), "the first run", Tolerance())
     for change in found.changes:
@@ -126,14 +132,13 @@ def read(path: Path) -> list[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artifact", type=Path, nargs="?", default=ROOT / "models" / "pets" / "model.int8.onnx")
-    parser.add_argument("--pairs", type=int, default=40)
+    parser.add_argument("--pairs", type=int, default=40, help="as many as FILE is to hold")
     parser.add_argument("--device", action="append", help=f"default: {', '.join(DEVICES)}")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "aa.csv")
     options = parser.parse_args()
     rows = read(options.out)
     done = len(_one_a_pair(rows))
-    for number in range(done + 1, done + options.pairs + 1):
-        fresh = list(measured_pair(options.artifact, options.device or DEVICES, number))
+    for fresh in pairs(options.artifact, options.device or DEVICES, done + 1, options.pairs - done):
         is_new = not options.out.exists()
         with options.out.open("a", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(fresh[0]))
@@ -142,7 +147,7 @@ def main() -> None:
             writer.writerows(fresh)
         rows += fresh
         told = ", ".join(f"{row['device']} {row['ratio']} {row['verdict']}" for row in fresh)
-        print(f"pair {number}: {told}; {fresh[0]['seconds']} s", flush=True)
+        print(f"pair {fresh[0]['pair']}: {told}; {fresh[0]['seconds']} s", flush=True)
     for name, value in summary(rows).items():
         print(f"{name}: {value}")
 
