@@ -4,8 +4,9 @@
     EDGETL_DATA=FOLDER python benchmarks/int8/gate.py collect RUN... --answers ANSWERS
     python benchmarks/int8/gate.py judge --answers ANSWERS --out benchmarks/results/int8-gate.csv
 
-`collect` quantises each run by every recipe once, and lets each file answer the training photographs that recipes
-are compared on, and all views of the validation and the test photographs. `judge` shares these out anew, 300
+`collect` quantises each run by every recipe once, trains the nearest integers where all are far, as export does,
+and lets each file answer the training photographs that recipes are compared on, and all views of the validation and
+the test photographs. `judge` shares these out anew, 300
 times: as many as the run validates on judge, by the code of the export, and the others are unseen. What a file
 loses on the unseen photographs is counted over all of their views and over the photographs as they are.
 
@@ -19,7 +20,7 @@ from __future__ import annotations
 import argparse
 import csv
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,8 +33,11 @@ from toolchain.artifact.card import Accuracy, QuantizationRecipe
 from toolchain.cli.console import Console
 from toolchain.evaluation import metrics
 from toolchain.export.int8.choosing import Choice, Entry
+from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
-from toolchain.export.int8.search import COMPARED_ON
+from toolchain.export.int8.quantize import QuantizedGraph
+from toolchain.export.int8.search import COMPARED_ON, FAR, FAR_EPOCHS, to_train
+from toolchain.export.int8.torch_graph import Graph
 from toolchain.export.measure import logits_on, measured
 from toolchain.export.photographs import RunPhotographs, Views
 from toolchain.export.results import Attempt, Measurement, Nearness, QuantizationSettings
@@ -98,16 +102,37 @@ def collect(folder: Path, out: Path, console: Console) -> None:
             found[f"{label}/compared"] = first
             found[f"{label}/pool"] = logits_on(artifact, DEVICE, pool)
 
-    answer(base, "float")
-    for recipe in recipes(Task(model, calibration.pixels)):
-        if recipe.fallback:
-            continue
+    def made(make: Callable[[], Candidate], label: str) -> Candidate:
         started = time.perf_counter()
-        int8 = recipe.make()
-        console.say(f"{folder.name}: {recipe.label} made in {time.perf_counter() - started:.1f} s")
-        told = QuantizationRecipe(recipe.label, {}, calibration.split_sha256, len(calibration.labels))
+        int8 = make()
+        console.say(f"{folder.name}: {label} made in {time.perf_counter() - started:.1f} s")
+        told = QuantizationRecipe(label, {}, calibration.split_sha256, len(calibration.labels))
         card = replace(base.card, precision="int8", recipe=told, runtimes=(DEVICE,))
-        answer(make_artifact(int8.model, card, folder / "int8.onnx"), recipe.label)
+        answer(make_artifact(int8.model, card, folder / "int8.onnx"), label)
+        return int8
+
+    answer(base, "float")
+    entries = []
+    for recipe in recipes(Task(model, calibration.pixels)):
+        if not recipe.fallback:
+            int8 = made(recipe.make, recipe.label)
+            if f"{recipe.label}/compared" in found:
+                exact, logits = found["float/compared"], found[f"{recipe.label}/compared"]
+                divergence = float(metrics.divergence(logits, exact, run.temperature).mean())
+                near = Nearness(DEVICE, len(logits), 0.0, divergence)
+                entries.append(Entry(int8, Attempt(recipe.label, "", {}, (), 0.0, nearness=(near,))))
+    if min(entry.attempt.divergence() for entry in entries) > FAR:
+        numbers = photographs.for_training(2 * COMPARED_ON)
+        plan = plan_of(len(numbers), FAR_EPOCHS, run.settings["seed"])
+        groups = [[numbers[place] for place in step.photographs] for step in plan]
+        for start in (entry.candidate for entry in to_train(entries)):
+            assert start.quantized is not None
+
+            def learnt(start: Candidate = start, quantized: QuantizedGraph = start.quantized) -> Candidate:
+                batches = photographs.batches("train", groups)
+                return trained(start, train(Graph(model), quantized, plan, batches, console), FAR_EPOCHS)
+
+            made(learnt, f"{start.label}, trained")
     out.mkdir(parents=True, exist_ok=True)
     np.savez(
         out / f"{folder.name}.npz",
