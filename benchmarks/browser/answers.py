@@ -1,11 +1,15 @@
-"""Does the page of `edgetl export --browser` answer as `edgetl predict` does? In headless Chromium, on photographs.
+"""Does every device name the same photographs alike: ONNX Runtime, OpenVINO, LiteRT, ncnn, and a browser?
+
+The browser is headless Chromium on the page of `edgetl export --browser`, the others are asked as `edgetl predict`.
 
     EDGETL_DATA=FOLDER python benchmarks/browser/answers.py --out benchmarks/browser/results
 
 The network is that of models/pets: its int8 file, and float and int8-weights files written here from its weights.
 Each is opened in a Chromium of its own, and every photograph is answered by each in turn, in one thread and (from
 the second visit on) in several. `answers.csv` has a line for each photograph and file, `summary.csv` one for each
-file. `camera.csv`: what the page names, by the float file, while its camera shows a photograph.
+file, and `agreement.csv` one for each two devices. ncnn has no integers, and no other device than the browser was
+made for int8 weights alone. `camera.csv`: what the page names, by the float file, while its camera shows a
+photograph.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -36,6 +41,7 @@ from toolchain.browser import write_page
 from toolchain.browser.runtime import find_runtime
 from toolchain.datasets.catalogue import open_dataset
 from toolchain.export.int8.quantize import int8_weights
+from toolchain.export.litert import make_tflite
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.images.preprocess import Preprocess, read
 from toolchain.runs.ready_made import ready_made_artifact
@@ -46,7 +52,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.page_support import ASKED, CAMERA, LABEL, LOADED, NAMED, OFFLINE, PIXELS, chromium, film, served
 from tests.web_support import BROWSER, Chromium
 
-DEVICES = ("ort:cpu", "openvino:CPU")
+DEVICES = {
+    "ort:cpu": ("float32", "int8", "int8-weights"),
+    "openvino:CPU": ("float32", "int8", "int8-weights"),
+    "litert:cpu": ("float32", "int8"),
+    "ncnn:cpu": ("float32",),
+}
+"""And the precisions of the files that each takes."""
 THREADS = "document.querySelector('#about div:last-child dd').innerText"
 ANSWERED = f"{LOADED} && document.getElementById('age').textContent !== '–'"
 FRAME = (480, 640)
@@ -63,13 +75,26 @@ def files(folder: Path) -> list[Artifact]:
         card,
         precision="int8-weights",
         recipe=QuantizationRecipe("none", {}),
-        runtimes=DEVICES,
+        runtimes=("ort:cpu", "openvino:CPU"),
     )
     return [
         write_artifact(model, card, folder / "model.onnx"),
         int8,
         write_artifact(int8_weights(model), stored, folder / "model.w8.onnx"),
     ]
+
+
+def classifiers(artifact: Artifact) -> dict[str, toolchain.Classifier]:
+    """By device; a LiteRT file of the same network for LiteRT."""
+    found = {}
+    for device, precisions in DEVICES.items():
+        if artifact.card.precision in precisions:
+            file = artifact
+            if device == "litert:cpu":
+                card = replace(artifact.card, runtimes=(device,))
+                file = make_tflite(artifact.model, card, artifact.path.with_suffix(".tflite"))
+            found[device] = toolchain.load(file, device)
+    return found
 
 
 @contextlib.contextmanager
@@ -93,10 +118,8 @@ def visited(artifacts: list[Artifact], photographs: list[Path], folder: Path) ->
 def compare(photographs: list[Path], folder: Path) -> Iterator[dict[str, Any]]:
     """A line for each number of threads, photograph and file."""
     artifacts = files(folder)
-    classifiers = [{device: toolchain.load(one, device) for device in DEVICES} for one in artifacts]
-    expected = [
-        [{on: one.predict(path) for on, one in each.items()} for each in classifiers] for path in photographs
-    ]
+    asked = [classifiers(one) for one in artifacts]
+    expected = [[{on: one.predict(path) for on, one in each.items()} for each in asked] for path in photographs]
     with visited(artifacts, photographs, folder) as browsers:
         spec = artifacts[0].card.preprocess
         pixels = [pixels_apart(browsers[0], f"{i}.jpg", path, spec) for i, path in enumerate(photographs)]
@@ -110,10 +133,17 @@ def compare(photographs: list[Path], folder: Path) -> Iterator[dict[str, Any]]:
             for index, path in enumerate(seen):
                 for number, (artifact, browser) in enumerate(zip(artifacts, browsers, strict=True)):
                     found = browser.value(NAMED.format(url=json.dumps(f"{index}.jpg")))
-                    same, apart = {}, {}
-                    for device, one in expected[index][number].items():
-                        same[f"same_as_{device}"] = (found["label"], found["rejected"]) == (one.label, one.rejected)
-                        apart[f"probability_apart_{device}"] = round(abs(found["probability"] - one.probability), 6)
+                    same, apart, named = {}, {}, {}
+                    for device in DEVICES:
+                        one = expected[index][number].get(device)
+                        named[device] = one and (one.answer or f"? {one.label}")
+                        same[f"same_as_{device}"] = one and (found["label"], found["rejected"]) == (
+                            one.label,
+                            one.rejected,
+                        )
+                        apart[f"probability_apart_{device}"] = one and round(
+                            abs(found["probability"] - one.probability), 6
+                        )
                     yield {
                         "photograph": path.name,
                         "precision": artifact.card.precision,
@@ -121,6 +151,7 @@ def compare(photographs: list[Path], folder: Path) -> Iterator[dict[str, Any]]:
                         "label": found["label"],
                         "rejected": found["rejected"],
                         "probability": round(found["probability"], 6),
+                        **named,
                         **same,
                         **apart,
                         "pixels_apart": pixels[index],
@@ -165,14 +196,17 @@ def summary(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for precision in dict.fromkeys(row["precision"] for row in rows):
             own = [row for row in rows if (row["threads"], row["precision"]) == (threads, precision)]
             medians[precision] = statistics.median(float(row["infer_ms"]) for row in own)
-            same = {f"same_as_{on}": sum(row[f"same_as_{on}"] == "True" for row in own) for on in DEVICES}
+            same = {
+                f"same_as_{on}": sum(row[f"same_as_{on}"] == "True" for row in own) if precision in known else ""
+                for on, known in DEVICES.items()
+            }
             apart = [f"probability_apart_{on}" for on in DEVICES]
             yield {
                 "precision": precision,
                 "threads": threads,
                 "photographs": len(own),
                 **same,
-                **{name: max(float(row[name]) for row in own) for name in apart},
+                **{name: max((float(row[name]) for row in own if row[name]), default="") for name in apart},
                 "pixels_apart": max(int(row["pixels_apart"]) for row in own),
                 "infer_ms": round(medians[precision], 1),
                 "times_as_fast_as_float": round(medians["float32"] / medians[precision], 2),
@@ -180,6 +214,18 @@ def summary(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
                 "runtime": f"onnxruntime-web {find_runtime(None, Silent()).version}",
                 "browser": version.partition(" built")[0],
             }
+
+
+def agreement(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """How many photographs each two devices name alike, by files of the same precision; "not sure" is a name."""
+    first = [row for row in rows if row["threads"] == rows[0]["threads"]]
+    for precision in dict.fromkeys(row["precision"] for row in first):
+        own = [row for row in first if row["precision"] == precision]
+        named = {on: [row[on] for row in own] for on, known in DEVICES.items() if precision in known}
+        named["browser"] = [row["label"] if row["rejected"] == "False" else f"? {row['label']}" for row in own]
+        for one, other in combinations(named, 2):
+            alike = sum(a == b for a, b in zip(named[one], named[other], strict=True))
+            yield {"precision": precision, "one": one, "other": other, "photographs": len(own), "alike": alike}
 
 
 def stored(path: Path) -> list[dict[str, Any]]:
@@ -214,7 +260,9 @@ def main() -> None:
         seen = photographs[: max(1, len(photographs) // 10)]
         write(camera, [*(stored(camera) if words.first else []), *watch(seen, Path(folder))])
     write(words.out / "summary.csv", list(summary(stored(answers))))
-    print((words.out / "summary.csv").read_text(encoding="utf-8"))
+    write(words.out / "agreement.csv", list(agreement(stored(answers))))
+    for name in ("summary.csv", "agreement.csv"):
+        print((words.out / name).read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":

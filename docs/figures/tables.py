@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from figures.results import (
     PETS,
     RESULTS,
     ROOT,
+    TEACH,
     Row,
     json_of,
     mean,
@@ -88,6 +90,46 @@ def int8_promises() -> str:
         "network | seed | device | recipe | top-1 lost, points | agreement | times as fast as float, one thread",
         [(*(row[name] for name in PROMISED), f"{float(row['agreement']):.3f}", row["speed_up"]) for row in rows],
         f"{rows[0]['cpu']}; ONNX Runtime {rows[0]['onnxruntime']}, OpenVINO {rows[0]['openvino']}.",
+    )
+
+
+def int8_recipes() -> str:
+    """Every recipe of `benchmarks/int8/compare.py`, on both runtimes, on one thread."""
+    rows = rows_of(ROOT / "benchmarks" / "int8" / "results" / "mobilenet_v2-pets.csv")
+    floats = {row["device"]: float(row["p50_ms"]) for row in rows if row["recipe"] == "float32"}
+    by_recipe: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_recipe[row["recipe"]].append(row)
+
+    def line(recipe: str) -> Iterator[str]:
+        yield recipe
+        for row in by_recipe[recipe]:
+            yield row["top1"]
+            yield f"{float(row['agreement']):.3f}"
+            yield f"{floats[row['device']] / float(row['p50_ms']):.2f}"
+        yield f"{float(by_recipe[recipe][0]['file_mb']):.2f}"
+
+    columns = " | ".join(f"{device}: top-1 | agreement | times as fast" for device in floats)
+    return table(
+        f"recipe | {columns} | MB",
+        [tuple(line(recipe)) for recipe in by_recipe],
+        f"{rows[0]['n']} test photographs of the pets, MobileNetV2, one thread of {rows[0]['cpu']}; "
+        f"ONNX Runtime {rows[0]['onnxruntime']}, OpenVINO {rows[0]['openvino']}.",
+    )
+
+
+def int8_training() -> str:
+    """What training gives integers that are far from the float network, on validation photographs."""
+    rows = rows_of(RESULTS / "int8-training.csv")
+
+    def line(row: Row) -> tuple[str, ...]:
+        mixed = {"": "not trained", "1.0": "one at a time"}.get(row["mixed"], "two at once")
+        return row["device"], mixed, row["rate"], row["epochs"], row["seconds"], row["divergence"], row["agreement"]
+
+    return table(
+        "device | photographs | rate | epochs | seconds | divergence, nats | agreement",
+        map(line, rows),
+        f"{rows[0]['network']}, seed {rows[0]['seed']}, {rows[0]['n']} validation photographs in six views each.",
     )
 
 
@@ -231,6 +273,59 @@ def browser() -> str:
     )
 
 
+def devices() -> str:
+    """How many photographs each two devices name alike, by files of the same precision."""
+    rows = rows_of(BROWSER / "agreement.csv")
+    precisions = list(dict.fromkeys(row["precision"] for row in rows if row["precision"] != "int8-weights"))
+    pairs = list(dict.fromkeys((row["one"], row["other"]) for row in rows))
+    alike = {
+        (row["precision"], row["one"], row["other"]): f"{row['alike']} of {row['photographs']}" for row in rows
+    }
+    return table(
+        f"devices | {' | '.join(precisions)}",
+        [(f"{one}, {other}", *(alike.get((kind, one, other), "") for kind in precisions)) for one, other in pairs],
+        '"Not sure" is an answer, too. The ready-made network on test photographs of the pets; ncnn takes no int8.',
+    )
+
+
+def suspects() -> str:
+    """Wrong names that were planted among the pets, and how many of them are listed."""
+    rows = rows_of(TEACH / "suspects.csv")
+
+    def line(row: Row) -> tuple[str, ...]:
+        some = int(row["planted"]) > 0
+        return (
+            f"{float(row['planted_share']):.0%}",
+            row["planted"],
+            row["found"],
+            f"{row['planted_found']} of {row['planted']}" if some else "",
+            f"{row['of_the_first_as_many']} of {row['planted']}" if some else "",
+        )
+
+    return table(
+        "planted | wrong names | listed | of the wrong ones | among as many listed first",
+        map(line, rows),
+        f"{rows[0]['photographs']} photographs of the pets; a linear probe on {rows[0]['model']}.",
+    )
+
+
+def learning() -> str:
+    """What naming frames of a clip gives on another clip, unsure ones and any."""
+    first, *rows = rows_of(TEACH / "learning.csv")
+    kinds = {"uncertain": "unsure frames", "regular": "frames at regular times"}
+    counts = sorted({int(row["named"]) for row in rows})
+    found = {(row["arm"], int(row["named"])): f"{float(row['top1_other_clip']):.3f}" for row in rows}
+    return table(
+        f"frames named | {' | '.join(kinds.values())}",
+        [
+            ("0", *[f"{float(first['top1_other_clip']):.3f}"] * len(kinds)),
+            *((str(count), *(found.get((kind, count), "") for kind in kinds)) for count in counts),
+        ],
+        f"{first['breeds']} breeds, {first['first_each']} photographs of each to begin with; "
+        f"{first['judged_frames']} frames of another clip. {first['model']}, a linear probe.",
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "litert": litert,
     "pets": pets,
@@ -242,6 +337,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "finetune-peers": finetune_peers,
     "int8-promises": int8_promises,
     "int8-gate": int8_gate,
+    "int8-training": int8_training,
+    "int8-recipes": int8_recipes,
     "fidelity": fidelity,
     "aa": aa,
     "road": road,
@@ -250,6 +347,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "attack": attack,
     "adopted": adopted,
     "browser": browser,
+    "devices": devices,
+    "suspects": suspects,
+    "learning": learning,
     "ideal": ideal,
     "teach": teach,
 }

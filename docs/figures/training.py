@@ -142,11 +142,18 @@ def teach() -> str:
 
     names = {"distinct": "unlike each other", "alike": "like each other"}
     columns = ("fourth_take", "told_by_take", "claimed_by_frame", "other_things_refused", "other_breeds_refused")
+
+    def seconds(rows: list[Row]) -> str:
+        values = [float(row["seconds"]) for row in rows if row["seconds"]]
+        return f"{max(values):.1f}" if values else ""
+
+    (machine,) = {f"{row['cpu']}, {row['cores']} cores" for rows in found.values() for row in rows}
     return table(
-        "five breeds | features | rounds | a fourth take | told | claimed by frames | other things | other breeds",
+        "five breeds | features | rounds | a fourth take | told | claimed by frames | other things | "
+        "other breeds | seconds until the camera answers",
         [
-            (names[things], weights, str(len(rows)), *(shown(rows, column) for column in columns))
+            (names[things], weights, str(len(rows)), *(shown(rows, column) for column in columns), seconds(rows))
             for (things, weights), rows in sorted(found.items(), reverse=True)
         ],
-        "Means, and the least and most of the rounds.",
+        f"Means, and the least and most of the rounds; of seconds the most. {machine}.",
     )
