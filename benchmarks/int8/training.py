@@ -30,7 +30,7 @@ from toolchain.export.measure import logits_on
 from toolchain.export.photographs import RunPhotographs
 from toolchain.runs import read_run
 
-WAYS = ((5e-6, 2, 1.0), (5e-6, 2, 0.5), (1e-5, 4, 1.0), (1e-5, 4, 0.5), (2e-5, 4, 0.5))
+WAYS = ((5e-6, 2, 1.0), (1e-5, 4, 1.0), (1e-5, 4, 0.5), (1e-5, 8, 0.5), (3e-5, 8, 0.5))
 """Learning rate, epochs, and the least share of a photograph that another one shows through."""
 RECIPES = {
     "edgetl, for ONNX Runtime": "ort:cpu",
