@@ -5,9 +5,10 @@
 A probe is taught with few photographs of a few breeds. `edgetl camera --collect` watches a long clip of others; its
 uncertain frames are named on the page of `edgetl review`, by requests, in the order in which it shows them; then
 `edgetl finetune --from` goes on. Another clip, of photographs of the official test split, judges. As a control,
-frames of the same clip that are taken at regular times (`--when every=S`) are named as often.
+frames of the same clip that are taken at regular times (`--when every=S`) are named as often. Each seed has
+photographs and clips of its own.
 
-Results, with the machine: `learning.csv`, a line for each number of pictures that were named.
+Results, with the machine: `learning.csv`, a line for each seed and number of pictures that were named.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ BREEDS = (
 WIDTH, HEIGHT, FPS = 480, 360, 15
 SECONDS = 1.0
 """Of the clip, for each photograph."""
-NAMED = (20, 60, 160)
+NAMED = (20, 40, 80)
 
 
 @dataclass(frozen=True)
@@ -181,37 +182,61 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=8, help="photographs of each breed to begin with")
     parser.add_argument("--then", type=int, default=12, help="photographs of each breed in the long clip")
     parser.add_argument("--judge", type=int, default=8, help="photographs of each breed in the other clip")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
+    rows: list[dict[str, object]] = []
+    for seed in options.seeds:
+        for row in curve(options, seed):
+            rows.append(row)
+            print(row, flush=True)
+            _write(rows)
+
+
+def curve(options: argparse.Namespace, seed: int) -> Iterator[dict[str, object]]:
+    """The lines of one seed."""
+    rng = np.random.default_rng(seed)
     pets = open_dataset("pets")
     train: dict[str, list[Photograph]] = {breed: [] for breed in BREEDS}
     test: dict[str, list[Photograph]] = {breed: [] for breed in BREEDS}
     for split, into in (("train", train), ("val", train), ("calibration", train), ("test", test)):
-        for photo in sorted(pets.splits[split], key=lambda one: one.name):
+        listed = sorted(pets.splits[split], key=lambda one: one.name)
+        for photo in (listed[place] for place in rng.permutation(len(listed))):
             if pets.classes[photo.label] in into:
                 into[pets.classes[photo.label]].append(photo)
-    work = options.work
+    work = options.work / str(seed)
     photos = work / "photos"
     later, judges = [], []
-    for breed, listed in train.items():
+    for breed, taken in train.items():
         (photos / breed).mkdir(parents=True, exist_ok=True)
-        for photo in listed[: options.first]:
+        for photo in taken[: options.first]:
             shutil.copy(photo.path, photos / breed)
-        later += listed[options.first :][: options.then]
+        later += taken[options.first :][: options.then]
         judges += test[breed][: options.judge]
-    long = made(work / "long.mp4", later, pets.classes, options.seed)
-    other = made(work / "other.mp4", judges, pets.classes, options.seed + 10_000)
+    long = made(work / "long.mp4", later, pets.classes, seed)
+    other = made(work / "other.mp4", judges, pets.classes, seed + 10_000)
     first = work / "run-0"
     trained(photos, first, model=options.model, weights=options.weights, probe_only=True)
-    rows: list[dict[str, object]] = []
 
-    def found(arm: str, named: int, collected: int, run: Path, verdict: str) -> None:
+    def line(run: Path, **told: object) -> dict[str, object]:
         top1, n = accuracy(run, other)
-        rows.append(_row(options, arm, named, collected, len(later), top1, n, verdict))
-        print(rows[-1], flush=True)
-        _write(rows)
+        return {
+            "model": options.model,
+            "seed": seed,
+            "breeds": len(BREEDS),
+            "first_each": options.first,
+            "clip_photographs": len(later),
+            "frames": f"{WIDTH}x{HEIGHT} at {FPS}",
+            "arm": "",
+            "collected": 0,
+            "asked": 0,
+            "named": 0,
+            "top1_other_clip": round(top1, 4),
+            "judged_frames": n,
+            "verdict": "",
+            "cpu": cpu_name(),
+        } | told
 
-    found("", 0, 0, first, "")
+    yield line(first)
     for arm, when in (("uncertain", "uncertain"), ("regular", f"every={SECONDS}")):
         collected = work / arm
         if not collected.exists():
@@ -238,7 +263,8 @@ def main() -> None:
             both = read_run(run).continuation
             assert both
             done = len(list(into.rglob("*.jpg"))) - len(list(photos.rglob("*.jpg")))
-            found(arm, done, len(truth), run, both.verdict)
+            told = {"collected": len(truth), "asked": named, "named": done, "verdict": both.verdict}
+            yield line(run, arm=arm, **told)
             if done < named:
                 break
 
@@ -258,26 +284,6 @@ def _at_regular_times(folder: Path, named: int) -> None:
     for place, path in enumerate(pictures):
         if place not in kept:
             path.unlink()
-
-
-def _row(
-    options: argparse.Namespace, arm: str, named: int, collected: int, shown: int, top1: float, n: int, verdict: str
-) -> dict[str, object]:
-    return {
-        "model": options.model,
-        "breeds": len(BREEDS),
-        "first_each": options.first,
-        "clip_photographs": shown,
-        "frames": f"{WIDTH}x{HEIGHT} at {FPS}",
-        "arm": arm,
-        "collected": collected,
-        "named": named,
-        "top1_other_clip": round(top1, 4),
-        "judged_frames": n,
-        "verdict": verdict,
-        "seed": options.seed,
-        "cpu": cpu_name(),
-    }
 
 
 if __name__ == "__main__":

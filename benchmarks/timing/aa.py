@@ -100,19 +100,21 @@ def summary(rows: Sequence[Row]) -> dict[str, str]:
     def share(values: list[bool]) -> str:
         return f"{sum(values)} of {len(values)} ({sum(values) / max(len(values), 1):.1%})"
 
-    def held(kind: str) -> list[bool]:
+    def held(some: Sequence[Row], kind: str) -> list[bool]:
         names = (f"{kind}first_holds_second", f"{kind}second_holds_first")
-        return [row[name] == "1" for row in rows for name in names if row[name]]
+        return [row[name] == "1" for row in some for name in names if row[name]]
 
     def different(some: Sequence[Row]) -> str:
         return share([row["verdict"] in ("slower", "faster") for row in some])
 
+    at_rest = [row for row in rows if row["noisy"] == "00"]
     return {
         "pairs": str(len({row["pair"] for row in rows})),
         "called different": different(rows),
-        "of them at rest in both runs": different([row for row in rows if row["noisy"] == "00"]),
-        "medians of a rerun within the interval": share(held("")),
-        "throughput of a rerun within the interval": share(held("ips_")),
+        "of them at rest in both runs": different(at_rest),
+        "medians of a rerun within the interval": share(held(rows, "")),
+        "at rest": share(held(at_rest, "")),
+        "throughput of a rerun within the interval": share(held(rows, "ips_")),
         "runs marked noisy": share([mark == "1" for row in _one_a_pair(rows) for mark in row["noisy"]]),
     }
 

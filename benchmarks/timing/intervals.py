@@ -27,7 +27,7 @@ Interval = tuple[float, float]
 
 
 def student(medians: NDArray[np.float64]) -> Interval:
-    return next_ci95(float(np.median(medians)), medians.tolist())
+    return next_ci95(float(np.median(medians)), medians.tolist(), between_runs=0)
 
 
 def bootstrap(medians: NDArray[np.float64]) -> Interval:

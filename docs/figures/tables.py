@@ -310,19 +310,23 @@ def suspects() -> str:
 
 
 def learning() -> str:
-    """What naming frames of a clip gives on another clip, unsure ones and any."""
-    first, *rows = rows_of(TEACH / "learning.csv")
+    """What naming frames of a clip gives on another clip: of unsure ones, and of any."""
+    path = TEACH / "learning.csv"
+    rows = rows_of(path)
     kinds = {"uncertain": "unsure frames", "regular": "frames at regular times"}
-    counts = sorted({int(row["named"]) for row in rows})
-    found = {(row["arm"], int(row["named"])): f"{float(row['top1_other_clip']):.3f}" for row in rows}
+    rounds = len(where(path, asked="0"))
+
+    def cell(arm: str, asked: str) -> str:
+        found = where(path, arm=arm, asked=asked)
+        return f"{mean(found, 'top1_other_clip'):.3f}" if len(found) == rounds else ""
+
+    start = f"{mean(where(path, asked='0'), 'top1_other_clip'):.3f}"
+    asked = sorted({row["asked"] for row in rows if row["arm"]}, key=int)
     return table(
-        f"frames named | {' | '.join(kinds.values())}",
-        [
-            ("0", *[f"{float(first['top1_other_clip']):.3f}"] * len(kinds)),
-            *((str(count), *(found.get((kind, count), "") for kind in kinds)) for count in counts),
-        ],
-        f"{first['breeds']} breeds, {first['first_each']} photographs of each to begin with; "
-        f"{first['judged_frames']} frames of another clip. {first['model']}, a linear probe.",
+        f"named, or all that were collected | {' | '.join(kinds.values())}",
+        [("0", start, start), *((one, *(cell(arm, one) for arm in kinds)) for one in asked)],
+        f"Means of {rounds} rounds. {rows[0]['breeds']} breeds, {rows[0]['first_each']} photographs of each to "
+        f"begin with; {rows[0]['judged_frames']} frames of another clip. {rows[0]['model']}, a linear probe.",
     )
 
 

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
+BETWEEN_RUNS = 0.015
+"""Runs of one file on a machine at rest differ by so much more than their processes show: half of a 95 % interval,
+as a fraction. Measured: `benchmarks/results/aa.csv`."""
 MIN_FOR_P99 = 299
 """Samples of which, with 95 % confidence, at least one lies above the true 99th percentile (0.99 ** n < 0.05)."""
 Z95 = 1.959963984540054
@@ -73,7 +76,10 @@ def summarise(*processes: Rounds, seed: int = 0) -> Latency:
 
 
 def median_ci95(
-    processes: Sequence[Sequence[NDArray[np.float64]]], seed: int, resamples: int = RESAMPLES
+    processes: Sequence[Sequence[NDArray[np.float64]]],
+    seed: int,
+    resamples: int = RESAMPLES,
+    between_runs: float = BETWEEN_RUNS,
 ) -> tuple[float, float]:
     """Where the median of all samples lies with 95 % in another run that measures in as many processes.
 
@@ -85,7 +91,8 @@ def median_ci95(
     """
     pooled = float(np.median(np.concatenate([np.concatenate(list(rounds)) for rounds in processes])))
     if len(processes) > 1:
-        return next_ci95(pooled, [float(np.median(np.concatenate(list(rounds)))) for rounds in processes])
+        medians = [float(np.median(np.concatenate(list(rounds)))) for rounds in processes]
+        return next_ci95(pooled, medians, between_runs)
     (rounds,) = processes
     rng = np.random.default_rng(seed)
     medians = np.empty(resamples)
@@ -97,12 +104,14 @@ def median_ci95(
     return low, high
 
 
-def next_ci95(centre: float, values: Sequence[float]) -> tuple[float, float]:
+def next_ci95(centre: float, values: Sequence[float], between_runs: float = BETWEEN_RUNS) -> tuple[float, float]:
     """Where the mean of as many `values` of another run lies with 95 %, given that of this run; all are above 0.
 
-    Errors are log-normal. `values` are two at least.
+    Errors are log-normal. `values` are two at least. They do not show by how much the machine differs from run to
+    run, which is `between_runs`.
     """
-    spread = t95(len(values) - 1) * float(np.std(np.log(values), ddof=1)) * math.sqrt(2 / len(values))
+    within = t95(len(values) - 1) * float(np.std(np.log(values), ddof=1)) * math.sqrt(2 / len(values))
+    spread = math.hypot(within, between_runs)
     return centre * math.exp(-spread), centre * math.exp(spread)
 
 
@@ -141,7 +150,8 @@ def ratio_ci95(
         spread = math.hypot(*(math.log(one.p50_ci95[1] / one.p50_ci95[0]) / 2 for one in (old, new)))
     else:
         squares = sum(len(one) * float(np.var(np.log(one))) for one in (old_processes, new_processes))
-        spread = t95(n + m - 2) * math.sqrt(squares / (n + m - 2) * (1 / n + 1 / m))
+        within = t95(n + m - 2) * math.sqrt(squares / (n + m - 2) * (1 / n + 1 / m))
+        spread = math.hypot(within, BETWEEN_RUNS)
     return ratio * math.exp(-spread), ratio * math.exp(spread)
 
 

@@ -100,9 +100,9 @@ class Arm:
         return samples.ms
 
     def uncertainty(self) -> float:
-        """Width of the 95 % interval of the median so far, as a fraction of it."""
+        """Width of the 95 % interval of the median so far, as a fraction of it, by its processes alone."""
         processes = [[np.asarray(samples) for samples in rounds] for rounds in self.processes if rounds]
-        low, high = median_ci95(processes, seed=0)
+        low, high = median_ci95(processes, seed=0, between_runs=0)
         return (high - low) / float(np.median(np.concatenate(self.rounds)))
 
     def noise(self) -> list[str]:
