@@ -87,7 +87,8 @@ def int8_promises() -> str:
     """int8 on photographs that had no say in it, on one thread."""
     rows = where(RESULTS / "int8-promises.csv", threads="1")
     return table(
-        "network | seed | device | recipe | top-1 lost, points | agreement | times as fast as float, one thread",
+        "network | seed | file | device | recipe | top-1 lost, points | agreement | "
+        "times as fast as float, one thread",
         [(*(row[name] for name in PROMISED), f"{float(row['agreement']):.3f}", row["speed_up"]) for row in rows],
         f"{rows[0]['cpu']}; ONNX Runtime {rows[0]['onnxruntime']}, OpenVINO {rows[0]['openvino']}.",
     )
@@ -192,7 +193,7 @@ def attack() -> str:
     )
 
 
-PROMISED = ("network", "seed", "device", "recipe", "drop_pp")
+PROMISED = ("network", "seed", "file", "device", "recipe", "drop_pp")
 
 
 def adopted() -> str:

@@ -60,7 +60,8 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != LINES)
+    """The pictures; one that is being written has a hidden name."""
+    return sorted(path.name for path in folder.iterdir() if path.name != LINES and not path.name.startswith("."))
 
 
 def test_a_line_beside_each_picture_says_what_was_answered(tmp_path: Path) -> None:
