@@ -60,8 +60,12 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def _names(folder: Path) -> list[str]:
-    """The pictures; one that is being written has a hidden name."""
-    return sorted(path.name for path in folder.iterdir() if path.name != LINES and not path.name.startswith("."))
+    return sorted(path.name for path in folder.iterdir() if path.name != LINES)
+
+
+def _whole(folder: Path) -> list[str]:
+    """The pictures without the one that is being written, which has a hidden name."""
+    return [name for name in _names(folder) if not name.startswith(".")]
 
 
 def test_a_line_beside_each_picture_says_what_was_answered(tmp_path: Path) -> None:
@@ -167,7 +171,7 @@ def test_what_is_taken_away_makes_room(tmp_path: Path, monkeypatch: pytest.Monke
 
     def review(answered: Answered) -> None:
         if answered.frame.number == 3:
-            for name in wait_until(lambda: len(_names(options.path)) == 2 and _names(options.path)):
+            for name in wait_until(lambda: len(found := _whole(options.path)) == 2 and found):
                 (options.path / name).unlink()
 
     report, warned = _collect(tmp_path, _images(tmp_path / "in", range(8)), options, on_answer=review)
@@ -221,7 +225,7 @@ def test_a_process_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     data = (kept / LINES).read_bytes()
     assert data.endswith(b"\n")
     named = [json.loads(line)["file"] for line in data.splitlines()]
-    pictures = [name for name in _names(kept) if not name.startswith(".")]
+    pictures = _whole(kept)
     assert set(named) <= set(pictures)
     assert len(set(named)) == len(named) > 40
     assert len(pictures) - len(named) <= 2, "at most one without its line for each time that it was killed"

@@ -91,8 +91,8 @@ def median_ci95(
     """
     pooled = float(np.median(np.concatenate([np.concatenate(list(rounds)) for rounds in processes])))
     if len(processes) > 1:
-        medians = [float(np.median(np.concatenate(list(rounds)))) for rounds in processes]
-        return next_ci95(pooled, medians, between_runs)
+        own = [float(np.median(np.concatenate(list(rounds)))) for rounds in processes]
+        return next_ci95(pooled, own, between_runs)
     (rounds,) = processes
     rng = np.random.default_rng(seed)
     medians = np.empty(resamples)
