@@ -181,6 +181,19 @@ def test_what_is_taken_away_makes_room(tmp_path: Path, monkeypatch: pytest.Monke
     assert "stops: it holds 2 pictures" in warned[0]
 
 
+def test_a_picture_that_goes_while_they_are_counted_does_not_end_collecting(tmp_path: Path) -> None:
+    """A link to nothing is listed and not there, as what a review moves at that moment."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "20260101T000000Z-1.jpg").symlink_to(tmp_path / "gone")
+    report, warned = _collect(
+        tmp_path, _images(tmp_path / "in", range(4)), CollectOptions(kept, ANY, max_pictures=2)
+    )
+    assert len(_lines(kept)) == 2
+    assert "stops: it holds 2 pictures" in warned[0]
+    assert report.summary.frames_answered == 4
+
+
 @posix
 def test_a_full_disk_ends_collecting_and_not_answering(tmp_path: Path) -> None:
     """Pictures fit here, but at some time not one more line."""

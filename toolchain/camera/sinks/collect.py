@@ -12,6 +12,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -232,7 +233,7 @@ class Collector(Sink):
         try:
             self._lines.write(files.to_json(_line(path.name, found), indent=0).decode().strip())
         except AnswerLostError:
-            path.unlink()
+            path.unlink(missing_ok=True)
             raise
         self._count, self._bytes, self._kept = self._count + 1, self._bytes + len(data), self._kept + 1
         self._seen.append(small)
@@ -262,15 +263,19 @@ class Collector(Sink):
                 return path
 
     def _counted(self) -> tuple[int, int]:
-        """How many pictures there are in the folder, and their bytes."""
-        sizes = [one.stat().st_size for one in self._options.path.iterdir() if _PICTURE.fullmatch(one.name)]
+        """How many pictures there are in the folder, and their bytes. Somebody may take them away meanwhile."""
+        sizes = []
+        for one in self._options.path.iterdir():
+            if _PICTURE.fullmatch(one.name):
+                with suppress(FileNotFoundError):
+                    sizes.append(one.stat().st_size)
         return len(sizes), sum(sizes)
 
     def _tidy(self) -> None:
         """Remove pictures that a process which was killed had begun to write."""
         for one in self._options.path.iterdir():
             if _UNFINISHED.fullmatch(one.name):
-                one.unlink()
+                one.unlink(missing_ok=True)
 
 
 def _margin(prediction: Prediction) -> float:
