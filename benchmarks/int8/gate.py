@@ -5,10 +5,10 @@
     python benchmarks/int8/gate.py judge --answers ANSWERS --out benchmarks/results/int8-gate.csv
 
 `collect` quantises each run by every recipe once, trains the nearest integers where all are far, as export does,
-and lets each file answer the training photographs that recipes are compared on, and all views of the validation and
-the test photographs. `judge` shares these out anew, 300
-times: as many as the run validates on judge, by the code of the export, and the others are unseen. What a file
-loses on the unseen photographs is counted over all of their views and over the photographs as they are.
+and lets each file answer the training photographs that recipes are compared on, and all views of the validation
+and the test photographs. `judge` shares these out anew, 300 times: as many as the run validates on judge, by the
+code of the export, and the others are unseen. What a file loses on the unseen photographs is counted over all of
+their views and over the photographs as they are.
 
 The gate is also put to the test with its best recipes taken away, since it has to stop bad files too. The rule
 `labels` is how export chose before: the recipe that agrees most on validation, of those that keep the limit there.

@@ -110,10 +110,13 @@ def time_pairs(
             open_still = _places(arms, _is_open)
             for _ in range(MAX_PROCESSES - PROCESSES):
                 if in_order:
-                    again = [arm for arm in arms if (plain(arm.device), arm.threads) in _without_order(arms)]
+                    unsure = _without_order(arms)
+                    again = [arm for arm in arms if (plain(arm.device), arm.threads) in unsure]
                 else:
                     vague = _places(arms, _is_vague) & open_still
                     again = [arm for arm in arms if _place(arm) in vague]
+                if not again:
+                    break
                 measure(again, start, one_more, reporter, limits)
             answering = [arm for arm in arms if arm.threads == answered_by and not arm.reason]
             spans = [Span(at, min(at + SPAN, len(pixels))) for at in range(0, len(pixels), SPAN)]

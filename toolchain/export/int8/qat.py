@@ -29,8 +29,8 @@ from toolchain.system.text import fixed
 
 LEARNING_RATE = 1e-5
 WARM_UP_STEPS = 10
-WARM_STEPS, TIMED_STEPS = 2, 8
-"""After both it is known how long the training will take; the first ones are slower than the rest."""
+SLOW_STEPS, TIMED_STEPS = 2, 8
+"""The first ones are slower than the rest; after both it is known how long the training will take."""
 BATCH = 32
 LEAST_SHARE = 0.5
 """Of a photograph that another one shows through."""
@@ -153,9 +153,9 @@ def train(
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, betas=(0.9, 0.99))
     with reporter.task("quantisation-aware training", len(plan)) as task:
         for number, (step, images) in enumerate(zip(plan, batches, strict=True)):
-            if number == WARM_STEPS:
+            if number == SLOW_STEPS:
                 started = time.monotonic()
-            if number == WARM_STEPS + TIMED_STEPS:
+            if number == SLOW_STEPS + TIMED_STEPS:
                 expected_s = (time.monotonic() - started) * len(plan) / TIMED_STEPS
                 if expected_s > budget_s:
                     raise ValueError(f"it would take {expected_s:.0f} s of {budget_s:.0f}; --qat takes them")
