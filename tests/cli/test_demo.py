@@ -33,6 +33,9 @@ def test_demo_walks_the_whole_road(
     camera = document["camera"]
     assert camera["frames_answered"] + camera["frames_dropped"] == camera["frames_in"] == 90
     assert camera["right"] > 0.7
-    assert read_artifact(out / "run" / "model.int8.onnx").card.precision == "int8"
+    # One file for both devices, or one for each where none is faster than float on both.
+    files = [read_artifact(path).card for path in (out / "run").glob("model.int8*.onnx")]
+    assert {card.precision for card in files} == {"int8"}
+    assert {device for card in files for device in card.runtimes} >= {"ort:cpu", "openvino:CPU"}
     assert {path.name for path in out.iterdir()} == {"run", "bench", "clip.mp4"}
     assert run(["demo", "--out", str(out), "--quiet"]) == 2
