@@ -104,7 +104,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
                 "top1": arm.accuracy.top1 if arm.accuracy else None,
             }
             for arm in report.arms
-            if arm.latency_ms
+            if arm.latency_ms and (arm.precision == "float32" or arm.artifact == done.int8_files.get(arm.device))
         ],
         "camera": seen,
     }
