@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -142,6 +143,22 @@ def ir(rng: Random, stock: Path, place: Path) -> list[str]:
     return _use(rng, "m.xml")
 
 
+def litert(rng: Random, stock: Path, place: Path) -> list[str]:
+    """A .tflite: its tables, tensors, offsets and card, as bytes."""
+    data = bytearray((stock / "tiny.tflite").read_bytes())
+    if rng.random() < 0.3:
+        data[:] = changed_bytes(rng, bytes(data))
+    else:  # every part stays at its place, so that most of the file is still understood
+        for _ in range(rng.randint(1, 3)):
+            at = 4 * rng.randrange(len(data) // 4)
+            if rng.random() < 0.5:
+                data[at + rng.randrange(4)] = rng.choice((0, 1, 2, 3, 7, 9, 25, 33, 114, 128, 255))
+            else:
+                data[at : at + 4] = rng.choice(changing.EXTREMES).to_bytes(4, "little")
+    (place / "m.tflite").write_bytes(data)
+    return _use(rng, "m.tflite")
+
+
 def _lay(source: Path, target: Path) -> None:
     """Copy a folder; large files that nobody changes are the same file."""
     shutil.copytree(source, target, copy_function=lambda one, other: _copy(Path(one), Path(other)))
@@ -264,6 +281,69 @@ def record(rng: Random, stock: Path, place: Path) -> list[str]:
     return ["data", "restore", "photos.set-aside/1.json"]
 
 
+def journal(rng: Random, stock: Path, place: Path) -> list[str]:
+    """What a review decided; one photograph was moved, one set aside, one kept."""
+    folder, aside = place / "photos", place / "photos.set-aside" / "1"
+    pictures = sorted((stock / "photos" / "cat").glob("*.jpg"))[:3]
+    homes = folder / "dog" / "0.jpg", aside / "1.jpg", folder / "cat" / "2.jpg"
+    entries: list[Any] = []
+    for step, (picture, home, now) in enumerate(zip(pictures, homes, (True, True, False), strict=True)):
+        home.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(picture, home)
+        entries.append(
+            {
+                "step": step,
+                "name": f"cat/{step}.jpg",
+                "sha256": hashlib.sha256(picture.read_bytes()).hexdigest(),
+                "now": f"{home}" if now else None,
+                "label": ("dog", None, None)[step],
+            }
+        )
+    if rng.random() < 0.3:
+        entries[0]["now"] = rng.choice((str(place / "good.png"), "/etc/passwd", "photos/../good.png", str(folder)))
+    document: Any = {"schema": "edgetl.review/1", "folder": "photos", "entries": entries}
+    aside.with_suffix(".json").write_bytes(as_json(rng, changed_tree(rng, document)))
+    return ["data", "restore", "photos.set-aside/1.json"]
+
+
+def collected(rng: Random, stock: Path, place: Path) -> list[str]:
+    """The lines that `camera --collect` writes, beside pictures."""
+    folder = place / "kept"
+    folder.mkdir()
+    names = ("20261126T120000Z-1.jpg", "20261126T120001Z-2.jpg")
+    for name in names[: rng.randint(0, 2)]:
+        shutil.copyfile(stock / "whole.jpg", folder / name)
+    answers = [["cat", 0.6], ["dog", 0.4]]
+    common = {"time": "2026-11-26T12:00:00.000Z", "label": "cat", "probabilities": answers, "rejected": False}
+    lines = [json.dumps({"file": name} | common | {"why": "uncertain"}).encode() for name in names]
+    place_of = rng.randrange(2)
+    if rng.random() < 0.7:
+        lines[place_of] = as_json(rng, changed_tree(rng, json.loads(lines[place_of])))
+    data = b"\n".join(lines) + b"\n"
+    (folder / "collected.jsonl").write_bytes(changed_bytes(rng, data) if rng.random() < 0.5 else data)
+    return ["-review", "kept"]
+
+
+def album(rng: Random, stock: Path, place: Path) -> list[str]:
+    """The folder of a lesson: its things, and what was learnt."""
+    folder = place / "things"
+    for name in ("cat", "dog"):
+        shutil.copytree(stock / "photos" / name, folder / "photographs" / name)
+    (folder / "run").mkdir()
+    things: Any = {"schema": "edgetl.teach/1", "things": ["dog", "cat", "nothing_of_these"]}
+    learnt: Any = {
+        "run": "run", "things": ["dog", "cat"], "pictures": 12, "top1": 0.9, "top1_ci95": [0.7, 0.97], "takes": 2,
+        "by_thing": {"dog": 1.0, "cat": None}, "others_rejected": None, "test": None, "seconds": 4.5,
+    }  # fmt: skip
+    if rng.random() < 0.6:
+        things = changed_tree(rng, things)
+    else:
+        learnt = changed_tree(rng, learnt)
+    (folder / "teach.json").write_bytes(as_json(rng, things))
+    (folder / "run" / "taught.json").write_bytes(as_json(rng, learnt))
+    return ["-album", "things"]
+
+
 def photograph(rng: Random, stock: Path, place: Path) -> list[str]:
     kind = rng.choice([kind for kind in PICTURES if (stock / f"whole.{kind}").exists()])
     data = (stock / f"whole.{kind}").read_bytes()
@@ -338,11 +418,15 @@ KINDS: dict[str, Draw] = {
     "graph": graph,
     "card": card,
     "ir": ir,
+    "litert": litert,
     "run": run,
     "checkpoint": checkpoint,
     "recipe": recipe,
     "bench": bench,
     "record": record,
+    "journal": journal,
+    "collected": collected,
+    "album": album,
     "photograph": photograph,
     "video": video,
     "cache": cache,

@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
+import msgspec
+
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 20.0
 """Seconds of a core that a command may take. On a busy machine they last longer."""
@@ -148,12 +150,18 @@ def one(kind: str, seed: int, stock: Path, above: Path) -> Case:
 
 def _may_change(kind: str, path: bytes) -> bool:
     """What the command is there to change: the cache, the unfinished run, and what was set aside."""
-    own = {"cache": b"place/cache", "checkpoint": b"place/run", "record": b"place/photos"}
+    own = {
+        "cache": b"place/cache",
+        "checkpoint": b"place/run",
+        "record": b"place/photos",
+        "journal": b"place/photos",
+        "album": b"place/things/teach.json",
+    }
     return path == b"told.jsonl" or path.startswith(own.get(kind, b"\0"))
 
 
 def _directly(words: list[str], place: Path) -> tuple[int | None, str]:
-    """What no command reaches without a network: the reader of photographs, and unpacking."""
+    """What no command reaches without a network, a camera or a page: the reader of photographs, and more."""
     from toolchain.datasets.unpack import unpack
     from toolchain.errors import EdgetlError
     from toolchain.images.preprocess import Preprocess
@@ -164,6 +172,20 @@ def _directly(words: list[str], place: Path) -> tuple[int | None, str]:
     try:
         if words[0] == "-unpack":
             unpack(place / words[1], place / "into", max_bytes=1 << 24, max_files=1000)
+        elif words[0] == "-review":
+            from toolchain.review.items import collected
+            from toolchain.review.session import Review
+
+            review = Review(place / words[1], collected(place / words[1], Silent()), place / "into", Silent())
+            msgspec.json.encode(review.state())
+            review.close()
+        elif words[0] == "-album":
+            from toolchain.teach.album import Album
+            from toolchain.teach.lesson import Lesson, headline
+
+            state = Lesson(Album(place / words[1]), lambda: None, Silent()).state()  # type: ignore[arg-type, return-value]
+            assert headline(state)
+            msgspec.json.encode(state)
         else:
             reader = Reader(Preprocess(64, 64, shortest_edge=64), Path(os.environ["EDGETL_CACHE"]), Silent())
             for path in sorted(Path(words[1]).rglob("*.jpg")):

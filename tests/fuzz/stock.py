@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from tests.artifacts import tiny_artifact, tiny_ir
+from tests.artifacts import tiny_artifact, tiny_ir, tiny_tflite
 from tests.bad_inputs.bad_reports import whole
 from tests.clips import plain, write_clip
 from toolchain.datasets.shares import split_by_hash
@@ -30,6 +30,7 @@ def make_stock(folder: Path, *, runs: bool = True) -> None:
     """Fill `folder`. With `runs` it takes some seconds: a small network is trained."""
     tiny_artifact(folder / "tiny.onnx")
     tiny_ir(folder / "tiny.xml")
+    tiny_tflite(folder / "tiny.tflite")
     cv2.imwrite(str(folder / "good.png"), plain("red"))
     _photographs(folder / "photos")
     if runs:

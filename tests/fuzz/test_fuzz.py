@@ -18,7 +18,21 @@ from tests.fuzz.running import one, run_all, shares
 from tests.fuzz.stock import make_stock
 
 INPUTS = 2000
-LIGHT = ("card", "ir", "graph", "bench", "recipe", "archive", "record", "photograph", "cache")
+LIGHT = (
+    "card",
+    "ir",
+    "graph",
+    "bench",
+    "recipe",
+    "archive",
+    "record",
+    "photograph",
+    "cache",
+    "litert",
+    "journal",
+    "collected",
+    "album",
+)
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="names, pipes and devices as Linux has them")
 
@@ -72,7 +86,10 @@ def test_a_defect_a_death_and_a_loss_would_be_noticed(stock: Path, tmp_path: Pat
         assert told in said or (told == "lost or changed" and "not one of" in said), done.stderr
 
 
-@pytest.mark.parametrize("kind", ["card", "ir", "bench", "recipe", "archive", "record", "photograph"])
+@pytest.mark.parametrize(
+    "kind",
+    ["card", "ir", "bench", "recipe", "archive", "record", "photograph", "litert", "journal", "collected", "album"],
+)
 def test_a_seed_makes_the_same_input(kind: str, tmp_path: Path, light_stock: Path) -> None:
     made = []
     for folder in (tmp_path / "one", tmp_path / "other"):
