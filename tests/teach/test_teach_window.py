@@ -46,6 +46,15 @@ def press(window: TeachWindow, key: int) -> None:
     window.idle("")
 
 
+def write(window: TeachWindow, text: str) -> None:
+    """Keys that give letters come as both; a letter that takes two keys, as é may, comes as text alone."""
+    for letter in text:
+        if letter.isascii():
+            pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=ord(letter)))
+        pygame.event.post(pygame.event.Event(pygame.TEXTINPUT, text=letter))
+    window.idle("")
+
+
 def look(window: TeachWindow, room: Classroom, like: str) -> None:
     for frame in frames(picture(like)):
         window.show(room.see(frame))
@@ -72,6 +81,35 @@ def test_a_lesson_by_keys(window: TeachWindow, room: Classroom, told: Recorder) 
     press(window, pygame.K_9)  # there is no ninth thing
     press(window, pygame.K_SPACE)
     assert lesson.state().recording == "pen"
+
+
+def test_a_thing_is_named_by_typing(window: TeachWindow, room: Classroom, told: Recorder) -> None:
+    things = room.lesson.album.things
+    press(window, pygame.K_RETURN)
+    write(window, "qut théx")  # q would end, u undo and t train
+    press(window, pygame.K_BACKSPACE)
+    press(window, pygame.K_RETURN)
+    assert things == ["cup", "pen", "qut thé", "nothing_of_these"]
+    assert window._control.ending is None
+    press(window, pygame.K_SPACE)
+    assert room.lesson.state().recording == "qut thé", "it is chosen"
+    press(window, pygame.K_RETURN)
+    write(window, "cup")
+    press(window, pygame.K_KP_ENTER)
+    press(window, pygame.K_SPACE)
+    press(window, pygame.K_SPACE)
+    assert room.lesson.state().recording == "cup", "a thing that is there is chosen"
+    press(window, pygame.K_RETURN)
+    write(window, "lamp")
+    press(window, pygame.K_ESCAPE)
+    assert len(things) == 4
+    press(window, pygame.K_RETURN)
+    write(window, "a/b")
+    press(window, pygame.K_RETURN)
+    assert told.warned == ["'a/b' cannot be the name of a class folder. Take another word."]
+    frame = next(frames(picture("cat")))
+    window.show(room.see(frame))
+    assert len(things) == 4
 
 
 def test_what_is_to_be_done_stands_over_the_picture(window: TeachWindow, room: Classroom) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from toolchain.camera.answering import Answered
 from toolchain.camera.drawing import draw, fit, size_for, write_bar
@@ -13,7 +14,11 @@ from toolchain.errors import BadInputError
 from toolchain.system.progress import Reporter
 from toolchain.teach.lesson import Lesson, State, headline, readable
 
-KEYS = "1 to 9, up, down: choose a thing, space: start and stop a take, t: train, u: undo the last take, q: end"
+KEYS = (
+    "1 to 9, up, down: choose a thing, space: start and stop a take, Enter: name one more thing, t: train, "
+    "u: undo the last take, q: end"
+)
+NAMING = "Enter: add it, Escape: do not"
 
 
 class TeachWindow(Window):
@@ -26,6 +31,10 @@ class TeachWindow(Window):
         super().__init__(control, reporter)
         self._lesson = lesson
         self._chosen = 0
+        self._new: str | None = None
+        """The name of a thing that is being typed."""
+        self._refused = ""
+        """Why nothing came of the last key."""
         self._size: tuple[int, int] | None = None
         reporter.say(KEYS)
 
@@ -37,11 +46,32 @@ class TeachWindow(Window):
         state = self._lesson.state()
         if answered.network and state.phase != "recording":
             draw(picture, answered)
-        write_bar(picture, headline(state), self._listed(state), doubtful=bool(state.trouble))
+        if self._new is not None:
+            write_bar(picture, f"One more thing: {self._new}_", NAMING)
+        else:
+            text = self._refused or headline(state)
+            write_bar(picture, text, self._listed(state), doubtful=bool(self._refused or state.trouble))
         self.put(picture)
 
     def idle(self, state: str) -> None:
         self._handle_keys()
+
+    def _typed(self, event: Any) -> None:
+        pygame = self._pygame
+        if self._new is None:
+            if event.type == pygame.KEYDOWN:
+                self._refused = ""
+            super()._typed(event)
+        elif event.type == pygame.TEXTINPUT:
+            self._new += event.text
+        elif event.key == pygame.K_BACKSPACE:
+            self._new = self._new[:-1]
+        elif event.key == pygame.K_ESCAPE:
+            self._new = None
+        elif event.key in (pygame.K_RETURN, pygame.K_KP_ENTER):
+            name, self._new = self._new.strip(), None
+            if name:
+                self._try(lambda: self._choose(self._lesson.album.things.index(self._lesson.add(name))))
 
     def _actions(self) -> dict[int, Callable[[], None]]:
         pygame = self._pygame
@@ -52,6 +82,8 @@ class TeachWindow(Window):
             pygame.K_UP: lambda: self._choose(self._chosen - 1),
             pygame.K_DOWN: lambda: self._choose(self._chosen + 1),
             pygame.K_SPACE: self._take,
+            pygame.K_RETURN: self._begin_name,
+            pygame.K_KP_ENTER: self._begin_name,
             pygame.K_t: lambda: self._try(self._lesson.teach),
             pygame.K_u: lambda: self._try(lambda: self._lesson.forget_take(self._name())),
         }
@@ -59,6 +91,9 @@ class TeachWindow(Window):
     def _choose(self, place: int) -> None:
         if 0 <= place < len(self._lesson.album.things):
             self._chosen = place
+
+    def _begin_name(self) -> None:
+        self._new = ""
 
     def _name(self) -> str:
         return self._lesson.album.things[self._chosen]
@@ -73,6 +108,7 @@ class TeachWindow(Window):
         try:
             act()
         except BadInputError as error:
+            self._refused = error.message
             self._reporter.warn(f"{error.message}. {error.hint}")
 
     def _listed(self, state: State) -> str:

@@ -127,16 +127,21 @@ class Window(Sink):
         return actions
 
     def _handle_keys(self) -> None:
-        pygame, actions = self._pygame, self._actions()
+        pygame = self._pygame
         for event in pygame.event.get():
             if event.type == pygame.QUIT:
                 self._quit()
-            elif event.type == pygame.KEYDOWN and event.key in actions:
-                actions[event.key]()
+            elif event.type in (pygame.KEYDOWN, pygame.TEXTINPUT):
+                self._typed(event)
             elif event.type in (pygame.VIDEORESIZE, pygame.WINDOWEXPOSED):
                 self._paint(self._picture)
             elif event.type in (pygame.MOUSEBUTTONDOWN, pygame.MOUSEMOTION, pygame.MOUSEBUTTONUP):
                 self._draw_region(event)
+
+    def _typed(self, event: Any) -> None:
+        """A key went down, or (`TEXTINPUT`) a letter came of it, perhaps of several keys."""
+        if event.type == self._pygame.KEYDOWN and (act := self._actions().get(event.key)) is not None:
+            act()
 
     def _draw_region(self, event: Any) -> None:
         """Dragging makes one more region, and the right button takes all away."""
