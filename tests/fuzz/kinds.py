@@ -295,12 +295,12 @@ def journal(rng: Random, stock: Path, place: Path) -> list[str]:
                 "step": step,
                 "name": f"cat/{step}.jpg",
                 "sha256": hashlib.sha256(picture.read_bytes()).hexdigest(),
-                "now": f"{home}" if now else None,
+                "now": str(home.relative_to(place)) if now else None,
                 "label": ("dog", None, None)[step],
             }
         )
     if rng.random() < 0.3:
-        entries[0]["now"] = rng.choice((str(place / "good.png"), "/etc/passwd", "photos/../good.png", str(folder)))
+        entries[0]["now"] = rng.choice(("good.png", "/etc/passwd", "photos/../good.png", "photos"))
     document: Any = {"schema": "edgetl.review/1", "folder": "photos", "entries": entries}
     aside.with_suffix(".json").write_bytes(as_json(rng, changed_tree(rng, document)))
     return ["data", "restore", "photos.set-aside/1.json"]

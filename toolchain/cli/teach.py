@@ -33,8 +33,8 @@ seconds the camera says what it sees. Go on with more takes or another thing at 
 Photographs, sorted into class folders, and the run are in the folder --out. The same command with that folder goes
 on where it was.
 
-In the window, keys 1 to 9 choose a thing, space starts and stops a take, t trains, u undoes the last take, q or
-Escape ends."""
+In the window, keys 1 to 9 choose a thing, space starts and stops a take, Enter names one more thing, t trains, u
+undoes the last take, q or Escape ends."""
 )
 @click.argument("things", nargs=-1)
 @click.option(
