@@ -21,6 +21,7 @@ from toolchain.export.int8.rewrites import (
     integer_pool,
     merge_pixels,
     pad_channels,
+    read_pixels,
 )
 from toolchain.export.int8.sensitivity import Sensitivity
 from toolchain.export.int8.torch_graph import Graph
@@ -134,6 +135,26 @@ def test_hard_swish_that_would_be_further_off_stays(scale: float, zero: int) -> 
     )
     model = helper.make_model(graph)
     assert integer_hard_swish(model) == model
+
+
+def test_pixels_are_read_with_the_mean_as_zero_point(model: onnx.ModelProto) -> None:
+    """Means that are no integers show at the edges only, where the convolution puts zeros around the picture."""
+    start = onnx.ModelProto()
+    start.CopyFrom(model)
+    start.graph.output.append(helper.make_tensor_value_info("conv2d", TensorProto.FLOAT, list("nchw")))
+    rewritten = read_pixels(start)
+    onnx.checker.check_model(rewritten, full_check=True)
+    assert not {"Cast", "Sub"} & {node.op_type for node in rewritten.graph.node}
+    exact, ours = (_run(one, {"image": IMAGES}, "conv2d") for one in (start, rewritten))
+    inside = np.s_[..., 1:-1, 1:-1]
+    assert np.abs(ours - exact)[inside].max() < 1e-5 * np.abs(exact).max()
+    [weight] = [tensor for tensor in start.graph.initializer if tensor.name == start.graph.node[3].input[1]]
+    half_a_step = 0.5 * np.abs(numpy_helper.to_array(weight)).sum((1, 2, 3)).max()
+    assert 0 < np.abs(ours - exact).max() < half_a_step
+
+
+def test_pixels_that_are_integers_already_stay(integers: onnx.ModelProto) -> None:
+    assert read_pixels(integers) == integers
 
 
 def test_onnx_runtime_computes_it_all_in_integers(

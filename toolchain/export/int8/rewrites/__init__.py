@@ -14,15 +14,24 @@ import onnx
 
 from toolchain.export.int8.rewrites.hard_swish import integer_hard_swish, integer_pool
 from toolchain.export.int8.rewrites.padding import pad_channels
-from toolchain.export.int8.rewrites.pixels import merge_pixels
+from toolchain.export.int8.rewrites.pixels import merge_pixels, read_pixels
 
-__all__ = ["REWRITES", "for_onnxruntime", "integer_hard_swish", "integer_pool", "merge_pixels", "pad_channels"]
+__all__ = [
+    "REWRITES",
+    "for_onnxruntime",
+    "integer_hard_swish",
+    "integer_pool",
+    "merge_pixels",
+    "pad_channels",
+    "read_pixels",
+]
 
 REWRITES: dict[str, Callable[[onnx.ModelProto], onnx.ModelProto]] = {
     "integer hard-swish": integer_hard_swish,
     "integer pooling": integer_pool,
     "padded channels": pad_channels,
     "merged pixels": merge_pixels,
+    "pixels read as integers": read_pixels,
 }
 """By the names that the card gives them."""
 
