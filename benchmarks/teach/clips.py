@@ -21,10 +21,20 @@ OTHERS = ("Egyptian_Mau", "Sphynx", "great_pyrenees", "yorkshire_terrier", "germ
 WIDTH, HEIGHT, FPS, SECONDS = 480, 360, 15, 6.0
 
 
+def all_photographs(data: Path) -> list[Path]:
+    """All photographs of breeds that may be taught, in order of their names."""
+    folder = data / "oxford-iiit-pet" / "images"
+    return sorted(path for path in folder.glob("*.jpg") if _breed(path) not in OTHERS)
+
+
 def photographs(data: Path, thing: str) -> list[Path]:
     """All photographs of a breed, in order of their names."""
     folder = data / "oxford-iiit-pet" / "images"
-    return sorted(path for path in folder.glob("*.jpg") if path.stem.rpartition("_")[0] == thing)
+    return sorted(path for path in folder.glob("*.jpg") if _breed(path) == thing)
+
+
+def _breed(path: Path) -> str:
+    return path.stem.rpartition("_")[0]
 
 
 def frames(photograph: Picture, seed: int, seconds: float = SECONDS, *, covered: bool = True) -> Iterator[Picture]:

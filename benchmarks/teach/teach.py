@@ -1,11 +1,13 @@
 """Does it know a take that it was not shown, does it refuse other things, and how soon does the camera run?
 
-    EDGETL_DATA=FOLDER python benchmarks/teach/teach.py [--rounds 3] [--weights FILE] [--things distinct|alike]
+    EDGETL_DATA=FOLDER python benchmarks/teach/teach.py [--rounds 3] [--weights FILE] [--things distinct|alike|fifty]
 
 In each round five breeds are the things, with other photographs each time: three takes of each and of "nothing of
 these" (three other pictures) are recorded from clips through the lesson that the camera's window and page use, then
-taught. A fourth take of each thing, and takes of ten others (five other breeds, five of not-pets), are answered by
-the network that runs. Beside it stands what a split by frame of the same photographs claims.
+taught. With `--things fifty` there are fifty things, as many as a lesson takes; each is one photograph, all takes of
+which move it and light it otherwise. A fourth take of each thing, and takes of ten others (five other breeds, five of
+not-pets), are answered by the network that runs. Beside it stands what a split by frame of the same photographs
+claims.
 
 `seconds` is from the last recorded frame to the first answer; it is left out unless the machine does nothing else
 (`--alone`). Appends a line for each round to results/teach.csv.
@@ -37,7 +39,7 @@ RESULTS = Path(__file__).parent / "results" / "teach.csv"
 TAKES = 3
 OTHERS = 5
 ALIKE = ("Birman", "Ragdoll", "Siamese", "British_Shorthair", "Russian_Blue")
-SETS = {"distinct": clips.THINGS, "alike": ALIKE}
+SETS = {"distinct": clips.THINGS, "alike": ALIKE, "fifty": tuple(f"thing {number}" for number in range(1, 51))}
 
 
 def make_clips(folder: Path, data: Path, things: Sequence[str], seed: int) -> dict[str, list[Path]]:
@@ -46,15 +48,17 @@ def make_clips(folder: Path, data: Path, things: Sequence[str], seed: int) -> di
     found: dict[str, list[Path]] = {}
 
     def film(name: str, photographs: Sequence[Path], count: int, taught: int = 0) -> None:
-        chosen = [photographs[place] for place in rng.permutation(len(photographs))[:count]]
+        chosen = [photographs[place] for place in np.resize(rng.permutation(len(photographs)), count)]
         seeds = rng.integers(1 << 30, size=count)
         found[name] = [
             clips.write(folder / f"{name}-{take}.mp4", photograph, int(seeds[take - 1]), covered=take <= taught)
             for take, photograph in enumerate(chosen, 1)
         ]
 
-    for thing in things:
-        film(thing, clips.photographs(data, thing), TAKES + 1, TAKES)
+    everything = clips.all_photographs(data)
+    places = np.random.default_rng((seed, 1)).permutation(len(everything))
+    for thing, place in zip(things, places, strict=False):
+        film(thing, clips.photographs(data, thing) or [everything[place]], TAKES + 1, TAKES)
     for breed in clips.OTHERS:
         film(f"breed {breed}", clips.photographs(data, breed), 1)
     not_pets = sorted((data / "not-pets").glob("*.jpg"))

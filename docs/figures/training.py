@@ -131,7 +131,7 @@ def road(data: str = "pets") -> str:
 
 
 def teach() -> str:
-    """Networks that were taught three takes of each of five things."""
+    """Networks that were taught three takes of each of five or fifty things."""
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows_of(TEACH / "teach.csv"):
         found[row["things"], row["weights"]].append(row)
@@ -140,7 +140,11 @@ def teach() -> str:
         values = [float(row[column]) for row in rows]
         return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
-    names = {"distinct": "unlike each other", "alike": "like each other"}
+    names = {
+        "distinct": "five breeds unlike each other",
+        "alike": "five breeds like each other",
+        "fifty": "fifty photographs",
+    }
     columns = ("fourth_take", "told_by_take", "claimed_by_frame", "other_things_refused", "other_breeds_refused")
 
     def seconds(rows: list[Row]) -> str:
@@ -149,7 +153,7 @@ def teach() -> str:
 
     (machine,) = {f"{row['cpu']}, {row['cores']} cores" for rows in found.values() for row in rows}
     return table(
-        "five breeds | features | rounds | a fourth take | told | claimed by frames | other things | "
+        "things | features | rounds | a fourth take | told | claimed by frames | other things | "
         "other breeds | seconds until the camera answers",
         [
             (names[things], weights, str(len(rows)), *(shown(rows, column) for column in columns), seconds(rows))

@@ -10,7 +10,7 @@ from teach_support import picture
 
 from toolchain.datasets.folder import list_folder
 from toolchain.errors import BadInputError
-from toolchain.teach.album import MAX_SIDE, NOTHING, Album, take_number, take_of
+from toolchain.teach.album import MAX_SIDE, MAX_THINGS, NOTHING, Album, take_number, take_of
 
 
 def filled(root: Path, **things: int) -> Album:
@@ -149,3 +149,14 @@ def test_what_must_be_shown_before_it_can_learn(tmp_path: Path, things: dict[str
             album.check()
     else:
         album.check()
+
+
+def test_fifty_things_and_nothing_of_these(tmp_path: Path) -> None:
+    album = Album(tmp_path / "things")
+    for number in range(MAX_THINGS):
+        album.add(f"thing {number}")
+    assert album.add(NOTHING) == NOTHING
+    assert album.add("thing 7") == "thing 7"
+    with pytest.raises(BadInputError, match="there are 50 things already"):
+        album.add("one more")
+    assert len(Album(tmp_path / "things").things) == MAX_THINGS + 1

@@ -35,6 +35,7 @@ LESSON_FILE = "teach.json"
 PHOTOGRAPHS, RUN, RUN_BEFORE, RUN_NEW = "photographs", "run", "run-before", ".new"
 
 MAX_THINGS = 50
+"""Beside `NOTHING`, which is no thing."""
 LEAST_PICTURES = 5
 """Of each thing that is to be taught."""
 MAX_PICTURES = 500
@@ -103,7 +104,7 @@ class Album:
             raise BadInputError(f"{thing!r} is no name for a thing", "Take a word of up to 80 letters.")
         if thing[0] in ".-" or "/" in thing or "\\" in thing or thing.lower() in SPLIT_FOLDERS:
             raise BadInputError(f"{thing!r} cannot be the name of a class folder", "Take another word.")
-        if len(self.things) >= MAX_THINGS:
+        if thing != NOTHING and len(set(self.things) - {NOTHING}) >= MAX_THINGS:
             raise BadInputError(f"there are {MAX_THINGS} things already", "That is as many as can be taught.")
         # "Nothing of these" is no thing, and stands below them.
         self.things.insert(len(self.things) - (self.things[-1:] == [NOTHING]), thing)
