@@ -19,12 +19,14 @@ from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, decode
 from toolchain.system.progress import Reporter
 
-OTHERS = 0.5
+OTHERS = 0.8
 """The weight of all other classes' logits (their logsumexp) against the logit of the class."""
 LEARNING_RATES = {"fourier": 0.05, "pixels": 0.1}
 DECAY_FROM = 0.6
 """The learning rate falls to 0 after this share of the steps."""
 BLUR_EVERY = 4
+EDGES_EVERY = 4
+"""In one of so many steps what lies around the picture is its edge, repeated; in the others its mirror image."""
 NOISE = 0.02
 FRAMES = 24
 MAX_DISTANCE = 100.0
@@ -38,8 +40,9 @@ class IdealSettings:
     """How the picture is made.
 
     `octaves` are the sizes at which the network looks at the picture, one after the other, as fractions of its
-    input. In each step it looks at another view: moved by up to `jitter` of the side, rotated by up to `turn`
-    degrees, zoomed by up to `zoom`. `variation` is the weight of the total variation, `natural` that of the
+    input. In each step it looks at another view: a part of the picture, of 1 - `zoom` of the side or more, or the
+    picture and up to `zoom` / 2 more around it; moved by up to `jitter` of the side, a part to any place; rotated
+    by up to `turn` degrees. `variation` is the weight of the total variation, `natural` that of the
     distance to the statistics of photographs. Beyond `window` halves of its side the picture fades to grey (0: it
     does not fade). `blur`, in pixels, is for the parametrisation `pixels` alone.
     """
@@ -54,7 +57,7 @@ class IdealSettings:
     window: float = 0.0
     jitter: float = 0.1
     turn: float = 10.0
-    zoom: float = 0.15
+    zoom: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -187,14 +190,15 @@ def _view(picture: Tensor, settings: IdealSettings, step: int, generator: torch.
     """The view of `picture` [1, 3, height, width] in a step: rotated, zoomed, moved, in the size of its octave."""
     octave = settings.octaves[step * len(settings.octaves) // settings.steps]
     height, width = (max(32, round(octave * side)) for side in picture.shape[2:])
-    turn, zoom, right, down = (2 * torch.rand(4, generator=generator) - 1).tolist()
-    angle, scale = math.radians(settings.turn * turn), 1 + settings.zoom * zoom
+    share, *draws = torch.rand(4, generator=generator).tolist()
+    turn, right, down = (2 * draw - 1 for draw in draws)
+    angle, scale = math.radians(settings.turn * turn), 1 - settings.zoom * (1 - 1.5 * share)
     cosine, sine = scale * math.cos(angle), scale * math.sin(angle)
-    places = torch.tensor(
-        [[[cosine, -sine, 2 * settings.jitter * right], [sine, cosine, 2 * settings.jitter * down]]]
-    )
+    farthest = max(2 * settings.jitter, 1 - scale)
+    places = torch.tensor([[[cosine, -sine, farthest * right], [sine, cosine, farthest * down]]])
     grid = nn.functional.affine_grid(places, [1, 3, height, width], align_corners=False)
-    seen = nn.functional.grid_sample(picture, grid, padding_mode="reflection", align_corners=False)
+    around = "reflection" if step % EDGES_EVERY else "border"
+    seen = nn.functional.grid_sample(picture, grid, padding_mode=around, align_corners=False)
     return seen + NOISE * torch.randn(seen.shape, generator=generator)
 
 
