@@ -1,13 +1,13 @@
 """Does it know a take that it was not shown, does it refuse other things, and how soon does the camera run?
 
-    EDGETL_DATA=FOLDER python benchmarks/teach/teach.py [--rounds 3] [--weights FILE] [--things distinct|alike|fifty]
+    EDGETL_DATA=FOLDER python benchmarks/teach/teach.py [--rounds 3] [--weights FILE] [--things alike]
 
 In each round five breeds are the things, with other photographs each time: three takes of each and of "nothing of
-these" (three other pictures) are recorded from clips through the lesson that the camera's window and page use, then
-taught. With `--things fifty` there are fifty things, as many as a lesson takes; each is one photograph, all takes of
-which move it and light it otherwise. A fourth take of each thing, and takes of ten others (five other breeds, five of
-not-pets), are answered by the network that runs. Beside it stands what a split by frame of the same photographs
-claims.
+these" (three other pictures) are recorded from clips through the lesson that the camera's window and page use,
+then taught. With `--things fifty` there are fifty things, as many as a lesson takes; each is one photograph, all
+takes of which move it and light it otherwise. A fourth take of each thing, and takes of ten others (five other
+breeds, five of not-pets), are answered by the network that runs. Beside it stands what a split by frame of the same
+photographs claims.
 
 `seconds` is from the last recorded frame to the first answer; it is left out unless the machine does nothing else
 (`--alone`). Appends a line for each round to results/teach.csv.
