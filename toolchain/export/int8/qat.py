@@ -158,7 +158,9 @@ def train(
             if number == SLOW_STEPS + TIMED_STEPS:
                 expected_s = (time.monotonic() - started) * len(plan) / TIMED_STEPS
                 if expected_s > budget_s:
-                    raise ValueError(f"it would take {expected_s:.0f} s of {budget_s:.0f}; --qat takes them")
+                    raise ValueError(
+                        f"it would take {expected_s:.0f} s, and may take {budget_s:.0f}; ask for it with --qat"
+                    )
             pixels = torch.from_numpy(step.seen(images))
             with torch.no_grad():
                 wanted = torch.log_softmax(teacher.run(pixels), 1)

@@ -23,20 +23,15 @@ def read_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
     zeros that a convolution puts around a picture are then up to half a step of a pixel away from the mean.
     """
     editing = Editing(model)
-    cast = editing.readers.get("image", [None])[0]
+    cast = editing.only_reader("image")
     if cast is not None and cast.op_type == "Transpose":
         cast = editing.only_reader(cast.output[0])
-    subtract = editing.only_reader(cast.output[0]) if cast is not None and cast.op_type == "Cast" else None
-    if cast is None or subtract is None or subtract.op_type != "Sub" or subtract.input[0] != cast.output[0]:
+    subtract = _reader(editing, cast, "Cast", "Sub")
+    layer = _reader(editing, subtract, "Sub", "Conv")
+    if cast is None or subtract is None or layer is None or len(layer.input) < 3:
         return editing.finish()
-    layer = editing.only_reader(subtract.output[0])
-    constants = [subtract.input[1], *(layer.input[1:3] if layer is not None else [])]
-    if (
-        layer is None
-        or layer.op_type != "Conv"
-        or len(constants) < 3
-        or not all(map(editing.is_constant, constants))
-    ):
+    constants = [subtract.input[1], *layer.input[1:]]
+    if not all(map(editing.is_constant, constants)):
         return editing.finish()
     mean, weight, bias = map(editing.value, constants)
     if mean.size != weight.shape[1]:
@@ -53,6 +48,15 @@ def read_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
     editing.replace(subtract, [read])
     editing.replace(cast, [])
     return editing.finish()
+
+
+def _reader(editing: Editing, node: onnx.NodeProto | None, op: str, next_op: str) -> onnx.NodeProto | None:
+    """The `next_op` that alone reads, as its first input, what `node` gives, if that is an `op`."""
+    if node is None or node.op_type != op:
+        return None
+    reader = editing.only_reader(node.output[0])
+    fits = reader is not None and reader.op_type == next_op and reader.input[0] == node.output[0]
+    return reader if fits else None
 
 
 def merge_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
