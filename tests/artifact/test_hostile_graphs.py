@@ -264,6 +264,25 @@ def test_sizes_of_frames_of_any_size_are_bounded(change: Change, said: str) -> N
         check_sizes(model, Path("m.onnx"), None)
 
 
+@pytest.mark.parametrize("times", [1, 40])
+def test_weights_may_be_larger_than_what_is_computed_but_not_read_for_ever(times: int, tmp_path: Path) -> None:
+    """VGG's first hidden layer has 103 million weights; as integers they are read before they are used."""
+    model = tiny_model()
+    shape = (1, (1 << 26) + 1)
+    weights = numpy_helper.from_array(np.zeros(shape, np.int8), "stored")
+    reads = [
+        helper.make_node("DequantizeLinear", ["stored", _number(model, f"s{n}", 0.1, np.float32)], [f"read{n}"])
+        for n in range(times)
+    ]
+    model.graph.initializer.append(weights)
+    _bias_of(model, *reads)
+    if times == 1:
+        check_sizes(model, tmp_path / "m.onnx", (32, 32))
+        return
+    with pytest.raises(ArtifactError, match="too large"):
+        check_sizes(model, tmp_path / "m.onnx", (32, 32))
+
+
 def test_adopted_files_may_hold_more_than_exported_ones() -> None:
     assert EXPORTED[""] < ADOPTED[""]
     assert set(EXPORTED) == {""}

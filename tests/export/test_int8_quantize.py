@@ -76,6 +76,24 @@ def test_graph_in_torch_is_the_exported_one(model: onnx.ModelProto) -> None:
     assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("settings", ["", ", pads=[1, 1, 1, 1]", ", pads=[1, 1, 1, 1], count_include_pad=1"])
+def test_a_pool_of_means_in_torch_is_that_of_onnx_runtime(settings: str) -> None:
+    network = onnx.parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["": 18]> g (uint8[n, 9, 9, 3] image) => (float[n, 3] logits)
+        <int64[2] axes = {{2, 3}}> {{
+            chw = Transpose<perm=[0, 3, 1, 2]>(image)
+            pixels = Cast<to=1>(chw)
+            pooled = AveragePool<kernel_shape=[3, 3], strides=[2, 2]{settings}>(pixels)
+            logits = ReduceMean<keepdims=0>(pooled, axes)
+        }}"""
+    )
+    images = np.random.default_rng(5).integers(0, 256, (2, 9, 9, 3), np.uint8)
+    session = onnxruntime.InferenceSession(network.SerializeToString(), providers=["CPUExecutionProvider"])
+    (exact,) = session.run(["logits"], {"image": images})
+    ours = Graph(network).run(torch.from_numpy(images)).numpy()
+    assert np.allclose(ours, exact, rtol=1e-6)
+
+
 def test_unknown_operators_are_named() -> None:
     graph = onnx.helper.make_graph([onnx.helper.make_node("Erf", ["image"], ["logits"])], "g", [], [])
     with pytest.raises(ValueError, match="operator Erf is not known"):

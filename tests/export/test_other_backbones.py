@@ -51,6 +51,22 @@ def test_pooling_and_normalisation_leave_no_trace(network_and_file: tuple[torch.
     assert not operators & {"BatchNormalization", "Gather", "Shape", "GlobalAveragePool", "AveragePool"}
 
 
+@pytest.mark.parametrize(("side", "pools"), [(2, 0), (1, 1)])
+def test_a_pool_of_single_pixels_is_left_out(side: int, pools: int) -> None:
+    """VGG pools to 7 x 7, which is what its maps are."""
+    network = lively("resnet18", 7, seed=0)
+    network.get_submodule("layer4").append(torch.nn.AdaptiveAvgPool2d((side, side)))  # type: ignore[operator]
+    model = to_onnx(network, SMALL, TEMPERATURE)
+    onnx.checker.check_model(model, full_check=True)
+    means = [
+        node for node in model.graph.node if node.op_type in {"AveragePool", "GlobalAveragePool", "ReduceMean"}
+    ]
+    assert len(means) == 1 + pools
+    images, expected = _images_and_logits(network, 2)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert np.allclose(session.run(["logits"], {"image": images})[0], expected, atol=1e-4 * np.abs(expected).max())
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 def test_onnx_runtime_answers_as_torch_does(network_and_file: tuple[torch.nn.Module, Path], batch: int) -> None:
     network, path = network_and_file

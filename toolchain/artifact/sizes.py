@@ -40,18 +40,35 @@ def check_sizes(model: onnx.ModelProto, path: Path, sides: tuple[int, int] | Non
     `graph.check_structure`.
     """
     shapes = _shapes(model, path, sides)
+    stored = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
     total = multiplications = 0
     for node in model.graph.node:
+        most = MAX_COMPUTED if _reads_weights(node, stored, shapes) else MAX_TENSOR
         for name in filter(None, node.output):
             shape = shapes.get(name)
             if shape is None:
                 raise ArtifactError(f"{path}: how large `{name}` ({node.op_type}) becomes cannot be told", HINT)
             total += math.prod(shape)
-            if math.prod(shape) > MAX_TENSOR or total > MAX_COMPUTED:
+            if math.prod(shape) > most or total > MAX_COMPUTED:
                 raise ArtifactError(f"{path}: `{name}` ({node.op_type}) becomes too large, {list(shape)}", HINT)
         multiplications += _multiplications(node, shapes)
         if multiplications > MAX_MULTIPLICATIONS:
             raise ArtifactError(f"{path}: a photograph takes more than 2^40 multiplications", HINT)
+
+
+READING = frozenset({"DequantizeLinear", "Cast", "Mul"})
+"""How weights that are stored as integers become numbers."""
+
+
+def _reads_weights(node: onnx.NodeProto, stored: dict[str, int], shapes: Mapping[str, Shape]) -> bool:
+    """Whether `node` makes as many numbers of weights as the file holds of them; then `stored` has them, too."""
+    if node.op_type not in READING or len(node.output) != 1 or not stored.keys() >= set(filter(None, node.input)):
+        return False
+    shape = shapes.get(node.output[0])
+    if shape is None or math.prod(shape) > max(stored[name] for name in node.input if name):
+        return False
+    stored[node.output[0]] = math.prod(shape)
+    return True
 
 
 def _shapes(model: onnx.ModelProto, path: Path, sides: tuple[int, int] | None) -> dict[str, Shape]:

@@ -95,6 +95,7 @@ def to_onnx(network: nn.Module, spec: Preprocess, temperature: float) -> onnx.Mo
     if any(node.op_type in SHAPED for node in model.graph.node):
         model = _traced(deployed, spec, any_batch=True)
     _merge_padding(model.graph)
+    _drop_pools_of_one(model.graph)
     computed = {name for node in model.graph.node for name in node.output}
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         sides = value.type.tensor_type.shape.dim
@@ -145,6 +146,18 @@ def _merge_padding(graph: onnx.GraphProto) -> None:
     used = Counter(name for node in graph.node for name in node.input)
     for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
         graph.initializer.remove(tensor)
+
+
+def _drop_pools_of_one(graph: onnx.GraphProto) -> None:
+    """Leave out means over single pixels: VGG's pooling to 7 x 7 is one where its maps have that size."""
+    for pool in [node for node in graph.node if node.op_type == "AveragePool"]:
+        settings = {entry.name: onnx.helper.get_attribute_value(entry) for entry in pool.attribute}
+        sides = (*settings["kernel_shape"], *settings.get("strides", ()))
+        if {*sides} != {1} or any(settings.get("pads", ())):
+            continue
+        graph.node.remove(pool)
+        for node in graph.node:
+            node.input[:] = [pool.input[0] if name == pool.output[0] else name for name in node.input]
 
 
 def _pads_with_more(pad: onnx.NodeProto, constants: Mapping[str, NDArray[Any]]) -> bool:

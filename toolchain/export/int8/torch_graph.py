@@ -111,6 +111,16 @@ def _max_pool(attributes: Mapping[str, Any], image: Tensor) -> Tensor:
     return functional.max_pool2d(image, attributes["kernel_shape"], attributes["strides"], pads[:2])
 
 
+def _average_pool(attributes: Mapping[str, Any], image: Tensor) -> Tensor:
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+    if (top, left) != (bottom, right):
+        raise ValueError("an AveragePool with more padding on one side is not known to the quantiser")
+    kernel = attributes["kernel_shape"]
+    strides = attributes.get("strides", [1] * len(kernel))
+    ceil, padded = bool(attributes.get("ceil_mode", 0)), bool(attributes.get("count_include_pad", 0))
+    return functional.avg_pool2d(image, kernel, strides, (top, left), ceil, padded)
+
+
 def _gemm(attributes: Mapping[str, Any], image: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     assert attributes["transB"] == 1
     assert attributes["alpha"] == attributes["beta"] == 1
@@ -123,6 +133,7 @@ def _mean(attributes: Mapping[str, Any], image: Tensor, axes: Tensor) -> Tensor:
 
 _COMPUTE: dict[str, Callable[..., Tensor]] = {
     "Add": lambda _, first, second: first + second,
+    "AveragePool": _average_pool,
     "Cast": lambda _, image: image.float(),
     "Clip": lambda _, image, low, high: torch.clamp(image, low, high),
     "Concat": lambda attributes, *maps: torch.cat(maps, attributes["axis"]),
