@@ -20,8 +20,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
-import msgspec
-
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 20.0
 """Seconds of a core that a command may take. On a busy machine they last longer."""
@@ -177,7 +175,7 @@ def _directly(words: list[str], place: Path) -> tuple[int | None, str]:
             from toolchain.review.session import Review
 
             review = Review(place / words[1], collected(place / words[1], Silent()), place / "into", Silent())
-            msgspec.json.encode(review.state())
+            files.to_json(review.state())
             review.close()
         elif words[0] == "-album":
             from toolchain.teach.album import Album
@@ -185,7 +183,7 @@ def _directly(words: list[str], place: Path) -> tuple[int | None, str]:
 
             state = Lesson(Album(place / words[1]), lambda: None, Silent()).state()  # type: ignore[arg-type, return-value]
             assert headline(state)
-            msgspec.json.encode(state)
+            files.to_json(state)
         else:
             reader = Reader(Preprocess(64, 64, shortest_edge=64), Path(os.environ["EDGETL_CACHE"]), Silent())
             for path in sorted(Path(words[1]).rglob("*.jpg")):

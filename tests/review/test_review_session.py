@@ -41,7 +41,7 @@ def test_lines_that_are_damaged_or_lead_elsewhere_are_passed_over(folder: Path) 
     (folder / "link.jpg").symlink_to(folder.parent / "outside.jpg")
     with (folder / "collected.jsonl").open("a") as file:
         file.write("{half\n" + line("../outside.jpg", {"cat": 1.0}) + line("link.jpg", {"cat": 1.0}))
-        file.write(line("gone.jpg", {"cat": 1.0}))
+        file.write(line("gone.jpg", {"cat": 1.0}) + line(f"{300 * 'x'}.jpg", {"cat": 1.0}))
     recorder = Recorder()
     assert len(collected(folder, recorder)) == 3
     assert recorder.warned == [f"{folder / 'collected.jsonl'}: 2 lines are damaged, and passed over"]

@@ -84,7 +84,7 @@ def collected(folder: Path, reporter: Reporter) -> list[Item]:
             continue
         if "/" in one.file or "\\" in one.file or one.file.startswith("."):
             damaged += 1
-        elif (folder / one.file).is_file() and not (folder / one.file).is_symlink():
+        elif _is_there(folder / one.file):
             found[one.file] = one
     if damaged:
         reporter.warn(f"{path}: {damaged} lines are damaged, and passed over")
@@ -93,6 +93,14 @@ def collected(folder: Path, reporter: Reporter) -> list[Item]:
         for one in found.values()
     ]
     return sorted(items, key=lambda item: (item.margin, item.name))
+
+
+def _is_there(path: Path) -> bool:
+    """Whether `path` is a file and no link; False for names that no file can have."""
+    try:
+        return path.is_file() and not path.is_symlink()
+    except OSError:
+        return False
 
 
 def folded(folder: Path, items: Sequence[Item], reporter: Reporter) -> list[Item]:
