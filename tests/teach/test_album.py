@@ -10,6 +10,7 @@ from teach_support import picture
 
 from toolchain.datasets.folder import list_folder
 from toolchain.errors import BadInputError
+from toolchain.system import files
 from toolchain.teach.album import MAX_SIDE, MAX_THINGS, NOTHING, Album, take_number, take_of
 
 
@@ -129,6 +130,14 @@ def test_a_damaged_list_is_named(tmp_path: Path, content: str) -> None:
     (album.root / "teach.json").write_text(content)
     with pytest.raises(BadInputError, match=r"teach\.json is damaged"):
         Album(tmp_path / "a")
+
+
+def test_listed_things_that_no_folder_can_be_named_after_are_left_out(tmp_path: Path) -> None:
+    album = filled(tmp_path / "a", cup=1)
+    files.write_json(
+        album.root / "teach.json", {"schema": "edgetl.teach/1", "things": ["x" * 300, "cup", "../pen"]}
+    )
+    assert Album(tmp_path / "a").things == ["cup"]
 
 
 @pytest.mark.parametrize(

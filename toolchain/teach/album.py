@@ -86,6 +86,8 @@ class Album:
             raise BadInputError(f"{path} is damaged: {error}", "Remove it: photographs stay.") from None
         self.photographs.mkdir(parents=True, exist_ok=True)
         found = sorted(one.name for one in self.photographs.iterdir() if one.is_dir() and one.name[0] != ".")
+        # A folder may have any name, and may be gone since.
+        known = tuple(thing for thing in known if thing in found or _can_be_named(thing))
         self.things: list[str] = list(dict.fromkeys((*known, *found)))
         self._tidy()
         self._pictures = {thing: self._listed(thing) for thing in self.things}
@@ -99,11 +101,7 @@ class Album:
         known = {folded(one): one for one in self.things}
         if folded(thing) in known:
             return known[folded(thing)]
-        is_text = is_printable(thing) and is_encodable(thing)
-        if not thing or not is_text or len(thing.encode()) > 80:
-            raise BadInputError(f"{thing!r} is no name for a thing", "Take a word of up to 80 letters.")
-        if thing[0] in ".-" or "/" in thing or "\\" in thing or thing.lower() in SPLIT_FOLDERS:
-            raise BadInputError(f"{thing!r} cannot be the name of a class folder", "Take another word.")
+        _check_name(thing)
         if thing != NOTHING and len(set(self.things) - {NOTHING}) >= MAX_THINGS:
             raise BadInputError(f"there are {MAX_THINGS} things already", "That is as many as can be taught.")
         # "Nothing of these" is no thing, and stands below them.
@@ -196,6 +194,23 @@ class Album:
 
     def _save(self) -> None:
         files.write_json(self.root / LESSON_FILE, _Record("edgetl.teach/1", tuple(self.things)))
+
+
+def _can_be_named(thing: str) -> bool:
+    try:
+        _check_name(thing)
+    except BadInputError:
+        return False
+    return True
+
+
+def _check_name(thing: str) -> None:
+    """Raise BadInputError for a name that no thing and class folder can have."""
+    is_text = is_printable(thing) and is_encodable(thing)
+    if not thing or not is_text or len(thing.encode()) > 80:
+        raise BadInputError(f"{thing!r} is no name for a thing", "Take a word of up to 80 letters.")
+    if thing[0] in ".-" or "/" in thing or "\\" in thing or thing.lower() in SPLIT_FOLDERS:
+        raise BadInputError(f"{thing!r} cannot be the name of a class folder", "Take another word.")
 
 
 def take_of(path: Path) -> str:
