@@ -19,7 +19,7 @@ from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, decode
 from toolchain.system.progress import Reporter
 
-OTHERS = 0.8
+OTHERS = 0.5
 """The weight of all other classes' logits (their logsumexp) against the logit of the class."""
 LEARNING_RATES = {"fourier": 0.05, "pixels": 0.1}
 DECAY_FROM = 0.6
