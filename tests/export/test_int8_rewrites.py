@@ -153,6 +153,25 @@ def test_pixels_are_read_with_the_mean_as_zero_point(model: onnx.ModelProto) -> 
     assert 0 < np.abs(ours - exact).max() < half_a_step
 
 
+@pytest.mark.parametrize("mean", [-1.0, 256.0])
+def test_pixels_whose_mean_is_no_byte_stay(model: onnx.ModelProto, mean: float) -> None:
+    start = onnx.ModelProto()
+    start.CopyFrom(model)
+    [stored] = [tensor for tensor in start.graph.initializer if tensor.name == "mean"]
+    stored.CopyFrom(numpy_helper.from_array(np.full((3, 1, 1), mean, np.float32), "mean"))
+    assert read_pixels(start) == start
+
+
+def test_a_bias_that_others_read_stays_as_it_is_for_them(model: onnx.ModelProto) -> None:
+    start = onnx.ModelProto()
+    start.CopyFrom(model)
+    [first] = [node for node in start.graph.node if node.output[0] == "conv2d"]
+    start.graph.node.append(helper.make_node("Identity", [first.input[2]], ["same"]))
+    start.graph.output.append(helper.make_tensor_value_info("same", TensorProto.FLOAT, ["c"]))
+    exact, ours = (_run(one, {"image": IMAGES}, "same") for one in (start, read_pixels(start)))
+    assert np.array_equal(ours, exact)
+
+
 def test_pixels_that_are_integers_already_stay(integers: onnx.ModelProto) -> None:
     assert read_pixels(integers) == integers
 

@@ -34,12 +34,13 @@ def read_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
     if not all(map(editing.is_constant, constants)):
         return editing.finish()
     mean, weight, bias = map(editing.value, constants)
-    if mean.size != weight.shape[1]:
+    if mean.size != weight.shape[1] or mean.min() < 0 or mean.max() > 255:
         return editing.finish()
-    zero = np.clip(np.round(mean.ravel()), 0, 255).astype(np.uint8)
-    rest = np.einsum("ochw,c->o", weight, mean.ravel() - zero)
-    editing.constant(constants[2], (bias - rest).astype(np.float32))
     name = subtract.output[0]
+    zero = np.round(mean.ravel()).astype(np.uint8)
+    rest = np.einsum("ochw,c->o", weight, mean.ravel() - zero)
+    # Others may read the bias as it is.
+    layer.input[2] = editing.constant(f"{name}_bias", (bias - rest).astype(np.float32))
     grid = [
         editing.constant(f"{name}_scale", np.ones(len(zero), np.float32)),
         editing.constant(f"{name}_zero_point", zero),
