@@ -178,7 +178,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "away-frozen": first(AWAY, "age_p95_ms", ".0f", phase="frozen"),
     "away-broker": lambda: span([row["broker_knows_after_s"] for row in _back()]),
     "away-hook": lambda: span([row["hook_knows_after_s"] for row in _back()]),
-    "away-load": first(AWAY, "load", ".0f"),
+    "away-load": first(AWAY, "load", ".1f"),
     "cuts-pets": first(CUTS, "pets"),
     "cuts-right": first(CUTS, "right_within_half_a_second", ".3f"),
     "cuts-others": first(CUTS, "others"),
