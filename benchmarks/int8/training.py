@@ -13,22 +13,15 @@ import argparse
 import csv
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import onnx
+from judging import COLUMNS as JUDGED
+from judging import Judge
 
-from toolchain.artifact import Artifact, make_artifact, read_artifact
-from toolchain.artifact.card import QuantizationRecipe
-from toolchain.cli.console import Console
-from toolchain.evaluation import metrics
 from toolchain.export.int8 import qat
-from toolchain.export.int8.quantisers import Candidate, Task, recipes
+from toolchain.export.int8.quantisers import recipes
 from toolchain.export.int8.search import COMPARED_ON
 from toolchain.export.int8.torch_graph import Graph
-from toolchain.export.measure import logits_on
-from toolchain.export.photographs import RunPhotographs
-from toolchain.runs import read_run
 
 WAYS = ((5e-6, 2, 1.0), (1e-5, 4, 1.0), (1e-5, 4, 0.5), (1e-5, 8, 0.5), (3e-5, 8, 0.5))
 """Learning rate, epochs, and the least share of a photograph that another one shows through."""
@@ -37,10 +30,7 @@ RECIPES = {
     "edgetl, hard-swish within layers, sensitive layers in float": "openvino:CPU",
 }
 """What is trained, and the device that judges it."""
-COLUMNS = (
-    *("network", "seed", "recipe", "device", "rate", "epochs", "mixed", "seconds"),
-    *("divergence", "agreement", "expected_drop_pp", "n"),
-)
+COLUMNS = ("network", "seed", "recipe", "device", "rate", "epochs", "mixed", "seconds", *JUDGED)
 
 
 def main() -> None:
@@ -59,45 +49,32 @@ def main() -> None:
 
 def trained(folder: Path) -> Iterator[Sequence[object]]:
     """A row for each recipe as it is, and after each way of training."""
-    run, console = read_run(folder), Console()
-    base = read_artifact(folder / "model.onnx")
-    photographs = RunPhotographs(folder, run, None, console)
-    calibration, judge = photographs.read("calibration"), photographs.read("val")
-    model = onnx.load_model_from_string(base.model)
-    del model.metadata_props[:]
+    judge = Judge(folder)
+    photographs = judge.photographs
     numbers = photographs.for_training(COMPARED_ON)
-    card = replace(
-        base.card,
-        precision="int8",
-        recipe=QuantizationRecipe("training", {}, calibration.split_sha256, len(calibration.pixels)),
-        runtimes=tuple(RECIPES.values()),
-    )
-
-    def judged(candidate: Candidate, device: str) -> tuple[str, ...]:
-        artifact: Artifact = make_artifact(candidate.model, card, folder / "trained.onnx")
-        n = len(judge.labels)
-        exact, logits = (logits_on(one, device, judge.views, 2 * n) for one in (base, artifact))
-        divergence = metrics.divergence(logits, exact, run.temperature).mean()
-        agreement = metrics.agreement(logits.argmax(1), exact.argmax(1))
-        lost, _ = metrics.expected_drop(exact, logits, n, run.temperature)
-        return f"{divergence:.2e}", f"{agreement:.4f}", f"{lost:.3f}", str(n)
-
-    for recipe in recipes(Task(model, calibration.pixels)):
+    for recipe in recipes(judge.task):
         if recipe.label not in RECIPES:
             continue
         device = RECIPES[recipe.label]
-        name = (run.model.name, run.settings["seed"], recipe.label, device)
+        name = (judge.run.model.name, judge.run.settings["seed"], recipe.label, device)
         start = recipe.make()
         assert start.quantized is not None
-        yield *name, "", "", "", "", *judged(start, device)
+        yield *name, "", "", "", "", *judge.judged(start, device)
         for rate, epochs, least_share in WAYS:
             qat.LEARNING_RATE, qat.LEAST_SHARE = rate, least_share
             plan = qat.plan_of(len(numbers), epochs, 0)
             batches = photographs.batches("train", [[numbers[one] for one in step.photographs] for step in plan])
             begun = time.monotonic()
-            learnt = qat.train(Graph(model), start.quantized, plan, batches, console)
+            learnt = qat.train(Graph(judge.model), start.quantized, plan, batches, judge.console)
             seconds = f"{time.monotonic() - begun:.0f}"
-            yield *name, rate, epochs, least_share, seconds, *judged(qat.trained(start, learnt, epochs), device)
+            yield (
+                *name,
+                rate,
+                epochs,
+                least_share,
+                seconds,
+                *judge.judged(qat.trained(start, learnt, epochs), device),
+            )
 
 
 if __name__ == "__main__":

@@ -119,6 +119,21 @@ def int8_recipes() -> str:
     )
 
 
+def int8_rounding() -> str:
+    """What it gives to round the weights of a layer together, on validation photographs."""
+    rows = rows_of(RESULTS / "int8-rounding.csv")
+    dampings = list(dict.fromkeys(row["damping"] for row in rows))
+    by_file: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        by_file[row["network"], row["seed"], row["recipe"], row["device"]].append(row)
+    columns = " | ".join(f"damped by {float(damping):g}" if damping else "each alone" for damping in dampings)
+    return table(
+        f"network | seed | recipe | device | {columns}",
+        [(*name, *(row["divergence"] for row in found)) for name, found in by_file.items()],
+        f"Mean divergence from float, nats; {rows[0]['n']} validation photographs in six views each.",
+    )
+
+
 def int8_training() -> str:
     """What training gives integers that are far from the float network, on validation photographs."""
     rows = rows_of(RESULTS / "int8-training.csv")
@@ -342,6 +357,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "finetune-peers": finetune_peers,
     "int8-promises": int8_promises,
     "int8-gate": int8_gate,
+    "int8-rounding": int8_rounding,
     "int8-training": int8_training,
     "int8-recipes": int8_recipes,
     "fidelity": fidelity,

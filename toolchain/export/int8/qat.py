@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolchain.export.int8.qdq import MAX_WEIGHT, Quantization, quantize_layer
+from toolchain.export.int8.qdq import MAX_WEIGHT, Floats, Quantization, quantize_layer, rounding_to
 from toolchain.export.int8.quantisers import Candidate
 from toolchain.export.int8.quantisers.edgetl import candidate_of
 from toolchain.export.int8.quantize import QuantizedGraph, round_to
@@ -44,7 +45,8 @@ class _Student:
         self._bits, self._per_tensor = start.scheme.weight_bits, start.scheme.per_tensor
         self._start = start.quantization
         layers = self._start.layers
-        self.weights = {name: nn.Parameter(graph.by_name[name].weight.clone()) for name in layers}
+        nearest = {name: rounding_to(graph.by_name[name].weight.numpy(), layers[name]) for name in layers}
+        self.weights = {name: nn.Parameter(torch.from_numpy(weight)) for name, weight in nearest.items()}
         # What stays float stores its weights as integers, and has the bias of the graph.
         learning = [name for name in layers if layers[name].bias is not None or name in self._start.biases]
         self.biases = {name: nn.Parameter(self._bias(name)) for name in learning}
@@ -58,7 +60,8 @@ class _Student:
         for name, old in self._start.layers.items():
             weight = self.weights[name].detach().numpy()
             bias = (self.biases[name].detach() if name in self.biases else self._graph.by_name[name].bias).numpy()
-            layers[name] = quantize_layer(weight, bias, old.input_scale, self._bits, per_tensor=self._per_tensor)
+            rounded = partial(quantize_layer, weight_bits=self._bits, per_tensor=self._per_tensor)
+            layers[name] = rounded(weight, bias, old.input_scale, scales=old.scales)
             if name in self._start.biases:
                 biases[name] = bias
         return replace(self._start, layers=layers, biases=biases)
@@ -76,7 +79,7 @@ class _Student:
             return inputs[0] - self._start.pixels
         if node.name in self.weights:
             bias = self.biases.get(node.name, node.bias)
-            weights = _rounded(self.weights[node.name], self._bits, per_tensor=self._per_tensor)
+            weights = _rounded(self.weights[node.name], self._start.layers[node.name].scales, self._bits)
             output = node([inputs[0], weights, bias])
         else:
             output = node(inputs)
@@ -84,13 +87,11 @@ class _Student:
         return round_to(output, params) if params else output
 
 
-def _rounded(weight: Tensor, bits: int, *, per_tensor: bool) -> Tensor:
+def _rounded(weight: Tensor, scales: Floats, bits: int) -> Tensor:
     most = MAX_WEIGHT[bits]
-    scales = (weight.detach().abs().amax(tuple(range(1, weight.ndim))) / most).clamp_min(1e-12)
-    if per_tensor:
-        scales = scales.max().expand_as(scales).contiguous()
-    zeros = torch.zeros(len(scales), dtype=torch.int32)
-    return torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -most, most)
+    each = torch.from_numpy(np.broadcast_to(scales, len(weight)).copy())
+    zeros = torch.zeros(len(each), dtype=torch.int32)
+    return torch.fake_quantize_per_channel_affine(weight, each, zeros, 0, -most, most)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ MAX_WEIGHT = {8: 127, 7: 64}
 """Largest magnitude of an integer weight, by bits. On x86 without VNNI, int8 kernels add pairs of products in 16
 bits (`vpmaddubsw`), which saturate: 2 * 255 * 127 does not fit, 2 * 255 * 64 does."""
 
+INSIDE = 0.25
+"""What lies so far from an integer is rounded to it, and is not soon pushed to the next one by training."""
+
 MIN_PER_CHANNEL = 32
 """Where only weights are stored as integers, layers with fewer weights for each output channel stay float. They are
 depthwise and first convolutions, 3 % of MobileNetV2's weights and half of the error."""
@@ -80,18 +83,26 @@ class Quantization:
     biases: dict[str, Floats] = field(default_factory=dict)
     """Of integer layers whose bias stays float32."""
     pixels: int | None = None
+    error: float = 0.0
+    """Of the logits on the calibration photographs, relative to their own size (L2 norms)."""
 
 
 def quantize_layer(
-    weight: Floats, bias: Floats, input_scale: float | None, weight_bits: int = 8, *, per_tensor: bool = False
+    weight: Floats,
+    bias: Floats,
+    input_scale: float | None,
+    weight_bits: int = 8,
+    *,
+    per_tensor: bool = False,
+    scales: Floats | None = None,
 ) -> QuantizedLayer:
     """Round weights [outputs, inputs, ...] to int8, symmetric, with a scale for each output channel or one for all.
 
-    Where a bias would not fit into int32 (weights or inputs that are next to nothing), the channel's scale grows
-    until it does.
+    The scales are those that the largest weights need, or the given `scales` [outputs]. Where a bias would not fit
+    into int32 (weights or inputs that are next to nothing), the channel's scale grows until it does.
     """
     axes, most = tuple(range(1, weight.ndim)), MAX_WEIGHT[weight_bits]
-    largest = np.abs(weight).max(axes) / most
+    largest = np.abs(weight).max(axes) / most if scales is None else scales
     least = 0.0 if input_scale is None else np.abs(bias.astype(np.float64)) / (2.0**BIAS_BITS * input_scale)
     scales = np.maximum(np.maximum(largest, least), 1e-12).astype(np.float32)
     scales = scales.max() if per_tensor else scales
@@ -101,6 +112,13 @@ def quantize_layer(
         return QuantizedLayer(integers, np.asarray(scales))
     steps = np.round(bias.astype(np.float64) / (scales.astype(np.float64) * input_scale))
     return QuantizedLayer(integers, np.asarray(scales), input_scale, steps.astype(np.int32))
+
+
+def rounding_to(weight: Floats, layer: QuantizedLayer) -> Floats:
+    """Weights near `weight` that `quantize_layer` rounds to the integers of `layer`, on its scales."""
+    scales = layer.scales.reshape(-1, *[1] * (weight.ndim - 1))
+    low, high = ((layer.weight + side) * scales for side in (-INSIDE, INSIDE))
+    return np.clip(weight, low, high).astype(np.float32)
 
 
 def weight_bits(model: onnx.ModelProto) -> Literal[7, 8]:

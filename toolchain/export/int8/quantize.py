@@ -3,7 +3,7 @@ make up for the rounding."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -19,8 +19,10 @@ from toolchain.export.int8.qdq import (
     QuantizedLayer,
     QuantParams,
     quantize_layer,
+    rounding_to,
     write_qdq,
 )
+from toolchain.export.int8.rounding import rounded_together
 from toolchain.export.int8.torch_graph import Graph, Node
 
 PERCENTILE = 0.9999
@@ -71,8 +73,9 @@ class QuantizedGraph:
 def quantize_graph(graph: Graph, images: NDArray[np.uint8], scheme: Scheme) -> Quantization:
     """Choose integers for `graph` from calibration `images`, uint8 [n, height, width, 3].
 
-    Float and integer network are computed side by side, a node at a time. The bias of each layer is corrected so
-    that its channels keep their mean, which makes up for the mean error of all layers before it.
+    Float and integer network are computed side by side, a node at a time. The weights of a layer are rounded for
+    what its inputs have become (`rounding`). Its bias is corrected so that its channels keep their mean, whatever
+    the layers before it have made of theirs.
     """
     float_layers = scheme.float_layers if scheme.squeeze else squeeze_excite(graph) | scheme.float_layers
     shorter = dict(scheme.shorter)
@@ -94,6 +97,7 @@ def quantize_graph(graph: Graph, images: NDArray[np.uint8], scheme: Scheme) -> Q
             result = _layer(node, ours, exact, found, scheme)
         elif node.name in float_layers and node.weight[0].numel() >= MIN_PER_CHANNEL:
             layer = quantize_layer(node.weight.numpy(), node.bias.numpy(), None, per_tensor=scheme.per_tensor)
+            layer = replace(layer, weight=rounded_together(node, ours[0], layer, 8))
             found.layers[node.name] = layer
             result = node([ours[0], dequantized_weight(layer), node.bias])
         else:
@@ -106,7 +110,8 @@ def quantize_graph(graph: Graph, images: NDArray[np.uint8], scheme: Scheme) -> Q
         rounded[node.name] = result
         return exact
 
-    graph.run(torch.from_numpy(images), visit)
+    exact = graph.run(torch.from_numpy(images), visit)
+    found.error = float((rounded.get("logits", exact) - exact).norm() / exact.norm().clamp_min(1e-12))
     return found
 
 
@@ -170,6 +175,7 @@ def _layer(node: Node, inputs: list[Tensor], exact: Tensor, found: Quantization,
     axes = [axis for axis in range(exact.ndim) if axis != 1]
     rounded = partial(quantize_layer, weight_bits=scheme.weight_bits, per_tensor=scheme.per_tensor)
     layer = rounded(weight, bias.numpy(), None if scheme.symmetric else scale)
+    layer = replace(layer, weight=rounded_together(node, inputs[0], layer, scheme.weight_bits))
     result = node([inputs[0], dequantized_weight(layer), bias])
     shift = (exact - result).mean(axes)
     bias = bias + shift
@@ -177,7 +183,7 @@ def _layer(node: Node, inputs: list[Tensor], exact: Tensor, found: Quantization,
     if scheme.symmetric:
         found.biases[node.name] = bias.numpy()
     else:
-        layer = rounded(weight, bias.numpy(), scale)
+        layer = rounded(rounding_to(weight, layer), bias.numpy(), scale, scales=layer.scales)
     found.layers[node.name] = layer
     return result
 

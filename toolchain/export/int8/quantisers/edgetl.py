@@ -140,9 +140,14 @@ class _Network:
         return self._sensitivity.layers(self._quantization(scheme))
 
     def with_shorter_ranges(self, scheme: Scheme) -> Scheme:
-        """`scheme` with ranges chosen by the error of the logits."""
+        """`scheme` with ranges chosen by the error of the logits.
+
+        Each alone made it smaller on a few photographs. Together, on all of them, they have to as well: what is cut
+        off is missing always on the same side, and adds up.
+        """
         shorter = self._sensitivity.shorter_ranges(self._quantization(scheme), scheme)
-        return replace(scheme, shorter=tuple(shorter.items()))
+        cut = replace(scheme, shorter=tuple(shorter.items()))
+        return min(scheme, cut, key=lambda one: self._quantization(one).error)
 
     def _quantization(self, scheme: Scheme) -> Quantization:
         if scheme not in self._quantized:
