@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 1000
-BETWEEN_RUNS = 0.015
+BETWEEN_RUNS = 0.02
 """Runs of one file on a machine at rest differ by so much more than their processes show: half of a 95 % interval,
 as a fraction. Measured: `benchmarks/results/aa.csv`."""
 MIN_FOR_P99 = 299
