@@ -36,7 +36,7 @@ from toolchain.export.int8.choosing import Choice, Entry
 from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
 from toolchain.export.int8.quantize import QuantizedGraph
-from toolchain.export.int8.search import COMPARED_ON, FAR, FAR_EPOCHS, to_train
+from toolchain.export.int8.search import COMPARED_ON, FAR_EPOCHS, far_spellings, to_train
 from toolchain.export.int8.torch_graph import Graph
 from toolchain.export.measure import logits_on, measured
 from toolchain.export.photographs import RunPhotographs, Views
@@ -121,11 +121,12 @@ def collect(folder: Path, out: Path, console: Console) -> None:
                 divergence = float(metrics.divergence(logits, exact, run.temperature).mean())
                 near = Nearness(DEVICE, len(logits), 0.0, divergence)
                 entries.append(Entry(int8, Attempt(recipe.label, "", {}, (), 0.0, nearness=(near,))))
-    if min(entry.attempt.divergence() for entry in entries) > FAR:
+    if spellings := far_spellings(entries, [DEVICE]):
         numbers = photographs.for_training(2 * COMPARED_ON)
         plan = plan_of(len(numbers), FAR_EPOCHS, run.settings["seed"])
         groups = [[numbers[place] for place in step.photographs] for step in plan]
-        for start in (entry.candidate for entry in to_train(entries)):
+        far = (entry.candidate for entry in to_train(entries) if entry.candidate.runtime in spellings)
+        for start in far:
             assert start.quantized is not None
 
             def learnt(start: Candidate = start, quantized: QuantizedGraph = start.quantized) -> Candidate:

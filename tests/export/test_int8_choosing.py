@@ -12,7 +12,7 @@ from toolchain.artifact.card import Accuracy, Speed
 from toolchain.evaluation import metrics
 from toolchain.export.int8.choosing import Choice, Entry
 from toolchain.export.int8.quantisers import Candidate
-from toolchain.export.int8.search import to_time
+from toolchain.export.int8.search import far_spellings, to_time
 from toolchain.export.results import Attempt, Measurement, Nearness, QuantizationSettings
 
 ORT, OPENVINO = "ort:cpu", "openvino:CPU"
@@ -70,6 +70,17 @@ def test_what_is_near_and_spelt_for_a_device_is_timed_once() -> None:
     spelt.candidate = replace(spelt.candidate, runtime="ort")
     timed = to_time([far, near, spelt], (ORT, OPENVINO))
     assert [one.attempt.label for one in timed] == ["for ort", "near", "far"]
+
+
+def test_what_is_far_in_the_spelling_of_its_device_is_trained() -> None:
+    plain, spelt = entry("plain", 2e-3, ort=1.0, openvino=1.0), entry("for ort", 4e-3, ort=1.0)
+    spelt.candidate = replace(spelt.candidate, runtime="ort")
+    assert far_spellings([plain, spelt], (ORT, OPENVINO)) == {"ort"}, "the plain file is near, and slow there"
+    assert far_spellings([plain, spelt], (OPENVINO,)) == set()
+    assert far_spellings([entry("plain", 4e-3, ort=1.0, openvino=1.0), spelt], (ORT, OPENVINO)) == {None, "ort"}
+    assert far_spellings([entry("nearer", 1e-3, ort=1.0), entry("far", 4e-3, ort=1.0)], (ORT,)) == set()
+    assert far_spellings([entry("ruined", 3.0, ort=1.0)], (ORT,)) == set()
+    assert far_spellings([], (ORT,)) == set()
 
 
 def test_one_device_has_a_file_of_its_own_where_that_is_surely_faster() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -37,13 +37,13 @@ MAX_TIMED = 2
 """Candidates that are timed for each device, and of those that are spelt for it: the nearest ones."""
 FLOAT_LAYERS_COST = 1.5
 """How many times as far from the float network integers without float layers may be, to be trained instead."""
-FAR, RUINED = 2e-3, 0.1
-"""Where the nearest recipe diverges by so much, it is trained unasked; by more than the second, it is lost."""
+FAR, RUINED = 3e-3, 0.1
+"""Where the nearest recipe diverges by more, it is trained unasked; by more than the second, it is lost."""
 FAR_EPOCHS = 4
 FAR_PHOTOGRAPHS = 512
 """Fewer would be learnt by heart."""
-FAR_SHARE = 0.4
-"""Share of the time limit that each training may take that nobody asked for."""
+FAR_SHARE = 0.6
+"""Share of the time limit that training may take that nobody asked for."""
 SEARCH_SHARE = 0.6
 """Share of the time limit that recipes may take; the rest is left for the timing."""
 
@@ -69,8 +69,8 @@ def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
     search.try_recipes()
     if settings.qat_epochs:
         search.train(settings.qat_epochs)
-    elif search.is_far():
-        search.train(FAR_EPOCHS, budget_s=60 * settings.max_minutes * FAR_SHARE)
+    elif far := search.far():
+        search.train(FAR_EPOCHS, far, budget_s=60 * settings.max_minutes * FAR_SHARE)
     if not search.entries:
         _set_aside_older(context, ())
         raise PromiseBrokenError("no quantiser could make an int8 file of this network", "Use the float file.")
@@ -157,26 +157,25 @@ class _Search:
                 make = partial(with_float_layers, nearest.candidate, slow, images)
                 self._try(f"{nearest.candidate.label}, slow layers in float", make)
 
-    def is_far(self) -> bool:
-        """Whether on some device all recipes are so far from the float network that training is worth its time."""
+    def far(self) -> set[str | None]:
+        """The spellings whose nearest candidates are so far from float that training is worth its time."""
         photographs = len(self._context.photographs.for_training(COMPARED_ON))
-        nearest = [
-            min((one.attempt.divergence(device) for one in self.entries if one.is_for(device)), default=0.0)
-            for device in self._context.devices
-        ]
-        return photographs >= FAR_PHOTOGRAPHS and any(FAR < distance < RUINED for distance in nearest)
+        return far_spellings(self.entries, self._context.devices) if photographs >= FAR_PHOTOGRAPHS else set()
 
-    def train(self, epochs: int, budget_s: float = math.inf) -> None:
-        """Train the integers of the candidates nearest to the float network, of each spelling.
+    def train(self, epochs: int, spellings: Set[str | None] | None = None, budget_s: float = math.inf) -> None:
+        """Train the integers of the candidates nearest to the float network, of each spelling, or of `spellings`.
 
         Training is on the run's training photographs, without those that recipes are compared on where enough are
-        left. It is given up where it would take longer than `budget_s`.
+        left. It is given up where it would take longer than what is left of `budget_s`.
         """
+        begun = time.monotonic()
         context = self._context
         photographs = context.photographs
         numbers = photographs.for_training(COMPARED_ON)
         learnt: dict[int, QuantizedGraph] = {}
         for start in to_train(self.entries):
+            if spellings is not None and start.candidate.runtime not in spellings:
+                continue
             quantized = start.candidate.quantized
             assert quantized is not None
 
@@ -185,7 +184,8 @@ class _Search:
                     plan = plan_of(len(numbers), epochs, context.seed)
                     groups = [[numbers[place] for place in step.photographs] for step in plan]
                     batches = photographs.batches("train", groups)
-                    found = train(Graph(context.model), quantized, plan, batches, context.reporter, budget_s)
+                    left_s = budget_s - (time.monotonic() - begun)
+                    found = train(Graph(context.model), quantized, plan, batches, context.reporter, left_s)
                     learnt[id(quantized.quantization)] = found
                 return trained(start, learnt[id(quantized.quantization)], epochs)
 
@@ -368,6 +368,18 @@ def to_time(entries: Sequence[Entry], devices: Sequence[str]) -> list[Entry]:
         spelt = [entry for entry in nearest if entry.candidate.runtime]
         chosen |= dict.fromkeys((*nearest[:MAX_TIMED], *spelt[:MAX_TIMED]))
     return list(chosen)
+
+
+def far_spellings(entries: Sequence[Entry], devices: Sequence[str]) -> set[str | None]:
+    """Of the nearest entry for each device, in the spelling made for it: those that diverge by more than FAR."""
+    found = set()
+    for device in devices:
+        own = [entry for entry in entries if entry.is_for(device)]
+        spelt = [entry for entry in own if entry.candidate.runtime] or own
+        nearest = min(spelt, key=lambda entry: entry.attempt.divergence(device), default=None)
+        if nearest is not None and FAR < nearest.attempt.divergence(device) < RUINED:
+            found.add(nearest.candidate.runtime)
+    return found
 
 
 def to_train(entries: Sequence[Entry]) -> list[Entry]:
