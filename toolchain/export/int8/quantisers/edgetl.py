@@ -71,6 +71,7 @@ def candidate_of(label: str, quantized: QuantizedGraph, *, rewritten: bool = Fal
         + ("" if scheme.weight_bits == 8 else f", {scheme.weight_bits} bits"),
         "ranges": scheme.ranges,
         "equalised": True,
+        "weight_rounding": "GPTQ",
         "bias_correction": "full",
     }
     if scheme.float_layers:
