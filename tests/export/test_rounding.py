@@ -74,6 +74,18 @@ def test_the_output_is_nearer_on_maps_that_were_not_seen(kind: str, bits: int) -
     assert errors[1] < 0.8 * errors[0]
 
 
+@pytest.mark.parametrize("kind", ["pointwise", "depthwise", "fully connected"])
+@pytest.mark.parametrize("photographs", [1, 4])
+def test_a_few_photographs_do_no_harm(kind: str, photographs: int) -> None:
+    rng = torch.Generator().manual_seed(2)
+    node = _layers(rng)[kind]
+    nearest = quantize_layer(node.weight.numpy(), np.zeros(len(node.weight), np.float32), 0.1)
+    chosen = rounded_together(node, _maps(rng, node, photographs), nearest, 8)
+    maps = _maps(rng, node)
+    errors = [_error(node, maps, QuantizedLayer(weight, nearest.scales)) for weight in (nearest.weight, chosen)]
+    assert errors[1] < 1.02 * errors[0]
+
+
 def _error(node: Node, maps: torch.Tensor, layer: QuantizedLayer) -> float:
     return float((node([maps, dequantized_weight(layer)]) - node([maps, node.weight])).norm())
 
