@@ -247,7 +247,7 @@ def test_training_keeps_the_spelling_and_the_layers_in_float() -> None:
     assert start.quantized is not None
     chosen = start.quantized.scheme.float_layers
     assert chosen
-    plan = plan_of(len(IMAGES), 2, 0)
+    plan = plan_of(len(IMAGES), 60, 0)
     batches = [IMAGES[step.photographs] for step in plan]
     learnt = train(Graph(model), start.quantized, plan, batches, Silent())
     assert learnt.quantization.biases == {}, "float layers keep the bias of the graph"

@@ -19,7 +19,7 @@ from toolchain.errors import BadInputError, PromiseBrokenError
 from toolchain.evaluation import metrics
 from toolchain.export import recommending
 from toolchain.export.exporting import export
-from toolchain.export.int8 import search, speed
+from toolchain.export.int8 import choosing, search, speed
 from toolchain.export.int8.quantisers import Candidate, Recipe, Task, recipes
 from toolchain.export.results import Attempt, Measurement, QuantizationSettings
 from toolchain.runtimes import open_runtime
@@ -36,7 +36,8 @@ def folder(run_folder: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def two_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two ways of edgetl's own quantiser that all runtimes may run, and no more."""
+    """Two ways of edgetl's own quantiser that all runtimes may run, both near enough to be looked at."""
+    monkeypatch.setattr(choosing, "AS_NEAR", 10.0)
     monkeypatch.setattr(search, "recipes", lambda task: [one for one in recipes(task) if one.runtime is None][:2])
 
 
