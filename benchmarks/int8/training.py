@@ -67,14 +67,8 @@ def trained(folder: Path) -> Iterator[Sequence[object]]:
             begun = time.monotonic()
             learnt = qat.train(Graph(judge.model), start.quantized, plan, batches, judge.console)
             seconds = f"{time.monotonic() - begun:.0f}"
-            yield (
-                *name,
-                rate,
-                epochs,
-                least_share,
-                seconds,
-                *judge.judged(qat.trained(start, learnt, epochs), device),
-            )
+            found = judge.judged(qat.trained(start, learnt, epochs), device)
+            yield *name, rate, epochs, least_share, seconds, *found
 
 
 if __name__ == "__main__":
