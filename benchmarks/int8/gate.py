@@ -36,7 +36,8 @@ from toolchain.export.int8.choosing import Choice, Entry
 from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
 from toolchain.export.int8.quantize import QuantizedGraph
-from toolchain.export.int8.search import COMPARED_ON, FAR_EPOCHS, far_spellings, to_train
+from toolchain.export.int8.search import COMPARED_ON, FAR_EPOCHS
+from toolchain.export.int8.shortlist import far_spellings, to_train
 from toolchain.export.int8.torch_graph import Graph
 from toolchain.export.measure import logits_on, measured
 from toolchain.export.photographs import RunPhotographs, Views

@@ -1,10 +1,14 @@
-"""A run whose int8 files are judged by its validation photographs in six views, beside the float network."""
+"""Runs whose int8 files are judged by their validation photographs in six views, and the rows that come of it."""
 
 from __future__ import annotations
 
+import argparse
+import csv
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import onnx
 from numpy.typing import NDArray
@@ -49,5 +53,26 @@ class Judge:
         lost, _ = metrics.expected_drop(exact, logits, n, self.run.temperature)
         return f"{divergence:.2e}", f"{agreement:.4f}", f"{lost:.3f}", str(n)
 
-    def _float(self, device: str) -> NDArray:
+    def _float(self, device: str) -> NDArray[Any]:
         return logits_on(self.base, device, self._views, 2 * len(self._views.pixels))
+
+
+Row = Sequence[object]
+
+
+def record(what: str | None, columns: Sequence[str], rows_of: Callable[[Path], Iterable[Row]]) -> None:
+    """The program `SCRIPT RUN... --out FILE`: print the rows of each run, and write them under `columns`.
+
+    `what` is its description.
+    """
+    parser = argparse.ArgumentParser(description=what, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, required=True)
+    options = parser.parse_args()
+    with options.out.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        for folder in options.runs:
+            for row in rows_of(folder):
+                print(*row, flush=True)
+                writer.writerow(row)

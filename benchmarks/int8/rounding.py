@@ -8,13 +8,11 @@ Each row is a recipe on one device, judged by validation photographs in six view
 
 from __future__ import annotations
 
-import argparse
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from judging import COLUMNS as JUDGED
-from judging import DEVICES, Judge
+from judging import DEVICES, Judge, Row, record
 
 from toolchain.export.int8 import rounding
 from toolchain.export.int8.quantisers import recipes
@@ -31,21 +29,7 @@ RECIPES = (
 COLUMNS = ("network", "seed", "recipe", "device", "damping", *JUDGED, "cpu")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    with options.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for folder in options.runs:
-            for row in rounded(folder):
-                print(*row, flush=True)
-                writer.writerow(row)
-
-
-def rounded(folder: Path) -> Iterator[Sequence[object]]:
+def rounded(folder: Path) -> Iterator[Row]:
     """A row for each way of rounding, recipe and device."""
     judge = Judge(folder)
     for damping in DAMPINGS:
@@ -61,4 +45,4 @@ def rounded(folder: Path) -> Iterator[Sequence[object]]:
 
 
 if __name__ == "__main__":
-    main()
+    record(__doc__, COLUMNS, rounded)

@@ -9,14 +9,12 @@ A `mixed` share of 1 leaves photographs alone.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from judging import COLUMNS as JUDGED
-from judging import Judge
+from judging import Judge, Row, record
 
 from toolchain.export.int8 import qat
 from toolchain.export.int8.quantisers import recipes
@@ -33,21 +31,7 @@ RECIPES = {
 COLUMNS = ("network", "seed", "recipe", "device", "rate", "epochs", "mixed", "seconds", *JUDGED)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+")
-    parser.add_argument("--out", type=Path, required=True)
-    options = parser.parse_args()
-    with options.out.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for folder in options.runs:
-            for row in trained(folder):
-                print(*row, flush=True)
-                writer.writerow(row)
-
-
-def trained(folder: Path) -> Iterator[Sequence[object]]:
+def trained(folder: Path) -> Iterator[Row]:
     """A row for each recipe as it is, and after each way of training."""
     judge = Judge(folder)
     photographs = judge.photographs
@@ -72,4 +56,4 @@ def trained(folder: Path) -> Iterator[Sequence[object]]:
 
 
 if __name__ == "__main__":
-    main()
+    record(__doc__, COLUMNS, trained)

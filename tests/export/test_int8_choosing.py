@@ -12,7 +12,7 @@ from toolchain.artifact.card import Accuracy, Speed
 from toolchain.evaluation import metrics
 from toolchain.export.int8.choosing import Choice, Entry
 from toolchain.export.int8.quantisers import Candidate
-from toolchain.export.int8.search import far_spellings, to_time
+from toolchain.export.int8.shortlist import far_spellings, to_time
 from toolchain.export.results import Attempt, Measurement, Nearness, QuantizationSettings
 
 ORT, OPENVINO = "ort:cpu", "openvino:CPU"

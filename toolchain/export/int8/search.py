@@ -19,6 +19,7 @@ from toolchain.export.int8.qdq import weight_bits
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
 from toolchain.export.int8.quantisers.edgetl import with_float_layers
 from toolchain.export.int8.quantize import QuantizedGraph
+from toolchain.export.int8.shortlist import far_spellings, to_time, to_train
 from toolchain.export.int8.slow_layers import slow_layers
 from toolchain.export.int8.speed import SAMPLE, time_entries
 from toolchain.export.int8.torch_graph import Graph
@@ -33,12 +34,6 @@ from toolchain.timing.protocol import LOCAL
 
 COMPARED_ON = 512
 """Views of training photographs on which recipes are compared with the float network."""
-MAX_TIMED = 2
-"""Candidates that are timed for each device, and of those that are spelt for it: the nearest ones."""
-FLOAT_LAYERS_COST = 1.5
-"""How many times as far from the float network integers without float layers may be, to be trained instead."""
-FAR, RUINED = 3e-3, 0.1
-"""Where the nearest recipe diverges by more, it is trained unasked; by more than the second, it is lost."""
 FAR_EPOCHS = 4
 FAR_PHOTOGRAPHS = 512
 """Fewer would be learnt by heart."""
@@ -357,45 +352,6 @@ class _Search:
             for entry in self.entries
             for one in entry.attempt.nearness
         )
-
-
-def to_time(entries: Sequence[Entry], devices: Sequence[str]) -> list[Entry]:
-    """Those nearest to the float network on each device, and of those that are spelt for it; each once."""
-    chosen: dict[Entry, None] = {}
-    for device in devices:
-        nearest = [entry for entry in entries if entry.is_for(device)]
-        nearest.sort(key=lambda entry: entry.attempt.divergence(device))
-        spelt = [entry for entry in nearest if entry.candidate.runtime]
-        chosen |= dict.fromkeys((*nearest[:MAX_TIMED], *spelt[:MAX_TIMED]))
-    return list(chosen)
-
-
-def far_spellings(entries: Sequence[Entry], devices: Sequence[str]) -> set[str | None]:
-    """Of the nearest entry for each device, in the spelling made for it: those that diverge by more than FAR."""
-    found = set()
-    for device in devices:
-        own = [entry for entry in entries if entry.is_for(device)]
-        spelt = [entry for entry in own if entry.candidate.runtime] or own
-        nearest = min(spelt, key=lambda entry: entry.attempt.divergence(device), default=None)
-        if nearest is not None and FAR < nearest.attempt.divergence(device) < RUINED:
-            found.add(nearest.candidate.runtime)
-    return found
-
-
-def to_train(entries: Sequence[Entry]) -> list[Entry]:
-    """For each spelling the entry that training is to begin with.
-
-    Training gains what float layers would, and costs no time later: one without them is taken even if it is a few
-    times as far from the float network.
-    """
-    nearest: dict[str | None, tuple[float, Entry]] = {}
-    for entry in entries:
-        if quantized := entry.candidate.quantized:
-            distance = entry.attempt.divergence() * (FLOAT_LAYERS_COST if quantized.scheme.float_layers else 1.0)
-            known = nearest.get(entry.candidate.runtime)
-            if known is None or distance < known[0]:
-                nearest[entry.candidate.runtime] = distance, entry
-    return [entry for _, entry in nearest.values()]
 
 
 def _serving(runtime: str | None, devices: Sequence[str]) -> list[str]:
