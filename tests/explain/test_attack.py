@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from tests.explain.attack_support import drawn, small_subject
+from toolchain.backbones.networks import normalised
 from toolchain.errors import BadInputError
 from toolchain.explain.attack import AttackConfig, attack, largest_budget, length, project, round_within_budget
-from toolchain.explain.attack.one import smallest_budget
+from toolchain.explain.attack.dataset import _attack_chunk
+from toolchain.explain.attack.one import attack_photograph, smallest_budget
+from toolchain.explain.pictures import CroppedImage
 from toolchain.explain.torch_model import TorchModel
 
 
@@ -143,3 +147,43 @@ def test_no_budget_turns_a_network_that_looks_at_nothing(subject: TorchModel) ->
 
     deaf = replace(subject, network=Constant())
     assert smallest_budget(deaf, drawn(1)[0], config=AttackConfig(steps=1)) is None
+
+
+class _OnlyALittleBrighter(torch.nn.Module):
+    """Takes a picture for the second class while it is brighter than 100 by about 1 to 3, and never otherwise."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        steps = 57  # 255 times the deviation by which pixels were divided
+        brighter = steps * (pixels - normalised(torch.full((1, 1, 1, 3), 100))).mean((1, 2, 3))
+        none = torch.zeros_like(brighter)
+        return 20 * torch.stack([none, 1 - (brighter - 2).abs(), none - 1, none - 1], 1)
+
+
+@pytest.fixture
+def narrow(subject: TorchModel) -> tuple[TorchModel, np.ndarray]:
+    """A network that large steps overshoot, and a picture that a budget of 4 turns and one of 60 alone does not."""
+    return replace(subject, network=_OnlyALittleBrighter()), np.full((64, 64, 3), 100, np.uint8)
+
+
+def test_a_large_budget_never_does_less_than_the_smallest(
+    narrow: tuple[TorchModel, np.ndarray], tmp_path: Path
+) -> None:
+    model, picture = narrow
+    config = AttackConfig(steps=1)
+    assert not attack(model, picture[None], 60, config=config).turned[0]
+    done = attack_photograph(model, tmp_path / "grey.png", picture, 60, tmp_path, [], config=config)
+    assert done.least is not None
+    assert done.least.budget < 60
+    assert done.attacked.turned[0]
+    assert _answers(model, done.attacked.pixels)[0] == 1
+    assert 0 < done.attacked.largest[0] <= done.least.budget
+
+
+def test_the_curve_of_pgd_does_not_rise(narrow: tuple[TorchModel, np.ndarray]) -> None:
+    model, picture = narrow
+    placed = CroppedImage.of(picture, model.preprocess)
+    _, examples = _attack_chunk(model, [], [("grey.png", 0, placed)], (0, 4, 60), None, AttackConfig(steps=1))
+    assert {one.budget: bool(one.attacked.turned[0]) for one in examples} == {0: False, 4: True, 60: True}
+    # FGSM is the one step of its budget: 2 is in the band, 60 beyond it.
+    _, examples = _attack_chunk(model, [], [("grey.png", 0, placed)], (0, 2, 60), None, AttackConfig("fgsm"))
+    assert {one.budget: bool(one.attacked.turned[0]) for one in examples} == {0: False, 2: True, 60: False}

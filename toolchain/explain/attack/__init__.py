@@ -15,8 +15,8 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -81,6 +81,23 @@ class AttackResult:
             self.labels[rows],
             None if self.target is None else self.target[rows],
             self.margin[rows],
+        )
+
+    def or_else(self, smaller: AttackResult) -> AttackResult:
+        """These pictures, and those of `smaller`, an attack on the same ones, where only that one succeeded.
+
+        More budget is more freedom, but a larger step can overshoot what a smaller one finds.
+        """
+        other = ~self.turned & smaller.turned
+
+        def choose(own: NDArray[Any], theirs: NDArray[Any]) -> NDArray[Any]:
+            return np.where(other.reshape(-1, *[1] * (own.ndim - 1)), theirs, own)
+
+        return replace(
+            self,
+            pixels=choose(self.pixels, smaller.pixels),
+            after=choose(self.after, smaller.after),
+            margin=choose(self.margin, smaller.margin),
         )
 
     @property

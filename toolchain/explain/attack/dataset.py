@@ -229,8 +229,12 @@ def _attack_chunk(
     clean = [one.probabilities([placed.whole for placed in places]).argmax(1) for one in victims]
     rows, examples = [], []
     config = replace(config, confidence=CONFIDENCE)
-    for budget in budgets:
+    smaller: AttackResult | None = None
+    for budget in sorted(budgets):
         attacked = attack(model, pixels, budget, target=target, labels=labels, config=config)
+        if smaller is not None and config.method == "pgd":  # FGSM is its one step, whatever a smaller one does
+            attacked = attacked.or_else(smaller)
+        smaller = attacked
         wholes = [placed.with_pixels(one) for placed, one in zip(places, attacked.pixels, strict=True)]
         for number, one in enumerate(victims):
             for place_, probabilities in enumerate(one.probabilities(wholes)):

@@ -106,6 +106,8 @@ def attack_photograph(
             f"{photograph} is already taken for {model.labels[present]!r}", "Choose another class as --target."
         )
     least = smallest_budget(model, placed.pixels, target=target, config=config)
+    if least is not None and least.budget <= budget:
+        attacked = attacked.or_else(least.attacked)
     pictures = {BEFORE_FILE: placed.whole, AFTER_FILE: placed.with_pixels(attacked.pixels[0])}
     if least is not None:
         pictures[MIN_FILE] = placed.with_pixels(least.attacked.pixels[0])
