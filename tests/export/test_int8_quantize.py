@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnxruntime
+import openvino
 import pytest
 import torch
 from onnx import numpy_helper
@@ -169,6 +170,17 @@ def test_onnx_runtime_finds_integer_kernels(model: onnx.ModelProto, tmp_path: ob
     operators = [node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node]
     squeezed = sum(node.op == "Mul" for node in Graph(model).nodes)
     assert operators.count("QLinearConv") == sum(node.op == "Conv" for node in Graph(model).nodes) - 2 * squeezed
+
+
+def test_openvino_computes_the_first_layer_in_integers(model: onnx.ModelProto) -> None:
+    written = write_qdq(model, quantize_graph(Graph(model), IMAGES, Scheme()))
+    core = openvino.Core()
+    network = core.read_model(written.SerializeToString())
+    compiled = core.compile_model(network, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    layers = [node.get_rt_info() for node in compiled.get_runtime_model().get_ordered_ops()]
+    first = next(layer for layer in layers if layer["layerType"].astype(str) == "Convolution")
+    assert first["originalLayersNames"].astype(str).startswith("node_conv2d/")
+    assert first["runtimePrecision"].astype(str) == "u8"
 
 
 def test_symmetric_is_what_tensorrt_reads(model: onnx.ModelProto) -> None:

@@ -191,12 +191,18 @@ class _Writer:
         node.input[:] = inputs
 
     def _pass_pixels(self, node: onnx.NodeProto, middle: int) -> None:
-        """Leave out the conversion, and put `byte - middle` in the place of `pixel - mean`."""
+        """Leave out the conversion, and put `byte - middle` in the place of `pixel - mean`.
+
+        It is rounded once more, to the same bytes. OpenVINO computes a layer in integers only where it reads a
+        rounding; ONNX Runtime leaves it out.
+        """
         name = node.output[0]
         self._renamed[name] = node.input[0]
         if node.op_type == "Sub":
             one, zero = np.array(1, np.float32), np.array(middle, np.uint8)
-            self._renamed[name] = self._dequantised("pixels", node.input[0], one, zero)
+            read = self._dequantised("pixels", node.input[0], one, zero)
+            self._round(read, QuantParams(1.0, middle))
+            self._renamed[name] = self._renamed[read]
 
     def _round(self, name: str, params: QuantParams) -> None:
         """Let all readers of the tensor `name` read its integers."""

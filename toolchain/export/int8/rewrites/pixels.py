@@ -113,7 +113,9 @@ def _first(editing: Editing) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
         return None
     read = editing.only_reader(permute.output[0])
     # Means of three colours would have to be four times as many: only bytes with one middle are read so.
-    while read is not None and (read.op_type == "Cast" or editing.grid(read, "DequantizeLinear")):
+    while read is not None and (
+        read.op_type == "Cast" or any(editing.grid(read, op) for op in ("DequantizeLinear", "QuantizeLinear"))
+    ):
         read = editing.only_reader(read.output[0])
     if read is None or read.op_type != "Conv":
         return None
