@@ -241,6 +241,7 @@ def _command_line() -> str:
 
 
 RANKS = {
+    "now": 1,
     "top-1": 1,
     "threads": 2,
     "batch": 2,
