@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image
 
+from toolchain.artifact import read_artifact, write_artifact
 from toolchain.cli import run
 from toolchain.explain.attack import dataset as many_attacks
 from toolchain.runs import read_run, read_splits
@@ -237,8 +241,6 @@ def test_target_that_is_the_answer_already(
 def test_files_of_other_weights_are_left_out(
     capsys: pytest.CaptureFixture[str], exported: Path, photograph: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     from safetensors.torch import load_file, save_file
 
     folder = tmp_path / "run"
@@ -252,3 +254,26 @@ def test_files_of_other_weights_are_left_out(
     assert code == 0
     assert {one["device"] for one in json.loads(text)["answers"]} == {"torch:cpu"}
     assert "older weights" in err
+
+
+def test_a_file_that_kept_no_promise_stops_nothing(
+    capsys: pytest.CaptureFixture[str], exported: Path, photograph: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(exported, folder)
+    good, rejected = read_artifact(folder / "model.int8.onnx"), folder / "model.int8.rejected.onnx"
+    write_artifact(onnx.load_model_from_string(good.model), replace(good.card, runtimes=()), rejected)
+    # One of another device, which this machine does not have, is told and left out.
+    shutil.copy(rejected, folder / "model.int8.npu.onnx")
+    code, text, err = _run(capsys, folder, photograph, "--out", tmp_path / "a", "--json", "--quiet")
+    assert code == 0
+    names = {Path(one["name"]).name for one in json.loads(text)["answers"]}
+    assert {"model.onnx", "model.int8.onnx"} <= names
+    assert not {"model.int8.rejected.onnx", "model.int8.npu.onnx"} & names
+    assert "rejected" not in err
+    assert "model.int8.npu.onnx does not answer on ort:cpu" in err
+    # As the only one to ask, it is an error.
+    words = (exported, photograph, "--transfer", rejected, "--out", tmp_path / "b")
+    code, _, err = _run(capsys, *words, "--quiet")
+    assert code == 3
+    assert "answers on no device here" in err

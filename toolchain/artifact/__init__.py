@@ -35,6 +35,7 @@ OLDEST_IR_VERSION = 8
 
 FLOAT_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
+REJECTED_FILE = "model.int8.rejected.onnx"
 """What `export` writes into a run folder."""
 
 
@@ -118,11 +119,12 @@ def find_artifact(path: Path) -> Path:
 def find_artifacts(path: Path) -> list[Path]:
     """The model files that a path stands for: itself, or those in a run folder, ONNX and float first.
 
+    An int8 file that kept no promise is none of them: no runtime takes it.
     Raises ArtifactError for a folder that holds none.
     """
     if not path.is_dir():
         return [path]
-    of_one_runtime = sorted(path.glob(INT8_FILE.replace(".onnx", ".*.onnx")))
+    of_one_runtime = sorted(set(path.glob(INT8_FILE.replace(".onnx", ".*.onnx"))) - {path / REJECTED_FILE})
     names = (path / FLOAT_FILE, path / INT8_FILE)
     # Those that this machine can read.
     litert = [file.with_suffix(".tflite") for file in names] if find_spec("ai_edge_litert") else []

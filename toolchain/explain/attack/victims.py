@@ -81,9 +81,14 @@ def other_victims(path: Path, reporter: Reporter) -> list[Victim]:
     """
     if path.is_dir() and not (path / FLOAT_FILE).is_file() and (path / RUN_FILE).is_file():
         return [_in_torch(open_model(path), own=False)]
-    return [
+    asked = [
         one for artifact in find_artifacts(path) for one in _on_its_devices(artifact, own=False, reporter=reporter)
     ]
+    if not asked:
+        raise MissingError(
+            f"{path} answers on no device here", "The warnings say why. Pass a run, or a file for this machine."
+        )
+    return asked
 
 
 def _in_torch(model: TorchModel, *, own: bool) -> Victim:
@@ -109,8 +114,6 @@ def _on_its_devices(path: Path, *, own: bool, reporter: Reporter) -> list[Victim
             continue
         ask = partial(_ask, classifier)
         found.append(Victim(str(path), device, card.precision, card.labels, own, ask))
-    if not found:
-        raise MissingError(f"{path} runs on none of its runtimes here: {', '.join(card.runtimes)}")
     return found
 
 
