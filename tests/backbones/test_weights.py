@@ -148,11 +148,25 @@ def test_weights_of_another_network_are_refused_by_tensor_name(tmp_path: Path) -
         load_pretrained(build("mobilenet_v2", 2), "mobilenet_v2", str(path))
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_hint_names_the_network_that_weights_are_for(name: str, prefix: str, tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in find(name).create().state_dict().items()}
+    save_file({prefix + key: torch.zeros(shape, dtype=torch.float16) for key, shape in shapes.items()}, path)
+    tried = "resnet50" if name != "resnet50" else "resnet18"
+    with pytest.raises(BadInputError, match=f"does not fit {tried}: ") as caught:
+        load_pretrained(build(tried, 2), tried, str(path))
+    assert caught.value.hint == f"They are weights for --model {name}."
+
+
 def test_a_deeper_network_is_not_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "resnet34.safetensors"
     save_file(torchvision.models.resnet34().state_dict(), path)
-    with pytest.raises(BadInputError, match=r"layer1\.2\..* is not part of it"):
+    with pytest.raises(BadInputError, match=r"layer1\.2\..* is not part of it") as caught:
         load_pretrained(build("resnet18", 2), "resnet18", str(path))
+    assert caught.value.hint == "Are these the weights of another --model?", "edgetl has no resnet34"
 
 
 class _Malice:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from toolchain.artifact import read_artifact
-from toolchain.backbones import IMAGENET, IMAGENET_V1
+from toolchain.backbones import IMAGENET, IMAGENET_V1, find, recipes
 from toolchain.backbones.networks import backbone_of, check_weights, grow, head_of, not_finite, place_of_head
 from toolchain.datasets.unpack import BoundedReads
 from toolchain.errors import BadInputError
@@ -186,22 +186,15 @@ def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str 
     own = network.state_dict()
     place = place_of_head(network)
     body = {key: value for key, value in own.items() if not key.startswith(f"{place}.")}
-    # A counter that only training reads; files made from other formats lack it.
-    missing = [key for key in body if key not in state and not key.endswith("num_batches_tracked")]
-    wrong = [key for key in body if key in state and state[key].shape != body[key].shape]
-    # A resnet34 holds all that a resnet18 needs: half of it would be used without a word.
-    parts = {key.partition(".")[0] for key in body}
-    others = [key for key in state if key not in body and not key.startswith(in_head)]
-    unknown = [key for key in others if key.partition(".")[0] in parts]
-    if missing or wrong or unknown:
-        problems = [f"{key} {list(state[key].shape)}, not {list(body[key].shape)}" for key in wrong]
-        problems += [f"{key} is missing" for key in missing]
-        problems += [f"{key} is not part of it" for key in unknown]
+    problems, others = _misfits(body, in_head, state)
+    if problems:
         shown = "; ".join(problems[:SHOWN]) + (
             f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         )
+        named = " or ".join(f"--model {name}" for name in _fitting(state))
         raise BadInputError(
-            f"{source} does not fit the network: {shown}", "Are these the weights of another --model?"
+            f"{source} does not fit {backbone.name}: {shown}",
+            f"They are weights for {named}." if named else "Are these the weights of another --model?",
         )
     used = {key: value for key, value in state.items() if key in body or key.startswith(in_head)}
     # As the network will hold them: what float64 can still hold may be infinite in float32.
@@ -216,6 +209,38 @@ def _fit(network: nn.Module, state: dict[str, Tensor], source: str, sha256: str 
     licence = f"that of the file; for the published ones: {backbone.licence}" if sha256 else backbone.licence
     old = _old_head(state, (place, f"{backbone.head}.1", backbone.head), head_of(network).in_features)
     return Pretrained(source, sha256, licence, old, stripped, tuple(others))
+
+
+def _misfits(body: Mapping[str, Tensor], in_head: str, state: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Why `state` is not that of a network with this `body`, in words, and its tensors that are none of the body's.
+
+    `in_head` is what the names in its head begin with.
+    """
+    # A counter that only training reads; files made from other formats lack it.
+    missing = [key for key in body if key not in state and not key.endswith("num_batches_tracked")]
+    wrong = [key for key in body if key in state and state[key].shape != body[key].shape]
+    # A resnet34 holds all that a resnet18 needs: half of it would be used without a word.
+    parts = {key.partition(".")[0] for key in body}
+    others = [key for key in state if key not in body and not key.startswith(in_head)]
+    unknown = [key for key in others if key.partition(".")[0] in parts]
+    problems = [f"{key} {list(state[key].shape)}, not {list(body[key].shape)}" for key in wrong]
+    problems += [f"{key} is missing" for key in missing]
+    problems += [f"{key} is not part of it" for key in unknown]
+    return problems, others
+
+
+def _fitting(state: dict[str, Tensor]) -> list[str]:
+    """Names of the networks that come with edgetl whose layers `state` holds."""
+    found = []
+    for name in recipes.names():
+        backbone = find(name)
+        in_head = f"{backbone.head}."
+        with torch.device("meta"):
+            own = backbone.create().state_dict()
+        body = {key: value for key, value in own.items() if not key.startswith(in_head)}
+        if not _misfits(body, in_head, _own_names(state, body)[0])[0]:
+            found.append(name)
+    return found
 
 
 def _old_head(state: dict[str, Tensor], places: Iterable[str], features: int) -> tuple[Tensor, Tensor] | None:
