@@ -13,6 +13,7 @@ from toolchain.evaluation import metrics
 from toolchain.export.int8.choosing import Choice, Entry
 from toolchain.export.int8.quantisers import Candidate
 from toolchain.export.int8.shortlist import far_spellings, to_time
+from toolchain.export.measure import NEAR_TIE, measured
 from toolchain.export.results import Attempt, Measurement, Nearness, QuantizationSettings
 
 ORT, OPENVINO = "ort:cpu", "openvino:CPU"
@@ -168,6 +169,17 @@ def test_what_probabilities_expect_is_what_is_lost_where_they_are_right() -> Non
     assert lost == pytest.approx(expected, abs=2 * (upper - lost))
     assert error < 0.2 * (upper - lost)
     assert metrics.expected_drop(base, base, len(base), 0.7) == (0.0, 0.0)
+
+
+def test_few_photographs_whose_answers_stay_prove_little() -> None:
+    accuracy = Accuracy(ORT, "int8", "val", "0" * 64, 12, 1.0, 1.0, 1.0)
+    most = {}
+    for n in (12, 226):
+        logits = np.eye(3, dtype=np.float32)[np.arange(6 * n) % 3]
+        labels = np.zeros(n, np.int64)
+        most[n] = measured(accuracy, logits, logits, labels, 1.0).most_lost_pp
+    assert most[12] == pytest.approx(1.645 * 100 * NEAR_TIE / 72, rel=0.02)
+    assert most[226] < 0.1 * most[12]
 
 
 def test_divergence_is_that_of_the_probabilities() -> None:

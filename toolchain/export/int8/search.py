@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
-from toolchain.artifact import Artifact, make_artifact, read_artifact, write_artifact
+from toolchain.artifact import REJECTED_FILE, Artifact, make_artifact, read_artifact, write_artifact
 from toolchain.artifact.card import Card, Compared, ProvenOn, QuantizationRecipe, Tried
 from toolchain.errors import MissingError, PromiseBrokenError
 from toolchain.evaluation import metrics
@@ -217,7 +217,7 @@ class _Search:
             if choice.common and not shared:
                 self._say_apart(path, entry, choice.common, served)
         if not choice.winners:
-            path = stem.with_suffix(".rejected.onnx")
+            path = context.path.with_name(REJECTED_FILE)
             self._write(rejected[0], path, ())
             files |= dict.fromkeys(devices, str(path))
         return Found(files, tuple(entry.attempt for entry in self.entries), broken)
@@ -247,8 +247,8 @@ class _Search:
         )
         context.reporter.say(
             f"{entry.attempt.label} on {len(context.sample.labels)} {context.sample.split} photographs, {device}: "
-            f"{drop} pp of top-1 lost (90 %: {lower} to {upper}), {expected} by the probabilities; with 95 % "
-            f"confidence at most {most}"
+            f"{drop} pp of top-1 lost by the labels (90 %: {lower} to {upper}), {expected} by the probabilities; "
+            f"by both at most {most} pp, with 95 % confidence"
         )
         return measured
 
