@@ -19,7 +19,7 @@ from toolchain.cli import run
 from toolchain.cli.console import Console
 from toolchain.cli.tables import HEAD_LINES, Column, Table
 from toolchain.errors import ExitCode
-from toolchain.export.results import Attempt, Exported, Measurement
+from toolchain.export.results import Attempt, Exported, Measurement, Nearness
 
 PETS = Path(toolchain.__file__).parents[1] / "models" / "pets"
 
@@ -133,6 +133,25 @@ def test_export_tells_both_promises(width: int, capsys: pytest.CaptureFixture[st
     assert lines[0] == "On 229 validation photographs; drop and agreement over views of each"
     assert "0.00 pp (1.25)" in table
     assert "-0.00" not in table
+
+
+def test_export_tells_of_recipes_that_were_not_judged_how_near_they_are(
+    width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def attempt(label: str, agreement: float, **chosen: tuple[str, ...]) -> Attempt:
+        near = tuple(Nearness(device, 512, agreement, 1e-3) for device in ("ort:cpu", "openvino:CPU"))
+        accuracy = Accuracy("openvino:CPU", "int8", "val", "0" * 64, 229, 0.9, 0.9, 0.99, 1e-1)
+        judged = (Measurement("openvino:CPU", accuracy, 0.1, 1.25),) if chosen else ()
+        return Attempt(label, "edgetl", {}, judged, 2.5, nearness=near, **chosen)
+
+    tried = (attempt("NNCF, full bias correction", 0.211), attempt("edgetl", 0.998, chosen_for=("openvino:CPU",)))
+    files = {"openvino:CPU": str(PETS / "model.int8.onnx")}
+    done = Exported("run", "val", 229, "run/model.onnx", 9.0, (), 0.5, tried, files)
+    Console().result(None, *export_command._summary(done))
+    shown = capsys.readouterr().out
+    assert shown.count("agrees 0.211") == 2
+    assert shown.count("agrees 0.998") == 1, "where it was judged, the drop is told"
+    assert "agrees: with float, on training photographs" in shown
 
 
 @pytest.mark.parametrize("odd", ["[bold]", "[/]", "[red]x[/red]", ":cat:", "a]b[c"])

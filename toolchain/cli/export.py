@@ -259,7 +259,7 @@ def _told(page: Page) -> tuple[str, ...]:
 
 def _summary(done: Exported) -> tuple[RenderableType, ...]:
     table = Table(
-        Column("file", folds=True),
+        Column("file", folds=True, least=len("model.int8.openvino.onnx:")),
         Column("device"),
         Column("top-1", 1, right=True),
         Column("per-class", 3, right=True),
@@ -280,14 +280,14 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
                 cells = (*_cells(judged), _drop(judged))
             else:
                 compared = next(one for one in attempt.nearness if one.device == device)
-                cells = (device, "", "", f"{compared.agreement:.3f}", "", "")
+                cells = (device, "", "", "", "", f"agrees {compared.agreement:.3f}")
             table.add(name + attempt.label, *cells, _speed_up(attempt, device), bold=chosen)
     for written in done.further:
         for one in written.hops:
             table.add(Path(written.file).name, *_cells(one), _drop(one), "")
     lines = [f"{done.float_file}: {done.float_mb:.2f} MB"]
     if any(attempt.nearness and not attempt.hops for attempt in done.attempts):
-        lines.insert(0, "Without top-1: agreement on training photographs, by which recipes were compared.")
+        lines.insert(0, "agrees: with float, on training photographs, by which recipes were compared.")
     for file in dict.fromkeys(done.int8_files.values()):
         size_mb = Path(file).stat().st_size / 1e6
         lines.append(f"{file}: {size_mb:.2f} MB, {size_mb / done.float_mb:.2f} of float")

@@ -14,7 +14,7 @@ from toolchain.system.text import harmless
 
 GAP = 2
 FOLDED = 24
-"""Cells: what a column that may be folded needs at least."""
+"""Cells: what a column that may be folded needs at least, if it does not say otherwise."""
 HEAD_LINES = 4
 """Of a headline that is broken between its words."""
 
@@ -23,13 +23,14 @@ HEAD_LINES = 4
 class Column:
     """`rank` 0 always stays; where the terminal is too narrow, the highest rank goes first, the last of equal ones.
 
-    What `folds` is prose and may take several lines; nothing else is ever broken or cut.
+    What `folds` may take several lines, of `least` cells or more; nothing else is ever broken or cut.
     """
 
     name: str
     rank: int = 0
     right: bool = False
     folds: bool = False
+    least: int = FOLDED
 
 
 class Table:
@@ -112,7 +113,7 @@ class Table:
         head = max((cell_len(word) for word in column.name.split()), default=0)
         while len(_wrapped(column.name, max(head, 1))) > HEAD_LINES:
             head += 1
-        return max(head, min(self._cells(index), FOLDED) if column.folds else self._cells(index))
+        return max(head, min(self._cells(index), column.least) if column.folds else self._cells(index))
 
     def _widths(self, shown: Sequence[int], width: int) -> dict[int, int]:
         widths = {index: self._least(index) for index in shown}
