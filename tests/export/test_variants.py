@@ -129,6 +129,18 @@ def test_drop_of_int8_weights_is_promised_as_that_of_int8(tmp_path: Path) -> Non
     assert "it may lose" in (variants._broken(artifact, (replace(known, expected_pp=0.5),), 0.5) or "")
 
 
+def test_the_drop_that_is_allowed_reaches_files_that_are_written_without_int8(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(folder), "--int8-weights", "--target", "ort:cpu"]
+    assert run([*words, "--max-drop", "0"]) == 1
+    told = " ".join(capsys.readouterr().err.split())
+    assert "more than --max-drop 0: 0.00 on 3 photographs" in told
+    assert "no answer changed; 3 photographs cannot prove a smaller loss" in told
+    assert run([*words, "--max-drop", "100"]) == 0
+    assert (folder / "model.w8.onnx").is_file()
+
+
 def test_what_is_missing_or_wrong_is_told_before_any_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInputError, match="--out names the ONNX file"):
         export(folder, out=folder / "model.xml")

@@ -206,7 +206,7 @@ def command(
         int8=settings if wants_int8 else None,
         target=target,
         out=out,
-        further=Variants(openvino, fp16, int8_weights, raw_frame, litert),
+        further=Variants(openvino, fp16, int8_weights, raw_frame, litert, max_drop_pp),
         data=data,
         reporter=console,
     )

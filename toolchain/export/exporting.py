@@ -89,7 +89,7 @@ def export(
         if int8 is not None and int8.min_speed_up and LOCAL in int8.on:
             advice = recommend(context, [float_path, *kept])
             exported = replace(exported, recommended=advice.devices if advice else ())
-        written = write_variants(further, context, kept, (int8 or QuantizationSettings()).max_drop_pp)
+        written = write_variants(further, context, kept)
         if further.raw_frame:
             written += write_frame_files(context, [float_path, *kept])
         return replace(exported, further=written)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolchain.export import exporting
-from toolchain.export.results import Exported, QuantizationSettings, Variants
+from toolchain.export.results import MAX_DROP_PP, Exported, QuantizationSettings, Variants
 from toolchain.system.progress import Reporter
 from toolchain.timing.machines import checked
 
@@ -16,7 +16,7 @@ def export(
     run: str | os.PathLike[str],
     *,
     int8: bool = False,
-    max_drop_pp: float = 0.5,
+    max_drop_pp: float = MAX_DROP_PP,
     min_speed_up: float = 1.0,
     portable: bool = False,
     target: str = "any",
@@ -54,7 +54,7 @@ def export(
         int8=settings if int8 or portable else None,
         target=target,
         out=None if out is None else Path(out),
-        further=Variants(openvino, fp16, int8_weights, raw_frame, litert),
+        further=Variants(openvino, fp16, int8_weights, raw_frame, litert, max_drop_pp),
         data=None if data is None else Path(data),
         reporter=reporter,
     )

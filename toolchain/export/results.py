@@ -19,6 +19,9 @@ from toolchain.recommended import Recommended
 from toolchain.system.installation import install
 from toolchain.timing.protocol import LOCAL, at
 
+MAX_DROP_PP = 0.5
+"""What int8 may lose, in percentage points of top-1, where nothing else is asked."""
+
 
 @dataclass(frozen=True)
 class QuantizationSettings:
@@ -33,7 +36,7 @@ class QuantizationSettings:
     Raises BadInputError where other machines are to time, and speed does not matter.
     """
 
-    max_drop_pp: float = 0.5
+    max_drop_pp: float = MAX_DROP_PP
     min_speed_up: float = 1.0
     symmetric: bool = False
     qat_epochs: int = 0
@@ -54,6 +57,8 @@ class QuantizationSettings:
 class Variants:
     """Which further files to write: `openvino` for each ONNX file, `raw_frame` and `litert` for float32 and int8.
 
+    Those with int8 weights may lose at most `max_drop_pp` points of top-1.
+
     Raises MissingError when OpenVINO or LiteRT is not installed.
     """
 
@@ -62,6 +67,7 @@ class Variants:
     int8_weights: bool = False
     raw_frame: bool = False
     litert: bool = False
+    max_drop_pp: float = MAX_DROP_PP
 
     def __post_init__(self) -> None:
         if self.openvino and find_spec("openvino") is None:
@@ -114,6 +120,16 @@ class Measurement:
     def judged_pp(self) -> float:
         """What must be within `--max-drop`: what is lost at most, and what labels alone say is surely lost."""
         return max(self.most_lost_pp, self.drop_lower_pp or 0.0)
+
+    def seen(self, worse_pp: float = 0.0) -> str:
+        """What labels and probabilities say is lost, in words, with what is lost on another machine beside it."""
+        assert self.drop_pp is not None
+        assert self.expected_pp is not None
+        n = self.accuracy.n
+        seen = f"{self.drop_pp + worse_pp:.2f} on {n} photographs, {self.expected_pp:.2f} by its probabilities"
+        if self.accuracy.agreement == 1 and not worse_pp:
+            seen += f" (no answer changed; {n} photographs cannot prove a smaller loss)"
+        return seen
 
     @property
     def _lost(self) -> tuple[float, float]:
@@ -199,10 +215,7 @@ class Attempt:
             beyond = f"{judged_pp - settings.max_drop_pp:.2f} pp more than {limit}"
             if measured.expected_pp is None:
                 return f"int8 loses {drop_pp + worse_pp:.2f} pp of top-1 on {place}, {beyond}"
-            return (
-                f"int8 may lose {judged_pp:.2f} pp of top-1 on {place}, {beyond}: {drop_pp + worse_pp:.2f} on "
-                f"{measured.accuracy.n} photographs, {measured.expected_pp:.2f} by its probabilities"
-            )
+            return f"int8 may lose {judged_pp:.2f} pp of top-1 on {place}, {beyond}: {measured.seen(worse_pp)}"
         return None
 
     def worse_there(self, device: str, machine: str) -> float:

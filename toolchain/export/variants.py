@@ -55,9 +55,7 @@ class _Draft:
     twin: Artifact | None = None
 
 
-def write_variants(
-    wanted: Variants, context: ExportContext, int8_files: Sequence[Path], max_drop_pp: float
-) -> tuple[Written, ...]:
+def write_variants(wanted: Variants, context: ExportContext, int8_files: Sequence[Path]) -> tuple[Written, ...]:
     """Write what is `wanted` beside the float file, and beside `int8_files`, which are written already."""
     base_files = 1 + len(int8_files)
     total = wanted.openvino * base_files + (wanted.fp16 + wanted.int8_weights) * (1 + wanted.openvino)
@@ -67,7 +65,7 @@ def write_variants(
         return ()
     with context.reporter.task("further files", total) as task:
         for draft in _drafts(wanted, context, int8_files):
-            written.append(_measure_and_write(draft, context, max_drop_pp))
+            written.append(_measure_and_write(draft, context, wanted.max_drop_pp))
             task.advance()
     return tuple(written)
 
@@ -219,9 +217,9 @@ def _broken(artifact: Artifact, measured: Sequence[Measurement], max_drop_pp: fl
         if least is not None and agreement < least:
             return f"{name} was not written: agreement {agreement:.4f} on {one.device}, and it promises {least}"
         if least is None and lost_pp > max_drop_pp:
-            loses = "loses" if one.expected_pp is None else "may lose"
+            loses, seen = ("loses", "") if one.expected_pp is None else ("may lose", f": {one.seen()}")
             lost = f"it {loses} {lost_pp:.2f} pp of top-1 on {one.device}"
-            return f"{name} was not written: {lost}, more than --max-drop {max_drop_pp:g}"
+            return f"{name} was not written: {lost}, more than --max-drop {max_drop_pp:g}{seen}"
     return None
 
 
