@@ -127,6 +127,16 @@ def test_absences_are_grouped_by_reason_and_failures_come_first() -> None:
     ]
 
 
+def test_who_named_no_device_reads_only_where_nothing_can_be_measured() -> None:
+    both = [replace(ABSENT, artifact=name) for name in ("run/model.onnx", "run/model.int8.onnx")]
+    other = replace(ABSENT, device="openvino:CPU", artifact="run/model.int8.onnx", reason="proven on ort:cpu")
+    assert reports.absences_in_brief(report(FLOAT, INT8, *both, other, FAILED)) == [
+        "failed: openvino:CPU (model.int8.onnx): it\ndied",
+        "Not measured: ort:cuda; model.int8.onnx on openvino:CPU (bench.md says why).",
+    ]
+    assert reports.absences_in_brief(report(*both)) == reports.absences(report(*both))
+
+
 def test_files_of_the_same_name_are_told_apart() -> None:
     arms = [FLOAT, replace(FLOAT, artifact="old/model.onnx"), INT8]
     assert reports.names_of(arms) == {

@@ -55,6 +55,11 @@ def test_markdown_has_no_html_no_link_and_no_further_column(text: str) -> None:
     assert "\n" not in line
 
 
+def test_a_command_in_markdown_reads_as_it_is_typed_and_an_entity_stays_text() -> None:
+    assert harmless_markdown("pip uninstall a && pip install b") == "pip uninstall a && pip install b"
+    assert harmless_markdown("&lt;b> &#60;b>") == "&amp;lt;b> &amp;#60;b>"
+
+
 @FEW
 @given(st.text(max_size=30))
 def test_no_cell_is_a_formula_and_each_is_read_back(text: str) -> None:

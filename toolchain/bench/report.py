@@ -113,6 +113,29 @@ def absences(report: BenchReport) -> list[str]:
     return lines
 
 
+def absences_in_brief(report: BenchReport) -> list[str]:
+    """`absences` for a reader who named no device: failures as they are, of what cannot be here only where.
+
+    In full where nothing was measured at all.
+    """
+    if not measured(report):
+        return absences(report)
+    names = names_of(report.arms)
+    devices: dict[str, set[str]] = {}
+    for arm in report.arms:
+        if arm.status == "unavailable":
+            devices.setdefault(at(arm.device, arm.on), set()).add(names[arm.artifact])
+    everywhere = [device for device, missing in devices.items() if missing == set(names.values())]
+    elsewhere: dict[str, list[str]] = {}
+    for device, missing in devices.items():
+        for name in sorted(missing) if device not in everywhere else ():
+            elsewhere.setdefault(name, []).append(device)
+    lines = [line for line in absences(report) if line.startswith("failed: ")]
+    places = [", ".join(everywhere)] if everywhere else []
+    places += [f"{name} on {', '.join(devices)}" for name, devices in elsewhere.items()]
+    return [*lines, f"Not measured: {'; '.join(places)} ({MARKDOWN_FILE} says why)."] if places else lines
+
+
 def conclusions(report: BenchReport) -> list[str]:
     """Which arm is the fastest, what int8 gained against float, and what to run on each device; of each machine."""
     names = names_of(report.arms)

@@ -65,7 +65,7 @@ def harmless_cell(text: str) -> str:
 def harmless_markdown(text: str) -> str:
     """`harmless` for a line, or a cell, of Markdown: no HTML, no links, no further columns."""
     text = " ".join(harmless(text, keep="\n\t").split())
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("](", "]\\(")
+    return re.sub(r"&(?=#?\w+;)", "&amp;", text).replace("<", "&lt;").replace("|", "\\|").replace("](", "]\\(")
 
 
 def is_printable(text: str) -> bool:
