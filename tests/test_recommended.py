@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,7 +151,12 @@ def test_predict_and_camera_follow_it_and_say_so(folder: Path, capsys: pytest.Ca
     document = json.loads(told.out)
     assert (document["device"], Path(document["artifact"]).name) == ("openvino:CPU", "model.onnx")
     said = " ".join(told.err.split())
-    assert "edgetl export recommends it for this CPU: float32 takes 1.00 ms; int8 2.00" in said
+    assert (
+        f"edgetl export recommends it for this CPU, 1.00 ms: edgetl doctor {shlex.quote(str(folder))} says why"
+        in said
+    )
+    assert run(["doctor", str(folder)]) == 0
+    assert "float32 takes 1.00 ms; int8 2.00" in " ".join(capsys.readouterr().out.split())
     assert "--device chooses another." in said
     assert run(["camera", str(folder), "--source", photograph, "--headless", "--frames", "1"]) == 0
     told = capsys.readouterr()

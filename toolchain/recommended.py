@@ -6,6 +6,7 @@ where a run folder is named and no device.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -203,7 +204,8 @@ class Advice:
     by: str
 
     def __str__(self) -> str:
-        return f"{self.by} recommends it for this CPU: {self.chosen.why} --device chooses another."
+        why = f"edgetl doctor {shlex.quote(str(self.artifact.path.parent))} says why"
+        return f"{self.by} recommends it for this CPU, {self.chosen.ms:.2f} ms: {why}, --device chooses another."
 
 
 def advice(folder: Path | None, threads: int = 0) -> Advice | None:
