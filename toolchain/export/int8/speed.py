@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -36,9 +37,10 @@ def time_entries(context: ExportContext, entries: Sequence[Entry], card_of: Call
         base = write_artifact(context.model, context.card, folder / "float.onnx")
         pairs = [(base, device) for device in devices]
         paths = []
-        for number, entry in enumerate(entries):
+        for number, entry in enumerate(entries, 1):
             card = replace(card_of(entry.candidate), runtimes=devices)
-            artifact = write_artifact(entry.candidate.model, card, folder / f"{number}.onnx")
+            words = re.sub(r"\W+", "-", entry.candidate.label)  # progress lines show the file's name
+            artifact = write_artifact(entry.candidate.model, card, folder / f"{number}-{words}.onnx")
             pairs += [(artifact, device) for device in devices if entry.is_for(device)]
             paths.append(artifact.path)
         for name, environment in context.machines.items():
