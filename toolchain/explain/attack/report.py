@@ -39,7 +39,7 @@ def one_page(model: TorchModel, done: OneAttack, settings: Mapping[str, Any]) ->
             "change",
             change,
             f"what was added, {strength} times as strong",
-            {"largest": f"{attacked.largest[0]}/255", "length": f"{attacked.length[0]:.0f}/255"},
+            {"at most, in a value": f"{attacked.largest[0]}/255", "L2 length": f"{attacked.length[0]:.0f}/255"},
         ),
         Picture("after", done.placed.with_pixels(attacked.pixels[0]), "after", _facts(own.after)),
     ]
