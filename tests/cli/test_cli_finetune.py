@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from toolchain.artifact.card import Reject
 from toolchain.backbones import recipes
 from toolchain.cli import run
-from toolchain.cli.finetune import _next
+from toolchain.cli.finetune import _next, rejection_line
+from toolchain.runs import Rejection
 
 
 def _typed(*words: object) -> int:
@@ -118,6 +121,17 @@ def test_wrong_words_are_refused(
     assert _typed(*given, *weights) == 2
     assert says in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_line_on_what_is_not_sure_says_whether_other_things_were_seen() -> None:
+    chosen = Rejection(Reject("energy", 1.0), {"test": 0.98})
+    assert str(rejection_line(chosen, 50)) == (
+        "Not sure of 1 of 50 test photographs (2%); of other things: not known (--outliers)."
+    )
+    seen = replace(chosen, outliers=20, outliers_rejected=0.9)
+    assert str(rejection_line(seen, 50)) == (
+        "Not sure of 1 of 50 test photographs (2%), and of 90% of 20 pictures of other things."
+    )
 
 
 def test_other_things_are_rejected(

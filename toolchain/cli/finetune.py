@@ -326,6 +326,8 @@ def rejection_line(rejection: Rejection, test: int) -> RenderableType:
     line = f"Not sure of {round(cost * test)} of {test} test photographs ({cost:.0%})"
     if rejection.outliers_rejected is not None:
         line += f", and of {rejection.outliers_rejected:.0%} of {rejection.outliers} pictures of other things"
+    else:
+        line += "; of other things: not known (--outliers)"
     return Text(f"{line}.", style="yellow" if cost > MUCH_REJECTED else "")
 
 
