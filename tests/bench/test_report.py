@@ -127,14 +127,21 @@ def test_absences_are_grouped_by_reason_and_failures_come_first() -> None:
     ]
 
 
-def test_who_named_no_device_reads_only_where_nothing_can_be_measured() -> None:
+def test_a_terminal_shows_only_what_was_not_measured_and_why_of_devices_that_were_named() -> None:
     both = [replace(ABSENT, artifact=name) for name in ("run/model.onnx", "run/model.int8.onnx")]
     other = replace(ABSENT, device="openvino:CPU", artifact="run/model.int8.onnx", reason="proven on ort:cpu")
-    assert reports.absences_in_brief(report(FLOAT, INT8, *both, other, FAILED)) == [
-        "failed: openvino:CPU (model.int8.onnx): it\ndied",
+    found = report(FLOAT, INT8, *both, other, FAILED)
+    failed = "failed: openvino:CPU (model.int8.onnx): it\ndied"
+    assert reports.absences_in_brief(found, devices_named=False) == [
+        failed,
         "Not measured: ort:cuda; model.int8.onnx on openvino:CPU (bench.md says why).",
     ]
-    assert reports.absences_in_brief(report(*both)) == reports.absences(report(*both))
+    assert reports.absences_in_brief(found, devices_named=True) == [
+        failed,
+        "unavailable: ort:cuda: no such provider",
+        "Not measured: model.int8.onnx on openvino:CPU (bench.md says why).",
+    ]
+    assert reports.absences_in_brief(report(*both), devices_named=False) == reports.absences(report(*both))
 
 
 def test_files_of_the_same_name_are_told_apart() -> None:

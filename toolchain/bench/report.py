@@ -97,12 +97,42 @@ def measured(report: BenchReport) -> list[ArmResult]:
 
 def absences(report: BenchReport) -> list[str]:
     """A line for each reason that arms failed or could not be measured, failures first."""
+    return _reasons(report, report.arms)
+
+
+def absences_in_brief(report: BenchReport, *, devices_named: bool) -> list[str]:
+    """`absences` for a terminal: why arms failed, and of what cannot be here only which.
+
+    Why is said where nothing was measured at all, and of a device on which nothing was where `devices_named`.
+    """
+    if not measured(report):
+        return absences(report)
+    names = names_of(report.arms)
+    missing: dict[str, set[str]] = {}
+    for arm in report.arms:
+        if arm.status == "unavailable":
+            missing.setdefault(at(arm.device, arm.on), set()).add(names[arm.artifact])
+    gone = [device for device, lacking in missing.items() if lacking == set(names.values())]
+    elsewhere: dict[str, list[str]] = {}
+    for device, lacking in missing.items():
+        for name in sorted(lacking) if device not in gone else ():
+            elsewhere.setdefault(name, []).append(device)
+    told = [
+        arm for arm in report.arms if arm.status == "failed" or (devices_named and at(arm.device, arm.on) in gone)
+    ]
+    places = [", ".join(gone)] if gone and not devices_named else []
+    places += [f"{name} on {', '.join(devices)}" for name, devices in elsewhere.items()]
+    brief = [f"Not measured: {'; '.join(places)} ({MARKDOWN_FILE} says why)."] if places else []
+    return _reasons(report, told) + brief
+
+
+def _reasons(report: BenchReport, arms: Sequence[ArmResult]) -> list[str]:
     names = names_of(report.arms)
     every = set(names.values())
     lines = []
     for status in ("failed", "unavailable"):
         groups: dict[str, dict[str, set[str]]] = {}
-        for arm in report.arms:
+        for arm in arms:
             if arm.status == status:
                 place = at(arm.device, arm.on)
                 groups.setdefault(arm.reason, {}).setdefault(place, set()).add(names[arm.artifact])
@@ -111,29 +141,6 @@ def absences(report: BenchReport) -> list[str]:
             whose = "" if missing == every else f" ({', '.join(sorted(missing))})"
             lines.append(f"{status}: {', '.join(devices)}{whose}: {reason}")
     return lines
-
-
-def absences_in_brief(report: BenchReport) -> list[str]:
-    """`absences` for a reader who named no device: failures as they are, of what cannot be here only where.
-
-    In full where nothing was measured at all.
-    """
-    if not measured(report):
-        return absences(report)
-    names = names_of(report.arms)
-    devices: dict[str, set[str]] = {}
-    for arm in report.arms:
-        if arm.status == "unavailable":
-            devices.setdefault(at(arm.device, arm.on), set()).add(names[arm.artifact])
-    everywhere = [device for device, missing in devices.items() if missing == set(names.values())]
-    elsewhere: dict[str, list[str]] = {}
-    for device, missing in devices.items():
-        for name in sorted(missing) if device not in everywhere else ():
-            elsewhere.setdefault(name, []).append(device)
-    lines = [line for line in absences(report) if line.startswith("failed: ")]
-    places = [", ".join(everywhere)] if everywhere else []
-    places += [f"{name} on {', '.join(devices)}" for name, devices in elsewhere.items()]
-    return [*lines, f"Not measured: {'; '.join(places)} ({MARKDOWN_FILE} says why)."] if places else lines
 
 
 def conclusions(report: BenchReport) -> list[str]:

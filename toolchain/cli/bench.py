@@ -164,13 +164,13 @@ def command(
     if split not in SPLITS:
         raise BadInputError(f"unknown split {split!r}", f"Choose one of: {', '.join(SPLITS)}.")
     paths = [one.path() or one.artifact_file() for one in model]
-    brief = "all" in devices
+    devices_named = "all" not in devices
     baseline = None
     if compare is not None:
         baseline = benchmark.Baseline(compare, read_report(compare), Tolerance(tolerance, tolerance_top1), force)
         if [path.suffix for path in paths] == [".json"]:
             with benchmark.claimed(out, paths[0]) if out is not None else nullcontext() as folder:
-                return _tell(benchmark.recompare(paths[0], baseline, console), folder, console, brief)
+                return _tell(benchmark.recompare(paths[0], baseline, console), folder, console, devices_named)
     plan = Plan(
         artifacts=benchmark.read_artifacts([file for one in model for file in one.artifact_files()]),
         devices=tuple(expand(devices)),
@@ -181,7 +181,7 @@ def command(
         data=data,
         split=split,
         limit=limit,
-        distinct=brief and "openvino:AUTO" not in devices,
+        distinct=not devices_named and "openvino:AUTO" not in devices,
         command=_command_line(),
         on=checked(on),
         layers=layers,
@@ -189,7 +189,7 @@ def command(
     with benchmark.claimed(out, paths[0]) as folder:
         if folder is None:
             console.warn(f"neither the folder of {paths[0]} nor this one can be written to: name one with --out")
-        return _tell(benchmark.measure(plan, baseline, console), folder, console, brief)
+        return _tell(benchmark.measure(plan, baseline, console), folder, console, devices_named)
 
 
 def _instead(model: ModelName, comparing: bool) -> dict[swapped.Kind, str]:
@@ -205,10 +205,10 @@ def _instead(model: ModelName, comparing: bool) -> dict[swapped.Kind, str]:
     return hints
 
 
-def _tell(report: BenchReport, folder: Path | None, console: Console, brief: bool) -> int:
+def _tell(report: BenchReport, folder: Path | None, console: Console, devices_named: bool) -> int:
     """Print the report, write it into `folder`, and say at the end where it is and why it was not compared.
 
-    `brief`: nobody asked for the devices that are not here, so why is not said.
+    `devices_named`: somebody asked for these very devices, so why one is not here is said.
     """
     from msgspec import to_builtins
 
@@ -216,7 +216,7 @@ def _tell(report: BenchReport, folder: Path | None, console: Console, brief: boo
     from toolchain.bench.compare import HOW_TO_COMPARE
 
     console.result(
-        report if folder is None else {**to_builtins(report), "out": str(folder)}, *_tables(report, brief)
+        report if folder is None else {**to_builtins(report), "out": str(folder)}, *_tables(report, devices_named)
     )
     if folder is not None:
         where = f"Written: {', '.join(map(str, benchmark.write(report, folder, console)))}"
@@ -265,7 +265,7 @@ RANKS = {
 _MEASURING = {"devices", "on", "data", "split", "threads", "batch", "rounds", "budget", "limit", "layers"}
 
 
-def _tables(report: BenchReport, brief: bool) -> tuple[RenderableType, ...]:
+def _tables(report: BenchReport, devices_named: bool) -> tuple[RenderableType, ...]:
     from toolchain.bench import layers
     from toolchain.bench import report as reports
 
@@ -273,7 +273,7 @@ def _tables(report: BenchReport, brief: bool) -> tuple[RenderableType, ...]:
     rows = reports.rows(report)
     for row in rows:
         table.add(*row)
-    absent = reports.absences_in_brief(report) if brief else reports.absences(report)
+    absent = reports.absences_in_brief(report, devices_named=devices_named)
     sentences = [strong(line) for line in reports.conclusions(report)]
     lines: list[RenderableType] = [*absent, "", *sentences] if absent else [*sentences]
     shown: list[RenderableType] = [table, "", *lines] if rows else lines
