@@ -89,6 +89,8 @@ def export(
         if int8 is not None and int8.min_speed_up and LOCAL in int8.on:
             advice = recommend(context, [float_path, *kept])
             exported = replace(exported, recommended=advice.devices if advice else ())
+        if int8 is not None:
+            further = replace(further, max_drop_pp=int8.max_drop_pp)  # one limit for all files of an export
         written = write_variants(further, context, kept)
         if further.raw_frame:
             written += write_frame_files(context, [float_path, *kept])
