@@ -18,6 +18,7 @@ import toolchain
 from tests.adopt.foreign_models import CLASSES, MAKERS, SIDE
 from toolchain.adopt.normalisation import KNOWN, candidates, parse, preprocess_for
 from toolchain.adopt.onnx_file import read_foreign
+from toolchain.adopt.proof import Tried
 from toolchain.artifact import read_artifact
 from toolchain.cli import run
 from toolchain.drawn.pets import draw
@@ -372,3 +373,12 @@ def test_the_whole_road_of_a_foreign_file(name: str, place: Path, capsys: pytest
     assert [arm["status"] for arm in json.loads(capsys.readouterr().out)["arms"]] == ["ok", "ok"]
     assert run(["predict", "run", "photos", "--quiet"]) == 0
     assert run(["camera", "run", "--source", "photos", "--headless", "--duration", "1", "--quiet"]) == 0
+
+
+def test_a_few_photographs_prove_no_preprocessing_better() -> None:
+    way = next(iter(KNOWN.values()))
+    right, wrong = np.ones(40, np.bool_), np.ones(40, np.bool_)
+    for missed, better in ((4, False), (5, False), (6, True)):  # exactly: 0.125, 0.0625, 0.031
+        wrong[:missed] = False
+        assert Tried(way, right).surely_better_than(Tried(way, wrong)) == better
+    assert not Tried(way, wrong).surely_better_than(Tried(way, right))
