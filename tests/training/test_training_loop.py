@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,9 @@ def test_an_epoch_far_below_the_probe_is_never_better() -> None:
     assert score_of(_metrics(0.75, 0.1), probe) < score_of(probe, probe)
     assert score_of(_metrics(0.77, 0.4), probe) > score_of(probe, probe)
     assert score_of(_metrics(0.81, 0.6), probe) < score_of(probe, probe)
+    sure = replace(_metrics(1.0, 0.5), n=12)
+    assert score_of(replace(_metrics(11 / 12, 0.1), n=12), sure) > score_of(sure, sure)
+    assert score_of(replace(_metrics(10 / 12, 0.1), n=12), sure) < score_of(sure, sure)
 
 
 def test_a_time_budget_ends_a_run(tmp_path: Path, drawn_folder: Path) -> None:
