@@ -52,4 +52,4 @@ def int8_ways(
     """
     ways = [way for way in context.ways if plain(way) in devices]
     measured = (context.measure(artifact, way) for way in ways)
-    return tuple(one for one in measured if one.most_lost_pp <= max_drop_pp)
+    return tuple(one for one in measured if one.judged_pp <= max_drop_pp)
