@@ -189,11 +189,14 @@ def test_an_older_int8_file_does_not_stand_in_for_the_new_ones(
 ) -> None:
     recorder = Recorder()
     older = tiny_artifact(folder / "model.int8.onnx", precision="int8")
+    (folder / "model.int8.xml").write_text("made of it")
     _speeds(monkeypatch, {(1, "ort:cpu"): 0.5, (2, "openvino:CPU"): 0.5})  # one file for each device
     export(folder, int8=QuantizationSettings(max_drop_pp=100), reporter=recorder)
     assert find_artifact(folder).name == "model.onnx"
     assert (folder / "model.int8.onnx.older").read_bytes() == older.model
     assert any("model.int8.onnx was of an earlier export" in line for line in recorder.warned)
+    assert (folder / "model.int8.xml.older").is_file()  # what was made of it goes with it
+    assert not (folder / "model.int8.xml").exists()
     tiny_artifact(folder / "model.int8.onnx", precision="int8")
     _speeds(monkeypatch, {(number, device): 0.9 for number in (1, 2) for device in DEVICES})  # none at all
     export(folder, int8=QuantizationSettings(max_drop_pp=100))

@@ -125,6 +125,7 @@ def find_artifacts(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     of_one_runtime = sorted(set(path.glob(INT8_FILE.replace(".onnx", ".*.onnx"))) - {path / REJECTED_FILE})
+    of_one_runtime = [file for file in of_one_runtime if not file.name.endswith(".frame.onnx")]
     names = (path / FLOAT_FILE, path / INT8_FILE)
     # Those that this machine can read.
     litert = [file.with_suffix(".tflite") for file in names] if find_spec("ai_edge_litert") else []

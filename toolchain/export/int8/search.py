@@ -78,14 +78,20 @@ def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
 
 
 def _set_aside_older(context: ExportContext, written: Iterable[str]) -> None:
-    """Rename int8 files of an earlier export that this one did not replace: they would be preferred to float."""
+    """Rename int8 files of an earlier export that this one did not replace: they would be preferred to float.
+
+    With those that were made of them.
+    """
     stem = context.path.with_suffix(".int8.onnx")
     families = dict.fromkeys(device.partition(":")[0] for device in context.devices)
     for path in (stem, *(stem.with_suffix(f".{family}.onnx") for family in families)):
-        if path.is_file() and str(path) not in set(written):
-            older = path.with_name(f"{path.name}.older")
-            path.replace(older)
-            context.reporter.warn(f"{path.name} was of an earlier export; it is {older.name} now")
+        if str(path) in set(written):
+            continue
+        for file in (path, *(path.with_suffix(suffix) for suffix in (".frame.onnx", ".xml", ".bin", ".tflite"))):
+            if file.is_file():
+                older = file.with_name(f"{file.name}.older")
+                file.replace(older)
+                context.reporter.warn(f"{file.name} was of an earlier export; it is {older.name} now")
 
 
 class _Search:
