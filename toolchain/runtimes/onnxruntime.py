@@ -89,7 +89,8 @@ def probe(target: str) -> Device:
     if way and not (platform.system() == "Linux" and "bf16" in cpu_flags()):
         reason = "ONNX Runtime computes in bfloat16 only on Arm CPUs that have it, under Linux"
         return Device(name, False, reason, f"leave out +{way}")
-    provider = PROVIDERS[target.partition(":")[0]]
+    kind, _, number = target.partition(":")
+    provider = PROVIDERS[kind]
     if provider not in _library().get_available_providers():
         return Device(
             name,
@@ -97,21 +98,25 @@ def probe(target: str) -> Device:
             f"this onnxruntime {_library().__version__} has no {provider}",
             "with an NVIDIA GPU: pip uninstall onnxruntime && pip install onnxruntime-gpu",
         )
-    if provider != PROVIDERS["cpu"] and not _opens(provider):
+    if provider != PROVIDERS["cpu"] and not _opens(provider, number or "0"):
         reason = f"{provider} is in this onnxruntime, but the libraries or the GPU that it needs are not here"
         return Device(name, False, reason, _LIBRARIES[provider])
     return Device(name, True)
 
 
 @cache
-def _opens(provider: str) -> bool:
-    """Whether a session gets `provider`, which a package lists even where the libraries it needs are missing."""
+def _opens(provider: str, number: str = "") -> bool:
+    """Whether a session gets `provider` on the GPU of that number.
+
+    A package lists it even where the libraries it needs are missing.
+    """
     options = _library().SessionOptions()
     options.log_severity_level = 4
     # What ONNX Runtime prints for those who call it directly is said by the device's reason.
     with redirect_stdout(StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        session = _library().InferenceSession(_smallest_network(), options, providers=[provider])
+        wanted = (provider, {"device_id": number} if number else {})
+        session = _library().InferenceSession(_smallest_network(), options, providers=[wanted])
     return bool(session.get_providers()[0] == provider)
 
 

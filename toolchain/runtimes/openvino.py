@@ -223,7 +223,8 @@ def _compile(
     elif kind == "BATCH":
         # It takes no properties for the device below it.
         core.set_property("CPU", cpu)
-        if gpu and "GPU" in core.available_devices:
+        # Where there are two, they are GPU.0 and GPU.1.
+        if gpu and any(one.partition(".")[0] == "GPU" for one in core.available_devices):
             core.set_property("GPU", gpu)
     elif kind in {"AUTO", "HETERO", "MULTI"}:
         config = config | {"DEVICE_PROPERTIES": {"CPU": cpu, **({"GPU": gpu} if gpu else {})}}
