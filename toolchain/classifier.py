@@ -14,13 +14,13 @@ from typing import Any, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.artifact import Artifact, find_artifact, read_artifact
+from toolchain.artifact import Artifact
 from toolchain.artifact.card import Card
 from toolchain.errors import ArtifactError, ArtifactWarning, BadInputError, MissingError, UnreadableImageError
 from toolchain.evaluation.metrics import scores, softmax
 from toolchain.images.preprocess import Colour, Image, check_colour, check_frame, decode, from_pillow, read
 from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole_number
-from toolchain.runtimes.machine import int8_caution, int8_speed_caution
+from toolchain.runtimes.machine import artifact_to_run, int8_caution, int8_speed_caution
 from toolchain.system.ending import awaited
 from toolchain.system.patience import within
 from toolchain.system.processor import cores
@@ -274,7 +274,8 @@ def load(
     >>> prediction.answer, 0 < prediction.probability <= 1
     ('tulip', True)
 
-    A run folder stands for its `model.int8.onnx`, or else its `model.onnx`. `threads` 0 means one for each core;
+    A run folder stands for its `model.int8.onnx`, or else its `model.onnx`; also where this CPU lacks what int8 was
+    proven with. `threads` 0 means one for each core;
     all predictions that come at once share them. `exclusive` is for a program that has the machine to itself:
     its answers come sooner, and other programs slow down. `colour` is that of the frames to come: "RGB", or
     "BGR" as OpenCV gives them. `mirror_average` averages each answer with that to the mirror image: often a little
@@ -284,7 +285,7 @@ def load(
     Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.
     """
     check_colour(colour)
-    found = artifact if isinstance(artifact, Artifact) else read_artifact(find_artifact(Path(artifact)))
+    found = artifact if isinstance(artifact, Artifact) else artifact_to_run(Path(artifact), device or "")
     device = device or default_device(found)
     runtime = open_runtime(found, device, threads=threads, exclusive=exclusive)
     if caution := int8_caution(found, device) or int8_speed_caution(found, device):

@@ -13,7 +13,7 @@ import pytest
 import toolchain
 from tests.artifacts import tiny_artifact
 from toolchain._version import __version__
-from toolchain.artifact.card import QuantizationRecipe
+from toolchain.artifact.card import ProvenOn, QuantizationRecipe
 from toolchain.cli import run
 from toolchain.errors import ArtifactWarning
 from toolchain.runtimes import machine
@@ -68,6 +68,10 @@ SATURATING = Processor("another CPU", "x86_64", ("avx2",))
 VNNI = {"cpu": "An Intel", "cpu_flags": ("avx2", "avx512_vnni")}
 
 
+def proven_on(cpu: str, *flags: str, architecture: str = "x86_64") -> ProvenOn:
+    return ProvenOn("local", cpu, architecture, flags)
+
+
 @pytest.mark.parametrize(
     ("device", "recipe", "saturates", "warned"),
     [
@@ -80,6 +84,11 @@ VNNI = {"cpu": "An Intel", "cpu_flags": ("avx2", "avx512_vnni")}
         ("ort:cpu", {"cpu": "An Intel", "cpu_flags": ("avx2",)}, True, False),
         ("ort:cpu", {"cpu": "An Intel"}, True, True),  # a card of old
         ("ort:cpu", {"cpu": "another CPU"}, True, False),
+        # Virtual CPUs of one name have other instructions.
+        ("ort:cpu", {"cpu": SATURATING.name, "proven": (proven_on(SATURATING.name, "avx512_vnni"),)}, True, True),
+        ("ort:cpu", {"proven": (proven_on("An Intel", "avx2"),)}, True, False),
+        # An ARM CPU adds in 32 bits without VNNI: it proves nothing here.
+        ("ort:cpu", {"proven": (proven_on("An ARM", "asimddp", architecture="aarch64"),)}, True, True),
     ],
 )
 def test_what_is_said_where_the_proven_instructions_are_missing(
@@ -89,7 +98,7 @@ def test_what_is_said_where_the_proven_instructions_are_missing(
     artifact = tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", recipe=made)
     here = SATURATING if saturates else replace(SATURATING, flags=("avx2", "avx_vnni"))
     said = machine.int8_caution(artifact, device, here)
-    assert said.startswith("model.int8.onnx was proven on An Intel; this CPU has no VNNI") == warned
+    assert ("; this CPU has no VNNI" in said and said.startswith("model.int8.onnx was proven on ")) == warned
     assert bool(said) == warned
     assert "\n" not in said
 
@@ -108,6 +117,26 @@ def test_load_and_predict_say_it(
     told = capsys.readouterr()
     assert told.err.replace("\n", " ").count("warning: model.int8.onnx was proven on An Intel") == 1
     assert "red" in told.out
+
+
+def test_a_folder_stands_for_its_float_file_where_int8_may_answer_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = QuantizationRecipe("edgetl", {}, "0" * 64, 1, **VNNI)  # type: ignore[arg-type]
+    tiny_artifact(tmp_path / "model.onnx")
+    tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", recipe=made)
+    monkeypatch.setattr(machine, "processor", lambda: replace(SATURATING, flags=("avx2", "avx_vnni")))
+    assert toolchain.load(tmp_path).card.precision == "int8"
+    monkeypatch.setattr(machine, "processor", lambda: SATURATING)
+    with pytest.warns(ArtifactWarning, match=r"model\.onnx is used here"):
+        assert toolchain.load(tmp_path).card.precision == "float32"
+
+
+def test_a_file_that_is_proven_on_one_device_runs_there_where_none_is_named(tmp_path: Path) -> None:
+    made = QuantizationRecipe("edgetl", {}, "0" * 64, 1)
+    path = tmp_path / "model.int8.onnx"
+    tiny_artifact(path, precision="int8", recipe=made, runtimes=("openvino:CPU+bf16", "openvino:CPU"))
+    assert toolchain.load(path).runtime.device == "openvino:CPU"
 
 
 def test_description_of_this_machine() -> None:

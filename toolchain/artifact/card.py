@@ -145,9 +145,9 @@ class QuantizationRecipe:
     """Where it was timed; empty where it was not, and in cards of old, which were timed on `cpu`."""
 
     @property
-    def processors(self) -> dict[str, tuple[str, ...]]:
-        """The CPUs that it was proven on, each with its flags."""
-        return {one.cpu: one.flags for one in self.proven} or {self.cpu: self.cpu_flags}
+    def processors(self) -> tuple[ProvenOn, ...]:
+        """The machines that it was proven on, of cards of old, too, which name no architecture."""
+        return self.proven or (ProvenOn("local", self.cpu, "", self.cpu_flags),)
 
 
 def _family(device: str) -> set[str]:

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from toolchain.artifact import find_artifact, read_artifact
 from toolchain.camera.answering import Answered
 from toolchain.camera.engine import Engine
 from toolchain.camera.frames import FrameSource, Turn
@@ -27,6 +26,7 @@ from toolchain.classifier import load
 from toolchain.errors import BadInputError
 from toolchain.recommended import advice
 from toolchain.runs.ready_made import ready_made_artifact
+from toolchain.runtimes.machine import artifact_to_run
 from toolchain.system.masking import shown
 from toolchain.system.progress import Reporter, Silent
 
@@ -173,8 +173,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
         if advised:
             artifact = advised.artifact
         else:
-            path = find_artifact(settings.artifact) if settings.artifact else ready_made_artifact()
-            artifact = read_artifact(path)
+            artifact = artifact_to_run(settings.artifact or ready_made_artifact(), settings.device or "")
         device = advised.chosen.way if advised else settings.device
         classifier = load(artifact, device, settings.threads, exclusive=settings.exclusive)
         engine = Engine(

@@ -60,14 +60,14 @@ def command(
     console: Console,
 ) -> None:
     swapped.refuse_swapped("edgetl predict", model, images)
-    from toolchain.artifact import read_artifact
     from toolchain.classifier import load
     from toolchain.datasets.index import describe_left_out
     from toolchain.datasets.naming import photographs_named
     from toolchain.recommended import advice
+    from toolchain.runtimes.machine import artifact_to_run
 
     advised = None if device else advice(model.path(), threads or 0)
-    whole = advised.artifact if advised else read_artifact(model.artifact_file())
+    whole = advised.artifact if advised else artifact_to_run(model.path() or model.artifact_file(), device or "")
     named = photographs_named(images)
     skipped = [Skipped(str(word), reason) for word, reason in named.nothing.items()]
     if not named.paths:

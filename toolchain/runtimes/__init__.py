@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from toolchain.artifact import Artifact
 from toolchain.errors import BadInputError, MissingError
-from toolchain.runtimes.devices import family_of, is_cpu, parse_device, probe
+from toolchain.runtimes.devices import family_of, is_cpu, parse_device, plain, probe
 from toolchain.system.patience import within
 
 Value = TypeVar("Value")
@@ -104,8 +104,12 @@ _LOADING = Lock()
 
 
 def default_device(artifact: Artifact) -> str:
-    """Where `artifact` runs when nobody says: a device that every machine has."""
-    return {"openvino": "openvino:CPU", "tflite": "litert:cpu"}.get(artifact.format, "ort:cpu")
+    """Where `artifact` runs when nobody says: a device that every machine has, and that the file is proven on."""
+    usual = {"openvino": "openvino:CPU", "tflite": "litert:cpu"}.get(artifact.format, "ort:cpu")
+    if artifact.card.proven_on(usual):
+        return usual
+    proven = (one for one in artifact.card.runtimes if one == plain(one) and is_cpu(one))
+    return next(proven, usual)
 
 
 def open_runtime(

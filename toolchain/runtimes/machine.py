@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from toolchain._version import __version__
-from toolchain.artifact import Artifact
+from toolchain.artifact import FLOAT_FILE, Artifact, find_artifact, read_artifact
+from toolchain.artifact.card import ProvenOn
+from toolchain.errors import ArtifactWarning
 from toolchain.runtimes.devices import RUNTIMES, cpu_name, plain
 from toolchain.system.processor import allowed_cores, cores, cpu_quota
 
@@ -187,16 +190,35 @@ def int8_caution(artifact: Artifact, device: str, cpu: Processor | None = None) 
         return ""
     if not int8_saturates(cpu):
         return ""
-    proven = recipe.processors
-    if (
-        any(flags and not SUM_IN_32_BITS & set(flags) for flags in proven.values())
-        or {"", cpu.name} & proven.keys()
-    ):
+    if any(_proven_there(one, cpu) for one in recipe.processors):
         return ""
+    proven = ", ".join(one.cpu for one in recipe.processors)
     return (
-        f"{artifact.path.name} was proven on {', '.join(proven)}; this CPU has no VNNI, so its 16-bit sums may "
+        f"{artifact.path.name} was proven on {proven}; this CPU has no VNNI, so its 16-bit sums may "
         "saturate and change answers. Use a file of `edgetl export --int8 --portable`, or the float32 file"
     )
+
+
+def artifact_to_run(path: Path, device: str = "") -> Artifact:
+    """The model file that `path` stands for (`toolchain.artifact.find_artifact`), read.
+
+    Of a folder it is the float32 file where this CPU may change the answers of the int8 one; a warning says so.
+    """
+    found, exact = read_artifact(find_artifact(path)), path / FLOAT_FILE
+    caution = int8_caution(found, device or "ort:cpu") if path.is_dir() and exact.is_file() else ""
+    if not caution:
+        return found
+    warnings.warn(f"{caution}. {exact} is used here", ArtifactWarning, stacklevel=2)
+    return read_artifact(exact)
+
+
+def _proven_there(proven: ProvenOn, cpu: Processor) -> bool:
+    """Whether promises were kept on a CPU that adds in 16 bits, as `cpu` does. A name says nothing of virtual CPUs,
+    so it counts only where instructions are not known."""
+    if not proven.flags:
+        return proven.cpu in {"", cpu.name}
+    architecture = proven.architecture or ("x86_64" if "avx2" in proven.flags else "")
+    return int8_saturates(Processor(proven.cpu, architecture, proven.flags)) is True
 
 
 def int8_speed_caution(artifact: Artifact, device: str, cpu: Processor | None = None) -> str:
@@ -204,11 +226,11 @@ def int8_speed_caution(artifact: Artifact, device: str, cpu: Processor | None = 
     each CPU that it was proven on; empty where it has those of one, or nothing is known."""
     cpu = cpu or processor()
     recipe = artifact.card.recipe
-    if recipe is None or artifact.card.precision != "int8" or device not in CPU_DEVICES or not cpu.flags:
+    if recipe is None or artifact.card.precision != "int8" or plain(device) not in CPU_DEVICES or not cpu.flags:
         return ""
     here = int8_instructions(cpu.flags)
-    proven = {name: int8_instructions(flags) for name, flags in recipe.processors.items() if name and flags}
-    if not proven or cpu.name in proven or any(have <= here for have in proven.values()):
+    proven = {one.cpu: int8_instructions(one.flags) for one in recipe.processors if one.cpu and one.flags}
+    if not proven or any(have <= here for have in proven.values()):
         return ""
     which = ", ".join(f"{name} ({', '.join(sorted(have))})" for name, have in proven.items())
     return (
