@@ -132,6 +132,19 @@ def test_a_folder_stands_for_its_float_file_where_int8_may_answer_otherwise(
         assert toolchain.load(tmp_path).card.precision == "float32"
 
 
+def test_doctor_says_it_of_the_files_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = QuantizationRecipe("edgetl", {}, "0" * 64, 1, **VNNI)  # type: ignore[arg-type]
+    tiny_artifact(tmp_path / "model.onnx")
+    tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", recipe=made)
+    monkeypatch.setattr(machine, "processor", lambda: SATURATING)
+    assert run(["doctor", str(tmp_path)]) == 0
+    assert "model.int8.onnx was proven on An Intel; this CPU has no VNNI" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
 def test_a_file_that_is_proven_on_one_device_runs_there_where_none_is_named(tmp_path: Path) -> None:
     made = QuantizationRecipe("edgetl", {}, "0" * 64, 1)
     path = tmp_path / "model.int8.onnx"

@@ -78,12 +78,14 @@ def _recommended(findings: DoctorReport, run_dir: Path | None) -> list[str]:
     """What to use of a run on each device, where one was named."""
     if run_dir is None:
         return []
+    cautions = list(findings.run_cautions)
     found, measure = findings.recommended, f"edgetl bench {shlex.quote(str(run_dir))}"
     if found is None:
-        return [f"{run_dir}: nothing is recommended yet. Measure it: {measure}"]
+        return [*cautions, f"{run_dir}: nothing is recommended yet. Measure it: {measure}"]
     if not findings.recommended_here:
-        return [f"{run_dir}: what is recommended was measured on {found.cpu}. Measure it here: {measure}"]
-    return [one.sentence() for one in found.devices]
+        was = f"{run_dir}: what is recommended was measured on {found.cpu}. Measure it here: {measure}"
+        return [*cautions, was]
+    return [*cautions, *(one.sentence() for one in found.devices)]
 
 
 def _quota(machine: Environment) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from toolchain.artifact import read_artifact
+from toolchain.artifact import find_artifacts, read_artifact
 from toolchain.artifact.card import Precision
 from toolchain.browser.runtime import outlook
 from toolchain.datasets.catalogue import DATASETS, data_root
@@ -123,6 +124,8 @@ class DoctorReport:
     """Whether they found it on such a machine as this one."""
     pages: str = ""
     """Whether `export --browser` has what it needs."""
+    run_cautions: tuple[str, ...] = ()
+    """Why int8 files of the run that was named may be wrong or slow on this CPU."""
 
 
 def check_up(reporter: Reporter, probe_cameras: bool = False, run: Path | None = None) -> DoctorReport:
@@ -168,10 +171,11 @@ def check_up(reporter: Reporter, probe_cameras: bool = False, run: Path | None =
         disk_free_mb=round(shutil.disk_usage(disk).free / 1e6, 1),
         missing=tuple(missing),
         plugins=plugins,
-        ready_made_caution=_caution(),
+        ready_made_caution="".join(_cautions(lambda: [ready_made_artifact()])),
         recommended=found,
         recommended_here=found is not None and holds_here(found),
         pages=outlook(),
+        run_cautions=() if run is None else _cautions(lambda: find_artifacts(run)),
     )
 
 
@@ -257,13 +261,15 @@ def _gaps(devices: Sequence[Device], pairing: Pairing, cameras: Sequence[Camera]
     return gaps
 
 
-def _caution() -> str:
-    try:
-        found = read_artifact(ready_made_artifact())
-    except (MissingError, ArtifactError):
-        return ""
-    device = default_device(found)
-    return machine.int8_caution(found, device) or machine.int8_speed_caution(found, device)
+def _cautions(files_of: Callable[[], Iterable[Path]]) -> tuple[str, ...]:
+    """Why files may be wrong or slow on this CPU; nothing of what cannot be read."""
+    found = []
+    with suppress(MissingError, ArtifactError):
+        for path in files_of():
+            artifact = read_artifact(path)
+            device = default_device(artifact)
+            found.append(machine.int8_caution(artifact, device) or machine.int8_speed_caution(artifact, device))
+    return tuple(filter(None, found))
 
 
 def _ready_made() -> str | None:
