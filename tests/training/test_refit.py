@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from toolchain.export.exporting import export
 from toolchain.runs import Run, read_run
 from toolchain.system.progress import Silent
 from toolchain.training import finetune as finetuning
+from toolchain.training import loop
 from toolchain.training.finetune import finetune
 from toolchain.training.settings import TrainSettings
 from toolchain.training.trainer import Trainer
@@ -38,6 +40,23 @@ def test_all_photographs_but_test_teach_and_what_val_has_chosen_stays(refit_fold
     assert run.timings_s["refit"] > 0
     assert not plain.model.refit
     assert plain.model.taught == ("train", "calibration")
+
+
+def test_the_rate_falls_again_as_in_the_epoch_that_was_chosen(
+    tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int, int]] = []
+    original, scores = Trainer.epoch, itertools.count()
+
+    def epoch(self: Trainer, number: int, epochs: int, what: str = "") -> tuple[float, float]:
+        seen.append((what, number, epochs))
+        return original(self, number, epochs, what)
+
+    monkeypatch.setattr(Trainer, "epoch", epoch)
+    monkeypatch.setattr(loop, "score_of", lambda metrics, probe: (1.0, float(next(scores))))  # the last is the best
+    monkeypatch.setattr(loop, "_planned", lambda progress, context: 2)  # so many of 4 fit into the time
+    finetune(_settings(drawn_folder, weights, epochs=4), tmp_path / "run", deployable=False)
+    assert seen == [("", 1, 4), ("", 2, 2), ("refit: ", 1, 2), ("refit: ", 2, 2)]
 
 
 def test_probe_is_fitted_again_on_more_photographs(

@@ -186,13 +186,13 @@ def _run(
     with context.timed("evaluate"):
         crossed = _cross_validation(context, features, body, pretrained, probe.temperature)
 
-    epoch = 0
+    epoch = planned = 0
     if not settings.probe_only:
         with context.timed("finetune"):
             batches = training_batches(context)
             best = fine_tune(network, context, batches, evaluator.on_validation, probe.metrics["val"])
         network.load_state_dict(best.state)
-        epoch = best.epoch
+        epoch, planned = best.epoch, best.planned
         if epoch:
             with context.timed("evaluate"):
                 kept = evaluator.evaluate(network, f"epoch {epoch}")
@@ -202,7 +202,7 @@ def _run(
     before_refit: dict[str, Metrics] = {}
     if settings.refit:
         with context.timed("refit"):
-            again = _refit(context, evaluator, kept, epoch)
+            again = _refit(context, evaluator, kept, epoch, planned)
         if again:
             before_refit = kept.metrics
             network, kept = again
@@ -251,10 +251,11 @@ def _pretrained(settings: TrainSettings, classes: int, device: torch.device) -> 
 
 
 def _refit(
-    context: TrainContext, evaluator: Evaluator, kept: Evaluation, epoch: int
+    context: TrainContext, evaluator: Evaluator, kept: Evaluation, epoch: int, planned: int
 ) -> tuple[nn.Module, Evaluation] | None:
     """Train anew with validation photographs among the others, as far as `epoch`, the one that was the best.
 
+    The learning rate falls as it did there, over `planned` epochs: a time limit makes them fewer.
     None where that diverges.
     """
     whole = context.with_validation
@@ -263,7 +264,7 @@ def _refit(
     if epoch:
         trainer = Trainer(refitted, whole, training_batches(whole))
         for number in range(1, epoch + 1):
-            trainer.epoch(number, whole.epochs, "refit: ")
+            trainer.epoch(number, planned, "refit: ")
         refitted.load_state_dict(trainer.average.state_dict())
     if not_finite(refitted.state_dict()):
         context.reporter.warn("refitting diverged: the network before is kept")

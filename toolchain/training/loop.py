@@ -33,11 +33,13 @@ Judge = Callable[[nn.Module, str], Metrics | None]
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch so far (0 is the linear probe) and its weights."""
+    """The best epoch so far (0 is the linear probe) and its weights. It was trained as one of `planned` epochs,
+    by which the learning rate falls."""
 
     epoch: int
     score: tuple[float, float]
     state: dict[str, Tensor]
+    planned: int
 
 
 def score_of(metrics: Metrics, probe: Metrics) -> tuple[float, float]:
@@ -59,14 +61,14 @@ def fine_tune(network: nn.Module, context: TrainContext, batches: Batches, judge
     checkpoint, training goes on from there.
     """
     # The probe is kept before the trainer may put another head in its place.
-    best = Best(0, score_of(probe, probe), _copied(network))
+    best = Best(0, score_of(probe, probe), _copied(network), context.epochs)
     trainer = Trainer(network, context, batches)
     progress = Progress(0, 0, best.score, context.epochs, 0.0)
     resumed = context.team.broadcast(lambda: load_state(context.folder))
     if resumed:
         groups, progress = resumed
         _restore(trainer, groups, network, context)
-        best = Best(progress.best_epoch, progress.best_score, groups["best"])
+        best = Best(progress.best_epoch, progress.best_score, groups["best"], progress.epochs_planned)
         context.reporter.say(f"resumed after epoch {progress.epochs_done} of {progress.epochs_planned}")
         _plan(progress, context)
     if context.team.leads:
@@ -86,7 +88,7 @@ def fine_tune(network: nn.Module, context: TrainContext, batches: Batches, judge
             break
         score = score_of(metrics, probe)
         if score > best.score:
-            best = Best(epoch, score, _copied(trainer.average))
+            best = Best(epoch, score, _copied(trainer.average), progress.epochs_planned)
         # All processes must plan alike, so the leader's clock is what counts.
         seconds = context.team.broadcast(partial(_since, started))
         elapsed = progress.seconds + seconds
