@@ -164,6 +164,17 @@ def test_figures_that_round_to_zero_have_no_sign() -> None:
     assert row[6].startswith("0.0% [")
 
 
+def test_few_photographs_are_no_proof_that_nothing_is_lost() -> None:
+    old = replace(timed(FLOAT, 8), accuracy=answers("1" * 24))
+    new = replace(old, sha256="1" * 64, accuracy=answers("1" * 22 + "00"))
+    said = verdict(compare(report(old), report(new), "old.json", Tolerance()))
+    assert said[0].startswith("Nothing is worse than in old.json")
+    assert "too few to rule out a loss of" in said[1]
+    assert len(verdict(compare(report(old), report(old), "old.json", Tolerance()))) == 1, (
+        "the same file loses nothing"
+    )
+
+
 def test_files_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old, new, unlike = tmp_path / "old.json", tmp_path / "new.json", tmp_path / "unlike.json"
     files.write_json(old, report(timed(FLOAT, 8)))

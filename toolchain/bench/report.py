@@ -273,7 +273,12 @@ def verdict(comparison: Comparison) -> list[str]:
         return [f"Worse than {comparison.old}: {line}" for line in comparison.regressions] + undecided
     if undecided:
         return undecided
-    return [f"Nothing is worse than in {comparison.old} beyond the tolerance ({limits})."]
+    said = [f"Nothing is worse than in {comparison.old} beyond the tolerance ({limits})."]
+    bounds = [one.drop_pp_ci95[1] for one in comparison.changes if one.drop_pp_ci95 and not one.same_file]
+    most = max(bounds, default=0.0)
+    if most > comparison.tolerance_pp:
+        said.append(f"But these photographs are too few to rule out a loss of {most:.1f} pp of top-1 (95 %).")
+    return said
 
 
 def to_markdown(report: BenchReport) -> str:
