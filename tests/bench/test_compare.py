@@ -189,6 +189,8 @@ def test_files_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert run(["bench", str(new), "--compare", str(unlike), "--force"]) == ExitCode.BAD_INPUT
     assert "no arm in common" in capsys.readouterr().err
+    assert run(["bench", str(new), "--tolerance", "20"]) == ExitCode.BAD_INPUT
+    assert "--tolerance does nothing without --compare" in capsys.readouterr().err
     assert run(["bench", str(new), "--compare", str(unlike)]) == ExitCode.BAD_INPUT
     shown = capsys.readouterr()
     assert "cannot be compared" in shown.err

@@ -116,6 +116,10 @@ def test_command_refuses_what_it_could_not_do(run_folder: Path, capsys: pytest.C
         (["--on", "pi"], ExitCode.BAD_INPUT, "int8 was not asked for"),
         (["--int8", "--on", "-oProxyCommand=x"], ExitCode.BAD_INPUT, "no machine to connect to"),
         (["--int8", "--on", "pi", "--min-speed-up", "0"], ExitCode.BAD_INPUT, "times nothing"),
+        (["--int8", "--qat-epochs", "3"], ExitCode.BAD_INPUT, "--qat-epochs does nothing without --qat"),
+        (["--fp16", "--max-drop", "1"], ExitCode.BAD_INPUT, "--max-drop does nothing without --int8"),
+        (["--min-speed-up", "2"], ExitCode.BAD_INPUT, "--min-speed-up does nothing without --int8"),
+        (["--int8-weights", "--max-minutes", "2"], ExitCode.BAD_INPUT, "--max-minutes does nothing without --int8"),
     ):
         assert run(["export", str(run_folder), *words]) == code
         assert said in capsys.readouterr().err

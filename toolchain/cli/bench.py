@@ -13,7 +13,7 @@ from rich.text import Text
 from toolchain.cli import one_line, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
-from toolchain.cli.options import Finite, complete_data_sets, complete_devices, on_option
+from toolchain.cli.options import Finite, complete_data_sets, complete_devices, on_option, refuse_without
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.system import masking
 
@@ -159,6 +159,8 @@ def command(
     from toolchain.runtimes.devices import expand
     from toolchain.timing.machines import checked
 
+    if compare is None:
+        refuse_without("--compare", "tolerance", "tolerance_top1", "force")
     for one in model:
         swapped.refuse_as_model(one, _instead(one, comparing=compare is not None))
     if split not in SPLITS:

@@ -13,7 +13,7 @@ import click
 from toolchain.cli import swapped
 from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.model_argument import ModelName
-from toolchain.cli.options import Finite, complete_data_sets, complete_devices, on_option
+from toolchain.cli.options import Finite, complete_data_sets, complete_devices, on_option, refuse_without
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, ExitCode
 
@@ -152,6 +152,11 @@ def command(
 ) -> int | None:
     if runtime and not browser:
         raise BadInputError("--runtime is for the page of --browser, and there is none", "Add --browser DIR.")
+    wants_int8 = int8 or qat or symmetric or per_tensor or portable
+    if not wants_int8:
+        refuse_without("--int8", "min_speed_up", "max_minutes", *(() if int8_weights else ("max_drop_pp",)))
+    if not qat:
+        refuse_without("--qat", "qat_epochs")
     for_runs = (
         int8,
         qat,
@@ -186,7 +191,6 @@ def command(
     run = read_run(run_dir)  # what is wrong with it is told before torch is loaded for seconds
     read_splits(run_dir)
     machines = checked(on)
-    wants_int8 = int8 or qat or symmetric or per_tensor or portable
     if machines != (LOCAL,) and not wants_int8:
         raise BadInputError("--on names machines to time int8 on, and int8 was not asked for", "Add --int8.")
     page = _page(browser, runtime, console) if browser else None

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.options import (
@@ -19,6 +18,7 @@ from toolchain.cli.options import (
     complete_data_sets,
     complete_models,
     complete_weights,
+    is_given,
     options_from,
 )
 from toolchain.cli.tables import Column, Table
@@ -133,7 +133,7 @@ def command(
             from toolchain.training.previous import Previous
 
             previous = Previous.read(from_run)
-            asked = (model if _is_given("model") else None, options["weights"] if _is_given("weights") else None)
+            asked = (model if is_given("model") else None, options["weights"] if is_given("weights") else None)
             options = previous.settings(*asked, size, resize, options)
             model = previous.run.model.name
         chosen = recipes.read(recipe) if recipe else recipe_of(model)
@@ -189,11 +189,6 @@ def _check(settings: TrainSettings, out: Path | None) -> None:
         )
 
 
-def _is_given(name: str) -> bool:
-    """Whether the option or argument was typed, and is not its default."""
-    return click.get_current_context().get_parameter_source(name) == ParameterSource.COMMANDLINE
-
-
 def _check_resume_alone() -> None:
     """A resumed run keeps its settings; others given beside it would be silently ignored."""
     context = click.get_current_context()
@@ -201,7 +196,7 @@ def _check_resume_alone() -> None:
     given = [
         "DATA" if parameter.name == "data" else parameter.opts[0]
         for parameter in context.command.params
-        if parameter.name not in free and _is_given(parameter.name or "")
+        if parameter.name not in free and is_given(parameter.name or "")
     ]
     if given:
         names = ", ".join(given)

@@ -8,13 +8,28 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from toolchain.cli.model_argument import READY_MADE, ModelName, completions, published_names
-from toolchain.errors import EdgetlError
+from toolchain.errors import BadInputError, EdgetlError
 from toolchain.system.options import Setting, settings_of
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def is_given(name: str) -> bool:
+    """Whether the option or argument was typed, and is not its default."""
+    return click.get_current_context().get_parameter_source(name) == ParameterSource.COMMANDLINE
+
+
+def refuse_without(wanted: str, *names: str) -> None:
+    """Raise BadInputError where one of the options `names` was typed: without `wanted` it would be ignored."""
+    for parameter in click.get_current_context().command.params:
+        if parameter.name in names and is_given(parameter.name):
+            raise BadInputError(
+                f"{parameter.opts[0]} does nothing without {wanted}", f"Add {wanted}, or leave it out."
+            )
 
 
 class Finite(click.FloatRange):
