@@ -222,8 +222,13 @@ class Card:
         """
         if self.precision == "float32":
             return True
-        part = _kinds if self.precision == "int8" else _family
-        return part(device) <= {name for proven in self.runtimes for name in part(proven)}
+        if self.precision != "int8":
+            return _family(device) <= {name for proven in self.runtimes for name in _family(proven)}
+        if device.lower() in {proven.lower() for proven in self.runtimes}:
+            return True
+        # Devices together (`openvino:HETERO:GPU,CPU`) prove neither: which one answered is not known.
+        alone = (proven for proven in self.runtimes if proven.count(":") == 1 or not proven.startswith("openvino:"))
+        return _kinds(device) <= {name for proven in alone for name in _kinds(proven)}
 
     def with_accuracy(self, *more: Accuracy) -> Card:
         """The same card with further measurements."""

@@ -133,9 +133,9 @@ def _smallest_network() -> bytes:
 def providers_of(target: str, artifact: Artifact) -> list[tuple[str, dict[str, str]]]:
     """Providers for a session on `target`, the wanted one first, with their options.
 
-    TF32 rounds what a float32 network multiplies to 10 bits, so it is off in CUDA's; TensorRT's has no option for it
-    (NVIDIA_TF32_OVERRIDE=0 turns it off, docs/how-to/gpu.md). TensorRT leaves what it cannot compute
-    to CUDA. Its engines take minutes to build, so they are kept.
+    TF32 rounds what a float32 network multiplies to 10 bits, so it is off in CUDA's; TensorRT's has no option for
+    it (docs/how-to/gpu.md). TensorRT leaves what it cannot compute to CUDA. Its engines take minutes to build, so
+    they are kept.
     """
     kind, _, number = target.partition(":")
     gpu = {"device_id": number or "0"}
