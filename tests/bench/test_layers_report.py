@@ -121,3 +121,23 @@ def test_a_run_tells_its_layers_on_eighty_columns(
     assert [Path(path).name for path in found["artifacts"]] == ["model.onnx", "model.int8.onnx"]
     assert {row["name"] for row in found["rows"]} >= {"input", "wide", "deep", "narrow"}
     assert all(len(row["times"]) == 2 for row in found["rows"])
+
+
+def test_a_file_of_another_format_costs_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_artifact(tmp_path / "model.onnx")
+    tiny_ir(tmp_path / "model.xml")
+    files = [str(tmp_path / "model.onnx"), str(tmp_path / "model.xml")]
+    words = [
+        "--device",
+        "openvino:CPU",
+        "--layers",
+        "--rounds",
+        "1",
+        "--threads",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert run(["bench", *files, *words]) == 0
+    assert "layers of model.xml are not timed" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "out" / "bench.json").is_file()

@@ -40,6 +40,9 @@ def measure_layers(arms: Sequence[Arm], machine: Machine, prepared: Prepared, re
     for device in dict.fromkeys(arm.device for arm in ran if family_of(arm.device).profile is None):
         reporter.warn(f"layers are not timed on {at(device, machine.name)}")
     ran = [arm for arm in ran if family_of(arm.device).profile is not None]
+    for path in dict.fromkeys(arm.artifact.path for arm in ran if arm.artifact.format != "onnx"):
+        reporter.warn(f"layers of {path.name} are not timed: only those of ONNX files are")
+    ran = [arm for arm in ran if arm.artifact.format == "onnx"]
     found: list[LayersOf] = []
     for kind in dict.fromkeys(map(_kind, ran)):
         found += _measure([arm for arm in ran if _kind(arm) == kind], machine, prepared, reporter)
