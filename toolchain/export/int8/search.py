@@ -190,7 +190,9 @@ class _Search:
                     learnt[id(quantized.quantization)] = found
                 return trained(start, learnt[id(quantized.quantization)], epochs)
 
-            self._try("quantisation-aware training", learn, fatal=MissingError)  # a photograph is gone
+            # A photograph that is gone ends only a training that was asked for.
+            fatal = MissingError if self._settings.qat_epochs else ()
+            self._try("quantisation-aware training", learn, fatal=fatal)
 
     def time(self) -> None:
         """Time the candidates nearest to the float network beside the float file, on each machine."""
