@@ -121,7 +121,11 @@ def test_weights_that_round_to_given_integers(per_tensor: bool) -> None:
     assert np.abs(rounding_to(weight, nearest) - weight).max() <= 0.26 * nearest.scales.max(), "near the float ones"
 
 
-@pytest.mark.parametrize("scheme", [Scheme(), Scheme(pixels=False, per_tensor=True)], ids=["usual", "per tensor"])
+@pytest.mark.parametrize(
+    "scheme",
+    [Scheme(), Scheme(pixels=False, per_tensor=True), Scheme(weight_bits=7)],
+    ids=["usual", "per tensor", "7 bits"],
+)
 def test_training_begins_with_the_integers_of_the_quantisation(scheme: Scheme) -> None:
     model = to_onnx(lively("mobilenet_v3_small", 7, seed=0), SMALL, 1.7)
     start = QuantizedGraph(model, scheme, quantize_graph(Graph(model), PICTURES, scheme))

@@ -60,11 +60,15 @@ class _Student:
         for name, old in self._start.layers.items():
             weight = self.weights[name].detach().numpy()
             bias = (self.biases[name].detach() if name in self.biases else self._graph.by_name[name].bias).numpy()
-            rounded = partial(quantize_layer, weight_bits=self._bits, per_tensor=self._per_tensor)
+            rounded = partial(quantize_layer, weight_bits=self._bits_of(name), per_tensor=self._per_tensor)
             layers[name] = rounded(weight, bias, old.input_scale, scales=old.scales)
             if name in self._start.biases:
                 biases[name] = bias
         return replace(self._start, layers=layers, biases=biases)
+
+    def _bits_of(self, name: str) -> int:
+        """Of what stays float, and is only stored as integers, 8: nothing saturates there."""
+        return self._bits if name in self.biases else 8
 
     def _bias(self, name: str) -> Tensor:
         layer = self._start.layers[name]
@@ -79,7 +83,9 @@ class _Student:
             return inputs[0] - self._start.pixels
         if node.name in self.weights:
             bias = self.biases.get(node.name, node.bias)
-            weights = _rounded(self.weights[node.name], self._start.layers[node.name].scales, self._bits)
+            weights = _rounded(
+                self.weights[node.name], self._start.layers[node.name].scales, self._bits_of(node.name)
+            )
             output = node([inputs[0], weights, bias])
         else:
             output = node(inputs)
