@@ -11,8 +11,9 @@ import pytest
 from tests.artifacts import tiny_artifact
 from toolchain.system.progress import Silent
 from toolchain.timing.arm import DOUBTFUL, Arm
-from toolchain.timing.protocol import Flood, Samples, Throughput
-from toolchain.timing.scheduler import Pace, TimeLimits, measure
+from toolchain.timing.process import WorkerError
+from toolchain.timing.protocol import Flood, Samples, Span, Throughput
+from toolchain.timing.scheduler import Pace, TimeLimits, answer, measure
 
 
 class Scripted:
@@ -92,3 +93,32 @@ def test_processes_that_differ_more_than_those_of_a_machine_at_rest_are_doubted(
     assert arms[0].noise() == (
         [f"one of its {processes} processes took 21% longer than another"] if doubted else []
     )
+
+
+class Answering:
+    """A worker that takes its time for each photograph, or is ended."""
+
+    def __init__(self, image_s: float) -> None:
+        self._image_s = image_s
+
+    def ask(self, do: str, argument: Any, answer: type, limit_s: float) -> Any:
+        assert do == "answers"
+        assert isinstance(argument, Span)
+        span = range(argument.start, argument.stop)
+        if len(span) * self._image_s > limit_s:
+            raise WorkerError(f"no answer within {limit_s:g} s")
+        return list(span)
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("image_s", [0.001, 0.6, 4.0, 70.0])
+def test_a_slow_device_has_the_time_for_all_its_answers(arms: list[Arm], image_s: float) -> None:
+    for arm in arms:
+        arm.worker = Answering(image_s)  # type: ignore[assignment]
+        arm.inference_ms = image_s * 1e3
+    answer(arms, 300, Silent(), TimeLimits())
+    for arm in arms:
+        assert arm.reason == ""
+        assert arm.answers == list(range(300))

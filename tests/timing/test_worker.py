@@ -63,6 +63,17 @@ def test_throughput_of_a_stream_that_starts_too_late_is_not_nought(tmp_path: Pat
     assert worker.flood(1, [worker.classifier.runtime.infer], seconds=0) > 0
 
 
+@pytest.mark.parametrize(
+    ("image_s", "batches"), [(0.01, [1, 8, 1, 8]), (0.2, [1, 8, 1]), (0.5, [1, 1]), (5.0, [1])]
+)
+def test_a_slow_device_is_not_flooded(image_s: float, batches: list[int], tmp_path: Path) -> None:
+    worker = Worker()
+    worker.batch, worker.turn, worker.inputs = 1, 0, np.zeros((1, 32, 32, 3), np.uint8)
+    worker.classifier = load(tiny_artifact(tmp_path / "model.onnx"), threads=3)
+    worker.infer_once = lambda: image_s * 1e3  # type: ignore[method-assign]
+    assert [batch for batch, _ in worker.ways()] == batches
+
+
 def test_spread_reaches_both_ends_and_never_repeats() -> None:
     assert spread(3, 10) == [0, 1, 2]
     assert spread(1, 4) == [0]

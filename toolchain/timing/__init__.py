@@ -17,8 +17,8 @@ from toolchain.system.folders import scratch_folder
 from toolchain.system.progress import Reporter
 from toolchain.timing.arm import Arm
 from toolchain.timing.machines import Local, Machine
-from toolchain.timing.protocol import Prepared, Span
-from toolchain.timing.scheduler import SPAN, Pace, TimeLimits, load_arms, measure
+from toolchain.timing.protocol import Prepared
+from toolchain.timing.scheduler import Pace, TimeLimits, answer, load_arms, measure
 
 PROCESSES = 3
 """Each arm is measured in so many processes, one after the other: medians move more between than within them."""
@@ -119,13 +119,7 @@ def time_pairs(
                     break
                 measure(again, start, one_more, reporter, limits)
             answering = [arm for arm in arms if arm.threads == answered_by and not arm.reason]
-            spans = [Span(at, min(at + SPAN, len(pixels))) for at in range(0, len(pixels), SPAN)]
-            with reporter.task("answering", len(answering)) as task:
-                for arm in answering:
-                    with arm.step() as worker:
-                        for span in spans:
-                            arm.answers += worker.ask("answers", span, list[int], limits.answer_s)
-                    task.advance(note=arm.name)
+            answer(answering, len(pixels), reporter, limits)
         finally:
             for arm in arms:
                 arm.close()

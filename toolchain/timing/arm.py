@@ -34,6 +34,8 @@ class Arm:
     reason: str = ""
     unavailable: bool = False
     loaded: Loaded | None = None
+    inference_ms: float = 0.0
+    """What one inference takes, as far as that is known before it is measured."""
     samples: int = MIN_SAMPLES
     processes: list[list[tuple[float, ...]]] = field(default_factory=list)
     """Samples in ms of each round of each process that it was measured in, one process after the other."""

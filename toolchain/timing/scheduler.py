@@ -23,15 +23,23 @@ ENCODED = 16
 THROUGHPUT_S = 0.3
 ROUNDS_A_PROCESS = 4
 MAX_PROCESSES = 10
-SPAN = 128
+SPAN, SPAN_S = 128, 10.0
+"""Photographs that are answered at a request: at most so many, and no more than take so many seconds."""
+MOST_INFERENCES = 30
+"""No request but one for answers or throughput has more of those that take long."""
 
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """How long a worker may take before it is ended, in seconds."""
+    """How long a worker may take before it is ended, in seconds: `load_s` to load, `answer_s` for everything else
+    beside what its inferences take."""
 
     load_s: float = 180.0
     answer_s: float = 60.0
+
+    def of(self, arm: Arm) -> float:
+        """For a request to `arm` once it is loaded: a slow device gets the time that it needs."""
+        return self.answer_s + MOST_INFERENCES * arm.inference_ms / 1e3
 
 
 @dataclass(frozen=True)
@@ -99,8 +107,10 @@ def load_arms(
                     photographs=tuple(machine.place(photograph, note) for photograph in encoded),
                 )
                 arm.loaded = worker.ask("load", order, Loaded, limits.load_s)
-                last = arm.keep(worker.ask("warm_up", None, Samples, limits.answer_s))
-                arm.samples = int(np.clip(ROUND_MS / max(np.median(last), 1e-3), MIN_SAMPLES, MAX_SAMPLES))
+                arm.inference_ms = arm.loaded.first_ms
+                last = arm.keep(worker.ask("warm_up", None, Samples, limits.of(arm)))
+                arm.inference_ms = float(np.median(last))
+                arm.samples = int(np.clip(ROUND_MS / max(arm.inference_ms, 1e-3), MIN_SAMPLES, MAX_SAMPLES))
             task.advance()
 
 
@@ -154,7 +164,7 @@ def _take_turns(
             for arm in (running[index] for index in order):
                 if not arm.reason:
                     with arm.step() as worker:
-                        taken = worker.ask("round", arm.samples, Samples, limits.answer_s)
+                        taken = worker.ask("round", arm.samples, Samples, limits.of(arm))
                         arm.processes[-1].append(arm.keep(taken))
                         arm.joules.append(taken.joules)
                 done += 1
@@ -176,29 +186,34 @@ def _measure_whole(arms: Sequence[Arm], reporter: Reporter, limits: TimeLimits) 
     with reporter.task("whole answers and throughput", 2 * len(running)) as task:
         for arm in running:
             with arm.step() as worker:
-                taken = arm.keep(worker.ask("end_to_end", WHOLE_SAMPLES, Samples, limits.answer_s))
+                taken = arm.keep(worker.ask("end_to_end", WHOLE_SAMPLES, Samples, limits.of(arm)))
                 arm.end_to_end.append(float(np.median(taken)))
-                taken = arm.keep(worker.ask("from_frame", WHOLE_SAMPLES, Samples, limits.answer_s))
+                taken = arm.keep(worker.ask("from_frame", WHOLE_SAMPLES, Samples, limits.of(arm)))
                 arm.from_frame.append(float(np.median(taken)))
-                used = worker.ask("peak_rss_mb", None, float, limits.answer_s)
+                used = worker.ask("peak_rss_mb", None, float, limits.of(arm))
                 arm.peak_rss_mb = max(used, arm.peak_rss_mb or 0.0)
             task.advance(note=arm.name)
         for arm in running:
             if not arm.reason:
                 with arm.step() as worker:
                     order = Flood(THROUGHPUT_S, arm.floods[0] if arm.floods else None)
-                    arm.floods.append(worker.ask("throughput", order, Throughput, limits.answer_s))
+                    arm.floods.append(worker.ask("throughput", order, Throughput, limits.of(arm)))
             task.advance(note=arm.name)
 
 
 def answer(arms: Sequence[Arm], photographs: int, reporter: Reporter, limits: TimeLimits) -> None:
     """Let each arm name so many photographs, and end it."""
-    running = [arm for arm in arms if not arm.reason]
-    spans = [Span(start, min(start + SPAN, photographs)) for start in range(0, photographs, SPAN)]
-    with reporter.task("accuracy", len(running) * len(spans)) as task:
-        for arm in running:
+    running = [(arm, _spans(arm, photographs)) for arm in arms if not arm.reason]
+    with reporter.task("accuracy", sum(len(spans) for _, spans in running)) as task:
+        for arm, spans in running:
             with arm.step() as worker:
                 for span in spans:
-                    arm.answers += worker.ask("answers", span, list[int], limits.answer_s)
+                    arm.answers += worker.ask("answers", span, list[int], limits.of(arm))
                     task.advance(note=arm.name)
             arm.close()
+
+
+def _spans(arm: Arm, photographs: int) -> list[Span]:
+    fitting = int(SPAN_S * 1e3 * arm.batch / max(arm.inference_ms, 1e-3))
+    size = min(max(fitting, 1), SPAN)
+    return [Span(start, min(start + size, photographs)) for start in range(0, photographs, size)]

@@ -46,6 +46,8 @@ INPUTS = 64
 FRAMES = 8
 ANSWER_BATCH = 8
 THROUGHPUT_BATCHES = (1, 8)
+LONG_S = 2.0
+"""Ways of asking for more images at once are not tried on devices that would take longer for one turn of them."""
 SETTLE_S = 0.05
 BLOCK = 5
 STABLE = 0.05
@@ -183,12 +185,16 @@ class Worker:
         return found
 
     def ways(self) -> list[tuple[int, list[Infer]]]:
-        """Batches, and what takes requests at once."""
+        """Batches, and what takes requests at once. A slow device is asked for a single image, if for more would
+        take long."""
         runtime = self.classifier.runtime
-        batches = sorted({*THROUGHPUT_BATCHES, self.batch})
+        image_s = self.infer_once() / 1e3 / self.batch
+        first, *batches = sorted({*THROUGHPUT_BATCHES, self.batch})
+        batches = [first, *(batch for batch in batches if batch * image_s <= LONG_S)]
         ways: list[tuple[int, list[Infer]]] = [(batch, [runtime.infer]) for batch in batches]
         if runtime.threads > 1:
-            ways += [(batch, streams) for batch in batches if (streams := runtime.streams(runtime.threads, batch))]
+            together = [batch for batch in batches if runtime.threads * batch * image_s <= LONG_S]
+            ways += [(batch, streams) for batch in together if (streams := runtime.streams(runtime.threads, batch))]
         return ways
 
     def flood(self, batch: int, streams: list[Infer], seconds: float) -> float:
