@@ -21,7 +21,7 @@ from toolchain.export import recommending
 from toolchain.export.exporting import export
 from toolchain.export.int8 import choosing, search, speed
 from toolchain.export.int8.quantisers import Candidate, Recipe, Task, recipes
-from toolchain.export.results import Attempt, Measurement, QuantizationSettings
+from toolchain.export.results import Attempt, Measurement, QuantizationSettings, Variants
 from toolchain.runtimes import open_runtime
 from toolchain.timing import Timed
 
@@ -130,8 +130,13 @@ def test_speed_can_be_asked_for_or_left_alone() -> None:
 @pytest.mark.usefixtures("two_recipes")
 def test_one_file_where_one_serves_all_and_the_faster_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _speeds(monkeypatch, {(1, "ort:cpu"): 1.5, (2, "ort:cpu"): 1.9})
-    done = export(folder, int8=QuantizationSettings(max_drop_pp=100))
+    for name in ("model.int8.xml", "model.int8.bin", "model.int8.frame.onnx"):
+        (folder / name).write_text("made of an int8 file of before")
+    frames = Variants(raw_frame=True)
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100), further=frames)
     assert done.broken == {}
+    assert sorted(path.name for path in folder.glob("*.older")) == ["model.int8.bin.older", "model.int8.xml.older"]
+    assert read_artifact(folder / "model.int8.frame.onnx").card.precision == "int8"
     assert set(done.int8_files.values()) == {str(folder / "model.int8.onnx")}
     (chosen,) = [attempt for attempt in done.attempts if attempt.chosen_for]
     assert chosen.speed_up("ort:cpu") == pytest.approx(1.9, rel=1e-3)

@@ -223,13 +223,15 @@ def command(
 
         done = replace(done, server=write_server_folder(*server, done))
     console.result(done, *_summary(done))
-    broken = [*done.broken.values(), *(one.broken for one in done.further if one.broken)]
-    for reason in broken:
+    further = [one.broken for one in done.further if one.broken]
+    for reason in (*done.broken.values(), *further):
         console.warn(reason)
     if done.broken and not console.json:
         # After the warnings, so that it is the last thing that a person reads.
         console.result(None, *recommendation(done))
-    return ExitCode.PROMISE_BROKEN if broken else None
+    if further or set(done.broken) - set(done.undecided):
+        return ExitCode.PROMISE_BROKEN
+    return ExitCode.UNDECIDED if done.undecided else None
 
 
 def _model_file(word: Path) -> Path | None:

@@ -17,6 +17,7 @@ from toolchain.artifact.card import CARD_SCHEMA, Card, Source
 from toolchain.backbones.networks import load_network, normalised
 from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
 from toolchain.evaluation.metrics import relative_difference
+from toolchain.export import older
 from toolchain.export.int8.search import make_int8
 from toolchain.export.measure import ExportContext, Logits, Pixels, accuracy_of, logits_on, with_labels
 from toolchain.export.onnx_writer import to_onnx
@@ -82,6 +83,7 @@ def export(
                 attempts=found.attempts,
                 int8_files=found.files,
                 broken=found.broken,
+                undecided=found.undecided,
             )
         kept = [Path(file) for file in dict.fromkeys(exported.int8_files.values())]
         if len(exported.broken) == len(devices):
@@ -94,6 +96,9 @@ def export(
         written = write_variants(further, context, kept)
         if further.raw_frame:
             written += write_frame_files(context, [float_path, *kept])
+        for path in kept:  # what an earlier export made of the int8 file that was here
+            new = [Path(one.file) for one in written if not one.broken]
+            older.set_aside(older.made_of(path), reporter, {*new, *(file.with_suffix(".bin") for file in new)})
         return replace(exported, further=written)
 
 

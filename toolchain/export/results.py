@@ -178,6 +178,8 @@ class Attempt:
     """Top-1 of the same photographs on other machines, by machine and device."""
     nearness: tuple[Nearness, ...] = ()
     """One for each target that the file is meant for."""
+    untimed: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Why it could not be timed, by machine and device."""
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -200,6 +202,11 @@ class Attempt:
     def broken(self, device: str, settings: QuantizationSettings) -> str | None:
         """Which promise is broken on `device`, and by how much; None when both are kept."""
         return self.broken_accuracy(device, settings) or self.broken_speed(device, settings)
+
+    def undecided(self, device: str, settings: QuantizationSettings) -> bool:
+        """Whether no promise is broken on `device`, and one is not known to be kept: it could not be timed."""
+        broken = self.broken_accuracy(device, settings) or self._too_slow(device, settings)
+        return broken is None and self._not_timed(device, settings) is not None
 
     def broken_accuracy(self, device: str, settings: QuantizationSettings) -> str | None:
         """By how much the accuracy drop on `device` is too large; None when it is not, or was not measured."""
@@ -230,13 +237,22 @@ class Attempt:
 
         A ratio counts by its lower 95 % bound, and a device that was not timed does not count as fast.
         """
-        speeds = [speed for speed in self.speeds if speed.device == device]
         if not settings.min_speed_up:
             return None
+        return self._too_slow(device, settings) or self._not_timed(device, settings)
+
+    def _not_timed(self, device: str, settings: QuantizationSettings) -> str | None:
+        timed = {speed.on for speed in self.speeds if speed.device == device}
         for machine in settings.on:
-            if machine not in {speed.on for speed in speeds}:
-                return f"int8 could not be timed on {at(device, machine)}"
-        for speed in speeds:
+            if machine not in timed:
+                reason = self.untimed.get(machine, {}).get(device, "")
+                return f"int8 could not be timed on {at(device, machine)}" + (f": {reason}" if reason else "")
+        return None
+
+    def _too_slow(self, device: str, settings: QuantizationSettings) -> str | None:
+        for speed in self.speeds:
+            if speed.device != device:
+                continue
             least = speed.ratio if speed.min_ratio is None else speed.min_ratio
             if least <= settings.min_speed_up:
                 sure = "" if speed.min_ratio is None else f" ({least:.2f} at least, with 95 % confidence)"
@@ -281,7 +297,8 @@ class Exported:
     """What `export` wrote and measured on `n` photographs of the run, those of `split`.
 
     `int8_files` are int8 files by device. `broken` says, by device, which promise no int8 file kept; what lies in
-    `int8_files` for it then is the rejected file, if anything. Field names are keys of `export --json`.
+    `int8_files` for it then is the rejected file, if anything. `undecided` are those of its devices where no
+    promise is known to be broken: a machine was lost. Field names are keys of `export --json`.
     """
 
     run: str
@@ -294,6 +311,7 @@ class Exported:
     attempts: tuple[Attempt, ...] = ()
     int8_files: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    undecided: tuple[str, ...] = ()
     further: tuple[Written, ...] = ()
     recommended: tuple[Recommended, ...] = ()
     """The file and way to use on each device; empty where nothing was timed."""

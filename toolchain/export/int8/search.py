@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from toolchain.artifact import REJECTED_FILE, Artifact, make_artifact, read_arti
 from toolchain.artifact.card import Card, Compared, ProvenOn, QuantizationRecipe, Tried
 from toolchain.errors import MissingError, PromiseBrokenError
 from toolchain.evaluation import metrics
+from toolchain.export import older
 from toolchain.export.int8.choosing import Choice, Entry
 from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.qdq import weight_bits
@@ -45,11 +46,15 @@ SEARCH_SHARE = 0.6
 
 @dataclass(frozen=True)
 class Found:
-    """The result of the search: files by device, all attempts, and by device the promises that were not kept."""
+    """The result of the search: files by device, all attempts, and by device the promises that were not kept.
+
+    `undecided` are those of the last where no promise is known to be broken.
+    """
 
     files: dict[str, str]
     attempts: tuple[Attempt, ...]
     broken: dict[str, str]
+    undecided: tuple[str, ...]
 
 
 def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
@@ -67,31 +72,29 @@ def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
     elif far := search.far():
         search.train(FAR_EPOCHS, far, budget_s=60 * settings.max_minutes * FAR_SHARE)
     if not search.entries:
-        _set_aside_older(context, ())
+        _set_aside_older(context, None)
         raise PromiseBrokenError("no quantiser could make an int8 file of this network", "Use the float file.")
     if settings.min_speed_up:
         search.leave_slow_layers()
         search.time()
     found = search.write()
-    _set_aside_older(context, found.files.values())
+    _set_aside_older(context, found)
     return found
 
 
-def _set_aside_older(context: ExportContext, written: Iterable[str]) -> None:
-    """Rename int8 files of an earlier export that this one did not replace: they would be preferred to float.
+def _set_aside_older(context: ExportContext, found: Found | None) -> None:
+    """Set aside int8 files that this export did not replace, with those that were made of them.
 
-    With those that were made of them.
+    Where no promise is known to be broken, those of the same network stay.
     """
-    stem = context.path.with_suffix(".int8.onnx")
-    families = dict.fromkeys(device.partition(":")[0] for device in context.devices)
-    for path in (stem, *(stem.with_suffix(f".{family}.onnx") for family in families)):
-        if str(path) in set(written):
+    stay = found is not None and set(found.undecided) == set(context.devices)
+    for path in older.int8_files(context.path, context.devices):
+        if found is not None and str(path) in found.files.values():
             continue
-        for file in (path, *(path.with_suffix(suffix) for suffix in (".frame.onnx", ".xml", ".bin", ".tflite"))):
-            if file.is_file():
-                older = file.with_name(f"{file.name}.older")
-                file.replace(older)
-                context.reporter.warn(f"{file.name} was of an earlier export; it is {older.name} now")
+        if stay and older.is_of(path, context.card.source):
+            context.reporter.warn(f"{path.name} is of an earlier export of this network, and stays")
+        else:
+            older.set_aside([path, *older.made_of(path)], context.reporter)
 
 
 class _Search:
@@ -202,13 +205,14 @@ class _Search:
         """Write the best file for each device, or the one that comes nearest to its promises."""
         context, devices = self._context, self._context.devices
         choice = Choice(self.entries, devices, self._settings, self._look)
-        broken, rejected = {}, []
+        broken, rejected, undecided = {}, [], []
         for device in devices:
             if device not in choice.winners:
                 broken[device] = f"no int8 file was made for {device}"
                 if nearest := choice.nearest(device):
                     broken[device] = nearest.attempt.broken(device, self._settings) or broken[device]
                     rejected.append(nearest)
+                    undecided += [device] if nearest.attempt.undecided(device, self._settings) else []
         for entry in self.entries:
             served = tuple(device for device in devices if choice.winners.get(device) is entry)
             entry.attempt = replace(entry.attempt, chosen_for=served)
@@ -228,7 +232,7 @@ class _Search:
             path = context.path.with_name(REJECTED_FILE)
             self._write(rejected[0], path, ())
             files |= dict.fromkeys(devices, str(path))
-        return Found(files, tuple(entry.attempt for entry in self.entries), broken)
+        return Found(files, tuple(entry.attempt for entry in self.entries), broken, tuple(undecided))
 
     def _say_apart(self, path: Path, entry: Entry, common: Entry, devices: Sequence[str]) -> None:
         for device in devices:

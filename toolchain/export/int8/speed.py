@@ -50,6 +50,8 @@ def time_entries(context: ExportContext, entries: Sequence[Entry], card_of: Call
                     timed = _time_on(context, there, pairs, threads)
             except MissingError as error:  # it was there when the export began
                 context.reporter.warn(f"{error.message}. {error.hint}")
+                for entry in entries:
+                    _without(entry, name, dict.fromkeys(filter(entry.is_for, devices), error.message))
                 continue
             for entry, path in zip(entries, paths, strict=True):
                 own = {base.path, path}
@@ -67,12 +69,14 @@ def _time_on(
 
 def _keep(context: ExportContext, entry: Entry, machine: str, timed: Sequence[Timed]) -> None:
     """Add what was measured of an entry, beside float, on one machine."""
-    attempt = entry.attempt
+    attempt, untimed = entry.attempt, {}
     for device in filter(entry.is_for, context.devices):
         here = [one for one in timed if one.device == device]
         slow, fast = here[: len(here) // 2], here[len(here) // 2 :]
         # A file that failed with some number of threads is not proven on the device.
-        if not all(one.p50_ms for one in here):
+        failed = [one for one in here if not one.p50_ms]
+        if failed:
+            untimed[device] = failed[0].reason
             continue
         speeds = [compare(*pair, machine) for pair in zip(slow, fast, strict=True)]
         entry.process_ms |= {(machine, device, one.threads): one.process_ms for one in fast}
@@ -83,6 +87,13 @@ def _keep(context: ExportContext, entry: Entry, machine: str, timed: Sequence[Ti
             known = attempt.top1_there.get(machine, {})
             attempt = replace(attempt, top1_there=attempt.top1_there | {machine: known | {device: top1}})
     entry.attempt = attempt
+    _without(entry, machine, untimed)
+
+
+def _without(entry: Entry, machine: str, reasons: dict[str, str]) -> None:
+    """Keep why an entry has no latencies on devices of a machine."""
+    if reasons:
+        entry.attempt = replace(entry.attempt, untimed=entry.attempt.untimed | {machine: reasons})
 
 
 def compare(slow: Timed, fast: Timed, machine: str) -> Speed:

@@ -1,0 +1,40 @@
+"""Files of an earlier export that a new one has not replaced: they are set aside, since they would be preferred."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from toolchain.artifact import read_artifact
+from toolchain.artifact.card import Source
+from toolchain.errors import ArtifactError
+from toolchain.system.progress import Reporter
+
+
+def made_of(path: Path) -> list[Path]:
+    """The files that are written beside an ONNX file, whether they are there or not."""
+    return [path.with_suffix(suffix) for suffix in (".frame.onnx", ".xml", ".bin", ".tflite")]
+
+
+def int8_files(float_file: Path, devices: Iterable[str]) -> list[Path]:
+    """Those that an export may have written beside `float_file` for `devices`."""
+    stem = float_file.with_suffix(".int8.onnx")
+    families = dict.fromkeys(device.partition(":")[0] for device in devices)
+    return [stem, *(stem.with_suffix(f".{family}.onnx") for family in families)]
+
+
+def is_of(path: Path, source: Source) -> bool:
+    """Whether a file holds the network that came from `source`."""
+    with suppress(ArtifactError):
+        return read_artifact(path).card.source == source
+    return False
+
+
+def set_aside(paths: Iterable[Path], reporter: Reporter, but: Collection[Path] = ()) -> None:
+    """Rename those of `paths` that are there and not among `but`, the files of the new export."""
+    for path in paths:
+        if path not in but and path.is_file():
+            older = path.with_name(f"{path.name}.older")
+            path.replace(older)
+            reporter.warn(f"{path.name} was of an earlier export; it is {older.name} now")
