@@ -39,7 +39,7 @@ class TimeLimits:
 
     def of(self, arm: Arm) -> float:
         """For a request to `arm` once it is loaded: a slow device gets the time that it needs."""
-        return self.answer_s + MOST_INFERENCES * arm.inference_ms / 1e3
+        return self.answer_s + round(MOST_INFERENCES * arm.inference_ms / 1e3)
 
 
 @dataclass(frozen=True)
