@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,11 +17,14 @@ from tests.artifacts import tiny_artifact
 from tests.bench.test_report import FLOAT, INT8, report
 from toolchain import recommended
 from toolchain.artifact.card import Precision
+from toolchain.bench import benchmark
 from toolchain.bench import report as reports
+from toolchain.bench.runner import Plan
 from toolchain.cli import run
 from toolchain.evaluation.statistics import min_ratio
 from toolchain.recommended import Candidate, Record, advice, first_of, recommend
 from toolchain.runtimes.devices import cores
+from toolchain.system.progress import Silent
 
 NOISE = (0.99, 1.0, 1.01)
 
@@ -142,6 +147,53 @@ def folder(tmp_path: Path) -> Path:
     recommended.write(tmp_path, found)
     cv2.imwrite(str(tmp_path / "red.png"), np.full((40, 40, 3), (0, 0, 255), np.uint8))
     return tmp_path
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[Path]]:
+    """Two run folders, each with a float and a faster int8 file, that are measured on so many threads."""
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        for precision in ("float32", "int8"):
+            tiny_artifact(folder / f"model{'.int8' if precision == 'int8' else ''}.onnx", precision=precision)
+        shutil.copy(folder / "model.onnx", folder / "run.json")
+
+    def measured(threads: int) -> list[Path]:
+        arms = []
+        for folder in folders:
+            for like, ms in ((FLOAT, 8.0), (INT8, 4.0)):
+                file = folder / Path(like.artifact).name
+                times = (ms, 1.01 * ms, 0.99 * ms)
+                arms.append(replace(like, artifact=str(file), threads=threads, process_p50_ms=times))
+        monkeypatch.setattr(benchmark, "bench", lambda *_, **__: report(*arms))
+        artifacts = benchmark.read_artifacts([Path(arm.artifact) for arm in arms])
+        benchmark.measure(Plan(artifacts, ("ort:cpu",), (threads,), distinct=True), None, Silent())
+        return folders
+
+    return measured
+
+
+def test_bench_keeps_it_in_the_folder_of_each_run(runs: Callable[[int], list[Path]]) -> None:
+    for folder in runs(cores()):
+        found = recommended.read(folder)
+        assert found is not None
+        assert [one.file for one in found.devices] == ["model.int8.onnx"]
+
+
+def test_bench_keeps_nothing_that_nobody_would_follow(runs: Callable[[int], list[Path]]) -> None:
+    for folder in runs(cores() + 1):
+        assert not (folder / recommended.FILE).exists()
+
+
+def test_another_form_of_a_file_is_no_candidate_beside_it() -> None:
+    arms = [
+        replace(FLOAT, artifact=f"run/{name}", device="openvino:CPU", process_p50_ms=(8.0, 8.1, 7.9))
+        for name in ("model.frame.onnx", "model.xml", "model.onnx", "model.w8.onnx")
+    ]
+    found = reports.candidates(report(*arms), Path("run"))
+    assert [one.file for one in found] == ["model.onnx", "model.w8.onnx"]
+    found = reports.candidates(report(*arms[:2]), Path("run"))
+    assert [one.file for one in found] == ["model.frame.onnx", "model.xml"], "nothing else was measured"
 
 
 def test_predict_and_camera_follow_it_and_say_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

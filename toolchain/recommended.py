@@ -192,7 +192,25 @@ def read(folder: Path) -> Record | None:
 
 def holds_here(found: Record) -> bool:
     """Whether it was measured on such a CPU as this one, with as many threads as it has."""
-    return (found.cpu, found.cpu_flags, found.threads) == (cpu_name(), machine.cpu_flags(), cores())
+    return not measured_elsewhere(found)
+
+
+def measured_elsewhere(found: Record) -> str:
+    """In what the machine that it was measured on differs from this one; empty where it does not."""
+    if (found.cpu, found.cpu_flags) != (cpu_name(), machine.cpu_flags()):
+        return f"on {found.cpu}" + (" with other instructions" if found.cpu == cpu_name() else "")
+    if found.threads != cores():
+        return f"on {found.threads} thread{'s' if found.threads > 1 else ''}, and there are {cores()} here"
+    return ""
+
+
+def changed(folder: Path, one: Recommended) -> bool:
+    """Whether the file that is recommended is gone from the run folder, or is another one now."""
+    if Path(one.file).name != one.file:
+        return True
+    with suppress(EdgetlError):
+        return read_artifact(folder / one.file).sha256 != one.sha256
+    return True
 
 
 @dataclass(frozen=True)
@@ -218,13 +236,13 @@ def advice(folder: Path | None, threads: int = 0) -> Advice | None:
     if folder is None or found is None or not holds_here(found) or threads not in {0, found.threads}:
         return None
     chosen = next((one for one in found.devices if one.device == found.first), None)
-    if chosen is None or Path(chosen.file).name != chosen.file:
+    if chosen is None or changed(folder, chosen):
         return None
     try:
         artifact = read_artifact(folder / chosen.file)
         here = probe(chosen.way).available
     except EdgetlError:
         return None
-    if not here or artifact.sha256 != chosen.sha256 or not artifact.card.proven_on(chosen.way):
+    if not here or not artifact.card.proven_on(chosen.way):
         return None
     return Advice(artifact, chosen, found.by)

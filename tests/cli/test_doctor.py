@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.artifacts import tiny_artifact
 from toolchain import doctor
 from toolchain.cli import COMMANDS, run
 from toolchain.cli.doctor import command
@@ -50,7 +51,8 @@ def test_text_for_people(
     monkeypatch.setattr(checkup, "check_pairing", lambda: checkup.Pairing("broken", "[red]other versions"))
     monkeypatch.setattr(machine, "cpu_quota", lambda: 0.5)
     why = "float32 takes 2.88 ms; int8 1.40, 2.06 times as fast as float32 (2.01 at least)."
-    found = Recommended("ort:cpu", "model.int8.onnx", "0" * 64, "int8", "ort:cpu", 2, 1.4, why)
+    made = tiny_artifact(tmp_path / "model.int8.onnx", precision="int8")
+    found = Recommended("ort:cpu", "model.int8.onnx", made.sha256, "int8", "ort:cpu", 2, 1.4, why)
     record = Record(SCHEMA, "edgetl bench", cpu_name(), machine.cpu_flags(), cores(), "ort:cpu", (found,))
     write(tmp_path, record)
     assert run(["doctor", str(tmp_path)]) == ExitCode.DONE
@@ -80,7 +82,34 @@ def test_a_recommendation_of_another_machine_and_none(
     write(tmp_path, Record(SCHEMA, "edgetl bench", "Another CPU", (), 2, "ort:cpu", ()))
     assert run(["doctor", str(tmp_path)]) == ExitCode.DONE
     assert "was measured on Another CPU. Measure it here: edgetl bench" in " ".join(capsys.readouterr().out.split())
+    other = cores() + 1
+    write(tmp_path, Record(SCHEMA, "edgetl bench", cpu_name(), machine.cpu_flags(), other, "ort:cpu", ()))
+    assert run(["doctor", str(tmp_path)]) == ExitCode.DONE
+    assert f"was measured on {other} threads, and there " in " ".join(capsys.readouterr().out.split())
     assert run(["doctor", str(tmp_path / "nothing")]) == ExitCode.BAD_INPUT
+
+
+def test_a_file_that_has_changed_since_is_not_recommended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(checkup, "check_pairing", lambda: checkup.Pairing("works"))
+    here = tiny_artifact(tmp_path / "model.onnx")
+    other = tiny_artifact(tmp_path / "model.int8.onnx", precision="int8")
+    found = tuple(
+        Recommended(device, file, sha256, "float32", device, 2, 1.4, "Why.")
+        for device, file, sha256 in (
+            ("ort:cpu", "model.onnx", here.sha256),
+            ("openvino:CPU", "model.int8.onnx", here.sha256),
+            ("openvino:AUTO", "model.int8.ort.onnx", other.sha256),
+        )
+    )
+    write(tmp_path, Record(SCHEMA, "edgetl bench", cpu_name(), machine.cpu_flags(), cores(), "ort:cpu", found))
+    assert run(["doctor", str(tmp_path)]) == ExitCode.DONE
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Recommended on ort:cpu: model.onnx" in shown
+    assert "Recommended on openvino" not in shown
+    for file in ("model.int8.onnx", "model.int8.ort.onnx"):
+        assert f"{file} was recommended, and has changed since or is gone. Measure again: edgetl bench" in shown
 
 
 def test_missing_package_exits_with_3_and_the_line_that_installs_it(

@@ -62,14 +62,19 @@ def measure(plan: Plan, baseline: Baseline | None, reporter: Reporter) -> BenchR
 
 
 def _keep_recommendation(report: BenchReport, plan: Plan, reporter: Reporter) -> None:
-    """Write what is recommended into the run folder, where all its files were measured on all devices, in peace."""
-    paths = [artifact.path for artifact in plan.artifacts]
-    folder = home_of(paths[0])
-    if not plan.distinct or report.noisy or not (folder / RUN_FILE).is_file():
+    """Write what is recommended into run folders, where all their files were measured on all devices, in peace.
+
+    And on as many threads as there are cores: `predict` and `camera` use them.
+    """
+    if not plan.distinct or report.noisy:
         return
-    if set(find_artifacts(folder)) <= set(paths):
-        found = recommended.record("edgetl bench", reports.candidates(report, folder))
-        if found is not None:
+    paths = [artifact.path for artifact in plan.artifacts]
+    for folder in dict.fromkeys(map(home_of, paths)):
+        if not (folder / RUN_FILE).is_file() or not set(find_artifacts(folder)) <= set(paths):
+            continue
+        names = [replace(one, file=Path(one.file).name) for one in reports.candidates(report, folder)]
+        found = recommended.record("edgetl bench", names)
+        if found is not None and recommended.holds_here(found):
             with suppress(OSError):  # somebody else's folder
                 recommended.write(folder, found)
                 reporter.say(f"{folder / recommended.FILE}: what predict and camera use where no --device is named")

@@ -187,11 +187,14 @@ def _conclusions(report: BenchReport, machine: str, arms: Sequence[ArmResult], n
 def candidates(report: BenchReport, folder: Path, machine: str = LOCAL) -> list[Candidate]:
     """The files of a folder that one may choose among on a machine, on its largest number of threads.
 
-    Another way of running a device counts only where it answers as the trained network does.
+    Another way of running a device counts only where it answers as the trained network does, and another form of an
+    ONNX file (for raw frames, for OpenVINO) only where that one was not measured on the device.
     """
     names = names_of(report.arms)
     arms = [arm for arm in measured(report) if arm.on == machine and arm.batch == 1]
     arms = [arm for arm in arms if Path(arm.artifact).parent == folder]
+    measured_on = {(Path(arm.artifact), arm.device) for arm in arms}
+    arms = [arm for arm in arms if not {(path, arm.device) for path in _made_of(arm.artifact)} & measured_on]
     threads = max((arm.threads for arm in arms), default=0)
     return [
         Candidate(
@@ -207,6 +210,14 @@ def candidates(report: BenchReport, folder: Path, machine: str = LOCAL) -> list[
         for arm in arms
         if arm.latency_ms and arm.threads == threads and _runs_files(arm.device) and _answers(arm)
     ]
+
+
+def _made_of(artifact: str) -> list[Path]:
+    """The ONNX files that a model file of an export may have been made of."""
+    path = Path(artifact)
+    stem = path.name.removesuffix(path.suffix)
+    found = [path.with_name(f"{stem.removesuffix('.frame')}.onnx"), path.with_name(f"{stem}.onnx")]
+    return [one for one in found if one != path]
 
 
 def _runs_files(device: str) -> bool:

@@ -83,9 +83,14 @@ def _recommended(findings: DoctorReport, run_dir: Path | None) -> list[str]:
     if found is None:
         return [*cautions, f"{run_dir}: nothing is recommended yet. Measure it: {measure}"]
     if not findings.recommended_here:
-        was = f"{run_dir}: what is recommended was measured on {found.cpu}. Measure it here: {measure}"
-        return [*cautions, was]
-    return [*cautions, *(one.sentence() for one in found.devices)]
+        was = f"what is recommended was measured {findings.recommended_elsewhere}. Measure it here: {measure}"
+        return [*cautions, f"{run_dir}: {was}"]
+    told = [one.sentence() for one in found.devices if one.file not in findings.recommended_changed]
+    gone = [
+        f"{run_dir}: {file} was recommended, and has changed since or is gone. Measure again: {measure}"
+        for file in findings.recommended_changed
+    ]
+    return [*cautions, *told, *gone]
 
 
 def _quota(machine: Environment) -> str:

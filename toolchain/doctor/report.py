@@ -22,7 +22,7 @@ from toolchain.doctor.opencv import OpenCV, look, problem
 from toolchain.errors import ArtifactError, MissingError
 from toolchain.images.cache import CacheState, cache_folder, cache_state
 from toolchain.plugins import Plugin, plugged_in
-from toolchain.recommended import Record, holds_here
+from toolchain.recommended import Record, changed, measured_elsewhere
 from toolchain.recommended import read as read_recommended
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes import default_device, machine
@@ -122,6 +122,10 @@ class DoctorReport:
     """What export or bench found for the run that was named."""
     recommended_here: bool = False
     """Whether they found it on such a machine as this one."""
+    recommended_elsewhere: str = ""
+    """In what that machine differs from this one."""
+    recommended_changed: tuple[str, ...] = ()
+    """Recommended files that are gone since, or are other ones now."""
     pages: str = ""
     """Whether `export --browser` has what it needs."""
     run_cautions: tuple[str, ...] = ()
@@ -173,7 +177,9 @@ def check_up(reporter: Reporter, probe_cameras: bool = False, run: Path | None =
         plugins=plugins,
         ready_made_caution="".join(_cautions(lambda: [ready_made_artifact()])),
         recommended=found,
-        recommended_here=found is not None and holds_here(found),
+        recommended_here=found is not None and not measured_elsewhere(found),
+        recommended_elsewhere="" if found is None else measured_elsewhere(found),
+        recommended_changed=() if run is None or found is None else _changed(run, found),
         pages=outlook(),
         run_cautions=() if run is None else _cautions(lambda: find_artifacts(run)),
     )
@@ -270,6 +276,10 @@ def _cautions(files_of: Callable[[], Iterable[Path]]) -> tuple[str, ...]:
             device = default_device(artifact)
             found.append(machine.int8_caution(artifact, device) or machine.int8_speed_caution(artifact, device))
     return tuple(filter(None, found))
+
+
+def _changed(run: Path, found: Record) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one.file for one in found.devices if changed(run, one)))
 
 
 def _ready_made() -> str | None:
