@@ -152,6 +152,46 @@ def test_a_file_that_is_proven_on_one_device_runs_there_where_none_is_named(tmp_
     assert toolchain.load(path).runtime.device == "openvino:CPU"
 
 
+def _run_folder(folder: Path, **runtimes: tuple[str, ...]) -> Path:
+    """With int8 files by what stands after `model.int8.` in their names."""
+    tiny_artifact(folder / "model.onnx")
+    made = QuantizationRecipe("edgetl", {}, "0" * 64, 1)
+    for name, devices in runtimes.items():
+        tiny_artifact(
+            folder / f"model.int8.{name}".replace("_", "."), precision="int8", recipe=made, runtimes=devices
+        )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("device", "file"),
+    [
+        ("", "model.int8.onnx"),
+        ("ort:cpu", "model.int8.ort.onnx"),
+        ("ORT:CPU", "model.int8.ort.onnx"),
+        ("openvino:CPU", "model.int8.onnx"),
+        ("openvino:CPU+bf16", "model.onnx"),
+        ("ort:cuda", "model.onnx"),
+    ],
+)
+def test_a_folder_stands_for_the_file_that_was_made_for_the_device(tmp_path: Path, device: str, file: str) -> None:
+    folder = _run_folder(tmp_path, onnx=("ort:cpu", "openvino:CPU"), ort_onnx=("ort:cpu",))
+    assert machine.artifact_to_run(folder, device).path.name == file
+
+
+def test_a_folder_runs_where_only_another_device_has_int8(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _run_folder(tmp_path, onnx=("openvino:CPU",))
+    cv2.imwrite(str(tmp_path / "red.png"), np.full((40, 40, 3), (0, 0, 255), np.uint8))
+    for words in (
+        ["predict", str(folder), str(tmp_path / "red.png")],
+        ["camera", str(folder), "--source", str(tmp_path / "red.png"), "--headless", "--frames", "1"],
+    ):
+        assert run([*words, "--device", "ort:cpu"]) == 0
+        assert "model.onnx" in capsys.readouterr().err
+
+
 def test_description_of_this_machine() -> None:
     found = machine.describe()
     assert 1 <= found.cores <= found.threads

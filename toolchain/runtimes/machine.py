@@ -12,10 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from toolchain._version import __version__
-from toolchain.artifact import FLOAT_FILE, Artifact, find_artifact, read_artifact
+from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact, find_artifact, read_artifact
 from toolchain.artifact.card import ProvenOn
 from toolchain.errors import ArtifactWarning
-from toolchain.runtimes.devices import RUNTIMES, cpu_name, plain
+from toolchain.runtimes.devices import RUNTIMES, canonical, cpu_name, family_of, plain
 from toolchain.system.processor import allowed_cores, cores, cpu_quota
 
 FLAGS = (
@@ -202,14 +202,30 @@ def int8_caution(artifact: Artifact, device: str, cpu: Processor | None = None) 
 def artifact_to_run(path: Path, device: str = "") -> Artifact:
     """The model file that `path` stands for (`toolchain.artifact.find_artifact`), read.
 
-    Of a folder it is the float32 file where this CPU may change the answers of the int8 one; a warning says so.
+    Of a folder it is the int8 file that was made for `device`, where there is one, and the float32 file where no
+    int8 file is proven on it. That one also where this CPU may change the answers of the int8 file; a warning says
+    so.
     """
-    found, exact = read_artifact(find_artifact(path)), path / FLOAT_FILE
+    made = _made_for(device, path) if device and path.is_dir() else None
+    found, exact = made or read_artifact(find_artifact(path)), path / FLOAT_FILE
     caution = int8_caution(found, device or "ort:cpu") if path.is_dir() and exact.is_file() else ""
     if not caution:
         return found
     warnings.warn(f"{caution}. {exact} is used here", ArtifactWarning, stacklevel=2)
     return read_artifact(exact)
+
+
+def _made_for(device: str, folder: Path) -> Artifact | None:
+    """The file of a run folder to run on a device; None where none is made for it."""
+    device = canonical(device)
+    family = family_of(device)
+    names = [Path(INT8_FILE).with_suffix(f".{family.name}.onnx"), Path(INT8_FILE), Path(FLOAT_FILE)]
+    if "onnx" not in family.formats:
+        names = [name.with_suffix(f".{format_}") for name in names for format_ in family.formats]
+    for path in (folder / name for name in names):
+        if path.is_file() and family.takes(artifact := read_artifact(path), device):
+            return artifact
+    return None
 
 
 def _proven_there(proven: ProvenOn, cpu: Processor) -> bool:
