@@ -69,7 +69,10 @@ def test_the_file_to_use_is_named_with_its_machine() -> None:
     done = Exported(
         "run", "val", 9, "run/model.onnx", 9.0, (), attempts=(attempt,), int8_files={"ort:cpu": "i.onnx"}
     )
-    assert "i.onnx on ort:cpu at pi 30.00" in recommendation(done)[1]
+    compare, here, there = recommendation(replace(done, on=("local", "pi")))
+    assert compare.endswith("edgetl bench run --on local --on pi")
+    assert here.startswith("Use i.onnx, on ort:cpu: 5.00 ms on 1 thread (float on ort:cpu 10.00).")
+    assert there == "Use i.onnx, on ort:cpu at pi: 30.00 ms on 4 threads (float on ort:cpu at pi 40.00)."
 
 
 def test_other_machines_are_for_timing() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from toolchain.artifact.card import Speed
-from toolchain.export.results import Attempt, Exported, options, recommendation
+from toolchain.export.results import Attempt, Exported, benchmark, options, recommendation
 
 SLOW = (Speed("ort:cpu", 1, 1.7, 2.2), Speed("ort:cpu", 2, 1.1, 1.9))
 GAIN = (Speed("openvino:CPU", 1, 1.6, 1.5), Speed("openvino:CPU", 2, 1.3, 0.9))
@@ -52,6 +52,12 @@ def test_the_float_file_where_nothing_was_timed() -> None:
         "All files beside each other: edgetl bench run",
         "Use run/model.onnx, the float file.",
     )
+
+
+def test_files_that_lie_elsewhere_are_named_to_bench() -> None:
+    files = {"ort:cpu": "to go/m.int8.onnx", "openvino:CPU": "to go/m.int8.rejected.onnx"}
+    done = exported(float_file="to go/m.onnx", int8_files=files, broken={"openvino:CPU": "no gain"})
+    assert benchmark(done) == "edgetl bench 'to go/m.onnx' 'to go/m.int8.onnx'"
 
 
 @pytest.mark.parametrize("folder", ["my run", "[run]"])

@@ -264,6 +264,8 @@ def _told(page: Page) -> tuple[str, ...]:
 
 
 def _summary(done: Exported) -> tuple[RenderableType, ...]:
+    from toolchain.export.results import benchmark
+
     table = Table(
         Column("file", folds=True, least=len("model.int8.openvino.onnx:")),
         Column("device"),
@@ -306,7 +308,7 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
     lines += [one.sentence() for one in done.recommended]
     lines += _told(done.page) if done.page else ()
     if not done.broken:
-        lines.append(f"Next: edgetl bench {shlex.quote(done.run)}")
+        lines.append(f"Next: {benchmark(done)}")
     return table, *lines
 
 

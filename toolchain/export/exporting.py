@@ -80,6 +80,7 @@ def export(
             exported = replace(
                 exported,
                 max_drop_pp=int8.max_drop_pp,
+                on=int8.on,
                 attempts=found.attempts,
                 int8_files=found.files,
                 broken=found.broken,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolchain import recommended
-from toolchain.artifact import read_artifact
+from toolchain.artifact import FLOAT_FILE, read_artifact
 from toolchain.export.measure import ExportContext
 from toolchain.recommended import Candidate, Record
 from toolchain.runtimes.devices import cores
@@ -18,7 +18,7 @@ SAMPLE = 32
 
 def recommend(context: ExportContext, files: Sequence[Path]) -> Record | None:
     """Time `files`, which are written and kept their promises, on as many threads as they will have, and write what
-    is recommended into their folder.
+    is recommended into their folder, if that stands for them: with another name of `--out` it does not.
 
     They are timed again, although the search did: there the fastest of several was chosen, which flatters it, and
     its rival in bfloat16 was not among them. None where there is nothing to choose among.
@@ -41,6 +41,6 @@ def recommend(context: ExportContext, files: Sequence[Path]) -> Record | None:
         if one.p50_ms is not None
     ]
     found = recommended.record("edgetl export", candidates)
-    if found is not None:
+    if found is not None and context.path.name == FLOAT_FILE:
         recommended.write(context.path.parent, found)
     return found

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-from toolchain.artifact import Format
+from toolchain.artifact import FLOAT_FILE, Format
 from toolchain.artifact.card import Accuracy, Precision, Speed
 from toolchain.browser import Page
 from toolchain.errors import BadInputError, MissingError
@@ -315,6 +316,8 @@ class Exported:
     further: tuple[Written, ...] = ()
     recommended: tuple[Recommended, ...] = ()
     """The file and way to use on each device; empty where nothing was timed."""
+    on: tuple[str, ...] = (LOCAL,)
+    """The machines that int8 was timed on."""
     page: Page | None = None
     server: ServerFolder | None = None
 
@@ -353,19 +356,37 @@ def options(exported: Exported) -> list[Option]:
     return sorted(found.values(), key=lambda option: option.ms)
 
 
-def recommendation(exported: Exported) -> tuple[str, str]:
-    """Two lines for an export whose int8 broke a promise: how to compare all files, and which one to use."""
+def benchmark(exported: Exported) -> str:
+    """The command that measures all files of an export beside each other, where int8 was timed."""
+    words = [exported.run]
+    if Path(exported.float_file) != Path(exported.run) / FLOAT_FILE:  # --out
+        kept = (file for device, file in exported.int8_files.items() if device not in exported.broken)
+        words = list(dict.fromkeys([exported.float_file, *kept]))
+    if exported.on != (LOCAL,):
+        words += [word for machine in exported.on for word in ("--on", machine)]
+    return f"edgetl bench {shlex.join(words)}"
+
+
+def recommendation(exported: Exported) -> tuple[str, ...]:
+    """Lines for an export that broke a promise: how to compare all files, and which one to use on each machine."""
     ranked = options(exported)
-    compare = f"All files beside each other: edgetl bench {shlex.quote(exported.run)}"
-    if not ranked:
-        return compare, f"Use {exported.float_file}, the float file."
+    compare = f"All files beside each other: {benchmark(exported)}"
+    machines = sorted({option.on for option in ranked}, key=lambda name: (name != LOCAL, name))
+    uses = [_use([option for option in ranked if option.on == machine]) for machine in machines]
+    return compare, *(uses or [f"Use {exported.float_file}, the float file."])
+
+
+def _use(ranked: Sequence[Option]) -> str:
+    """The first of `ranked`, all of one machine, and the others beside it."""
     best = ranked[0]
     kind = "the float file, " if best.precision == "float" else ""
     threads = f"{best.threads} thread{'s' if best.threads > 1 else ''}"
     others = [_beside(option) for option in ranked[1:]]
     beside = f" ({', '.join(others)})" if others else ""
     use = f"Use {best.file}, {kind}on {at(best.device, best.on)}: {best.ms:.2f} ms on {threads}{beside}."
-    return compare, f"{use} Next: edgetl camera {shlex.quote(best.file)} --device {best.device}"
+    if best.on != LOCAL:
+        return use
+    return f"{use} Next: edgetl camera {shlex.quote(best.file)} --device {best.device}"
 
 
 def _beside(option: Option) -> str:
