@@ -14,7 +14,7 @@ from test_report import FLOAT, INT8, report
 from tests.artifacts import tiny_artifact, tiny_ir
 from tests.layered import layered_artifact
 from toolchain.artifact.card import Source
-from toolchain.bench import layers, page
+from toolchain.bench import layers, page, runner
 from toolchain.bench import report as reports
 from toolchain.bench.results import LayersOf
 from toolchain.cli import run
@@ -121,6 +121,40 @@ def test_a_run_tells_its_layers_on_eighty_columns(
     assert [Path(path).name for path in found["artifacts"]] == ["model.onnx", "model.int8.onnx"]
     assert {row["name"] for row in found["rows"]} >= {"input", "wide", "deep", "narrow"}
     assert all(len(row["times"]) == 2 for row in found["rows"])
+
+
+def test_devices_that_are_not_here_are_not_asked_for_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layered_artifact(tmp_path / "model.onnx")
+    path = layered_artifact(tmp_path / "model.int8.onnx", integers=True).path
+    monkeypatch.setattr(timing, "SECONDS", 0.05)
+    asked: list[str] = []
+
+    def time(pairs, *rest, **more):  # type: ignore[no-untyped-def]
+        asked.extend(device for _, device in pairs)
+        return time_layers(pairs, *rest, processes=1)
+
+    monkeypatch.setattr(layers, "time_layers", time)
+    words = ["--device", "ort:cpu", "--device", "ort:cuda", "--device", "openvino:NPU", "--rounds", "1", "--layers"]
+    assert run(["bench", str(path), *words, "--threads", "1", "--out", str(tmp_path / "out")]) == 0
+    assert set(asked) == {"ort:cpu"}
+    assert "layers of" not in capsys.readouterr().err
+
+
+def test_a_profile_that_cannot_be_read_costs_no_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_artifact(tmp_path / "model.onnx")
+
+    def fails(*_: object) -> None:
+        raise KeyError("a kernel of tomorrow")
+
+    monkeypatch.setattr(runner, "measure_layers", fails)
+    words = ["--device", "ort:cpu", "--rounds", "1", "--layers", "--out", str(tmp_path / "out")]
+    assert run(["bench", str(tmp_path / "model.onnx"), *words]) == 0
+    assert "layers could not be told apart: KeyError" in " ".join(capsys.readouterr().err.split())
+    assert (tmp_path / "out" / "bench.json").is_file()
 
 
 def test_a_file_of_another_format_costs_no_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

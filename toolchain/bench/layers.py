@@ -36,7 +36,8 @@ def measure_layers(arms: Sequence[Arm], machine: Machine, prepared: Prepared, re
     That is one of the arms, or else `model.onnx` in the same folder. A file that is not proven on the device is not
     run for its answers, but its layers tell why it was too slow. What cannot be profiled is told as a warning.
     """
-    ran = [arm for arm in arms if not arm.reason or not arm.artifact.card.proven_on(arm.device)]
+    here = [arm for arm in arms if not arm.absent]
+    ran = [arm for arm in here if not arm.reason or not arm.artifact.card.proven_on(arm.device)]
     for device in dict.fromkeys(arm.device for arm in ran if family_of(arm.device).profile is None):
         reporter.warn(f"layers are not timed on {at(device, machine.name)}")
     ran = [arm for arm in ran if family_of(arm.device).profile is not None]

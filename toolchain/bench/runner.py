@@ -144,7 +144,7 @@ def bench(
             for place in places:
                 _measure(place, plan.pace, chosen is not None, prepared, photographs, remembering, limits)
                 if plan.layers:
-                    layers += measure_layers(place.arms, place.machine, prepared, remembering)
+                    layers += _layers(place, prepared, remembering)
     results = tuple(
         result_of(arm, place.arms, chosen, prepared, place.environment) for place in places for arm in place.arms
     )
@@ -227,6 +227,15 @@ def _measure(
             arm.close()
 
 
+def _layers(place: _Place, prepared: Prepared, reporter: Reporter) -> list[LayersOf]:
+    """Those of one machine's arms; what was measured of the arms is kept, whatever a profiler does."""
+    try:
+        return measure_layers(place.arms, place.machine, prepared, reporter)
+    except Exception as error:  # runtimes name kernels as they like
+        reporter.warn(f"{place.prefix}layers could not be told apart: {type(error).__name__}: {error}")
+        return []
+
+
 def _shared(arm: ArmResult) -> str:
     """What a reader must know when a provider left some of the network to another; empty when it did not."""
     if arm.execution is None or arm.provider_effective not in arm.execution.nodes:
@@ -260,6 +269,7 @@ def _arms(plan: Plan, devices: dict[str, Device], on: str) -> list[Arm]:
                     arm = Arm(artifact, name, threads, batch, on)
                     if not device.available:
                         hint = f" ({device.install})" if device.install else ""
+                        arm.absent = True
                         arm.stop(device.reason + hint, unavailable=True)
                     arms.append(arm)
     return arms

@@ -33,6 +33,8 @@ class Arm:
     worker: AnyWorker | None = None
     reason: str = ""
     unavailable: bool = False
+    absent: bool = False
+    """Its device is not on the machine."""
     loaded: Loaded | None = None
     inference_ms: float = 0.0
     """What one inference takes, as far as that is known before it is measured."""
