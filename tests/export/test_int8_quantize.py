@@ -9,6 +9,8 @@ import openvino
 import pytest
 import torch
 from onnx import numpy_helper
+from torch import Tensor, nn
+from torch.nn.functional import relu6
 
 from tests.artifacts import tiny_card
 from tests.conftest import lively
@@ -200,6 +202,34 @@ def test_equalised_network_answers_as_before(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(equal, full_check=True)
     before, after = _on("ort:cpu", model, IMAGES), _on("ort:cpu", equal, IMAGES)
     assert np.abs(after - before).max() < 1e-4 * np.abs(before).max()
+
+
+class Grouped(nn.Module):
+    """A depthwise layer that makes two channels of each, as in TensorFlow, and groups in a residual stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 4, 1)
+        self.twice = nn.Conv2d(8, 16, 3, 1, 1, groups=8)
+        self.narrow = nn.Conv2d(16, 8, 1)
+        self.groups = nn.Conv2d(8, 8, 3, 1, 1, groups=2)
+        self.last = nn.Conv2d(8, 1280, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        stream = self.narrow(relu6(self.twice(relu6(self.stem(pixels)))))
+        answer: Tensor = relu6(self.last(stream + self.groups(stream)))
+        return answer
+
+
+def test_grouped_layers_are_quantised_by_edgetl() -> None:
+    network = lively("mobilenet_v2", 7, seed=0)
+    network.features = Grouped()
+    model = to_onnx(network.eval(), SMALL, 1.0)
+    equal = equalize(model, IMAGES)
+    before, after = _on("ort:cpu", model, IMAGES), _on("ort:cpu", equal, IMAGES)
+    assert np.abs(after - before).max() < 1e-4 * np.abs(before).max()
+    integers = write_qdq(equal, quantize_graph(Graph(equal), IMAGES, Scheme()))
+    assert np.abs(_on("ort:cpu", integers, IMAGES) - before).max() < 0.1 * np.abs(before).max()
 
 
 def test_inputs_of_depthwise_layers_have_one_range(model: onnx.ModelProto) -> None:

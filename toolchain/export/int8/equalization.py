@@ -132,7 +132,9 @@ def _streams(graph: Graph) -> list[set[str]]:
         made = graph.by_name.get(name)
         readers = graph.consumers.get(name, [])
         by = made is not None and (made.op == "Add" or (made.is_layer and not made.is_depthwise))
-        return by and all(node.op == "Add" or (node.op == "Conv" and not node.is_depthwise) for node in readers)
+        return by and all(
+            node.op == "Add" or (node.op == "Conv" and node.attributes["group"] == 1) for node in readers
+        )
 
     return [group for group in groups.values() if all(linear(name) for name in group)]
 

@@ -34,15 +34,14 @@ def rounded_together(node: Node, images: Tensor, layer: QuantizedLayer, weight_b
     """
     weight = node.weight
     inputs = weight[0].numel()
-    depthwise = node.is_depthwise and len(weight) == node.attributes["group"]
-    if inputs > MAX_INPUTS or (node.op == "Conv" and node.attributes["group"] > 1 and not depthwise):
+    if inputs > MAX_INPUTS or (node.op == "Conv" and node.attributes["group"] > 1 and not node.is_depthwise):
         return layer.weight
     scales = torch.from_numpy(np.broadcast_to(layer.scales, len(weight)).copy())
     steps = (weight.reshape(len(weight), inputs) / scales[:, None]).double()
     seen = _seen(node, images)
     # Depthwise filters see a channel each; all others see the same.
     moments = (seen @ seen.transpose(1, 2) / seen.shape[2]).double()
-    chosen = _solved(steps if not depthwise else steps[:, None], moments, MAX_WEIGHT[weight_bits])
+    chosen = _solved(steps if not node.is_depthwise else steps[:, None], moments, MAX_WEIGHT[weight_bits])
     return np.asarray(chosen.reshape(weight.shape).numpy(), np.int8)
 
 

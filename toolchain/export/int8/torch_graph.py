@@ -37,8 +37,9 @@ class Node:
 
     @property
     def is_depthwise(self) -> bool:
-        """Whether each channel has a filter of its own."""
-        return self.op == "Conv" and self.attributes["group"] > 1 and self.weight.shape[1] == 1
+        """Whether each channel has one filter of its own, which makes one channel of it."""
+        group = self.attributes["group"] if self.op == "Conv" else 1
+        return group > 1 and tuple(self.weight.shape[:2]) == (group, 1)
 
     @property
     def weight(self) -> Tensor:
