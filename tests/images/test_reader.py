@@ -7,6 +7,7 @@ import multiprocessing
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -356,25 +357,26 @@ def test_a_cache_that_shrinks_under_a_running_reader_costs_time_only(
     assert (tmp_path / FILE).exists()
 
 
-@pytest.mark.parametrize("lives", [True, False])
+@pytest.mark.parametrize(("lives", "began"), [(True, 100), (False, 100), (True, -1000)])
 def test_what_a_running_process_uses_is_not_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool, began: int
 ) -> None:
-    """A process that began earlier still lives, or has ended without a word."""
+    """A process that began earlier still lives, or has ended; or its number is another process's by now."""
     monkeypatch.setenv("EDGETL_CACHE_MB", "1")
     photos = [_photo(tmp_path, seed) for seed in range(10)]
     other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    now = int(time.time())
     try:
-        _run(tmp_path, photos[:2], began=50)
-        _run(tmp_path, photos[2:6], began=150)
+        _run(tmp_path, photos[:2], began=now + 50)
+        _run(tmp_path, photos[2:6], began=now + 150)
         with sqlite3.connect(tmp_path / FILE) as connection:
-            connection.execute("INSERT INTO running VALUES (?, 100)", (other.pid,))
+            connection.execute("INSERT INTO running VALUES (?, ?)", (other.pid, now + began))
         connection.close()
         if not lives:
             other.communicate(b"\n")
-        _run(tmp_path, photos[6:], began=200)
+        _run(tmp_path, photos[6:], began=now + 200)
     finally:
         other.communicate(b"\n") if lives else None
     kept = _kept(tmp_path)
     assert not kept & {one.sha256 for one in photos[:2]}
-    assert ({one.sha256 for one in photos[2:6]} <= kept) == lives
+    assert ({one.sha256 for one in photos[2:6]} <= kept) == (lives and began > 0)

@@ -152,7 +152,7 @@ class PictureCache:
         """When the first of the processes began that fill the cache now. Those that have ended are forgotten."""
         began: dict[int, int] = dict(connection.execute("SELECT pid, began FROM running").fetchall())
         began[os.getpid()] = self._began
-        ended = [(pid,) for pid in began if not psutil.pid_exists(pid)]
+        ended = [(pid,) for pid, at in began.items() if pid != os.getpid() and not _is_running(pid, at)]
         connection.executemany("DELETE FROM running WHERE pid = ?", ended)
         return min(at for pid, at in began.items() if (pid,) not in ended)
 
@@ -275,6 +275,16 @@ def _writer(path: Path) -> sqlite3.Connection:
         connection.execute(_USES)
         connection.execute(_RUNNING)
     return connection
+
+
+def _is_running(pid: int, began: int) -> bool:
+    """Whether the process that opened a cache at `began` still runs: its number may be another one's by now."""
+    try:
+        return bool(psutil.Process(pid).create_time() < began + 1)
+    except psutil.AccessDenied:
+        return True
+    except psutil.Error:
+        return False
 
 
 def _is_sound(height: object, width: object, crc32: object, pixels: object) -> bool:
