@@ -78,6 +78,11 @@ def test_percentiles_are_of_the_latest_values() -> None:
     for value in [*range(1000), *range(100)]:
         series.add(value)
     assert series.percentiles().p50 == pytest.approx(49.5)
+    assert series.percentiles().p99 is None, "one in a hundred is not known of a hundred"
+    many = Series()
+    for value in range(299):
+        many.add(value)
+    assert many.percentiles().p99 == pytest.approx(295.02)
     assert KEPT * 8 < 1 << 20, "memory stays flat however long it runs"
 
 

@@ -14,6 +14,7 @@ from toolchain.camera.frames import BgrImage, Clock, Frame
 from toolchain.camera.regions import Box, Region
 from toolchain.camera.smoothing import Debouncer, Smoother, is_uniform, thumbnail
 from toolchain.classifier import Classifier, Prediction
+from toolchain.evaluation.statistics import MIN_FOR_P99
 from toolchain.runtimes import Answer
 from toolchain.system import files
 
@@ -25,7 +26,7 @@ KEPT = 1 << 16
 
 @dataclass(frozen=True)
 class Percentiles:
-    """Percentiles of the last values, at most `KEPT`; None if there are none."""
+    """Percentiles of the last values, at most `KEPT`; None if there are none, `p99` also below MIN_FOR_P99."""
 
     p50: float | None
     p95: float | None
@@ -47,7 +48,8 @@ class Series:
         values = self._values[: self._seen]
         if not len(values):
             return Percentiles(None, None, None)
-        return Percentiles(*(round(float(value), 3) for value in np.percentile(values, (50, 95, 99))))
+        p50, p95, p99 = (round(float(value), 3) for value in np.percentile(values, (50, 95, 99)))
+        return Percentiles(p50, p95, p99 if len(values) >= MIN_FOR_P99 else None)
 
 
 class Rate:

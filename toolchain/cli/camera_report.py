@@ -58,10 +58,11 @@ def conclude(report: CameraReport, console: Console, output: Output, *, record: 
 def _summary_lines(report: CameraReport, shares: bool) -> list[RenderableType]:
     summary, latency = report.summary, report.latency
     age, infer = summary.age_ms, summary.infer_ms
+    rarely = "" if age.p99 is None else f", p99 {_ms(age.p99)}"
     lines = [
         f"{summary.source} on {summary.device}: {summary.frames_answered} of {summary.frames_in} frames answered "
         f"in {summary.seconds:.1f} s, {summary.fps:.1f} per second",
-        f"frame age p50 {_ms(age.p50)}, p95 {_ms(age.p95)}, p99 {_ms(age.p99)}; "
+        f"frame age p50 {_ms(age.p50)}, p95 {_ms(age.p95)}{rarely}; "
         f"inference p50 {_ms(infer.p50)}, p95 {_ms(infer.p95)}",
     ]
     if shares and latency is None:
