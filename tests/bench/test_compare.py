@@ -191,6 +191,9 @@ def test_files_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no arm in common" in capsys.readouterr().err
     assert run(["bench", str(new), "--tolerance", "20"]) == ExitCode.BAD_INPUT
     assert "--tolerance does nothing without --compare" in capsys.readouterr().err
+    for words in (["--device", "ort:cpu"], ["--on", "pi"], ["--rounds", "3"], ["--layers"]):
+        assert run(["bench", str(new), "--compare", str(old), *words]) == ExitCode.BAD_INPUT
+        assert f"{words[0]} does nothing with an older benchmark" in " ".join(capsys.readouterr().err.split())
     assert run(["bench", str(new), "--compare", str(unlike)]) == ExitCode.BAD_INPUT
     shown = capsys.readouterr()
     assert "cannot be compared" in shown.err

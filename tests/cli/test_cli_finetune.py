@@ -134,6 +134,14 @@ def test_the_line_on_what_is_not_sure_says_whether_other_things_were_seen() -> N
     )
 
 
+@pytest.mark.parametrize("words", [("--epochs", "3"), ("--max-minutes", "2"), ("--learning-rate", "0.1")])
+def test_a_linear_probe_is_not_fine_tuned(
+    words: tuple[str, str], drawn_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _typed(drawn_folder, "--probe-only", *words) == 2
+    assert f"{words[0]} does nothing with --probe-only" in capsys.readouterr().err
+
+
 def test_other_things_are_rejected(
     tmp_path: Path, drawn_folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -13,7 +13,14 @@ from rich.text import Text
 from toolchain.cli import one_line, swapped
 from toolchain.cli.console import Console, output_options
 from toolchain.cli.model_argument import MODEL_OR_FILE, ModelArgument, ModelName
-from toolchain.cli.options import Finite, complete_data_sets, complete_devices, on_option, refuse_without
+from toolchain.cli.options import (
+    Finite,
+    complete_data_sets,
+    complete_devices,
+    on_option,
+    refuse_with,
+    refuse_without,
+)
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.system import masking
 
@@ -31,6 +38,10 @@ def _counts(context: click.Context, parameter: click.Parameter, text: str | None
     if all(word.strip().isdecimal() and 1 <= int(word) <= 1024 for word in words):
         return tuple(dict.fromkeys(int(word) for word in words))
     raise click.BadParameter(f"{text!r} is no list of numbers from 1 to 1024, such as 1,2", context, parameter)
+
+
+MEASURING = ("devices", "on", "data", "split", "threads", "batch", "rounds", "budget", "limit", "layers")
+"""Options that say what is measured, and how."""
 
 
 @click.command(
@@ -171,6 +182,7 @@ def command(
     if compare is not None:
         baseline = benchmark.Baseline(compare, read_report(compare), Tolerance(tolerance, tolerance_top1), force)
         if [path.suffix for path in paths] == [".json"]:
+            refuse_with("an older benchmark in the place of MODEL, which is not measured again", *MEASURING)
             with benchmark.claimed(out, paths[0]) if out is not None else nullcontext() as folder:
                 return _tell(benchmark.recompare(paths[0], baseline, console), folder, console, devices_named)
     plan = Plan(

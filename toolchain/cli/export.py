@@ -13,7 +13,14 @@ import click
 from toolchain.cli import swapped
 from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.model_argument import ModelName
-from toolchain.cli.options import Finite, complete_data_sets, complete_devices, on_option, refuse_without
+from toolchain.cli.options import (
+    Finite,
+    complete_data_sets,
+    complete_devices,
+    on_option,
+    refuse_with,
+    refuse_without,
+)
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError, ExitCode
 
@@ -174,6 +181,7 @@ def command(
     if browser and not any(for_runs) and (named := _model_file(run_dir)):
         from toolchain.browser import choose
 
+        refuse_with("--browser of a model file, which is taken as it is", "on", "target")
         artifact, why = choose(named)
         written = _page(browser, runtime, console)(artifact, why)
         console.result(written, *_told(written))

@@ -20,6 +20,7 @@ from toolchain.cli.options import (
     complete_weights,
     is_given,
     options_from,
+    refuse_with,
 )
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from toolchain.images.preprocess import Resize
     from toolchain.runs import Continuation, Rejection, Run
 
+FINE_TUNING = ("epochs", "patience", "max_minutes", "trained_blocks", "learning_rate", "schedule", "warm_up")
+"""Options that a linear probe has no use for."""
 MUCH_REJECTED = 0.05
 """The threshold is meant to reject at most this share of good photographs."""
 
@@ -142,6 +145,8 @@ def command(
         if previous is None and (size is not None or resize is not None):
             usual = preprocess_of(model)
             options["preprocess"] = usual.with_size(size or usual.height, resize or usual.resize)
+        if options["probe_only"]:
+            refuse_with("--probe-only", *FINE_TUNING)
         settings = settings_for(data, model, chosen, **options)
         _check(settings, out)
         folder = out or _free_folder(data, model)

@@ -25,11 +25,20 @@ def is_given(name: str) -> bool:
 
 def refuse_without(wanted: str, *names: str) -> None:
     """Raise BadInputError where one of the options `names` was typed: without `wanted` it would be ignored."""
-    for parameter in click.get_current_context().command.params:
-        if parameter.name in names and is_given(parameter.name):
-            raise BadInputError(
-                f"{parameter.opts[0]} does nothing without {wanted}", f"Add {wanted}, or leave it out."
-            )
+    for option in _given(names):
+        raise BadInputError(f"{option} does nothing without {wanted}", f"Add {wanted}, or leave it out.")
+
+
+def refuse_with(other: str, *names: str) -> None:
+    """Raise BadInputError where one of the options `names` was typed: beside `other` it would be ignored."""
+    for option in _given(names):
+        raise BadInputError(f"{option} does nothing with {other}", "Leave one of the two out.")
+
+
+def _given(names: Sequence[str]) -> list[str]:
+    """Those of the options `names` that were typed, as they are typed."""
+    parameters = click.get_current_context().command.params
+    return [one.opts[0] for one in parameters if one.name in names and is_given(one.name)]
 
 
 class Finite(click.FloatRange):
