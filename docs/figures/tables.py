@@ -94,6 +94,23 @@ def int8_promises() -> str:
     )
 
 
+def int8_ways() -> str:
+    """float32, bfloat16 and int8 in every way of running them, on one thread."""
+    rows = where(RESULTS / "int8-ways.csv", threads="1")
+    return table(
+        "network | file | way | ms | times as fast as float32 | at least",
+        [
+            (
+                *(row[name] for name in ("network", "file", "device")),
+                *(f"{float(row['p50_ms']):.2f}", row["times_float32"], row["least"]),
+            )
+            for row in rows
+        ],
+        f"One thread; {rows[0]['cpu']}; ONNX Runtime {rows[0]['onnxruntime']}, OpenVINO {rows[0]['openvino']}. "
+        "mobilenet_v3_large had random weights and an epoch of drawn pictures: it is there for its speed.",
+    )
+
+
 def int8_recipes() -> str:
     """Every recipe of `benchmarks/int8/compare.py`, on both runtimes, on one thread."""
     rows = rows_of(ROOT / "benchmarks" / "int8" / "results" / "mobilenet_v2-pets.csv")
@@ -356,6 +373,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "tricks": tricks,
     "finetune-peers": finetune_peers,
     "int8-promises": int8_promises,
+    "int8-ways": int8_ways,
     "int8-gate": int8_gate,
     "int8-rounding": int8_rounding,
     "int8-training": int8_training,
