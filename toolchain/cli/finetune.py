@@ -145,7 +145,7 @@ def command(
         if previous is None and (size is not None or resize is not None):
             usual = preprocess_of(model)
             options["preprocess"] = usual.with_size(size or usual.height, resize or usual.resize)
-        if options["probe_only"]:
+        if is_given("probe_only"):
             refuse_with("--probe-only", *FINE_TUNING)
         settings = settings_for(data, model, chosen, **options)
         _check(settings, out)
