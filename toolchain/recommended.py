@@ -204,13 +204,14 @@ def measured_elsewhere(found: Record) -> str:
     return ""
 
 
-def changed(folder: Path, one: Recommended) -> bool:
-    """Whether the file that is recommended is gone from the run folder, or is another one now."""
+def still_there(folder: Path, one: Recommended) -> Artifact | None:
+    """The file that is recommended; None where it is gone from the run folder, or is another one now."""
     if Path(one.file).name != one.file:
-        return True
+        return None
     with suppress(EdgetlError):
-        return read_artifact(folder / one.file).sha256 != one.sha256
-    return True
+        artifact = read_artifact(folder / one.file)
+        return artifact if artifact.sha256 == one.sha256 else None
+    return None
 
 
 @dataclass(frozen=True)
@@ -236,13 +237,9 @@ def advice(folder: Path | None, threads: int = 0) -> Advice | None:
     if folder is None or found is None or not holds_here(found) or threads not in {0, found.threads}:
         return None
     chosen = next((one for one in found.devices if one.device == found.first), None)
-    if chosen is None or changed(folder, chosen):
+    artifact = still_there(folder, chosen) if chosen is not None else None
+    if chosen is None or artifact is None or not artifact.card.proven_on(chosen.way):
         return None
-    try:
-        artifact = read_artifact(folder / chosen.file)
-        here = probe(chosen.way).available
-    except EdgetlError:
-        return None
-    if not here or not artifact.card.proven_on(chosen.way):
-        return None
-    return Advice(artifact, chosen, found.by)
+    with suppress(EdgetlError):
+        return Advice(artifact, chosen, found.by) if probe(chosen.way).available else None
+    return None

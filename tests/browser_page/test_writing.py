@@ -118,6 +118,8 @@ def test_a_model_file_is_taken_as_it_is(tmp_path: Path, capfd: pytest.CaptureFix
     assert "https" in said
     assert run(["export", named, "--browser", out, "--runtime", runtime, "--json"]) == 0
     assert json.loads(capfd.readouterr().out)["runtime"] == "onnxruntime-web 1.2.3"
+    assert run(["export", named, "--browser", out, "--runtime", runtime, "--target", "ort:cpu"]) == 2
+    assert "--target does nothing with --browser of a model file" in " ".join(capfd.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

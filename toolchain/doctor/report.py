@@ -22,7 +22,7 @@ from toolchain.doctor.opencv import OpenCV, look, problem
 from toolchain.errors import ArtifactError, MissingError
 from toolchain.images.cache import CacheState, cache_folder, cache_state
 from toolchain.plugins import Plugin, plugged_in
-from toolchain.recommended import Record, changed, measured_elsewhere
+from toolchain.recommended import Record, measured_elsewhere, still_there
 from toolchain.recommended import read as read_recommended
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes import default_device, machine
@@ -279,7 +279,7 @@ def _cautions(files_of: Callable[[], Iterable[Path]]) -> tuple[str, ...]:
 
 
 def _changed(run: Path, found: Record) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(one.file for one in found.devices if changed(run, one)))
+    return tuple(dict.fromkeys(one.file for one in found.devices if still_there(run, one) is None))
 
 
 def _ready_made() -> str | None:

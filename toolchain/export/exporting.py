@@ -97,9 +97,10 @@ def export(
         written = write_variants(further, context, kept)
         if further.raw_frame:
             written += write_frame_files(context, [float_path, *kept])
+        new = [Path(one.file) for one in written if not one.broken]
+        new += [file.with_suffix(".bin") for file in new if file.suffix == ".xml"]
         for path in kept:  # what an earlier export made of the int8 file that was here
-            new = [Path(one.file) for one in written if not one.broken]
-            older.set_aside(older.made_of(path), reporter, {*new, *(file.with_suffix(".bin") for file in new)})
+            older.set_aside(older.made_of(path), reporter, new)
         return replace(exported, further=written)
 
 
