@@ -59,6 +59,30 @@ def test_the_rate_falls_again_as_in_the_epoch_that_was_chosen(
     assert seen == [("", 1, 4), ("", 2, 2), ("refit: ", 1, 2), ("refit: ", 2, 2)]
 
 
+def test_a_resumed_run_refits_by_the_rate_of_the_epoch_that_was_chosen(
+    tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, int, int]] = []
+    original, scores = Trainer.epoch, itertools.count()
+    stopping = True
+
+    def epoch(self: Trainer, number: int, epochs: int, what: str = "") -> tuple[float, float]:
+        seen.append((what, number, epochs))
+        if what and stopping:
+            raise KeyboardInterrupt
+        return original(self, number, epochs, what)
+
+    monkeypatch.setattr(Trainer, "epoch", epoch)
+    best_first = {1: 1.0}  # the probe is asked first, then epoch 1, which stays the best
+    monkeypatch.setattr(loop, "score_of", lambda metrics, probe: (best_first.get(next(scores), 0.0), 0.0))
+    monkeypatch.setattr(loop, "_planned", lambda progress, context: 4 if progress.epochs_done < 2 else 2)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(_settings(drawn_folder, weights, epochs=4), tmp_path / "run", deployable=False)
+    stopping = False
+    finetuning.resume(tmp_path / "run", deployable=False)
+    assert seen == [("", 1, 4), ("", 2, 4), ("refit: ", 1, 4), ("refit: ", 1, 4)]
+
+
 def test_probe_is_fitted_again_on_more_photographs(
     tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

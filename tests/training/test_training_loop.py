@@ -27,8 +27,9 @@ from toolchain.training.team import Team
 
 def _context(photos: int = 100, **settings: object) -> TrainContext:
     listed = tuple(Photograph(str(i), Path(str(i)), i % 2, f"{i:064}") for i in range(photos))
+    others = {"calibration": listed[: photos // 20], "val": listed[: photos // 5]}
     chosen = TrainSettings("unused", **settings)  # type: ignore[arg-type]
-    dataset = Dataset("photos", Path(), ("cat", "dog"), {"train": listed})
+    dataset = Dataset("photos", Path(), ("cat", "dog"), {"train": listed, **others})
     reader = Reader(chosen.preprocess, None, Silent())
     return TrainContext(chosen, dataset, (), reader, torch.device("cpu"), Team(), Path(), Silent())
 
@@ -47,6 +48,11 @@ def _metrics(top1: float, nll: float) -> Metrics:
         ({"epochs": 10, "max_minutes": 1.0}, 1, 1, 5, 10),
         ({"epochs": 10, "max_minutes": 1.0}, 1, 1, 100, 1),
         ({"epochs": 10, "max_minutes": 1.0}, 3, 3, 59, 3),
+        # Refitting on 125 photographs takes 1.25 times as long as the epochs on 100.
+        ({"epochs": 10, "max_minutes": 1.0, "refit": True}, 1, 1, 10, 2),
+        ({"epochs": 10, "max_minutes": 1.0, "refit": True}, 2, 1, 20, 2),
+        ({"epochs": 10, "max_minutes": 1.0, "refit": True}, 3, 3, 30, 3),
+        ({"epochs": 10, "max_minutes": 1.0, "refit": True}, 1, 1, 2, 10),
     ],
 )
 def test_how_many_epochs_there_will_be(

@@ -24,13 +24,18 @@ MAX_STATE_BYTES = 4 * MAX_WEIGHTS_BYTES
 
 @dataclass(frozen=True)
 class Progress:
-    """What has been decided so far: epochs done and planned, the best one with its score, and the time taken."""
+    """What has been decided so far: epochs done and planned, the best one with its score, and the time taken.
+
+    The best one was trained as one of `best_planned` epochs; 0 in checkpoints of earlier versions, which did not
+    say it.
+    """
 
     epochs_done: int
     best_epoch: int
     best_score: tuple[float, float]
     epochs_planned: int
     seconds: float
+    best_planned: int = 0
 
 
 def save_settings(folder: Path, settings: Any, data_sha256: str) -> None:

@@ -23,7 +23,7 @@ from toolchain.system.progress import EtaReporter
 from toolchain.system.text import fixed
 from toolchain.training.batches import Batches
 from toolchain.training.checkpoint import STATE_FILE, Progress, load_state, save_state
-from toolchain.training.context import TRAINING, TrainContext
+from toolchain.training.context import REFIT, TRAINING, TrainContext
 from toolchain.training.records import append_line, keep_lines
 from toolchain.training.trainer import Trainer
 
@@ -68,7 +68,8 @@ def fine_tune(network: nn.Module, context: TrainContext, batches: Batches, judge
     if resumed:
         groups, progress = resumed
         _restore(trainer, groups, network, context)
-        best = Best(progress.best_epoch, progress.best_score, groups["best"], progress.epochs_planned)
+        planned = progress.best_planned or progress.epochs_planned
+        best = Best(progress.best_epoch, progress.best_score, groups["best"], planned)
         context.reporter.say(f"resumed after epoch {progress.epochs_done} of {progress.epochs_planned}")
         _plan(progress, context)
     if context.team.leads:
@@ -92,7 +93,7 @@ def fine_tune(network: nn.Module, context: TrainContext, batches: Batches, judge
         # All processes must plan alike, so the leader's clock is what counts.
         seconds = context.team.broadcast(partial(_since, started))
         elapsed = progress.seconds + seconds
-        progress = Progress(epoch, best.epoch, best.score, progress.epochs_planned, elapsed)
+        progress = Progress(epoch, best.epoch, best.score, progress.epochs_planned, elapsed, best.planned)
         progress = replace(progress, epochs_planned=_planned(progress, context))
         _plan(progress, context)
         if context.team.leads:
@@ -121,6 +122,9 @@ def _plan(progress: Progress, context: TrainContext) -> None:
     if isinstance(context.reporter, EtaReporter):
         epochs = progress.epochs_planned - progress.epochs_done
         context.reporter.remaining(TRAINING, epochs * len(context.team.share(context.photos)))
+        if context.settings.refit:
+            again = progress.epochs_planned if epochs else progress.best_epoch
+            context.reporter.remaining(REFIT, again * len(context.team.share(context.with_validation.photos)))
 
 
 def _planned(progress: Progress, context: TrainContext) -> int:
@@ -130,8 +134,10 @@ def _planned(progress: Progress, context: TrainContext) -> int:
         context.reporter.say(f"stopped early: no better epoch since epoch {progress.best_epoch}")
         return done
     if context.settings.max_minutes is not None:
-        left = context.settings.max_minutes * 60 - progress.seconds
-        possible = done + max(0, int(left / (progress.seconds / done)))
+        # Refitting takes as many epochs again, each with more photographs.
+        again = len(context.with_validation.photos) / len(context.photos) if context.settings.refit else 0.0
+        fitting = context.settings.max_minutes * 60 / (progress.seconds / done * (1 + again))
+        possible = max(done, int(fitting))
         if possible < planned:
             context.reporter.say(
                 f"{possible} epochs instead of {planned} fit into {context.settings.max_minutes:g} minutes"

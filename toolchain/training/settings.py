@@ -98,7 +98,8 @@ class TrainSettings:
         Natural, Option("Stop after N epochs without a better validation; 0 never stops early.", "N")
     ] = 0
     max_minutes: Annotated[
-        Minutes | None, Option("Fine-tune for at most M minutes, with as many epochs as fit.", "M")
+        Minutes | None,
+        Option("Fine-tune for at most M minutes, refitting included, with as many epochs as fit.", "M"),
     ] = None
     seed: Annotated[int, Meta(ge=0, le=2**31), _run_option("Seed of all random numbers.", "N")] = 0
     device: Annotated[str, _run_option("auto, cpu, cuda, cuda:N or mps.", "DEVICE")] = "auto"
