@@ -134,7 +134,18 @@ def test_the_line_on_what_is_not_sure_says_whether_other_things_were_seen() -> N
     )
 
 
-@pytest.mark.parametrize("words", [("--epochs", "3"), ("--max-minutes", "2"), ("--learning-rate", "0.1")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--epochs", "3"),
+        ("--max-minutes", "2"),
+        ("--teacher", "a run"),
+        ("--learning-rate", "0.1"),
+        ("--optimizer", "sgd"),
+        ("--label-smoothing", "0.1"),
+        ("--crop-size", "160"),
+    ],
+)
 def test_a_linear_probe_is_not_fine_tuned(
     words: tuple[str, str], drawn_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

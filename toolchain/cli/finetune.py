@@ -26,7 +26,7 @@ from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 from toolchain.system import masking
 from toolchain.system.options import settings_of
-from toolchain.training.settings import TrainSettings
+from toolchain.training.settings import TRICKS, TrainSettings
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from toolchain.images.preprocess import Resize
     from toolchain.runs import Continuation, Rejection, Run
 
-FINE_TUNING = ("epochs", "patience", "max_minutes", "trained_blocks", "learning_rate", "schedule", "warm_up")
-"""Options that a linear probe has no use for."""
+FINE_TUNING = ("epochs", "patience", "max_minutes", "teacher")
+"""Options that a linear probe has no use for, beside the tricks."""
 MUCH_REJECTED = 0.05
 """The threshold is meant to reject at most this share of good photographs."""
 
@@ -146,7 +146,8 @@ def command(
             usual = preprocess_of(model)
             options["preprocess"] = usual.with_size(size or usual.height, resize or usual.resize)
         if is_given("probe_only"):
-            refuse_with("--probe-only", *FINE_TUNING)
+            tricks = {one.name for one in settings_of(TrainSettings) if one.option.section == TRICKS}
+            refuse_with("--probe-only", *FINE_TUNING, *(tricks - {"balance"}))
         settings = settings_for(data, model, chosen, **options)
         _check(settings, out)
         folder = out or _free_folder(data, model)
