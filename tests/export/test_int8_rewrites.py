@@ -23,6 +23,7 @@ from toolchain.export.int8.rewrites import (
     pad_channels,
     read_pixels,
 )
+from toolchain.export.int8.rewrites.float_layers import keep_float
 from toolchain.export.int8.sensitivity import Sensitivity
 from toolchain.export.int8.torch_graph import Graph
 from toolchain.export.onnx_writer import to_onnx
@@ -200,6 +201,28 @@ def test_rewritten_file_answers_as_the_plain_one(integers: onnx.ModelProto) -> N
     assert np.linalg.norm(ours - plain) < 0.3 * np.linalg.norm(plain)
     single = _run(rewritten, {"image": IMAGES[:1]}, "logits")
     assert np.allclose(single, ours[:1], atol=1e-4 * np.abs(ours).max()), "any number of photographs"
+
+
+@pytest.mark.parametrize("rewrite", [lambda model: (model, []), for_onnxruntime], ids=["plain", "rewritten"])
+def test_layers_in_float_stay_float_on_onnx_runtime(
+    model: onnx.ModelProto, rewrite: object, tmp_path: Path
+) -> None:
+    """It would round the weights of each to int8, with one scale for all, and compute in integers."""
+    graph = Graph(model)
+    chosen = frozenset([node.name for node in graph.nodes if node.is_depthwise][1:4])
+    integers = write_qdq(model, quantize_graph(graph, IMAGES, Scheme(float_layers=chosen)))
+    written, _ = rewrite(integers)  # type: ignore[operator]
+    kept = keep_float(written)
+    onnx.checker.check_model(kept, full_check=True)
+    operators = [_operators(one, tmp_path).count("QLinearConv") for one in (written, kept)]
+    convolutions = sum(node.op_type == "Conv" for node in kept.graph.node)
+    assert operators[1] <= convolutions - len(chosen)
+    assert operators[0] > operators[1], "ONNX Runtime has changed: is the rewrite still needed?"
+    exact, ours = (_run(kept, {"image": IMAGES}, "logits", optimise=one) for one in (False, True))
+    np.testing.assert_allclose(
+        _run(written, {"image": IMAGES}, "logits", optimise=False), exact, atol=1e-3 * np.abs(exact).max()
+    )
+    assert np.linalg.norm(ours - exact) < 0.3 * np.linalg.norm(exact)
 
 
 def test_gated_network_answers_as_before_and_loses_its_spread() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from tests.artifacts import tiny_card
 from tests.conftest import lively
 from toolchain.artifact import write_artifact
 from toolchain.export.int8.quantisers import Task, recipes
-from toolchain.export.int8.quantisers.edgetl import with_float_layers
+from toolchain.export.int8.quantisers.edgetl import candidate_of, with_float_layers
 from toolchain.export.int8.slow_layers import slow_layers, worth_float
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.images.preprocess import Preprocess
@@ -69,3 +70,22 @@ def test_a_candidate_keeps_its_spelling_with_more_layers_in_float(tmp_path: Path
     assert slow_layers(plain, written, "ort:cpu", 1, IMAGES, Silent()) <= {
         node.output[0] for node in base.graph.node
     }
+
+
+def test_what_was_trained_stays_where_slow_layers_become_float() -> None:
+    start = next(recipe for recipe in recipes(Task(model(), IMAGES)) if recipe.runtime == "ort").make()
+    assert start.quantized is not None
+    old = start.quantized.quantization
+    trained = next(name for name, layer in old.layers.items() if layer.weight[0].size > 64 and name != "logits")
+    moved = replace(old.layers[trained], weight=-old.layers[trained].weight)
+    quantized = replace(start.quantized, quantization=replace(old, layers={**old.layers, trained: moved}))
+    learnt = candidate_of("x, trained (QAT)", quantized, rewritten=True, qat_epochs=4)
+    layers = frozenset({"conv2d_1", "conv2d_3"}) - {trained}
+    found = with_float_layers(learnt, layers, IMAGES)
+    assert found.settings["qat_epochs"] == 4
+    assert found.settings["float_layers"] == sorted(layers)
+    assert found.quantized is not None
+    ours = found.quantized.quantization.layers
+    np.testing.assert_array_equal(ours[trained].weight, moved.weight)
+    assert not {name for name in layers if name in ours and ours[name].input_scale}
+    onnx.checker.check_model(found.model, full_check=True)

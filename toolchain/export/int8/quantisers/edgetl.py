@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from toolchain.export.int8.equalization import equalize
 from toolchain.export.int8.gating import gate_loud_channels, gated_layer
-from toolchain.export.int8.qdq import Quantization, write_qdq
+from toolchain.export.int8.qdq import MIN_PER_CHANNEL, Quantization, quantize_layer, write_qdq
 from toolchain.export.int8.quantisers import Candidate, Quantiser, Recipe, Task
 from toolchain.export.int8.quantize import QuantizedGraph, Scheme, quantize_graph
 from toolchain.export.int8.rewrites import for_onnxruntime
+from toolchain.export.int8.rewrites.float_layers import keep_float
 from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float, ruinous_layers
 from toolchain.export.int8.torch_graph import Graph
 
@@ -81,6 +82,7 @@ def candidate_of(label: str, quantized: QuantizedGraph, *, rewritten: bool = Fal
     model = write_qdq(quantized.model, quantized.quantization)
     if rewritten:
         model, settings["rewrites"] = for_onnxruntime(model)
+    model = keep_float(model)
     model.producer_name = "edgetl"
     return Candidate("edgetl", label, settings | more, model, quantized, RUNTIME if rewritten else None)
 
@@ -94,10 +96,26 @@ def with_float_layers(candidate: Candidate, layers: frozenset[str], images: NDAr
     if old is None or not layers & set(old.quantization.layers) - old.scheme.float_layers:
         raise ValueError("none of these layers is in integers")
     scheme = replace(old.scheme, float_layers=old.scheme.float_layers | layers)
-    quantized = QuantizedGraph(old.model, scheme, quantize_graph(Graph(old.model), images, scheme))
+    trained = {name: value for name, value in candidate.settings.items() if name == "qat_epochs"}
+    # What training taught the other layers would be lost if all were quantised anew.
+    quantization = _without(old, layers) if trained else quantize_graph(Graph(old.model), images, scheme)
     return candidate_of(
-        f"{candidate.label}, slow layers in float", quantized, rewritten=candidate.runtime is not None
+        f"{candidate.label}, slow layers in float",
+        QuantizedGraph(old.model, scheme, quantization),
+        rewritten=candidate.runtime is not None,
+        **trained,
     )
+
+
+def _without(quantized: QuantizedGraph, layers: frozenset[str]) -> Quantization:
+    """The integers of `quantized`, but for those of `layers`, whose inputs and outputs are rounded as before."""
+    graph, old = Graph(quantized.model), quantized.quantization
+    kept = {name: layer for name, layer in old.layers.items() if name not in layers}
+    for node in (graph.by_name[name] for name in layers & old.layers.keys()):
+        if node.weight[0].numel() >= MIN_PER_CHANNEL:
+            kept[node.name] = quantize_layer(node.weight.numpy(), node.bias.numpy(), None)
+    biases = {name: bias for name, bias in old.biases.items() if name not in layers}
+    return replace(old, layers=kept, biases=biases)
 
 
 class _Network:
