@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -15,10 +17,11 @@ from torch.nn.functional import relu6
 from tests.artifacts import tiny_card
 from tests.conftest import lively
 from toolchain.artifact import make_artifact
+from toolchain.export.int8 import qat
 from toolchain.export.int8.equalization import equalize, largest_values
 from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.qdq import BIAS_BITS, Quantization, QuantParams, quantize_layer, write_qdq
-from toolchain.export.int8.quantisers import Task, recipes
+from toolchain.export.int8.quantisers import Candidate, Task, recipes
 from toolchain.export.int8.quantize import QuantizedGraph, Scheme, dequantized_weight, quantize_graph, round_to
 from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float
 from toolchain.export.int8.torch_graph import Graph, Node
@@ -292,10 +295,10 @@ def test_training_keeps_the_spelling_and_the_layers_in_float() -> None:
     plan = plan_of(len(IMAGES), 60, 0)
     batches = [IMAGES[step.photographs] for step in plan]
     learnt = train(Graph(model), start.quantized, plan, batches, Silent())
-    assert learnt.quantization.biases == {}, "float layers keep the bias of the graph"
-    moved = [name for name, layer in learnt.quantization.layers.items() if layer.bias is not None]
-    before = start.quantized.quantization.layers
-    assert any((learnt.quantization.layers[name].weight != before[name].weight).any() for name in moved)
+    after, before = learnt.quantized.quantization, start.quantized.quantization.layers
+    assert after.biases == {}, "float layers keep the bias of the graph"
+    moved = [name for name, layer in after.layers.items() if layer.bias is not None]
+    assert any((after.layers[name].weight != before[name].weight).any() for name in moved)
     candidate = trained(start, learnt, 2)
     assert (candidate.runtime, candidate.settings["qat_epochs"]) == ("ort", 2)
     assert candidate.settings["rewrites"] == start.settings["rewrites"]
@@ -367,3 +370,24 @@ def test_training_that_would_take_too_long_is_given_up() -> None:
     plan = plan_of(2, 12, 0)
     with pytest.raises(ValueError, match=r"it would take \d+ s, and may take 0; ask for it with --qat"):
         train(graph, start, plan, [IMAGES[step.photographs] for step in plan], Silent(), budget_s=1e-6)
+
+
+def test_training_takes_as_many_steps_as_fit_into_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = to_onnx(lively("mobilenet_v2", 7, seed=0), SMALL, 1.7)
+    graph = Graph(model)
+    start = QuantizedGraph(model, Scheme(), quantize_graph(graph, IMAGES[:2], Scheme()))
+    plan = plan_of(2, 16, 0)
+    clock = itertools.count(0.0, qat.TIMED_STEPS)  # a second for each step
+    monkeypatch.setattr(qat.time, "monotonic", lambda: next(clock))
+    rates: list[tuple[int, int]] = []
+    schedule = qat._schedule
+    monkeypatch.setattr(qat, "_schedule", lambda step, steps: rates.append((step, steps)) or schedule(step, steps))
+    batches = [IMAGES[step.photographs] for step in plan]
+    learnt = train(graph, start, plan, batches, Silent(), budget_s=12.5)
+    assert rates[-1] == (11, 12), "the rate falls to the end that there is"
+    assert learnt.done == 12 / 16
+    candidate = Candidate("edgetl", "edgetl", {}, model)
+    assert trained(candidate, learnt, 4).settings["qat_epochs"] == 3
+    rates.clear()
+    assert train(graph, start, plan, batches, Silent(), budget_s=16.5).done == 1
+    assert len(rates) == 16

@@ -32,6 +32,8 @@ LEARNING_RATE = 1e-5
 WARM_UP_STEPS = 10
 SLOW_STEPS, TIMED_STEPS = 2, 8
 """The first ones are slower than the rest; after both it is known how long the training will take."""
+LEAST_OF_PLAN = 0.5
+"""Training that is cut shorter gains too little: it is given up."""
 BATCH = 32
 LEAST_SHARE = 0.5
 """Of a photograph that another one shows through."""
@@ -142,6 +144,14 @@ def plan_of(photographs: int, epochs: int, seed: int) -> list[Step]:
     return steps
 
 
+@dataclass(frozen=True)
+class Learnt:
+    """What training came to, after `done` of its plan (a share)."""
+
+    quantized: QuantizedGraph
+    done: float
+
+
 def train(
     teacher: Graph,
     start: QuantizedGraph,
@@ -149,43 +159,53 @@ def train(
     batches: Iterable[NDArray[np.uint8]],
     reporter: Reporter,
     budget_s: float = math.inf,
-) -> QuantizedGraph:
+) -> Learnt:
     """Train the integers of `start` by `plan`, with the photographs of each step in `batches`.
 
     These are uint8 [batch, height, width, 3]. Scales and zero points stay as they were calibrated; weights and
-    biases learn. `teacher` is the float network. Raises ValueError where it would take longer than `budget_s`.
+    biases learn. `teacher` is the float network. Where `plan` would take longer than `budget_s`, so many of its
+    steps are taken as fit; raises ValueError where these are less than LEAST_OF_PLAN.
     """
     student = _Student(start)
     parameters = [*student.weights.values(), *student.biases.values()]
     optimizer = torch.optim.Adam(parameters, LEARNING_RATE, betas=(0.9, 0.99))
+    steps = len(plan)
     with reporter.task("quantisation-aware training", len(plan)) as task:
         for number, (step, images) in enumerate(zip(plan, batches, strict=True)):
             if number == SLOW_STEPS:
                 started = time.monotonic()
             if number == SLOW_STEPS + TIMED_STEPS:
-                expected_s = (time.monotonic() - started) * len(plan) / TIMED_STEPS
-                if expected_s > budget_s:
-                    raise ValueError(
-                        f"it would take {expected_s:.0f} s, and may take {budget_s:.0f}; ask for it with --qat"
-                    )
+                steps = _fitting(plan, (time.monotonic() - started) / TIMED_STEPS, budget_s)
+            if number == steps:
+                task.advance(len(plan) - steps)
+                break
             pixels = torch.from_numpy(step.seen(images))
             with torch.no_grad():
                 wanted = torch.log_softmax(teacher.run(pixels), 1)
             for group in optimizer.param_groups:
-                group["lr"] = LEARNING_RATE * _schedule(number, len(plan))
+                group["lr"] = LEARNING_RATE * _schedule(number, steps)
             answers = torch.log_softmax(student(pixels), 1)
             loss = functional.kl_div(answers, wanted, log_target=True, reduction="batchmean")
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             task.advance(1, f"loss {fixed(loss.item(), 4)}")
-    return QuantizedGraph(start.model, start.scheme, student.quantization())
+    return Learnt(QuantizedGraph(start.model, start.scheme, student.quantization()), steps / len(plan))
 
 
-def trained(start: Candidate, learnt: QuantizedGraph, epochs: int) -> Candidate:
-    """The candidate that the integers of `start` have become, in its spelling."""
+def _fitting(plan: Sequence[Step], step_s: float, budget_s: float) -> int:
+    """How many steps of `plan` fit into `budget_s`. Raises ValueError where they are too few."""
+    expected_s = step_s * len(plan)
+    if expected_s * LEAST_OF_PLAN > budget_s:
+        raise ValueError(f"it would take {expected_s:.0f} s, and may take {budget_s:.0f}; ask for it with --qat")
+    return len(plan) if expected_s <= budget_s else max(int(budget_s / step_s), SLOW_STEPS + TIMED_STEPS)
+
+
+def trained(start: Candidate, learnt: Learnt, epochs: int) -> Candidate:
+    """The candidate that the integers of `start` have become, in its spelling. `epochs` were planned."""
     label, rewritten = f"{start.label}, trained (QAT)", start.runtime is not None
-    return candidate_of(label, learnt, rewritten=rewritten, qat_epochs=epochs)
+    done = epochs if learnt.done == 1 else round(epochs * learnt.done, 1)
+    return candidate_of(label, learnt.quantized, rewritten=rewritten, qat_epochs=done)
 
 
 def _schedule(step: int, steps: int) -> float:
