@@ -26,8 +26,10 @@ from toolchain.cli import run
 from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
 from toolchain.export.onnx_writer import _Deployed
+from toolchain.export.photographs import _divided
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run, read_splits
+from toolchain.system.progress import Silent
 
 CATEGORIES = models.MobileNet_V3_Small_Weights.IMAGENET1K_V1.meta["categories"]
 
@@ -264,6 +266,21 @@ def test_export_int8_calibrates_on_labelled_photographs(place: Path, photographs
     assert card.recipe is not None
     assert card.recipe.calibration_n == 6
     assert {entry.split for entry in card.accuracy} == {"val"}
+
+
+@pytest.mark.parametrize("counts", [(6, 6), (7, 4), (1, 1), (5,), (3, 2, 1, 1)])
+def test_both_halves_of_the_photographs_hold_every_class(counts: tuple[int, ...]) -> None:
+    classes = [f"class {place}" for place in range(len(counts))]
+    listed = zip(classes, counts, strict=True)
+    paths = [Path(name) / f"{number}.jpg" for name, count in listed for number in range(count)]
+    found = {f"{number * 7919 % 104729:064}": path for number, path in enumerate(paths)}
+    val, train = _divided(found, classes, Silent()).values()
+    assert len(val) + len(train) == len(paths)
+    for name, count in zip(classes, counts, strict=True):
+        sides = [sum(one.label == name for one in half) for half in (val, train)]
+        assert sorted(sides) == [count // 2, count - count // 2]
+    assert val
+    assert train
 
 
 @pytest.mark.parametrize("where", ["{name} photos/00.jpg", "--model {name} photos/00.jpg"])

@@ -258,9 +258,19 @@ def _divided(
         for (sha256, path), label in zip(found.items(), labels, strict=True)
     ]
     turns = [listed[place] for place in stratified([one.label for one in listed], [one.sha256 for one in listed])]
-    judged = turns[::2][:MAX_JUDGED]
-    rest = turns[1::2] + turns[::2][MAX_JUDGED:]
+    halves = _halves(turns)
+    judged, rest = halves[0][:MAX_JUDGED], halves[1] + halves[0][MAX_JUDGED:]
     return {"val" if labelled else UNLABELLED: tuple(judged), "train": tuple(rest)}
+
+
+def _halves(photographs: Sequence[SplitFile]) -> tuple[list[SplitFile], list[SplitFile]]:
+    """Every second photograph of each class, and the others. Classes of one photograph are shared out in turns."""
+    halves: tuple[list[SplitFile], list[SplitFile]] = ([], [])
+    side = {label: place for place, label in enumerate(sorted({one.label for one in photographs}))}
+    for one in photographs:
+        halves[side[one.label] % 2].append(one)
+        side[one.label] += 1
+    return halves
 
 
 def folder_of(data: Path) -> Path:
