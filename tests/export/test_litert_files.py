@@ -25,11 +25,13 @@ from toolchain.artifact.tflite.writing import write
 from toolchain.errors import BadInputError
 from toolchain.export.exporting import export
 from toolchain.export.int8.quantisers import Task, recipes
+from toolchain.export.int8.rewrites import read_pixels
 from toolchain.export.litert import make_tflite
 from toolchain.export.litert.building import UntranslatableError
 from toolchain.export.litert.translate import _TRANSLATIONS, translate
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.results import QuantizationSettings, Variants
+from toolchain.export.variants import _plainest
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs.ready_made import ready_made_artifact
 from toolchain.runtimes import open_runtime
@@ -198,6 +200,17 @@ def test_files_of_other_quantisers_hold_their_integers_too(label: str) -> None:
     assert len(before) > 8
     for name in before:
         np.testing.assert_array_equal(*pairs[name])
+
+
+def test_what_is_spelt_for_onnx_runtime_is_told_apart() -> None:
+    """A zero point for each colour has no translation; the plainer int8 file of an export is translated instead."""
+    model = to_onnx(lively("mobilenet_v3_small", 7, seed=0), SMALL, 1.7)
+    with pytest.raises(UntranslatableError, match="zero point for each"):
+        translate(read_pixels(model))
+    files = [Path(f"model.int8.{name}.onnx") for name in ("ort", "openvino")]
+    assert _plainest(files) == [files[1]]
+    assert _plainest([*files, Path("model.int8.onnx")]) == [Path("model.int8.onnx")]
+    assert _plainest(files[:1]) == files[:1]
 
 
 def _maker(network: Network, name: str) -> int:

@@ -19,7 +19,7 @@ from toolchain.errors import BadInputError, MissingError
 from toolchain.export import results, variants
 from toolchain.export.exporting import export
 from toolchain.export.fp16 import largest_activation
-from toolchain.export.int8 import search
+from toolchain.export.int8 import quantize, search
 from toolchain.export.int8.quantisers import recipes
 from toolchain.export.photographs import RunPhotographs
 from toolchain.export.results import Measurement, Variants
@@ -127,6 +127,21 @@ def test_drop_of_int8_weights_is_promised_as_that_of_int8(tmp_path: Path) -> Non
     known = Measurement("ort:cpu", accuracy, 0.66, 2.14, -0.74, expected_pp=0.09, expected_error_pp=0.03)
     assert variants._broken(artifact, (known,), 0.5) is None
     assert "it may lose" in (variants._broken(artifact, (replace(known, expected_pp=0.5),), 0.5) or "")
+
+
+def test_int8_weights_that_cannot_be_written_cost_no_other_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown(model: onnx.ModelProto) -> onnx.ModelProto:
+        raise ValueError("operator LayerNormalization is not known to the quantiser")
+
+    monkeypatch.setattr(quantize, "int8_weights", unknown)
+    words = ["export", str(folder), "--int8-weights", "--raw-frame", "--target", "ort:cpu", "--json", "--quiet"]
+    assert run(words) == 1
+    told = {Path(one["file"]).name: one["broken"] for one in json.loads(capsys.readouterr().out)["further"]}
+    assert told["model.frame.onnx"] is None
+    assert "model.w8.onnx was not written: operator LayerNormalization" in told["model.w8.onnx"]
+    assert not (folder / "model.w8.onnx").exists()
 
 
 def test_the_drop_that_is_allowed_reaches_files_that_are_written_without_int8(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from toolchain.artifact import Artifact, ir, make_artifact, parse_ir, read_artifact
+from toolchain.artifact import Artifact, Format, ir, make_artifact, parse_ir, read_artifact
 from toolchain.artifact.card import Card, Precision, QuantizationRecipe
 from toolchain.artifact.model_info import PREFIX, model_info
 from toolchain.errors import BadInputError
@@ -122,13 +122,25 @@ def _drafts(wanted: Variants, context: ExportContext, int8_files: Sequence[Path]
     if wanted.int8_weights:
         from toolchain.export.int8.quantize import WEIGHTS_ONLY, int8_weights
 
-        model = int8_weights(context.model)
-        recipe = QuantizationRecipe("edgetl", dict(WEIGHTS_ONLY))
-        draft = _onnx(model, "int8-weights", recipe, plain.card, path.with_suffix(".w8.onnx"), context)
+        file, recipe = path.with_suffix(".w8.onnx"), QuantizationRecipe("edgetl", dict(WEIGHTS_ONLY))
+        try:
+            model = int8_weights(context.model)
+        except ValueError as error:
+            card = replace(plain.card, precision="int8-weights", recipe=recipe)
+            yield _Draft(file, card, (), _failing(str(error)))
+            return
+        draft = _onnx(model, "int8-weights", recipe, plain.card, file, context)
         yield draft
         if wanted.openvino:
             made = draft.make(draft.card)
             yield _openvino(made, made.path, context)
+
+
+def _failing(reason: str) -> Callable[[Card], Artifact]:
+    def fail(card: Card) -> Artifact:
+        raise UntranslatableError(reason)
+
+    return fail
 
 
 def _onnx(
@@ -159,7 +171,7 @@ def _litert(source: Artifact, path: Path) -> _Draft:
 def _plainest(int8_files: Sequence[Path]) -> Sequence[Path]:
     """Of int8 files the one that was written for all devices, if there is one: others are spelt for kernels of ONNX
     Runtime."""
-    return sorted(int8_files, key=lambda file: len(file.suffixes))[:1]
+    return sorted(int8_files, key=lambda file: (".ort" in file.suffixes, len(file.suffixes)))[:1]
 
 
 def _measure_and_write(draft: _Draft, context: ExportContext, max_drop_pp: float) -> Written:
@@ -167,7 +179,8 @@ def _measure_and_write(draft: _Draft, context: ExportContext, max_drop_pp: float
         artifact = draft.make(draft.card)
     except UntranslatableError as error:
         reason = f"{draft.path.name} was not written: {error.message}"
-        return Written(str(draft.path), "tflite", draft.card.precision, 0.0, (), reason)
+        kind: Format = "tflite" if draft.path.suffix == ".tflite" else "onnx"
+        return Written(str(draft.path), kind, draft.card.precision, 0.0, (), reason)
     logits = {device: logits_on(artifact, device, context.sample.views) for device in draft.devices}
     precision = artifact.card.precision
     measured = tuple(context.compare(found, device, precision) for device, found in logits.items())

@@ -62,7 +62,9 @@ def _middle(building: Building) -> int:
             if node.op_type in {"Transpose", "Reshape"}:
                 reading.append(node.output[0])
             elif node.op_type == "DequantizeLinear":
-                if building.constants[node.input[1]] != 1:
+                if building.constants[node.input[2]].size > 1:
+                    raise UntranslatableError("the photograph's colours are read with a zero point for each")
+                if (building.constants[node.input[1]] != 1).any():
                     raise UntranslatableError("the photograph's bytes are read with a scale")
                 found.add(int(building.constants[node.input[2]]))
     found -= {0} if len(found) > 1 else set()
