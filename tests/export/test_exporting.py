@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,8 +20,9 @@ from onnx.reference import ReferenceEvaluator
 from safetensors.torch import load_file
 
 import toolchain
-from tests.conftest import lively
-from toolchain.artifact import read_artifact
+from tests.artifacts import tiny_artifact
+from tests.conftest import Recorder, lively
+from toolchain.artifact import find_artifact, read_artifact
 from toolchain.backbones.networks import build, head_of, normalised
 from toolchain.cli import run
 from toolchain.datasets.splits import sha256_of_labelled
@@ -267,6 +269,22 @@ def test_each_photograph_is_read_once(run_folder: Path, tmp_path: Path, drawn_fo
     seen = {path: opened[path] for path in map(str, drawn_folder.rglob("*.jpg")) if opened[path]}
     assert len(seen) == done.n
     assert set(seen.values()) == {1}
+
+
+def test_files_of_another_network_do_not_answer_for_the_new_one(
+    run_folder: Path, tmp_path: Path, drawn_folder: Path
+) -> None:
+    deployed, names = tmp_path / "deploy é", ("model.int8.onnx", "model.int8.openvino.onnx", "model.int8.ort.onnx")
+    export(run_folder, out=deployed / "model.onnx", target="ort:cpu")
+    card = read_artifact(deployed / "model.onnx").card
+    for name in names:
+        other = replace(card.source, run_sha256="0" * 64) if name != names[2] else card.source
+        tiny_artifact(deployed / name, card.labels, precision="int8", source=other)
+    recorder = Recorder()
+    export(run_folder, out=deployed / "model.onnx", target="ort:cpu", reporter=recorder)
+    assert find_artifact(deployed).name not in names[:2]
+    assert sorted(path.name for path in deployed.glob("*.older")) == [f"{name}.older" for name in names[:2]]
+    assert sum("was of an earlier export" in line for line in recorder.warned) == 2
 
 
 def test_folders_that_hold_no_run(tmp_path: Path) -> None:

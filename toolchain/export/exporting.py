@@ -75,6 +75,9 @@ def export(
         photographs = RunPhotographs(folder, run, data, reporter)
         context, exported = _export_float(run, folder, float_path, devices, photographs, reporter)
         context = replace(context, machines=machines)
+        # An int8 file of another network would be preferred to the new float file.
+        others = older.of_others(float_path, (*TARGETS, *devices), context.card.source)
+        older.set_aside(others, reporter)
         if int8 is not None:
             found = make_int8(context, int8)
             exported = replace(

@@ -31,9 +31,27 @@ def is_of(path: Path, source: Source) -> bool:
     return False
 
 
+def of_others(float_file: Path, devices: Iterable[str], source: Source) -> list[Path]:
+    """The files beside `float_file` that hold another network than the one that came from `source`."""
+    int8 = int8_files(float_file, devices)
+    paths = [*made_of(float_file), *int8, *(made for file in int8 for made in made_of(file))]
+    return [path for path in paths if path.suffix != ".bin" and _is_of_another(path, source)]
+
+
+def _is_of_another(path: Path, source: Source) -> bool:
+    with suppress(ArtifactError):
+        theirs = read_artifact(path).card.source
+        # Cards of earlier versions say less of the same network.
+        known = theirs.run_sha256 is not None and source.run_sha256 is not None
+        return theirs.run_sha256 != source.run_sha256 if known else theirs != source
+    return False
+
+
 def set_aside(paths: Iterable[Path], reporter: Reporter, but: Collection[Path] = ()) -> None:
     """Rename those of `paths` that are there and not among `but`, the files of the new export."""
     for path in paths:
+        if path.suffix == ".xml":
+            set_aside([path.with_suffix(".bin")], reporter, but)
         if path not in but and path.is_file():
             older = path.with_name(f"{path.name}.older")
             path.replace(older)
