@@ -117,6 +117,12 @@ def test_the_usual_device_stays_unless_another_is_surely_faster(openvino_ms: flo
     assert first_of(recommend(arms), arms) == first
 
 
+@pytest.mark.parametrize(("openvino_ms", "first"), [(0.7, "openvino:CPU"), (1.3, "ort:cpu")])
+def test_the_usual_device_stays_where_its_float_file_has_no_rival(openvino_ms: float, first: str) -> None:
+    arms = [candidate(2.9), candidate(openvino_ms, precision="int8"), candidate(1.1, "ort:cpu")]
+    assert first_of(recommend(arms), arms) == first
+
+
 def test_bench_recommends_a_way_only_where_it_answers_alike() -> None:
     exact = replace(FLOAT, device="openvino:CPU", process_p50_ms=(8.0, 8.1, 7.9))
     way = replace(FLOAT, device=BF16, process_p50_ms=(5.0, 5.1, 4.9), latency_ms=INT8.latency_ms)

@@ -109,13 +109,21 @@ def recommend(candidates: Iterable[Candidate]) -> tuple[Recommended, ...]:
 
 def first_of(found: Sequence[Recommended], candidates: Iterable[Candidate]) -> str:
     """The device to use where none is named: the default one, unless another one is surely faster."""
+    candidates = list(candidates)
     times = {(one.file, one.device): one.process_ms for one in candidates}
-    best = next((one for one in found if one.device == DEFAULT), found[0])
+    usual = next((one for one in found if one.device == DEFAULT), None)
+    # With nothing beside its float32 file there is nothing to choose on a device, and yet it may be the fastest.
+    alone = next((one for one in candidates if (one.device, one.precision) == (DEFAULT, "float32")), None)
+    if usual is None and alone is not None:
+        best, shortest = alone.device, alone.process_ms
+    else:
+        start = usual or found[0]
+        best, shortest = start.device, times[start.file, start.way]
     for one in found:
-        least = min_ratio(times[best.file, best.way], times[one.file, one.way])
+        least = min_ratio(shortest, times[one.file, one.way])
         if least is not None and least > 1:
-            best = one
-    return best.device
+            best, shortest = one.device, times[one.file, one.way]
+    return best
 
 
 def _best(device: str, group: Sequence[Candidate]) -> Recommended | None:
