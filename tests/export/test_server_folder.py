@@ -12,7 +12,7 @@ import openvino
 import pytest
 
 from tests.artifacts import tiny_artifact
-from toolchain.artifact import write_artifact
+from toolchain.artifact import read_artifact, write_artifact
 from toolchain.cli import run
 from toolchain.errors import BadInputError
 from toolchain.export.raw_frame import with_raw_frame
@@ -76,6 +76,20 @@ def test_triton_is_told_types_and_shapes(exported: Exported, tmp_path: Path) -> 
     assert "dynamic_batching" not in of_frames
     for name in names:
         onnx.checker.check_model(str(folder / name / "1" / "model.onnx"))
+
+
+def test_frames_of_the_chosen_int8_file_are_served_alone(exported: Exported, tmp_path: Path) -> None:
+    folder = Path(exported.run)
+    frames = with_raw_frame(onnx.load(folder / "model.onnx"), read_artifact(folder / "model.onnx").card.preprocess)
+    further = list(exported.further)
+    for name in ("model.int8.frame.onnx", "model.int8.ort.frame.onnx"):
+        card = replace(read_artifact(folder / "model.int8.ort.onnx").card, input="frame")
+        write_artifact(frames, card, folder / name)
+        further.append(Written(str(folder / name), "onnx", "int8", 1.0, ()))
+    served = write_server_folder("triton", tmp_path / "served", replace(exported, further=tuple(further)))
+    assert served.models.count("my-flowers-int8-frame") == 1
+    written = tmp_path / "served" / "my-flowers-int8-frame"
+    assert {path.name for path in written.iterdir()} == {"config.pbtxt", "labels.txt", "1"}
 
 
 def test_triton_reads_its_own_form(exported: Exported, tmp_path: Path) -> None:

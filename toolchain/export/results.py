@@ -128,6 +128,8 @@ class Measurement:
         assert self.expected_pp is not None
         n = self.accuracy.n
         seen = f"{self.drop_pp + worse_pp:.2f} on {n} photographs, {self.expected_pp:.2f} by its probabilities"
+        if self.look > 1:
+            seen += f" (with {100 - 5 / self.look:.1f} % confidence, as {self.look - 1} failed before it)"
         if self.accuracy.agreement == 1 and not worse_pp:
             seen += f" (no answer changed; {n} photographs cannot prove a smaller loss)"
         return seen

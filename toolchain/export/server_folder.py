@@ -12,6 +12,7 @@ import onnx
 
 from toolchain.artifact import Artifact, read_artifact
 from toolchain.errors import BadInputError
+from toolchain.export import older
 from toolchain.export.results import Exported, ServerFolder
 from toolchain.system import files
 
@@ -73,9 +74,13 @@ def write_server_folder(server: Server, folder: Path, exported: Exported) -> Ser
 def _files(exported: Exported, device: str) -> Iterable[Path]:
     """The ONNX files that were written and kept their promises; of int8 files the one for `device`."""
     yield Path(exported.float_file)
-    if device in exported.int8_files and device not in exported.broken:
-        yield Path(exported.int8_files[device])
-    yield from (Path(one.file) for one in exported.further if one.format == "onnx" and not one.broken)
+    int8 = Path(exported.int8_files[device]) if device in exported.int8_files else None
+    if int8 is not None and device not in exported.broken:
+        yield int8
+    for one in exported.further:
+        theirs = one.precision != "int8" or (int8 is not None and Path(one.file) in older.made_of(int8))
+        if one.format == "onnx" and not one.broken and theirs:
+            yield Path(one.file)
 
 
 def _triton(name: str, artifact: Artifact) -> str:
