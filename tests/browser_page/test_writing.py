@@ -129,6 +129,7 @@ def test_a_model_file_is_taken_as_it_is(tmp_path: Path, capfd: pytest.CaptureFix
         ("{model} --browser {page} --runtime {full}", "does not hold the npm package"),
         ("{model} --runtime {package}", "--runtime is for the page of --browser"),
         ("{model} --browser {page} --fp16 --runtime {package}", "is a model file"),
+        ("{model} --browser {page} --litert --runtime {package}", "is a model file"),
         ("{full}/nosuch.onnx --browser {page} --runtime {package}", "does not exist"),
         ("{full} --browser {page} --runtime {package}", "is not a run folder"),
     ],

@@ -12,7 +12,7 @@ import click
 
 from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.tables import Column, Table
-from toolchain.errors import BadInputError, ExitCode
+from toolchain.errors import BadInputError
 from toolchain.system import claims
 from toolchain.system.text import fixed
 
@@ -50,6 +50,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     from toolchain.artifact import find_artifact, read_artifact
     from toolchain.bench import report as reports
     from toolchain.bench.runner import Plan, bench
+    from toolchain.cli.export import exit_code
     from toolchain.cli.finetune import rejection_line
     from toolchain.export.exporting import export
     from toolchain.export.results import QuantizationSettings as Int8
@@ -93,6 +94,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
                 if hop.device in attempt.chosen_for
             },
             "broken": done.broken,
+            "undecided": done.undecided,
             "float_mb": done.float_mb,
             "int8_mb": next((attempt.size_mb for attempt in chosen), None),
         },
@@ -111,7 +113,7 @@ def command(out: Path | None, seed: int, console: Console) -> int | None:
     table, *lines = _summary(document)
     rejected = [rejection_line(run.rejection, run.metrics["test"].n)] if run.rejection else []
     console.result(document, table, *lines[:1], *rejected, *lines[1:])
-    return ExitCode.PROMISE_BROKEN if done.broken else None
+    return exit_code(done)
 
 
 def _free_folder() -> Path:
@@ -147,7 +149,8 @@ def _summary(document: dict[str, Any]) -> tuple[RenderableType, ...]:
         f"All of it, in {document['seconds']:.0f} s: {document['out']}",
     ]
     if exported["broken"]:
-        lines.insert(0, f"Promise broken: {'; '.join(exported['broken'].values())}")
+        what = "Not decided" if set(exported["broken"]) <= set(exported["undecided"]) else "Promise broken"
+        lines.insert(0, f"{what}: {'; '.join(exported['broken'].values())}")
     return table, *lines
 
 

@@ -174,6 +174,7 @@ def command(
         fp16,
         int8_weights,
         openvino,
+        litert,
         server,
         data,
         out,
@@ -231,13 +232,17 @@ def command(
 
         done = replace(done, server=write_server_folder(*server, done))
     console.result(done, *_summary(done))
-    further = [one.broken for one in done.further if one.broken]
-    for reason in (*done.broken.values(), *further):
+    for reason in (*done.broken.values(), *(one.broken for one in done.further if one.broken)):
         console.warn(reason)
     if done.broken and not console.json:
         # After the warnings, so that it is the last thing that a person reads.
         console.result(None, *recommendation(done))
-    if further or set(done.broken) - set(done.undecided):
+    return exit_code(done)
+
+
+def exit_code(done: Exported) -> ExitCode | None:
+    """What a command that exported ends with: None where all promises are kept."""
+    if any(one.broken for one in done.further) or set(done.broken) - set(done.undecided):
         return ExitCode.PROMISE_BROKEN
     return ExitCode.UNDECIDED if done.undecided else None
 
@@ -281,7 +286,7 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
         Column("per-class", 3, right=True),
         Column("agreement", 2, right=True),
         Column("logits differ", 3, right=True),
-        Column("drop (95 % at most)", right=True),
+        Column("drop (at most)", right=True),
         Column("speed-up"),
         title=f"On {done.n} {_of(done.split)} photographs; drop and agreement over views of each",
     )
