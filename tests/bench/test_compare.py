@@ -156,6 +156,37 @@ def test_renamed_files_are_found_by_content_then_by_what_they_are(
     assert told == {name + (f" (was {was})" if was else "") for name, was in pairs.items()}
 
 
+def test_files_of_the_same_name_are_compared_with_their_own() -> None:
+    arms = [
+        replace(timed(FLOAT, ms), artifact=f"{run}/model.onnx", sha256=run * 64) for run, ms in (("a", 8), ("b", 4))
+    ]
+    anew = [replace(arm, sha256="c" * 63 + arm.sha256[0]) for arm in reversed(arms)]
+    found = compare(report(*arms), report(*anew), "old.json", Tolerance())
+    assert [(change.artifact, change.ratio) for change in found.changes] == [
+        ("b/model.onnx", 1),
+        ("a/model.onnx", 1),
+    ]
+    # Which of them moved to another folder, nobody knows.
+    moved = [replace(arm, artifact=arm.artifact.replace("/", "2/")) for arm in anew]
+    with pytest.raises(BadInputError, match="no arm in common"):
+        compare(report(*arms), report(*moved), "old.json", Tolerance(), force=True)
+
+
+def test_where_all_arms_fail_now_it_is_a_regression() -> None:
+    lost = replace(FAILED, artifact=FLOAT.artifact, precision="float32", device=FLOAT.device)
+    found = compare(report(timed(FLOAT, 8)), report(lost), "old.json", Tolerance())
+    assert found.changes == ()
+    assert "failed" in found.regressions[0]
+    assert "Worse than old.json" in verdict(found)[0]
+
+
+def test_a_later_comparison_takes_the_place_of_why_there_was_none(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    files.write_json(old, report(timed(FLOAT, 8)))
+    files.write_json(new, replace(report(timed(FLOAT, 8)), not_compared="old.json cannot be compared"))
+    assert run(["bench", str(new), "--compare", str(old)]) == ExitCode.DONE
+
+
 def test_figures_that_round_to_zero_have_no_sign() -> None:
     old = report(replace(timed(FLOAT, 8), accuracy=answers("1" * 100)))
     row = change_row(compare(old, old, "old.json", Tolerance()).changes[0])

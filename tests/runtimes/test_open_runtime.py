@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from toolchain import runtimes
 from toolchain.artifact import Artifact
-from toolchain.errors import BadInputError, MissingError
+from toolchain.errors import ArtifactError, BadInputError, MissingError
 from toolchain.runtimes import Infer, onnxruntime, open_runtime
+from toolchain.runtimes.openvino import _models
 
 DEVICES = (
     "ort:cpu",
@@ -34,6 +35,19 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 def pictures(count: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
+
+
+def test_streams_of_openvino_are_not_bound_to_the_same_core() -> None:
+    configs: list[dict[str, object]] = []
+
+    def compiled(config: dict[str, object], batch: int) -> None:
+        configs.append(config)
+        raise ArtifactError("enough")
+
+    for models in _models(compiled, "CPU", 4, 2):  # type: ignore[arg-type]
+        with pytest.raises(ArtifactError):
+            models(1)
+    assert [(one["INFERENCE_NUM_THREADS"], one["ENABLE_CPU_PINNING"]) for one in configs] == [(2, False)] * 2
 
 
 @pytest.mark.parametrize("device", DEVICES)

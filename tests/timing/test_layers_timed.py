@@ -142,12 +142,18 @@ def test_only_what_is_surely_slower_is_called_so(
 
 def test_float_and_integers_take_turns(monkeypatch: pytest.MonkeyPatch, pair: tuple[Artifact, Artifact]) -> None:
     asked: list[str] = []
+    limits: list[float] = []
 
-    def remember(machine: object, order: module.Profiling) -> list[Kernel]:
+    def remember(machine: object, order: module.Profiling, limit_s: float) -> list[Kernel]:
         asked.append(Path(order.load.artifact).name)
+        limits.append(limit_s)
         return [kernel("wide")]
 
     monkeypatch.setattr(module, "_profile", remember)
     time_layers([(one, "ort:cpu") for one in pair], 1, np.zeros((1, 32, 32, 3), np.uint8), Silent(), processes=3)
     names = [one.path.name for one in pair]
     assert asked == [*names, *reversed(names), *names]
+    time_layers(
+        [(pair[0], "ort:cpu")], 1, np.zeros((1, 32, 32, 3), np.uint8), Silent(), processes=1, inference_ms=20_000
+    )
+    assert limits[-1] == limits[0] + 1000, "a slow device gets the time that it needs"

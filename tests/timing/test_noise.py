@@ -8,7 +8,13 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
+import pytest
+
+from toolchain.runtimes.devices import Device
+from toolchain.timing import noise
 from toolchain.timing.noise import LoadDuring, Meter, Watch, own_seconds, reasons
+from toolchain.timing.process import WorkerProcess
 
 QUIET = LoadDuring(10.0, 0.01, 0.0, (), 50.0, 0)
 SPIN = "import time\nend = time.monotonic() + {seconds}\nwhile time.monotonic() < end: pass"
@@ -31,6 +37,21 @@ def test_work_of_a_child_is_ours_even_after_it_ended() -> None:
     subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.5: pass"], check=True)
     after = own_seconds()
     assert 0.2 < after - before < 2
+
+
+def test_work_of_a_worker_counts_where_the_system_forgets_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS and Windows."""
+    monkeypatch.setattr(noise, "FORGETS_CHILDREN", True)
+    worker = WorkerProcess()
+    used = worker.ask("probe", "ort:cpu", Device, 60.0)
+    assert used.available
+    before = own_seconds()
+    theirs = psutil.Process(worker.pid).cpu_times().user
+    assert theirs > 0.1
+    worker.close()
+    assert own_seconds() >= before
+    monkeypatch.setattr(noise, "_ended_s", 0.0)
+    assert own_seconds() < before
 
 
 def test_reasons_are_told() -> None:

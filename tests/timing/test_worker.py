@@ -63,6 +63,20 @@ def test_throughput_of_a_stream_that_starts_too_late_is_not_nought(tmp_path: Pat
     assert worker.flood(1, [worker.classifier.runtime.infer], seconds=0) > 0
 
 
+def test_one_stream_is_flooded_from_the_thread_that_latency_is_measured_in(tmp_path: Path) -> None:
+    """PyTorch takes twice as long in another one."""
+    worker = Worker()
+    worker.batch, worker.turn, worker.inputs = 1, 0, np.zeros((1, 32, 32, 3), np.uint8)
+    threads = []
+    for count in (1, 2):
+        seen: set[threading.Thread] = set()
+        streams = [lambda image, seen=seen: seen.add(threading.current_thread())] * count
+        assert worker.flood(1, streams, seconds=0.01) > 0
+        threads.append(seen)
+    assert threads[0] == {threading.current_thread()}
+    assert threading.current_thread() not in threads[1]
+
+
 @pytest.mark.parametrize(
     ("image_s", "batches"), [(0.01, [1, 8, 1, 8]), (0.2, [1, 8, 1]), (0.5, [1, 1]), (5.0, [1])]
 )

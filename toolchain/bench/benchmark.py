@@ -96,7 +96,7 @@ def compared(report: BenchReport, baseline: Baseline, reporter: Reporter) -> Ben
         found = compare(baseline.report, report, str(baseline.path), baseline.tolerance, force=baseline.force)
     except BadInputError as error:
         return replace(report, comparison=None, not_compared=error.message)
-    return replace(report, comparison=found)
+    return replace(report, comparison=found, not_compared="")
 
 
 def write(report: BenchReport, folder: Path, reporter: Reporter) -> list[Path]:

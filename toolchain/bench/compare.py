@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from toolchain.bench.inputs import Chosen
-from toolchain.bench.report import JSON_FILE
+from toolchain.bench.report import JSON_FILE, names_of
 from toolchain.bench.results import (
     ArmResult,
     BenchReport,
@@ -51,6 +51,8 @@ class Identity:
     threads: int
     batch: int
     on: str = LOCAL
+    folder: str = ""
+    """The name of the file's folder, which tells files of the same name apart."""
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
@@ -127,14 +129,16 @@ def compare(
     paired = pair([identity_of(arm) for arm in before], [identity_of(arm) for arm in now])
     same_photographs = old.data is not None and old.data == new.data
     noisy = tuple(name for name, report in ((old_path, old), ("this run", new)) if report.noisy)
+    names = names_of(new.arms)
     changes, lost = [], []
     for place, other in paired.both:
         if now[other].status == "ok":
             change = _change(before[place], now[other], tolerance, same_photographs)
+            change = replace(change, artifact=names[now[other].artifact])
             changes.append(replace(change, latency="undecided") if noisy else change)
         else:
             lost.append(f"{identity_of(now[other])} {now[other].status}: {now[other].reason}")
-    if not changes:
+    if not changes and not lost:
         raise nothing_in_common(old_path)
     regressions = [line for change in changes for line in _regressions(change)]
     return Comparison(
@@ -319,25 +323,29 @@ def _show(value: object, nothing: str = "unknown") -> str:
 
 
 def identity_of(arm: ArmResult) -> Identity:
-    return Identity(Path(arm.artifact).name, arm.sha256, arm.precision, arm.device, arm.threads, arm.batch, arm.on)
+    path = Path(arm.artifact)
+    folder = path.parent.name
+    return Identity(path.name, arm.sha256, arm.precision, arm.device, arm.threads, arm.batch, arm.on, folder)
 
 
 def planned(arm: Arm, threads: int) -> Identity:
     """The identity that an arm will have once it is measured; `threads`: one for each core of its machine."""
     file = arm.artifact
     number = arm.threads or threads
-    return Identity(file.path.name, file.sha256, file.card.precision, arm.device, number, arm.batch, arm.on)
+    name, folder = file.path.name, file.path.parent.name
+    return Identity(name, file.sha256, file.card.precision, arm.device, number, arm.batch, arm.on, folder)
 
 
 def pair(old: Sequence[Identity], new: Sequence[Identity]) -> Paired:
-    """Find each new arm among the old ones: by content first, then by name, then by precision alone.
+    """Find each new arm among the old ones: by content first, then by folder and name, by name, by precision alone.
 
-    By precision only where one old and one new arm are left that it could be, so that nothing is guessed.
+    By the last two only where one old and one new arm are left that it could be, so that nothing is guessed.
     """
     rules: tuple[tuple[Callable[[Identity], Hashable], bool], ...] = (
         (lambda arm: (arm.sha256, arm.artifact, _place(arm)), False),
         (lambda arm: (arm.sha256, arm.precision, _place(arm)), False),
-        (lambda arm: (arm.artifact, arm.precision, _place(arm)), False),
+        (lambda arm: (arm.folder, arm.artifact, arm.precision, _place(arm)), True),
+        (lambda arm: (arm.artifact, arm.precision, _place(arm)), True),
         (lambda arm: (Path(arm.artifact).suffix, arm.precision, _place(arm)), True),
     )
     both: list[tuple[int, int]] = []

@@ -66,7 +66,8 @@ def _measure(arms: Sequence[Arm], machine: Machine, prepared: Prepared, reporter
     pairs = {(artifact.path, device): (artifact, device) for device, group in groups for artifact in group}
     pixels = np.fromfile(prepared.pictures[spec], np.uint8).reshape(-1, spec.height, spec.width, 3)
     sample = pixels[spread(len(pixels), PICTURES)]
-    found = time_layers(list(pairs.values()), threads, sample, reporter, machine, batch)
+    slowest_ms = max(arm.inference_ms for arm in arms)
+    found = time_layers(list(pairs.values()), threads, sample, reporter, machine, batch, inference_ms=slowest_ms)
     failed = {(arm.artifact.path, arm.device) for arm in arms if arm.reason}
     for one in found:
         if one.reason and (one.artifact.path, one.device) not in failed:

@@ -39,7 +39,8 @@ ASKED_INDICES = (0, 1, 2)
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 """With these OpenVINO computes float files in bfloat16 (`openvino:CPU+bf16`)."""
 
-INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni", "asimddp", "i8mm"})
+ARM_INT8_FLAGS = frozenset({"asimddp", "i8mm"})
+INT8_FLAGS = frozenset({"amx_int8", "avx512_vnni", "avx_vnni"}) | ARM_INT8_FLAGS
 """With these a processor multiplies and adds int8 in one instruction."""
 
 _PAIRING = """
@@ -201,6 +202,8 @@ def fastest(flags: Collection[str], devices: Collection[str]) -> Recommendation:
         if device in devices:
             return Recommendation(precision, device, why)
     device = "openvino:CPU" if "openvino:CPU" in devices else "ort:cpu"
+    if ARM_INT8_FLAGS & set(flags) and "ort:cpu" in devices:
+        device = "ort:cpu"  # OpenVINO refuses int8 files on Arm
     if found := sorted(INT8_FLAGS & set(flags)):
         why = f"the processor has instructions for int8 ({', '.join(found)})"
         if device == "openvino:CPU" and BFLOAT16_FLAGS & set(flags):

@@ -177,7 +177,12 @@ def _models(
         return [_Models(partial(compile_model, {"PERFORMANCE_HINT": "THROUGHPUT"}))] * count
     # Models of their own: OpenVINO 2026.4 prepares the streams of one model side by side, and one int8 model in
     # thirty then answered every picture alike.
-    config: dict[str, object] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": max(1, threads // count)}
+    # Bound to cores, each of them would take the same first one.
+    config: dict[str, object] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": max(1, threads // count),
+        "ENABLE_CPU_PINNING": False,
+    }
     return [_Models(partial(compile_model, config)) for _ in range(count)]
 
 

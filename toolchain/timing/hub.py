@@ -23,8 +23,9 @@ from toolchain.timing.process import WorkerError, WorkerProcess
 from toolchain.timing.protocol import Failure, Observed, Piece, Question, Reply
 from toolchain.timing.worker import serve, stdout_for_replies
 
-IDLE_LIMIT_S = 3600.0
-"""It ends when nothing was asked for so long: a connection whose other machine lost its power stays open here."""
+IDLE_LIMIT_S = 12 * 3600.0
+"""It ends when nothing was asked for so long: a connection whose other machine lost its power stays open here. A
+machine may wait for hours until those before it have been measured."""
 
 ARGUMENTS: dict[str, Any] = {
     "describe": None,

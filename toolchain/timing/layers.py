@@ -27,6 +27,8 @@ from toolchain.timing.scheduler import TimeLimits, turns
 PROCESSES = 5
 SECONDS = 0.4
 """In each process."""
+INFERENCES = 50
+"""In each process at least (`worker.MIN_PROFILED`), twice: a profiler makes them slower."""
 LEAST_US = 2.0
 """Profilers count whole microseconds of each kernel: layers that differ by less are not told apart."""
 
@@ -94,12 +96,15 @@ def time_layers(
     machine: Machine | None = None,
     batch: int = 1,
     processes: int = PROCESSES,
+    inference_ms: float = 0.0,
 ) -> list[LayerProfile]:
     """Profile artifacts (ONNX files) on devices, with so many `threads` (0: one for each core), on `machine`
     (default: this one).
 
-    `pixels` are preprocessed photographs, uint8 [n, height, width, 3], which all artifacts take.
+    `pixels` are preprocessed photographs, uint8 [n, height, width, 3], which all artifacts take. `inference_ms` is
+    what an inference takes at most, where that is known: a slow device gets the time that it needs.
     """
+    limit_s = TimeLimits().load_s + TimeLimits().answer_s + INFERENCES * inference_ms / 1e3
     machine = machine or Local()
     found: list[list[list[Kernel]]] = [[] for _ in pairs]
     failures: dict[int, WorkerError] = {}
@@ -123,7 +128,7 @@ def time_layers(
                                 pictures=machine.place(path, note),
                                 photographs=(),
                             )
-                            found[number].append(_profile(machine, Profiling(load, SECONDS)))
+                            found[number].append(_profile(machine, Profiling(load, SECONDS), limit_s))
                         except WorkerError as error:
                             failures[number] = error
                     task.advance()
@@ -137,11 +142,10 @@ def _note(task: Task, text: str) -> None:
     task.advance(0, text)
 
 
-def _profile(machine: Machine, order: Profiling) -> list[Kernel]:
+def _profile(machine: Machine, order: Profiling, limit_s: float) -> list[Kernel]:
     worker = machine.launch()
     try:
-        limits = TimeLimits()
-        return worker.ask("profile", order, list[Kernel], limits.load_s + limits.answer_s)
+        return worker.ask("profile", order, list[Kernel], limit_s)
     finally:
         worker.close()
 

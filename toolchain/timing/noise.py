@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,16 +114,32 @@ def _cpu_seconds() -> tuple[float, float]:
     return busy, sum(getattr(core, "steal", 0.0) for core in chosen)
 
 
+FORGETS_CHILDREN = sys.platform in {"darwin", "win32"}
+"""Whether the system does not tell what children have used that have ended."""
+_ended_s = 0.0
+"""What those had used that `count` was told of."""
+
+
+def count(pid: int) -> None:
+    """Remember what a child has used that is about to be ended."""
+    global _ended_s
+    if FORGETS_CHILDREN:
+        with suppress(psutil.Error):
+            times = psutil.Process(pid).cpu_times()
+            _ended_s += times.user + times.system
+
+
 def own_seconds() -> float:
     """What this process and all its children have used, those that have ended too."""
-    total = 0.0
+    total = _ended_s
     me = psutil.Process()
     for process in (me, *me.children(recursive=True)):
         try:
             times = process.cpu_times()
         except psutil.Error:
             continue
-        total += times.user + times.system + times.children_user + times.children_system
+        total += times.user + times.system
+        total += 0.0 if FORGETS_CHILDREN else times.children_user + times.children_system
     return total
 
 

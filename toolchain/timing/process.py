@@ -17,6 +17,7 @@ from toolchain.errors import MissingError
 from toolchain.runtimes.devices import Device, probe
 from toolchain.system import files, interpreter, strict
 from toolchain.system.progress import Reporter, Silent
+from toolchain.timing import noise
 from toolchain.timing.protocol import Reply, Request
 
 PROGRAM = "from toolchain.timing import worker; worker.main()"
@@ -103,6 +104,8 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End the process at once: it holds nothing that would be lost."""
+        if self._process.poll() is None:
+            noise.count(self.pid)
         self.kill()
         # A process that hangs in a driver may not end at once; the runner does not wait for it.
         with contextlib.suppress(subprocess.TimeoutExpired):

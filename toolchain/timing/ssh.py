@@ -18,6 +18,8 @@ from toolchain.timing.process import CLOSE_LIMIT_S, WorkerProcess
 GREETING_LIMIT_S = 60.0
 LOST = 255
 """The exit code of ssh where the connection, and not the program there, has failed."""
+KILLED = 128 + 9
+"""That of a program which was killed; on Windows `signal` does not know the number."""
 OPTIONS = (
     "-T",
     # There is nobody who could type a password.
@@ -110,7 +112,7 @@ class Connection(WorkerProcess):
         because = f" ({said[-1].strip().rstrip('.')})" if said else ""
         if code in {LOST, -signal.SIGINT}:
             return f"the connection was lost{because}"
-        memory = "; was there too little memory?" if code == 128 + signal.SIGKILL else ""
+        memory = "; was there too little memory?" if code == KILLED else ""
         return f"edgetl ended there with exit code {code}{because}{memory}"
 
     def _greet(self, name: str, destination: Destination) -> None:
