@@ -16,6 +16,7 @@ from toolchain.backbones import recipes
 from toolchain.cli.finetune import command
 from toolchain.cli.options import SectionedCommand, options_from
 from toolchain.errors import BadInputError
+from toolchain.images.preprocess import Preprocess
 from toolchain.system.options import Option, settings_of
 from toolchain.training.settings import TrainSettings, read_stored, settings_for
 
@@ -107,3 +108,20 @@ def test_a_recipe_goes_before_the_defaults_and_options_before_the_recipe(tmp_pat
     path.write_text("[finetune]\ndropout = 0.5\nwarm_up = 0.3\n", encoding="utf-8")
     settings = settings_for("photos", "mobilenet_v2", recipes.read(path), warm_up=0.2)
     assert (settings.dropout, settings.warm_up, settings.label_smoothing) == (0.5, 0.2, 0.0)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(None, 176), (224, 176), (96, 75), (320, 251), (32, 32)])
+def test_crops_of_a_networks_own_recipe_follow_the_size_of_its_input(size: int | None, expected: int) -> None:
+    usual = Preprocess()
+    given = {} if size is None else {"preprocess": usual.with_size(size, usual.resize)}
+    own = recipes.load("mobilenet_v2")
+    assert settings_for("photos", "mobilenet_v2", own, **given).crop_size == expected
+    assert settings_for("photos", "mobilenet_v2", own, crop_size=100, **given).crop_size == 100
+
+
+def test_a_recipe_of_the_users_keeps_its_rate_for_random_weights(tmp_path: Path) -> None:
+    path = tmp_path / "scratch é.toml"
+    path.write_text("[finetune]\nlearning_rate = 0.01\ncrop_size = 160\n", encoding="utf-8")
+    spec = Preprocess().with_size(96, Preprocess().resize)
+    settings = settings_for("photos", "mobilenet_v2", recipes.read(path), weights="none", preprocess=spec)
+    assert (settings.learning_rate, settings.crop_size) == (0.01, 160)

@@ -66,6 +66,7 @@ def test_auto_epochs_follow_the_number_of_photographs(photos: int, expected: int
     context = _context(photos, epochs=0)
     assert context.epochs == expected
     assert context.patience == AUTO_PATIENCE
+    assert _context(photos, epochs=0, patience=0).patience == 0, "0 never stops early"
 
 
 def test_an_epoch_far_below_the_probe_is_never_better() -> None:

@@ -56,6 +56,8 @@ class TrainContext:
     seconds: dict[str, float] = field(default_factory=dict)
     previous: Previous | None = None
     """The run that this one goes on from."""
+    weights_seen: frozenset[str] = frozenset()
+    """SHA-256 of photographs that have taught the run whose weights training starts from (`--weights`)."""
 
     @property
     def photos(self) -> tuple[Photograph, ...]:
@@ -86,7 +88,7 @@ class TrainContext:
     @property
     def seen(self) -> frozenset[str]:
         """SHA-256 of the photographs that have taught the network that training starts from, as far as is known."""
-        return self.previous.taught if self.previous else frozenset()
+        return self.previous.taught if self.previous else self.weights_seen
 
     @property
     def classes(self) -> int:
@@ -102,7 +104,9 @@ class TrainContext:
     @property
     def patience(self) -> int:
         """How many epochs may pass without a better one; 0 for all of them."""
-        return self.settings.patience or (0 if self.settings.epochs else AUTO_PATIENCE)
+        if self.settings.patience is not None:
+            return self.settings.patience
+        return 0 if self.settings.epochs else AUTO_PATIENCE
 
     @contextmanager
     def timed(self, step: str) -> Iterator[None]:

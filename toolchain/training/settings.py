@@ -95,8 +95,13 @@ class TrainSettings:
     ] = 6
     """0 is `auto`: then `patience` may end them early."""
     patience: Annotated[
-        Natural, Option("Stop after N epochs without a better validation; 0 never stops early.", "N")
-    ] = 0
+        Natural | None,
+        Option(
+            "Stop after N epochs without a better validation; 0 never stops early. Default: 0, or 4 with --epochs "
+            "auto.",
+            "N",
+        ),
+    ] = None
     max_minutes: Annotated[
         Minutes | None,
         Option("Fine-tune for at most M minutes, refitting included, with as many epochs as fit.", "M"),
@@ -295,15 +300,21 @@ def settings_for(data: str, model: str, recipe: TrainingRecipe, **given: Any) ->
 
     Raises BadInputError for values that make no sense.
     """
-    from toolchain.backbones import preprocess_of
+    from toolchain.backbones import preprocess_of, recipe_of
 
     chosen = recipe_settings(recipe, taught=bool(given.get("teacher")))
-    if given.get("weights") == "none":
-        # A recipe is made for pretrained weights; random ones need a larger learning rate.
+    is_own = recipe == recipe_of(model)
+    if given.get("weights") == "none" and is_own:
+        # A network's own recipe is made for pretrained weights; random ones need a larger learning rate.
         chosen.pop("learning_rate", None)
     if given.get("optimizer") not in (None, chosen.get("optimizer", "adamw")):
         # It is also made for one optimiser.
         chosen.pop("learning_rate", None)
+    usual = preprocess_of(model)
+    spec = given.get("preprocess") or usual
+    if is_own and (crop := chosen.get("crop_size")):
+        # It is chosen for the size that the network is usually given.
+        chosen["crop_size"] = min(max(round(crop * spec.height / usual.height), 32), 1024)
     chosen |= {key: value for key, value in given.items() if value is not None}
-    chosen.setdefault("preprocess", preprocess_of(model))
+    chosen.setdefault("preprocess", usual)
     return TrainSettings(data=data, model=model, **chosen)
