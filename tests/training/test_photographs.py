@@ -14,6 +14,7 @@ from toolchain.datasets.catalogue import open_dataset
 from toolchain.errors import BadInputError
 from toolchain.images.reader import Reader
 from toolchain.runs import read_splits
+from toolchain.runs.grouping import open_as_trained
 from toolchain.system.progress import Silent
 from toolchain.training.finetune import finetune
 from toolchain.training.photographs import find_outliers
@@ -130,3 +131,29 @@ def test_pictures_of_other_things_are_found_like_photographs(tmp_path: Path, dra
         f"{others}: 2 left out: in a helper folder of the system: 1 (@eaDir/SYNOPHOTO_THUMB_XL.jpg); "
         "text: 1 (notes.txt)"
     ]
+
+
+def test_photographs_are_split_as_the_run_split_them(tmp_path: Path) -> None:
+    """One that cannot be decoded, and one that came later, change which of a small class are in test."""
+    data = tmp_path / "data é"
+    for label, colour in (("red", (0, 0, 255)), ("blue", (255, 0, 0))):
+        (data / label).mkdir(parents=True)
+        for number in range(20):
+            picture = np.full((40, 40, 3), colour, np.uint8)
+            picture[number, :] = 255
+            cv2.imwrite(str(data / label / f"{number:02}.png"), picture)
+    for number in range(3):
+        broken = data / "red" / f"{number:02}.png"
+        broken.write_bytes(broken.read_bytes()[:90])
+    settings = TrainSettings(str(data), weights="none", probe_only=True, **QUICK)  # type: ignore[arg-type]
+    run = finetune(settings, tmp_path / "run", deployable=False)
+    dataset = open_as_trained(str(data), [tmp_path / "run"], Silent())
+    given = read_splits(tmp_path / "run")
+    for split, listed in given.items():
+        assert {one.sha256 for one in dataset.splits[split]} == {one.sha256 for one in listed}
+    assert dataset.split_sha256("test") == run.data.split_sha256["test"]
+    for number in range(20, 26):
+        cv2.imwrite(str(data / "red" / f"{number}.png"), np.full((40, 40, 3), (number, 0, 255), np.uint8))
+    later = open_as_trained(str(data), [tmp_path / "run"], Silent())
+    taught = {one.sha256 for split in ("train", "calibration", "val") for one in given[split]}
+    assert not taught & {one.sha256 for one in later.splits["test"]}

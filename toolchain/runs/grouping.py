@@ -6,29 +6,54 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from toolchain.datasets import Dataset
+import msgspec
+
+from toolchain.datasets import SPLITS, Dataset
 from toolchain.datasets.catalogue import list_data, open_dataset
 from toolchain.datasets.groups import with_groups
+from toolchain.datasets.index import LeftOut
 from toolchain.datasets.known import keep_known
-from toolchain.errors import BadInputError
-from toolchain.runs import read_run, read_splits
+from toolchain.datasets.splits import resplit
+from toolchain.errors import BadInputError, UnreadableImageError
+from toolchain.images.preprocess import decode
+from toolchain.runs import LEFT_OUT_FILE, MAX_SPLITS_BYTES, read_run, read_splits
+from toolchain.system import files
 from toolchain.system.progress import Reporter
 
 
 def open_as_trained(data: str, folders: Iterable[Path], reporter: Reporter) -> Dataset:
     """Open a data set by the groups of the first run in `folders` that had any, where `data` has such groups; and
-    with the splits of the first one that went on from another run, which had decided some before.
+    with the splits of the first one that was trained.
 
-    Otherwise photographs that the run was trained on would be in test. Raises as `open_dataset`.
+    Otherwise photographs that the run was trained on would be in test: small classes are ranked, and photographs
+    that came later, or that the run left out as they cannot be decoded, change the ranks. Raises as `open_dataset`.
     """
     folders = tuple(folders)
     dataset = _opened(data, folders, reporter)
     for folder in folders:
         with suppress(BadInputError):
-            if read_run(folder).continuation:
-                known = {one.sha256: split for split, listed in read_splits(folder).items() for one in listed}
-                return keep_known(dataset, known)
+            known = {one.sha256: split for split, listed in read_splits(folder).items() for one in listed}
+            if known:
+                return keep_known(_without_lost(dataset, folder), known)
     return dataset
+
+
+def _without_lost(dataset: Dataset, folder: Path) -> Dataset:
+    """`dataset` without what the run in `folder` could not decode, where it still cannot be."""
+    with suppress(OSError, msgspec.DecodeError):
+        left_out = files.read_json(folder / LEFT_OUT_FILE, list[LeftOut], MAX_SPLITS_BYTES)
+        lost = {dataset.root / one.name: one.reason for one in left_out if one.lost}
+        photos = [photo.path for split in SPLITS for photo in dataset.splits[split]]
+        broken = {path: lost[path] for path in photos if path in lost and not _is_readable(path)}
+        return resplit(dataset, broken) if broken else dataset
+    return dataset
+
+
+def _is_readable(path: Path) -> bool:
+    with suppress(OSError, UnreadableImageError):
+        decode(path.read_bytes())
+        return True
+    return False
 
 
 def _opened(data: str, folders: Iterable[Path], reporter: Reporter) -> Dataset:
