@@ -153,6 +153,21 @@ def test_a_linear_probe_is_not_fine_tuned(
     assert f"{words[0]} does nothing with --probe-only" in capsys.readouterr().err
 
 
+def test_a_run_that_stays_a_linear_probe_ignores_nothing(
+    tmp_path: Path, drawn_folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    probe = tmp_path / "probe é"
+    arguments = ("--model", "mobilenet_v3_small", "--weights", weights, "--size", 64, "--probe-only", "--quiet")
+    assert _typed(drawn_folder, *arguments, "--out", probe) == 0
+    for words in (("--learning-rate", "1e-4"), ("--max-minutes", "5"), ("--teacher", "big")):
+        capsys.readouterr()
+        assert _typed(drawn_folder, "--from", probe, *words, "--out", tmp_path / "new") == 2
+        told = " ".join(capsys.readouterr().err.split())
+        assert f"{words[0]} does nothing with {probe}, a linear probe that stays one" in told
+        assert "Add --epochs N" in told
+    assert not (tmp_path / "new").exists()
+
+
 def test_other_things_are_rejected(
     tmp_path: Path, drawn_folder: Path, weights: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

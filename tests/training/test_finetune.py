@@ -218,6 +218,15 @@ def test_unreadable_photographs_are_named_and_skipped(tmp_path: Path, drawn_fold
     assert any("1 of 25 photographs are unreadable" in line for line in recorder.warned)
 
 
+def test_probes_of_random_features_say_nothing_of_the_network(tmp_path: Path, drawn_folder: Path) -> None:
+    run = finetune(_settings(drawn_folder, epochs=1), tmp_path / "run", deployable=False)
+    assert run.temperature_fit is not None
+    assert run.temperature_fit.out_of_fold == 0
+    probe = finetune(_settings(drawn_folder, probe_only=True), tmp_path / "probe", deployable=False)
+    assert probe.temperature_fit is not None
+    assert probe.temperature_fit.out_of_fold > 0
+
+
 def test_class_with_nothing_readable_is_an_error(tmp_path: Path, drawn_folder: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(drawn_folder, data)

@@ -26,7 +26,7 @@ from toolchain.errors import BadInputError
 from toolchain.runs import Run, read_run, read_splits
 from toolchain.system.progress import Silent
 from toolchain.training.finetune import finetune, resume
-from toolchain.training.previous import Previous
+from toolchain.training.previous import Previous, taught_before, warn_of_seen
 from toolchain.training.settings import TrainSettings
 
 
@@ -276,3 +276,23 @@ def test_damaged_records_are_told(tmp_path: Path, continued: Path) -> None:
     (tmp_path / "run/earlier_splits.json").write_text("[]")
     with pytest.raises(BadInputError, match=r"earlier_splits\.json is damaged"):
         _ = Previous.read(tmp_path / "run").known
+
+
+def test_weights_of_a_run_bring_what_they_have_seen(tmp_path: Path, run_folder: Path, drawn_folder: Path) -> None:
+    """`--weights RUN/model.safetensors`, as for another size: its features were taught, too."""
+    weights = run_folder / "model.safetensors"
+    taught = taught_before(str(weights), read_run(run_folder).model.sha256)
+    given = read_splits(run_folder)
+    assert taught == {one.sha256 for split in ("train", "calibration") for one in given[split]}
+    assert taught_before(str(weights), "0" * 64) == frozenset()
+    assert taught_before("imagenet", None) == frozenset()
+    recorder = Recorder()
+    settings = TrainSettings(data=str(drawn_folder), weights=str(weights), probe_only=True, **QUICK)
+    run = finetune(settings, tmp_path / "run", reporter=recorder)
+    assert run.temperature_fit is not None
+    assert run.temperature_fit.out_of_fold == 0, "no photograph is left that did not teach"
+    assert not any("flatter" in line for line in recorder.warned)
+    dataset = open_dataset(str(drawn_folder), reporter=Silent())
+    warn_of_seen(dataset, frozenset(one.sha256 for one in dataset.splits["test"][:1]), str(weights), recorder)
+    assert "1 of " in recorder.warned[-1]
+    assert "flatter" in recorder.warned[-1]

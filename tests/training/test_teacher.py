@@ -17,6 +17,7 @@ from toolchain.datasets.catalogue import open_dataset
 from toolchain.errors import BadInputError
 from toolchain.images.reader import Reader
 from toolchain.runs import RUN_FILE, read_run
+from toolchain.system import files
 from toolchain.system.progress import Silent
 from toolchain.training.context import TrainContext
 from toolchain.training.finetune import finetune
@@ -53,6 +54,17 @@ def test_it_answers_as_its_network_does_in_the_students_order(run_folder: Path, 
 def test_a_teacher_that_does_not_know_a_class_is_refused(run_folder: Path, context: TrainContext) -> None:
     with pytest.raises(BadInputError, match="does not know ferret, newt"):
         Teacher([run_folder], _with_classes(context, ("cat", "ferret", "newt")))
+
+
+def test_a_teacher_that_came_as_an_onnx_file_is_refused_at_once(
+    tmp_path: Path, run_folder: Path, context: TrainContext
+) -> None:
+    shutil.copytree(run_folder, tmp_path / "adopted")
+    (tmp_path / "adopted" / "adopted.onnx").touch()
+    run = read_run(run_folder)
+    files.write_json(tmp_path / "adopted" / RUN_FILE, replace(run, model=replace(run.model, kept="file")))
+    with pytest.raises(BadInputError, match="ONNX file, which cannot teach"):
+        check_teacher(tmp_path / "adopted", context.dataset, Silent())
 
 
 def test_a_teacher_that_does_not_know_a_class_costs_no_training(

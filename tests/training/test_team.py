@@ -7,12 +7,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from toolchain.system.progress import Silent
+from toolchain.training import evaluator
 from toolchain.training.batches import steps_of
 from toolchain.training.settings import TrainSettings
 from toolchain.training.team import Team
@@ -139,3 +142,19 @@ def test_every_epoch_has_its_own_order() -> None:
     settings = TrainSettings("unused", batch_size=100)
     orders = [steps_of(20, settings, epoch, Team())[0].mine.tolist() for epoch in (1, 2, 1)]
     assert orders[0] == orders[2] != orders[1]
+
+
+def test_there_may_be_more_processes_than_photographs() -> None:
+    """Each evaluates its share: the last ones have none."""
+    gathered: list[object] = []
+
+    class Last(Team):
+        def all_gather(self, mine):  # type: ignore[no-untyped-def]
+            gathered.extend(mine)
+            return [np.zeros(3, np.float32)] * 2
+
+    context = SimpleNamespace(team=Last(3, 4), reader=None, reporter=Silent())
+    photos = [object(), object()]
+    found = evaluator._extracted(context, photos, lambda batches: 1 / 0, "val")  # type: ignore[arg-type]
+    assert found.shape == (2, 3)
+    assert gathered == []

@@ -145,9 +145,12 @@ def command(
         if previous is None and (size is not None or resize is not None):
             usual = preprocess_of(model)
             options["preprocess"] = usual.with_size(size or usual.height, resize or usual.resize)
+        tricks = {one.name for one in settings_of(TrainSettings) if one.option.section == TRICKS} - {"balance"}
         if is_given("probe_only"):
-            tricks = {one.name for one in settings_of(TrainSettings) if one.option.section == TRICKS}
-            refuse_with("--probe-only", *FINE_TUNING, *(tricks - {"balance"}))
+            refuse_with("--probe-only", *FINE_TUNING, *tricks)
+        elif options["probe_only"]:
+            stays = f"{from_run}, a linear probe that stays one"
+            refuse_with(stays, *FINE_TUNING, *tricks, hint="Add --epochs N, and it is fine-tuned.")
         settings = settings_for(data, model, chosen, **options)
         _check(settings, out)
         folder = out or _free_folder(data, model)

@@ -29,10 +29,10 @@ def refuse_without(wanted: str, *names: str) -> None:
         raise BadInputError(f"{option} does nothing without {wanted}", f"Add {wanted}, or leave it out.")
 
 
-def refuse_with(other: str, *names: str) -> None:
+def refuse_with(other: str, *names: str, hint: str = "Leave one of the two out.") -> None:
     """Raise BadInputError where one of the options `names` was typed: beside `other` it would be ignored."""
     for option in _given(names):
-        raise BadInputError(f"{option} does nothing with {other}", "Leave one of the two out.")
+        raise BadInputError(f"{option} does nothing with {other}", hint)
 
 
 def _given(names: Sequence[str]) -> list[str]:

@@ -172,12 +172,12 @@ class _Network:
 
         from toolchain.backbones.networks import normalised
 
-        with _without_tf32(self._device):
+        with without_tf32(self._device):
             logits = self._network(normalised(pixels).to(self._kind)).float()
             return logits, torch.softmax(logits / self._temperature, dim=1)
 
 
-def _without_tf32(device: torch.device) -> AbstractContextManager[None]:
+def without_tf32(device: torch.device) -> AbstractContextManager[None]:
     """Let cuDNN multiply float32 as it is; by default its convolutions round it to TF32's 10 bits."""
     import torch
 

@@ -129,5 +129,9 @@ def probe_features(context: TrainContext, body: Frozen, photos: Sequence[Photogr
 def _extracted(context: TrainContext, photos: Sequence[Photograph], extract: Extractor, what: str) -> Floats:
     """Features of `photos`, of which each process computes its share."""
     team = context.team
-    mine = features_of(team.share(photos), extract, context.reader, context.reporter, what)
-    return np.stack(team.all_gather(list(mine))) if team.size > 1 else mine
+    share = team.share(photos)
+    if team.size == 1:
+        return features_of(share, extract, context.reader, context.reporter, what)
+    # There may be more processes than photographs.
+    mine = features_of(share, extract, context.reader, context.reporter, what) if share else ()
+    return np.stack(team.all_gather(list(mine)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,6 +23,7 @@ from toolchain.backbones.networks import head_of, normalised, simplified
 from toolchain.datasets import Photograph
 from toolchain.images.reader import Reader
 from toolchain.runtimes.devices import cores
+from toolchain.runtimes.torch import without_tf32
 from toolchain.system import telemetry
 from toolchain.system.progress import Reporter
 from toolchain.training.batches import prefetched
@@ -123,7 +125,10 @@ class Frozen:
         def extract(batches: Iterable[NDArray[np.uint8]]) -> Floats:
             found = []
             for images in batches:
-                with torch.autocast(self._device.type, torch.bfloat16, enabled=low_precision):
+                with (
+                    without_tf32(self._device) if exact else nullcontext(),
+                    torch.autocast(self._device.type, torch.bfloat16, enabled=low_precision),
+                ):
                     answers = self._layers(torch.from_numpy(images).to(self._device))
                 found.append(answers.float().cpu().numpy())
             return np.concatenate(found)

@@ -37,7 +37,7 @@ from toolchain.training.evaluator import ENOUGH_VALIDATION, Evaluation, Evaluato
 from toolchain.training.features import Floats, Frozen, labels_of
 from toolchain.training.loop import fine_tune
 from toolchain.training.photographs import find_outliers, opened, readable
-from toolchain.training.previous import Previous
+from toolchain.training.previous import Previous, taught_before, warn_of_seen
 from toolchain.training.probe import cross_validation, fit_head, folds_for, out_of_fold, parts_of, start_from
 from toolchain.training.records import describe_run, read_lines, write_predictions, write_splits, write_weights
 from toolchain.training.report import write_report
@@ -163,9 +163,22 @@ def _run(
             f"the photographs of {settings.data} are not those that the run began with",
             "Put them back as they were, or start a new run; so too where an earlier version of edgetl began it.",
         )
+    seen: frozenset[str] = frozenset() if previous else taught_before(settings.weights, pretrained.sha256)
+    warn_of_seen(dataset, seen, settings.weights, reporter)
     outliers = find_outliers(settings, dataset, reader, reporter)
     reader.tidy()
-    context = TrainContext(settings, dataset, outliers, reader, device, team, out, reporter, previous=previous)
+    context = TrainContext(
+        settings,
+        dataset,
+        outliers,
+        reader,
+        device,
+        team,
+        out,
+        reporter,
+        previous=previous,
+        weights_seen=seen,
+    )
     reporter = EtaReporter.of(reporter, _works(context, deployable))
     context = replace(context, reporter=reporter)
     if team.leads:
@@ -326,6 +339,8 @@ def _out_of_fold(context: TrainContext, features: Floats, pretrained: Pretrained
     """What linear probes answer on training photographs out of fold, where validation alone is too small."""
     if len(context.dataset.splits["val"]) >= ENOUGH_VALIDATION:
         return None
+    if context.settings.from_scratch and not context.settings.probe_only:
+        return None  # probes of random features tell nothing of the network that is trained
     photos = context.probed
     folds, balance = folds_for(len(photos)), context.settings.balance
     return context.team.broadcast(

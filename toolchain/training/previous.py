@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -175,6 +176,26 @@ class Previous:
             added_n=int((~shared).sum()),
             added_top1=accuracy(answers[~shared], labels[~shared]).top1 if not shared.all() else None,
         )
+
+
+def taught_before(weights: str, sha256: str | None) -> frozenset[str]:
+    """SHA-256 of the photographs that have taught `weights`, if these are a run's own file; else none is known."""
+    with suppress(BadInputError):
+        previous = Previous.read(Path(weights).parent)
+        if sha256 is not None and previous.run.model.sha256 == sha256:
+            return previous.taught
+    return frozenset()
+
+
+def warn_of_seen(dataset: Dataset, seen: frozenset[str], weights: str, reporter: Reporter) -> None:
+    """Warn where photographs that judge have taught the features that training starts from."""
+    for split in ("val", "test"):
+        known = sum(photo.sha256 in seen for photo in dataset.splits[split])
+        if known:
+            reporter.warn(
+                f"{known} of {len(dataset.splits[split])} {split} photographs have taught {weights}: figures on "
+                f"{split} flatter the new network"
+            )
 
 
 def _read_earlier(folder: Path) -> dict[str, str]:

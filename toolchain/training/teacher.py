@@ -97,6 +97,11 @@ def check_teacher(folder: Path, dataset: Dataset, reporter: Reporter) -> None:
     Raises BadInputError where it is no run, or does not know one of the classes.
     """
     run, given = read_run(folder), read_splits(folder)
+    if run.model.kept == "file":
+        raise BadInputError(
+            f"the teacher {folder} was adopted as an ONNX file, which cannot teach",
+            "Name a run of `edgetl finetune`, or adopt the weights of its network.",
+        )
     _order(folder, run.data.classes, dataset.classes)
     taught = {photo.sha256 for split in run.model.taught for photo in given.get(split, ())}
     for split in ("val", "test"):
