@@ -277,6 +277,7 @@ def test_files_of_another_network_do_not_answer_for_the_new_one(
     deployed, names = tmp_path / "deploy é", ("model.int8.onnx", "model.int8.openvino.onnx", "model.int8.ort.onnx")
     export(run_folder, out=deployed / "model.onnx", target="ort:cpu")
     card = read_artifact(deployed / "model.onnx").card
+    (deployed / "model.tflite").write_bytes(b"of a runtime that is not installed, or no model at all")
     for name in names:
         other = replace(card.source, run_sha256="0" * 64) if name != names[2] else card.source
         tiny_artifact(deployed / name, card.labels, precision="int8", source=other)

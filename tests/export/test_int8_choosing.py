@@ -73,6 +73,18 @@ def test_what_is_near_and_spelt_for_a_device_is_timed_once() -> None:
     assert [one.attempt.label for one in timed] == ["for ort", "near", "far"]
 
 
+def test_what_training_began_with_is_timed_too() -> None:
+    """Labels may turn down what was trained, however near it is."""
+    spelt = [
+        entry(name, nats, ort=1.0) for name, nats in (("trained", 1e-3), ("slow layers", 2e-3), ("first", 3e-3))
+    ]
+    for one in spelt:
+        one.candidate = replace(one.candidate, runtime="ort")
+    assert [one.attempt.label for one in to_time(spelt, (ORT,))] == ["trained", "slow layers"]
+    spelt[0].attempt = replace(spelt[0].attempt, settings={"qat_epochs": 4})
+    assert [one.attempt.label for one in to_time(spelt, (ORT,))] == ["trained", "slow layers", "first"]
+
+
 def test_what_is_far_in_the_spelling_of_its_device_is_trained() -> None:
     plain, spelt = entry("plain", 2e-3, ort=1.0, openvino=1.0), entry("for ort", 4e-3, ort=1.0)
     spelt.candidate = replace(spelt.candidate, runtime="ort")

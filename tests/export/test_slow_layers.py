@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 
 from tests.artifacts import tiny_card
@@ -89,3 +90,19 @@ def test_what_was_trained_stays_where_slow_layers_become_float() -> None:
     np.testing.assert_array_equal(ours[trained].weight, moved.weight)
     assert not {name for name in layers if name in ours and ours[name].input_scale}
     onnx.checker.check_model(found.model, full_check=True)
+
+
+def test_a_first_layer_in_float_reads_pixels_as_its_bias_was_made_for() -> None:
+    start = next(recipe for recipe in recipes(Task(model(), IMAGES)) if recipe.label == "edgetl").make()
+    assert start.quantized is not None
+    assert start.quantized.quantization.pixels is not None
+    learnt = candidate_of("edgetl, trained (QAT)", start.quantized, qat_epochs=4)
+    found = with_float_layers(learnt, frozenset({"conv2d"}), IMAGES)
+    session = onnxruntime.InferenceSession(found.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    exact = onnxruntime.InferenceSession(model().SerializeToString(), providers=["CPUExecutionProvider"])
+    before = onnxruntime.InferenceSession(start.model.SerializeToString(), providers=["CPUExecutionProvider"])
+    ours, theirs, old = (one.run(["logits"], {"image": IMAGES})[0] for one in (session, exact, before))
+    assert found.quantized is not None
+    assert found.quantized.quantization.pixels is None
+    assert "Sub" in {node.op_type for node in found.model.graph.node}
+    assert np.linalg.norm(ours - theirs) < 1.5 * np.linalg.norm(old - theirs)

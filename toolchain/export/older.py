@@ -8,7 +8,7 @@ from pathlib import Path
 
 from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Source
-from toolchain.errors import ArtifactError
+from toolchain.errors import ArtifactError, EdgetlError
 from toolchain.system.progress import Reporter
 
 
@@ -39,11 +39,10 @@ def of_others(float_file: Path, devices: Iterable[str], source: Source) -> list[
 
 
 def _is_of_another(path: Path, source: Source) -> bool:
-    with suppress(ArtifactError):
+    with suppress(EdgetlError):  # it is no artifact, or of a runtime that is not installed
         theirs = read_artifact(path).card.source
-        # Cards of earlier versions say less of the same network.
-        known = theirs.run_sha256 is not None and source.run_sha256 is not None
-        return theirs.run_sha256 != source.run_sha256 if known else theirs != source
+        # Cards of the first versions do not say it.
+        return None not in (theirs.run_sha256, source.run_sha256) and theirs.run_sha256 != source.run_sha256
     return False
 
 

@@ -182,12 +182,13 @@ class _Search:
             for start in to_train(self.entries)
             if spellings is None or start.candidate.runtime in spellings
         ]
-        sets = {id(start.quantized.quantization) for start in starts if start.quantized}
+        # One set of integers may have several spellings.
+        waiting = {id(start.quantized.quantization) for start in starts if start.quantized}
         for start in starts:
             quantized = start.quantized
             assert quantized is not None
-            # One set of integers may have several spellings.
-            left_s = (ends - time.monotonic()) / max(len(sets - learnt.keys()), 1)
+            left_s = (ends - time.monotonic()) / max(len(waiting), 1)
+            waiting.discard(id(quantized.quantization))
 
             def learn(
                 start: Candidate = start, quantized: QuantizedGraph = quantized, left_s: float = left_s

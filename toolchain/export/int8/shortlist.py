@@ -21,7 +21,9 @@ def to_time(entries: Sequence[Entry], devices: Sequence[str]) -> list[Entry]:
         nearest = [entry for entry in entries if entry.is_for(device)]
         nearest.sort(key=lambda entry: entry.attempt.divergence(device))
         spelt = [entry for entry in nearest if entry.candidate.runtime]
-        chosen |= dict.fromkeys((*nearest[:MAX_TIMED], *spelt[:MAX_TIMED]))
+        # Trained integers are near, and yet may lose more labels than those that they began with.
+        was_trained = any("qat_epochs" in entry.attempt.settings for entry in spelt)
+        chosen |= dict.fromkeys((*nearest[:MAX_TIMED], *spelt[: MAX_TIMED + was_trained]))
     return list(chosen)
 
 

@@ -82,7 +82,8 @@ def candidate_of(label: str, quantized: QuantizedGraph, *, rewritten: bool = Fal
     model = write_qdq(quantized.model, quantized.quantization)
     if rewritten:
         model, settings["rewrites"] = for_onnxruntime(model)
-    model = keep_float(model)
+    if not scheme.per_tensor:  # for devices that want one scale for every tensor
+        model = keep_float(model)
     model.producer_name = "edgetl"
     return Candidate("edgetl", label, settings | more, model, quantized, RUNTIME if rewritten else None)
 
@@ -115,7 +116,12 @@ def _without(quantized: QuantizedGraph, layers: frozenset[str]) -> Quantization:
         if node.weight[0].numel() >= MIN_PER_CHANNEL:
             kept[node.name] = quantize_layer(node.weight.numpy(), node.bias.numpy(), None)
     biases = {name: bias for name, bias in old.biases.items() if name not in layers}
-    return replace(old, layers=kept, biases=biases)
+    # A first layer in float reads pixels less the means of the colours, as its bias was made for.
+    means = {graph.by_name[name].inputs[0] for name in layers}
+    means = {name for name in means if name in graph.by_name and graph.by_name[name].op == "Sub"}
+    activations = {name: params for name, params in old.activations.items() if name not in means}
+    pixels = None if means else old.pixels
+    return replace(old, layers=kept, biases=biases, activations=activations, pixels=pixels)
 
 
 class _Network:

@@ -20,17 +20,16 @@ def keep_float(model: onnx.ModelProto) -> onnx.ModelProto:
     editing = Editing(model)
     for layer in [node for node in editing.nodes if node.op_type in {"Conv", "Gemm"}]:
         read, weight = editing.makers.get(layer.input[0]), editing.makers.get(layer.input[1])
-        grid = editing.grid(read, "DequantizeLinear")
-        if read is None or grid is None or (weight is not None and weight.op_type == "DequantizeLinear"):
+        if read is None or not _has_one_scale(editing, read) or (weight and weight.op_type == "DequantizeLinear"):
             continue
         channels = _channels(editing, layer)
         if not channels:
             continue
         name = f"{layer.output[0]}_input"
-        scale, zero = grid
+        scale, zero = map(editing.value, read.input[1:])
         constants = [
             editing.constant(f"{name}_scales", np.full(channels, scale, np.float32)),
-            editing.constant(f"{name}_zero_points", np.full(channels, zero, np.uint8)),
+            editing.constant(f"{name}_zero_points", np.full(channels, zero, zero.dtype)),
         ]
         apart = helper.make_node(
             "DequantizeLinear", [read.input[0], *constants], [name], f"{name}_dequantize", axis=1
@@ -40,6 +39,11 @@ def keep_float(model: onnx.ModelProto) -> onnx.ModelProto:
         if not editing.readers.get(read.output[0]) and read.output[0] not in editing.outputs:
             editing.replace(read, [])
     return editing.finish()
+
+
+def _has_one_scale(editing: Editing, node: onnx.NodeProto) -> bool:
+    is_reading = node.op_type == "DequantizeLinear" and len(node.input) == 3
+    return is_reading and all(map(editing.is_constant, node.input[1:])) and editing.value(node.input[1]).size == 1
 
 
 def _channels(editing: Editing, layer: onnx.NodeProto) -> int:
