@@ -166,6 +166,10 @@ def test_files_of_the_same_name_are_compared_with_their_own() -> None:
         ("b/model.onnx", 1),
         ("a/model.onnx", 1),
     ]
+    inner = [replace(arm, artifact=arm.artifact.replace("/", "/deploy/")) for arm in arms]
+    again = [replace(arm, sha256="d" * 63 + arm.sha256[0]) for arm in reversed(inner)]
+    found = compare(report(*inner), report(*again), "old.json", Tolerance())
+    assert [change.artifact for change in found.changes] == ["b/deploy/model.onnx", "a/deploy/model.onnx"]
     # Which of them moved to another folder, nobody knows.
     moved = [replace(arm, artifact=arm.artifact.replace("/", "2/")) for arm in anew]
     with pytest.raises(BadInputError, match="no arm in common"):

@@ -51,8 +51,12 @@ class Identity:
     threads: int
     batch: int
     on: str = LOCAL
-    folder: str = ""
-    """The name of the file's folder, which tells files of the same name apart."""
+    path: str = ""
+    """The file as it was named, which tells files of the same name apart; so does the name of its folder."""
+
+    @property
+    def folder(self) -> str:
+        return Path(self.path).parent.name
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
@@ -323,27 +327,27 @@ def _show(value: object, nothing: str = "unknown") -> str:
 
 
 def identity_of(arm: ArmResult) -> Identity:
-    path = Path(arm.artifact)
-    folder = path.parent.name
-    return Identity(path.name, arm.sha256, arm.precision, arm.device, arm.threads, arm.batch, arm.on, folder)
+    name, path = Path(arm.artifact).name, arm.artifact
+    return Identity(name, arm.sha256, arm.precision, arm.device, arm.threads, arm.batch, arm.on, path)
 
 
 def planned(arm: Arm, threads: int) -> Identity:
     """The identity that an arm will have once it is measured; `threads`: one for each core of its machine."""
     file = arm.artifact
     number = arm.threads or threads
-    name, folder = file.path.name, file.path.parent.name
-    return Identity(name, file.sha256, file.card.precision, arm.device, number, arm.batch, arm.on, folder)
+    name, path = file.path.name, str(file.path)
+    return Identity(name, file.sha256, file.card.precision, arm.device, number, arm.batch, arm.on, path)
 
 
 def pair(old: Sequence[Identity], new: Sequence[Identity]) -> Paired:
-    """Find each new arm among the old ones: by content first, then by folder and name, by name, by precision alone.
+    """Find each new arm among the old ones: by content, then by path, by folder and name, by name, by precision.
 
-    By the last two only where one old and one new arm are left that it could be, so that nothing is guessed.
+    By the last three only where one old and one new arm are left that it could be, so that nothing is guessed.
     """
     rules: tuple[tuple[Callable[[Identity], Hashable], bool], ...] = (
         (lambda arm: (arm.sha256, arm.artifact, _place(arm)), False),
         (lambda arm: (arm.sha256, arm.precision, _place(arm)), False),
+        (lambda arm: (arm.path, arm.precision, _place(arm)), False),
         (lambda arm: (arm.folder, arm.artifact, arm.precision, _place(arm)), True),
         (lambda arm: (arm.artifact, arm.precision, _place(arm)), True),
         (lambda arm: (Path(arm.artifact).suffix, arm.precision, _place(arm)), True),

@@ -125,8 +125,11 @@ def count(pid: int) -> None:
     global _ended_s
     if FORGETS_CHILDREN:
         with suppress(psutil.Error):
-            times = psutil.Process(pid).cpu_times()
-            _ended_s += times.user + times.system
+            process = psutil.Process(pid)
+            # In a virtual environment on Windows the first is a launcher, and its child the interpreter.
+            for one in (process, *process.children(recursive=True)):
+                times = one.cpu_times()
+                _ended_s += times.user + times.system
 
 
 def own_seconds() -> float:
