@@ -157,3 +157,18 @@ def test_photographs_are_split_as_the_run_split_them(tmp_path: Path) -> None:
     later = open_as_trained(str(data), [tmp_path / "run"], Silent())
     taught = {one.sha256 for split in ("train", "calibration", "val") for one in given[split]}
     assert not taught & {one.sha256 for one in later.splits["test"]}
+
+
+def test_whoever_measures_is_given_a_whole_test_folder(
+    tmp_path: Path, drawn_folder: Path, run_folder: Path
+) -> None:
+    """Also what has taught the run: `bench` says how many these are."""
+    data = tmp_path / "sorted"
+    listed = [one for split in ("train", "test") for one in read_splits(run_folder)[split]]
+    seen = {"train": listed[1::2], "test": listed[::2]}
+    for side, some in seen.items():
+        for one in some:
+            (data / side / one.label).mkdir(parents=True, exist_ok=True)
+            shutil.copy(drawn_folder / one.name, data / side / one.label)
+    found = open_as_trained(str(data), [run_folder], Silent()).splits["test"]
+    assert {photo.sha256 for photo in found} == {one.sha256 for one in seen["test"]}

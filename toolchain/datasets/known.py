@@ -20,12 +20,13 @@ TAUGHT = ("train", "calibration")
 REASON = "has taught the network that this one goes on from"
 
 
-def keep_known(dataset: Dataset, known: Mapping[str, str]) -> Dataset:
+def keep_known(dataset: Dataset, known: Mapping[str, str], *, to_train: bool = True) -> Dataset:
     """`dataset` with each photograph of its train folder in the split in which it is `known`, by SHA-256.
 
     New photographs of a group go where it was known: to train, if any of it has taught. Splits that have folders of
     their own are respected, but lose what is known to have taught, with a warning.
-    Raises BadInputError where that leaves a class without training photographs.
+    Raises BadInputError where that leaves a class without training photographs. Unless the data set is `to_train`,
+    such splits lose nothing, and a class may have none: it is for whoever measures to say what was seen.
     """
     if not known:
         return dataset
@@ -43,7 +44,7 @@ def keep_known(dataset: Dataset, known: Mapping[str, str]) -> Dataset:
         for photo in dataset.splits[split]:
             before = known.get(photo.sha256, groups.get(photo.group))
             if given[photo.name] != "train":
-                if before in TAUGHT:
+                if before in TAUGHT and to_train:
                     taught.append(photo.name)
                 else:
                     splits[split].append(photo)
@@ -52,7 +53,8 @@ def keep_known(dataset: Dataset, known: Mapping[str, str]) -> Dataset:
     left = tuple(LeftOut(name, REASON) for name in taught)
     warnings = [f"{len(taught)} photographs of val and test are left out: each {REASON}: {first_few(taught)}"]
     kept = {split: tuple(photos) for split, photos in splits.items()}
-    _check(dataset, kept)
+    if to_train:
+        _check(dataset, kept)
     return replace(
         dataset,
         splits=kept,

@@ -34,7 +34,7 @@ def open_as_trained(data: str, folders: Iterable[Path], reporter: Reporter) -> D
         with suppress(BadInputError):
             known = {one.sha256: split for split, listed in read_splits(folder).items() for one in listed}
             if known:
-                return keep_known(_without_lost(dataset, folder), known)
+                return keep_known(_without_lost(dataset, folder), known, to_train=False)
     return dataset
 
 
