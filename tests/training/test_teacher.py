@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import toolchain
 from tests.conftest import QUICK, Recorder
 from toolchain.backbones.networks import load_network, normalised
 from toolchain.datasets.catalogue import open_dataset
@@ -19,6 +22,7 @@ from toolchain.images.reader import Reader
 from toolchain.runs import RUN_FILE, read_run
 from toolchain.system import files
 from toolchain.system.progress import Silent
+from toolchain.training import interface
 from toolchain.training.context import TrainContext
 from toolchain.training.finetune import finetune
 from toolchain.training.settings import TrainSettings
@@ -145,3 +149,12 @@ def test_a_refitted_teacher_has_seen_validation(tmp_path: Path, run_folder: Path
     check_teacher(tmp_path, context.dataset, recorder)
     [line] = recorder.warned
     assert line.startswith("3 of 3 val photographs have taught the teacher")
+
+
+@pytest.mark.parametrize("given", [str, Path, lambda folder: [folder], lambda folder: (str(folder),)])
+def test_programs_name_one_teacher_or_several(
+    given: Callable[[Path], object], run_folder: Path, drawn_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interface.training, "finetune", lambda settings, *rest, **more: settings)
+    found: Any = toolchain.finetune(drawn_folder, "unused", teacher=given(run_folder))
+    assert found.teacher == (str(run_folder),)

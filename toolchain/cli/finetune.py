@@ -183,8 +183,6 @@ def _check(settings: TrainSettings, out: Path | None) -> None:
     if out is not None:
         check_free(out)
     weights_file(settings.weights, settings.model)
-    if settings.teacher and settings.probe_only:
-        raise BadInputError("--teacher teaches while fine-tuning, which --probe-only leaves out", "Drop one.")
     for teacher in settings.teacher:
         read_run(Path(teacher))
     entry = named(settings.data)

@@ -41,11 +41,15 @@ def finetune(
     `none` or a file. `settings` are the fields of `toolchain.training.settings.TrainSettings`: the options of
     `edgetl finetune` with underscores, such as `epochs`, `seed` and `max_minutes`. With `from_run` it goes on from
     the run in a folder, whose network, size and weights are taken; `Run.continuation` says how both compare.
+    `teacher` is the folder of a run, or several of them.
 
     Raises BadInputError for data, weights or settings that cannot be used, and when `out` holds something already;
     MissingError when PyTorch is not installed.
     """
     settings = {"weights": os.fspath(weights), "probe_only": probe_only, **settings}
+    teachers: Any = settings.get("teacher") or ()
+    alone = isinstance(teachers, str | os.PathLike)
+    settings["teacher"] = tuple(os.fspath(one) for one in ([teachers] if alone else teachers))
     if from_run is not None:
         previous = Previous.read(Path(from_run))
         asked = (None if model == MODEL else model, None if settings["weights"] == WEIGHTS else settings["weights"])

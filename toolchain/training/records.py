@@ -70,7 +70,8 @@ def keep_lines(folder: Path, count: int) -> None:
 
 
 def write_predictions(folder: Path, dataset: Dataset, answers: Mapping[str, Answers]) -> None:
-    """Write `predictions.csv`: what the kept network answered on every photograph of val and test."""
+    """Write `predictions.csv`: what the kept network answered on every photograph of val and test; after a refit,
+    which val has taught, what the network before answered on val."""
     rows = []
     for split, given in answers.items():
         for photo, row in zip(given.photos, given.probabilities, strict=True):

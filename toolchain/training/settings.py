@@ -68,7 +68,8 @@ class TrainSettings:
     `from_run` is the folder of the run that it goes on from (`--from`): `weights` are those of this run then.
 
     None stands for a default that depends on something else: the learning rate on optimizer and weights, dropout on
-    the backbone, `folds` on how large test is, `crop_size` on the size of the network's input.
+    the backbone, `folds` on how large test is, `crop_size` on the size of the network's input, `patience` on the
+    number of epochs.
     """
 
     data: str
@@ -217,7 +218,7 @@ class TrainSettings:
     ] = 0.5
     crop_size: Annotated[
         Annotated[int, Meta(ge=32, le=1024)] | None,
-        _trick("Side of training crops in pixels. Default: the recipe's, or that of the network's input.", "N"),
+        _trick("Side of training crops in pixels. Default: the recipe's, by --size, or that of the input.", "N"),
     ] = None
     """Crops show things larger than whole photographs do; in smaller pictures they have their size again (Touvron
     et al., NeurIPS 2019), and cost less."""
