@@ -43,7 +43,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--run", type=Path, help="where to train, or a run that was trained with the defaults")
+    parser.add_argument(
+        "--measure", action="store_true", help="only measure the files that --run has been exported to"
+    )
     options = parser.parse_args()
+    if options.measure and options.run is None:
+        parser.error("--measure needs --run")
     console = Console()
     with TemporaryDirectory() as name:
         folder = options.run or Path(name) / "pets-mobilenet_v2"
@@ -54,9 +59,10 @@ def main() -> None:
                 "pets", "mobilenet_v2", recipes.load("mobilenet_v2"), weights=str(options.weights.resolve())
             )
             run = finetune(settings, folder, command="edgetl finetune pets", reporter=console)
-        done = export(folder, int8=Int8(), reporter=console)
-        if done.broken:
-            raise SystemExit("; ".join(done.broken.values()))
+        if not options.measure:
+            done = export(folder, int8=Int8(), reporter=console)
+            if done.broken:
+                raise SystemExit("; ".join(done.broken.values()))
         os.chdir(folder)  # paths in bench.json are those that were given
         artifacts = [read_artifact(Path(file)) for file in ("model.onnx", "model.int8.onnx")]
         report = bench(Plan(tuple(artifacts), DEVICES, data="pets", limit=0), console)
