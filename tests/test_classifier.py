@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -276,6 +277,27 @@ def test_a_device_that_hangs_is_given_up(path: Path, tmp_path: Path, monkeypatch
     with pytest.raises(MissingError, match="gave no answer for"):
         list(classifier.predict_files([tmp_path / "photo.png"]))
     held.set()
+
+
+def test_the_first_answers_of_an_accelerator_may_take_as_long_as_loading(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT compiles the network for each number of pictures, and so does `torch.compile`."""
+    cv2.imwrite(str(tmp_path / "photo.png"), RED)
+    monkeypatch.setattr("toolchain.classifier.INFERENCE_LIMIT_S", 0.01)
+    classifier = toolchain.load(path)
+    infer, waits = classifier.runtime.infer, iter((0.3, 0.3, 0.0, 0.3))
+
+    def slow(images: np.ndarray) -> Answer:
+        time.sleep(next(waits))
+        return infer(images)
+
+    monkeypatch.setattr(classifier.runtime, "infer", slow)
+    monkeypatch.setattr(classifier.runtime, "device", "ort:tensorrt")
+    for count in (1, 2, 1):
+        assert len(list(classifier.predict_files([tmp_path / "photo.png"] * count))) == count
+    with pytest.raises(MissingError, match=r"gave no answer for 0\.02 s"):
+        list(classifier.predict_files([tmp_path / "photo.png"] * 2))
 
 
 def test_an_answer_of_another_shape_is_no_answer(path: Path) -> None:

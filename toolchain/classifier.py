@@ -19,7 +19,8 @@ from toolchain.artifact.card import Card
 from toolchain.errors import ArtifactError, ArtifactWarning, BadInputError, MissingError, UnreadableImageError
 from toolchain.evaluation.metrics import scores, softmax
 from toolchain.images.preprocess import Colour, Image, check_colour, check_frame, decode, from_pillow, read
-from toolchain.runtimes import Answer, Runtime, default_device, open_runtime, whole_number
+from toolchain.runtimes import Answer, Runtime, default_device, in_loading_time, open_runtime, whole_number
+from toolchain.runtimes.devices import is_cpu
 from toolchain.runtimes.machine import artifact_to_run, int8_caution, int8_speed_caution
 from toolchain.system.ending import awaited
 from toolchain.system.patience import within
@@ -98,6 +99,8 @@ class Classifier:
         self.runtime = runtime
         self.colour = check_colour(colour)
         self.mirror_average = mirror_average
+        self._met: set[int] = set()
+        """Numbers of pictures that were answered together before."""
 
     def predict(self, source: Source, top: int = 5, *, colour: Colour | None = None) -> Prediction:
         """Name what is on one photograph: a path, the bytes of an encoded picture, a uint8 frame, or Pillow's.
@@ -207,12 +210,18 @@ class Classifier:
                     yield path, picture if isinstance(picture, UnreadableImageError) else next(named)
 
     def _in_time(self, pictures: Sequence[Image]) -> Answer:
-        limit_s = INFERENCE_LIMIT_S * len(pictures)
+        device, number = self.runtime.device, len(pictures)
+        if number not in self._met and (not is_cpu(device) or device.endswith("+compile")):
+            # The first time the network may be compiled for so many, which takes TensorRT minutes.
+            answer = in_loading_time(device, None, lambda: self.infer(pictures))
+            self._met.add(number)
+            return answer
+        limit_s = INFERENCE_LIMIT_S * number
         try:
             return within(limit_s, lambda: self.infer(pictures))
         except TimeoutError:
             raise MissingError(
-                f"{self.runtime.device} gave no answer for {limit_s:g} s",
+                f"{device} gave no answer for {limit_s:g} s",
                 "Try another --device, or a smaller network.",
             ) from None
 

@@ -140,6 +140,7 @@ def test_own_classes_are_named_by_a_file(tmp_path: Path, published_file: Path) -
         (b"cat\n\ndog\n", "line 2 is empty"),
         (b"cat\ndog\ncat\n", "'cat' is there 2 times"),
         (b"cat\n\xff\xfe\n", "is not UTF-8 text"),
+        (b"0\tcat\n1\tdog\n", "line 1 holds a tab or another control character"),
         (b"a" * 300 + b"\ndog", "line 1 has more than 256 characters"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from toolchain.runtimes.devices import is_cpu
-from toolchain.runtimes.torch import _without_tf32
+from toolchain.runtimes.torch import without_tf32
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_energy_is_counted_where_the_processor_computes(device: str, expected: b
 
 def test_convolutions_on_a_gpu_are_not_rounded_to_tf32() -> None:
     before = torch.backends.cudnn.allow_tf32
-    with _without_tf32(torch.device("cuda")):
+    with without_tf32(torch.device("cuda")):
         assert not torch.backends.cudnn.allow_tf32
         assert torch.backends.cudnn.enabled
     assert torch.backends.cudnn.allow_tf32 == before

@@ -172,11 +172,19 @@ def _run_folder(folder: Path, **runtimes: tuple[str, ...]) -> Path:
         ("openvino:CPU", "model.int8.onnx"),
         ("openvino:CPU+bf16", "model.onnx"),
         ("ort:cuda", "model.onnx"),
+        ("torch:cpu", "model.onnx"),
     ],
 )
 def test_a_folder_stands_for_the_file_that_was_made_for_the_device(tmp_path: Path, device: str, file: str) -> None:
     folder = _run_folder(tmp_path, onnx=("ort:cpu", "openvino:CPU"), ort_onnx=("ort:cpu",))
     assert machine.artifact_to_run(folder, device).path.name == file
+
+
+def test_a_file_for_a_device_that_has_to_be_named_is_not_run_elsewhere(tmp_path: Path) -> None:
+    folder = _run_folder(tmp_path, onnx=("openvino:GPU",))
+    assert machine.artifact_to_run(folder).path.name == "model.onnx"
+    assert toolchain.load(folder).runtime.device == "ort:cpu"
+    assert machine.artifact_to_run(folder, "openvino:GPU").path.name == "model.int8.onnx"
 
 
 def test_a_folder_runs_where_only_another_device_has_int8(

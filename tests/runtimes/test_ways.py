@@ -14,6 +14,7 @@ from toolchain.cli import run
 from toolchain.errors import BadInputError, MissingError
 from toolchain.runtimes import onnxruntime, open_runtime
 from toolchain.runtimes.devices import known_devices, parse_device, plain, probe, ways_of
+from toolchain.runtimes.openvino import _is_there
 from toolchain.timing.protocol import LOCAL
 
 WAYS = ("openvino:CPU+bf16", "openvino:CPU+f16", "ort:cpu+bf16")
@@ -61,6 +62,16 @@ def test_a_way_runs_in_its_type_or_says_what_is_missing(artifact: Artifact, devi
         answer = infer(images)
         assert answer.logits.dtype == np.float32
         np.testing.assert_allclose(answer.logits, exact, atol=0.02 * np.abs(exact).max())
+
+
+def test_a_second_gpu_is_there_only_where_it_was_found() -> None:
+    assert _is_there("GPU", ["CPU", "GPU"])
+    assert _is_there("GPU.0", ["CPU", "GPU"])
+    assert not _is_there("GPU.1", ["CPU", "GPU"])
+    assert _is_there("GPU", ["CPU", "GPU.0", "GPU.1"])
+    assert _is_there("GPU.1", ["CPU", "GPU.0", "GPU.1"])
+    assert not _is_there("GPU.2", ["CPU", "GPU.0", "GPU.1"])
+    assert _is_there("NPU.3720", ["CPU", "NPU"]), "a kind of NPU, and not a number"
 
 
 @pytest.mark.parametrize("device", WAYS)

@@ -124,7 +124,7 @@ def _chosen(
 ) -> Normalisation:
     """The way to preprocess: what was told, unless photographs say that it is wrong; else what they say."""
     own = KNOWN[foreign.normalises] if foreign.normalises else None
-    wanted = told.normalisation or own
+    wanted = told.with_colour(own)
     if not tried:
         if wanted is None:
             raise BadInputError(

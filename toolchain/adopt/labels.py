@@ -7,6 +7,7 @@ from pathlib import Path
 
 from toolchain.errors import BadInputError
 from toolchain.system import files
+from toolchain.system.text import is_printable
 
 MAX_BYTES = 8 << 20
 MAX_LENGTH = 256
@@ -17,7 +18,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """The names in a file. Lines that are empty at its end do not count.
 
     Raises BadInputError for a file that cannot be read or is no UTF-8 text, for fewer than two names, an empty one,
-    one that is too long, and one that is there twice.
+    one that is too long or holds control characters, and one that is there twice.
     """
     try:
         content = files.read_regular(path, MAX_BYTES)
@@ -30,8 +31,10 @@ def read_labels(path: Path) -> tuple[str, ...]:
     if len(lines) < 2:
         raise BadInputError(f"{path} holds {len(lines)} names; a classifier has two at least", hint)
     for number, line in enumerate(lines, 1):
-        if not line or len(line) > MAX_LENGTH:
-            wrong = "is empty" if not line else f"has more than {MAX_LENGTH} characters"
+        wrong = "is empty" if not line else "" if is_printable(line) else "holds a tab or another control character"
+        if len(line) > MAX_LENGTH:
+            wrong = f"has more than {MAX_LENGTH} characters"
+        if wrong:
             raise BadInputError(f"{path}: line {number} {wrong}", hint)
     name, count = Counter(lines).most_common(1)[0]
     if count > 1:

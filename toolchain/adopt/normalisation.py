@@ -76,6 +76,14 @@ class Told:
     normalisation: Normalisation | None = None
     size: int = 0
     fields: tuple[tuple[str, Any], ...] = ()
+    colour: Colour | None = None
+    """Where nothing but the order of colours was said of the normalisation."""
+
+    def with_colour(self, own: Normalisation | None) -> Normalisation | None:
+        """The way that was told, or that which the file tells, in the order of colours that was told."""
+        if self.normalisation is not None or own is None or self.colour in (None, own.colour):
+            return self.normalisation or own
+        return own.swapped
 
 
 def parse(text: str | None) -> Told:
@@ -96,7 +104,10 @@ def parse(text: str | None) -> Told:
     if "edge" in given:
         fields["shortest_edge"] = _whole("edge", given["edge"])
     size = _whole("size", given["size"]) if "size" in given else 0
-    return Told(_normalisation(text, base, given), size, tuple(fields.items()))
+    told = _normalisation(text, base, given)
+    if base is None and told is not None and not {"mean", "std"} & set(given):
+        return Told(None, size, tuple(fields.items()), told.colour)
+    return Told(told, size, tuple(fields.items()))
 
 
 def _normalisation(text: str, base: Normalisation | None, given: dict[str, str]) -> Normalisation | None:

@@ -177,6 +177,10 @@ def last_operator(model: onnx.ModelProto) -> onnx.NodeProto:
     return node
 
 
+LEAST_UNIT_MEAN = 0.2
+"""The mean of a colour in photographs whose pixels are 0 to 1 is larger."""
+
+
 def _normalises(model: onnx.ModelProto, name: str) -> Literal["raw", "unit"] | None:
     """Which pixels the graph normalises itself, by the first numbers that it counts with; None: it does not."""
     if (
@@ -202,7 +206,10 @@ def _normalises(model: onnx.ModelProto, name: str) -> Literal["raw", "unit"] | N
         size = float(np.abs(others[0]).max())
         large = size < 0.05 if node.op_type == "Mul" else size > 3
         if node.op_type == "BatchNormalization":
-            large = float(np.abs(constants[node.input[3]]).max()) > 3
+            means = np.abs(constants[node.input[3]]) if node.input[3] in constants else np.zeros(1)
+            large = float(means.max()) > 3
+            if not large and float(means.min()) < LEAST_UNIT_MEAN:
+                return None  # of pixels around 0, which somebody has normalised before
         return "raw" if large else "unit"
 
 

@@ -139,10 +139,12 @@ def open_runtime(
     threads = whole_number("threads", threads, 0, MAX_THREADS)
     batch = whole_number("batch", batch, 1, MAX_IMAGES)
     if artifact.format not in family.formats:
-        default = default_device(artifact)
+        default, other = default_device(artifact), "or name the .onnx file."
+        if artifact.format == "onnx":
+            other = f"or let edgetl export write a file for {family.title}."
         raise BadInputError(
             f"{artifact.path.name} does not run on {device}: {family.title} runs {_suffixes(family.formats)} files",
-            f"Run it on {default}, or name the .onnx file.",
+            f"Run it on {default}, {other}",
         )
     if not (unproven or family.of_run or artifact.card.proven_on(device)):
         proven = artifact.card.runtimes

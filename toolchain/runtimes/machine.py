@@ -206,8 +206,12 @@ def artifact_to_run(path: Path, device: str = "") -> Artifact:
     int8 file is proven on it. That one also where this CPU may change the answers of the int8 file; a warning says
     so.
     """
+    from toolchain.runtimes import default_device
+
     made = _made_for(device, path) if device and path.is_dir() else None
     found, exact = made or read_artifact(find_artifact(path)), path / FLOAT_FILE
+    if not device and path.is_dir() and exact.is_file() and not found.card.proven_on(default_device(found)):
+        return read_artifact(exact)  # the int8 file is for a device that has to be named
     caution = int8_caution(found, device or "ort:cpu") if path.is_dir() and exact.is_file() else ""
     if not caution:
         return found
@@ -219,6 +223,9 @@ def _made_for(device: str, folder: Path) -> Artifact | None:
     """The file of a run folder to run on a device; None where none is made for it."""
     device = canonical(device)
     family = family_of(device)
+    if family.of_run:
+        exact = folder / FLOAT_FILE
+        return read_artifact(exact) if exact.is_file() else None
     names = [Path(INT8_FILE).with_suffix(f".{family.name}.onnx"), Path(INT8_FILE), Path(FLOAT_FILE)]
     if "onnx" not in family.formats:
         names = [name.with_suffix(f".{format_}") for name in names for format_ in family.formats]

@@ -211,9 +211,12 @@ def _open(
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     options.add_session_config_entry(_BFLOAT16, str(int(bfloat16)))
     try:
-        return library.InferenceSession(artifact.model, options, providers=providers)
+        session = library.InferenceSession(artifact.model, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions have no common public base
         raise ArtifactError(f"{artifact.path}: ONNX Runtime cannot load it: {_reason(error)}") from None
+    # Else it would go on with other providers when one fails, and say so on stdout alone.
+    session.disable_fallback()
+    return session
 
 
 def _reason(error: Exception) -> str:

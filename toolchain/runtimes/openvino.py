@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
 from threading import Lock
@@ -84,9 +84,7 @@ def probe(target: str) -> Device:
         return Device(name, False, "OpenVINO is not installed", "pip install openvino")
     found = core().available_devices
     wanted = target.split(":")[-1].split(",") if ":" in target else [] if target == "AUTO" else [target]
-    # `GPU` stands for `GPU.0` where there are several.
-    kinds = {have.split(".")[0] for have in found}
-    missing = [device for device in wanted if device.split(".")[0] not in kinds]
+    missing = [device for device in wanted if not _is_there(device, found)]
     if not missing:
         # Without them it would compute in another type, or imitate this one slowly.
         if way and WAYS[way][0] not in core().get_property(target, "OPTIMIZATION_CAPABILITIES"):
@@ -103,6 +101,13 @@ def probe(target: str) -> Device:
         f"OpenVINO {version} finds no {missing[0]} here, only {', '.join(found)}",
         drivers.get(missing[0].split(".")[0], ""),
     )
+
+
+def _is_there(device: str, found: Sequence[str]) -> bool:
+    """Whether a device is among those that were `found`: a `GPU` stands for `GPU.0`, and the other way round."""
+    kind, _, number = device.partition(".")
+    other = kind == "GPU" and number not in ("", "0")
+    return device in found or (not other and kind in {one.partition(".")[0] for one in found})
 
 
 def _forked() -> bool:
