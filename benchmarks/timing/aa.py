@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ from toolchain.artifact import read_artifact
 from toolchain.bench.compare import Tolerance, compare
 from toolchain.bench.results import ArmResult, BenchReport
 from toolchain.bench.runner import Plan, bench
+from toolchain.system import files
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEVICES = ("ort:cpu", "openvino:CPU")
@@ -58,6 +60,8 @@ def _lines(number: int, one: BenchReport, other: BenchReport, seconds: float) ->
             "second_holds_first": str(int(_holds(second.latency_ms.p50_ci95, first.latency_ms.p50))),
             "ips_first_holds_second": _throughput_held(first, second),
             "ips_second_holds_first": _throughput_held(second, first),
+            **_throughput("first", first),
+            **_throughput("second", second),
             "noisy": f"{int(one.noisy)}{int(other.noisy)}",
             "seconds": f"{seconds:.0f}",
             "machine": f"{one.environment.cpu}; {one.environment.cores} cores",
@@ -82,6 +86,18 @@ def _on(device: str, report: BenchReport) -> ArmResult:
 
 def _holds(interval: tuple[float, float], value: float) -> bool:
     return interval[0] <= value <= interval[1]
+
+
+def _throughput(name: str, arm: ArmResult) -> Row:
+    assert arm.throughput is not None
+    assert arm.throughput.ips_ci95 is not None
+    low, high = arm.throughput.ips_ci95
+    return {
+        f"{name}_ips": f"{arm.throughput.ips:.1f}",
+        f"{name}_ips_low": f"{low:.1f}",
+        f"{name}_ips_high": f"{high:.1f}",
+        f"{name}_way": f"{arm.throughput.requests} x {arm.throughput.batch}",
+    }
 
 
 def _throughput_held(one: ArmResult, other: ArmResult) -> str:
@@ -131,6 +147,15 @@ def read(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
+def _write(path: Path, rows: Sequence[Row]) -> None:
+    """The whole file. Pairs that were measured before a column came leave it empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[-1]), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    files.write_bytes(path, text.getvalue().encode())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("artifact", type=Path, nargs="?", default=ROOT / "models" / "pets" / "model.int8.onnx")
@@ -141,13 +166,8 @@ def main() -> None:
     rows = read(options.out)
     done = len(_one_a_pair(rows))
     for fresh in pairs(options.artifact, options.device or DEVICES, done + 1, options.pairs - done):
-        is_new = not options.out.exists()
-        with options.out.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(fresh[0]))
-            if is_new:
-                writer.writeheader()
-            writer.writerows(fresh)
         rows += fresh
+        _write(options.out, rows)
         told = ", ".join(f"{row['device']} {row['ratio']} {row['verdict']}" for row in fresh)
         print(f"pair {fresh[0]['pair']}: {told}; {fresh[0]['seconds']} s", flush=True)
     for name, value in summary(rows).items():
