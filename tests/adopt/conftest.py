@@ -15,6 +15,7 @@ from toolchain.drawn.pets import CLASSES, draw
 from toolchain.runs import Run
 
 NAME = "mobilenet_v3_small"
+LABELS = "cup\nplate\nspoon\nfork\nknife\n"
 
 
 def settled(network: nn.Module, side: int = 64) -> nn.Module:
@@ -65,4 +66,18 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for index in range(12):
         bgr = cv2.cvtColor(draw(CLASSES[index % len(CLASSES)], index, size=96), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(folder / f"{index:02}.jpg"), bgr)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the five files and labels.txt. Not to be written to."""
+    from tests.adopt.foreign_models import MAKERS  # which needs what is above
+
+    folder = tmp_path_factory.mktemp("foreign")
+    for name, make in MAKERS.items():
+        if name == "timm":
+            pytest.importorskip("timm")
+        make(folder / f"{name}.onnx")
+    (folder / "labels.txt").write_text(LABELS, encoding="utf-8")
     return folder

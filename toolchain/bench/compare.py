@@ -137,8 +137,8 @@ def compare(
     changes, lost = [], []
     for place, other in paired.both:
         if now[other].status == "ok":
-            change = _change(before[place], now[other], tolerance, same_photographs)
-            change = replace(change, artifact=names[now[other].artifact])
+            name = names[now[other].artifact]
+            change = _change(before[place], now[other], name, tolerance, same_photographs)
             changes.append(replace(change, latency="undecided") if noisy else change)
         else:
             lost.append(f"{identity_of(now[other])} {now[other].status}: {now[other].reason}")
@@ -242,7 +242,7 @@ def version_changes(old: Environment, new: Environment) -> list[str]:
     ]
 
 
-def _change(old: ArmResult, new: ArmResult, tolerance: Tolerance, same_photographs: bool) -> Change:
+def _change(old: ArmResult, new: ArmResult, name: str, tolerance: Tolerance, same_photographs: bool) -> Change:
     assert old.latency_ms is not None
     assert new.latency_ms is not None
     limit = 1 + tolerance.latency_percent / 100
@@ -256,7 +256,7 @@ def _change(old: ArmResult, new: ArmResult, tolerance: Tolerance, same_photograp
         drop, drop_interval = share * 100, (low * 100, high * 100)
         is_lost = drop > tolerance.top1_pp and low > 0
     return Change(
-        artifact=Path(new.artifact).name,
+        artifact=name,
         precision=new.precision,
         device=new.device,
         threads=new.threads,

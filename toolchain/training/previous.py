@@ -56,8 +56,10 @@ class Previous:
         are missing or damaged.
         """
         found = _read_earlier(self.folder)
-        for split, listed in read_splits(self.folder).items():
-            now = "train" if split in self.run.model.taught and split not in TAUGHT else split
+        taught = self.run.model.taught
+        # What has taught is remembered as such, wherever else a record may name it.
+        for split, listed in sorted(read_splits(self.folder).items(), key=lambda item: item[0] in taught):
+            now = "train" if split in taught and split not in TAUGHT else split
             found |= {photo.sha256: now for photo in listed}
         return found
 
@@ -187,13 +189,13 @@ def taught_before(weights: str, sha256: str | None) -> frozenset[str]:
     return frozenset()
 
 
-def warn_of_seen(dataset: Dataset, seen: frozenset[str], weights: str, reporter: Reporter) -> None:
-    """Warn where photographs that judge have taught the features that training starts from."""
+def warn_of_seen(dataset: Dataset, seen: frozenset[str], taught: str, reporter: Reporter) -> None:
+    """Warn where photographs that judge are among those that have `taught` something that training takes over."""
     for split in ("val", "test"):
         known = sum(photo.sha256 in seen for photo in dataset.splits[split])
         if known:
             reporter.warn(
-                f"{known} of {len(dataset.splits[split])} {split} photographs have taught {weights}: figures on "
+                f"{known} of {len(dataset.splits[split])} {split} photographs have taught {taught}: figures on "
                 f"{split} flatter the new network"
             )
 

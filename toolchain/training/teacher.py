@@ -16,11 +16,12 @@ from torch.nn.functional import log_softmax
 from toolchain.backbones.networks import body_of, hidden_of, load_network, normalised
 from toolchain.datasets import Dataset
 from toolchain.errors import BadInputError
-from toolchain.runs import TeacherRecord, read_run, read_splits
+from toolchain.runs import TeacherRecord, read_run
 from toolchain.system.progress import Reporter
 from toolchain.training.context import TrainContext, has_fast_bfloat16
 from toolchain.training.crops import to_device
 from toolchain.training.features import BATCH, Extractor, Frozen, logits_of
+from toolchain.training.previous import Previous, warn_of_seen
 
 WEIGHT = 0.8
 """Share of the loss that is the teacher's; the rest is the labels'."""
@@ -96,21 +97,14 @@ def check_teacher(folder: Path, dataset: Dataset, reporter: Reporter) -> None:
 
     Raises BadInputError where it is no run, or does not know one of the classes.
     """
-    run, given = read_run(folder), read_splits(folder)
+    run = read_run(folder)
     if run.model.kept == "file":
         raise BadInputError(
             f"the teacher {folder} was adopted as an ONNX file, which cannot teach",
             "Name a run of `edgetl finetune`, or adopt the weights of its network.",
         )
     _order(folder, run.data.classes, dataset.classes)
-    taught = {photo.sha256 for split in run.model.taught for photo in given.get(split, ())}
-    for split in ("val", "test"):
-        shared = sum(photo.sha256 in taught for photo in dataset.splits[split])
-        if shared:
-            reporter.warn(
-                f"{shared} of {len(dataset.splits[split])} {split} photographs have taught the teacher {folder}: "
-                f"the student's figures on {split} flatter it"
-            )
+    warn_of_seen(dataset, Previous(folder, run).taught, f"the teacher {folder}", reporter)
 
 
 def _order(folder: Path, theirs: Sequence[str], ours: Sequence[str]) -> Tensor:

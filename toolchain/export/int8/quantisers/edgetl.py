@@ -114,7 +114,8 @@ def _without(quantized: QuantizedGraph, layers: frozenset[str]) -> Quantization:
     kept = {name: layer for name, layer in old.layers.items() if name not in layers}
     for node in (graph.by_name[name] for name in layers & old.layers.keys()):
         if node.weight[0].numel() >= MIN_PER_CHANNEL:
-            kept[node.name] = quantize_layer(node.weight.numpy(), node.bias.numpy(), None)
+            weight, bias, per_tensor = node.weight.numpy(), node.bias.numpy(), quantized.scheme.per_tensor
+            kept[node.name] = quantize_layer(weight, bias, None, per_tensor=per_tensor)
     biases = {name: bias for name, bias in old.biases.items() if name not in layers}
     # A first layer in float reads pixels less the means of the colours, as its bias was made for.
     means = {graph.by_name[name].inputs[0] for name in layers}
