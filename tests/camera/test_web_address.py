@@ -123,3 +123,8 @@ with WebView(Address("127.0.0.1", 0), {}, reporter=Silent()) as view:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("200\n", "")
+
+
+def test_a_page_of_another_kind_has_a_port_of_its_own() -> None:
+    assert parse_address("0.0.0.0", 8766) == Address("0.0.0.0", 8766)
+    assert parse_address("0.0.0.0:80", 8766) == Address("0.0.0.0", 80)

@@ -159,3 +159,45 @@ def test_what_stands_in_the_way_is_not_overwritten(folder: Path, tmp_path: Path)
         journal.restore(ours.path)
     assert (folder / "0.jpg").read_bytes() == b"picture 0"
     assert ours.path.exists()
+
+
+def test_names_that_changed_hands_come_back(tmp_path: Path) -> None:
+    """A photograph takes the name that another one has left: each goes back to its own place."""
+    data = tmp_path / "data"
+    for label in ("cat", "dog"):
+        (data / label).mkdir(parents=True)
+        (data / label / "1.jpg").write_bytes(label.encode())
+    before = _tree(data)
+    ours = Journal(data)
+    ours.move({"cat/1.jpg": data / "dog"}, "dog")
+    ours.move({"dog/1.jpg": data / "cat"}, "cat")
+    assert _tree(data) == {"dog/1-2.jpg": b"cat", "cat/1.jpg": b"dog"}
+    assert ours.path
+    assert journal.restore(ours.path) == ("cat/1.jpg", "dog/1.jpg")
+    assert _tree(data) == before
+
+
+@pytest.mark.parametrize("fails", ["carry out", "write"])
+def test_what_cannot_be_done_was_not_decided(
+    fails: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that gets full, in the journal or after one picture of two: nothing has moved, and undo goes on."""
+    ours, before = Journal(folder), {**_tree(folder)}
+    ours.keep(["3.jpg"])
+    with monkeypatch.context() as patched:
+        real = files.move if fails == "carry out" else files.write_json
+
+        def fail(source: Path, target: object) -> None:
+            if fails == "write" or source.name == "1.jpg":
+                raise OSError(28, "No space left on device", str(source))
+            real(source, target)  # type: ignore[arg-type]
+
+        patched.setattr(files, "move" if fails == "carry out" else "write_json", fail)
+        with pytest.raises((BadInputError, OSError)):
+            ours.move({"0.jpg": tmp_path / "cat", "1.jpg": tmp_path / "cat"}, "cat")
+    assert _tree(folder) == before
+    assert [one.name for one in ours.entries] == ["3.jpg"]
+    ours.move({"0.jpg": tmp_path / "dog"}, "dog")
+    assert [one.name for one in ours.undo()] == ["0.jpg"]
+    assert [one.name for one in ours.undo()] == ["3.jpg"]
+    assert _tree(folder) == before

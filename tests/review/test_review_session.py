@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+import cv2
+import numpy as np
 import pytest
 from review_support import collect, line, near_copy
 
 from tests.conftest import Recorder
 from toolchain.errors import BadInputError
 from toolchain.review.items import Item, collected, is_collected
-from toolchain.review.session import Review, check_class
+from toolchain.review.session import Review, check_class, placed
 from toolchain.system.progress import Silent
 
 ANSWERS = [
@@ -134,3 +136,28 @@ def test_suspects_move_between_the_classes_of_their_split(tmp_path: Path, drawn_
         assert (tmp_path / "data" / side / "dog" / photo.name).is_file()
         assert not (tmp_path / "data" / side / "cat" / photo.name).exists()
     assert len(review.undo()) == 2, "what was decided together is undone together"
+
+
+def test_a_suspect_stays_in_its_group_and_in_a_folder_of_any_spelling(tmp_path: Path) -> None:
+    """Archives of a Mac spell umlauts as two signs; groups are folders below those of the classes."""
+    kitten, spelt = "K\u00e4tzchen", "Ka\u0308tzchen"
+    for level, label in ((50, spelt), (200, "dog")):
+        (tmp_path / label / "garden-1").mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / label / "garden-1/3.jpg"), np.full((40, 40, 3), level, np.uint8))
+    names = {kitten: f"{spelt}/garden-1/3.jpg", "dog": "dog/garden-1/3.jpg"}
+    answer = (("dog", 0.97), (kitten, 0.01))
+    items = [Item(name, "", label, answer, "") for label, name in names.items()]
+    assert all(placed(item) for item in items)
+    review = Review(tmp_path, items, tmp_path, Silent())
+    assert review.classes == [kitten, "dog"]
+    numbers = {item.label: number for number, item in review.items.items()}
+    review.move([numbers[kitten]], "dog")
+    review.move([numbers["dog"]], kitten)
+    found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.jpg")}
+    assert found == {"dog/garden-1/3-2.jpg", f"{spelt}/garden-1/3.jpg"}
+
+
+def test_what_lies_elsewhere_has_no_place_among_the_classes() -> None:
+    for name in ("PetImages/cat/1.jpg", "images/cat_1.jpg", "cat.jpg"):
+        assert placed(Item(name, "", "cat", (), "")) is None
+    assert placed(Item("Train/cat/a/1.jpg", "", "cat", (), "")) == (PurePosixPath("Train"), PurePosixPath("a"))

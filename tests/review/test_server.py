@@ -18,6 +18,7 @@ from review_support import Serve, ask, collect
 
 from tests.conftest import Recorder
 from toolchain.cli import run
+from toolchain.datasets.journal import Journal, restore
 from toolchain.review.server import FILES
 
 ANSWERS = [
@@ -209,3 +210,24 @@ def test_a_folder_with_nothing_left_needs_no_page(tmp_path: Path, capsys: pytest
     folder = collect(tmp_path / "collected", [])
     assert run(["review", str(folder)]) == 0
     assert "0 left" in capsys.readouterr().out
+
+
+def test_the_current_folder_can_be_reviewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By `.`, or by a link: what was interrupted is finished in any case."""
+    folder = collect(tmp_path / "collected", [("cat", {"cat": 0.9})])
+    [picture] = folder.glob("*.jpg")
+    (tmp_path / "link").symlink_to(folder)
+    for name in (".", "../link"):
+        ours = Journal(folder)
+        [moved] = ours.set_aside([picture.name])
+        Path(str(moved.now)).rename(picture)  # as if it had been killed before it moved it
+        monkeypatch.chdir(folder)
+        assert run(["review", name]) == 0
+        told = capsys.readouterr()
+        assert "1 picture of an interrupted review moved" in told.err
+        assert "0 left" in told.out
+        assert not picture.exists()
+        assert ours.path
+        restore(ours.path)

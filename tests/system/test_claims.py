@@ -280,3 +280,16 @@ def test_two_runs_at_once_each_have_a_folder_and_one_with_the_same_out_is_refuse
     assert len(list(tmp_path.glob("runs/*"))) == 2, "of what failed nothing is left"
     for process in both:
         process.communicate("", timeout=60)
+
+
+def test_a_disk_in_whose_parent_nothing_can_be_written_is_claimed_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "disk").mkdir()
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path and real(path, mode))
+    with writing(tmp_path / "disk", "reviewing it", ""):
+        assert [path.name for path in (tmp_path / "disk").iterdir()] == [LOCK_FILE]
+        assert [path.name for path in tmp_path.iterdir()] == ["disk"]
+        assert claims.is_empty(tmp_path / "disk")
+    assert not list((tmp_path / "disk").iterdir())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,22 +64,26 @@ def command(
     from toolchain.datasets.catalogue import list_data
     from toolchain.review import items as reviewed
     from toolchain.review.server import ReviewPage
-    from toolchain.review.session import Review
+    from toolchain.review.session import Review, placed
     from toolchain.system import claims
 
-    address = parse_address(web)
-    root = Path(folder)
+    address = parse_address(web, PORT)
+    root = Path(folder).resolve()
     is_collected = reviewed.is_collected(root)
     _check(folder, into, is_collected)
     if not is_collected:
         needs("torch")
-        root = list_data(folder).root
+        root = list_data(folder).root.resolve()
     with ExitStack() as stack:
-        stack.enter_context(claims.writing(root.absolute(), "reviewing it", "End that review first."))
+        stack.enter_context(claims.writing(root, "reviewing it", "End that review first."))
         if finished := journal.finish(root):
-            console.say(f"{finished} pictures of an interrupted review were moved to where they were to go")
+            several = "1 picture" if finished == 1 else f"{finished} pictures"
+            console.say(f"{several} of an interrupted review moved to where they were to go")
         shown = reviewed.collected(root, console) if is_collected else _suspects(folder, model, weights, console)
-        target = into if is_collected else root if _is_sorted(root, shown) else None
+        target = into if is_collected else root
+        if not is_collected and not all(map(placed, shown)):
+            console.say("not all photographs lie in folders called as their classes: they can be kept or set aside")
+            target = None
         review = stack.enter_context(closing(Review(root, shown, target, console)))
         if review.left:
             _serve(ReviewPage(review, address, token=web_token, hosts=web_hosts, reporter=console), console)
@@ -120,11 +123,6 @@ def _suspects(data: str, model: str, weights: str, console: Console) -> list[Ite
         )
         for one in found
     ]
-
-
-def _is_sorted(root: Path, items: Sequence[Item]) -> bool:
-    """Whether photographs lie in folders called as their classes: only then can they move to another class."""
-    return all(item.label in Path(item.name).parts[:2] for item in items)
 
 
 def _serve(page: ReviewPage, console: Console) -> None:

@@ -95,9 +95,20 @@ class Journal:
             Entry(step, name, files.sha256_of(self._folder / name), None if to is None else str(to), label)
             for name, to in targets.items()
         )
+        before = self._decisions
         self._write((*self.entries, *entries))
-        for one in entries:
-            _carry_out(self._folder, one, self._hint())
+        done: list[Entry] = []
+        try:
+            for one in entries:
+                _carry_out(self._folder, one, "Nothing was moved.")
+                done.append(one)
+        except BadInputError:
+            for one in reversed(done):
+                _take_back(self._folder, one, self._hint())
+            self._decisions = before
+            with suppress(OSError):  # a full disk: the next decision writes it
+                self._write(before.entries)
+            raise
         return entries
 
     def undo(self) -> tuple[Entry, ...]:
@@ -106,7 +117,7 @@ class Journal:
             return ()
         step = self.entries[-1].step
         last = tuple(one for one in self.entries if one.step == step)
-        for one in last:
+        for one in reversed(last):
             _take_back(self._folder, one, self._hint())
         self._write(tuple(one for one in self.entries if one.step != step))
         return last
@@ -132,8 +143,9 @@ class Journal:
     def _write(self, entries: tuple[Entry, ...]) -> None:
         self._made()
         assert self.path
-        self._decisions = replace(self._decisions, entries=entries)
-        files.write_json(self.path, self._decisions)
+        decisions = replace(self._decisions, entries=entries)
+        files.write_json(self.path, decisions)
+        self._decisions = decisions
 
     def _hint(self) -> str:
         return f"To undo what was done: edgetl data restore {shlex.quote(str(self.path))}"
@@ -174,29 +186,34 @@ def restore(record: Path) -> tuple[str, ...]:
     decisions = _read(record)
     record = record.absolute()
     folder = _folder_of(record)
-    moved = [one for one in decisions.entries if one.now is not None]
-    back = [one for one in moved if not os.path.lexists(folder / one.name)]
+    # The last goes back first: it may have taken the name that an earlier one had left.
+    moved = [one for one in reversed(decisions.entries) if one.now is not None]
+    back: list[Entry] = []
+    gone: list[str] = []
+    left: set[Path] = set()
     for one in moved:
-        path = folder / one.name
+        path, now = folder / one.name, Path(str(one.now))
         if not is_inside(folder, one.name):
             raise BadInputError(f"{record}: {one.name!r} lies behind a link; nothing was moved", "Remove the link.")
-        if one not in back and (path.is_symlink() or not path.is_file() or files.sha256_of(path) != one.sha256):
-            raise BadInputError(f"{path} is there again; nothing was moved", "Take it away first.")
-    gone = []
-    for one in back:
-        if _is_it(Path(str(one.now)), one.sha256):
-            _take_back(folder, one, "The others are as they were.")
+        if os.path.lexists(path) and _resolved(path) not in left:
+            if not _is_it(path, one.sha256):
+                raise BadInputError(f"{path} is there again; nothing was moved", "Take it away first.")
+        elif _is_it(now, one.sha256):
+            back.append(one)
+            left.add(_resolved(now))
         else:
             gone.append(one.name)
+    for one in back:
+        _take_back(folder, one, "The others are as they were.")
     if gone:
         raise BadInputError(
-            f"{len(gone)} of the {len(moved)} files that {record} names are gone or have changed: {gone[0]}",
+            f"{len(gone)} of the {len(moved)} files that {record} names are gone or have changed: {gone[-1]}",
             "The others are back, and the record is kept.",
         )
     record.unlink()
     _remove_if_empty(record.with_suffix(""))
     _remove_if_empty(record.parent)
-    return tuple(one.name for one in back)
+    return tuple(one.name for one in reversed(back))
 
 
 def _journals(folder: Path) -> Iterator[Path]:
@@ -234,6 +251,11 @@ def _is_waiting(folder: Path, entry: Entry) -> bool:
     if entry.now is None or os.path.lexists(entry.now):
         return False
     return is_inside(folder, entry.name) and _is_it(folder / entry.name, entry.sha256)
+
+
+def _resolved(path: Path) -> Path:
+    """`path` without links in the folders on the way; the file itself may be one."""
+    return path.parent.resolve() / path.name
 
 
 def _is_it(path: Path, sha256: str) -> bool:

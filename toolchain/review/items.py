@@ -5,6 +5,7 @@ Most useful first. Of pictures that look alike only the most useful is shown, wi
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -142,5 +143,6 @@ def classes_of(items: Iterable[Item], folder: Path | None) -> list[str]:
     found = {label for item in items for label, _ in item.probabilities}
     found |= {item.label for item in items if item.label}
     if folder is not None and folder.is_dir():
-        found |= {one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")}
+        names = {one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith(".")}
+        found |= {unicodedata.normalize("NFC", name) for name in names}  # as labels are spelt
     return sorted(found)

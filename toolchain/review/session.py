@@ -150,17 +150,35 @@ class Review:
         found = {}
         for number in numbers:
             item = self._left(number)
-            base = _class_folders(self.into)
-            if item.label is not None:
-                # A photograph of the data set itself: CLASS/... or SPLIT/CLASS/...
-                first = PurePosixPath(item.name).parts[0]
-                base = self.into / (first if first != item.label and first.lower() in SPLIT_FOLDERS else "")
-            found[item.name] = base / label
+            base, inside = _class_folders(self.into), PurePosixPath()
+            if item.label is not None and (place := placed(item)):
+                # A photograph of the data set itself stays in its split, and in the folder of its group.
+                base, inside = self.into / place[0], place[1]
+            found[item.name] = _class_folder(base, label) / inside
         return found
 
     def _decided(self, entries: Sequence[Entry]) -> None:
         for one in entries:
             self._waiting.pop(self._places[one.name], None)
+
+
+def placed(item: Item) -> tuple[PurePosixPath, PurePosixPath] | None:
+    """Of a photograph called CLASS/... or SPLIT/CLASS/...: its split's folder, and its folder within that of its
+    class; None where it does not lie in a folder called as its class."""
+    parts = PurePosixPath(item.name).parts[:-1]
+    for above, part in enumerate(parts[:2]):
+        is_class = unicodedata.normalize("NFC", part) == item.label
+        if is_class and (not above or parts[0].lower() in SPLIT_FOLDERS):
+            return PurePosixPath(*parts[:above]), PurePosixPath(*parts[above + 1 :])
+    return None
+
+
+def _class_folder(base: Path, label: str) -> Path:
+    """The folder of a class: the one that is there, which may spell its letters in another form of Unicode."""
+    for folder in base.iterdir() if base.is_dir() else ():
+        if folder.is_dir() and unicodedata.normalize("NFC", folder.name) == label:
+            return folder
+    return base / label
 
 
 def check_class(name: str) -> str:

@@ -55,11 +55,15 @@ def working_in(folder: Path, doing: str, hint: str) -> Iterator[None]:
 def writing(file: Path, doing: str, hint: str) -> Iterator[None]:
     """Claim the file or folder `file`, by a hidden file beside it. It need not exist, but its parent folder must.
 
-    Otherwise as `working_in`.
+    Where nothing can be written beside a folder (it is a mounted disk), the hidden file lies in it. Otherwise as
+    `working_in`.
     """
     # `.`, `..` and `/` have no name that a hidden file beside them could be called after.
     place = file.resolve() if file.name in ("", "..") else file
-    with claimed(place.parent / f".{place.name}{LOCK_FILE}", file, doing, hint):
+    lock = place.parent / f".{place.name}{LOCK_FILE}"
+    if place.is_dir() and not os.access(place.parent, os.W_OK):
+        lock = place / LOCK_FILE
+    with claimed(lock, file, doing, hint):
         yield
 
 

@@ -44,8 +44,9 @@ class Address:
     port: int = PORT
 
 
-def parse_address(text: str) -> Address:
-    """Read `HOST:PORT`, `HOST`, `:PORT`, `PORT`, `[IPv6]:PORT` or nothing. The defaults are 127.0.0.1 and 8765.
+def parse_address(text: str, default_port: int = PORT) -> Address:
+    """Read `HOST:PORT`, `HOST`, `:PORT`, `PORT`, `[IPv6]:PORT` or nothing. The defaults are 127.0.0.1 and 8765, or
+    another port.
 
     Raises BadInputError for anything else.
     """
@@ -56,7 +57,7 @@ def parse_address(text: str) -> Address:
     found = FORM.fullmatch(text)
     if not found:
         raise wrong
-    port = int(found["port"]) if found["port"] else PORT
+    port = int(found["port"]) if found["port"] else default_port
     if port > 65535:
         raise wrong
     if found["six"]:
