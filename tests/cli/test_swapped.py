@@ -30,6 +30,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("empty").mkdir()
 
 
+def test_annotations_beside_photographs_are_no_model(tmp_path: Path) -> None:
+    """LabelImg writes 1.xml beside 1.jpg."""
+    cv2.imwrite(str(tmp_path / "photos/1.jpg"), np.zeros((8, 8, 3), np.uint8))
+    (tmp_path / "photos/1.xml").write_text("<annotation/>")
+    assert kind_of("photos") == "photographs"
+    (tmp_path / "photos/1.bin").touch()
+    assert kind_of("photos") == "run"
+
+
 def test_kinds() -> None:
     kinds = {
         word: kind_of(word)

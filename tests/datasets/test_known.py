@@ -85,3 +85,16 @@ def test_a_class_of_held_back_photographs_cannot_be_taught(tree: Tree) -> None:
     known = {_sha256(content): "test" for name, content in files.items() if name.startswith("cat")}
     with pytest.raises(BadInputError, match="no training photograph is left for cat"):
         keep_known(dataset, known)
+
+
+def test_warnings_are_of_the_splits_as_they_are(tree: Tree) -> None:
+    """Small classes are drawn by rank, and what is known is not: nothing of the draw stays true of it."""
+    files = {f"{label}/{i}.jpg": f"{label} {i}".encode() for label in ("cat", "dog") for i in range(5)}
+    dataset = make_splits(list_folder(tree(files)))
+    assert any("may change their split" in warning for warning in dataset.warnings)
+    known = _sides(dataset)
+    assert not any("may change" in warning for warning in keep_known(dataset, known).warnings)
+    taught = dict.fromkeys(known, "train")
+    found = keep_known(dataset, taught).warnings
+    assert "test holds no photograph at all; add photographs, or a `test` folder" in found
+    assert "val holds no photograph at all; add photographs, or a `val` folder" in found

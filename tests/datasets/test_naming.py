@@ -48,6 +48,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["*"], ["a.PNG", "b.jpg", "x[1].jpg", "sub/c.jpg", "sub/deep/d.webp"]),
         (["x[1].jpg"], ["x[1].jpg"]),
         (["[ab].*"], ["a.PNG", "b.jpg"]),
+        (["sub/**"], ["sub/c.jpg", "sub/deep/d.webp"]),
         (["sub/c.jpg", "sub", "b.jpg", "b.jpg"], ["sub/c.jpg", "sub/deep/d.webp", "b.jpg"]),
     ],
 )
@@ -55,6 +56,7 @@ def test_files_folders_and_patterns(words: list[str], expected: list[str]) -> No
     named = photographs_named(words)
     assert [path.as_posix() for path in named.paths] == expected
     assert not named.nothing
+    assert not any("link" in one.reason for one in named.left_out)
 
 
 def test_absolute_patterns(place: Path) -> None:
@@ -76,11 +78,12 @@ def test_patterns_below_a_folder_whose_name_looks_like_one(place: Path, folder: 
 
 
 def test_words_that_stand_for_nothing_are_told_with_the_reason() -> None:
-    named = photographs_named(["nope.jpg", "*.bmp", "empty", "*.txt"])
+    named = photographs_named(["nope.jpg", "*.bmp", "empty", "*.txt", ""])
     assert named.paths == ()
     assert named.nothing == {
         "nope.jpg": "does not exist",
         "*.bmp": "nothing matches",
+        "": "an empty word names no file",
         "empty": "the folder holds no photographs",
         "*.txt": "no photographs; 1 left out: an empty file: 1 (notes.txt)",
     }

@@ -77,7 +77,7 @@ def test_a_list_that_is_not_text_or_not_there(copy: Path) -> None:
 def test_without_any_photograph(copy: Path) -> None:
     for path in (copy / "images").iterdir():
         path.unlink()
-    with pytest.raises(BadInputError, match="no class"):
+    with pytest.raises(MissingError, match="none of the listed photographs"):
         pets.list_pets(copy)
 
 

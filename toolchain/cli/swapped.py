@@ -101,12 +101,18 @@ def refuse_source(model: str | os.PathLike[str] | None, source: str) -> None:
     refuse(source, "--source", "what the camera sees", dict.fromkeys(MODEL, f"edgetl camera {shlex.quote(source)}"))
 
 
+def _is_model(name: str, beside: Sequence[str]) -> bool:
+    """Whether a file is called as a model's; `.xml` are also annotations of photographs, which have no `.bin`."""
+    path = Path(name)
+    return path.suffix in MODELS and (path.suffix != ".xml" or f"{path.stem}.bin" in beside)
+
+
 def _kind_of_folder(path: Path) -> Kind | None:
     from toolchain.images.encoded import is_called_picture
     from toolchain.runs import RUN_FILE
 
     for number, (parent, folders, names) in enumerate(os.walk(path)):
-        if number == 0 and (RUN_FILE in names or any(Path(name).suffix in MODELS for name in names)):
+        if number == 0 and (RUN_FILE in names or any(_is_model(name, names) for name in names)):
             return "run"
         if any(is_called_picture(name) for name in names):
             return "photographs"

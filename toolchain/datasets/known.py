@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from toolchain.datasets.index import LeftOut, first_few
-from toolchain.datasets.splits import SPLITS, Dataset
+from toolchain.datasets.splits import SPLITS, Dataset, warnings_of_draw
 from toolchain.errors import BadInputError
 from toolchain.images.reader import Photograph
 
@@ -40,6 +40,7 @@ def keep_known(dataset: Dataset, known: Mapping[str, str], *, to_train: bool = T
             groups[photo.group] = "train" if before in TAUGHT else groups.get(photo.group, before)
     splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
     taught: list[str] = []
+    pinned: set[str] = set()
     for split in SPLITS:
         for photo in dataset.splits[split]:
             before = known.get(photo.sha256, groups.get(photo.group))
@@ -48,19 +49,20 @@ def keep_known(dataset: Dataset, known: Mapping[str, str], *, to_train: bool = T
                     taught.append(photo.name)
                 else:
                     splits[split].append(photo)
+            elif before is None or before in decided:
+                splits[split].append(photo)
             else:
-                splits[split if before is None or before in decided else before].append(photo)
+                splits[before].append(photo)
+                pinned.add(photo.name)
     left = tuple(LeftOut(name, REASON) for name in taught)
     warnings = [f"{len(taught)} photographs of val and test are left out: each {REASON}: {first_few(taught)}"]
     kept = {split: tuple(photos) for split, photos in splits.items()}
     if to_train:
         _check(dataset, kept)
-    return replace(
-        dataset,
-        splits=kept,
-        left_out=(*dataset.left_out, *left),
-        warnings=(*dataset.warnings, *warnings * bool(taught)),
-    )
+    found = replace(dataset, splits=kept, left_out=(*dataset.left_out, *left))
+    drawn = warnings_of_draw(dataset)
+    others = (warning for warning in dataset.warnings if warning not in drawn)
+    return replace(found, warnings=(*others, *warnings_of_draw(found, pinned), *warnings * bool(taught)))
 
 
 def _check(dataset: Dataset, splits: Mapping[str, tuple[Photograph, ...]]) -> None:

@@ -63,6 +63,8 @@ def photographs_named(words: Sequence[str]) -> Named:
 def _found(word: str) -> _Finds:
     path = Path(word)
     finds = _Finds()
+    if not word:  # a variable of the shell that is not set; as a path it would be the current folder
+        return finds
     if path.is_dir():
         finds.add_folder(path)
     elif os.path.lexists(path):
@@ -95,7 +97,8 @@ def _match(pattern: str, finds: _Finds) -> None:
         else:
             finds.paths.append(match)
     for folder in folders:
-        finds.add_folder(folder)
+        if not set(folders).intersection(folder.parents):  # `**` also matches what is inside
+            finds.add_folder(folder)
 
 
 def _pattern(path: Path) -> str:
@@ -115,6 +118,8 @@ def _passed_over(folders: Iterable[Path], pattern: str) -> str:
 def _reason(word: str, left_out: Sequence[LeftOut]) -> str:
     if left_out:
         return "; ".join(("no photographs", *describe_left_out(left_out)))
+    if not word:
+        return "an empty word names no file"
     if Path(word).is_dir():
         return "the folder holds no photographs"
     return "nothing matches" if glob.has_magic(word) else "does not exist"

@@ -52,6 +52,11 @@ def list_pets(root: Path) -> DatasetIndex:
     lines = {split: _read_list(root / "annotations" / f"{name}.txt") for split, name in LISTS.items()}
     breeds = _breeds(root, lines)
     here = {split: [line for line in lines[split] if f"{line.image}.jpg" in present] for split in LISTS}
+    if not any(here.values()):
+        raise MissingError(
+            f"pets: none of the listed photographs is under {root / 'images'}",
+            "Take the folder away, and get the whole data set: edgetl data fetch pets",
+        )
     ids = sorted({line.class_id for line in here["train"]})
     untrained = sorted({line.class_id for line in here["test"]} - set(ids))
     if untrained:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -117,15 +117,12 @@ def splits_from(index: DatasetIndex, hashes: Mapping[Path, str]) -> Dataset:
     kept, copies = _without_copies(index, hashes, key_of)
     of_train = _split_train(index, kept["train"], hashes, key_of)
     splits: dict[str, list[Photograph]] = {split: [] for split in SPLITS}
-    forced: dict[str, list[str]] = defaultdict(list)
     for given, entries in kept.items():
         for entry in entries:
             sha256, key = hashes[entry.path], key_of[entry.path]
             split = of_train[key] if given == "train" else given
             group = "" if key == sha256 else key
             splits[split].append(Photograph(entry.name, entry.path, entry.label, sha256, group))
-            if given == "train" and split != split_by_hash(key, index.given):
-                forced[split].append(group or entry.name)
     dataset = Dataset(
         name=index.name,
         root=index.root,
@@ -142,8 +139,14 @@ def splits_from(index: DatasetIndex, hashes: Mapping[Path, str]) -> Dataset:
             ),
         ),
     )
-    warnings = (*_copied(copies), *_conflicts(index, hashes), *_gaps(dataset), *_few(index), *_forced(forced))
+    _check_train(dataset)
+    warnings = (*_copied(copies), *_conflicts(index, hashes), *_few(index), *warnings_of_draw(dataset))
     return replace(dataset, warnings=(*index.warnings, *warnings))
+
+
+def warnings_of_draw(dataset: Dataset, pinned: Collection[str] = ()) -> tuple[str, ...]:
+    """Warnings of what stands in which split. The photographs called `pinned` were put there by something else."""
+    return (*_gaps(dataset), *_forced(dataset, pinned))
 
 
 _Copies = Mapping[tuple[GivenSplit, GivenSplit, str], list[str]]
@@ -215,23 +218,28 @@ def _conflicts(index: DatasetIndex, hashes: Mapping[Path, str]) -> list[str]:
     return [f"{len(conflicts)} photographs are under more than one class: {pairs}"]
 
 
-def _gaps(dataset: Dataset) -> list[str]:
-    """Warnings of classes without photographs in val or test. Raises BadInputError where train has none."""
-    absent = {}
-    for split in SPLITS:
-        have = Counter(photo.label for photo in dataset.splits[split])
-        absent[split] = [name for label, name in enumerate(dataset.classes) if not have[label]]
-    if absent["train"]:
+def _absent(dataset: Dataset, split: str) -> list[str]:
+    have = {photo.label for photo in dataset.splits[split]}
+    return [name for label, name in enumerate(dataset.classes) if label not in have]
+
+
+def _check_train(dataset: Dataset) -> None:
+    if absent := _absent(dataset, "train"):
         raise BadInputError(
-            f"{dataset.name}: no training photograph is left for {first_few(absent['train'])}",
+            f"{dataset.name}: no training photograph is left for {first_few(absent)}",
             "Its photographs stand under other classes too, or in val and test: add others.",
         )
+
+
+def _gaps(dataset: Dataset) -> list[str]:
+    """Warnings of classes without photographs in val or test."""
     warnings = []
     for split in ("val", "test"):
-        if len(absent[split]) == len(dataset.classes):
+        absent = _absent(dataset, split)
+        if len(absent) == len(dataset.classes):
             warnings.append(f"{split} holds no photograph at all; add photographs, or a `{split}` folder")
-        elif absent[split]:
-            warnings.append(f"{split} holds no photograph of {first_few(absent[split])}")
+        elif absent:
+            warnings.append(f"{split} holds no photograph of {first_few(absent)}")
     return warnings
 
 
@@ -245,12 +253,22 @@ def _few(index: DatasetIndex) -> list[str]:
     ]
 
 
-def _forced(forced: Mapping[str, list[str]]) -> list[str]:
+def _forced(dataset: Dataset, pinned: Collection[str]) -> list[str]:
     """A warning of photographs and groups that are in their split only because their class has few."""
-    if not forced:
+    assert dataset.hashed is not None
+    index = dataset.hashed[0]
+    drawn = {entry.name for entry in index.given.get("train", ())}.difference(pinned)
+    forced = {
+        split: dict.fromkeys(
+            photo.group or photo.name
+            for photo in photos
+            if photo.name in drawn and split != split_by_hash(photo.group or photo.sha256, index.given)
+        )
+        for split, photos in dataset.splits.items()
+    }
+    names = "; ".join(f"{split}: {first_few(list(forced[split]), 3)}" for split in SPLITS if forced[split])
+    if not names:
         return []
-    named = {split: list(dict.fromkeys(names)) for split, names in forced.items()}
-    names = "; ".join(f"{split}: {first_few(named[split], 3)}" for split in SPLITS if named.get(split))
     return [f"some classes are small, so these photographs may change their split when others are added: {names}"]
 
 
