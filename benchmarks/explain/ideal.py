@@ -23,7 +23,7 @@ import torch
 from toolchain.cli.console import Console
 from toolchain.cli.model_argument import class_index
 from toolchain.explain.ideal import IdealSettings, ideals, shifted
-from toolchain.explain.pictures import as_jpeg, as_png, contact_sheet, framed
+from toolchain.explain.pictures import as_jpeg, as_png, contact_sheet
 from toolchain.explain.torch_model import published_model
 from toolchain.images.preprocess import Image, decode
 from toolchain.runtimes.machine import describe
@@ -78,7 +78,7 @@ def main() -> None:
             path = options.pictures / f"{name.rpartition(':')[2]}-{label}.png"
             if not path.is_file():
                 (drawn,) = ideals(model, [index], settings, Console())
-                path.write_bytes(as_png(framed(drawn.picture, model.preprocess)))
+                path.write_bytes(as_png(drawn.saved))
             seen.append(model.preprocess(decode(path.read_bytes())))
             for kind, pictures in views(seen[-1], options.seed):
                 with torch.inference_mode():

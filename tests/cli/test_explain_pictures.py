@@ -143,6 +143,12 @@ def test_why_of_a_run_and_of_a_file(place: Path, exported: Path, capsys: pytest.
         (["ideal", "run", "--class", "cat", "--octaves", "0"], 2, "from 0.1 to 2"),
         (["ideal", "run", "--class", "cat", "--out", "run"], 2, "run is there already"),
         (["ideal", "run", "--class", "cat", "--out", "red.png/x"], 2, "cannot be written"),
+        (
+            ["ideal", "run", "--class", "cat", "--blur", "1"],
+            2,
+            "--blur does nothing without --parametrisation pixels",
+        ),
+        (["why", "tiny.onnx", ""], 2, "an empty word names no file"),
         (["features"], 2, "there is no IMAGE"),
         (["features", "no.jpg"], 2, "no.jpg: No such file"),
         (["features", "broken.jpg"], 2, "broken.jpg: not a readable picture"),

@@ -201,6 +201,8 @@ def test_target_is_hit_counted_and_never_attacked(
         (["RUN", "PHOTO", "--out", "RUN"], "is there already", "--out"),
         (["RUN", "PHOTO", "--transfer", "BROKEN"], "broken.jpg", ""),
         (["RUN", "PHOTO", "--steps", "0"], "--steps", ""),
+        (["RUN", "PHOTO", "--split", "val"], "--split does nothing without --data", ""),
+        (["RUN", "PHOTO", "--method", "fgsm", "--seed", "3"], "--seed does nothing with --method fgsm", ""),
         (["RUN", "PHOTO", "--method", "cw"], "--method", ""),
     ],
 )

@@ -95,3 +95,16 @@ def test_a_sheet_shows_each_map_up_to_its_own_largest_value() -> None:
     assert paper.shape == (2 * 112 + 4, 6 * 112 + 5 * 4, 3)
     assert np.array_equal(paper[116:, 116:228], one)
     assert (paper[116:, 232:] == 255).all()
+
+
+def test_modules_that_give_lists_of_maps_are_passed_over() -> None:
+    class Twice(nn.Module):
+        def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+            return [image, image]
+
+    class Sum(nn.Module):
+        def forward(self, images: list[torch.Tensor]) -> torch.Tensor:
+            return images[0] + images[1]
+
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), Twice(), Sum())
+    assert [layer.name for layer in layers_of(network, GREY)] == ["0", "2"]

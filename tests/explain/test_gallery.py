@@ -200,3 +200,12 @@ def test_no_column_is_hidden_on_a_screen_of_1280_pixels(tmp_path: Path) -> None:
     """
     html = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert 'data-told="0 of 1"' in browse(html, tmp_path, script, "--window-size=1280,900")
+
+
+def test_names_stay_apart_with_what_stands_behind_them() -> None:
+    long = "x" * 100
+    names = stems(["cat", "cat-occlusion", "cat", long, long], ["-occlusion", "-grad-cam"])
+    whole = [f"{stem}{end}" for stem in names for end in ("", "-occlusion", "-grad-cam")]
+    assert len(set(whole)) == len(whole)
+    assert max(map(len, whole)) == 80
+    assert stems(whole) == whole, "they are not changed again where they are written"

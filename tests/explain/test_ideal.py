@@ -13,8 +13,10 @@ import torch
 from PIL import Image as Pillow
 
 from toolchain.cli.explain.ideal import command
+from toolchain.explain.gallery import Picture
 from toolchain.explain.ideal import BatchNormDistance, Ideal, IdealSettings, ideal, robustness, shifted
 from toolchain.explain.ideal.parametrisation import FourierImage, PixelImage
+from toolchain.explain.ideal.report import ideal_page
 from toolchain.explain.pictures import as_gif, as_jpeg
 from toolchain.explain.torch_model import TorchModel
 from toolchain.images.preprocess import Image, Preprocess
@@ -80,7 +82,12 @@ def test_variation_smooths(spot: TorchModel) -> None:
 def test_the_saved_picture_is_judged_through_the_deployed_preprocessing(spot: TorchModel) -> None:
     # The border that preprocessing cuts off is added to the file, so that the network sees the picture itself.
     cut = replace(spot, preprocess=Preprocess(height=64, width=64, shortest_edge=80))
-    assert ideal(cut, 0, QUICK).robustness == ideal(spot, 0, QUICK).robustness
+    found = ideal(cut, 0, QUICK)
+    assert found.robustness == ideal(spot, 0, QUICK).robustness
+    [drawn] = ideal_page("spot", [found], {}).sections[0].pictures
+    assert isinstance(drawn, Picture)
+    assert drawn.image.shape == (80, 80, 3)
+    assert np.array_equal(cut.preprocess(drawn.image), found.picture)
 
 
 def test_statistics_are_the_distance_to_what_batch_normalisation_remembers(spot: TorchModel) -> None:

@@ -200,9 +200,10 @@ def _run(
 ) -> None:
     """Show `picture` to the network, and call `see` with the outputs of `modules` that are maps."""
 
-    def hook_for(name: str) -> Callable[[nn.Module, object, Tensor], None]:
-        def hook(module: nn.Module, _inputs: object, output: Tensor) -> None:
-            if output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+    def hook_for(name: str) -> Callable[[nn.Module, object, object], None]:
+        def hook(module: nn.Module, _inputs: object, output: object) -> None:
+            # Blocks of some networks give a list of tensors.
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
                 see(name, module, output)
 
         return hook

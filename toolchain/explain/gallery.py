@@ -22,6 +22,7 @@ from toolchain.system import claims, files
 
 PAGE_FILE = "index.html"
 DEFAULT_FOLDER = Path("explain")
+LONGEST_STEM = 80
 NEEDS = ("jinja2", "matplotlib")
 """What the page needs (the extra `report`). Pictures are written without it."""
 
@@ -173,7 +174,7 @@ def _claimed(target: Path, kind: str, claim: ExitStack) -> Path:
     claim.enter_context(claims.writing(target, "writing it", "Name another folder with --out."))
     for left in (*files.leftovers(target), *files.leftovers(target / kind)):
         shutil.rmtree(left, ignore_errors=True)
-    if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
+    if os.path.lexists(target) and (not target.is_dir() or not claims.is_empty(target)):
         raise BadInputError(f"{target} is there already", "Name a new folder with --out.")
     return target
 
@@ -188,18 +189,23 @@ def _free_folder(kind: str, claim: ExitStack) -> Path:
     raise AssertionError("there is always one more number")
 
 
-def stems(names: Sequence[str]) -> list[str]:
+def stems(names: Sequence[str], endings: Sequence[str] = ()) -> list[str]:
     """Names of files, without suffix, for classes or photographs of any name.
 
-    All are different, even on file systems that ignore case, and valid on every file system.
+    All are different, also with one of the `endings` behind them, even on file systems that ignore case, and valid
+    on every file system.
     """
+    longest = LONGEST_STEM - max(map(len, endings), default=0)
     found: list[str] = []
+    taken: set[str] = set()
     for wanted in names:
-        plain = re.sub(r"[^\w.-]+", "_", wanted).strip("._")[:80] or "picture"
+        plain = re.sub(r"[^\w.-]+", "_", wanted).strip("._")[:longest] or "picture"
         number, stem = 1, plain
-        while stem.casefold() in {one.casefold() for one in found}:
+        while not taken.isdisjoint(files := {f"{stem}{end}".casefold() for end in ("", *endings)}):
             number += 1
-            stem = f"{plain}-{number}"
+            mark = f"-{number}"
+            stem = f"{plain[: longest - len(mark)]}{mark}"
+        taken |= files
         found.append(stem)
     return found
 

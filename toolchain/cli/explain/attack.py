@@ -20,7 +20,7 @@ from toolchain.cli.model_argument import (
     PublishedModelArgument,
     class_index,
 )
-from toolchain.cli.options import complete_classes, complete_data_sets
+from toolchain.cli.options import complete_classes, complete_data_sets, refuse_with, refuse_without
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.errors import BadInputError
 
@@ -153,6 +153,10 @@ def command(
         raise BadInputError(
             "--budget is for an image, and --budgets for --data", "Name one budget, or several with --data."
         )
+    if image is not None:
+        refuse_without("--data", "split", "limit")
+    if method == "fgsm":
+        refuse_with("--method fgsm", "steps", "seed", hint="It takes one step, without a random start.")
     run = None if model.kind == "published" else model.run_folder()
     transferred = [one.path() or one.artifact_file() for one in others]
     picture = None
@@ -200,7 +204,7 @@ def _check(torch_model: TorchModel, config: AttackConfig, budgets: Sequence[int]
 
 def _one(torch_model: TorchModel, attack: Callable[..., OneAttack], out: Path | None, console: Console) -> None:
     from toolchain.explain import gallery
-    from toolchain.explain.attack.report import one_document, one_page, sentence, verdict_row
+    from toolchain.explain.attack.report import one_document, one_page, sentence, verdict_rows
 
     start = time.perf_counter()
     with gallery.new_folder(out, "attack") as (folder, place):
@@ -215,8 +219,8 @@ def _one(torch_model: TorchModel, attack: Callable[..., OneAttack], out: Path | 
         "seconds": round(seconds, 2),
     }
     table = _table(("network", "before", "after", "turned", "at the smallest budget"), 5)
-    for verdict in done.verdicts:
-        table.add(*verdict_row(verdict))
+    for row in verdict_rows(done.verdicts):
+        table.add(*row)
     smallest = f"smallest budget: {done.least.budget}/255" if done.least else "no budget turned it"
     lines = (strong(sentence(done)), smallest, f"{place}: {', '.join(written)}")
     console.result(document, table, *lines)
@@ -230,7 +234,7 @@ def _many(
         POINT_COLUMNS,
         conclusion,
         dataset_document,
-        point_row,
+        point_rows,
         write_dataset,
     )
 
@@ -246,8 +250,8 @@ def _many(
         written = write_dataset(folder, torch_model, done, document, how)
     tell_no_page(console)
     table = _table(POINT_COLUMNS, 1)
-    for point in done.curve:
-        table.add(*point_row(point))
+    for row in point_rows(done):
+        table.add(*row)
     lines = (strong(conclusion(done)), f"{place}: {', '.join(written)}")
     if done.complete or not console.json:  # --json prints one document; of an interruption, that is the error
         console.result({**document, "files": written}, table, *lines)

@@ -18,7 +18,7 @@ from toolchain.cli.model_argument import (
     PublishedModelArgument,
     class_index,
 )
-from toolchain.cli.options import Finite, complete_classes
+from toolchain.cli.options import Finite, complete_classes, refuse_without
 from toolchain.cli.tables import Column, Table
 from toolchain.errors import BadInputError
 
@@ -115,6 +115,8 @@ def command(
     if model is not None:
         hint = "The picture is drawn. What it sees in one: edgetl explain why MODEL IMAGE"
         swapped.refuse_as_model(model, dict.fromkeys((*swapped.PICTURES, "video"), hint))
+    if options["parametrisation"] != "pixels":
+        refuse_without("--parametrisation pixels", "blur")
     torch_model = open_named(model, weights)
     from toolchain.explain import gallery
     from toolchain.explain.ideal import IdealSettings, ideals

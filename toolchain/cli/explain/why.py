@@ -80,7 +80,7 @@ def command(
     from toolchain.datasets.naming import photographs_named
     from toolchain.explain import gallery
     from toolchain.explain.why import why
-    from toolchain.explain.why.report import entry, write
+    from toolchain.explain.why.report import endings, entry, write
     from toolchain.images.preprocess import read
 
     named = photographs_named(images)
@@ -95,7 +95,8 @@ def command(
     paths: dict[str, str] = {}
     with gallery.new_folder(out, "why") as (folder, target):
         with console.task("looking", len(named.paths)) as task:
-            for path, stem in zip(named.paths, gallery.stems([path.stem for path in named.paths]), strict=True):
+            names = gallery.stems([path.stem for path in named.paths], endings(network.methods))
+            for path, stem in zip(named.paths, names, strict=True):
                 try:
                     answers[stem] = why(network, read(path), index)
                     paths[stem] = str(path)

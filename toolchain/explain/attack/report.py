@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def one_page(model: TorchModel, done: OneAttack, settings: Mapping[str, Any]) ->
                 "Each network read the PNG files back through its own preprocessing, as it is deployed.",
                 table=Table(
                     ("network", "before", "after", "turned", "at the smallest budget"),
-                    [verdict_row(verdict) for verdict in done.verdicts],
+                    verdict_rows(done.verdicts),
                 ),
             ),
         ],
@@ -94,14 +95,19 @@ def _within(budget: int, norm: Norm) -> str:
     return f"by a change no longer than {budget}/255 (L2, over all values)"
 
 
-def verdict_row(verdict: Verdict) -> tuple[str, ...]:
-    """Cells of a table: network, answers before and after, whether it was fooled, and at the smallest budget."""
+def verdict_rows(verdicts: Sequence[Verdict]) -> list[tuple[str, ...]]:
+    """Rows of a table: network, answers before and after, whether it was fooled, and at the smallest budget."""
+    names = _short_names(one.name for one in verdicts)
+    return [_verdict_row(names[one.name], one) for one in verdicts]
+
+
+def _verdict_row(name: str, verdict: Verdict) -> tuple[str, ...]:
     turned = "yes" if verdict.reached or (verdict.reached is None and verdict.turned) else "no"
     if verdict.turned and verdict.reached is False:
         turned = "otherwise"
     least = f"{verdict.smallest.label} {verdict.smallest.probability:.3f}" if verdict.smallest else "–"
     return (
-        f"{_short(verdict.name)} on {verdict.device}",
+        f"{name} on {verdict.device}",
         f"{verdict.before.label} {verdict.before.probability:.3f}",
         f"{verdict.after.label} {verdict.after.probability:.3f}",
         turned,
@@ -168,7 +174,7 @@ def dataset_page(model: TorchModel, done: DatasetAttack, settings: Mapping[str, 
             "the attack: the share that it then answers wrong, and the share that it takes for the target. "
             "`Transferred` is the same share among the pictures that fool the attacked run itself.",
             plots=plots,
-            table=Table(POINT_COLUMNS, [point_row(point) for point in done.curve]),
+            table=Table(POINT_COLUMNS, point_rows(done)),
         )
     ]
     if pictures:
@@ -181,11 +187,16 @@ def dataset_page(model: TorchModel, done: DatasetAttack, settings: Mapping[str, 
 POINT_COLUMNS = ("network", "budget", "photographs", "top-1", "right before", "turned", "target", "transferred")
 
 
-def point_row(point: RobustnessPoint) -> tuple[str, ...]:
-    """The cells of POINT_COLUMNS."""
+def point_rows(done: DatasetAttack) -> list[tuple[str, ...]]:
+    """The cells of POINT_COLUMNS, for each point of the curve."""
+    names = _short_names(one.name for one in done.victims)
+    return [_point_row(names[point.name], point) for point in done.curve]
+
+
+def _point_row(name: str, point: RobustnessPoint) -> tuple[str, ...]:
     counted = (point.turned, point.target, point.transferred)
     return (
-        f"{_short(point.name)} on {point.device}",
+        f"{name} on {point.device}",
         str(point.budget),
         str(point.n),
         "–" if point.top1 is None else f"{point.top1:.3f}",
@@ -197,11 +208,12 @@ def point_row(point: RobustnessPoint) -> tuple[str, ...]:
 def lines_of(done: DatasetAttack, what: str) -> dict[str, tuple[list[float], list[float]]]:
     """A curve for each network that has one: the budgets, and the values of the field `what`."""
     lines = {}
+    names = _short_names(one.name for one in done.victims)
     for one in done.victims:
         own = [point for point in done.curve if (point.name, point.device) == (one.name, one.device)]
         have = [(float(point.budget), getattr(point, what)) for point in own if getattr(point, what) is not None]
         if have:
-            lines[f"{_short(one.name)} on {one.device}"] = ([x for x, _ in have], [y for _, y in have])
+            lines[f"{names[one.name]} on {one.device}"] = ([x for x, _ in have], [y for _, y in have])
     return lines
 
 
@@ -215,9 +227,11 @@ def _facts(said: Answer) -> dict[str, str]:
     return {said.label: f"{said.probability:.3f}"}
 
 
-def _short(name: str) -> str:
-    """The last two parts of a path: the file and the run's folder."""
-    return "/".join(Path(name).parts[-2:])
+def _short_names(names: Iterable[str]) -> dict[str, str]:
+    """The last two parts of each path, the file and the run's folder; the whole path where others end alike."""
+    short = {name: "/".join(Path(name).parts[-2:]) for name in names}
+    counts = Counter(short.values())
+    return {name: end if counts[end] == 1 else name for name, end in short.items()}
 
 
 def one_document(model: TorchModel, done: OneAttack) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class Robustness:
 class Ideal:
     """The ideal picture of a class, uint8 RGB in the size of the network's input, and how it came about.
 
+    `saved` is what its file holds: preprocessing turns it into `picture`, which may need a border.
     `loss` and `logit` have a value for each step, of the view that the network saw. `frames` show the picture after
     `frame_steps` steps. `seconds` is how long it took.
     """
@@ -85,6 +86,7 @@ class Ideal:
     label: str
     class_index: int
     picture: Image
+    saved: Image
     robustness: Robustness
     loss: tuple[float, ...]
     logit: tuple[float, ...]
@@ -148,12 +150,13 @@ def ideal(
             logits.append(float(answer[class_index].detach()))
             on_step(logits[-1])
     frames[settings.steps] = final = _as_image(painting())
-    png = as_png(framed(final, model.preprocess))
-    measured = robustness(model, model.preprocess(decode(png)), class_index)
+    saved = framed(final, model.preprocess)
+    measured = robustness(model, model.preprocess(decode(as_png(saved))), class_index)
     return Ideal(
         model.labels[class_index],
         class_index,
         final,
+        saved,
         measured,
         tuple(losses),
         tuple(logits),

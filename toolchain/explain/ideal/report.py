@@ -10,6 +10,9 @@ from toolchain.explain.gallery import Animation, Page, Picture, Section, Table, 
 from toolchain.explain.ideal import Ideal
 from toolchain.explain.pictures import as_gif, contact_sheet
 
+DESCENT = "-descent"
+"""Behind the name of the class, in that of the film."""
+
 
 def entries(ideals: Sequence[Ideal]) -> list[dict[str, object]]:
     """What `--json` prints for each class."""
@@ -22,7 +25,7 @@ def entries(ideals: Sequence[Ideal]) -> list[dict[str, object]]:
             "loss": one.loss,
             "logit": one.logit,
         }
-        for one, stem in zip(ideals, stems([one.label for one in ideals]), strict=True)
+        for one, stem in zip(ideals, _stems(ideals), strict=True)
     ]
 
 
@@ -31,11 +34,11 @@ def ideal_page(name: str, ideals: Sequence[Ideal], settings: Mapping[str, Any], 
     sure = [one.robustness.probability for one in ideals]
     after = [one.robustness.shifted_jpeg90 for one in ideals]
     names = [one.label for one in ideals]
-    files = stems(names)
+    files = _stems(ideals)
     pictures = [
         Picture(
             file,
-            one.picture,
+            one.saved,
             one.label,
             {
                 "probability": percent(one.robustness.probability),
@@ -51,7 +54,7 @@ def ideal_page(name: str, ideals: Sequence[Ideal], settings: Mapping[str, Any], 
         beside.append(Picture("sheet", contact_sheet([one.picture for one in ideals])))
     if gif:
         films = [
-            Animation(f"{file}-descent", as_gif(one.frames), one.label)
+            Animation(f"{file}{DESCENT}", as_gif(one.frames), one.label)
             for file, one in zip(files, ideals, strict=True)
         ]
         sections.append(Section("From noise to picture", pictures=films))
@@ -71,6 +74,10 @@ def ideal_page(name: str, ideals: Sequence[Ideal], settings: Mapping[str, Any], 
         settings,
         beside,
     )
+
+
+def _stems(ideals: Sequence[Ideal]) -> list[str]:
+    return stems([one.label for one in ideals], [DESCENT])
 
 
 def _robustness(ideals: Sequence[Ideal]) -> Section:

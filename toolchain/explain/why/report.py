@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,11 @@ def why_page(name: str, answers: Mapping[str, Why], settings: Mapping[str, Any])
         sections,
         settings,
     )
+
+
+def endings(methods: Iterable[str]) -> list[str]:
+    """What stands behind the name of a photograph in the names of its files (see `stems`)."""
+    return [ending for method in methods for ending in (f"-{method}", f"-{method}-heat")]
 
 
 def _heat_file(stem: str, method: str) -> str:
