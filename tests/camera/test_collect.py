@@ -109,6 +109,13 @@ def test_a_line_beside_each_picture_says_what_was_answered(tmp_path: Path) -> No
         (["changed"], SURE, 0.0, [(0, "changed"), (2, "changed"), (3, "changed")]),
         (["every=2"], SURE, 0.0, [(0, "every"), (1, "every"), (2, "every"), (3, "every")]),
         (["every=3"], SURE, 0.0, [(0, "every"), (2, "every")]),
+        (
+            ["every=2", "rejected"],
+            UNSURE,
+            0.9,
+            [(0, "every"), (1, "every"), (2, "every"), (3, "every")],
+        ),
+        (["changed", "rejected"], UNSURE, 0.9, [(0, "changed"), (2, "rejected"), (3, "rejected")]),
         (["every=4", "changed"], SURE, 0.0, [(0, "changed"), (1, "every"), (2, "changed"), (3, "changed")]),
     ],
 )
@@ -127,7 +134,7 @@ def test_which_frames_are_kept(
     assert shown == ["red", "red", "green", "blue"]
     lines = _lines(options.path) if wanted else []
     assert [(line["why"], line["label"]) for line in lines] == [
-        (why, None if why == "rejected" else shown[frame]) for frame, why in wanted
+        (why, None if min_probability else shown[frame]) for frame, why in wanted
     ]
     if not wanted:
         assert not options.path.exists(), "nothing was kept, and nothing is left"

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
 from tests.artifacts import tiny_artifact
 from tests.clips import HeldClock, plain
 from tests.datasets.datasets_support import Remembering
-from toolchain.artifact import Artifact
+from toolchain.artifact import Artifact, write_artifact
 from toolchain.camera import engine as engines
 from toolchain.camera.answering import Answering
 from toolchain.camera.engine import Engine, Network
 from toolchain.camera.frames import Frame
 from toolchain.classifier import Classifier, load
 from toolchain.errors import MissingError
+from toolchain.export.raw_frame import with_raw_frame
 from toolchain.runtimes import Answer
 
 
@@ -113,3 +116,17 @@ def test_where_there_is_nothing_else_the_camera_goes_on_with_what_it_has(artifac
     assert _comes_true(lambda: bool(reporter.warned))
     assert engine.network is before
     assert "no other model file" in reporter.warned[0]
+
+
+def test_a_file_that_resizes_by_itself_is_no_other_of_one_that_does_not(tmp_path: Path) -> None:
+    """It answers one region only, and the camera may answer several."""
+    plain = tiny_artifact(tmp_path / "model.onnx")
+    tiny_artifact(tmp_path / "model.int8.onnx", precision="int8")
+    frame = with_raw_frame(onnx.load(plain.path), plain.card.preprocess)
+    framed = write_artifact(frame, replace(plain.card, input="frame"), tmp_path / "model.frame.onnx")
+    names = {}
+    for one in (plain, framed):
+        engine = Engine(load(one), one, reporter=Remembering())
+        names[one.path.name] = [other.path.name for other, _ in engine._others(one)]
+        assert engine.network.takes_one == (one is framed)
+    assert names == {"model.onnx": ["model.int8.onnx"], "model.frame.onnx": []}

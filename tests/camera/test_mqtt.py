@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -259,3 +260,11 @@ def test_without_paho_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MissingError, match="needs paho-mqtt") as raised:
         _sink(free_port())
     assert "[mqtt]" in raised.value.hint
+
+
+def test_sensors_of_any_script_are_told_apart() -> None:
+    topics = ["home/кухня", "home/ванна", "home/cat.flap", "home/cat flap", "home/cat-flap", "home_cat-flap"]
+    ids = [mqtt._id_of(topic) for topic in topics]
+    assert len({*ids[:5]}) == 5
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]+", one) for one in ids)
+    assert ids[4] == "edgetl_home_cat-flap", "plain names keep the one that they had"

@@ -12,6 +12,7 @@ import pytest
 
 from tests.clips import colour_of, plain, read_clip
 from toolchain.camera.frames import Frame
+from toolchain.camera.session import CameraSettings
 from toolchain.camera.sinks.recorder import MAX_GAP_S, Recorder, RecordOptions
 from toolchain.errors import BadInputError
 
@@ -157,3 +158,16 @@ def test_pressing_ctrl_c_again_while_it_is_closed_loses_nothing(
     with pytest.raises(KeyboardInterrupt):
         _record(path, [("red", number / 10) for number in range(10)], 10)
     assert len(read_clip(path)[1]) == 10
+
+
+def test_what_a_killed_process_has_left_stays_until_there_is_a_picture(tmp_path: Path) -> None:
+    """It is all that there is of that day: a camera that is not there must not cost it."""
+    (tmp_path / "out.part.mp4").write_bytes(b"rescued")
+    with Recorder(tmp_path / "out.mp4"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out.part.mp4"]
+    assert (tmp_path / "out.part.mp4").read_bytes() == b"rescued"
+    (tmp_path / "out.mp4").touch()
+    for name in ("out.mp4", "out.part.mp4"):
+        with pytest.raises(BadInputError, match=f"{name} is the source itself"):
+            CameraSettings(str(tmp_path / name), sinks=(RecordOptions(tmp_path / "out.mp4"),))

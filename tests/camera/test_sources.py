@@ -230,3 +230,13 @@ def test_a_source_without_a_name_is_no_source() -> None:
     """An unset variable of the shell would mean the folder that one is in."""
     with pytest.raises(BadInputError, match="is empty"):
         open_source(" ", CaptureOptions())
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:S3cret/1@cam/video", "rtsps://me:S3cret#@cam/x", "rtsps://cam:99999/x"]
+)
+def test_a_port_that_is_none_is_told_without_what_may_be_a_password(url: str) -> None:
+    with pytest.raises(BadInputError, match="its port is no number from 0 to 65535") as raised:
+        open_source(url, CaptureOptions())
+    assert "S3cret" not in raised.value.message
+    assert "%2F" in raised.value.hint

@@ -199,3 +199,26 @@ def test_a_secret_address_comes_from_a_file_and_is_shown_nowhere(
     told = capsys.readouterr()
     assert secret not in told.out + told.err
     assert "was not delivered (Connection refused)" in told.err
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("http://[fd00::5]/hook", ("fd00::5", 80)),
+        ("https://[fd00::abcd]/hook", ("fd00::abcd", 443)),
+        ("http://[::1]:8080/hook", ("::1", 8080)),
+        ("http://cat.local/hook", ("cat.local", 80)),
+    ],
+)
+def test_where_it_is_sent(url: str, address: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(place: tuple[str, int], *_: object) -> None:
+        asked.append(place)
+        raise ConnectionRefusedError(111, "Connection refused")
+
+    monkeypatch.setattr("socket.create_connection", refuse)
+    sink = Webhook(url, Remembering(), Clock())
+    sink.show(answer(0, label="cat"))
+    sink.close()
+    assert set(asked) == {address}

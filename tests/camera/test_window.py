@@ -5,21 +5,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 
 from tests.artifacts import tiny_artifact
 from tests.clips import colour_of, plain
 from tests.datasets.datasets_support import Remembering
+from toolchain.artifact import write_artifact
 from toolchain.camera.engine import Engine
 from toolchain.camera.loop import Control
 from toolchain.camera.regions import parse_regions
 from toolchain.camera.sinks.window import Window
 from toolchain.classifier import load
 from toolchain.errors import MissingError
+from toolchain.export.raw_frame import with_raw_frame
 
 pygame = pytest.importorskip("pygame")
 
@@ -191,3 +195,20 @@ def test_d_p_and_b_choose_what_answers(
         press(pygame.K_b, lambda: engine.compared is None)
     assert len(reporter.said) == 2
     assert not reporter.warned
+
+
+def test_a_network_that_answers_one_region_only_gets_no_second(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, control: Control, reporter: Remembering
+) -> None:
+    plain_file = tiny_artifact(tmp_path / "model.onnx")
+    frame = with_raw_frame(onnx.load(plain_file.path), plain_file.card.preprocess)
+    framed = write_artifact(frame, replace(plain_file.card, input="frame"), tmp_path / "model.frame.onnx")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    with Window(control, reporter, tmp_path, engine=Engine(load(framed), framed, reporter=reporter)) as window:
+        window.put(plain("red", 120, 160))
+        for start, end in (((0.5, 0.75), (0.25, 0.25)), ((0.0, 0.0), (0.5, 0.9))):
+            _point(pygame.MOUSEBUTTONDOWN, *start)
+            _point(pygame.MOUSEBUTTONUP, *end)
+        window.idle("")
+    assert len(control.regions) == 1
+    assert reporter.warned == ["a file with --raw-frame answers one region only"]

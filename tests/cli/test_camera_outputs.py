@@ -118,6 +118,18 @@ def test_a_stream_that_never_comes_back_ends_with_the_duration_and_exit_code_3(p
     assert 1.9 < summary["seconds"] < 4
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent")
+def test_a_service_that_is_ended_while_its_stream_is_away_has_not_failed(place: Path) -> None:
+    with Stream(lambda number: plain("red")) as stream, _camera(place, stream.url) as process:
+        _answer(process)
+        stream.cut()
+        time.sleep(1.5)
+        process.terminate()
+        out, _ = process.communicate(timeout=20)
+    summary = json.loads(out.splitlines()[-1])["summary"]
+    assert (process.returncode, summary["ended"], summary["lost"]) == (0, "terminated", True)
+
+
 def test_log_holds_each_answer_and_an_older_one_is_gone_on_with(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

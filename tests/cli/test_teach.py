@@ -50,6 +50,7 @@ def test_scripts_that_make_no_sense(
         ("--script nosuch.txt", "nosuch.txt cannot be read"),
         ("train --script nosuch.txt", "nosuch.txt cannot be read"),
         ("--source nosuch.mp4 --web 0", "nosuch.mp4 does not exist"),
+        ("--source @nosuch.txt --web 0", "nosuch.txt cannot be read"),
     ],
 )
 def test_wrong_use(

@@ -11,7 +11,9 @@ from teach_support import picture
 from toolchain.datasets.folder import list_folder
 from toolchain.errors import BadInputError
 from toolchain.system import files
+from toolchain.system.progress import Silent
 from toolchain.teach.album import MAX_SIDE, MAX_THINGS, NOTHING, Album, take_number, take_of
+from toolchain.teach.session import Classroom, TeachSettings
 
 
 def filled(root: Path, **things: int) -> Album:
@@ -169,3 +171,22 @@ def test_fifty_things_and_nothing_of_these(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="there are 50 things already"):
         album.add("one more")
     assert len(Album(tmp_path / "things").things) == MAX_THINGS + 1
+
+
+def test_nothing_of_these_in_any_spelling_is_no_thing(tmp_path: Path) -> None:
+    album = Album(tmp_path / "things")
+    assert [album.add(word) for word in ("nothing of these", "Nothing-of-these", NOTHING)] == [NOTHING] * 3
+    album.add("cup")
+    assert album.things == ["cup", NOTHING]
+
+
+def test_a_thing_that_was_never_shown_is_forgotten_by_the_next_lesson(tmp_path: Path) -> None:
+    """Such as a mistyped word: nothing could be taught until it is shown."""
+    album = filled(tmp_path / "things", cup=1, pen=1)
+    album.add("cpu")
+    with pytest.raises(BadInputError, match="too few pictures of cpu") as raised:
+        album.check()
+    assert raised.value.hint == "Show cpu, or start again without it."
+    room = Classroom(TeachSettings(tmp_path / "things", ("lamp",)), Silent())
+    assert room.album.things == ["cup", "pen", "lamp", NOTHING]
+    assert Album(tmp_path / "things").things == ["cup", "pen", "lamp", NOTHING]

@@ -167,3 +167,15 @@ def test_pictures_are_whole(tmp_path: Path, told: Recorder) -> None:
         seen = cv2.imread(str(path))
         assert seen.shape[:2] == next(frames(picture("cat"))).bgr.shape[:2]
         assert max(seen.shape) <= albums.MAX_SIDE
+
+
+def test_a_disk_that_is_full_at_the_end_of_a_take_is_told(tmp_path: Path, told: Recorder) -> None:
+    """A take of one frame writes only when it stops."""
+    lesson = lesson_of(tmp_path, told)
+    with files_of_at_most(100):
+        lesson.start_take("cup")
+        lesson.see(next(iter(frames(picture("cat")))))
+        lesson.stop_take()
+    assert headline(lesson.state()) == "the disk is full: recording has stopped"
+    record(lesson, "cup", "cat")
+    assert lesson.state().things[0].pictures

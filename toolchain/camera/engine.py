@@ -45,6 +45,11 @@ class Network:
         path = artifact.path if artifact else None
         in_loading_time(self.device, path, lambda: classifier.runtime.infer(black))
 
+    @property
+    def takes_one(self) -> bool:
+        """Whether it answers one region only: a file that resizes by itself."""
+        return self.classifier.card.input == "frame"
+
     def pixels(self, parts: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
         """The network's input for parts of a frame, uint8 BGR; valid until the next call.
 
@@ -52,7 +57,7 @@ class Network:
         """
         if len(parts) == 1:
             return self.preprocess(parts[0])
-        if self.classifier.card.input == "frame":
+        if self.takes_one:
             raise BadInputError(
                 "a file with --raw-frame answers one region only", "Export it without, or leave regions out."
             )
@@ -187,8 +192,8 @@ class Engine:
                 other = read_artifact(path)
             except (ArtifactError, MissingError):
                 continue
-            if other.card.labels != artifact.card.labels:
-                continue
+            if (other.card.labels, other.card.input) != (artifact.card.labels, artifact.card.input):
+                continue  # what resizes by itself answers one region only
             device = self.network.device
             for found in (device, *CPUS):
                 if family_of(found).takes(other, found):

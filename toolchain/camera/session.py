@@ -18,7 +18,7 @@ from toolchain.camera.regions import Region, parse_regions
 from toolchain.camera.sinks import Sink, SinkContext, SinkOptions
 from toolchain.camera.sinks.background import BackgroundSink
 from toolchain.camera.sinks.collect import CollectOptions
-from toolchain.camera.sinks.recorder import RecordOptions
+from toolchain.camera.sinks.recorder import RecordOptions, part_of
 from toolchain.camera.sinks.window import GlassToGlass, LatencyScreen
 from toolchain.camera.sources.capture import Capture
 from toolchain.camera.sources.opening import CaptureOptions, Opener, camera_index
@@ -60,14 +60,18 @@ class CameraSettings:
             path: Path | None = getattr(options, "path", None)
             if path is None:
                 continue
-            is_there = path.exists() and Path(self.source).exists()
-            if isinstance(options, RecordOptions | CollectOptions) and is_there and path.samefile(self.source):
-                raise BadInputError(f"{path} is the source itself", "Write to another place.")
+            written = [path, part_of(path)] if isinstance(options, RecordOptions) else [path]
+            if isinstance(options, RecordOptions | CollectOptions):
+                for one in filter(self._is_source, written):
+                    raise BadInputError(f"{one} is the source itself", "Write to another place.")
             role = getattr(options, "role", "another output")
             if other := roles.get(path.absolute()):
                 both = " and ".join(sorted((role, other)))
                 raise BadInputError(f"{path} cannot be {both}", "Name two files.")
             roles[path.absolute()] = role
+
+    def _is_source(self, path: Path) -> bool:
+        return path.exists() and Path(self.source).exists() and path.samefile(self.source)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def conclude(report: CameraReport, console: Console, output: Output, *, record: 
         return ExitCode.INTERRUPTED
     if report.unwritten:
         return ExitCode.PROMISE_BROKEN
-    return ExitCode.MISSING if summary.lost and summary.ended != "quit" else ExitCode.DONE
+    return ExitCode.MISSING if summary.lost and summary.ended not in {"quit", "terminated"} else ExitCode.DONE
 
 
 def _summary_lines(report: CameraReport, shares: bool) -> list[RenderableType]:

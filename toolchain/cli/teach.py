@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from toolchain.cli.camera_values import read_address
 from toolchain.cli.console import Console, needs, output_options
 from toolchain.cli.options import complete_models, complete_weights, viewer_options
 from toolchain.cli.tables import Column, Table
@@ -49,6 +50,7 @@ undoes the last take, q or Escape ends."""
     default="0",
     show_default=True,
     envvar="EDGETL_SOURCE",
+    callback=read_address,
     metavar="0|FILE|URL|FOLDER",
     help="As of `edgetl camera`. Also in the variable EDGETL_SOURCE.",
 )

@@ -9,7 +9,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,6 +70,17 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path`, whole or not at all."""
     with replaced(path) as beside:
         beside.write_bytes(data)
+
+
+def settle(paths: Iterable[Path]) -> None:
+    """Have files on the disk, also if the power fails from now on. Raises OSError."""
+    folders: set[Path] = set()
+    for path in paths:
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+        folders.add(path.parent)
+    for folder in folders:
+        _sync_folder(folder)
 
 
 def move(source: Path, target: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import shutil
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -98,6 +99,8 @@ class Album:
     def add(self, thing: str) -> str:
         """Add a thing, and return its name. Raises BadInputError for a name that no folder and class can have."""
         thing = unicodedata.normalize("NFC", thing.strip())
+        if folded(thing) == folded(NOTHING):  # as help and page call it
+            thing = NOTHING
         known = {folded(one): one for one in self.things}
         if folded(thing) in known:
             return known[folded(thing)]
@@ -109,6 +112,13 @@ class Album:
         self._pictures[thing] = []
         self._save()
         return thing
+
+    def forget_unseen(self) -> None:
+        """Take away the things without pictures, such as mistyped words: nothing could be taught before they are
+        shown."""
+        self._pictures = {thing: listed for thing, listed in self._pictures.items() if listed}
+        self.things = list(self._pictures)
+        self._save()
 
     def paths(self) -> list[Path]:
         """All photographs."""
@@ -125,9 +135,13 @@ class Album:
         """Raise BadInputError, saying what to show, where it cannot be taught from yet."""
         counts = {thing: self.count(thing).pictures for thing in self.things}
         few = [thing for thing, count in counts.items() if count < LEAST_PICTURES and (count or thing != NOTHING)]
+        enough = sum(count >= LEAST_PICTURES for count in counts.values())
         if few:
             raise BadInputError(
-                f"too few pictures of {', '.join(few)}: each thing needs {LEAST_PICTURES}", f"Show {few[0]}."
+                f"too few pictures of {', '.join(few)}: each thing needs {LEAST_PICTURES}",
+                f"Show {few[0]}, or start again without it."
+                if enough > 1 and not counts[few[0]]
+                else f"Show {few[0]}.",
             )
         if sum(count > 0 for count in counts.values()) < 2:
             raise BadInputError("one thing alone cannot be told from anything", "Show a second one.")
@@ -150,6 +164,11 @@ class Album:
         self._pictures[thing].append(path)
         self._counted.pop(thing, None)
         return path
+
+    def settle(self, thing: str, take: int) -> None:
+        """Have the pictures of a take on the disk, also if the power fails from now on."""
+        with suppress(OSError):  # a file system that cannot
+            files.settle(path for path in self._pictures[thing] if take_number(path) == take)
 
     def forget_take(self, thing: str) -> int:
         """Remove the pictures of the newest take of a thing, and return how many there were."""

@@ -139,7 +139,8 @@ class Lesson:
                 return
             if (last := self._chooser.end()) is not None:
                 self._keep(last)
-            self._end_take()
+            if self._chooser is not None:  # a picture that could not be written has ended it
+                self._end_take()
 
     def forget_take(self, thing: str) -> int:
         """Remove the newest take of a thing, and return how many pictures went."""
@@ -222,6 +223,7 @@ class Lesson:
         assert self._chooser is not None
         self._left_out = dict(self._chooser.left_out)
         self._chooser = None
+        self.album.settle(self._recording, self._take)
         left = ", ".join(f"{count} {reason}" for reason, count in sorted(self._left_out.items()))
         kept = f"{self._recording}: {self._kept} pictures kept"
         self._reporter.say(f"{kept}; left out: {left}" if left else kept)

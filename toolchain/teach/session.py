@@ -47,6 +47,7 @@ class Classroom:
 
     def __init__(self, settings: TeachSettings, reporter: Reporter) -> None:
         self.album = Album(settings.out)
+        self.album.forget_unseen()
         for thing in settings.things:
             self.album.add(thing)
         self.album.add(NOTHING)

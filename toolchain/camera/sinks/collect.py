@@ -200,14 +200,14 @@ class Collector(Sink):
         changed = self._changes(answered)
         if answered.uniform:
             return None
-        if prediction.rejected and when.kinds & {"rejected", "uncertain"}:
-            return "rejected"
+        # What was asked for by change or time comes first: it is kept also where it looks like another picture.
         if "changed" in when.kinds and changed:
             return "changed"
-        if "uncertain" in when.kinds and _margin(prediction) < MARGIN:
-            return "uncertain"
-        due_s = self._every_due_s.get(answered.region, -math.inf)
-        return "every" if when.every_s is not None and answered.frame.time_s >= due_s else None
+        if when.every_s is not None and answered.frame.time_s >= self._every_due_s.get(answered.region, -math.inf):
+            return "every"
+        if prediction.rejected and when.kinds & {"rejected", "uncertain"}:
+            return "rejected"
+        return "uncertain" if "uncertain" in when.kinds and _margin(prediction) < MARGIN else None
 
     def _run(self) -> None:
         while not self._found.ended:

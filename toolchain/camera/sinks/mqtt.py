@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -289,4 +290,8 @@ class Mqtt(Sink):
 
 def _id_of(topic: str) -> str:
     """What stays the same over all runs with a topic, in letters that Home Assistant permits."""
-    return "edgetl_" + re.sub(r"[^A-Za-z0-9_-]", "_", topic)
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", topic)
+    if re.fullmatch(r"[A-Za-z0-9_/-]*", topic):
+        return f"edgetl_{plain}"
+    # Letters of other scripts would all be the same sign.
+    return f"edgetl_{plain}_{hashlib.sha256(topic.encode()).hexdigest()[:8]}"

@@ -55,6 +55,11 @@ class RecordOptions:
         return Recorder(self.path, context.reporter, every=context.every_frame, drawn=context.drawn)
 
 
+def part_of(path: Path) -> Path:
+    """The file that a recording is written to until it ends."""
+    return path.with_suffix(f".part{path.suffix}")
+
+
 def from_text(value: str) -> RecordOptions:
     """The options that `--sink record=FILE.mp4` stands for."""
     return RecordOptions(Path(value))
@@ -68,7 +73,7 @@ class Recorder(Sink):
 
     The recording is written to `NAME.part.mp4` beside `path`, and gets its name when it is closed, however that
     comes. If there was no picture, there is no file. A process that was killed leaves `NAME.part.mp4`, which lacks
-    the last two seconds at most.
+    the last two seconds at most; it stays until another recording of that name has a picture.
     Raises BadInputError if `path` cannot be written, and MissingError without PyAV. A later failure ends the
     recording (see `failure`); what was recorded before it is kept.
     """
@@ -84,7 +89,7 @@ class Recorder(Sink):
         except ImportError:
             raise MissingError("recording needs PyAV, which is not installed", install("record")) from None
         self._path = path
-        self._part = path.with_suffix(f".part{path.suffix}")
+        self._part = part_of(path)
         self._reporter = reporter or Silent()
         self._drawn = drawn or Drawn()
         self._fps = self._source_fps = USUAL_FPS
@@ -103,7 +108,8 @@ class Recorder(Sink):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 hint = "Wait until it has ended, or name another file."
                 stack.enter_context(claims.writing(path, "recording it", hint))
-                self._part.open("wb").close()
+                self._found = self._part.exists()
+                self._part.open("ab").close()  # what a killed process has left stays until there is a picture
             except OSError as error:
                 raise BadInputError(f"{path} cannot be written: {error.strerror}", "Name another place.") from None
             self._claim = stack.pop_all()
@@ -150,7 +156,7 @@ class Recorder(Sink):
             if self.frames and (self.failure is None or _plays(self._part)):
                 self._part.replace(self._path)
                 self.kept = True
-            else:
+            elif self._video is not None or not self._found:
                 self._part.unlink(missing_ok=True)
         except OSError as error:
             self._fail(error)

@@ -147,7 +147,8 @@ class Webhook(Sink):
 
 def _post(place: SplitResult, body: bytes, limit_s: float) -> int:
     """Send `body` and return the status. Raises OSError and HTTPException."""
-    host, port = place.hostname or "", place.port
+    # With a port, http.client takes the rest as it is: else it looks for one in an address of IPv6.
+    host, port = place.hostname or "", place.port or (443 if place.scheme == "https" else 80)
     connection = (
         http.client.HTTPSConnection(host, port, timeout=limit_s, context=ssl.create_default_context())
         if place.scheme == "https"

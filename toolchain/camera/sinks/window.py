@@ -159,7 +159,9 @@ class Window(Sink):
         elif event.type == pygame.MOUSEBUTTONUP and event.button == LEFT_BUTTON and self._corner is not None:
             region = drawn(self._corner, self._pointer, self._control.regions)
             self._corner = None
-            if region is not None:
+            if region and self._control.regions and self._engine and self._engine.network.takes_one:
+                self._reporter.warn("a file with --raw-frame answers one region only")
+            elif region is not None:
                 self._control.regions = (*self._control.regions, region)
                 self._reporter.say(f"a region more: --region {region}")
         elif event.type == pygame.MOUSEMOTION and self._corner is not None:

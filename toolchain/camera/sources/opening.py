@@ -194,13 +194,20 @@ def _exists(text: str) -> bool:
 
 
 def _checked(url: str) -> str:
-    """`url` itself. Raises BadInputError for an invalid address, such as `http://[::zz]/`."""
+    """`url` itself. Raises BadInputError for an invalid address, such as `http://[::zz]/` or `http://cam:port/`."""
     try:
-        urlsplit(url)
+        place = urlsplit(url)
     except ValueError:
         raise BadInputError(
             f"{shown(url)} is no address: what is in brackets is none of IPv6",
             "Name it as in rtsp://HOST/PATH; signs of a password are written %5B and %5D.",
+        ) from None
+    try:
+        place.port  # noqa: B018 - which is looked at only now
+    except ValueError:
+        raise BadInputError(
+            f"{shown(url)} is no address: its port is no number from 0 to 65535",
+            "Name it as in rtsp://HOST:554/PATH; the signs / ? # of a password are written %2F, %3F and %23.",
         ) from None
     return url
 
