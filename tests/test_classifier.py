@@ -17,11 +17,12 @@ from onnx import numpy_helper
 import toolchain
 from tests.artifacts import tiny_artifact
 from tests.clips import plain
-from toolchain.artifact.card import Reject
+from toolchain.artifact.card import QuantizationRecipe, Reject
 from toolchain.classifier import percent
-from toolchain.errors import ArtifactError, BadInputError, MissingError, UnreadableImageError
+from toolchain.errors import ArtifactError, ArtifactWarning, BadInputError, MissingError, UnreadableImageError
 from toolchain.evaluation.metrics import softmax
-from toolchain.runtimes import Answer, open_runtime
+from toolchain.runtimes import Answer, machine, open_runtime
+from toolchain.runtimes.devices import Device
 
 RED = plain("red", 40, 60)[..., ::-1].copy()
 DEVICES = ["ort:cpu", "openvino:CPU"]
@@ -315,3 +316,29 @@ def test_a_network_answers_each_picture(path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(classifier.runtime, "infer", lambda images: one)
     with pytest.raises(ArtifactError, match="no number for each of 3 classes"):
         classifier.predict_batch([RED, RED])
+
+
+@pytest.mark.parametrize("device", ["openvino:cpu", "ORT:CPU", "openvino:CPU"])
+def test_what_a_cpu_may_compute_otherwise_is_told_whatever_the_capitals(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = QuantizationRecipe("edgetl", {}, "0" * 64, 1, cpu="a CPU with VNNI", cpu_flags=("avx2", "avx512_vnni"))
+    tiny_artifact(tmp_path / "model.onnx")
+    tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", recipe=recipe)
+    monkeypatch.setattr(machine, "processor", lambda: machine.Processor("old", "x86_64", ("avx2",)))
+    with pytest.warns(ArtifactWarning, match="saturate"):
+        assert machine.artifact_to_run(tmp_path, device).path.name == "model.onnx"
+
+
+def test_int8_for_a_runtime_that_is_not_here_is_not_what_runs_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_artifact(tmp_path / "model.onnx")
+    tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", runtimes=("openvino:CPU",))
+    assert machine.artifact_to_run(tmp_path).path.name == "model.int8.onnx"
+    board = machine.Processor("Cortex-A76", "aarch64", ("asimddp",))
+    with monkeypatch.context() as patched:
+        patched.setattr(machine, "processor", lambda: board)
+        assert machine.artifact_to_run(tmp_path).path.name == "model.onnx", "OpenVINO refuses int8 on Arm"
+    monkeypatch.setattr(machine, "probe", lambda device: Device(device, False, "not installed"))
+    assert machine.artifact_to_run(tmp_path).path.name == "model.onnx"

@@ -14,15 +14,19 @@ import numpy as np
 import pytest
 
 from tests.artifacts import tiny_artifact
+from tests.bench.test_compare import answers
 from tests.bench.test_report import FLOAT, INT8, report
 from toolchain import recommended
+from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Precision
 from toolchain.bench import benchmark
 from toolchain.bench import report as reports
+from toolchain.bench.results import ArmResult
 from toolchain.bench.runner import Plan
 from toolchain.cli import run
 from toolchain.evaluation.statistics import min_ratio
 from toolchain.recommended import Candidate, Record, advice, first_of, recommend
+from toolchain.runtimes import machine
 from toolchain.runtimes.devices import cores
 from toolchain.system.progress import Silent
 
@@ -252,3 +256,33 @@ def test_advice_is_for_such_a_machine_and_these_files(folder: Path) -> None:
     for broken in (b"{", b"[]", b"\xff"):
         (folder / recommended.FILE).write_bytes(broken)
         assert advice(folder) is None
+
+
+def test_int8_that_surely_loses_answers_is_no_candidate_however_fast() -> None:
+    def arms(right: str) -> list[ArmResult]:
+        like = {"artifact": "run/model.onnx", "process_p50_ms": (8.0, 8.1, 7.9)}
+        exact = replace(FLOAT, **like, accuracy=answers("1" * 90 + "0" * 10))
+        fast = {"artifact": "run/model.int8.onnx", "process_p50_ms": (4.0, 4.1, 3.9)}
+        return [exact, replace(INT8, **fast, accuracy=answers(right))]
+
+    for right, files in (
+        ("1" * 60 + "0" * 40, ["model.onnx"]),
+        ("1" * 89 + "0" * 11, ["model.onnx", "model.int8.onnx"]),  # which may be chance
+    ):
+        found = reports.candidates(report(*arms(right)), Path("run"))
+        assert [one.file for one in found] == files
+
+
+def test_what_this_cpu_may_compute_otherwise_is_not_followed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arms = [
+        candidate(1.0, "ort:cpu", threads=cores()),
+        candidate(0.5, "ort:cpu", "int8", threads=cores(), sha256=read_artifact(folder / "model.int8.onnx").sha256),
+    ]
+    found = recommended.record("edgetl bench", arms)
+    assert found is not None
+    recommended.write(folder, found)
+    followed = advice(folder)
+    assert followed is not None
+    assert followed.artifact.path.name == "model.int8.onnx"
+    monkeypatch.setattr(machine, "int8_caution", lambda *_: "its sums may saturate")
+    assert advice(folder) is None

@@ -25,6 +25,8 @@ from toolchain.system import files
 
 FILE = "recommended.json"
 SCHEMA: Literal["edgetl.recommended/1"] = "edgetl.recommended/1"
+MAX_DROP_PP = 0.5
+"""Points of top-1 that int8 may lose, unless `export --max-drop` says otherwise."""
 MIN_AGREEMENT = 0.995
 """With the trained network, of the float file in bfloat16 or float16: less is another network."""
 TYPES = {"bf16": "bfloat16", "f16": "float16"}
@@ -248,6 +250,8 @@ def advice(folder: Path | None, threads: int = 0) -> Advice | None:
     artifact = still_there(folder, chosen) if chosen is not None else None
     if chosen is None or artifact is None or not artifact.card.proven_on(chosen.way):
         return None
+    if machine.int8_caution(artifact, chosen.way):
+        return None  # this CPU may compute other answers: time is not all
     with suppress(EdgetlError):
         return Advice(artifact, chosen, found.by) if probe(chosen.way).available else None
     return None

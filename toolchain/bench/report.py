@@ -10,8 +10,8 @@ from pathlib import Path
 from toolchain.bench import layers
 from toolchain.bench.results import ArmResult, BenchReport, Change, Comparison
 from toolchain.errors import EdgetlError
-from toolchain.evaluation.statistics import paired_ratio_ci95
-from toolchain.recommended import MIN_AGREEMENT, Candidate, recommend
+from toolchain.evaluation.statistics import paired_drop_ci95, paired_ratio_ci95
+from toolchain.recommended import MAX_DROP_PP, MIN_AGREEMENT, Candidate, recommend
 from toolchain.runtimes.devices import family_of, plain
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
@@ -208,7 +208,7 @@ def candidates(report: BenchReport, folder: Path, machine: str = LOCAL) -> list[
             arm.file_mb,
         )
         for arm in arms
-        if arm.latency_ms and arm.threads == threads and _runs_files(arm.device) and _answers(arm)
+        if arm.latency_ms and arm.threads == threads and _runs_files(arm.device) and _answers(arm, arms)
     ]
 
 
@@ -226,11 +226,23 @@ def _runs_files(device: str) -> bool:
     return False
 
 
-def _answers(arm: ArmResult) -> bool:
-    if arm.device == plain(arm.device) or arm.precision == "int8":
+def _answers(arm: ArmResult, arms: Sequence[ArmResult]) -> bool:
+    """Whether an arm answers as the float32 file does, as far as that is known."""
+    if arm.precision == "int8":
+        return not any(_surely_loses(arm, one) for one in arms if one.precision == "float32")
+    if arm.device == plain(arm.device):
         return True
     agreement = arm.accuracy.agreement if arm.accuracy else None
     return arm.proven if agreement is None else agreement >= MIN_AGREEMENT
+
+
+def _surely_loses(arm: ArmResult, exact: ArmResult) -> bool:
+    """Whether more top-1 is lost than int8 may lose, by the lower 95 % bound."""
+    answers = [one.accuracy.right if one.accuracy else "" for one in (exact, arm)]
+    if not answers[0] or len(answers[0]) != len(answers[1]):
+        return False
+    _, (low, _) = paired_drop_ci95(*([right == "1" for right in one] for one in answers))
+    return 100 * low > MAX_DROP_PP
 
 
 CHANGE_COLUMNS = (

@@ -91,7 +91,8 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
     default=3.0,
     show_default=True,
     metavar="M",
-    help="Stop trying int8 recipes after M minutes; --qat takes extra time.",
+    help="Recipes of int8 are tried for 0.6 of M minutes. Training that comes unasked takes as much at most; --qat "
+    "takes what it needs.",
 )
 @click.option(
     "--raw-frame",

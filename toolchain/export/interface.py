@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from toolchain.export import exporting
-from toolchain.export.results import MAX_DROP_PP, Exported, QuantizationSettings, Variants
+from toolchain.export.results import Exported, QuantizationSettings, Variants
+from toolchain.recommended import MAX_DROP_PP
 from toolchain.system.progress import Reporter
 from toolchain.timing.machines import checked
 

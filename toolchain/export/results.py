@@ -16,12 +16,9 @@ from toolchain.artifact.card import Accuracy, Precision, Speed
 from toolchain.browser import Page
 from toolchain.errors import BadInputError, MissingError
 from toolchain.evaluation.statistics import Z95_ONE_SIDED
-from toolchain.recommended import Recommended
+from toolchain.recommended import MAX_DROP_PP, Recommended
 from toolchain.system.installation import install
 from toolchain.timing.protocol import LOCAL, at
-
-MAX_DROP_PP = 0.5
-"""What int8 may lose, in percentage points of top-1, where nothing else is asked."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +26,9 @@ class QuantizationSettings:
     """What int8 must keep to, and what may be done for it.
 
     int8 may lose at most `max_drop_pp` points of top-1, and must be more than `min_speed_up` times as fast as
-    float; with 0, speed does not matter and is not measured. Recipes are tried for `max_minutes`; `qat_epochs` of
-    quantisation-aware training come on top. `portable`: weights of 7 bits, for CPUs on which sums of 8 bits
+    float; with 0, speed does not matter and is not measured. Recipes are tried for 0.6 of
+    `max_minutes`, and training that comes unasked may take as much again; `qat_epochs` of quantisation-aware
+    training come on top. `portable`: weights of 7 bits, for CPUs on which sums of 8 bits
     saturate; in any case where the CPU of one of the machines is one of them. The promises must be kept on each of
     the machines `on` (`toolchain.timing.machines`).
 

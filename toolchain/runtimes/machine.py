@@ -15,7 +15,7 @@ from toolchain._version import __version__
 from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact, find_artifact, read_artifact
 from toolchain.artifact.card import ProvenOn
 from toolchain.errors import ArtifactWarning
-from toolchain.runtimes.devices import RUNTIMES, canonical, cpu_name, family_of, plain
+from toolchain.runtimes.devices import RUNTIMES, canonical, cpu_name, family_of, plain, probe
 from toolchain.system.processor import allowed_cores, cores, cpu_quota
 
 FLAGS = (
@@ -186,7 +186,7 @@ def int8_caution(artifact: Artifact, device: str, cpu: Processor | None = None) 
     recipe = artifact.card.recipe
     if recipe is None or artifact.card.precision != "int8" or recipe.weight_bits < 8:
         return ""
-    if plain(device) not in CPU_DEVICES:
+    if plain(canonical(device)) not in CPU_DEVICES:
         return ""
     if not int8_saturates(cpu):
         return ""
@@ -210,13 +210,21 @@ def artifact_to_run(path: Path, device: str = "") -> Artifact:
 
     made = _made_for(device, path) if device and path.is_dir() else None
     found, exact = made or read_artifact(find_artifact(path)), path / FLOAT_FILE
-    if not device and path.is_dir() and exact.is_file() and not found.card.proven_on(default_device(found)):
-        return read_artifact(exact)  # the int8 file is for a device that has to be named
+    if not device and path.is_dir() and exact.is_file() and not _runs_unnamed(found, default_device(found)):
+        return read_artifact(exact)
     caution = int8_caution(found, device or "ort:cpu") if path.is_dir() and exact.is_file() else ""
     if not caution:
         return found
     warnings.warn(f"{caution}. {exact} is used here", ArtifactWarning, stacklevel=2)
     return read_artifact(exact)
+
+
+def _runs_unnamed(artifact: Artifact, device: str) -> bool:
+    """Whether a file may run on its usual device where nobody names one: it was made for it, and it is there."""
+    arm = processor().architecture.lower() in {"aarch64", "arm64"}
+    if arm and artifact.card.precision == "int8" and family_of(device).name == "openvino":
+        return False  # which refuses int8 files there
+    return artifact.card.proven_on(device) and probe(device).available
 
 
 def _made_for(device: str, folder: Path) -> Artifact | None:
@@ -249,7 +257,9 @@ def int8_speed_caution(artifact: Artifact, device: str, cpu: Processor | None = 
     each CPU that it was proven on; empty where it has those of one, or nothing is known."""
     cpu = cpu or processor()
     recipe = artifact.card.recipe
-    if recipe is None or artifact.card.precision != "int8" or plain(device) not in CPU_DEVICES or not cpu.flags:
+    if recipe is None or artifact.card.precision != "int8" or not cpu.flags:
+        return ""
+    if plain(canonical(device)) not in CPU_DEVICES:
         return ""
     here = int8_instructions(cpu.flags)
     proven = {one.cpu: int8_instructions(one.flags) for one in recipe.processors if one.cpu and one.flags}
