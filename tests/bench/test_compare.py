@@ -253,3 +253,15 @@ def test_files_that_are_no_report_are_refused(tmp_path: Path, text: str) -> None
     (tmp_path / "old.json").write_text(text, encoding="latin-1")
     with pytest.raises(BadInputError, match=r"is no bench\.json"):
         read_report(tmp_path / "old.json")
+
+
+def test_answers_are_compared_only_on_the_same_photographs_in_the_same_order() -> None:
+    old = report(replace(FLOAT, accuracy=answers("1" * 90 + "0" * 10)))
+    new = report(replace(FLOAT, accuracy=answers("1" * 80 + "0" * 20)))
+    assert old.data is not None
+    for before, now, drop_pp in (("a", "a", 10.0), ("a", "b", None), ("", "b", 10.0)):
+        reports = [
+            replace(one, data=replace(old.data, order_sha256=order)) for one, order in ((old, before), (new, now))
+        ]
+        [change] = compare(*reports, "old.json", Tolerance()).changes
+        assert change.drop_pp == (None if drop_pp is None else pytest.approx(drop_pp))

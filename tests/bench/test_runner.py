@@ -113,9 +113,10 @@ def test_whole_report(artifact: Artifact, photographs: Path) -> None:
     assert document["started"].endswith("+00:00")
     assert document["during"]["seconds"] > 0
     assert document["schema"] == "edgetl.bench/1"
-    assert document["data"] | {"split_sha256": ""} == {
-        "name": photographs.name, "split": "test", "split_sha256": "", "n": 12, "skipped": 0,
+    assert document["data"] | {"split_sha256": "", "order_sha256": ""} == {
+        "name": photographs.name, "split": "test", "split_sha256": "", "n": 12, "skipped": 0, "order_sha256": "",
     }  # fmt: skip
+    assert len(document["data"]["order_sha256"]) == 64
     for entry in document["arms"]:
         assert set(entry) == ARM_KEYS
         assert entry["sha256"] == artifact.sha256

@@ -62,9 +62,9 @@ def test_paths_in_what_is_to_be_typed_are_quoted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for folder in ("an été", "un fini/checkpoint"):
+    for folder in ("an été/checkpoint", "un fini/checkpoint"):
         Path(folder).mkdir(parents=True)
-    Path("an été/notes.txt").touch()
+    Path("an été/checkpoint/settings.json").touch()
     Path("a model.onnx").touch()
     for words, hint in (
         (["finetune", "drawn-pets", "--out", "an été"], "--resume 'an été'"),

@@ -9,7 +9,7 @@ import pytest
 from tests.artifacts import tiny_artifact
 from toolchain.classifier import load
 from toolchain.timing.noise import Meter
-from toolchain.timing.protocol import spread
+from toolchain.timing.protocol import Load, spread
 from toolchain.timing.worker import Worker
 
 
@@ -94,3 +94,16 @@ def test_spread_reaches_both_ends_and_never_repeats() -> None:
     chosen = spread(1000, 16)
     assert len(chosen) == 16
     assert (chosen[0], chosen[-1]) == (0, 999)
+
+
+def test_photographs_that_a_machine_cannot_decode_cost_the_times_of_whole_answers_alone(tmp_path: Path) -> None:
+    """Such as HEIC, on a board without what decodes it."""
+    artifact = tiny_artifact(tmp_path / "model.onnx")
+    (tmp_path / "pictures.raw").write_bytes(bytes(4 * 32 * 32 * 3))
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic and no more")
+    worker = Worker()
+    photographs = (str(tmp_path / "phone.heic"),)
+    order = Load(str(artifact.path), artifact.sha256, "ort:cpu", 1, 1, str(tmp_path / "pictures.raw"), photographs)
+    worker.load(order)
+    assert worker.round(3).ms
+    assert worker.end_to_end(3).ms == worker.from_frame(3).ms == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -16,9 +17,11 @@ from safetensors.torch import load_file, save_file
 import toolchain
 from tests.conftest import QUICK, Recorder
 from toolchain.backbones.networks import build
+from toolchain.cli import run
 from toolchain.errors import BadInputError, MissingError
 from toolchain.export import exporting
 from toolchain.runs import Run, read_run, read_splits
+from toolchain.system import files
 from toolchain.training import checkpoint, features, loop
 from toolchain.training import finetune as finetuning
 from toolchain.training.evaluator import Evaluator
@@ -367,3 +370,18 @@ def test_photographs_of_a_run_that_are_gone(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="photos, the photographs of") as raised:
         resume(tmp_path / "run")
     assert "in which it was begun" in raised.value.hint
+
+
+def test_what_was_taught_before_a_camera_is_not_resumed(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`edgetl teach` times no steps, and goes on by itself."""
+    folder = tmp_path / "my things" / "run"
+    shutil.copytree(run_folder, folder)
+    files.write_json(folder / "run.json", replace(read_run(folder), timings_s={}))
+    assert run(["finetune", "--resume", str(folder)]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "was taught by `edgetl teach`: there is nothing to resume" in said
+    assert f"edgetl teach --out '{folder.parent}'" in said
+    assert run(["finetune", "drawn-pets", "--out", str(folder)]) == 2
+    assert "--resume" not in capsys.readouterr().err

@@ -24,6 +24,7 @@ from toolchain.datasets.known import keep_known
 from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
 from toolchain.runs import Run, read_run, read_splits
+from toolchain.system import files
 from toolchain.system.progress import Silent
 from toolchain.training.finetune import finetune, resume
 from toolchain.training.previous import Previous, taught_before, warn_of_seen
@@ -229,6 +230,7 @@ def told(capsys: pytest.CaptureFixture[str]) -> Told:
         (["--size", "128"], "sees 64 x 64 pixels (shortest-edge), and cannot go on with others"),
         (["--resize", "squash"], "cannot go on with others"),
         (["--weights", "imagenet"], "--weights imagenet cannot be given beside it"),
+        (["--probe-only", "--recipe", "own.toml"], "--recipe does nothing with --probe-only"),
     ],
 )
 def test_another_network_or_size_is_refused(
@@ -296,3 +298,16 @@ def test_weights_of_a_run_bring_what_they_have_seen(tmp_path: Path, run_folder: 
     warn_of_seen(dataset, frozenset(one.sha256 for one in dataset.splits["test"][:1]), str(weights), recorder)
     assert "1 of " in recorder.warned[-1]
     assert "flatter" in recorder.warned[-1]
+
+
+def test_a_network_may_be_called_without_its_tag(run_folder: Path, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    shutil.copytree(run_folder, tmp_path / "run")
+    run = read_run(run_folder)
+    name = "timm:tf_efficientnet_lite0.in1k"
+    files.write_json(tmp_path / "run/run.json", replace(run, model=replace(run.model, name=name)))
+    previous = Previous.read(tmp_path / "run")
+    for word in (name, "timm:tf_efficientnet_lite0"):
+        assert previous.settings(word, None, None, None, {})["from_run"]
+    with pytest.raises(BadInputError, match="cannot go on as a mobilenet_v2"):
+        previous.settings("mobilenet_v2", None, None, None, {})

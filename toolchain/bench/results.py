@@ -83,13 +83,17 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class Data:
-    """The photographs that accuracy was measured on: `n` of the split were read, `skipped` were unreadable."""
+    """The photographs that accuracy was measured on: `n` of the split were read, `skipped` were unreadable.
+
+    `order_sha256`: which ones, in which order (empty in files of earlier versions).
+    """
 
     name: str
     split: str
     split_sha256: str
     n: int
     skipped: int
+    order_sha256: str = ""
 
 
 @dataclass(frozen=True)

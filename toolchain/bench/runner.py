@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -318,7 +319,9 @@ def data_of(chosen: Chosen | None, prepared: Prepared) -> Data | None:
     if chosen is None:
         return None
     n = len(prepared.readable)
-    return Data(chosen.data, chosen.split, chosen.split_sha256, n, skipped=len(chosen.photographs) - n)
+    read = "".join(chosen.sha256[index] for index in prepared.readable) if chosen.sha256 else ""
+    order = hashlib.sha256(read.encode()).hexdigest() if read else ""
+    return Data(chosen.data, chosen.split, chosen.split_sha256, n, len(chosen.photographs) - n, order)
 
 
 def result_of(

@@ -139,22 +139,23 @@ def command(
             asked = (model if is_given("model") else None, options["weights"] if is_given("weights") else None)
             options = previous.settings(*asked, size, resize, options)
             model = previous.run.model.name
-        chosen = recipes.read(recipe) if recipe else recipe_of(model)
-        from toolchain.training.settings import settings_for
-
         if previous is None and (size is not None or resize is not None):
             usual = preprocess_of(model)
             options["preprocess"] = usual.with_size(size or usual.height, resize or usual.resize)
         tricks = {one.name for one in settings_of(TrainSettings) if one.option.section == TRICKS} - {"balance"}
         if is_given("probe_only"):
-            refuse_with("--probe-only", *FINE_TUNING, *tricks)
+            refuse_with("--probe-only", *FINE_TUNING, *tricks, "recipe")
         elif options["probe_only"]:
             stays = f"{from_run}, a linear probe that stays one"
-            refuse_with(stays, *FINE_TUNING, *tricks, hint="Add --epochs N, and it is fine-tuned.")
+            refuse_with(stays, *FINE_TUNING, *tricks, "recipe", hint="Add --epochs N, and it is fine-tuned.")
+        from toolchain.training.settings import settings_for
+
+        chosen = recipes.read(recipe) if recipe else recipe_of(model)
         settings = settings_for(data, model, chosen, **options)
         _check(settings, out)
         folder = out or _free_folder(data, model)
-        console.say(f"{model} on {data}{f', from {from_run}' if from_run else ''}, into {folder}")
+        if _is_leader():
+            console.say(f"{model} on {data}{f', from {from_run}' if from_run else ''}, into {folder}")
         from toolchain.runs import CHECKPOINT_FOLDER
         from toolchain.training.finetune import finetune
 
@@ -165,7 +166,8 @@ def command(
                 with suppress(OSError):  # there is something in it
                     folder.rmdir()
                     folder.parent.rmdir()
-            if isinstance(error, KeyboardInterrupt) and (folder / CHECKPOINT_FOLDER).is_dir():
+            interrupted = isinstance(error, KeyboardInterrupt) and _is_leader()
+            if interrupted and (folder / CHECKPOINT_FOLDER).is_dir():
                 console.say(f"continue with: edgetl finetune --resume {shlex.quote(str(folder))}")
             raise
 

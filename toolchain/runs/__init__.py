@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -224,18 +225,25 @@ def check_free(out: Path) -> None:
 
 
 def not_free(out: Path) -> BadInputError:
-    quoted = shlex.quote(str(out))
-    return BadInputError(f"{out} is there already and not empty", f"Choose another --out, or --resume {quoted}")
+    resume = ""
+    with suppress(BadInputError):
+        check_resumable(out)
+        resume = f", or --resume {shlex.quote(str(out))}"
+    return BadInputError(f"{out} is there already and not empty", f"Choose another --out{resume}")
 
 
 def check_resumable(folder: Path) -> None:
-    """Raise BadInputError where `folder` holds neither a finished run nor one that has begun."""
-    if (folder / RUN_FILE).exists() and not read_run(folder).model.taught:
+    """Raise BadInputError where `folder` holds neither a finished run of `finetune` nor one that has begun."""
+    run = read_run(folder) if (folder / RUN_FILE).exists() else None
+    if run is not None and run.model.taught and not run.timings_s:
+        hint = f"Go on with its things: edgetl teach --out {shlex.quote(str(folder.parent))}"
+        raise BadInputError(f"{folder} was taught by `edgetl teach`: there is nothing to resume", hint)
+    if run is not None and not run.model.taught:
         weights = folder / WEIGHTS_FILE
         train = f"Fine-tune it: edgetl finetune PHOTOS --weights {shlex.quote(str(weights))}"
         hint = train if weights.exists() else "An ONNX file cannot be trained further."
         raise BadInputError(f"{folder} was adopted, not trained: there is nothing to resume", hint)
-    if not (folder / RUN_FILE).exists() and not (folder / CHECKPOINT_FOLDER / SETTINGS_FILE).exists():
+    if run is None and not (folder / CHECKPOINT_FOLDER / SETTINGS_FILE).exists():
         hint = "Start a run with `edgetl finetune DATA --out RUN`."
         raise BadInputError(f"{folder} holds nothing to resume", hint)
 
@@ -273,6 +281,22 @@ def read_splits(folder: Path) -> dict[str, tuple[SplitFile, ...]]:
         return files.read_json(path, dict[str, tuple[SplitFile, ...]], MAX_SPLITS_BYTES)
     except FileNotFoundError:
         raise BadInputError(f"{path} is missing", "Run `edgetl finetune` again.") from None
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
+    except msgspec.DecodeError as error:
+        raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None
+
+
+def read_earlier(folder: Path) -> dict[str, str]:
+    """The split of each photograph, by SHA-256, of the runs before that in `folder` which its `splits.json` lacks.
+
+    Raises BadInputError where the file is damaged; most runs have none.
+    """
+    path = folder / EARLIER_FILE
+    try:
+        return files.read_json(path, dict[str, str], MAX_SPLITS_BYTES)
+    except FileNotFoundError:
+        return {}
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except msgspec.DecodeError as error:

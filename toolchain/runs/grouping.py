@@ -16,7 +16,7 @@ from toolchain.datasets.known import keep_known
 from toolchain.datasets.splits import resplit
 from toolchain.errors import BadInputError, UnreadableImageError
 from toolchain.images.preprocess import decode
-from toolchain.runs import LEFT_OUT_FILE, MAX_SPLITS_BYTES, read_run, read_splits
+from toolchain.runs import LEFT_OUT_FILE, MAX_SPLITS_BYTES, read_earlier, read_run, read_splits
 from toolchain.system import files
 from toolchain.system.progress import Reporter
 
@@ -32,7 +32,8 @@ def open_as_trained(data: str, folders: Iterable[Path], reporter: Reporter) -> D
     dataset = _opened(data, folders, reporter)
     for folder in folders:
         with suppress(BadInputError):
-            known = {one.sha256: split for split, listed in read_splits(folder).items() for one in listed}
+            known = read_earlier(folder)
+            known |= {one.sha256: split for split, listed in read_splits(folder).items() for one in listed}
             if known:
                 return keep_known(_without_lost(dataset, folder), known, to_train=False)
     return dataset

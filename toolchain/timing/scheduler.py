@@ -186,10 +186,9 @@ def _measure_whole(arms: Sequence[Arm], reporter: Reporter, limits: TimeLimits) 
     with reporter.task("whole answers and throughput", 2 * len(running)) as task:
         for arm in running:
             with arm.step() as worker:
-                taken = arm.keep(worker.ask("end_to_end", WHOLE_SAMPLES, Samples, limits.of(arm)))
-                arm.end_to_end.append(float(np.median(taken)))
-                taken = arm.keep(worker.ask("from_frame", WHOLE_SAMPLES, Samples, limits.of(arm)))
-                arm.from_frame.append(float(np.median(taken)))
+                for name, medians in (("end_to_end", arm.end_to_end), ("from_frame", arm.from_frame)):
+                    if taken := arm.keep(worker.ask(name, WHOLE_SAMPLES, Samples, limits.of(arm))):
+                        medians.append(float(np.median(taken)))
                 used = worker.ask("peak_rss_mb", None, float, limits.of(arm))
                 arm.peak_rss_mb = max(used, arm.peak_rss_mb or 0.0)
             task.advance(note=arm.name)

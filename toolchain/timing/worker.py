@@ -12,13 +12,21 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.errors import ArtifactError, BadInputError, EdgetlError, FallbackError, MissingError
+from toolchain.errors import (
+    ArtifactError,
+    BadInputError,
+    EdgetlError,
+    FallbackError,
+    MissingError,
+    UnreadableImageError,
+)
 from toolchain.runtimes import Infer
 from toolchain.runtimes.devices import Device, family_of, is_cpu, parse_device, probe
 from toolchain.runtimes.profiling import WARM_UP, Kernel
@@ -95,7 +103,9 @@ class Worker:
         shape = (-1, spec.height, spec.width, 3)
         self.pictures: NDArray[np.uint8] = np.memmap(order.pictures, np.uint8, "r").reshape(shape)
         self.inputs: NDArray[np.uint8] = np.array(self.pictures[spread(len(self.pictures), INPUTS)])
-        self.encoded: list[bytes] = [Path(photograph).read_bytes() for photograph in order.photographs]
+        encoded = [Path(photograph).read_bytes() for photograph in order.photographs]
+        # Another machine may lack what decodes some kinds, such as HEIC.
+        self.encoded: list[bytes] = [data for data in encoded if _is_readable(data)]
         self.batch: int = order.batch
         self.turn: int = 0
         return artifact
@@ -165,6 +175,8 @@ class Worker:
             self.classifier.predict(source)
             return _ms_since(start)
 
+        if not sources:
+            return Samples((), self.wait_until_quiet())
         self.settle(once)
         taken = tuple(once() for _ in range(samples))
         return Samples(taken, self.wait_until_quiet())
@@ -333,6 +345,15 @@ def peak_rss_mb() -> float:
     # Bytes on macOS, kilobytes elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def _is_readable(data: bytes) -> bool:
+    from toolchain.images.preprocess import decode
+
+    with suppress(UnreadableImageError):
+        decode(data)
+        return True
+    return False
 
 
 def _ms_since(start: float) -> float:

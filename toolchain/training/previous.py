@@ -14,18 +14,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from toolchain.backbones import find
 from toolchain.datasets import SPLITS, Dataset
 from toolchain.datasets.index import first_few
 from toolchain.datasets.known import TAUGHT
-from toolchain.errors import BadInputError
+from toolchain.errors import BadInputError, EdgetlError
 from toolchain.evaluation.metrics import accuracy
 from toolchain.evaluation.statistics import paired_drop_ci95
 from toolchain.images.preprocess import Resize
-from toolchain.runs import EARLIER_FILE, MAX_SPLITS_BYTES, WEIGHTS_FILE, Continuation, Run, read_run, read_splits
+from toolchain.runs import EARLIER_FILE, WEIGHTS_FILE, Continuation, Run, read_earlier, read_run, read_splits
 from toolchain.system import files
 from toolchain.system.progress import Reporter
 
@@ -55,7 +55,7 @@ class Previous:
         What a refit has taught with, validation, is training from now on. Raises BadInputError where the records
         are missing or damaged.
         """
-        found = _read_earlier(self.folder)
+        found = read_earlier(self.folder)
         taught = self.run.model.taught
         # What has taught is remembered as such, wherever else a record may name it.
         for split, listed in sorted(read_splits(self.folder).items(), key=lambda item: item[0] in taught):
@@ -89,7 +89,7 @@ class Previous:
         """
         spec, name = self.run.preprocess, self.run.model.name
         body = shlex.quote(str(self.folder / WEIGHTS_FILE))
-        if model not in (None, name):
+        if model not in (None, name) and not _is_called(model, name):
             raise BadInputError(
                 f"{self.folder} is a {name}, and cannot go on as a {model}", "Leave --model out, or --from."
             )
@@ -180,6 +180,13 @@ class Previous:
         )
 
 
+def _is_called(model: str, name: str) -> bool:
+    """Whether `model` is a shorter name of the network called `name`, as timm's are without their tag."""
+    with suppress(EdgetlError):
+        return find(model).name == name
+    return False
+
+
 def taught_before(weights: str, sha256: str | None) -> frozenset[str]:
     """SHA-256 of the photographs that have taught `weights`, if these are a run's own file; else none is known."""
     with suppress(BadInputError):
@@ -198,15 +205,3 @@ def warn_of_seen(dataset: Dataset, seen: frozenset[str], taught: str, reporter: 
                 f"{known} of {len(dataset.splits[split])} {split} photographs have taught {taught}: figures on "
                 f"{split} flatter the new network"
             )
-
-
-def _read_earlier(folder: Path) -> dict[str, str]:
-    path = folder / EARLIER_FILE
-    try:
-        return files.read_json(path, dict[str, str], MAX_SPLITS_BYTES)
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except msgspec.DecodeError as error:
-        raise BadInputError(f"{path} is damaged: {error}", "Run `edgetl finetune` again.") from None
