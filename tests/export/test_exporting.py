@@ -274,18 +274,26 @@ def test_each_photograph_is_read_once(run_folder: Path, tmp_path: Path, drawn_fo
 def test_files_of_another_network_do_not_answer_for_the_new_one(
     run_folder: Path, tmp_path: Path, drawn_folder: Path
 ) -> None:
-    deployed, names = tmp_path / "deploy é", ("model.int8.onnx", "model.int8.openvino.onnx", "model.int8.ort.onnx")
+    deployed = tmp_path / "deploy é"
+    others = (
+        "model.fp16.onnx",
+        "model.int8.onnx",
+        "model.int8.openvino.onnx",
+        "model.int8.rejected.onnx",
+        "model.w8.onnx",
+    )
+    names = (*others, "model.int8.ort.onnx")
     export(run_folder, out=deployed / "model.onnx", target="ort:cpu")
     card = read_artifact(deployed / "model.onnx").card
     (deployed / "model.tflite").write_bytes(b"of a runtime that is not installed, or no model at all")
     for name in names:
-        other = replace(card.source, run_sha256="0" * 64) if name != names[2] else card.source
+        other = replace(card.source, run_sha256="0" * 64) if name in others else card.source
         tiny_artifact(deployed / name, card.labels, precision="int8", source=other)
     recorder = Recorder()
     export(run_folder, out=deployed / "model.onnx", target="ort:cpu", reporter=recorder)
-    assert find_artifact(deployed).name not in names[:2]
-    assert sorted(path.name for path in deployed.glob("*.older")) == [f"{name}.older" for name in names[:2]]
-    assert sum("was of an earlier export" in line for line in recorder.warned) == 2
+    assert find_artifact(deployed).name not in others
+    assert sorted(path.name for path in deployed.glob("*.older")) == [f"{name}.older" for name in others]
+    assert sum("was of an earlier export" in line for line in recorder.warned) == len(others)
 
 
 def test_folders_that_hold_no_run(tmp_path: Path) -> None:

@@ -150,6 +150,20 @@ def test_what_is_far_from_the_nearest_is_not_looked_at() -> None:
     assert not choice.winners
 
 
+def test_what_kept_its_accuracy_on_a_device_serves_it_though_a_nearer_one_fails() -> None:
+    """It was looked at for all devices, and failed on another one."""
+    both, spelt = entry("both", 4e-3, ort=2.0, openvino=2.0), entry("for ort", 1e-3, ort=2.0)
+    looked = []
+
+    def look(one: Entry, device: str) -> Measurement:
+        looked.append((one.attempt.label, device))
+        return measurement(device, 4.0 if one is spelt or device == OPENVINO else 0.0, 0.0)
+
+    choice = Choice((both, spelt), (ORT, OPENVINO), SETTINGS, look)
+    assert looked == [("both", ORT), ("both", OPENVINO), ("for ort", ORT)]
+    assert names(choice) == {ORT: "both"}
+
+
 @pytest.mark.parametrize(
     ("drop_pp", "expected_pp", "most"),
     [

@@ -10,7 +10,7 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn.functional import relu6
 
@@ -22,9 +22,10 @@ from toolchain.export.int8.equalization import equalize, largest_values
 from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.qdq import BIAS_BITS, Quantization, QuantParams, quantize_layer, write_qdq
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
+from toolchain.export.int8.quantisers.edgetl import candidate_of
 from toolchain.export.int8.quantize import QuantizedGraph, Scheme, dequantized_weight, quantize_graph, round_to
 from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float
-from toolchain.export.int8.torch_graph import Graph, Node
+from toolchain.export.int8.torch_graph import Graph, Node, _max_pool
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.images.preprocess import Preprocess
 from toolchain.runtimes import open_runtime
@@ -189,7 +190,16 @@ def test_openvino_computes_the_first_layer_in_integers(model: onnx.ModelProto) -
 
 
 def test_symmetric_is_what_tensorrt_reads(model: onnx.ModelProto) -> None:
-    written = write_qdq(model, quantize_graph(Graph(model), IMAGES, Scheme(pixels=False, symmetric=True)))
+    graph = Graph(model)
+    chosen = frozenset([node.name for node in graph.nodes if node.is_depthwise][1:3])
+    scheme = Scheme(pixels=False, symmetric=True, float_layers=chosen)
+    integers = quantize_graph(graph, IMAGES, scheme)
+    written = candidate_of("way", QuantizedGraph(model, scheme, integers)).model
+    constants = {tensor.name for tensor in written.graph.initializer}
+    for node in written.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] not in constants:
+            [scale] = [tensor for tensor in written.graph.initializer if tensor.name == node.input[1]]
+            assert not scale.dims, "activations have one scale for a tensor, also where a float layer reads them"
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in written.graph.initializer}
     for node in written.graph.node:
         if node.op_type in {"QuantizeLinear", "DequantizeLinear"}:
@@ -391,3 +401,26 @@ def test_training_takes_as_many_steps_as_fit_into_the_time(monkeypatch: pytest.M
     rates.clear()
     assert train(graph, start, plan, batches, Silent(), budget_s=16.5).done == 1
     assert len(rates) == 16
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"pads": [0, 0, 1, 1]},
+        {"pads": [1, 1, 1, 1]},
+        {"ceil_mode": 1},
+        {"dilations": [2, 2]},
+    ],
+    ids=str,
+)
+def test_pooling_sees_what_the_runtime_sees(attributes: dict[str, object]) -> None:
+    """TensorFlow pads on one side, SqueezeNet rounds up: calibration is on the geometry that will be deployed."""
+    pool = helper.make_node("MaxPool", ["in"], ["logits"], kernel_shape=[3, 3], strides=[2, 2], **attributes)
+    pictures = np.random.default_rng(0).normal(-3, 1, (2, 4, 14, 14)).astype(np.float32)
+    values = [helper.make_tensor_value_info(name, 1, None) for name in ("in", "logits")]
+    graph = helper.make_graph([pool], "pool", [helper.make_tensor_value_info("in", 1, pictures.shape)], values[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    [expected] = session.run(None, {"in": pictures})
+    known = {one.name: helper.get_attribute_value(one) for one in pool.attribute}
+    np.testing.assert_array_equal(_max_pool(known, torch.from_numpy(pictures)).numpy(), expected)

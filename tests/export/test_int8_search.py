@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -219,6 +220,27 @@ def test_one_device_that_could_not_be_timed_is_not_served(folder: Path, monkeypa
     assert read_artifact(folder / "model.int8.ort.onnx").card.runtimes == ("ort:cpu",)
 
 
+@pytest.mark.parametrize(
+    ("undecided", "stays"),
+    [
+        (("openvino:CPU",), ["model.int8.openvino.onnx"]),  # such as where its board went away
+        (DEVICES, ["model.int8.onnx", "model.int8.openvino.onnx", "model.int8.ort.onnx"]),
+        ((), []),
+    ],
+)
+def test_an_older_file_stays_where_nothing_is_known_against_it(
+    undecided: tuple[str, ...], stays: list[str], tmp_path: Path
+) -> None:
+    made = tiny_artifact(tmp_path / "model.onnx")
+    tiny_artifact(tmp_path / "model.int8.onnx", precision="int8")
+    for family, device in (("ort", "ort:cpu"), ("openvino", "openvino:CPU")):
+        tiny_artifact(tmp_path / f"model.int8.{family}.onnx", precision="int8", runtimes=(device,))
+    context = SimpleNamespace(path=made.path, devices=DEVICES, card=made.card, reporter=Recorder())
+    found = search.Found({}, (), dict.fromkeys(DEVICES, "broken"), undecided)
+    search._set_aside_older(context, found)  # type: ignore[arg-type]
+    assert sorted(path.name for path in tmp_path.glob("model.int8*.onnx")) == stays
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_recipes")
 def test_slow_on_one_device_is_told_and_the_other_served(
@@ -326,3 +348,18 @@ def test_real_clock_times_each_device_and_thread_count(folder: Path) -> None:
         }
         assert all(speed.float_ms > 0 and speed.int8_ms > 0 for speed in attempt.speeds)
         assert all(speed.min_ratio and speed.min_ratio <= speed.ratio for speed in attempt.speeds)
+
+
+@pytest.mark.parametrize(("photographs", "trains"), [(1023, False), (1024, True)])
+def test_training_comes_unasked_only_where_enough_is_left_beside_what_recipes_are_compared_on(
+    photographs: int, trains: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def for_training(compared: int) -> list[int]:  # as RunPhotographs: all of few
+        return list(range(photographs - (compared if photographs >= 2 * compared else 0)))
+
+    kept = SimpleNamespace(for_training=for_training, count=lambda split: photographs)
+    searched = object.__new__(search._Search)
+    searched._context = SimpleNamespace(photographs=kept, devices=DEVICES)  # type: ignore[assignment]
+    searched.entries = []
+    monkeypatch.setattr(search, "far_spellings", lambda entries, devices: {"ort"})
+    assert searched.far() == ({"ort"} if trains else set())

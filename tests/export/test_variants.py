@@ -15,8 +15,8 @@ from tests.artifacts import tiny_artifact
 from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Accuracy, QuantizationRecipe
 from toolchain.cli import run
-from toolchain.errors import BadInputError, MissingError
-from toolchain.export import results, variants
+from toolchain.errors import BadInputError, MissingError, PromiseBrokenError
+from toolchain.export import older, results, variants
 from toolchain.export.exporting import export
 from toolchain.export.fp16 import largest_activation
 from toolchain.export.int8 import quantize, search
@@ -25,6 +25,7 @@ from toolchain.export.photographs import RunPhotographs
 from toolchain.export.results import Measurement, Variants
 from toolchain.runs import read_run
 from toolchain.runtimes.devices import plain
+from toolchain.system import files
 from toolchain.system.progress import Silent
 
 FILES = {
@@ -165,3 +166,38 @@ def test_what_is_missing_or_wrong_is_told_before_any_work(folder: Path, monkeypa
     with pytest.raises(MissingError, match=r"LiteRT .ai-edge-litert. is not installed"):
         Variants(litert=True)
     assert Variants(fp16=True, int8_weights=True) != Variants()
+
+
+def test_float16_that_does_not_reach_costs_no_other_file(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def too_large(model: onnx.ModelProto, images: np.ndarray) -> float:
+        raise PromiseBrokenError("float16 ends at 65504, and this network computes values up to 70000", "")
+
+    monkeypatch.setattr(variants, "largest_activation", too_large)
+    words = ["export", str(folder), "--fp16", "--int8-weights", "--max-drop", "9", "--json", "--quiet"]
+    assert run(words) == 1
+    told = {Path(one["file"]).name: one["broken"] for one in json.loads(capsys.readouterr().out)["further"]}
+    assert told["model.w8.onnx"] is None
+    assert "model.fp16.onnx was not written: float16 ends at 65504" in told["model.fp16.onnx"]
+
+
+def test_what_was_made_of_a_file_that_is_replaced_does_not_stay(tmp_path: Path) -> None:
+    """Also where the export ends early: it would be run instead of the new file."""
+    old, new = tmp_path / "model.int8.xml", tmp_path / "model.int8.frame.onnx"
+    for path in (old, old.with_suffix(".bin"), new):
+        path.write_text("old")
+
+    def interrupted() -> None:
+        with older.replacing(older.made_of(tmp_path / "model.int8.onnx"), Silent()):
+            files.write_bytes(new, b"new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "model.int8.bin.older",
+        "model.int8.frame.onnx",
+        "model.int8.xml.older",
+    ]
+    assert new.read_text() == "new"

@@ -81,7 +81,7 @@ def choose(path: Path) -> tuple[Artifact, str]:
 def _unfit(artifact: Artifact) -> str | None:
     """Why a file cannot be that of a page, as the end of a sentence; None where it can."""
     if artifact.format != "onnx":
-        return "is OpenVINO's"
+        return {"openvino": "is OpenVINO's", "tflite": "is LiteRT's"}[artifact.format]
     if artifact.card.input != "image":
         return "takes frames of any size, and pages resize them"
     if artifact.card.precision == "float16":

@@ -92,18 +92,16 @@ def export(
         kept = [Path(file) for file in dict.fromkeys(exported.int8_files.values())]
         if len(exported.broken) == len(devices):
             kept = []  # only the rejected file
-        if int8 is not None and int8.min_speed_up and LOCAL in int8.on:
-            advice = recommend(context, [float_path, *kept])
-            exported = replace(exported, recommended=advice.devices if advice else ())
-        if int8 is not None:
-            further = replace(further, max_drop_pp=int8.max_drop_pp)  # one limit for all files of an export
-        written = write_variants(further, context, kept)
-        if further.raw_frame:
-            written += write_frame_files(context, [float_path, *kept])
-        new = [Path(one.file) for one in written if not one.broken]
-        new += [file.with_suffix(".bin") for file in new if file.suffix == ".xml"]
-        for path in kept:  # what an earlier export made of the int8 file that was here
-            older.set_aside(older.made_of(path), reporter, new)
+        # What an earlier export made of the int8 file that was here must not stay beside the new one.
+        with older.replacing([made for path in kept for made in older.made_of(path)], reporter):
+            if int8 is not None and int8.min_speed_up and LOCAL in int8.on:
+                advice = recommend(context, [float_path, *kept])
+                exported = replace(exported, recommended=advice.devices if advice else ())
+            if int8 is not None:
+                further = replace(further, max_drop_pp=int8.max_drop_pp)  # one limit for all files of an export
+            written = write_variants(further, context, kept)
+            if further.raw_frame:
+                written += write_frame_files(context, [float_path, *kept])
         return replace(exported, further=written)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from toolchain.artifact import read_artifact
+from toolchain.artifact import REJECTED_FILE, read_artifact
 from toolchain.artifact.card import Source
 from toolchain.errors import ArtifactError, EdgetlError
 from toolchain.system.progress import Reporter
@@ -24,17 +24,21 @@ def int8_files(float_file: Path, devices: Iterable[str]) -> list[Path]:
     return [stem, *(stem.with_suffix(f".{family}.onnx") for family in families)]
 
 
-def is_of(path: Path, source: Source) -> bool:
-    """Whether a file holds the network that came from `source`."""
+def serves(path: Path, device: str, source: Source) -> bool:
+    """Whether a file holds the network that came from `source`, and is proven on `device`."""
     with suppress(ArtifactError):
-        return read_artifact(path).card.source == source
+        card = read_artifact(path).card
+        return card.source == source and card.proven_on(device)
     return False
 
 
 def of_others(float_file: Path, devices: Iterable[str], source: Source) -> list[Path]:
     """The files beside `float_file` that hold another network than the one that came from `source`."""
     int8 = int8_files(float_file, devices)
-    paths = [*made_of(float_file), *int8, *(made for file in int8 for made in made_of(file))]
+    converted = [float_file.with_suffix(suffix) for suffix in (".fp16.onnx", ".w8.onnx")]
+    originals = [float_file, *int8, *converted]
+    paths = [*originals[1:], *(made for file in originals for made in made_of(file))]
+    paths.append(float_file.with_name(REJECTED_FILE))
     return [path for path in paths if path.suffix != ".bin" and _is_of_another(path, source)]
 
 
@@ -46,12 +50,28 @@ def _is_of_another(path: Path, source: Source) -> bool:
     return False
 
 
-def set_aside(paths: Iterable[Path], reporter: Reporter, but: Collection[Path] = ()) -> None:
-    """Rename those of `paths` that are there and not among `but`, the files of the new export."""
+@contextmanager
+def replacing(paths: Iterable[Path], reporter: Reporter) -> Iterator[None]:
+    """Set aside, in the end, those of `paths` that were there and that the block has not written anew, also where
+    it was interrupted."""
+    before = {path: _state(path) for path in paths if path.is_file()}
+    try:
+        yield
+    finally:
+        set_aside([path for path, state in before.items() if path.is_file() and _state(path) == state], reporter)
+
+
+def _state(path: Path) -> tuple[int, int]:
+    there = path.stat()
+    return there.st_ino, there.st_mtime_ns
+
+
+def set_aside(paths: Iterable[Path], reporter: Reporter) -> None:
+    """Rename those of `paths` that are there."""
     for path in paths:
         if path.suffix == ".xml":
-            set_aside([path.with_suffix(".bin")], reporter, but)
-        if path not in but and path.is_file():
+            set_aside([path.with_suffix(".bin")], reporter)
+        if path.is_file():
             older = path.with_name(f"{path.name}.older")
             path.replace(older)
             reporter.warn(f"{path.name} was of an earlier export; it is {older.name} now")

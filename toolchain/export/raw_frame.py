@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from onnx import helper, parser
 
 from toolchain.artifact import Artifact, make_artifact, read_artifact
 from toolchain.classifier import Classifier
+from toolchain.errors import ArtifactError
 from toolchain.export.measure import ExportContext, Logits, logits_on
 from toolchain.export.results import Written
 from toolchain.images.preprocess import Preprocess, read
@@ -25,6 +27,8 @@ from toolchain.runtimes.devices import plain as without_way
 from toolchain.system import files
 
 FRAME = ("batch", "height", "width", 3)
+CUBIC = -0.75
+"""The parameter of OpenCV's cubic interpolation."""
 
 MAX_CHANGED = {"float32": 0.01, "int8": 0.02}
 """Share of photographs, and one in any case, whose answer may differ from that of the file that takes resized
@@ -47,7 +51,11 @@ def _write(context: ExportContext, plain: Artifact) -> Written:
     # In bfloat16, a pixel's last bit may change what float32 answers alike.
     devices = tuple(device for device in plain.card.runtimes if device == without_way(device))
     card = replace(plain.card, input="frame", runtimes=devices)
-    draft = make_artifact(model, card, path)
+    try:
+        draft = make_artifact(model, card, path)
+    except ArtifactError as error:  # the network asks for the shape of what depends on a frame's size
+        reason = f"{path.name} was not written: {error.message.removeprefix(f'{path}: ')}"
+        return Written(str(path), "onnx", card.precision, 0.0, (), reason)
     measured, broken = [], None
     photographs = context.photographs.paths(context.sample.split)
     for device in devices:
@@ -181,7 +189,7 @@ def _axis(axis: str, source: str, size: int) -> str:
   {p}_to = Mul({p}_end, {p}_scale)
   {p}_from_floor = Floor({p}_from)
   {p}_from_integer = Cast<to = 7>({p}_from_floor)
-  {p}_from_before = Sub({p}_from_integer, frame_one)
+  {p}_from_before = Sub({p}_from_integer, frame_two)
   {p}_first = Max({p}_from_before, frame_zero)
   {p}_to_ceil = Ceil({p}_to)
   {p}_to_integer = Cast<to = 7>({p}_to_ceil)
@@ -210,14 +218,41 @@ def _axis(axis: str, source: str, size: int) -> str:
 
 
 def _choice(spec: Preprocess) -> str:
-    """Weights for two neighbours as OpenCV has them for this interpolation, and which of both kinds is used."""
-    lines = ""
-    for axis in ("y", "x"):
-        p = f"frame_{axis}"
-        if spec.interpolation == "area":
-            # In integers: a float that is a little less than 50 would take another pixel.
-            source = f"frame_{'h' if axis == 'y' else 'w'}"
-            lines += f"""
+    """The weights to use, as OpenCV has them for this interpolation."""
+    near: Literal["area", "linear"] = "linear" if spec.interpolation == "linear" else "area"
+    lines = "".join(_near(axis, near) for axis in ("y", "x"))
+    if spec.interpolation == "linear":
+        return (
+            lines
+            + """
+  frame_y_weights = Identity(frame_y_near)
+  frame_x_weights = Identity(frame_x_near)"""
+        )
+    used = "averaged" if spec.interpolation == "cubic" else "weights"
+    lines += f"""
+  frame_y_shrinks = GreaterOrEqual(frame_y_scale, frame_y_unit)
+  frame_x_shrinks = GreaterOrEqual(frame_x_scale, frame_x_unit)
+  frame_shrinks = And(frame_y_shrinks, frame_x_shrinks)
+  frame_y_{used} = Where(frame_shrinks, frame_y_far, frame_y_near)
+  frame_x_{used} = Where(frame_shrinks, frame_x_far, frame_x_near)"""
+    if spec.interpolation == "area":
+        return lines
+    cubic = "".join(_cubic(axis) for axis in ("y", "x"))
+    return f"""{lines}{cubic}
+  frame_area = Mul(frame_h, frame_w)
+  frame_area_new = Mul(frame_y_new, frame_x_new)
+  frame_smaller = Less(frame_area_new, frame_area)
+  frame_y_weights = Where(frame_smaller, frame_y_averaged, frame_y_cubic)
+  frame_x_weights = Where(frame_smaller, frame_x_averaged, frame_x_cubic)"""
+
+
+def _near(axis: str, interpolation: Literal["area", "linear"]) -> str:
+    """Weights for two neighbours."""
+    p = f"frame_{axis}"
+    if interpolation == "area":
+        # In integers: a float that is a little less than 50 would take another pixel.
+        source = f"frame_{'h' if axis == 'y' else 'w'}"
+        lines = f"""
   {p}_index_list = Add({p}_range, {p}_start)
   {p}_index = Unsqueeze({p}_index_list, {p}_second)
   {p}_index_scaled = Mul({p}_index, {source})
@@ -235,8 +270,8 @@ def _choice(spec: Preprocess) -> str:
   {p}_fraction = Sub({p}_beyond, {p}_beyond_floor)
   {p}_is_beyond = Greater({p}_beyond, {p}_zero)
   {p}_share = Where({p}_is_beyond, {p}_fraction, {p}_zero)"""
-        else:
-            lines += f"""
+    else:
+        lines = f"""
   {p}_half = Constant<value_float = 0.5>()
   {p}_middle = Add({p}_rows, {p}_half)
   {p}_scaled = Mul({p}_middle, {p}_scale)
@@ -246,7 +281,7 @@ def _choice(spec: Preprocess) -> str:
   {p}_at = Floor({p}_place)
   {p}_at_next = Add({p}_at, {p}_unit)
   {p}_share = Sub({p}_place, {p}_at)"""
-        lines += f"""
+    return f"""{lines}
   {p}_neighbour = Min({p}_at_next, {p}_most)
   {p}_is_at = Equal({p}_pixels, {p}_at)
   {p}_is_neighbour = Equal({p}_pixels, {p}_neighbour)
@@ -256,19 +291,45 @@ def _choice(spec: Preprocess) -> str:
   {p}_at_weight = Mul({p}_at_float, {p}_rest_share)
   {p}_neighbour_weight = Mul({p}_neighbour_float, {p}_share)
   {p}_near = Add({p}_at_weight, {p}_neighbour_weight)"""
-    if spec.interpolation == "linear":
-        return (
-            lines
-            + """
-  frame_y_weights = Identity(frame_y_near)
-  frame_x_weights = Identity(frame_x_near)"""
-        )
-    return (
-        lines
-        + """
-  frame_y_shrinks = GreaterOrEqual(frame_y_scale, frame_y_unit)
-  frame_x_shrinks = GreaterOrEqual(frame_x_scale, frame_x_unit)
-  frame_shrinks = And(frame_y_shrinks, frame_x_shrinks)
-  frame_y_weights = Where(frame_shrinks, frame_y_far, frame_y_near)
-  frame_x_weights = Where(frame_shrinks, frame_x_far, frame_x_near)"""
-    )
+
+
+def _cubic(axis: str) -> str:
+    """Weights for four neighbours (Keys 1981, with OpenCV's -0.75); what lies outside is the pixel at the edge."""
+    p = f"frame_{axis}_cubic"
+    q = f"frame_{axis}"
+    lines = f"""
+  {p}_half = Constant<value_float = 0.5>()
+  {p}_a = Constant<value_float = {CUBIC}>()
+  {p}_a2 = Constant<value_float = {CUBIC + 2}>()
+  {p}_a3 = Constant<value_float = {CUBIC + 3}>()
+  {p}_middle = Add({q}_rows, {p}_half)
+  {p}_scaled = Mul({p}_middle, {q}_scale)
+  {p}_place = Sub({p}_scaled, {p}_half)
+  {p}_at1 = Floor({p}_place)
+  {p}_x = Sub({p}_place, {p}_at1)
+  {p}_rest = Sub({q}_unit, {p}_x)
+  {p}_xx = Mul({p}_x, {p}_x)
+  {p}_xxx = Mul({p}_xx, {p}_x)
+  {p}_a_x = Mul({p}_a, {p}_x)
+  {p}_a_x_rest = Mul({p}_a_x, {p}_rest)
+  {p}_share0 = Mul({p}_a_x_rest, {p}_rest)
+  {p}_share3 = Mul({p}_a_x_rest, {p}_x)
+  {p}_a2_xxx = Mul({p}_a2, {p}_xxx)
+  {p}_a3_xx = Mul({p}_a3, {p}_xx)
+  {p}_falls = Sub({p}_a2_xxx, {p}_a3_xx)
+  {p}_share1 = Add({p}_falls, {q}_unit)
+  {p}_share01 = Add({p}_share0, {p}_share1)
+  {p}_share013 = Add({p}_share01, {p}_share3)
+  {p}_share2 = Sub({q}_unit, {p}_share013)
+  {p}_at0 = Sub({p}_at1, {q}_unit)
+  {p}_at2 = Add({p}_at1, {q}_unit)
+  {p}_at3 = Add({p}_at2, {q}_unit)"""
+    for tap in range(4):
+        lines += f"""
+  {p}_from{tap} = Max({p}_at{tap}, {q}_zero)
+  {p}_within{tap} = Min({p}_from{tap}, {q}_most)
+  {p}_is{tap} = Equal({q}_pixels, {p}_within{tap})
+  {p}_is_float{tap} = Cast<to = 1>({p}_is{tap})
+  {p}_weight{tap} = Mul({p}_is_float{tap}, {p}_share{tap})"""
+    return f"""{lines}
+  {p} = Sum({p}_weight0, {p}_weight1, {p}_weight2, {p}_weight3)"""

@@ -18,7 +18,7 @@ import onnx
 from toolchain.artifact import Artifact, Format, ir, make_artifact, parse_ir, read_artifact
 from toolchain.artifact.card import Card, Precision, QuantizationRecipe
 from toolchain.artifact.model_info import PREFIX, model_info
-from toolchain.errors import BadInputError
+from toolchain.errors import BadInputError, PromiseBrokenError
 from toolchain.evaluation import metrics
 from toolchain.export.fp16 import largest_activation, to_float16
 from toolchain.export.litert import make_tflite
@@ -108,17 +108,7 @@ def _drafts(wanted: Variants, context: ExportContext, int8_files: Sequence[Path]
         for file in _plainest(int8_files):
             yield _litert(read_artifact(file), path.with_suffix(".int8.onnx"))
     if wanted.fp16:
-        largest = largest_activation(context.model, context.sample.first(RANGE_SAMPLE))
-        settings = {"arithmetic": "float16; pixels and softmax float32", "largest_activation": round(largest, 1)}
-        recipe = QuantizationRecipe("edgetl", {"weights": "float16", **settings})
-        draft = _onnx(
-            to_float16(context.model), "float16", recipe, plain.card, path.with_suffix(".fp16.onnx"), context
-        )
-        yield draft
-        if wanted.openvino:
-            settings = {"weights": "float16", "arithmetic": "as the device prefers"}
-            card = replace(draft.card, recipe=QuantizationRecipe("OpenVINO compress_to_fp16", settings))
-            yield _openvino(replace(plain, card=card), path.with_suffix(".fp16.onnx"), context, fp16=True)
+        yield from _float16(wanted, context, plain, path.with_suffix(".fp16.onnx"))
     if wanted.int8_weights:
         from toolchain.export.int8.quantize import WEIGHTS_ONLY, int8_weights
 
@@ -134,6 +124,24 @@ def _drafts(wanted: Variants, context: ExportContext, int8_files: Sequence[Path]
         if wanted.openvino:
             made = draft.make(draft.card)
             yield _openvino(made, made.path, context)
+
+
+def _float16(wanted: Variants, context: ExportContext, plain: Artifact, file: Path) -> Iterator[_Draft]:
+    recipe = QuantizationRecipe("edgetl", {"weights": "float16"})
+    try:
+        largest = largest_activation(context.model, context.sample.first(RANGE_SAMPLE))
+        model = to_float16(context.model)
+    except PromiseBrokenError as error:  # values that float16 does not hold
+        yield _Draft(file, replace(plain.card, precision="float16", recipe=recipe), (), _failing(error.message))
+        return
+    settings = {"arithmetic": "float16; pixels and softmax float32", "largest_activation": round(largest, 1)}
+    recipe = replace(recipe, settings=recipe.settings | settings)
+    draft = _onnx(model, "float16", recipe, plain.card, file, context)
+    yield draft
+    if wanted.openvino:
+        settings = {"weights": "float16", "arithmetic": "as the device prefers"}
+        card = replace(draft.card, recipe=QuantizationRecipe("OpenVINO compress_to_fp16", settings))
+        yield _openvino(replace(plain, card=card), file, context, fp16=True)
 
 
 def _failing(reason: str) -> Callable[[Card], Artifact]:

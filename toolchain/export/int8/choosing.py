@@ -113,13 +113,16 @@ class Choice:
                 for device in devices
             )
         ]
-        fast = [entry for entry in fast if all(self._is_near(entry, fast, device) for device in devices)]
+        fast = [entry for entry in fast if all(self._is_worth_it(entry, fast, device) for device in devices)]
         for entry in _by_preference(fast, devices):
             if all(self._keeps(entry, device) for device in devices):
                 return entry
         return None
 
-    def _is_near(self, entry: Entry, others: Sequence[Entry], device: str) -> bool:
+    def _is_worth_it(self, entry: Entry, others: Sequence[Entry], device: str) -> bool:
+        """Whether to look at an entry: it is near, or it was looked at already, which costs no further look."""
+        if entry.attempt.on(device) is not None:
+            return True
         nearest = min(other.attempt.divergence(device) for other in others)
         return entry.attempt.divergence(device) <= max(NEAR, AS_NEAR * nearest)
 

@@ -85,13 +85,14 @@ def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
 def _set_aside_older(context: ExportContext, found: Found | None) -> None:
     """Set aside int8 files that this export did not replace, with those that were made of them.
 
-    Where no promise is known to be broken, those of the same network stay.
+    One of the same network stays where nothing is known against it: this export came to no end on its devices.
     """
-    stay = found is not None and set(found.undecided) == set(context.devices)
+    undecided = set() if found is None else set(found.undecided)
     for path in older.int8_files(context.path, context.devices):
         if found is not None and str(path) in found.files.values():
             continue
-        if stay and older.is_of(path, context.card.source):
+        served = {device for device in context.devices if older.serves(path, device, context.card.source)}
+        if served and served <= undecided:
             context.reporter.warn(f"{path.name} is of an earlier export of this network, and stays")
         else:
             older.set_aside([path, *older.made_of(path)], context.reporter)
@@ -163,8 +164,11 @@ class _Search:
 
     def far(self) -> set[str | None]:
         """The spellings whose nearest candidates are so far from float that training is worth its time."""
-        photographs = len(self._context.photographs.for_training(COMPARED_ON))
-        return far_spellings(self.entries, self._context.devices) if photographs >= FAR_PHOTOGRAPHS else set()
+        photographs = self._context.photographs
+        left = len(photographs.for_training(COMPARED_ON))
+        # Answers to photographs that were learnt would flatter what learnt them.
+        enough = FAR_PHOTOGRAPHS <= left < photographs.count("train")
+        return far_spellings(self.entries, self._context.devices) if enough else set()
 
     def train(self, epochs: int, spellings: Set[str | None] | None = None, budget_s: float = math.inf) -> None:
         """Train the integers of the candidates nearest to the float network, of each spelling, or of `spellings`.

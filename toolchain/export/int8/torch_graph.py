@@ -7,6 +7,7 @@ known.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -108,8 +109,15 @@ def _conv(attributes: Mapping[str, Any], image: Tensor, weight: Tensor, bias: Te
 
 
 def _max_pool(attributes: Mapping[str, Any], image: Tensor) -> Tensor:
-    pads = attributes["pads"]
-    return functional.max_pool2d(image, attributes["kernel_shape"], attributes["strides"], pads[:2])
+    kernel = attributes["kernel_shape"]
+    ones = [1] * len(kernel)
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+    if (top, left) != (bottom, right):
+        image = functional.pad(image, (left, right, top, bottom), value=-math.inf)
+        top = left = 0
+    strides, dilations = attributes.get("strides", ones), attributes.get("dilations", ones)
+    ceil = bool(attributes.get("ceil_mode", 0))
+    return functional.max_pool2d(image, kernel, strides, (top, left), dilations, ceil)
 
 
 def _average_pool(attributes: Mapping[str, Any], image: Tensor) -> Tensor:

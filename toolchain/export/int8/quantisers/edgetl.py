@@ -82,7 +82,7 @@ def candidate_of(label: str, quantized: QuantizedGraph, *, rewritten: bool = Fal
     model = write_qdq(quantized.model, quantized.quantization)
     if rewritten:
         model, settings["rewrites"] = for_onnxruntime(model)
-    if not scheme.per_tensor:  # for devices that want one scale for every tensor
+    if not scheme.per_tensor and not scheme.symmetric:  # TensorRT, too, wants one scale for a tensor of activations
         model = keep_float(model)
     model.producer_name = "edgetl"
     return Candidate("edgetl", label, settings | more, model, quantized, RUNTIME if rewritten else None)
