@@ -354,3 +354,27 @@ def test_a_few_photographs_prove_no_preprocessing_better() -> None:
         wrong[:missed] = False
         assert Tried(way, right).surely_better_than(Tried(way, wrong)) == better
     assert not Tried(way, wrong).surely_better_than(Tried(way, right))
+
+
+def test_a_wrong_order_of_colours_is_named_too(colours: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a file that does not tell how pixels are normalised: the order alone decides among the ways."""
+    assert run([*ADOPT.split(), "colour=BGR,size=48"]) == 1
+    said = capsys.readouterr().err
+    assert "--preprocess colour=BGR is right on" in said
+    assert "Use --preprocess unit" in said
+    assert not Path("run").exists()
+    assert run([*ADOPT.split(), "colour=RGB,size=48", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["preprocess"]["name"] == "unit"
+
+
+def test_a_file_that_normalises_by_itself_refuses_the_wrong_colours_too(
+    colours: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load("colours.onnx")
+    model.graph.node.insert(0, helper.make_node("Div", ["pixels", "white"], ["in"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(255), "white"))
+    model.graph.input[0].name = "pixels"
+    onnx.save(model, "colours.onnx")
+    assert run([*ADOPT.split(), "colour=BGR,size=48"]) == 1
+    assert "--preprocess colour=BGR is right on" in capsys.readouterr().err
+    assert not Path("run").exists()

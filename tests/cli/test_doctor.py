@@ -141,3 +141,19 @@ def test_package_that_is_there_and_does_not_start(
     monkeypatch.setattr(sys, "meta_path", [Refusing(), *sys.meta_path])
     assert run(["doctor"]) == ExitCode.MISSING
     assert "missing: libGL.so.1: cannot open shared object file" in capsys.readouterr().out
+
+
+def test_too_little_memory_is_no_defect(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OutOfMemoryError(RuntimeError):
+        """As PyTorch calls it."""
+
+    for error in (MemoryError(), OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")):
+
+        def fail(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("toolchain.doctor.report.check_up", fail)
+        assert run(["doctor"]) == 3
+        assert "too little" in capsys.readouterr().err

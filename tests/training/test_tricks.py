@@ -187,6 +187,8 @@ def test_augmentation_of_none_shows_what_the_network_is_judged_on() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     view = draw_view(40, 60, np.random.default_rng(1), 0.25, 0.0)
     np.testing.assert_array_equal(make_view(image, view, 40, 40), image[:, 10:50])
+    view = draw_view(40, 60, np.random.default_rng(1), 0.25, 0.0, shown=0.5)
+    np.testing.assert_array_equal(make_view(image, view, 20, 20), image[10:30, 20:40])
     view = draw_view(40, 60, np.random.default_rng(1), 0.25, 0.0, "squash")
     np.testing.assert_array_equal(make_view(image, view, 40, 60), image)
 
@@ -231,3 +233,10 @@ def test_the_usual_augmentation_is_what_it_always_was() -> None:
 def test_tricks_that_make_no_sense(change: dict[str, object], says: str) -> None:
     with pytest.raises(BadInputError, match=says):
         TrainSettings("unused", **change)  # type: ignore[arg-type]
+
+
+def test_a_batch_of_one_photograph_has_no_statistics_to_learn(tmp_path: Path, drawn_folder: Path) -> None:
+    """A hidden layer normalises after the pooling, where one picture is one value."""
+    more = {"model": "timm:mobilenetv4_conv_small_050", "weights": "none", "epochs": 1, "batch_size": 1}
+    finetune(TrainSettings(str(drawn_folder), **{**QUICK, **more}), tmp_path / "run")  # type: ignore[arg-type]
+    assert read_run(tmp_path / "run").model.name.startswith("timm:mobilenetv4_conv_small_050")

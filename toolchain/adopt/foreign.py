@@ -73,6 +73,8 @@ def adopt_file(
         tried = () if sample is None else _tried(foreign, original, sample, told, reporter)
         way = _chosen(foreign, told, tried, len(names), reporter)
         pixels = drawn(spec) if sample is None else sample.pixels[:16]
+        if len(pixels) < len(drawn(spec)):  # one picture would not show whether several at once are answered
+            pixels = np.concatenate([pixels, drawn(spec)])
         model = _proven(foreign, original, way, run, pixels, out)
         files.write_bytes(out / ADOPTED_FILE, model.SerializeToString())
         run = replace(run, model=replace(run.model, sha256=files.sha256_of(out / ADOPTED_FILE)))
@@ -137,21 +139,24 @@ def _chosen(
     # Three standard errors: the best of several ways is a little better than chance by itself.
     if n * best.top1 < n / classes + 3 * (n / classes) ** 0.5:
         reporter.warn("no way to preprocess is better than chance: are the names in the order of the outputs?")
-    mine = next((one for one in tried if one.normalisation == wanted), None)
-    if mine is not None and not best.surely_better_than(mine):
-        return mine.normalisation
     said = f"{best.normalisation.name} is right on {best.top1:.3f} of {n} photographs"
-    if mine is not None and told.normalisation is not None:
-        raise PromiseBrokenError(
-            f"--preprocess {told.normalisation.name} is right on {mine.top1:.3f} of {n} photographs, and {said}",
-            f"Use --preprocess {best.normalisation.name}, or leave --preprocess out. Nothing was written.",
-        )
-    if mine is not None:
-        reporter.warn(f"the file seems to want {mine.normalisation.name} ({mine.top1:.3f}), but {said}")
-    others = [one.normalisation.name for one in tried[1:] if not best.surely_better_than(one)]
+    # Those that were told, or that the file tells; of a colour alone there are several, the best one first.
+    mine = [one for one in tried if told.allows(one.normalisation, own)]
+    if mine and best.surely_better_than(mine[0]):
+        if told.says_way:
+            raise PromiseBrokenError(
+                f"--preprocess {told.name} is right on {mine[0].top1:.3f} of {n} photographs, and {said}",
+                f"Use --preprocess {best.normalisation.name}, or leave --preprocess out. Nothing was written.",
+            )
+        reporter.warn(f"the file seems to want {mine[0].normalisation.name} ({mine[0].top1:.3f}), but {said}")
+        mine = []
+    ways = mine or list(tried)
+    chosen = ways[0]
+    others = [one.normalisation.name for one in ways[1:] if not chosen.surely_better_than(one)]
     if others:
+        said = f"{chosen.normalisation.name} is right on {chosen.top1:.3f} of {n} photographs"
         reporter.warn(f"{said}; not told apart from it: {', '.join(others)}. --preprocess decides")
-    return best.normalisation
+    return chosen.normalisation
 
 
 def _proven(

@@ -79,6 +79,22 @@ class Told:
     colour: Colour | None = None
     """Where nothing but the order of colours was said of the normalisation."""
 
+    @property
+    def says_way(self) -> bool:
+        """Whether anything was said of the normalisation."""
+        return self.normalisation is not None or self.colour is not None
+
+    @property
+    def name(self) -> str:
+        """What was said of the normalisation, as it is typed."""
+        return self.normalisation.name if self.normalisation is not None else f"colour={self.colour}"
+
+    def allows(self, way: Normalisation, own: Normalisation | None) -> bool:
+        """Whether `way` is what was told, or else what the file itself tells (`own`)."""
+        if (wanted := self.with_colour(own)) is not None:
+            return way == wanted
+        return self.colour is not None and way.colour == self.colour
+
     def with_colour(self, own: Normalisation | None) -> Normalisation | None:
         """The way that was told, or that which the file tells, in the order of colours that was told."""
         if self.normalisation is not None or own is None or self.colour in (None, own.colour):

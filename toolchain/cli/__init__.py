@@ -254,6 +254,9 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
             return *will_not_load(error), ExitCode.MISSING
     if isinstance(error, MemoryError):
         return "there is too little memory", "Give this process more, or less to do at once.", ExitCode.MISSING
+    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which need not be imported to know it
+        hint = "Other programs may hold it. Take fewer photographs at once (--batch-size), or --device cpu."
+        return "the GPU has too little free memory", hint, ExitCode.MISSING
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}", "Check the path, its permissions and the space left.", ExitCode.BAD_INPUT

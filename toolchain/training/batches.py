@@ -119,5 +119,6 @@ def _fits(photos: Sequence[Photograph], settings: TrainSettings, device: torch.d
 def _view_of(place: int, height: int, width: int, settings: TrainSettings, epoch: int) -> View:
     """The view of photograph number `place`, of `height` x `width` pixels, in an epoch."""
     rng = np.random.default_rng([settings.seed, epoch, place])
-    strength, resize = settings.augmentation, settings.preprocess.resize
-    return draw_view(height, width, rng, settings.min_crop_area, strength, resize)
+    strength, spec = settings.augmentation, settings.preprocess
+    shown = min(spec.height, spec.width) / spec.shortest_edge
+    return draw_view(height, width, rng, settings.min_crop_area, strength, spec.resize, shown)

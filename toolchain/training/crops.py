@@ -44,15 +44,17 @@ def draw_view(
     smallest: float,
     strength: float = 1.0,
     resize: Resize = "shortest-edge",
+    shown: float = 1.0,
 ) -> View:
     """Draw a view of a photograph of `height` x `width` that shows at least the share `smallest` of its area.
 
     Gentle on purpose: with a few dozen photographs a class, strong crops teach the network that a breed is a nose.
     `strength` stretches all of it: at 2 a crop may show `smallest` squared, in light twice as different; 0 is what
-    the network is judged on: the centre of the photograph, or with `squash` all of it.
+    the network is judged on: the centre of the photograph, of which `shown` is the share of its shortest edge, or
+    with `squash` all of it.
     """
     if strength == 0:
-        return _plain_view(height, width, resize)
+        return _plain_view(height, width, resize, shown)
     area = height * width * rng.uniform(smallest**strength, 1.0)
     ratio = np.exp(rng.uniform(np.log(3 / 4) * strength, np.log(4 / 3) * strength))
     crop_width = max(1, min(width, round(np.sqrt(area * ratio))))
@@ -75,8 +77,8 @@ def _around_one(
     return rng.uniform(max(1 + (low - 1) * strength, 0.0), 1 + (high - 1) * strength, count)
 
 
-def _plain_view(height: int, width: int, resize: Resize) -> View:
-    side = min(height, width)
+def _plain_view(height: int, width: int, resize: Resize, shown: float) -> View:
+    side = max(1, round(min(height, width) * shown))
     high, wide = (height, width) if resize == "squash" else (side, side)
     return View((height - high) // 2, (width - wide) // 2, high, wide, False, np.ones(3), 0.0)
 

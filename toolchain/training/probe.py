@@ -30,6 +30,8 @@ L2 = 0.055
 PRIOR_STRENGTH = 0.5
 MAX_ITERATIONS = 50
 
+ALWAYS_TAUGHT = -1
+"""The fold of what every head is fitted on."""
 FOLDS = 10
 FEW = 500
 """Up to so many photographs ten folds cost next to nothing; with more of them, five are enough."""
@@ -157,6 +159,15 @@ def assign(photos: Sequence[Photograph], folds: int) -> NDArray[np.int64]:
     return np.array([fold_of[_key(photo)] for photo in photos], np.int64)
 
 
+def _alone(photos: Sequence[Photograph]) -> NDArray[np.bool_]:
+    """Which photographs are the only one, or of the only group, of a class: without them it would not be known."""
+    keys: dict[int, set[str]] = {}
+    for photo in photos:
+        keys.setdefault(photo.label, set()).add(_key(photo))
+    alone = {key for of_class in keys.values() if len(of_class) == 1 for key in of_class}
+    return np.array([_key(photo) in alone for photo in photos], bool)
+
+
 def parts_of(photos: Sequence[Photograph]) -> int:
     """How many folds there can be at most: groups, and different photographs without one."""
     return len({_key(photo) for photo in photos})
@@ -201,6 +212,7 @@ def logits_out_of_fold(
     """Logits [n, classes] of heads that were not fitted on the photograph, and which photographs have any [n]."""
     labels = labels_of(photos)
     fold = assign(photos, folds)
+    fold[_alone(photos)] = ALWAYS_TAUGHT
     logits = np.zeros((len(photos), classes), np.float32)
     answered = np.zeros(len(photos), bool)
     for number in range(folds):

@@ -130,6 +130,8 @@ class Trainer:
         context = self._context
         labels = self._labels[to_device(step.mine, context.device)]
         mask = self._mask(step, seed)
+        # One picture has no variance: where maps are pooled to a pixel, there is nothing to take statistics of.
+        self._tail.train(context.settings.trains_statistics and len(step.mine) > 1)
         with torch.autocast(context.device.type, torch.bfloat16, enabled=self._low_precision):
             logits = self._tail(self._maps(images), mask)
         each = cross_entropy(
