@@ -123,7 +123,8 @@ def collect(folder: Path, out: Path, console: Console) -> None:
                 near = Nearness(DEVICE, len(logits), 0.0, divergence)
                 entries.append(Entry(int8, Attempt(recipe.label, "", {}, (), 0.0, nearness=(near,))))
     if spellings := far_spellings(entries, [DEVICE]):
-        numbers = photographs.for_training(2 * COMPARED_ON)
+        apart = set(photographs.compared(2 * COMPARED_ON))
+        numbers = [place for place in range(photographs.count("train")) if place not in apart]
         plan = plan_of(len(numbers), FAR_EPOCHS, run.settings["seed"])
         groups = [[numbers[place] for place in step.photographs] for step in plan]
         far = (entry.candidate for entry in to_train(entries) if entry.candidate.runtime in spellings)

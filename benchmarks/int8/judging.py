@@ -1,4 +1,4 @@
-"""Runs whose int8 files are judged by their validation photographs in six views, and the rows that come of it."""
+"""Runs whose int8 files are judged by validation photographs, also mirrored; the rows that come of it."""
 
 from __future__ import annotations
 

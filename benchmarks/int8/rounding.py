@@ -2,7 +2,7 @@
 
     edgetl export RUN && python benchmarks/int8/rounding.py RUN... --out benchmarks/results/int8-rounding.csv
 
-Each row is a recipe on one device, judged by validation photographs in six views (`judging.py`). `damping` is
+Each row is a recipe on one device, judged by validation photographs, also mirrored (`judging.py`). `damping` is
 `rounding.DAMPING`; without one each weight is rounded alone.
 """
 

@@ -2,7 +2,7 @@
 
     edgetl export RUN && python benchmarks/int8/training.py RUN... --out benchmarks/results/int8-training.csv
 
-Each row is a way of training, on one device, judged by validation photographs in six views: the mean divergence of
+Each row is a way of training, on one device, judged by validation photographs, also mirrored: mean divergence of
 probabilities (nats), agreement with the float network, and the points of top-1 that its probabilities say are lost.
 A `mixed` share of 1 leaves photographs alone.
 """

@@ -5,7 +5,7 @@
 
 Latencies are measured as `edgetl bench` does, arms taking turns, on one thread and on all; accuracy is not, so that
 runs with random weights will do. An int8 file is measured on the devices that its card names. Ratios are to float32
-on the same device; `least` is the lower bound of their 95 % interval.
+on the same device; `least` is how many times as fast at least, with 95 % confidence.
 """
 
 from __future__ import annotations

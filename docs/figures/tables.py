@@ -147,7 +147,7 @@ def int8_rounding() -> str:
     return table(
         f"network | seed | recipe | device | {columns}",
         [(*name, *(row["divergence"] for row in found)) for name, found in by_file.items()],
-        f"Mean divergence from float, nats; {rows[0]['n']} validation photographs in six views each.",
+        f"Mean divergence from float, nats; {rows[0]['n']} validation photographs, also mirrored.",
     )
 
 
@@ -162,7 +162,7 @@ def int8_training() -> str:
     return table(
         "device | photographs | rate | epochs | seconds | divergence, nats | agreement",
         map(line, rows),
-        f"{rows[0]['network']}, seed {rows[0]['seed']}, {rows[0]['n']} validation photographs in six views each.",
+        f"{rows[0]['network']}, seed {rows[0]['seed']}, {rows[0]['n']} validation photographs, also mirrored.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -424,3 +425,20 @@ def test_pooling_sees_what_the_runtime_sees(attributes: dict[str, object]) -> No
     [expected] = session.run(None, {"in": pictures})
     known = {one.name: helper.get_attribute_value(one) for one in pool.attribute}
     np.testing.assert_array_equal(_max_pool(known, torch.from_numpy(pictures)).numpy(), expected)
+    with pytest.raises(ValueError, match="only called SAME"):
+        _max_pool(known | {"auto_pad": b"SAME_UPPER"}, torch.from_numpy(pictures))
+
+
+def test_the_bytes_of_a_photograph_are_exact_to_the_sensitivity(model: onnx.ModelProto) -> None:
+    """Files read them as they are. Less the mean of each colour, 0 and 255 would lie outside of the grid."""
+    graph = Graph(model)
+    extreme = np.where(IMAGES > 127, 255, 0).astype(np.uint8)
+    [means] = [node.name for node in graph.nodes if node.op == "Sub"]
+    [first] = [node.name for node in graph.nodes if node.is_layer and node.inputs[0] == means]
+    integers = quantize_graph(graph, extreme, Scheme(pixels=True))
+    assert integers.pixels is not None
+    sensitivity = Sensitivity(graph, extreme)
+    assert means not in dict(sensitivity.tensors(integers))
+    without = replace(integers, activations={k: v for k, v in integers.activations.items() if k != means})
+    exact = sensitivity._error(without, {first}, sensitivity._given(first))
+    assert dict(sensitivity.layers(integers))[first] == exact

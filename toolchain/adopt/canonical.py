@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -266,6 +267,8 @@ def _plain(model: onnx.ModelProto) -> None:
     for node in graph.node:
         if node.op_type == "Conv":
             _all_attributes(node, sides, list(stored[node.input[1]].dims) if node.input[1] in stored else [])
+        elif node.op_type in {"MaxPool", "AveragePool"}:
+            _all_pads(node, sides)
         elif node.op_type == "GlobalAveragePool":
             node.op_type = "ReduceMean"
             axes = numpy_helper.from_array(np.array([2, 3]), f"{node.output[0]}.axes")
@@ -277,6 +280,33 @@ def _plain(model: onnx.ModelProto) -> None:
     _drop_flattening(graph, sides)
 
 
+def _all_pads(node: onnx.NodeProto, sides: dict[str, list[int]]) -> None:
+    """Write out the padding of a pooling that is only called `SAME`."""
+    given = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    pads = _pads(given, given["kernel_shape"], sides.get(node.input[0], []))
+    if pads is not None and given.pop("auto_pad", None):
+        whole = given | {"pads": pads}
+        del node.attribute[:]
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in whole.items())
+
+
+def _pads(given: Mapping[str, Any], kernel: Sequence[int], size: Sequence[int]) -> list[int] | None:
+    """The padding of a node with the attributes `given` that reads maps of `size`; None where that is not known."""
+    automatic = given.get("auto_pad", b"NOTSET").decode()
+    if not automatic.startswith("SAME"):
+        return list(given.get("pads", [0, 0, 0, 0]))
+    if len(size) != 4 or not all(size[2:]):
+        return None
+    strides, dilations = given.get("strides", [1, 1]), given.get("dilations", [1, 1])
+    before, after = [], []
+    for length, reach, step, spread in zip(size[2:], kernel, strides, dilations, strict=True):
+        missing = max(spread * (reach - 1) + 1 - step + (-length) % step, 0)
+        half = missing // 2
+        before.append(half if automatic == "SAME_UPPER" else missing - half)
+        after.append(missing - half if automatic == "SAME_UPPER" else half)
+    return before + after
+
+
 def _all_attributes(node: onnx.NodeProto, sides: dict[str, list[int]], weight: list[int]) -> None:
     """Write out all attributes of a convolution of maps, padding that is only called `SAME` included."""
     given = {one.name: helper.get_attribute_value(one) for one in node.attribute}
@@ -284,19 +314,9 @@ def _all_attributes(node: onnx.NodeProto, sides: dict[str, list[int]], weight: l
         return
     kernel = weight[2:]
     strides, dilations = given.get("strides", [1, 1]), given.get("dilations", [1, 1])
-    pads = given.get("pads", [0, 0, 0, 0])
-    automatic = given.get("auto_pad", b"NOTSET").decode()
-    if automatic.startswith("SAME"):
-        size = sides.get(node.input[0], [])
-        if len(size) != 4 or not all(size[2:]):
-            return
-        before, after = [], []
-        for length, reach, step, spread in zip(size[2:], kernel, strides, dilations, strict=True):
-            missing = max(spread * (reach - 1) + 1 - step + (-length) % step, 0)
-            half = missing // 2
-            before.append(half if automatic == "SAME_UPPER" else missing - half)
-            after.append(missing - half if automatic == "SAME_UPPER" else half)
-        pads = before + after
+    pads = _pads(given, kernel, sides.get(node.input[0], []))
+    if pads is None:
+        return
     whole = {
         "kernel_shape": kernel, "strides": strides, "dilations": dilations, "pads": pads,
         "group": given.get("group", 1),

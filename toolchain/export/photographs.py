@@ -155,16 +155,20 @@ class RunPhotographs:
         Classes take turns. Photographs come in one view each; where there are fewer than `n`, in several. Those
         that int8 is calibrated on are left out where there are others. Raises MissingError as `read` does.
         """
-        (pixels,) = self.batches("train", [self._order()[:n]])
+        (pixels,) = self.batches("train", [self.compared(n)])
         views = Views(pixels)
         each = len(views) // len(pixels)
         order = [((place + turn) % each, place) for turn in range(each) for place in range(len(pixels))]
         return np.stack([views.view(*one) for one in order[:n]])
 
+    def compared(self, n: int) -> list[int]:
+        """The numbers of the training photographs that `unlabelled(n)` shows."""
+        return self._order()[:n]
+
     def for_training(self, compared: int) -> list[int]:
         """The numbers of the training photographs that `unlabelled(compared)` leaves, if half; or of all."""
         order = self._order()
-        chosen = set(order[:compared]) if len(order) >= 2 * compared else set()
+        chosen = set(self.compared(compared)) if len(order) >= 2 * compared else set()
         return [place for place in range(self.count("train")) if place not in chosen]
 
     def _order(self) -> list[int]:

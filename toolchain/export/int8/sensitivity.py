@@ -62,7 +62,8 @@ class Sensitivity:
     @torch.inference_mode()
     def tensors(self, quantization: Quantization) -> list[tuple[str, float]]:
         """All rounded tensors with the error that each makes on a few of the photographs, largest first."""
-        errors = [(name, self._error(quantization, (), {name}, 1)) for name in quantization.activations]
+        rounded = quantization.activations.keys() - self._bytes(quantization)
+        errors = [(name, self._error(quantization, (), {name}, 1)) for name in sorted(rounded)]
         return sorted(errors, key=lambda entry: -entry[1])
 
     @torch.inference_mode()
@@ -101,7 +102,8 @@ class Sensitivity:
 
         It is that on the first `groups` of the photographs (None: all).
         """
-        layers, tensors = set(layers), set(tensors) & set(quantization.activations)
+        layers = set(layers)
+        tensors = (set(tensors) & quantization.activations.keys()) - self._bytes(quantization)
         first = min(self._place[name] for name in {*layers, *tensors})
         shifts = {name: self._shift(quantization, name, tensors) for name in layers}
 
@@ -121,6 +123,13 @@ class Sensitivity:
             changed += float((logits - group.logits).square().sum())
             largest += float(group.logits.square().sum())
         return math.sqrt(changed / max(largest, 1e-24))
+
+    def _bytes(self, quantization: Quantization) -> set[str]:
+        """The tensor that the photograph's bytes are read as, where integers are these very bytes: nothing of it is
+        rounded, and what the means of the colours leave is a constant, which the bias takes up."""
+        if quantization.pixels is None:
+            return set()
+        return {name for name in quantization.activations if self._graph.by_name[name].op == "Sub"}
 
     def _shift(self, quantization: Quantization, name: str, tensors: Set[str]) -> Tensor:
         """What the bias of a layer is corrected by, [outputs]: quantisation keeps the mean of each channel."""

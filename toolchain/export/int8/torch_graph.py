@@ -108,7 +108,13 @@ def _conv(attributes: Mapping[str, Any], image: Tensor, weight: Tensor, bias: Te
     )
 
 
+def _check_padding(attributes: Mapping[str, Any]) -> None:
+    if attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise ValueError("a pooling whose padding is only called SAME is not known to the quantiser")
+
+
 def _max_pool(attributes: Mapping[str, Any], image: Tensor) -> Tensor:
+    _check_padding(attributes)
     kernel = attributes["kernel_shape"]
     ones = [1] * len(kernel)
     top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
@@ -121,6 +127,7 @@ def _max_pool(attributes: Mapping[str, Any], image: Tensor) -> Tensor:
 
 
 def _average_pool(attributes: Mapping[str, Any], image: Tensor) -> Tensor:
+    _check_padding(attributes)
     top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
     if (top, left) != (bottom, right):
         raise ValueError("an AveragePool with more padding on one side is not known to the quantiser")
