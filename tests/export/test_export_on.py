@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from ssh_server import Server
 
+import toolchain
 from tests.artifacts import tiny_artifact
 from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Accuracy, ProvenOn, QuantizationRecipe, Speed
@@ -219,3 +220,8 @@ def test_a_board_that_has_gone_leaves_the_promise_open_and_not_the_export(
     export(folder, int8=replace(LENIENT, on=("board",)), target="ort:cpu", reporter=told)
     assert (folder / "model.int8.onnx.older").is_file()
     assert not proven.exists()
+
+
+def test_other_machines_without_int8_are_refused_in_programs_too(run_folder: Path) -> None:
+    with pytest.raises(BadInputError, match="int8 was not asked for"):
+        toolchain.export(run_folder, on=["me@board"])

@@ -22,7 +22,9 @@ from toolchain.export import recommending
 from toolchain.export.exporting import export
 from toolchain.export.int8 import choosing, search, speed
 from toolchain.export.int8.quantisers import Candidate, Recipe, Task, recipes
+from toolchain.export.photographs import RunPhotographs
 from toolchain.export.results import Attempt, Measurement, QuantizationSettings, Variants
+from toolchain.runs import SplitFile
 from toolchain.runtimes import open_runtime
 from toolchain.timing import Timed
 
@@ -223,7 +225,10 @@ def test_one_device_that_could_not_be_timed_is_not_served(folder: Path, monkeypa
 @pytest.mark.parametrize(
     ("undecided", "stays"),
     [
-        (("openvino:CPU",), ["model.int8.openvino.onnx"]),  # such as where its board went away
+        (
+            ("openvino:CPU",),
+            ["model.int8.openvino.onnx"],
+        ),  # such as where its board is gone
         (DEVICES, ["model.int8.onnx", "model.int8.openvino.onnx", "model.int8.ort.onnx"]),
         ((), []),
     ],
@@ -239,6 +244,18 @@ def test_an_older_file_stays_where_nothing_is_known_against_it(
     found = search.Found({}, (), dict.fromkeys(DEVICES, "broken"), undecided)
     search._set_aside_older(context, found)  # type: ignore[arg-type]
     assert sorted(path.name for path in tmp_path.glob("model.int8*.onnx")) == stays
+
+
+@pytest.mark.parametrize("undecided", [(), ("openvino:CPU",)])
+def test_a_file_for_another_device_than_those_of_the_export_stays(
+    undecided: tuple[str, ...], tmp_path: Path
+) -> None:
+    made = tiny_artifact(tmp_path / "model.onnx")
+    tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", runtimes=("ort:cpu",))
+    context = SimpleNamespace(path=made.path, devices=DEVICES[1:], card=made.card, reporter=Recorder())
+    found = search.Found({}, (), {"openvino:CPU": "it was slow, or not timed"}, undecided)
+    search._set_aside_older(context, found)  # type: ignore[arg-type]
+    assert (tmp_path / "model.int8.onnx").is_file()
 
 
 @pytest.mark.slow
@@ -354,10 +371,9 @@ def test_real_clock_times_each_device_and_thread_count(folder: Path) -> None:
 def test_training_comes_unasked_only_where_enough_is_left_beside_what_recipes_are_compared_on(
     photographs: int, trains: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def for_training(compared: int) -> list[int]:  # as RunPhotographs: all of few
-        return list(range(photographs - (compared if photographs >= 2 * compared else 0)))
-
-    kept = SimpleNamespace(for_training=for_training, count=lambda split: photographs)
+    kept = object.__new__(RunPhotographs)
+    taught = tuple(SplitFile(f"{number}.jpg", str(number), "cat") for number in range(photographs))
+    kept._splits = {"train": taught, "calibration": ()}
     searched = object.__new__(search._Search)
     searched._context = SimpleNamespace(photographs=kept, devices=DEVICES)  # type: ignore[assignment]
     searched.entries = []

@@ -185,12 +185,14 @@ def test_float16_that_does_not_reach_costs_no_other_file(
 def test_what_was_made_of_a_file_that_is_replaced_does_not_stay(tmp_path: Path) -> None:
     """Also where the export ends early: it would be run instead of the new file."""
     old, new = tmp_path / "model.int8.xml", tmp_path / "model.int8.frame.onnx"
-    for path in (old, old.with_suffix(".bin"), new):
+    stays = tmp_path / "model.int8.ort.xml"  # its own file is not written
+    for path in (old, old.with_suffix(".bin"), new, tmp_path / "model.int8.onnx", stays):
         path.write_text("old")
 
     def interrupted() -> None:
-        with older.replacing(older.made_of(tmp_path / "model.int8.onnx"), Silent()):
+        with older.replacing([tmp_path / "model.int8.onnx", tmp_path / "model.int8.ort.onnx"], Silent()):
             files.write_bytes(new, b"new")
+            files.write_bytes(tmp_path / "model.int8.onnx", b"new")
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -198,6 +200,8 @@ def test_what_was_made_of_a_file_that_is_replaced_does_not_stay(tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "model.int8.bin.older",
         "model.int8.frame.onnx",
+        "model.int8.onnx",
+        "model.int8.ort.xml",
         "model.int8.xml.older",
     ]
     assert new.read_text() == "new"

@@ -78,31 +78,40 @@ def export(
         # An int8 file of another network would be preferred to the new float file.
         others = older.of_others(float_path, (*TARGETS, *devices), context.card.source)
         older.set_aside(others, reporter)
-        if int8 is not None:
-            found = make_int8(context, int8)
-            exported = replace(
-                exported,
-                max_drop_pp=int8.max_drop_pp,
-                on=int8.on,
-                attempts=found.attempts,
-                int8_files=found.files,
-                broken=found.broken,
-                undecided=found.undecided,
-            )
-        kept = [Path(file) for file in dict.fromkeys(exported.int8_files.values())]
-        if len(exported.broken) == len(devices):
-            kept = []  # only the rejected file
-        # What an earlier export made of the int8 file that was here must not stay beside the new one.
-        with older.replacing([made for path in kept for made in older.made_of(path)], reporter):
-            if int8 is not None and int8.min_speed_up and LOCAL in int8.on:
-                advice = recommend(context, [float_path, *kept])
-                exported = replace(exported, recommended=advice.devices if advice else ())
+        # What an earlier export made of an int8 file must not stay beside the one that takes its place.
+        with older.replacing(older.int8_files(float_path, devices), reporter):
             if int8 is not None:
+                exported, kept = _export_int8(context, exported, int8)
                 further = replace(further, max_drop_pp=int8.max_drop_pp)  # one limit for all files of an export
+            else:
+                kept = []
             written = write_variants(further, context, kept)
             if further.raw_frame:
                 written += write_frame_files(context, [float_path, *kept])
         return replace(exported, further=written)
+
+
+def _export_int8(
+    context: ExportContext, exported: Exported, int8: QuantizationSettings
+) -> tuple[Exported, list[Path]]:
+    """Search for int8; also return the files that kept their promises."""
+    found = make_int8(context, int8)
+    exported = replace(
+        exported,
+        max_drop_pp=int8.max_drop_pp,
+        on=int8.on,
+        attempts=found.attempts,
+        int8_files=found.files,
+        broken=found.broken,
+        undecided=found.undecided,
+    )
+    kept = [Path(file) for file in dict.fromkeys(exported.int8_files.values())]
+    if len(exported.broken) == len(context.devices):
+        kept = []  # only the rejected file
+    if int8.min_speed_up and LOCAL in int8.on:
+        advice = recommend(context, [context.path, *kept])
+        exported = replace(exported, recommended=advice.devices if advice else ())
+    return exported, kept
 
 
 def _export_float(

@@ -6,11 +6,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from toolchain.errors import BadInputError
 from toolchain.export import exporting
 from toolchain.export.results import Exported, QuantizationSettings, Variants
 from toolchain.recommended import MAX_DROP_PP
 from toolchain.system.progress import Reporter
 from toolchain.timing.machines import checked
+from toolchain.timing.protocol import LOCAL
 
 
 def export(
@@ -49,6 +51,8 @@ def export(
     Raises BadInputError for a folder that holds no run, MissingError when PyTorch or the photographs are missing,
     PromiseBrokenError when the file does not answer as the trained network does.
     """
+    if not (int8 or portable) and tuple(on) != (LOCAL,):
+        raise BadInputError("other machines time int8, and int8 was not asked for", "Add int8=True.")
     settings = QuantizationSettings(max_drop_pp, min_speed_up, portable=portable, on=checked(on))
     return exporting.export(
         Path(run),

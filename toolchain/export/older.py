@@ -24,11 +24,17 @@ def int8_files(float_file: Path, devices: Iterable[str]) -> list[Path]:
     return [stem, *(stem.with_suffix(f".{family}.onnx") for family in families)]
 
 
-def serves(path: Path, device: str, source: Source) -> bool:
-    """Whether a file holds the network that came from `source`, and is proven on `device`."""
+def is_of(path: Path, source: Source) -> bool:
+    """Whether a file holds the network that came from `source`."""
     with suppress(ArtifactError):
-        card = read_artifact(path).card
-        return card.source == source and card.proven_on(device)
+        return read_artifact(path).card.source == source
+    return False
+
+
+def serves(path: Path, device: str) -> bool:
+    """Whether a file is proven on `device`."""
+    with suppress(ArtifactError):
+        return read_artifact(path).card.proven_on(device)
     return False
 
 
@@ -51,19 +57,25 @@ def _is_of_another(path: Path, source: Source) -> bool:
 
 
 @contextmanager
-def replacing(paths: Iterable[Path], reporter: Reporter) -> Iterator[None]:
-    """Set aside, in the end, those of `paths` that were there and that the block has not written anew, also where
-    it was interrupted."""
-    before = {path: _state(path) for path in paths if path.is_file()}
+def replacing(originals: Iterable[Path], reporter: Reporter) -> Iterator[None]:
+    """Where the block writes one of the files `originals`, set aside in the end what was made of the one before and
+    was not written anew itself; also where the block is interrupted."""
+    originals = list(originals)
+    before = {path: _state(path) for one in originals for path in (one, *made_of(one))}
     try:
         yield
     finally:
-        set_aside([path for path, state in before.items() if path.is_file() and _state(path) == state], reporter)
+        for original in originals:
+            if _state(original) not in (None, before[original]):
+                set_aside([path for path in made_of(original) if _state(path) == before[path]], reporter)
 
 
-def _state(path: Path) -> tuple[int, int]:
-    there = path.stat()
-    return there.st_ino, there.st_mtime_ns
+def _state(path: Path) -> tuple[int, int] | None:
+    """What changes with a file's content; None where there is none."""
+    with suppress(FileNotFoundError):
+        there = path.stat()
+        return there.st_ino, there.st_mtime_ns
+    return None
 
 
 def set_aside(paths: Iterable[Path], reporter: Reporter) -> None:

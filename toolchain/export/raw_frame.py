@@ -18,9 +18,9 @@ from onnx import helper, parser
 
 from toolchain.artifact import Artifact, make_artifact, read_artifact
 from toolchain.classifier import Classifier
-from toolchain.errors import ArtifactError
 from toolchain.export.measure import ExportContext, Logits, logits_on
 from toolchain.export.results import Written
+from toolchain.export.variants import CANNOT_BE_MADE, not_made
 from toolchain.images.preprocess import Preprocess, read
 from toolchain.runtimes import open_runtime
 from toolchain.runtimes.devices import plain as without_way
@@ -51,15 +51,14 @@ def _write(context: ExportContext, plain: Artifact) -> Written:
     # In bfloat16, a pixel's last bit may change what float32 answers alike.
     devices = tuple(device for device in plain.card.runtimes if device == without_way(device))
     card = replace(plain.card, input="frame", runtimes=devices)
-    try:
-        draft = make_artifact(model, card, path)
-    except ArtifactError as error:  # the network asks for the shape of what depends on a frame's size
-        reason = f"{path.name} was not written: {error.message.removeprefix(f'{path}: ')}"
-        return Written(str(path), "onnx", card.precision, 0.0, (), reason)
     measured, broken = [], None
     photographs = context.photographs.paths(context.sample.split)
-    for device in devices:
-        logits = _logits(draft, device, photographs)
+    try:
+        draft = make_artifact(model, card, path)
+        answers = {device: _logits(draft, device, photographs) for device in devices}
+    except CANNOT_BE_MADE as error:  # such as a network that asks for the shape of what depends on a frame's size
+        return not_made(path, card.precision, error)
+    for device, logits in answers.items():
         measured.append(context.compare(logits, device, card.precision))
         plain_answers = logits_on(plain, device, context.sample.pixels).argmax(1)
         changed = int((logits.argmax(1) != plain_answers).sum())

@@ -110,8 +110,9 @@ def _list(path: Path, names: Iterable[str]) -> None:
     """Add models to OpenVINO Model Server's list; whatever else it holds stays."""
     known = _listed(path)
     kept = [one for one in known["model_config_list"] if one["config"]["name"] not in names]
-    # float32 stays float32, also on CPUs that have instructions for bfloat16.
-    plugin = {"INFERENCE_PRECISION_HINT": "f32"}
+    # As edgetl runs it: float32 stays float32, also on CPUs that have instructions for bfloat16, and what enters
+    # layers with int8 weights is not rounded.
+    plugin = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
     added = [
         {
             "config": {

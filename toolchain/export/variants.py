@@ -18,7 +18,7 @@ import onnx
 from toolchain.artifact import Artifact, Format, ir, make_artifact, parse_ir, read_artifact
 from toolchain.artifact.card import Card, Precision, QuantizationRecipe
 from toolchain.artifact.model_info import PREFIX, model_info
-from toolchain.errors import BadInputError, PromiseBrokenError
+from toolchain.errors import ArtifactError, BadInputError, EdgetlError, PromiseBrokenError
 from toolchain.evaluation import metrics
 from toolchain.export.fp16 import largest_activation, to_float16
 from toolchain.export.litert import make_tflite
@@ -38,6 +38,9 @@ MAX_DIFFERENCE_AS_ONNX = 1e-4
 MIN_AGREEMENT_AS_ONNX = 0.99
 """How near a LiteRT file must be to the ONNX file that it was made of: logits of the float one, relative to the
 largest, and top-1 of the int8 one, whose kernels round in other places."""
+
+CANNOT_BE_MADE = (UntranslatableError, ArtifactError, ValueError, RuntimeError)
+"""What converters and runtimes raise of a network that they do not take."""
 
 RANGE_SAMPLE = 64
 """Photographs on which the range of float16 is checked."""
@@ -132,7 +135,9 @@ def _float16(wanted: Variants, context: ExportContext, plain: Artifact, file: Pa
         largest = largest_activation(context.model, context.sample.first(RANGE_SAMPLE))
         model = to_float16(context.model)
     except PromiseBrokenError as error:  # values that float16 does not hold
-        yield _Draft(file, replace(plain.card, precision="float16", recipe=recipe), (), _failing(error.message))
+        card = replace(plain.card, precision="float16", recipe=recipe)
+        for path in (file, file.with_suffix(".xml"))[: 1 + wanted.openvino]:
+            yield _Draft(path, card, (), _failing(error.message))
         return
     settings = {"arithmetic": "float16; pixels and softmax float32", "largest_activation": round(largest, 1)}
     recipe = replace(recipe, settings=recipe.settings | settings)
@@ -185,11 +190,9 @@ def _plainest(int8_files: Sequence[Path]) -> Sequence[Path]:
 def _measure_and_write(draft: _Draft, context: ExportContext, max_drop_pp: float) -> Written:
     try:
         artifact = draft.make(draft.card)
-    except UntranslatableError as error:
-        reason = f"{draft.path.name} was not written: {error.message}"
-        kind: Format = "tflite" if draft.path.suffix == ".tflite" else "onnx"
-        return Written(str(draft.path), kind, draft.card.precision, 0.0, (), reason)
-    logits = {device: logits_on(artifact, device, context.sample.views) for device in draft.devices}
+        logits = {device: logits_on(artifact, device, context.sample.views) for device in draft.devices}
+    except CANNOT_BE_MADE as error:
+        return not_made(draft.path, draft.card.precision, error)
     precision = artifact.card.precision
     measured = tuple(context.compare(found, device, precision) for device, found in logits.items())
     broken = _broken(artifact, measured, max_drop_pp)
@@ -209,6 +212,14 @@ def _measure_and_write(draft: _Draft, context: ExportContext, max_drop_pp: float
             files.write_bytes(artifact.path, artifact.model)
     size_mb = round(artifact.size_mb, 3)
     return Written(str(artifact.path), artifact.format, precision, size_mb, measured, broken, as_onnx)
+
+
+def not_made(path: Path, precision: Precision, error: Exception) -> Written:
+    """What is told of a form that a network cannot be written in, or that no runtime takes: it costs that file."""
+    told = error.message if isinstance(error, EdgetlError) else (str(error).strip().splitlines() or [""])[0]
+    kind: Format = {".tflite": "tflite", ".xml": "openvino"}.get(path.suffix, "onnx")  # type: ignore[assignment]
+    reason = f"{path.name} was not written: {told.removeprefix(f'{path}: ')}"
+    return Written(str(path), kind, precision, 0.0, (), reason)
 
 
 def _as_onnx(

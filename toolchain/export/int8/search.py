@@ -87,12 +87,11 @@ def _set_aside_older(context: ExportContext, found: Found | None) -> None:
 
     One of the same network stays where nothing is known against it: this export came to no end on its devices.
     """
-    undecided = set() if found is None else set(found.undecided)
+    decided = set(context.devices).difference(() if found is None else found.undecided)
     for path in older.int8_files(context.path, context.devices):
         if found is not None and str(path) in found.files.values():
             continue
-        served = {device for device in context.devices if older.serves(path, device, context.card.source)}
-        if served and served <= undecided:
+        if older.is_of(path, context.card.source) and not any(older.serves(path, device) for device in decided):
             context.reporter.warn(f"{path.name} is of an earlier export of this network, and stays")
         else:
             older.set_aside([path, *older.made_of(path)], context.reporter)
