@@ -265,12 +265,15 @@ def test_int8_that_surely_loses_answers_is_no_candidate_however_fast() -> None:
         fast = {"artifact": "run/model.int8.onnx", "process_p50_ms": (4.0, 4.1, 3.9)}
         return [exact, replace(INT8, **fast, accuracy=answers(right))]
 
-    for right, files in (
-        ("1" * 60 + "0" * 40, ["model.onnx"]),
-        ("1" * 89 + "0" * 11, ["model.onnx", "model.int8.onnx"]),  # which may be chance
+    for right, file in (
+        ("1" * 60 + "0" * 40, "model.onnx"),
+        ("1" * 89 + "0" * 11, "model.int8.onnx"),  # which may be chance
     ):
-        found = reports.candidates(report(*arms(right)), Path("run"))
-        assert [one.file for one in found] == files
+        found = recommended.record("edgetl bench", reports.candidates(report(*arms(right)), Path("run")))
+        assert found is not None, "it takes the place of an older record"
+        [one] = found.devices
+        assert one.file == file
+        assert ("int8 (4.00 ms) surely loses more than 0.5 points of top-1." in one.why) == (file == "model.onnx")
 
 
 def test_what_this_cpu_may_compute_otherwise_is_not_followed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from toolchain.system import files
 FILE = "recommended.json"
 SCHEMA: Literal["edgetl.recommended/1"] = "edgetl.recommended/1"
 MAX_DROP_PP = 0.5
-"""Points of top-1 that int8 may lose, unless `export --max-drop` says otherwise."""
+"""Points of top-1 that int8 may lose: the default of `export --max-drop`, and what `bench` holds its files to."""
 MIN_AGREEMENT = 0.995
 """With the trained network, of the float file in bfloat16 or float16: less is another network."""
 TYPES = {"bf16": "bfloat16", "f16": "float16"}
@@ -50,6 +50,8 @@ class Candidate:
     ms: float
     process_ms: tuple[float, ...]
     size_mb: float
+    loses: bool = False
+    """Whether it surely loses more answers than int8 may. It is never recommended, and the reason says so."""
 
     @property
     def arithmetic(self) -> str:
@@ -131,7 +133,8 @@ def first_of(found: Sequence[Recommended], candidates: Iterable[Candidate]) -> s
 def _best(device: str, group: Sequence[Candidate]) -> Recommended | None:
     ordered = sorted(group, key=lambda one: one.device != device)
     floats = [one for one in ordered if one.precision == "float32"]
-    integers = [one for one in ordered if one.precision == "int8"]
+    integers = [one for one in ordered if one.precision == "int8" and not one.loses]
+    lost = [one for one in ordered if one.loses]
     if len(group) < 2 or not floats or floats[0].device != device:
         return None
     if any(min_ratio(floats[0].process_ms, one.process_ms) is None for one in group):
@@ -146,7 +149,7 @@ def _best(device: str, group: Sequence[Candidate]) -> Recommended | None:
         way=chosen.device,
         threads=chosen.threads,
         ms=round(chosen.ms, 3),
-        why=_why(floats, integers, base, chosen),
+        why=" ".join([_why(floats, integers, base, chosen), *map(_why_not, lost)]),
     )
 
 
@@ -173,6 +176,10 @@ def _why(floats: Sequence[Candidate], integers: Sequence[Candidate], base: Candi
     elsewhere = f" and for devices without {base.arithmetic}" if base is not exact else ""
     sizes = f"{integers[0].size_mb:.1f} MB against {base.size_mb:.1f}"
     return f"{'; '.join(told)}. int8 is not surely faster: it is for size here ({sizes}){elsewhere}."
+
+
+def _why_not(lost: Candidate) -> str:
+    return f"{lost.arithmetic} ({lost.ms:.2f} ms) surely loses more than {MAX_DROP_PP:g} points of top-1."
 
 
 def _beside(fast: Candidate, slow: Candidate) -> str:

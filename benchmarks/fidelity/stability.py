@@ -24,7 +24,7 @@ from toolchain.timing.process import PROGRAM, WorkerProcess
 DEVICES = ("ort:cpu", "openvino:CPU")
 SLOWED = """
 import time
-from toolchain.bench import worker
+from toolchain.timing import worker
 infer = worker.Worker.infer_once
 def slowed(self):
     start = time.perf_counter()

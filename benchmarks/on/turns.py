@@ -62,7 +62,6 @@ def main(host: str) -> None:
                 "local_ms",
                 "ssh_ms",
                 "ssh_by_local",
-                "median",
                 "at_least",
                 "at_most",
                 "cpu",

@@ -265,3 +265,5 @@ def test_answers_are_compared_only_on_the_same_photographs_in_the_same_order() -
         ]
         [change] = compare(*reports, "old.json", Tolerance()).changes
         assert change.drop_pp == (None if drop_pp is None else pytest.approx(drop_pp))
+        said = " ".join(verdict(compare(*reports, "old.json", Tolerance())))
+        assert ("Top-1 was not compared" in said) == (drop_pp is None)

@@ -187,8 +187,9 @@ def _conclusions(report: BenchReport, machine: str, arms: Sequence[ArmResult], n
 def candidates(report: BenchReport, folder: Path, machine: str = LOCAL) -> list[Candidate]:
     """The files of a folder that one may choose among on a machine, on its largest number of threads.
 
-    Another way of running a device counts only where it answers as the trained network does, and another form of an
-    ONNX file (for raw frames, for OpenVINO) only where that one was not measured on the device.
+    int8 that surely loses answers is among them, and marked. Another way of running a device counts only where it
+    answers as the trained network does, and another form of an ONNX file (for raw frames, for OpenVINO) only where
+    that one was not measured on the device.
     """
     names = names_of(report.arms)
     arms = [arm for arm in measured(report) if arm.on == machine and arm.batch == 1]
@@ -206,9 +207,10 @@ def candidates(report: BenchReport, folder: Path, machine: str = LOCAL) -> list[
             arm.latency_ms.p50,
             arm.process_p50_ms,
             arm.file_mb,
+            loses=arm.precision == "int8" and _surely_loses(arm, arms),
         )
         for arm in arms
-        if arm.latency_ms and arm.threads == threads and _runs_files(arm.device) and _answers(arm, arms)
+        if arm.latency_ms and arm.threads == threads and _runs_files(arm.device) and _answers(arm)
     ]
 
 
@@ -226,19 +228,18 @@ def _runs_files(device: str) -> bool:
     return False
 
 
-def _answers(arm: ArmResult, arms: Sequence[ArmResult]) -> bool:
-    """Whether an arm answers as the float32 file does, as far as that is known."""
-    if arm.precision == "int8":
-        return not any(_surely_loses(arm, one) for one in arms if one.precision == "float32")
-    if arm.device == plain(arm.device):
+def _answers(arm: ArmResult) -> bool:
+    if arm.device == plain(arm.device) or arm.precision == "int8":
         return True
     agreement = arm.accuracy.agreement if arm.accuracy else None
     return arm.proven if agreement is None else agreement >= MIN_AGREEMENT
 
 
-def _surely_loses(arm: ArmResult, exact: ArmResult) -> bool:
-    """Whether more top-1 is lost than int8 may lose, by the lower 95 % bound."""
-    answers = [one.accuracy.right if one.accuracy else "" for one in (exact, arm)]
+def _surely_loses(arm: ArmResult, arms: Sequence[ArmResult]) -> bool:
+    """Whether it loses more top-1 against the float32 file on its device than int8 may, by the lower 95 % bound."""
+    device = plain(arm.device)
+    exact = next((one for one in arms if (one.device, one.precision) == (device, "float32")), None)
+    answers = [one.accuracy.right if one and one.accuracy else "" for one in (exact, arm)]
     if not answers[0] or len(answers[0]) != len(answers[1]):
         return False
     _, (low, _) = paired_drop_ci95(*([right == "1" for right in one] for one in answers))
@@ -284,7 +285,9 @@ def change_row(change: Change) -> tuple[str, ...]:
 
 def verdict(comparison: Comparison) -> list[str]:
     """What a comparison came to, in sentences."""
-    limits = f"{comparison.tolerance_percent:g} % of latency, {comparison.tolerance_pp:g} pp of top-1"
+    with_answers = any(one.drop_pp is not None for one in comparison.changes)
+    limits = f"{comparison.tolerance_percent:g} % of latency"
+    limits += f", {comparison.tolerance_pp:g} pp of top-1" if with_answers else ""
     undecided = []
     if comparison.noisy:
         who = " and ".join(comparison.noisy)
@@ -298,6 +301,8 @@ def verdict(comparison: Comparison) -> list[str]:
         return undecided
     said = [f"Nothing is worse than in {comparison.old} beyond the tolerance ({limits})."]
     bounds = [one.drop_pp_ci95[1] for one in comparison.changes if one.drop_pp_ci95 and not one.same_file]
+    if not with_answers:
+        said.append("Top-1 was not compared: no photographs, or not the same ones in the same order.")
     most = max(bounds, default=0.0)
     if most > comparison.tolerance_pp:
         said.append(f"But these photographs are too few to rule out a loss of {most:.1f} pp of top-1 (95 %).")

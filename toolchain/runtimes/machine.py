@@ -221,10 +221,13 @@ def artifact_to_run(path: Path, device: str = "") -> Artifact:
 
 def _runs_unnamed(artifact: Artifact, device: str) -> bool:
     """Whether a file may run on its usual device where nobody names one: it was made for it, and it is there."""
-    arm = processor().architecture.lower() in {"aarch64", "arm64"}
-    if arm and artifact.card.precision == "int8" and family_of(device).name == "openvino":
-        return False  # which refuses int8 files there
-    return artifact.card.proven_on(device) and probe(device).available
+    return artifact.card.proven_on(device) and not _refused(artifact, device) and probe(device).available
+
+
+def _refused(artifact: Artifact, device: str) -> bool:
+    """Whether it is known that a runtime does not load such a file on this CPU: OpenVINO takes no int8 on Arm."""
+    is_arm = processor().architecture.lower() in {"aarch64", "arm64"}
+    return is_arm and artifact.card.precision == "int8" and family_of(device).name == "openvino"
 
 
 def _made_for(device: str, folder: Path) -> Artifact | None:
@@ -238,7 +241,10 @@ def _made_for(device: str, folder: Path) -> Artifact | None:
     if "onnx" not in family.formats:
         names = [name.with_suffix(f".{format_}") for name in names for format_ in family.formats]
     for path in (folder / name for name in names):
-        if path.is_file() and family.takes(artifact := read_artifact(path), device):
+        if not path.is_file():
+            continue
+        artifact = read_artifact(path)
+        if family.takes(artifact, device) and not _refused(artifact, device):
             return artifact
     return None
 
