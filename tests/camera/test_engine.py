@@ -130,3 +130,15 @@ def test_a_file_that_resizes_by_itself_is_no_other_of_one_that_does_not(tmp_path
         names[one.path.name] = [other.path.name for other, _ in engine._others(one)]
         assert engine.network.takes_one == (one is framed)
     assert names == {"model.onnx": ["model.int8.onnx"], "model.frame.onnx": []}
+
+
+def test_a_device_that_compiles_has_time_for_each_new_number_of_pictures(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second region is a batch of two: TensorRT compiles for it, and has not failed."""
+    network = Network(load(artifact), artifact)
+    one, two = np.zeros((1, 32, 32, 3), np.uint8), np.zeros((2, 32, 32, 3), np.uint8)
+    assert not network.compiles_for(two), "a CPU does not"
+    monkeypatch.setattr(engines, "is_cpu", lambda device: False)
+    network = Network(load(artifact), artifact)
+    assert [network.compiles_for(pixels) for pixels in (one, two, two)] == [False, True, False]

@@ -126,12 +126,21 @@ def test_pause_and_quit(classifier: Classifier) -> None:
 
         def idle(self, state: str) -> None:
             super().idle(state)
-            if self.idled == 5:
+            if self.idled == 5 and told:
                 control.end("quit")
 
+    told: list[str] = []
+
+    class Page(Collect):
+        def idle(self, state: str) -> None:
+            told.append(state)
+
     sink = Paused()
-    summary = run(Engine(classifier), Capture(Colours(["red"] * 50), every=True), [sink, Screen()], control=control)
+    summary = run(
+        Engine(classifier), Capture(Colours(["red"] * 50), every=True), [sink, Screen(), Page()], control=control
+    )
     assert summary.ended == "quit"
+    assert set(told) == {"paused"}, "others are told, too"
     assert len(sink.answers) == 1, "no frame is answered while it is paused"
 
 

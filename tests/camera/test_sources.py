@@ -24,7 +24,7 @@ from toolchain.camera.sources.opening import (
     open_source,
 )
 from toolchain.camera.sources.video import LiveSource
-from toolchain.camera.threads import within
+from toolchain.camera.threads import Attempts
 from toolchain.errors import BadInputError, EdgetlError, MissingError
 
 
@@ -76,7 +76,7 @@ def test_cameras_are_listed_in_the_order_of_their_numbers(tmp_path: Path) -> Non
 def test_a_device_that_hangs_while_it_is_opened_does_not_hang_us() -> None:
     forever = threading.Event()
     with pytest.raises(MissingError, match="gave no sign"):
-        within(0.05, forever.wait, "camera 0")
+        Attempts().within(0.05, forever.wait, "camera 0")
     forever.set()
 
 
@@ -192,10 +192,13 @@ def test_an_attempt_that_hangs_is_waited_for_and_not_doubled() -> None:
         released.wait(10)
         return "opened"
 
+    attempts = Attempts()
     with pytest.raises(MissingError):
-        within(0.05, attempt, "camera 1")
+        attempts.within(0.05, attempt, "camera 1")
+    # Another camera may be called alike: two channels of one recorder differ in what is not shown of addresses.
+    assert Attempts().within(5, lambda: "the other", "camera 1") == "the other"
     released.set()
-    assert within(5, attempt, "camera 1") == "opened"
+    assert attempts.within(5, attempt, "camera 1") == "opened"
     assert len(calls) == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from toolchain.camera.sinks import SinkContext
 from toolchain.camera.sinks.recorder import RecordOptions
 from toolchain.camera.sinks.web import Address, WebOptions, WebView
 from toolchain.cli import run
+from toolchain.errors import BadInputError
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
@@ -121,3 +123,9 @@ def test_at_the_command_line(place: Path, capsys: pytest.CaptureFixture[str]) ->
     assert run([*words, "--rotate", "45"]) == 2
     assert run([*words, "--mirror", "--measure-latency"]) == 2
     assert "which --mirror makes unreadable" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("degrees", [45, -90, 360, "90"])
+def test_frames_cannot_be_turned_by_anything(degrees: Any) -> None:
+    with pytest.raises(BadInputError, match="cannot be turned by"):
+        Turn(degrees)

@@ -170,6 +170,8 @@ def test_the_end_tries_once_more() -> None:
         "http:///x",
         "http://host:99999/",
         "http://[::zz]/",
+        "http://.local/hook",
+        "http://a..b/hook",
         "http://h/a b",
         "http://h/ü",
     ],

@@ -190,3 +190,15 @@ def test_a_thing_that_was_never_shown_is_forgotten_by_the_next_lesson(tmp_path: 
     room = Classroom(TeachSettings(tmp_path / "things", ("lamp",)), Silent())
     assert room.album.things == ["cup", "pen", "lamp", NOTHING]
     assert Album(tmp_path / "things").things == ["cup", "pen", "lamp", NOTHING]
+
+
+def test_a_thing_whose_pictures_were_all_undone_leaves_no_empty_class(tmp_path: Path) -> None:
+    """A data set with an empty class folder cannot be taught."""
+    album = filled(tmp_path / "things", cup=1, pen=1, lamp=1)
+    assert album.forget_take("lamp") == 5
+    assert list_folder(album.photographs, strict=True).classes == ("cup", "pen")
+    (album.photographs / "mug").mkdir()  # as a first picture that could not be written leaves it
+    album = Album(tmp_path / "things")
+    album.forget_unseen()
+    assert album.things == ["cup", "pen"]
+    assert list_folder(album.photographs, strict=True).classes == ("cup", "pen")

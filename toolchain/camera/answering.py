@@ -162,6 +162,8 @@ class RunningInference:
 
     network: Network
     since_s: float
+    is_new: bool = False
+    """Whether the device may compile the network first: it meets so many pictures, or such a size, newly."""
 
 
 def pretty(label: str) -> str:
@@ -298,7 +300,7 @@ class Answering:
 
     def _timed(self, network: Network, pixels: NDArray[np.uint8]) -> tuple[Answer, float]:
         before = self._clock.now()
-        mine = self.running = RunningInference(network, before)
+        mine = self.running = RunningInference(network, before, network.compiles_for(pixels))
         try:
             answer = network.infer(pixels)
         finally:

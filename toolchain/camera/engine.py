@@ -17,7 +17,7 @@ from toolchain.classifier import Classifier, load
 from toolchain.errors import ArtifactError, BadInputError, MissingError
 from toolchain.images.preprocess import FramePreprocess
 from toolchain.runtimes import Answer, in_loading_time
-from toolchain.runtimes.devices import RUNTIMES, family_of, probe
+from toolchain.runtimes.devices import RUNTIMES, family_of, is_cpu, probe
 from toolchain.system.progress import Reporter, Silent
 
 _T = TypeVar("_T")
@@ -44,6 +44,16 @@ class Network:
         black = np.zeros((1, side.height, side.width, 3), np.uint8)
         path = artifact.path if artifact else None
         in_loading_time(self.device, path, lambda: classifier.runtime.infer(black))
+        self._met = {black.shape}
+        self._compiles = not is_cpu(self.device) or self.device.endswith("+compile")
+
+    def compiles_for(self, pixels: NDArray[np.uint8]) -> bool:
+        """Whether the device may compile the network for as many pictures, or for such a size, which takes TensorRT
+        minutes."""
+        if not self._compiles or pixels.shape in self._met:
+            return False
+        self._met.add(pixels.shape)
+        return True
 
     @property
     def takes_one(self) -> bool:

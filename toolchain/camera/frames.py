@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.errors import MissingError
+from toolchain.errors import BadInputError, MissingError
 from toolchain.system.progress import Reporter, Silent
 
 CABLE = "Check cable, power and network."
@@ -73,6 +73,12 @@ class Turn:
 
     degrees: Literal[0, 90, 180, 270] = 0
     mirror: bool = False
+
+    def __post_init__(self) -> None:
+        if self.degrees not in (0, *_ROTATIONS):
+            raise BadInputError(
+                f"frames cannot be turned by {self.degrees!r}", "Turn them by 90, 180 or 270 degrees."
+            )
 
     def __call__(self, frame: Frame) -> Frame:
         """The frame with its pixels turned; the same frame where there is nothing to do."""

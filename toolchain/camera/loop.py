@@ -22,6 +22,7 @@ from toolchain.camera.sinks import Sink
 from toolchain.camera.sources.capture import Capture
 from toolchain.camera.threads import DropOldestQueue, Worker
 from toolchain.errors import StoppedError
+from toolchain.runtimes import LOADING_LIMIT_S
 
 SLICE_S = 0.02
 """How often keys and signals are checked, at least."""
@@ -190,6 +191,8 @@ class _Loop:
         try:
             while self._control.ending is None and not self._capture.ended:
                 if self._control.paused:
+                    for sink in self._sinks:
+                        sink.idle(self._state())
                     self._clock.wait(never, SLICE_S)
                     continue
                 frame = self._capture.take(SLICE_S)
@@ -226,6 +229,8 @@ class _Loop:
         self._looked_s = now
         running = self._answering.running
         limit_s = self._limits.inference_s
+        if running is not None and running.is_new:
+            limit_s = max(limit_s, LOADING_LIMIT_S)
         if running is None or now - max(running.since_s, self._awake_since_s) <= limit_s:
             return False
         if not self._answering.abandon(running):

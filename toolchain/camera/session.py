@@ -60,10 +60,10 @@ class CameraSettings:
             path: Path | None = getattr(options, "path", None)
             if path is None:
                 continue
-            written = [path, part_of(path)] if isinstance(options, RecordOptions) else [path]
             if isinstance(options, RecordOptions | CollectOptions):
-                for one in filter(self._is_source, written):
-                    raise BadInputError(f"{one} is the source itself", "Write to another place.")
+                written = [path, part_of(path)] if isinstance(options, RecordOptions) else [path]
+                if source := next(filter(self._is_source, written), None):
+                    raise BadInputError(f"{source} is the source itself", "Write to another place.")
             role = getattr(options, "role", "another output")
             if other := roles.get(path.absolute()):
                 both = " and ".join(sorted((role, other)))

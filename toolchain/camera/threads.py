@@ -14,8 +14,6 @@ from toolchain.errors import MissingError
 
 _Opened = TypeVar("_Opened")
 
-_hanging: dict[str, Future[Any]] = {}
-"""Attempts to open something that have not returned yet, by name."""
 T = TypeVar("T")
 POLL_S = 0.2
 """How often a thread that waits for room checks whether it should stop waiting."""
@@ -32,19 +30,25 @@ class Worker(Thread):
         super().__init__(target=target, name=name, daemon=True)
 
 
-def within(limit_s: float, attempt: Callable[[], _Opened], name: str) -> _Opened:
-    """Run `attempt` in a thread of its own, `limit_s` at most: a broken camera or a silent server may hang.
+class Attempts:
+    """Attempts to open one source, one at a time, each in a thread of its own: a broken camera or a silent server
+    may hang."""
 
-    While an attempt hangs, the next call of the same name waits for it instead of starting another. Raises
-    MissingError after `limit_s`, and whatever `attempt` raises.
-    """
-    opened = _hanging.pop(name) if name in _hanging else _started(attempt, name)
-    try:
-        result: _Opened = opened.result(limit_s)
-    except FutureTimeoutError:
-        _hanging[name] = opened
-        raise MissingError(f"{name} gave no sign within {limit_s:g} s", CABLE) from None
-    return result
+    def __init__(self) -> None:
+        self._hanging: Future[Any] | None = None
+
+    def within(self, limit_s: float, attempt: Callable[[], _Opened], name: str) -> _Opened:
+        """Run `attempt`, `limit_s` at most. While one hangs, the next call waits for it and starts no other.
+
+        Raises MissingError after `limit_s`, and whatever `attempt` raises.
+        """
+        opened, self._hanging = self._hanging or _started(attempt, name), None
+        try:
+            result: _Opened = opened.result(limit_s)
+        except FutureTimeoutError:
+            self._hanging = opened
+            raise MissingError(f"{name} gave no sign within {limit_s:g} s", CABLE) from None
+        return result
 
 
 def _started(attempt: Callable[[], _Opened], name: str) -> Future[_Opened]:

@@ -30,7 +30,7 @@ def conclude(report: CameraReport, console: Console, output: Output, *, record: 
     summary = report.summary
     if summary.lost:
         console.warn(f"{summary.source} was lost. {report.remedy}")
-    if record and not report.recorded:
+    if record and not report.recorded and not any(what.startswith(f"{record}: ") for what in report.unwritten):
         console.warn(f"{record} was not written: there was nothing to record")
     for what in report.unwritten:
         console.warn(f"not written to its end: {what}")

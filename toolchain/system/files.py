@@ -73,14 +73,15 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def settle(paths: Iterable[Path]) -> None:
-    """Have files on the disk, also if the power fails from now on. Raises OSError."""
-    folders: set[Path] = set()
+    """Have files and their folders on the disk, also if the power fails from now on, as far as the system can."""
+    folders: dict[Path, None] = {}
     for path in paths:
-        with path.open("r+b") as file:
+        with suppress(OSError), path.open("r+b") as file:
             os.fsync(file.fileno())
-        folders.add(path.parent)
+        folders |= dict.fromkeys((path.parent, path.parent.parent))
     for folder in folders:
-        _sync_folder(folder)
+        with suppress(OSError):
+            _sync_folder(folder)
 
 
 def move(source: Path, target: Path) -> None:

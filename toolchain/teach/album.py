@@ -116,7 +116,9 @@ class Album:
     def forget_unseen(self) -> None:
         """Take away the things without pictures, such as mistyped words: nothing could be taught before they are
         shown."""
-        self._pictures = {thing: listed for thing, listed in self._pictures.items() if listed}
+        for thing in [thing for thing, listed in self._pictures.items() if not listed]:
+            self._remove_if_empty(thing)
+            del self._pictures[thing]
         self.things = list(self._pictures)
         self._save()
 
@@ -165,10 +167,9 @@ class Album:
         self._counted.pop(thing, None)
         return path
 
-    def settle(self, thing: str, take: int) -> None:
-        """Have the pictures of a take on the disk, also if the power fails from now on."""
-        with suppress(OSError):  # a file system that cannot
-            files.settle(path for path in self._pictures[thing] if take_number(path) == take)
+    def of_take(self, thing: str, take: int) -> list[Path]:
+        """The pictures of a take."""
+        return [path for path in self._pictures[thing] if take_number(path) == take]
 
     def forget_take(self, thing: str) -> int:
         """Remove the pictures of the newest take of a thing, and return how many there were."""
@@ -178,8 +179,14 @@ class Album:
         for path in gone:
             path.unlink(missing_ok=True)
             listed.remove(path)
+        self._remove_if_empty(thing)
         self._counted.pop(thing, None)
         return len(gone)
+
+    def _remove_if_empty(self, thing: str) -> None:
+        """A class folder without photographs cannot be taught."""
+        with suppress(OSError):  # there is something in it, or it never was
+            (self.photographs / thing).rmdir()
 
     def new_run(self) -> Path:
         """An empty folder for a run that is being made; its name is that of the finished one."""

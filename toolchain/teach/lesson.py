@@ -16,6 +16,7 @@ from toolchain.camera.frames import BgrImage, Frame
 from toolchain.camera.threads import Worker
 from toolchain.classifier import percent
 from toolchain.errors import BadInputError, EdgetlError
+from toolchain.system import files
 from toolchain.system.progress import Reporter
 from toolchain.teach.album import MAX_PICTURES, NOTHING, Album
 from toolchain.teach.choosing import Chooser
@@ -223,7 +224,9 @@ class Lesson:
         assert self._chooser is not None
         self._left_out = dict(self._chooser.left_out)
         self._chooser = None
-        self.album.settle(self._recording, self._take)
+        # Not here, where the camera waits: a memory card may take seconds.
+        pictures = self.album.of_take(self._recording, self._take)
+        Worker(lambda: files.settle(pictures), "settle").start()
         left = ", ".join(f"{count} {reason}" for reason, count in sorted(self._left_out.items()))
         kept = f"{self._recording}: {self._kept} pictures kept"
         self._reporter.say(f"{kept}; left out: {left}" if left else kept)

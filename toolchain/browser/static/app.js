@@ -87,6 +87,10 @@ async function start() {
     });
   } catch (error) {
     if (attempt !== attempts || !wanted) return;
+    if (cameraId) { // the one that was chosen is gone: any other will do
+      cameraId = "";
+      return start();
+    }
     return fail(TROUBLE[error.name] || `The camera cannot be opened: ${error.message}`);
   }
   if (attempt !== attempts || !wanted || document.hidden) return own.getTracks().forEach((track) => track.stop());

@@ -81,8 +81,8 @@ class Sink(ABC):
     """Something that is done with the answers: print, show, record, send on.
 
     A sink is opened by its options, before the source is. Then `start` is called once, `show` and `idle` again and
-    again, `close` once, and `report` last. If `show` or `idle` raise in a thread of the sink's own, the sink gets
-    nothing more and the camera goes on; in the other threads, that ends the camera.
+    again, `close` once, and `report` last. If `show` or `idle` raise in a thread of the sink's own, that answer is
+    lost and the next one is tried; in the other threads, that ends the camera.
     """
 
     name: str = "a sink"

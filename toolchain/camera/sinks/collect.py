@@ -21,6 +21,7 @@ import cv2
 
 from toolchain.camera.answering import Answered
 from toolchain.camera.frames import BgrImage
+from toolchain.camera.regions import MAX_REGIONS
 from toolchain.camera.sinks import AnswerLostError, Delivery, Sink, SinkContext, SinkReport
 from toolchain.camera.sinks.log import Log
 from toolchain.camera.sinks.messages import Changes, moment, rfc3339
@@ -44,7 +45,7 @@ SAME = 4.0
 REMEMBERED = 32
 """A picture is compared with so many that were kept before it."""
 QUALITY = 95
-MAX_WAITING = 4
+MAX_WAITING = 4 + MAX_REGIONS
 POLL_S = 0.2
 AGAIN_S = 10.0
 """How long nothing is tried where there is no room."""

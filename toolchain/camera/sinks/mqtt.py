@@ -68,6 +68,7 @@ def parse_url(url: str, password_file: Path | None = None) -> MqttOptions:
         parts = urlsplit(url)
         port = parts.port or PORTS.get(parts.scheme, 0)
         query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        (parts.hostname or "").encode("idna")  # `.local` is no name: a part of it is empty
     except ValueError:
         raise BadInputError("--mqtt is no address of a broker", HINT) from None
     if parts.password is not None:
@@ -82,6 +83,8 @@ def parse_url(url: str, password_file: Path | None = None) -> MqttOptions:
         if not name or len(name) > MAX_TOPIC or name.startswith("$") or re.search(r"[+#\x00-\x1f\x7f]", name):
             raise BadInputError(f"{name!r} is no topic to write to", HINT)
     user = unquote(parts.username) if parts.username else None
+    if password_file is not None and user is None:
+        raise BadInputError("--mqtt-password-file is the password of a user, and --mqtt names none", HINT)
     return MqttOptions(parts.hostname, port, topic, parts.scheme == "mqtts", user, discovery, password_file)
 
 
@@ -291,7 +294,7 @@ class Mqtt(Sink):
 def _id_of(topic: str) -> str:
     """What stays the same over all runs with a topic, in letters that Home Assistant permits."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", topic)
-    if re.fullmatch(r"[A-Za-z0-9_/-]*", topic):
+    if topic.isascii():
         return f"edgetl_{plain}"
-    # Letters of other scripts would all be the same sign.
+    # Letters of other scripts are all the same sign.
     return f"edgetl_{plain}_{hashlib.sha256(topic.encode()).hexdigest()[:8]}"

@@ -40,6 +40,7 @@ class WebhookOptions:
         try:
             parts = urlsplit(self.url)
             right = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+            (parts.hostname or "").encode("idna")  # `.local` is no name: a part of it is empty
         except ValueError:
             right = False
         if not right or not all("!" <= letter <= "~" for letter in self.url):

@@ -18,7 +18,7 @@ from toolchain.camera.frames import RequestedFormat as RequestedFormat
 from toolchain.camera.sources.images import ImagesSource
 from toolchain.camera.sources.streams import Stream
 from toolchain.camera.sources.video import ClipSource, LiveSource, refuse_every_frame
-from toolchain.camera.threads import within
+from toolchain.camera.threads import Attempts
 from toolchain.datasets import scan
 from toolchain.datasets.index import describe_left_out
 from toolchain.errors import BadInputError, MissingError
@@ -75,6 +75,7 @@ class Opener:
         self._clock = clock
         self._reporter = reporter or Silent()
         self._stream: Stream | None = None
+        self._attempts = Attempts()
 
     def open(self, limit_s: float = OPEN_LIMIT_S) -> FrameSource:
         """See `open_source`."""
@@ -93,7 +94,7 @@ class Opener:
             return self._open_path(Path(text))
         name = shown(_checked(text))
         stream = Stream(text, name, self._clock, self._reporter, options=self._options)
-        source = within(limit_s, lambda: stream.open(limit_s), name)
+        source = self._attempts.within(limit_s, lambda: stream.open(limit_s), name)
         self._stream = stream
         return source
 
@@ -101,7 +102,7 @@ class Opener:
         """Open it again; None if it turns out that it had ended."""
         if self._stream is None:
             return self.open(limit_s)
-        return within(limit_s, partial(self._stream.again, limit_s), shown(self._text))
+        return self._attempts.within(limit_s, partial(self._stream.again, limit_s), shown(self._text))
 
     def _open_camera(self, index: int, limit_s: float) -> FrameSource:
         name = f"camera {index}"
@@ -127,7 +128,7 @@ class Opener:
                 capture.release()
             return None
 
-        capture = within(limit_s, attempt, name)
+        capture = self._attempts.within(limit_s, attempt, name)
         if capture is None:
             raise MissingError(f"{name} gives no picture; another program may be using it", _camera_hint())
         return LiveSource(name, capture, self._clock, driver_times=sys.platform == "linux")
@@ -141,7 +142,7 @@ class Opener:
                 f"this OpenCV {cv2.__version__} was built without GStreamer",
                 "Debian's python3-opencv has it, and so has OpenCV built from source; pip's has not.",
             )
-        capture = within(limit_s, lambda: cv2.VideoCapture(text, cv2.CAP_GSTREAMER), name)
+        capture = self._attempts.within(limit_s, lambda: cv2.VideoCapture(text, cv2.CAP_GSTREAMER), name)
         if not capture.isOpened():
             raise MissingError(f"{name} gives no video", "Try it with gst-launch-1.0; it must end in appsink.")
         return LiveSource(name, capture, self._clock)
