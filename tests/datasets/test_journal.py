@@ -201,3 +201,57 @@ def test_what_cannot_be_done_was_not_decided(
     assert [one.name for one in ours.undo()] == ["0.jpg"]
     assert [one.name for one in ours.undo()] == ["3.jpg"]
     assert _tree(folder) == before
+
+
+@pytest.mark.parametrize("fails", ["in the way", "write"])
+def test_an_undo_that_fails_changes_nothing_and_can_be_tried_again(
+    fails: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, before = Journal(folder), _tree(folder)
+    ours.move({"0.jpg": tmp_path / "cat", "1.jpg": tmp_path / "cat"}, "cat")
+    moved = _tree(tmp_path / "cat")
+    with monkeypatch.context() as patched:
+        if fails == "write":
+
+            def full(path: Path, value: object) -> None:
+                raise OSError(28, "No space left on device", str(path))
+
+            patched.setattr(files, "write_json", full)
+        else:
+            (folder / "0.jpg").write_bytes(b"another")  # the second to go back
+        with pytest.raises((BadInputError, OSError)):
+            ours.undo()
+    assert _tree(tmp_path / "cat") == moved
+    assert len(ours.entries) == 2
+    if fails == "in the way":
+        (folder / "0.jpg").unlink()
+    assert len(ours.undo()) == 2
+    assert _tree(folder) == before
+
+
+def test_a_decision_that_was_taken_back_is_not_finished_by_the_next_review(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full while a picture is moved and the journal put right; in the end there is room."""
+    ours, before = Journal(folder), _tree(folder)
+    ours.keep(["3.jpg"])
+    write = files.write_json
+    written: list[Path] = []
+
+    def once(path: Path, value: object) -> None:
+        written.append(path)
+        if len(written) > 1:
+            raise OSError(28, "No space left on device", str(path))
+        write(path, value)
+
+    def fail(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(source))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "write_json", once)
+        patched.setattr(files, "move", fail)
+        with pytest.raises(BadInputError):
+            ours.move({"0.jpg": tmp_path / "cat"}, "cat")
+    ours.close()
+    assert journal.finish(folder) == 0
+    assert _tree(folder) == before

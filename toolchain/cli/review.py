@@ -68,6 +68,8 @@ def command(
     from toolchain.system import claims
 
     address = parse_address(web, PORT)
+    if not folder:  # a variable of the shell that is not set
+        raise BadInputError("FOLDER is an empty word", "Name a folder of collected pictures, or a data set.")
     root = Path(folder).resolve()
     is_collected = reviewed.is_collected(root)
     _check(folder, into, is_collected)

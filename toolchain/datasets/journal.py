@@ -57,6 +57,8 @@ class Journal:
         self._folder = folder
         self._place: Path | None = None
         self._decisions = Decisions(SCHEMA, folder.name)
+        self._stale = False
+        """Whether the file tells of a decision that was taken back."""
 
     @property
     def path(self) -> Path | None:
@@ -106,8 +108,8 @@ class Journal:
             for one in reversed(done):
                 _take_back(self._folder, one, self._hint())
             self._decisions = before
-            with suppress(OSError):  # a full disk: the next decision writes it
-                self._write(before.entries)
+            self._stale = True
+            self._renew()
             raise
         return entries
 
@@ -117,13 +119,22 @@ class Journal:
             return ()
         step = self.entries[-1].step
         last = tuple(one for one in self.entries if one.step == step)
-        for one in reversed(last):
-            _take_back(self._folder, one, self._hint())
-        self._write(tuple(one for one in self.entries if one.step != step))
+        done: list[Entry] = []
+        try:
+            for one in reversed(last):
+                if not _is_waiting(self._folder, one):  # else a person has put it back
+                    _take_back(self._folder, one, self._hint())
+                    done.append(one)
+            self._write(tuple(one for one in self.entries if one.step != step))
+        except (BadInputError, OSError):
+            for one in reversed(done):
+                _carry_out(self._folder, one, self._hint())
+            raise
         return last
 
     def close(self) -> None:
         """Leave nothing behind where nothing was decided."""
+        self._renew()
         if self._place:
             if not self.entries and self.path:
                 self.path.unlink(missing_ok=True)
@@ -145,7 +156,13 @@ class Journal:
         assert self.path
         decisions = replace(self._decisions, entries=entries)
         files.write_json(self.path, decisions)
-        self._decisions = decisions
+        self._decisions, self._stale = decisions, False
+
+    def _renew(self) -> None:
+        """Write what holds, where the file could not be written when it changed: the disk was full."""
+        if self._stale:
+            with suppress(OSError):
+                self._write(self.entries)
 
     def _hint(self) -> str:
         return f"To undo what was done: edgetl data restore {shlex.quote(str(self.path))}"

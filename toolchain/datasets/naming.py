@@ -96,8 +96,9 @@ def _match(pattern: str, finds: _Finds) -> None:
             finds.left_out.append(LeftOut(str(match), reason))
         else:
             finds.paths.append(match)
+    matched = set(folders)
     for folder in folders:
-        if not set(folders).intersection(folder.parents):  # `**` also matches what is inside
+        if matched.isdisjoint(folder.parents):  # `**` also matches what is inside
             finds.add_folder(folder)
 
 
