@@ -255,7 +255,7 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
     if isinstance(error, MemoryError):
         return "there is too little memory", "Give this process more, or less to do at once.", ExitCode.MISSING
     if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, which need not be imported to know it
-        hint = "Other programs may hold it. Take fewer photographs at once (--batch-size), or --device cpu."
+        hint = "Other programs may hold it. Give it less at once (finetune: --batch-size), or use another --device."
         return "the GPU has too little free memory", hint, ExitCode.MISSING
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename else ""

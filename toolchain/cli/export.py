@@ -83,7 +83,8 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
 @click.option(
     "--portable",
     is_flag=True,
-    help="Use 7 bits for int8 weights: right on x86 CPUs without VNNI too. Always on if this CPU has none.",
+    help="Use 7 bits for int8 weights: right on x86 CPUs without VNNI too. Always on if a machine of --on "
+    "has such a CPU.",
 )
 @click.option(
     "--max-minutes",
@@ -101,7 +102,7 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
 )
 @click.option("--fp16", is_flag=True, help="Write model.fp16.onnx too: half the size, for GPUs and NPUs.")
 @click.option(
-    "--int8-weights", is_flag=True, help="Write model.w8.onnx too: a quarter of the size, computed in float32."
+    "--int8-weights", is_flag=True, help="Write model.w8.onnx too: under a third of the size, computed in float32."
 )
 @click.option("--openvino", is_flag=True, help="Write OpenVINO's model.xml and model.bin beside each ONNX file.")
 @click.option("--litert", is_flag=True, help="Write LiteRT's model.tflite too, and with --int8 model.int8.tflite.")

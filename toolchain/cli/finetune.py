@@ -121,7 +121,8 @@ def command(
         from toolchain.runs import check_resumable
 
         check_resumable(resumed)
-        console.say(f"going on with {resumed}")
+        if _is_leader():
+            console.say(f"going on with {resumed}")
         from toolchain.training.finetune import resume
 
         folder = resumed

@@ -201,11 +201,11 @@ def stems(names: Sequence[str], endings: Sequence[str] = ()) -> list[str]:
     for wanted in names:
         plain = re.sub(r"[^\w.-]+", "_", wanted).strip("._")[:longest] or "picture"
         number, stem = 1, plain
-        while not taken.isdisjoint(files := {f"{stem}{end}".casefold() for end in ("", *endings)}):
+        while not taken.isdisjoint(whole := {f"{stem}{end}".casefold() for end in ("", *endings)}):
             number += 1
             mark = f"-{number}"
             stem = f"{plain[: longest - len(mark)]}{mark}"
-        taken |= files
+        taken |= whole
         found.append(stem)
     return found
 

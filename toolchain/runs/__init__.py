@@ -235,7 +235,7 @@ def not_free(out: Path) -> BadInputError:
 def check_resumable(folder: Path) -> None:
     """Raise BadInputError where `folder` holds neither a finished run of `finetune` nor one that has begun."""
     run = read_run(folder) if (folder / RUN_FILE).exists() else None
-    if run is not None and run.model.taught and not run.timings_s:
+    if run is not None and run.model.taught and not run.timings_s:  # only `teach` times nothing
         hint = f"Go on with its things: edgetl teach --out {shlex.quote(str(folder.parent))}"
         raise BadInputError(f"{folder} was taught by `edgetl teach`: there is nothing to resume", hint)
     if run is not None and not run.model.taught:

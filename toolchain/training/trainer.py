@@ -130,10 +130,17 @@ class Trainer:
         context = self._context
         labels = self._labels[to_device(step.mine, context.device)]
         mask = self._mask(step, seed)
-        # One picture has no variance: where maps are pooled to a pixel, there is nothing to take statistics of.
-        self._tail.train(context.settings.trains_statistics and len(step.mine) > 1)
+        maps = self._maps(images)
         with torch.autocast(context.device.type, torch.bfloat16, enabled=self._low_precision):
-            logits = self._tail(self._maps(images), mask)
+            try:
+                logits = self._tail(maps, mask)
+            except ValueError:
+                if len(step.mine) > 1:
+                    raise
+                # Of one picture that is pooled to a pixel, BatchNorm has nothing to take statistics of.
+                self._tail.eval()
+                logits = self._tail(maps, mask)
+                self._tail.train(context.settings.trains_statistics)
         each = cross_entropy(
             logits.float() + self._adjustment,
             labels,
