@@ -30,7 +30,7 @@ def documented(name: str) -> str:
             signature = f"{key}{_signature(member)}" if inspect.isfunction(member) else key
             lines.append(f"### `{signature}`\n\n{_text(member.__doc__)}")
     else:
-        lines.append(f"```python\n{name}{_signature(one)}\n```\n\n{_text(one.__doc__)}")
+        lines.append(f"```python\n{name}{_signature(one)}\n```\n\n{_text(inspect.unwrap(one).__doc__)}")
     return "\n".join(lines)
 
 

@@ -18,7 +18,6 @@ from figures.results import (
     Row,
     first,
     json_of,
-    mean,
     rows_of,
     span,
     where,
@@ -35,8 +34,10 @@ def finetune_of(tool: str, column: str, form: str = ".3f") -> Callable[[], str]:
     return lambda: span([format(float(row[column]), form) for row in where(rows, tool=tool)])
 
 
-def tricks_of(arm: str, column: str) -> Callable[[], str]:
-    return lambda: f"{mean(where(RESULTS / 'tricks-pets-mobilenet_v3_small.csv', arm=arm), column):.3f}"
+def road_of(model: str, step: str) -> Callable[[], str]:
+    """Top-1 on the pets without a teacher: a range over seeds."""
+    rows = RESULTS / "road-pets.csv"
+    return lambda: span([f"{float(row['top1']):.3f}" for row in where(rows, model=model, teachers="", step=step)])
 
 
 def _workers(device: str, kind: str, processes: int, threads: int, users: int, key: str) -> Callable[[], str]:

@@ -11,7 +11,7 @@ try:
 except ModuleNotFoundError:  # Python 3.10
     import tomli as tomllib
 
-from figures.numbers import finetune_of, tricks_of, tutorial_of
+from figures.numbers import finetune_of, road_of, tutorial_of
 from figures.results import RESULTS, ROOT, TEACH, Row, mean, rows_of, span, table, where
 
 NETWORKS = ("mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large", "resnet18", "resnet50", "vgg16", "vgg19")
@@ -21,7 +21,10 @@ def networks() -> str:
     """The networks of `models/*.toml`, by size within a family, and what they reach on the pets."""
     pets = {
         "mobilenet_v2": (tutorial_of("pets-probe", "test_top1"), finetune_of("edgetl", "test_top1")),
-        "mobilenet_v3_small": (tutorial_of("pets-probe-v3-small", "test_top1"), tricks_of("default", "test_top1")),
+        "mobilenet_v3_small": (
+            road_of("mobilenet_v3_small", "probe"),
+            road_of("mobilenet_v3_small", "fine-tuned"),
+        ),
     }
 
     def row(name: str) -> tuple[str, ...]:

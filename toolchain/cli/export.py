@@ -40,7 +40,8 @@ RUN_DIR is a run folder, as `edgetl finetune` writes it. The file holds weights,
 was measured. With --browser, RUN_DIR may also be a model file, or `ready-made`: it is taken as it is.
 
 int8 makes two promises: it loses at most --max-drop, and it is faster than float. Recipes are tried here and
-timed on the machines of --on. If none keeps both promises on a target, the exit code is 1."""
+timed on the machines of --on. If none keeps both promises on a target, the exit code is 1;
+4 if nothing is known against it but something could not be timed."""
 )
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--int8", is_flag=True, help="Write model.int8.onnx too; exit 1 if a promise is broken.")

@@ -42,7 +42,7 @@ def export(
     >>> [written.file for written in done.further]
     ['runs/flowers/model.fp16.onnx']
 
-    With `int8`, recipes are tried until one loses at most `max_drop_pp` points of top-1 and is more than
+    With `int8`, recipes are tried; what is written loses `max_drop_pp` points of top-1 at most, and is more than
     `min_speed_up` times as fast as float (0: speed is not measured) on `target`, a device or `any` for ONNX
     Runtime and OpenVINO both, on each of the machines `on` (`local`, and others as ssh knows them). `portable`
     weights have 7 bits, for x86 CPUs without VNNI. `done.int8_files` then names the file for each device, and
