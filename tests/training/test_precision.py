@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
 import torch
 
-from tests.conftest import lively
+from tests.conftest import QUICK, lively
 from toolchain.backbones.networks import normalised
+from toolchain.training import trainer
+from toolchain.training.finetune import finetune
+from toolchain.training.settings import TrainSettings
 from toolchain.training.trainer import strided_depthwise_in_float32
 
 
@@ -40,3 +46,20 @@ def test_gradients_reach_the_weights() -> None:
     with strided_depthwise_in_float32(conv), torch.autocast("cpu", torch.bfloat16):
         found = torch.autograd.grad(conv(maps).square().sum(), conv.weight)[0]
     torch.testing.assert_close(found, expected)
+
+
+def test_frozen_blocks_compute_in_bfloat16_too(
+    tmp_path: Path, drawn_folder: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU they are most of a step."""
+    monkeypatch.setattr(trainer, "has_fast_bfloat16", lambda device: True)
+    real, low = trainer.Trainer._maps, []
+
+    def maps(self: trainer.Trainer, images: torch.Tensor) -> torch.Tensor:
+        low.append(torch.is_autocast_enabled("cpu"))
+        return real(self, images)
+
+    monkeypatch.setattr(trainer.Trainer, "_maps", maps)
+    settings = TrainSettings(str(drawn_folder), weights=str(weights), **{**QUICK, "epochs": 1})  # type: ignore[arg-type]
+    finetune(settings, tmp_path / "run")
+    assert set(low) == {True}

@@ -130,8 +130,8 @@ class Trainer:
         context = self._context
         labels = self._labels[to_device(step.mine, context.device)]
         mask = self._mask(step, seed)
-        maps = self._maps(images)
         with torch.autocast(context.device.type, torch.bfloat16, enabled=self._low_precision):
+            maps = self._maps(images)
             try:
                 logits = self._tail(maps, mask)
             except ValueError:
