@@ -21,6 +21,7 @@ from toolchain.artifact import read_artifact
 from toolchain.artifact.card import Precision
 from toolchain.bench import benchmark
 from toolchain.bench import report as reports
+from toolchain.bench.candidates import candidates
 from toolchain.bench.results import ArmResult
 from toolchain.bench.runner import Plan
 from toolchain.cli import run
@@ -200,9 +201,9 @@ def test_another_form_of_a_file_is_no_candidate_beside_it() -> None:
         replace(FLOAT, artifact=f"run/{name}", device="openvino:CPU", process_p50_ms=(8.0, 8.1, 7.9))
         for name in ("model.frame.onnx", "model.xml", "model.onnx", "model.w8.onnx")
     ]
-    found = reports.candidates(report(*arms), Path("run"))
+    found = candidates(report(*arms), Path("run"))
     assert [one.file for one in found] == ["model.onnx", "model.w8.onnx"]
-    found = reports.candidates(report(*arms[:2]), Path("run"))
+    found = candidates(report(*arms[:2]), Path("run"))
     assert [one.file for one in found] == ["model.frame.onnx", "model.xml"], "nothing else was measured"
 
 
@@ -269,7 +270,7 @@ def test_int8_that_surely_loses_answers_is_no_candidate_however_fast() -> None:
         ("1" * 60 + "0" * 40, "model.onnx"),
         ("1" * 89 + "0" * 11, "model.int8.onnx"),  # which may be chance
     ):
-        found = recommended.record("edgetl bench", reports.candidates(report(*arms(right)), Path("run")))
+        found = recommended.record("edgetl bench", candidates(report(*arms(right)), Path("run")))
         assert found is not None, "it takes the place of an older record"
         [one] = found.devices
         assert one.file == file

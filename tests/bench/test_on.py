@@ -17,6 +17,7 @@ from test_report import FLOAT, INT8, MACHINE, report
 from toolchain.artifact import Artifact
 from toolchain.bench import compare, page, runner
 from toolchain.bench import report as reports
+from toolchain.bench.candidates import candidates
 from toolchain.bench.compare import Tolerance
 from toolchain.bench.results import BenchReport, MeasuredMachine
 from toolchain.bench.runner import Plan, bench
@@ -72,8 +73,8 @@ def test_machines_stand_side_by_side_and_are_not_compared(tmp_path: Path) -> Non
     assert "900" not in fastest[0]
     assert any(line.startswith("board: int8 against float: 0.0") for line in said)
     # What is recommended for this machine comes from this machine.
-    assert [one.ms for one in reports.candidates(slow, Path("run"))] == [8, 4]
-    assert [one.ms for one in reports.candidates(slow, Path("run"), "board")] == [8, 900]
+    assert [one.ms for one in candidates(slow, Path("run"))] == [8, 4]
+    assert [one.ms for one in candidates(slow, Path("run"), "board")] == [8, 900]
     assert reports.columns(slow)[:2] == ("machine", "artifact")
     assert [row[0] for row in reports.rows(slow)][-1] == "board"
     text = reports.to_markdown(slow)

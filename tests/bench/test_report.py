@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from toolchain.bench import report as reports
-from toolchain.bench.results import ArmAccuracy, ArmResult, BenchReport, Data
+from toolchain.bench.results import ArmAccuracy, ArmResult, BenchReport, Data, names_of
 from toolchain.evaluation.statistics import Latency
 from toolchain.runtimes.machine import Environment, LoadBefore
 
@@ -146,7 +146,7 @@ def test_a_terminal_shows_only_what_was_not_measured_and_why_of_devices_that_wer
 
 def test_files_of_the_same_name_are_told_apart() -> None:
     arms = [FLOAT, replace(FLOAT, artifact="old/model.onnx"), INT8]
-    assert reports.names_of(arms) == {
+    assert names_of(arms) == {
         "run/model.onnx": "run/model.onnx",
         "old/model.onnx": "old/model.onnx",
         "run/model.int8.onnx": "model.int8.onnx",

@@ -121,21 +121,3 @@ def test_a_file_that_answers_otherwise_is_not_written(
     assert run(["export", str(folder), "--raw-frame"]) == 1
     assert "model.frame.onnx was not written" in capsys.readouterr().err.replace("\n", " ")
     assert not (folder / "model.frame.onnx").exists()
-
-
-def test_a_network_that_asks_for_the_shape_of_its_input_costs_that_file_alone(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As vision transformers do after a batch was freed: what it asks depends on the frame's size then."""
-
-    def asking(model: onnx.ModelProto, spec: Preprocess) -> onnx.ModelProto:
-        made = with_raw_frame(model, spec)
-        made.graph.node.append(helper.make_node("Shape", ["frame_resized"], ["asked"], start=0, end=1))
-        return made
-
-    monkeypatch.setattr(raw_frame, "with_raw_frame", asking)
-    words = ["export", str(folder), "--raw-frame", "--int8-weights", "--max-drop", "9", "--json", "--quiet"]
-    assert run(words) == 1
-    told = {Path(one["file"]).name: one["broken"] for one in json.loads(capsys.readouterr().out)["further"]}
-    assert told["model.w8.onnx"] is None
-    assert "model.frame.onnx was not written" in told["model.frame.onnx"]

@@ -72,9 +72,9 @@ def adopt_file(
         sample = None if root is None else _sample(out, run, root, reporter)
         tried = () if sample is None else _tried(foreign, original, sample, told, reporter)
         way = _chosen(foreign, told, tried, len(names), reporter)
-        pixels = drawn(spec) if sample is None else sample.pixels[:16]
-        if len(pixels) < len(drawn(spec)):  # one picture would not show whether several at once are answered
-            pixels = np.concatenate([pixels, drawn(spec)])
+        pixels = drawn(spec)  # several: photographs may be one alone
+        if sample is not None:
+            pixels = np.concatenate([sample.pixels[:16], pixels])
         model = _proven(foreign, original, way, run, pixels, out)
         files.write_bytes(out / ADOPTED_FILE, model.SerializeToString())
         run = replace(run, model=replace(run.model, sha256=files.sha256_of(out / ADOPTED_FILE)))

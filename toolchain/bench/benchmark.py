@@ -10,6 +10,7 @@ from pathlib import Path
 from toolchain import recommended
 from toolchain.artifact import Artifact, find_artifacts, read_artifact
 from toolchain.bench import report as reports
+from toolchain.bench.candidates import candidates
 from toolchain.bench.compare import (
     Foreseen,
     Tolerance,
@@ -72,7 +73,7 @@ def _keep_recommendation(report: BenchReport, plan: Plan, reporter: Reporter) ->
     for folder in dict.fromkeys(map(home_of, paths)):
         if not (folder / RUN_FILE).is_file() or not set(find_artifacts(folder)) <= set(paths):
             continue
-        names = [replace(one, file=Path(one.file).name) for one in reports.candidates(report, folder)]
+        names = [replace(one, file=Path(one.file).name) for one in candidates(report, folder)]
         found = recommended.record("edgetl bench", names)
         if found is not None and recommended.holds_here(found):
             with suppress(OSError):  # somebody else's folder

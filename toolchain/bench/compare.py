@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from toolchain.bench.inputs import Chosen
-from toolchain.bench.report import JSON_FILE, names_of
+from toolchain.bench.report import JSON_FILE
 from toolchain.bench.results import (
     ArmResult,
     BenchReport,
@@ -21,6 +21,7 @@ from toolchain.bench.results import (
     Data,
     MeasuredMachine,
     Verdict,
+    names_of,
 )
 from toolchain.errors import BadInputError
 from toolchain.evaluation.statistics import Latency, paired_drop_ci95, ratio_ci95

@@ -12,7 +12,7 @@ from toolchain._version import __version__
 from toolchain.bench import layers
 from toolchain.bench import report as reports
 from toolchain.bench.plots import PlotPoint, distributions, layer_bars, pareto
-from toolchain.bench.results import ArmResult, BenchReport, LayersOf, MeasuredMachine
+from toolchain.bench.results import ArmResult, BenchReport, LayersOf, MeasuredMachine, measured, names_of
 from toolchain.pages import write_page
 from toolchain.system.text import fixed
 
@@ -28,7 +28,7 @@ def write(report: BenchReport, folder: Path) -> Path:
 
 
 def _content(report: BenchReport) -> dict[str, Any]:
-    arms = reports.measured(report)
+    arms = measured(report)
     names = arm_names(arms)
     points = [_point(number, arm, name) for number, (arm, name) in enumerate(zip(arms, names, strict=True), 1)]
     both = list(zip(points, arms, strict=True))
@@ -75,7 +75,7 @@ def _plots(machine: str, points: Sequence[PlotPoint]) -> dict[str, Any]:
 
 def arm_names(arms: Sequence[ArmResult]) -> list[str]:
     """The shortest names that tell arms apart: file and device, and what else differs."""
-    files = reports.names_of(arms)
+    files = names_of(arms)
     many_threads = len({arm.threads for arm in arms}) > 1
     many_batches = len({arm.batch for arm in arms}) > 1
     many_machines = len({arm.on for arm in arms}) > 1

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from toolchain.artifact.card import Precision
@@ -212,3 +214,15 @@ class BenchReport:
     def environments(self) -> dict[str, Environment]:
         """That of each machine, by name."""
         return {one.name: one.environment for one in self.machines} or {LOCAL: self.environment}
+
+
+def measured(report: BenchReport) -> list[ArmResult]:
+    """The arms that are `ok`, as they were asked for."""
+    return [arm for arm in report.arms if arm.status == "ok"]
+
+
+def names_of(arms: Sequence[ArmResult]) -> dict[str, str]:
+    """The shortest names that tell the artifacts apart: the file's, or the path where two files have the same."""
+    paths = list(dict.fromkeys(arm.artifact for arm in arms))
+    short = [Path(path).name for path in paths]
+    return {path: name if short.count(name) == 1 else path for path, name in zip(paths, short, strict=True)}

@@ -168,7 +168,7 @@ class RunPhotographs:
     def for_training(self, compared: int) -> list[int]:
         """The numbers of the training photographs that `unlabelled(compared)` leaves, if half; or of all."""
         order = self._order()
-        chosen = set(self.compared(compared)) if len(order) >= 2 * compared else set()
+        chosen = set(order[:compared]) if len(order) >= 2 * compared else set()
         return [place for place in range(self.count("train")) if place not in chosen]
 
     def _order(self) -> list[int]:

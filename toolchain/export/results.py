@@ -26,11 +26,11 @@ class QuantizationSettings:
     """What int8 must keep to, and what may be done for it.
 
     int8 may lose at most `max_drop_pp` points of top-1, and must be more than `min_speed_up` times as fast as
-    float; with 0, speed does not matter and is not measured. Recipes are tried for 0.6 of
-    `max_minutes`, and training that comes unasked may take as much again; `qat_epochs` of quantisation-aware
-    training come on top. `portable`: weights of 7 bits, for CPUs on which sums of 8 bits
-    saturate; in any case where the CPU of one of the machines is one of them. The promises must be kept on each of
-    the machines `on` (`toolchain.timing.machines`).
+    float; with 0, speed does not matter and is not measured. Recipes are tried for 0.6 of `max_minutes`, and
+    training that comes unasked may take as much again; `qat_epochs` of quantisation-aware training come on top.
+    `portable`: weights of 7 bits, for CPUs on which sums of 8 bits saturate; in any case where the CPU of one of
+    the machines is one of them. The promises must be kept on each of the machines `on`
+    (`toolchain.timing.machines`).
 
     Raises BadInputError where other machines are to time, and speed does not matter.
     """

@@ -264,6 +264,15 @@ def _decoded(data: bytes, name: str) -> Image:
     return rgb  # type: ignore[return-value]
 
 
+def is_whole(data: bytes) -> bool:
+    """Whether `decode` reads these bytes on this machine."""
+    try:
+        decode(data)
+    except UnreadableImageError:
+        return False
+    return True
+
+
 def _swapped(bgr: MatLike) -> MatLike:
     """BGR as RGB; a large picture in its own memory, strip by strip."""
     if bgr.size < LARGE_BYTES:

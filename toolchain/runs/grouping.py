@@ -14,8 +14,8 @@ from toolchain.datasets.groups import with_groups
 from toolchain.datasets.index import LeftOut
 from toolchain.datasets.known import keep_known
 from toolchain.datasets.splits import resplit
-from toolchain.errors import BadInputError, UnreadableImageError
-from toolchain.images.preprocess import decode
+from toolchain.errors import BadInputError
+from toolchain.images.preprocess import is_whole
 from toolchain.runs import LEFT_OUT_FILE, MAX_SPLITS_BYTES, read_earlier, read_run, read_splits
 from toolchain.system import files
 from toolchain.system.progress import Reporter
@@ -51,9 +51,8 @@ def _without_lost(dataset: Dataset, folder: Path) -> Dataset:
 
 
 def _is_readable(path: Path) -> bool:
-    with suppress(OSError, UnreadableImageError):
-        decode(path.read_bytes())
-        return True
+    with suppress(OSError):
+        return is_whole(path.read_bytes())
     return False
 
 

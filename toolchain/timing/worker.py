@@ -12,21 +12,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from toolchain.errors import (
-    ArtifactError,
-    BadInputError,
-    EdgetlError,
-    FallbackError,
-    MissingError,
-    UnreadableImageError,
-)
+from toolchain.errors import ArtifactError, BadInputError, EdgetlError, FallbackError, MissingError
 from toolchain.runtimes import Infer
 from toolchain.runtimes.devices import Device, family_of, is_cpu, parse_device, probe
 from toolchain.runtimes.profiling import WARM_UP, Kernel
@@ -95,6 +87,7 @@ class Worker:
     def _take(self, order: Load) -> Artifact:
         """The artifact that is meant; its inputs are kept."""
         from toolchain.artifact import read_artifact
+        from toolchain.images.preprocess import is_whole
 
         artifact = read_artifact(Path(order.artifact))
         if artifact.sha256 != order.sha256:
@@ -105,7 +98,7 @@ class Worker:
         self.inputs: NDArray[np.uint8] = np.array(self.pictures[spread(len(self.pictures), INPUTS)])
         encoded = [Path(photograph).read_bytes() for photograph in order.photographs]
         # Another machine may lack what decodes some kinds, such as HEIC.
-        self.encoded: list[bytes] = [data for data in encoded if _is_readable(data)]
+        self.encoded: list[bytes] = list(filter(is_whole, encoded))
         self.batch: int = order.batch
         self.turn: int = 0
         return artifact
@@ -345,15 +338,6 @@ def peak_rss_mb() -> float:
     # Bytes on macOS, kilobytes elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-
-
-def _is_readable(data: bytes) -> bool:
-    from toolchain.images.preprocess import decode
-
-    with suppress(UnreadableImageError):
-        decode(data)
-        return True
-    return False
 
 
 def _ms_since(start: float) -> float:

@@ -46,6 +46,7 @@ REMEMBERED = 32
 """A picture is compared with so many that were kept before it."""
 QUALITY = 95
 MAX_WAITING = 4 + MAX_REGIONS
+"""How many pictures wait to be written: all regions may change in one frame."""
 POLL_S = 0.2
 AGAIN_S = 10.0
 """How long nothing is tried where there is no room."""
