@@ -148,7 +148,7 @@ def test_why_of_a_run_and_of_a_file(place: Path, exported: Path, capsys: pytest.
             2,
             "--blur does nothing without --parametrisation pixels",
         ),
-        (["why", "tiny.onnx", ""], 2, "an empty word names no file"),
+        (["why", "tiny.onnx", ""], 2, "error: '': an empty word names no file"),
         (["features"], 2, "there is no IMAGE"),
         (["features", "no.jpg"], 2, "no.jpg: No such file"),
         (["features", "broken.jpg"], 2, "broken.jpg: not a readable picture"),

@@ -83,7 +83,7 @@ def test_words_that_stand_for_nothing_are_told_with_the_reason() -> None:
     assert named.nothing == {
         "nope.jpg": "does not exist",
         "*.bmp": "nothing matches",
-        "": "an empty word names no file",
+        "''": "an empty word names no file",
         "empty": "the folder holds no photographs",
         "*.txt": "no photographs; 1 left out: an empty file: 1 (notes.txt)",
     }

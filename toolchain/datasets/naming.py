@@ -52,7 +52,7 @@ def photographs_named(words: Sequence[str]) -> Named:
     for word in words:
         finds = _found(word)
         if not finds.paths:
-            nothing[word] = _reason(word, finds.left_out)
+            nothing[word or "''"] = _reason(word, finds.left_out)
         paths.update(dict.fromkeys(finds.paths))
         left_out.update({one.name: one for one in finds.left_out})
     # One word may name a file that another leaves out.
