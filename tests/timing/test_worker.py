@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +18,20 @@ def test_a_worker_that_rests_is_quiet() -> None:
     assert Worker().wait_until_quiet()
 
 
-def test_a_worker_whose_threads_spin_is_not() -> None:
-    done = threading.Event()
-
-    def spin() -> None:
-        while not done.is_set():
+def test_a_worker_whose_threads_spin_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    def spin(seconds: float) -> None:
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
             pass
 
-    thread = threading.Thread(target=spin)
-    thread.start()
-    try:
-        assert not Worker().wait_until_quiet()
-    finally:
-        done.set()
+    def sleep_while_another_spins(seconds: float) -> None:
+        """Until it has had `seconds` of a core, however busy the machine is."""
+        thread = threading.Thread(target=spin, args=(seconds,))
+        thread.start()
         thread.join()
+
+    monkeypatch.setattr("toolchain.timing.worker.time.sleep", sleep_while_another_spins)
+    assert not Worker().wait_until_quiet()
 
 
 @pytest.mark.parametrize(("device", "joules"), [("ort:cpu", 0.5), ("torch:cpu+bf16", 0.5), ("openvino:GPU", None)])
