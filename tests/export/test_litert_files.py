@@ -25,7 +25,7 @@ from toolchain.artifact.tflite.writing import write
 from toolchain.errors import BadInputError
 from toolchain.export.exporting import export
 from toolchain.export.int8.quantisers import Task, recipes
-from toolchain.export.int8.rewrites import read_pixels
+from toolchain.export.int8.rewrites import integer_hard_swish, read_pixels
 from toolchain.export.litert import make_tflite
 from toolchain.export.litert.building import UntranslatableError
 from toolchain.export.litert.translate import _TRANSLATIONS, translate
@@ -346,6 +346,57 @@ def test_operators_compute_the_same(name: str) -> None:
     image = np.random.default_rng(2).integers(0, 256, (1, 12, 16, 3), np.uint8)
     expected = ReferenceEvaluator(model).run(["logits"], {"image": image})[0]
     np.testing.assert_allclose(_answer(translate(model), image), expected, rtol=1e-4, atol=1e-4)
+
+
+def _rounded(name: str, source: str, grid: str) -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("QuantizeLinear", [source, f"{grid}_scale", f"{grid}_zero"], [f"{name}_integers"]),
+        helper.make_node("DequantizeLinear", [f"{name}_integers", f"{grid}_scale", f"{grid}_zero"], [name]),
+    ]
+
+
+GRIDS = {
+    "swish_scale": np.array(3 / 60, np.float32),
+    "swish_zero": np.array(60, np.uint8),
+    "answer_scale": np.array(10 / 255, np.float32),
+    "answer_zero": np.array(10, np.uint8),
+    "channel_scales": np.array([0.05, 0.1, 0.2], np.float32),
+    "channel_zeros": np.array([60, 0, 255], np.uint8),
+}
+
+
+def _on_onnxruntime(model: onnx.ModelProto, image: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return np.asarray(
+        onnxruntime.InferenceSession(model.SerializeToString(), options).run(["logits"], {"image": image})[0]
+    )
+
+
+def test_integer_hard_swish_reads_the_same_integers_on_another_grid() -> None:
+    nodes = [
+        helper.make_node("Mul", ["pixels", "small"], ["s"]),
+        *_rounded("x", "s", "swish"),
+        helper.make_node("HardSwish", ["x"], ["y"]),
+        *_rounded("maps", "y", "answer"),
+    ]
+    model = integer_hard_swish(_graph(*nodes, **CONSTANTS, **GRIDS))
+    assert "HardSwish" not in {node.op_type for node in model.graph.node}
+    image = np.random.default_rng(2).integers(0, 256, (1, 12, 16, 3), np.uint8)
+    expected = _on_onnxruntime(model, image)
+    np.testing.assert_allclose(_answer(translate(model), image), expected, atol=0.5 * float(GRIDS["answer_scale"]))
+
+
+def test_integers_are_read_with_a_scale_for_each_channel() -> None:
+    nodes = [
+        helper.make_node("Mul", ["pixels", "small"], ["s"]),
+        _rounded("x", "s", "swish")[0],
+        helper.make_node("DequantizeLinear", ["x_integers", "channel_scales", "channel_zeros"], ["maps"], axis=1),
+    ]
+    model = _graph(*nodes, **CONSTANTS, **GRIDS)
+    image = np.random.default_rng(2).integers(0, 256, (1, 12, 16, 3), np.uint8)
+    expected = _on_onnxruntime(model, image)
+    np.testing.assert_allclose(_answer(translate(model), image), expected, rtol=1e-4, atol=0.01)
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,33 @@ def _dequantize(building: Building, node: onnx.NodeProto) -> None:
     if building.tensor(place).type == "uint8":  # the photograph's own bytes
         grid = Grid(1.0, building.grid_of(place).zero_point - 128)
         signed = building.emit("QUANTIZE", [place.tensor], f"{source}_int8", building.shape_of(place), "int8", grid)
-        building.put(source, Place(signed, place.maps))
-    building.integers[name] = source
+        place = Place(signed, place.maps)
+        building.put(source, place)
+    scales, zeros = _read_with(building, node)
+    grid = building.grid_of(place)
+    if (scales == np.float32(grid.scale)).all() and (zeros == grid.zero_point).all():
+        building.integers[name] = source
+        return
+    # As an integer hard-swish reads x as (x + 3) / 6: what they stand for, multiplied and moved.
+    shape = building.shape_of(place)
+    made = building.emit("DEQUANTIZE", [place.tensor], f"{name}_rounded", shape, "float32")
+    for kind, term in {"MUL": scales / np.float32(grid.scale), "ADD": scales * (grid.zero_point - zeros)}.items():
+        inputs = [made, building.constant(f"{name}_{kind}", np.asarray(term, np.float32))]
+        none = ACTIVATIONS[""]
+        made = building.emit(kind, inputs, f"{name}_{kind}", shape, "float32", fusedActivationFunction=none)
+    building.put(name, Place(made, place.maps))
+
+
+def _read_with(building: Building, node: onnx.NodeProto) -> tuple[np.ndarray, np.ndarray]:
+    """The scales and zero points, shifted to int8, that `node` reads integers with: one for all, or for each
+    channel, which lie last."""
+    names = [name for name in node.input[1:] if name]
+    if not set(names) <= set(building.constants):
+        raise UntranslatableError(f"the grid of `{node.output[0]}` is computed")
+    scales, zeros = [*(building.constants[name] for name in names), np.array(0, np.uint8)][:2]
+    if scales.size > 1 and attributes(node).get("axis", 1) != 1:
+        raise UntranslatableError(f"`{node.output[0]}` has scales along another axis than the channels")
+    return scales, zeros.astype(np.int32) - (128 if zeros.dtype == np.uint8 else 0)
 
 
 def _along(zeros: np.ndarray, rank: int, axis: int) -> np.ndarray:
