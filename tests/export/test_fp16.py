@@ -10,7 +10,7 @@ import onnxruntime
 import openvino
 import pytest
 import torch
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.artifacts import tiny_model
 from tests.conftest import lively
@@ -114,3 +114,32 @@ def test_a_network_without_convolutions_is_converted_too() -> None:
     assert {tensor.data_type for tensor in half.graph.initializer if tensor.name == "weights_float16"} == {
         TensorProto.FLOAT16
     }
+
+
+def _between(model: onnx.ModelProto, node: onnx.NodeProto, *constants: onnx.TensorProto) -> onnx.ModelProto:
+    """`model` with `node` before its last layer, which reads `before` and makes `after`."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    last = next(one for one in reversed(made.graph.node) if one.op_type == "Conv")
+    node.input[0], last.input[0] = last.input[0], node.output[0]
+    made.graph.node.insert(list(made.graph.node).index(last), node)
+    made.graph.initializer.extend(constants)
+    return made
+
+
+def test_factors_of_maps_that_are_enlarged_stay_float32(images: np.ndarray) -> None:
+    model = to_onnx(lively("mobilenet_v2", 7, seed=0), SMALL, TEMPERATURE)
+    factors = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "factors")
+    enlarged = _between(model, helper.make_node("Resize", ["", "", "factors"], ["enlarged"]), factors)
+    exact, ours = (
+        onnxruntime.InferenceSession(one.SerializeToString()).run(["logits"], {"image": images})[0]
+        for one in (enlarged, to_float16(enlarged))
+    )
+    np.testing.assert_allclose(ours, exact, atol=0.02 * np.abs(exact).max())
+
+
+def test_operators_without_float16_are_told() -> None:
+    model = to_onnx(lively("mobilenet_v2", 7, seed=0), SMALL, TEMPERATURE)
+    rounded = _between(model, helper.make_node("BitCast", [""], ["same"], domain="ai.onnx.ml"))
+    with pytest.raises(PromiseBrokenError, match="does not compute in float16"):
+        to_float16(rounded)

@@ -143,6 +143,13 @@ def _too_large(model: onnx.ModelProto, images: np.ndarray) -> float:
     raise PromiseBrokenError("float16 ends at 65504, and this network computes values up to 70000", "")
 
 
+def _refused(model: onnx.ModelProto) -> onnx.ModelProto:
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    made.graph.node.append(helper.make_node("Resize", ["logits", "", "image"], ["larger"]))
+    return made
+
+
 def _asking(model: onnx.ModelProto, spec: Preprocess) -> onnx.ModelProto:
     """As vision transformers do after a batch was freed: what it asks for depends on the frame's size then."""
     made = with_raw_frame(model, spec)
@@ -154,6 +161,7 @@ def _asking(model: onnx.ModelProto, spec: Preprocess) -> onnx.ModelProto:
     ("module", "function", "fails", "file", "said"),
     [
         (quantize, "int8_weights", _unknown, "model.w8.onnx", "operator LayerNormalization is not known"),
+        (quantize, "int8_weights", _refused, "model.w8.onnx", "ONNX's checker refuses it"),
         (variants, "largest_activation", _too_large, "model.fp16.onnx", "float16 ends at 65504"),
         (raw_frame, "with_raw_frame", _asking, "model.frame.onnx", "depends on a frame's size"),
     ],

@@ -80,7 +80,10 @@ def make_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
         whole.metadata_props.add(key=f"{PREFIX} {key}", value=value)
     whole.metadata_props.add(key=CARD_KEY, value=files.to_json(card, indent=0).decode().strip())
     whole.ir_version = least_ir_version(whole)
-    onnx.checker.check_model(whole, full_check=True)
+    try:
+        onnx.checker.check_model(whole, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ArtifactError(f"{path}: ONNX's checker refuses it: {str(error).strip().splitlines()[0]}") from error
     return _parse(whole.SerializeToString(), path)
 
 

@@ -20,6 +20,9 @@ from toolchain.system import telemetry
 with telemetry.off():
     import onnxruntime
 
+FLOAT32_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}
+"""Inputs that are float32 whatever the rest is: regions and factors of what enlarges maps."""
+
 MAX_HALF = float(np.finfo(np.float16).max)
 _PIXELS, _LOGITS = "pixels_float16", "logits_float16"
 
@@ -29,7 +32,7 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     What comes before the first layer with weights stays float32 (the mean of the pixels would lose digits), and so
     does what comes after the logits: temperature and softmax.
-    Raises PromiseBrokenError when a weight is too large for float16.
+    Raises PromiseBrokenError when a weight is too large for float16, or an operator takes none.
     """
     model = copy.deepcopy(model)
     graph = model.graph
@@ -54,7 +57,13 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(ordered)
     del graph.value_info[:]  # it names the old types
-    onnx.checker.check_model(model, full_check=True)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PromiseBrokenError(
+            f"the network does not compute in float16: {reason}", "Use the float32 or the int8 file."
+        ) from error
     return model
 
 
@@ -98,6 +107,8 @@ def _convert_weights(graph: onnx.GraphProto, inside: Iterable[int]) -> None:
         node = graph.node[index]
         for place, name in enumerate(node.input):
             if name not in constants or constants[name].data_type != TensorProto.FLOAT:
+                continue
+            if place in FLOAT32_INPUTS.get(node.op_type, ()):
                 continue
             if name not in halves:
                 halves[name] = f"{name}_float16"

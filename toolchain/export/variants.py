@@ -118,15 +118,15 @@ def _drafts(wanted: Variants, context: ExportContext, int8_files: Sequence[Path]
         file, recipe = path.with_suffix(".w8.onnx"), QuantizationRecipe("edgetl", dict(WEIGHTS_ONLY))
         try:
             model = int8_weights(context.model)
-        except ValueError as error:
+            draft = _onnx(model, "int8-weights", recipe, plain.card, file, context)
+            made = draft.make(draft.card)
+        except CANNOT_BE_MADE as error:
             card = replace(plain.card, precision="int8-weights", recipe=recipe)
-            yield _Draft(file, card, (), _failing(str(error)))
+            yield from _failing(wanted, card, file, _said(error))
             return
-        draft = _onnx(model, "int8-weights", recipe, plain.card, file, context)
         yield draft
         if wanted.openvino:
-            made = draft.make(draft.card)
-            yield _openvino(made, made.path, context)
+            yield _openvino(made, file, context)
 
 
 def _float16(wanted: Variants, context: ExportContext, plain: Artifact, file: Path) -> Iterator[_Draft]:
@@ -136,8 +136,7 @@ def _float16(wanted: Variants, context: ExportContext, plain: Artifact, file: Pa
         model = to_float16(context.model)
     except PromiseBrokenError as error:  # values that float16 does not hold
         card = replace(plain.card, precision="float16", recipe=recipe)
-        for path in (file, file.with_suffix(".xml"))[: 1 + wanted.openvino]:
-            yield _Draft(path, card, (), _failing(error.message))
+        yield from _failing(wanted, card, file, error.message)
         return
     settings = {"arithmetic": "float16; pixels and softmax float32", "largest_activation": round(largest, 1)}
     recipe = replace(recipe, settings=recipe.settings | settings)
@@ -149,11 +148,14 @@ def _float16(wanted: Variants, context: ExportContext, plain: Artifact, file: Pa
         yield _openvino(replace(plain, card=card), file, context, fp16=True)
 
 
-def _failing(reason: str) -> Callable[[Card], Artifact]:
+def _failing(wanted: Variants, card: Card, file: Path, reason: str) -> Iterator[_Draft]:
+    """A form that cannot be made, and with it what OpenVINO would read."""
+
     def fail(card: Card) -> Artifact:
         raise UntranslatableError(reason)
 
-    return fail
+    for path in (file, file.with_suffix(".xml"))[: 1 + wanted.openvino]:
+        yield _Draft(path, card, (), fail)
 
 
 def _onnx(
@@ -216,10 +218,14 @@ def _measure_and_write(draft: _Draft, context: ExportContext, max_drop_pp: float
 
 def not_made(path: Path, precision: Precision, error: Exception) -> Written:
     """What is told of a form that a network cannot be written in, or that no runtime takes: it costs that file."""
-    told = error.message if isinstance(error, EdgetlError) else (str(error).strip().splitlines() or [""])[0]
+    told = _said(error)
     kind: Format = {".tflite": "tflite", ".xml": "openvino"}.get(path.suffix, "onnx")  # type: ignore[assignment]
     reason = f"{path.name} was not written: {told.removeprefix(f'{path}: ')}"
     return Written(str(path), kind, precision, 0.0, (), reason)
+
+
+def _said(error: Exception) -> str:
+    return error.message if isinstance(error, EdgetlError) else (str(error).strip().splitlines() or [""])[0]
 
 
 def _as_onnx(

@@ -56,6 +56,8 @@ def activation_of(building: Building, node: onnx.NodeProto) -> str:
 def limits_of(building: Building, node: onnx.NodeProto) -> tuple[float | None, float | None]:
     """The limits of a Clip; None where there is none."""
     given = [*node.input[1:3], "", ""][:2]
+    if not {name for name in given if name} <= building.constants.keys():
+        raise UntranslatableError(f"the limits of `{node.output[0]}` are computed")
     low, high = (float(building.constants[name]) if name else None for name in given)
     return low, high
 

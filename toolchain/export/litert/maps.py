@@ -38,6 +38,8 @@ def pool(building: Building, node: onnx.NodeProto) -> None:
     """MaxPool and AveragePool. Integers stay on the grid that they come with."""
     name, given = node.output[0], attributes(node)
     place = building.integer_place(node.input[0]) or building.place(node.input[0])
+    if building.tensor(place).type == "uint8":
+        raise UntranslatableError(f"`{name}` is a pool of the photograph's bytes")
     sides = tuple(given["kernel_shape"])
     strides = given.get("strides", [1, 1])
     is_max = node.op_type == "MaxPool"
