@@ -100,12 +100,12 @@ def slowly(data: bytes, kind: str, seconds: float) -> Answer:
         handler.send_response(200)
         handler.send_header("Content-Type", kind)
         handler.end_headers()
-        _send_evenly(handler, data, seconds)
+        send_evenly(handler, data, seconds)
 
     return answer
 
 
-def _send_evenly(handler: BaseHTTPRequestHandler, data: bytes, seconds: float) -> None:
+def send_evenly(handler: BaseHTTPRequestHandler, data: bytes, seconds: float) -> None:
     size = max(188, len(data) // 40)
     for start in range(0, len(data), size):
         handler.wfile.write(data[start : start + size])
@@ -120,7 +120,7 @@ def live_ts(data: bytes) -> Answer:
         handler.send_header("Content-Type", "video/mp2t")
         handler.end_headers()
         while True:
-            _send_evenly(handler, data, 1.0)
+            send_evenly(handler, data, 1.0)
 
     return answer
 

@@ -15,7 +15,7 @@ from tests.bad_inputs.entry import Entry, Make, Stock, camera, writes
 from tests.bad_inputs.serving import Answer, http, says, says_and_waits, says_without_end, serving
 from tests.clips import plain, write_clip
 
-OPENED_MS = 1500
+OPENED_S = 1.5
 """How long FFmpeg waits in these tests; as a person runs it, ten seconds."""
 LIVE = camera("http://{server}/live", "--no-reconnect", "--stall-limit", "1")
 PARTS = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
@@ -25,7 +25,7 @@ def _around(answer: Answer) -> Callable[[Stock, Path], AbstractContextManager[Ma
     @contextmanager
     def around(stock: Stock, place: Path) -> Iterator[Mapping[str, str]]:
         with serving(answer) as server, pytest.MonkeyPatch.context() as patch:
-            patch.setattr("toolchain.camera.sources.streams.STREAM_LIMIT_MS", OPENED_MS)
+            patch.setattr("toolchain.camera.sources.streams.STREAM_LIMIT_S", OPENED_S)
             yield {"server": server}
 
     return around

@@ -21,6 +21,7 @@ from tests.served import (
     number_of,
     numbered,
     refused,
+    send_evenly,
     slowly,
     whole,
     write_segments,
@@ -153,6 +154,28 @@ def test_a_file_over_http_is_played_once(clip: bytes, answer: Callable[..., obje
         assert capture.error is None
     assert [number_of(frame.bgr) for frame in frames] == list(range(30)), "from its first frame on, once"
     assert frames[-1].captured_s - frames[0].captured_s == pytest.approx(29 / 30, abs=0.2), "paced"
+
+
+@pytest.mark.slow
+def test_a_stream_that_takes_longer_to_open_than_one_attempt_may_comes_back(clip: bytes, tmp_path: Path) -> None:
+    lost = threading.Event()
+    later = write_ts(tmp_path / "later.ts", lambda number: numbered(100 + number), 30).read_bytes()
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        """Sends until it is lost, and after that with its first bytes late."""
+        was_lost = lost.is_set()
+        handler.send_response(200)
+        handler.send_header("Content-Type", "video/mp2t")
+        handler.end_headers()
+        time.sleep(4.0 * was_lost)
+        while lost.is_set() == was_lost:
+            send_evenly(handler, later if was_lost else clip, 1.0)
+
+    with Served(answer) as served, _captured(f"{served.url}/live") as capture:
+        _frames(capture, 8, lambda: capture.frames_in > 3)
+        lost.set()
+        _frames(capture, 25, lambda: capture.reconnects)
+        assert capture.reconnects == 1
 
 
 @pytest.mark.slow

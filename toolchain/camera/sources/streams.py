@@ -31,7 +31,7 @@ from toolchain.errors import BadInputError, MissingError, UnreadableImageError
 from toolchain.system.progress import Reporter
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "http", "https", "udp", "tcp", "srt")
-STREAM_LIMIT_MS = 10_000
+STREAM_LIMIT_S = 10.0
 """How long FFmpeg waits for a stream to open, and for each read."""
 ASK_LIMIT_S = 3.0
 """How long a server may take to answer a request."""
@@ -110,13 +110,16 @@ class Stream:
         return self._as_live(capture)
 
     def again(self, limit_s: float) -> FrameSource | None:
-        """Open a live stream again; None if it had ended: it says so, or it starts with its first picture again."""
+        """Open a live stream again; None if it had ended: it says so, or it starts with its first picture again.
+
+        `limit_s` is for what is asked beside it. FFmpeg may need more than that to see what a slow stream is.
+        """
         self._check_certificate(limit_s)
         if self._snapshot:
             return self._as_snapshots()
         if self._playlist is not None:
-            return self._playlist_again(limit_s)
-        capture = self._capture(limit_s)
+            return self._playlist_again()
+        capture = self._capture(STREAM_LIMIT_S)
         if self._first is not None:
             whole, first = capture.read()
             if whole and np.array_equal(first, self._first):
@@ -125,7 +128,7 @@ class Stream:
                 return None
         return self._as_live(capture)
 
-    def _playlist_again(self, limit_s: float) -> FrameSource | None:
+    def _playlist_again(self) -> FrameSource | None:
         try:
             now = self._look()
         except OSError as error:
@@ -139,7 +142,7 @@ class Stream:
             self._played = now.newest
             raise MissingError(f"{self._name} has nothing new")
         self._played = None
-        return self._as_playlist(self._capture(limit_s))
+        return self._as_playlist(self._capture(STREAM_LIMIT_S))
 
     def _check_certificate(self, limit_s: float) -> None:
         if self._by_tls and not self._options.insecure:
@@ -188,8 +191,8 @@ class Stream:
         return capture
 
     def _opened(self, limit_s: float) -> cv2.VideoCapture | None:
-        limit_ms = min(STREAM_LIMIT_MS, round(1000 * limit_s))
-        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, STREAM_LIMIT_MS]
+        open_ms, read_ms = (round(1000 * seconds) for seconds in (min(STREAM_LIMIT_S, limit_s), STREAM_LIMIT_S))
+        limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms]
         # With several threads, FFmpeg decodes as many frames at once, and returns each that many frames late.
         limits += [cv2.CAP_PROP_N_THREADS, 1]
         set_tls_options(insecure=self._options.insecure)
