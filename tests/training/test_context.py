@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,20 @@ def test_the_machine_is_described() -> None:
     described = describe_environment(torch.device("cpu"))
     assert described["torch"].startswith(torch.__version__.split("+")[0])
     assert described["cores"] >= 1
+
+
+@pytest.mark.parametrize("found", [{"opencv-contrib-python": "4.13.0.92"}, {}])
+def test_opencv_comes_in_other_packages(found: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the documents call as good, and that of a system, which no package tells of."""
+
+    def version(name: str) -> str:
+        if "opencv" in name and name not in found:
+            raise PackageNotFoundError(name)
+        return found.get(name, "1.0")
+
+    monkeypatch.setattr("toolchain.training.context.version", version)
+    described = describe_environment(torch.device("cpu"))
+    assert {name: one for name, one in described.items() if "opencv" in name} == found
 
 
 @pytest.mark.parametrize(("name", "device"), [("cuda", "cuda:1"), ("auto", "cuda:1"), ("cuda:0", "cuda:0")])

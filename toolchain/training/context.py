@@ -6,10 +6,10 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from toolchain.datasets import Dataset, Photograph
 from toolchain.errors import BadInputError, MissingError
 from toolchain.images.reader import Reader
 from toolchain.runtimes.devices import cpu_name
+from toolchain.runtimes.machine import PACKAGES
 from toolchain.system.processor import cores, cpu_quota
 from toolchain.system.progress import Reporter
 from toolchain.training.previous import Previous
@@ -160,7 +161,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
     """What `run.json` records about the machine and its software."""
-    packages = ("torch", "torchvision", "numpy", "opencv-python-headless", "scipy")
+    packages = ("torch", "torchvision", "numpy", *PACKAGES["opencv"], "scipy")
     return {
         "cpu": cpu_name(),
         "cores": cores(),
@@ -171,5 +172,14 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "bfloat16": has_fast_bfloat16(device),
         "os": platform.platform(),
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **_versions(packages),
     }
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str]:
+    """Those of the packages that are there: OpenCV comes in one of several, or is the system's own."""
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
