@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -54,6 +55,11 @@ class Broker:
                 return
             assert time.monotonic() < end, "mosquitto did not start"
             time.sleep(0.01)
+
+    def freeze(self) -> None:
+        """Answer nothing any more, as a machine without power: no connection is closed."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         if self._process is not None:

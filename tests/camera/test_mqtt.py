@@ -129,6 +129,24 @@ def test_a_broker_that_is_killed_and_comes_back_gets_the_last_state(broker: Brok
 
 
 @with_broker
+def test_an_answer_to_a_broker_that_was_gone_unnoticed_was_not_delivered(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolchain.camera.sinks.mqtt.KEEPALIVE_S", 2)
+    reporter = Remembering()
+    sink = _sink(broker.port, reporter)
+    sink.show(answer(0, label="cat"))
+    with Subscriber(broker.port) as live:
+        wait_until(lambda: _answers(live) == ["cat"])
+    broker.freeze()
+    sink.show(answer(1, label="dog"))
+    assert sink.report().unwritten == "", "nothing tells it yet"
+    wait_until(lambda: reporter.warned)
+    sink.close()
+    assert "the last answer was not delivered (the connection is lost" in sink.report().unwritten
+
+
+@with_broker
 def test_a_broker_that_comes_later(tmp_path: Path) -> None:
     reporter, broker = Remembering(), Broker(tmp_path)
     sink = _sink(broker.port, reporter)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import secrets
@@ -34,6 +35,8 @@ DISCOVERY = "homeassistant"
 """The topic under which Home Assistant looks for devices, unless it was told another one."""
 KEEPALIVE_S = 15
 """A broker that is silent for half as much again counts as lost, and so does a camera for the broker."""
+SILENCE, MARGIN_S = "Keep alive timeout", 2.0
+"""What paho calls that, and how much later it may be noticed."""
 CONNECT_LIMIT_S = 5.0
 FIRST_PAUSE_S, MAX_PAUSE_S = 1, 5
 """The pause between attempts to connect doubles from the first to the longest."""
@@ -143,6 +146,8 @@ class Mqtt(Sink):
         self._lost_since_s: float | None = None
         self._connected = Event()
         self._delivered = False
+        self._published_s = -math.inf
+        """When an answer was last handed to the connection."""
         self._trouble = ""
         self._client = self._made(password)
         self._client.connect_async(options.host, options.port, KEEPALIVE_S)
@@ -156,7 +161,7 @@ class Mqtt(Sink):
                     if one.region not in self._state.answers:
                         self._describe(one.region)
                     self._state.answers[one.region] = message(one)
-                    self._delivered = self._connected.is_set()
+                    self._delivered, self._published_s = self._connected.is_set(), self._clock()
                     self._publish(self._topic(one.region), self._state.answers[one.region])
         self._set_available(True)
 
@@ -224,7 +229,7 @@ class Mqtt(Sink):
             for region, answer in self._state.answers.items():
                 self._describe(region)
                 self._publish(self._topic(region), answer)
-                self._delivered = True
+                self._delivered, self._published_s = True, self._clock()
             self._publish(self._availability, b"online" if self._state.available else b"offline")
 
     def _on_disconnect(
@@ -233,6 +238,9 @@ class Mqtt(Sink):
         was = self._connected.is_set()
         self._connected.clear()
         if reason.is_failure and was:
+            # It may have been gone before the last answer: it is asked after a silence, and given as long again.
+            silent = str(reason) == SILENCE and self._clock() - self._published_s < 2 * KEEPALIVE_S + MARGIN_S
+            self._delivered = self._delivered and not silent
             self._lose(f"the connection is lost ({reason})")
 
     def _lose(self, reason: str) -> None:
