@@ -141,6 +141,15 @@ def test_a_playlist_of_playlists_is_followed() -> None:
     assert read_playlist("a", lambda _: "#EXTM3U\nsong.mp3\n") is None, "a list of songs"
 
 
+@pytest.mark.parametrize("number", ["nan", "inf", "1e999", "-1", "two"])
+def test_numbers_of_a_playlist_that_are_none(number: str) -> None:
+    text = f"#EXTM3U\n#EXT-X-TARGETDURATION:{number}\n#EXT-X-MEDIA-SEQUENCE:{number}\n#EXTINF:2,\na.ts\n"
+    playlist = read_playlist("a", lambda _: text)
+    assert playlist is not None
+    assert playlist.segment_s == 0
+    assert playlist.newest == (0, "a.ts")
+
+
 @pytest.mark.parametrize(
     "answer",
     [whole, in_pieces, lambda data, kind: in_pieces(data, kind, chunked=False)],

@@ -34,6 +34,10 @@ class Playlist:
     """The longest duration of a segment."""
 
 
+MOST = 2.0**53
+"""Numbers beyond that, and what is none, are noise."""
+
+
 def read_playlist(address: str, load: Load) -> Playlist | None:
     """Read the playlist at `address`, or the first variant in it; None if it is not a playlist of HLS.
 
@@ -58,9 +62,10 @@ def _value(lines: list[str], tag: str) -> float:
     for line in lines:
         if line.startswith(f"{tag}:"):
             try:
-                return float(line.partition(":")[2])
+                value = float(line.partition(":")[2])
             except ValueError:
                 break
+            return value if 0 <= value <= MOST else 0.0
     return 0.0
 
 

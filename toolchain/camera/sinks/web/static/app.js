@@ -226,7 +226,10 @@ function freeze() {
     copy.height = picture.naturalHeight;
     copy.getContext("2d").drawImage(picture, 0, 0);
     copy.toBlob((blob) => {
-      if (!watching() && blob) picture.src = URL.createObjectURL(blob);
+      if (watching() || !blob) return;
+      const copied = URL.createObjectURL(blob);
+      picture.addEventListener("load", () => URL.revokeObjectURL(copied), { once: true });
+      picture.src = copied;
     });
   } else {
     picture.removeAttribute("src");
