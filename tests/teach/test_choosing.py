@@ -9,7 +9,7 @@ from teach_support import frames, picture
 
 from toolchain.camera.frames import BgrImage
 from toolchain.camera.smoothing import thumbnail
-from toolchain.teach.choosing import ALIKE, INTERVAL_S, Chooser, sharpness
+from toolchain.teach.choosing import ALIKE, INTERVAL_S, RECENT, Chooser, sharpness
 
 
 def chosen(pictures: list[BgrImage], fps: float = 30) -> tuple[list[BgrImage], Chooser]:
@@ -33,6 +33,14 @@ def test_a_thing_that_stays_gives_one_picture_whatever_the_noise() -> None:
     kept, chooser = chosen(noisy)
     assert len(kept) == 1
     assert chooser.left_out["alike"] >= 5
+
+
+def test_what_a_take_remembers_is_bounded() -> None:
+    """One that nobody ends goes on all night."""
+    chooser, still = Chooser(), picture("cat")[:64, :64]
+    for number in range(RECENT + 50):
+        chooser.see(still, number / 30)
+    assert len(chooser._sharpness) == RECENT
 
 
 @pytest.mark.parametrize("empty", ["black", "grey", "dark noise"])

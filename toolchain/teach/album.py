@@ -124,14 +124,17 @@ class Album:
 
     def paths(self) -> list[Path]:
         """All photographs."""
-        return [path for listed in self._pictures.values() for path in listed]
+        # Another thread may add a thing or a picture meanwhile.
+        return [path for listed in tuple(self._pictures.values()) for path in tuple(listed)]
 
     def count(self, thing: str) -> Counted:
         """How much of a thing there is."""
-        if thing not in self._counted:  # which is asked many times a second
-            listed = self._pictures[thing]
-            self._counted[thing] = Counted(len(listed), len({take_of(path) for path in listed}))
-        return self._counted[thing]
+        counted = self._counted.get(thing)
+        if counted is None:  # which is asked many times a second
+            listed = tuple(self._pictures[thing])
+            counted = Counted(len(listed), len({take_of(path) for path in listed}))
+            self._counted[thing] = counted
+        return counted
 
     def check(self) -> None:
         """Raise BadInputError, saying what to show, where it cannot be taught from yet."""

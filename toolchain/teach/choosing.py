@@ -5,7 +5,7 @@ Thirty frames a second of one thing are near-copies. They would fill the disk, a
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
 from statistics import median
 
@@ -19,6 +19,8 @@ INTERVAL_S = 0.15
 """Of the frames in so many seconds, the sharpest is looked at."""
 BLURRED = 0.5
 """A frame is blurred if it is less than so many times as sharp as the middle one of its take."""
+RECENT = 1000
+"""Frames whose middle one that is: a take that nobody ends goes on for days."""
 ALIKE = 4.0
 """Two pictures whose thumbnails differ by less (mean over pixels and colours, of 255) show the same."""
 DARK = 10
@@ -39,7 +41,7 @@ class Chooser:
 
     def __init__(self) -> None:
         self.left_out: Counter[str] = Counter()
-        self._sharpness: list[float] = []
+        self._sharpness: deque[float] = deque(maxlen=RECENT)
         self._kept: list[Thumbnail] = []
         self._best: _Candidate | None = None
         self._since_s: float | None = None
