@@ -140,15 +140,52 @@ def test_a_new_export_is_a_new_version_beside_what_else_is_served(exported: Expo
     ]
 
 
+def test_what_was_changed_by_hand_stays(exported: Exported, tmp_path: Path) -> None:
+    """As the guide says to, for a GPU."""
+    for server, name, ours, theirs in (
+        ("triton", "my-flowers/config.pbtxt", "KIND_CPU", "KIND_GPU"),
+        ("ovms", "config.json", '"target_device": "CPU"', '"target_device": "GPU"'),
+    ):
+        folder = tmp_path / server
+        write_server_folder(server, folder, exported)  # type: ignore[arg-type]
+        text = (folder / name).read_text()
+        assert ours in text
+        (folder / name).write_text(text.replace(ours, theirs))
+        write_server_folder(server, folder, exported)  # type: ignore[arg-type]
+        assert (folder / name).read_text() == text.replace(ours, theirs)
+        assert (folder / "my-flowers" / "2" / "model.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("labels", "height", "what"), [(("red", "green", "blue"), 32, "classes"), (("a", "b", "c"), 64, "shapes")]
+)
+def test_a_version_that_tritons_description_does_not_fit_is_refused(
+    labels: tuple[str, ...], height: int, what: str, exported: Exported, tmp_path: Path
+) -> None:
+    """It would take the versions before with it."""
+    folder, run_dir = tmp_path / "served", Path(exported.run)
+    one = replace(exported, int8_files={}, broken={}, further=())
+    tiny_artifact(run_dir / "model.onnx", ("a", "b", "c"), 32, 48)
+    write_server_folder("triton", folder, one)
+    tiny_artifact(run_dir / "model.onnx", labels, height, 48)
+    before = {path: (folder / path).read_bytes() for path in _files(folder)}
+    with pytest.raises(BadInputError, match=f"a model with other {what}"):
+        write_server_folder("triton", folder, one)
+    assert {path: (folder / path).read_bytes() for path in _files(folder)} == before
+    if what == "classes":
+        with pytest.raises(BadInputError, match="a model with other classes"):
+            check_folder("triton", folder, run_dir, labels)
+
+
 @pytest.mark.parametrize(
     "content", ["", "{", "[]", "{}", '{"model_config_list": [{"name": "x"}]}', '{"model_config_list": 3}']
 )
 def test_what_is_no_list_of_models_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(BadInputError, match="no list of models"):
-        check_folder("ovms", tmp_path)
+        check_folder("ovms", tmp_path, tmp_path, ())
     with pytest.raises(BadInputError, match="is a file"):
-        check_folder("triton", tmp_path / "config.json")
+        check_folder("triton", tmp_path / "config.json", tmp_path, ())
 
 
 @pytest.mark.slow

@@ -209,7 +209,7 @@ def command(
     if server:
         from toolchain.export.server_folder import check_folder
 
-        check_folder(*server)
+        check_folder(*server, run_dir, run.data.classes)
     console.say(f"exporting {run_dir}: {run.model.name} on {run.data.name}")
     from toolchain.export.exporting import export
     from toolchain.export.results import QuantizationSettings, Variants, recommendation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +22,7 @@ DEVICES = {"ovms": "openvino:CPU", "triton": "ort:cpu"}
 """What each server computes with: files that are not proven there are left out."""
 
 OVMS_FILE = "config.json"
+LABELS_FILE = "labels.txt"
 MOUNTED = "/models"
 """Where the servers' containers are given the folder, by the custom of their documentation."""
 
@@ -31,22 +32,25 @@ MAX_BATCH = 32
 TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
 
-def check_folder(server: Server, folder: Path) -> None:
-    """Raise BadInputError where no folder can be written at `folder`, or what it holds is none of `server`'s."""
+def check_folder(server: Server, folder: Path, run: Path, labels: Sequence[str]) -> None:
+    """Raise BadInputError where no folder can be written at `folder`, or what it holds is none of `server`'s, or
+    belongs to a model with other classes."""
     if folder.exists() and not folder.is_dir():
         raise BadInputError(f"{folder} is a file, and --server writes a folder", "Name another folder.")
     if server == "ovms":
         _listed(folder / OVMS_FILE)
+    else:
+        _check_labels(folder / _name_of(run), labels)
 
 
 def write_server_folder(server: Server, folder: Path, exported: Exported) -> ServerFolder:
     """Write the ONNX files of an export into `folder`, each as a model of its own for `server`.
 
-    A model that is there already gets a new version beside the old ones; servers answer with the newest. Models are
-    called after the run, with `-int8`, `-frame` and so on behind.
+    A model that is there already gets a new version beside the old ones, and its settings stay as they are; servers
+    answer with the newest. Models are called after the run, with `-int8`, `-frame` and so on behind.
+    Raises BadInputError as `check_folder` does, and where Triton's description of a model fits the new one no more.
     """
-    check_folder(server, folder)
-    run = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(exported.run).resolve().name).strip("-.") or "model"
+    run = _name_of(Path(exported.run))
     names = []
     for path in _files(exported, DEVICES[server]):
         artifact = read_artifact(path)
@@ -56,19 +60,52 @@ def write_server_folder(server: Server, folder: Path, exported: Exported) -> Ser
         name = "-".join([run, *kinds])
         model = folder / name
         version = 1 + max((int(one.name) for one in model.glob("*") if one.name.isdigit()), default=0)
+        model.mkdir(parents=True, exist_ok=True)
+        if server == "triton":
+            _describe(model, artifact)
         # Servers that run look for new folders: what they find must be whole.
         unfinished = model / f".{version}.part"
-        unfinished.mkdir(parents=True, exist_ok=True)
-        if server == "triton":
-            labels = [" ".join(label.split()) for label in artifact.card.labels]
-            files.write_bytes(model / "labels.txt", "".join(f"{label}\n" for label in labels).encode())
-            files.write_bytes(model / "config.pbtxt", _triton(name, artifact).encode())
+        unfinished.mkdir(exist_ok=True)
         files.write_bytes(unfinished / "model.onnx", artifact.model)
         unfinished.rename(model / str(version))
         names.append(name)
     if server == "ovms":
         _list(folder / OVMS_FILE, names)
     return ServerFolder(server, str(folder), tuple(names))
+
+
+def _name_of(run: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", run.resolve().name).strip("-.") or "model"
+
+
+def _label_lines(labels: Sequence[str]) -> bytes:
+    return "".join(f"{' '.join(label.split())}\n" for label in labels).encode()
+
+
+def _check_labels(model: Path, labels: Sequence[str]) -> None:
+    known = model / LABELS_FILE
+    if known.exists() and known.read_bytes() != _label_lines(labels):
+        raise _of_another(model, "classes")
+
+
+def _of_another(model: Path, what: str) -> BadInputError:
+    return BadInputError(
+        f"{model} holds a model with other {what}, and Triton keeps one description for all versions of a model",
+        "Name another folder, or take it away.",
+    )
+
+
+def _describe(model: Path, artifact: Artifact) -> None:
+    """Write Triton's description of a model. One that is there stays, with what was changed in it by hand."""
+    file, text = model / "config.pbtxt", _triton(model.name, artifact)
+    _check_labels(model, artifact.card.labels)
+    if file.exists():
+        known = file.read_text(encoding="utf-8", errors="replace")
+        if any(line not in known for line in text.splitlines() if line.startswith(("input", "output"))):
+            raise _of_another(model, "shapes")
+        return
+    files.write_bytes(model / LABELS_FILE, _label_lines(artifact.card.labels))
+    files.write_bytes(file, text.encode())
 
 
 def _files(exported: Exported, device: str) -> Iterable[Path]:
@@ -88,7 +125,7 @@ def _triton(name: str, artifact: Artifact) -> str:
     graph = onnx.load_model_from_string(artifact.model).graph
     inputs = ", ".join(_tensor(value) for value in graph.input)
     outputs = ", ".join(
-        _tensor(value, ' label_filename: "labels.txt"' if value.name == "probabilities" else "")
+        _tensor(value, f' label_filename: "{LABELS_FILE}"' if value.name == "probabilities" else "")
         for value in graph.output
     )
     # Frames of different sizes are no batch.
@@ -107,9 +144,10 @@ def _tensor(value: onnx.ValueInfoProto, more: str = "") -> str:
 
 
 def _list(path: Path, names: Iterable[str]) -> None:
-    """Add models to OpenVINO Model Server's list; whatever else it holds stays."""
+    """Add models to OpenVINO Model Server's list; what it holds stays, with what was changed in it by hand."""
     known = _listed(path)
-    kept = [one for one in known["model_config_list"] if one["config"]["name"] not in names]
+    kept = known["model_config_list"]
+    listed = {one["config"]["name"] for one in kept}
     # As edgetl runs it: float32 stays float32, also on CPUs that have instructions for bfloat16, and what enters
     # layers with int8 weights is not rounded.
     plugin = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
@@ -123,6 +161,7 @@ def _list(path: Path, names: Iterable[str]) -> None:
             }
         }
         for name in names
+        if name not in listed
     ]
     files.write_json(path, {**known, "model_config_list": kept + added})
 
