@@ -62,7 +62,9 @@ def test_photographs_are_answered_as_predict_does(page: Path, tmp_path: Path) ->
             assert found["rejected"] == expected.rejected
             # A pixel that is rounded otherwise can move a logit of int8 by several of its steps.
             assert abs(found["probability"] - expected.probability) < 0.05
-            assert browser.value(LABEL) == (expected.answer or "not sure").replace("_", " ")
+            told = (expected.answer or "not sure").replace("_", " ")
+            assert browser.value(LABEL) == told
+            browser.until(f"document.getElementById('spoken').textContent === {json.dumps(told)}")
 
 
 def test_the_camera_is_named_and_the_page_fits(page: Path, tmp_path: Path) -> None:
@@ -118,6 +120,8 @@ def test_it_works_without_its_server_once_it_was_loaded(page: Path, tmp_path: Pa
         expected = toolchain.load(ready_made_artifact()).predict(page / "cat3.jpg")
         assert found == [name for name, _ in expected.top]
         assert browser.value("crossOriginIsolated"), "several threads need it"
+        browser.open(f"{url.rstrip('/')}/index.html?from=a-bookmark")
+        browser.until(LOADED)
 
 
 @pytest.mark.slow

@@ -80,6 +80,8 @@ def test_float_is_taken_before_int8_and_a_named_file_before_both(tmp_path: Path)
     assert taken.path.name == "model.onnx"
     assert "int8" in why
     assert choose(Path(int8))[0].path.name == "model.int8.onnx"
+    Path(int8).write_bytes(b"cut off")
+    assert choose(tmp_path)[0].path == taken.path, "what lies beside it may be damaged"
 
 
 @pytest.mark.parametrize(

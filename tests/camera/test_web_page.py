@@ -135,7 +135,12 @@ def test_a_paused_page_follows_nothing(chromium: Chromium, tmp_path: Path) -> No
         chromium.open(shown.url)
         shown.show(answer(0, plain("green", 480, 640)))
         chromium.until(PICTURE_IS_THERE)
+        chromium.value(
+            "window.freed = []; window.free = URL.revokeObjectURL;"
+            "URL.revokeObjectURL = (one) => { freed.push(one); free.call(URL, one); }"
+        )
         chromium.value("document.getElementById('pause').click()")
+        chromium.until("freed[0]?.startsWith('blob:')")
         wait_until(lambda: shown.viewers == 0)
         wait_until(lambda: not shown._pictures.viewers)
         assert chromium.value(BANNER).startswith("Paused")

@@ -63,14 +63,16 @@ def choose(path: Path) -> tuple[Artifact, str]:
 
     Raises ArtifactError where none can run in a browser.
     """
-    found = [read_artifact(file) for file in find_artifacts(path)]
-    refused = {one.path.name: reason for one in found if (reason := _unfit(one))}
-    fit = [one for one in found if one.path.name not in refused]
-    if not fit:
-        reasons = "; ".join(f"{name} {reason}" for name, reason in refused.items())
+    refused = []
+    for file in find_artifacts(path):
+        taken = read_artifact(file)
+        reason = _unfit(taken)
+        if reason is None:
+            break  # what lies beside it may be damaged
+        refused.append(f"{file.name} {reason}")
+    else:
         hint = "Name another file, such as model.onnx, which `edgetl export RUN` writes."
-        raise ArtifactError(f"{path} has no file for a browser: {reasons}", hint)
-    taken = fit[0]
+        raise ArtifactError(f"{path} has no file for a browser: {'; '.join(refused)}", hint)
     if not path.is_dir():
         return taken, "it was named"
     if taken.card.precision == "float32":

@@ -32,7 +32,8 @@ async function tidy() {
 
 async function answer(request) {
   const cache = await caches.open(NAME);
-  const found = (await cache.match(request, { ignoreSearch: true })) || (await fetch(request));
+  const address = request.url.replace(/index\.html(?=[?#]|$)/, ""); // the page is kept under its folder's
+  const found = (await cache.match(address, { ignoreSearch: true })) || (await fetch(request));
   // With these, browsers let the runtime compute in several threads.
   const headers = new Headers(found.headers);
   headers.set("Cross-Origin-Opener-Policy", "same-origin");

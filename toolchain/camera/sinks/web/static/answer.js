@@ -6,7 +6,7 @@ const SPOKEN_MS = 1000; // a label is read out once it has stayed this long
 
 const $ = (id) => document.getElementById(id);
 const bars = [];
-let spoken = { label: "", since: 0, said: "" };
+let spoken = { label: "", timer: 0 };
 
 // Rounding must not claim certainty: `percent` in classifier.py says the same.
 const percent = (share) => (share >= 0.995 ? ">99 %" : `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`);
@@ -45,12 +45,14 @@ function addBar() {
 }
 
 function speak(label) {
-  const now = Date.now();
-  if (label !== spoken.label) spoken = { ...spoken, label, since: now };
-  if (label !== spoken.said && now - spoken.since >= SPOKEN_MS) {
-    spoken.said = label;
-    $("spoken").textContent = label;
-  }
+  if (label === spoken.label) return;
+  clearTimeout(spoken.timer);
+  spoken = { label, timer: setTimeout(say, SPOKEN_MS) };
+}
+
+function say() {
+  // The same text again would be read out again.
+  if ($("spoken").textContent !== spoken.label) $("spoken").textContent = spoken.label;
 }
 
 function describe(about) {
