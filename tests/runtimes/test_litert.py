@@ -52,6 +52,36 @@ def test_answers_are_those_of_onnx_runtime_for_any_batch(artifact: Artifact, tmp
         np.testing.assert_allclose(answer.probabilities.sum(1), 1, atol=1e-6)
 
 
+def test_after_more_than_fits_it_takes_what_it_took_before(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interpreter = litert._Interpreter(
+        litert.write(litert.read_network(artifact.model, artifact.path), {}), artifact, 1
+    )
+    before = interpreter(_pictures(2))
+    allocate = type(interpreter._interpreter).allocate_tensors
+
+    def no_room(self: object) -> None:
+        raise RuntimeError("arena.cc:1 there is no memory for that")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(interpreter._interpreter), "allocate_tensors", no_room)
+        with pytest.raises(ArtifactError, match="no memory"):
+            interpreter(_pictures(3))
+    assert type(interpreter._interpreter).allocate_tensors is allocate
+    np.testing.assert_array_equal(interpreter(_pictures(2)).logits, before.logits)
+
+
+def test_nothing_needs_to_be_written_to_open_it(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose disk is read-only."""
+
+    def read_only() -> None:
+        raise FileNotFoundError("no usable temporary directory found")
+
+    monkeypatch.setattr(litert, "TemporaryFile", read_only)
+    open_runtime(artifact, "litert:cpu", threads=1).infer(_pictures(1))
+
+
 def test_answers_belong_to_the_caller(artifact: Artifact) -> None:
     runtime = open_runtime(artifact, "litert:cpu", threads=1)
     first = runtime.infer(np.zeros((1, 32, 32, 3), np.uint8))

@@ -108,6 +108,7 @@ class _Interpreter:
             raise ValueError(f"images are {images.dtype} {images.shape}, not uint8 {self._shape}")
         try:
             if images.shape != self._shape:
+                self._shape = (0, *images.shape[1:])  # until there is room for them: what there was is gone
                 self._interpreter.resize_tensor_input(self._input, images.shape)
                 self._interpreter.allocate_tensors()
                 self._shape = images.shape
@@ -133,12 +134,17 @@ def _quiet() -> Iterator[None]:
     passed on."""
     with _OPENING:
         try:
-            sys.stderr.flush()
-            kept = os.dup(2)
-        except (OSError, AttributeError, ValueError):  # there is no standard error
+            caught = TemporaryFile()  # noqa: SIM115 - it is closed below
+        except OSError:  # nothing can be written here
             yield
             return
-        with TemporaryFile() as caught:
+        with caught:
+            try:
+                sys.stderr.flush()
+                kept = os.dup(2)
+            except (OSError, AttributeError, ValueError):  # there is no standard error
+                yield
+                return
             os.dup2(caught.fileno(), 2)
             try:
                 yield

@@ -260,7 +260,15 @@ class _Translation:
         self._provide(node.output[0], blob)
 
     def softmax(self, node: onnx.NodeProto) -> None:
+        # Of vectors the last axis is the first one after the batch, too.
+        if _attributes(node).get("axis", -1) not in {1, -1}:
+            raise UnknownOperatorError("a softmax along another axis")
         self._single("Softmax", node, {0: 0, 1: 1})
+
+    def flatten(self, node: onnx.NodeProto) -> None:
+        if _attributes(node).get("axis", 1) != 1:
+            raise UnknownOperatorError("a Flatten along another axis")
+        self._single("Flatten", node, {})
 
     def padding(self, node: onnx.NodeProto) -> None:
         pads = self._constant(node, 1).tolist()
@@ -294,7 +302,7 @@ _OPERATORS: Mapping[str, Callable[[_Translation, onnx.NodeProto], None]] = {
     "Concat": _Translation.concatenation,
     "Conv": _Translation.convolution,
     "Div": _Translation.arithmetic,
-    "Flatten": _simple("Flatten"),
+    "Flatten": _Translation.flatten,
     "Gemm": _Translation.linear,
     "GlobalAveragePool": _Translation.mean,
     "HardSigmoid": _Translation.hard_sigmoid,
