@@ -191,6 +191,18 @@ def test_bench_keeps_it_in_the_folder_of_each_run(runs: Callable[[int], list[Pat
         assert [one.file for one in found.devices] == ["model.int8.onnx"]
 
 
+def test_a_run_without_its_own_files_costs_no_benchmark(runs: Callable[[int], list[Path]]) -> None:
+    """Such as one whose file got another name, or that holds LiteRT's alone."""
+    folders = runs(cores())
+    for folder in folders:
+        (folder / recommended.FILE).unlink()
+        for file in folder.glob("model*.onnx"):
+            file.rename(folder / file.name.replace("model", "flowers"))
+    artifacts = benchmark.read_artifacts(sorted(folders[0].glob("flowers*.onnx")))
+    benchmark.measure(Plan(artifacts, ("ort:cpu",), (cores(),), distinct=True), None, Silent())
+    assert not (folders[0] / recommended.FILE).exists()
+
+
 def test_bench_keeps_nothing_that_nobody_would_follow(runs: Callable[[int], list[Path]]) -> None:
     for folder in runs(cores() + 1):
         assert not (folder / recommended.FILE).exists()

@@ -18,6 +18,8 @@ from toolchain.bench import layers, page, runner
 from toolchain.bench import report as reports
 from toolchain.bench.results import LayersOf
 from toolchain.cli import run
+from toolchain.cli.bench import _tables
+from toolchain.cli.console import Console
 from toolchain.errors import ExitCode
 from toolchain.timing import layers as timing
 from toolchain.timing.layers import LayerRow, LayerTime, time_layers
@@ -47,6 +49,28 @@ ALONE = replace(
     us=(100.0,),
     rows=tuple(replace(row, times=row.times[:1], slower=False) for row in BOTH.rows),
 )
+
+
+def test_names_of_kernels_and_layers_are_no_html_and_steer_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "a<img src=x>|b\x1b[2J"
+    found = replace(BOTH, artifacts=("run/model.onnx", f"run/{evil}.onnx"), rows=(layer(evil, 1, 2, slower=True),))
+    whole = replace(report(FLOAT, INT8), layers=(found,))
+    markdown = reports.to_markdown(whole).partition("## Layers")[2]
+    assert "<img" not in markdown
+    assert "\x1b" not in markdown
+    heads = len(layers.columns(found)) + 1
+    table = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {line.replace("\\|", "").count("|") for line in table} == {heads}
+    Console().result(None, *_tables(whole, devices_named=True))
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_columns_of_kernels_hold_words_whatever_the_precision() -> None:
+    for precision in ("int8", "float16", "int8-weights"):
+        columns = layers.columns(replace(BOTH, precisions=("float32", precision)))
+        assert {name for name in columns if name.endswith("kernel")} <= layers.WORDS
 
 
 def test_the_layers_that_int8_made_slower_are_named() -> None:

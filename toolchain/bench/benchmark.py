@@ -22,7 +22,7 @@ from toolchain.bench.compare import (
 )
 from toolchain.bench.results import BenchReport
 from toolchain.bench.runner import Plan, bench
-from toolchain.errors import BadInputError, ExitCode
+from toolchain.errors import ArtifactError, BadInputError, ExitCode
 from toolchain.runs import RUN_FILE
 from toolchain.system import claims
 from toolchain.system.installation import install
@@ -71,7 +71,7 @@ def _keep_recommendation(report: BenchReport, plan: Plan, reporter: Reporter) ->
         return
     paths = [artifact.path for artifact in plan.artifacts]
     for folder in dict.fromkeys(map(home_of, paths)):
-        if not (folder / RUN_FILE).is_file() or not set(find_artifacts(folder)) <= set(paths):
+        if not (folder / RUN_FILE).is_file() or not _are_all_of(folder, paths):
             continue
         names = [replace(one, file=Path(one.file).name) for one in candidates(report, folder)]
         found = recommended.record("edgetl bench", names)
@@ -79,6 +79,14 @@ def _keep_recommendation(report: BenchReport, plan: Plan, reporter: Reporter) ->
             with suppress(OSError):  # somebody else's folder
                 recommended.write(folder, found)
                 reporter.say(f"{folder / recommended.FILE}: what predict and camera use where no --device is named")
+
+
+def _are_all_of(folder: Path, paths: Sequence[Path]) -> bool:
+    """Whether no file of a run is missing in `paths`; of one without its own files, nobody knows."""
+    try:
+        return set(find_artifacts(folder)) <= set(paths)
+    except ArtifactError:
+        return False
 
 
 def recompare(path: Path, baseline: Baseline, reporter: Reporter) -> BenchReport:

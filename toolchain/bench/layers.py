@@ -23,15 +23,20 @@ PICTURES = 16
 MOST_NAMED = 5
 """Slower layers that a sentence names."""
 
-WORDS = frozenset({"layer", "type", "shape", "kernel", "float kernel", "int8 kernel"})
+KERNELS = ("kernel", *(f"{name} kernel" for name in ("int8", "float16", "int8-weights", "float")))
+WORDS = frozenset({"layer", "type", "shape", *KERNELS})
 """Columns that hold no figures."""
 
 Group = tuple[Artifact, ...]
 """A float file and another of the same run, or one file alone."""
 
 
-def measure_layers(arms: Sequence[Arm], machine: Machine, prepared: Prepared, reporter: Reporter) -> list[LayersOf]:
+def measure_layers(
+    arms: Sequence[Arm], machine: Machine, cores: int, prepared: Prepared, reporter: Reporter
+) -> list[LayersOf]:
     """Profile the files of those arms that ran: each int8 file beside the float file of its run.
+
+    Arms that ask for no number of threads have one for each of the machine's `cores`.
 
     That is one of the arms, or else `model.onnx` in the same folder. A file that is not proven on the device is not
     run for its answers, but its layers tell why it was too slow. What cannot be profiled is told as a warning.
@@ -46,7 +51,7 @@ def measure_layers(arms: Sequence[Arm], machine: Machine, prepared: Prepared, re
     ran = [arm for arm in ran if arm.artifact.format == "onnx"]
     found: list[LayersOf] = []
     for kind in dict.fromkeys(map(_kind, ran)):
-        found += _measure([arm for arm in ran if _kind(arm) == kind], machine, prepared, reporter)
+        found += _measure([arm for arm in ran if _kind(arm) == kind], machine, cores, prepared, reporter)
     return found
 
 
@@ -55,9 +60,11 @@ def _kind(arm: Arm) -> tuple[Preprocess, int, int]:
     return arm.artifact.card.preprocess, arm.threads, arm.batch
 
 
-def _measure(arms: Sequence[Arm], machine: Machine, prepared: Prepared, reporter: Reporter) -> list[LayersOf]:
+def _measure(
+    arms: Sequence[Arm], machine: Machine, cores: int, prepared: Prepared, reporter: Reporter
+) -> list[LayersOf]:
     spec, threads, batch = _kind(arms[0])
-    really = next((arm.loaded.threads for arm in arms if arm.loaded), threads)
+    really = next((arm.loaded.threads for arm in arms if arm.loaded), threads or cores)
     groups = [
         (device, group)
         for device in dict.fromkeys(arm.device for arm in arms)

@@ -250,9 +250,10 @@ def to_markdown(report: BenchReport) -> str:
         lines.append("")
     for found in report.layers:
         head = layers.columns(found)
-        lines += ["", f"## {layers.title(found)}", "", *(f"- {line}" for line in layers.sentences(found)), ""]
+        said = [f"- {harmless_markdown(line)}" for line in layers.sentences(found)]
+        lines += ["", f"## {harmless_markdown(layers.title(found))}", "", *said, ""]
         lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-        lines += [f"| {' | '.join(layers.row(one))} |" for one in found.rows]
+        lines += [_table_row(layers.row(one)) for one in found.rows]
         lines.append("")
     if report.not_compared:
         lines += [f"- **Not compared**: {harmless_markdown(report.not_compared)}", ""]
@@ -267,10 +268,11 @@ def to_markdown(report: BenchReport) -> str:
         lines += map(harmless_markdown, _machine_lines(name if report.machines else "", machine))
     lines += [
         "",
-        "Latency is that of single inferences in milliseconds; with 95 % the interval holds the median of another "
-        "run, by Student's t of the medians of processes; p99 needs 299 samples; images/s is that of the best of "
-        "several batches and numbers of requests at once (bench.json has its interval); end to end goes from the "
-        "bytes of an encoded photograph to a named answer (median); MB are 10^6 bytes.",
+        "Latency is that of single inferences in milliseconds; with 95 % the interval holds the median of "
+        "another run, by Student's t of the medians of processes (with --rounds 1 or 2 there is one process, and "
+        "it is that of this one alone); p99 needs 299 samples; images/s is that of the best of several batches "
+        "and numbers of requests at once (bench.json has its interval); end to end goes from the bytes of an "
+        "encoded photograph to a named answer (median); MB are 10^6 bytes.",
         "",
     ]
     return "\n".join(lines)

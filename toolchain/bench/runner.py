@@ -37,9 +37,17 @@ from toolchain.timing.machines import Machine, connected
 from toolchain.timing.noise import LoadDuring
 from toolchain.timing.process import WorkerProcess, probe_devices
 from toolchain.timing.protocol import LOCAL, Observed, Prepared, at
-from toolchain.timing.scheduler import Pace, TimeLimits, answer, load_arms, measure
+from toolchain.timing.scheduler import (
+    MAX_PROCESSES,
+    ROUNDS_A_PROCESS,
+    Pace,
+    TimeLimits,
+    answer,
+    load_arms,
+    measure,
+)
 
-MAX_ROUNDS = 200
+MAX_ROUNDS = MAX_PROCESSES * ROUNDS_A_PROCESS
 BUDGET_S = 20.0
 PRECISION = 0.02
 PROCESSES = 3
@@ -149,7 +157,7 @@ def bench(
     results = tuple(
         result_of(arm, place.arms, chosen, prepared, place.environment) for place in places for arm in place.arms
     )
-    doubts = [place.prefix + doubt for place in places if place.observed for doubt in place.observed.doubts]
+    doubts = [place.prefix + doubt for place in places for doubt in _doubts(place)]
     doubts += [f"{arm.name}: {noise}" for arm, result in zip(arms, results, strict=True) for noise in result.noise]
     for doubt in doubts:
         remembering.warn(f"noisy: {doubt}")
@@ -170,6 +178,14 @@ def bench(
         machines=() if plan.on == (LOCAL,) else measured,
         layers=tuple(layers),
     )
+
+
+def _doubts(place: _Place) -> Sequence[str]:
+    """Why what was measured on a machine is in doubt."""
+    if place.observed is not None:
+        return place.observed.doubts
+    measured = any(not arm.reason for arm in place.arms)
+    return ["what else it did is not known: the connection was lost"] if measured else ()
 
 
 def _during(place: _Place) -> LoadDuring | None:
@@ -231,7 +247,7 @@ def _measure(
 def _layers(place: _Place, prepared: Prepared, reporter: Reporter) -> list[LayersOf]:
     """Those of one machine's arms; what was measured of the arms is kept, whatever a profiler does."""
     try:
-        return measure_layers(place.arms, place.machine, prepared, reporter)
+        return measure_layers(place.arms, place.machine, place.environment.threads, prepared, reporter)
     except Exception as error:  # runtimes name kernels as they like
         reporter.warn(f"{place.prefix}layers could not be told apart: {type(error).__name__}: {error}")
         return []

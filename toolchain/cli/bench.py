@@ -23,6 +23,7 @@ from toolchain.cli.options import (
 )
 from toolchain.cli.tables import Column, Table, strong
 from toolchain.system import masking
+from toolchain.system.text import harmless
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,7 +221,7 @@ def _instead(model: ModelName, comparing: bool) -> dict[swapped.Kind, str]:
 
 
 def _tell(report: BenchReport, folder: Path | None, console: Console, devices_named: bool) -> int:
-    """Print the report, write it into `folder`, and say at the end where it is and why it was not compared.
+    """Write the report into `folder`, print it, and say at the end where it is and why it was not compared.
 
     `devices_named`: somebody asked for these very devices, so why one is not here is said.
     """
@@ -229,11 +230,13 @@ def _tell(report: BenchReport, folder: Path | None, console: Console, devices_na
     from toolchain.bench import benchmark
     from toolchain.bench.compare import HOW_TO_COMPARE
 
+    # First, so that who reads no further, as `head` does, loses nothing.
+    written = [] if folder is None else benchmark.write(report, folder, console)
     console.result(
         report if folder is None else {**to_builtins(report), "out": str(folder)}, *_tables(report, devices_named)
     )
-    if folder is not None:
-        where = f"Written: {', '.join(map(str, benchmark.write(report, folder, console)))}"
+    if written:
+        where = f"Written: {', '.join(map(str, written))}"
         if console.json:
             console.say(where)
         else:
@@ -296,7 +299,7 @@ def _tables(report: BenchReport, devices_named: bool) -> tuple[RenderableType, .
         for change in comparison.changes:
             changes.add(*reports.change_row(change))
         style = "bold red" if comparison.regressions else "bold"
-        shown += ["", changes, *(Text(sentence, style=style) for sentence in reports.verdict(comparison))]
+        shown += ["", changes, *(Text(harmless(sentence), style=style) for sentence in reports.verdict(comparison))]
     for found in report.layers:
         shown += ["", _layer_table(found), *(strong(line) for line in layers.sentences(found))]
     return tuple(shown)
@@ -306,7 +309,7 @@ def _layer_table(found: LayersOf) -> Table:
     from toolchain.bench import layers
 
     # The kernels of the last file stay longest.
-    ranks = {"shape": 1, "kernel": 2, "int8 kernel": 2, "converting": 3, "float kernel": 4}
+    ranks = {"shape": 1, "converting": 3} | dict.fromkeys(layers.KERNELS, 2) | {"float kernel": 4}
     columns = layers.columns(found)
     shown = (Column(name, ranks.get(name, 0), name not in layers.WORDS) for name in columns)
     table = Table(*shown, title=layers.title(found))

@@ -38,7 +38,7 @@ class Table:
 
     def __init__(self, *columns: Column, title: str = "") -> None:
         self.columns = columns
-        self.title = title
+        self.title = harmless(title)
         self.rows: list[tuple[tuple[str, ...], bool]] = []
 
     def add(self, *cells: str, bold: bool = False) -> None:
@@ -140,4 +140,4 @@ def facts(rows: Sequence[tuple[str, str]]) -> Table:
 
 def strong(text: str) -> Text:
     """A line to be seen first."""
-    return Text(text, style="bold")
+    return Text(harmless(text), style="bold")
