@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_report import FAILED, FLOAT, INT8, MACHINE, latency, report
@@ -208,6 +209,21 @@ def test_few_photographs_are_no_proof_that_nothing_is_lost() -> None:
     assert len(verdict(compare(report(old), report(old), "old.json", Tolerance()))) == 1, (
         "the same file loses nothing"
     )
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"process_p50_ms": (0.0, 0.0, 0.0)}, "latency of an arm that ran must be above 0"),
+        ({"batch": 0}, "batch must be 1 or more"),
+        ({"quantiles_ms": (7.0, 8.0)}, "quantiles_ms must be 101"),
+    ],
+)
+def test_figures_that_nobody_measures_are_refused(changed: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """Of zeros, no ratio could be told, and nothing would ever be slower."""
+    (tmp_path / "bench.json").write_bytes(files.to_json(report(replace(timed(FLOAT, 8), **changed))))
+    with pytest.raises(BadInputError, match=said):
+        read_report(tmp_path)
 
 
 def test_files_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

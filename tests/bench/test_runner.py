@@ -13,7 +13,7 @@ from bench_support import artifact_that_breaks, colour_artifact
 from jsonschema import Draft202012Validator
 
 from toolchain.artifact import Artifact
-from toolchain.bench import runner
+from toolchain.bench import interface, runner
 from toolchain.bench.results import ArmResult, BenchReport
 from toolchain.bench.runner import Plan, bench
 from toolchain.errors import BadInputError
@@ -241,6 +241,12 @@ def test_artifact_that_the_runtime_cannot_run(tmp_path: Path, artifact: Artifact
     report = bench(on([broken, artifact], "ort:cpu", rounds=1))
     assert [arm.status for arm in report.arms] == ["failed", "ok"]
     assert "out of data bounds" in report.arms[0].reason
+
+
+@pytest.mark.parametrize("numbers", [{"rounds": 0}, {"budget_s": 0.0}])
+def test_numbers_that_measure_nothing_are_refused_at_once(artifact: Artifact, numbers: dict[str, Any]) -> None:
+    with pytest.raises(BadInputError, match=f"{next(iter(numbers))} must be"):
+        interface.bench(artifact.path, devices=["ort:cpu"], **numbers)
 
 
 def test_artifact_that_changes_meanwhile(tmp_path: Path) -> None:

@@ -24,12 +24,15 @@ from toolchain.bench.results import (
     names_of,
 )
 from toolchain.errors import BadInputError
-from toolchain.evaluation.statistics import Latency, paired_drop_ci95, ratio_ci95
+from toolchain.evaluation.statistics import paired_drop_ci95, ratio_ci95
 from toolchain.runtimes.machine import Environment
 from toolchain.system import files
 from toolchain.system.text import percent
 from toolchain.timing.arm import Arm
 from toolchain.timing.protocol import LOCAL, at
+
+QUANTILES = 101
+"""The 0th, 1st, ... 100th percentile."""
 
 
 @dataclass(frozen=True)
@@ -99,16 +102,24 @@ def read_report(path: Path) -> BenchReport:
             f"{path} is no bench.json: {error}", "Name one that `edgetl bench --out` wrote."
         ) from None
     for place, arm in enumerate(report.arms):
-        if arm.status == "ok" and not _is_measured(arm.latency_ms):
+        if arm.status == "ok" and (wrong := _wrong_with(arm)):
             raise BadInputError(
-                f"{path} is no bench.json: the latency of an arm that ran must be above 0 - at `$.arms[{place}]`",
+                f"{path} is no bench.json: {wrong} - at `$.arms[{place}]`",
                 "Name one that `edgetl bench --out` wrote.",
             )
     return report
 
 
-def _is_measured(latency: Latency | None) -> bool:
-    return latency is not None and min(latency.p50, *latency.p50_ci95) > 0
+def _wrong_with(arm: ArmResult) -> str:
+    """What nobody measures, in an arm that ran; empty if there is nothing."""
+    latency = arm.latency_ms
+    if latency is None or min(latency.p50, *latency.p50_ci95, *arm.process_p50_ms) <= 0:
+        return "the latency of an arm that ran must be above 0"
+    if arm.batch < 1:
+        return "its batch must be 1 or more"
+    if len(arm.quantiles_ms) not in {0, QUANTILES}:
+        return f"its quantiles_ms must be {QUANTILES}"
+    return ""
 
 
 def _in_folder(folder: Path) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from toolchain.artifact import find_artifacts, read_artifact
 from toolchain.bench import runner
 from toolchain.bench.results import BenchReport
+from toolchain.errors import BadInputError
 from toolchain.runtimes.devices import expand
 from toolchain.system.progress import Reporter
 from toolchain.timing.machines import checked
@@ -44,9 +45,13 @@ def bench(
     `layers` the time of each layer is measured, too. What goes wrong with one arm stands in its `status` and
     `reason`.
 
-    Raises ArtifactError for a file that is no model, BadInputError for data that cannot be used, MissingError for a
-    machine that cannot be.
+    Raises ArtifactError for a file that is no model, BadInputError for data or numbers that cannot be used,
+    MissingError for a machine that cannot be.
     """
+    if rounds is not None and rounds < 1:
+        raise BadInputError(f"rounds must be 1 or more, not {rounds}")
+    if budget_s <= 0:
+        raise BadInputError(f"budget_s must be above 0, not {budget_s}")
     files = dict.fromkeys(file for model in models for file in find_artifacts(Path(model)))
     plan = runner.Plan(
         artifacts=tuple(read_artifact(file) for file in files),
