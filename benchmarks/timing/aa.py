@@ -131,7 +131,8 @@ def summary(rows: Sequence[Row]) -> dict[str, str]:
         "medians of a rerun within the interval": share(held(rows, "")),
         "at rest": share(held(at_rest, "")),
         "throughput of a rerun within the interval": share(held(rows, "ips_")),
-        "runs marked noisy": share([mark == "1" for row in _one_a_pair(rows) for mark in row["noisy"]]),
+        "throughput at rest": share(held(at_rest, "ips_")),
+        "runs marked noisy": share([row["noisy"][1] == "1" for row in _one_a_pair(rows)]),
     }
 
 

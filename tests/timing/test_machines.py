@@ -145,6 +145,16 @@ def test_no_ssh_here(monkeypatch: pytest.MonkeyPatch) -> None:
         Remote("board")
 
 
+def test_an_answer_of_another_kind_is_the_workers_failure(board: Server) -> None:
+    """As of a plug-in's runtime, or of a checkout with the same version."""
+    with connected(["board"], Silent()) as (machine,):
+        worker = machine.launch()
+        with pytest.raises(WorkerError, match="board answered nonsense during probe"):
+            worker.ask("probe", "ort:cpu", int, LIMIT_S)
+        assert worker.ask("probe", "ort:cpu", Device, LIMIT_S).available
+        worker.close()
+
+
 def test_a_cut_connection_is_told_at_once_and_leaves_nothing_there(board: Server, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("x")

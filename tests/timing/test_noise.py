@@ -54,6 +54,22 @@ def test_work_of_a_worker_counts_where_the_system_forgets_children(monkeypatch: 
     assert own_seconds() < before
 
 
+def test_heat_of_a_package_is_counted_once(tmp_path: Path) -> None:
+    """Each of its logical processors tells it, and both of a core tell that of the core."""
+    for cpu, core in enumerate((0, 0, 1, 1)):
+        for name, text in {
+            "thermal_throttle/package_throttle_count": "5",
+            "thermal_throttle/core_throttle_count": str(core + 1),
+            "topology/physical_package_id": "0",
+            "topology/core_id": str(core),
+        }.items():
+            file = tmp_path / f"cpu{cpu}" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{text}\n")
+    assert noise._throttle_count(tmp_path) == 5 + 1 + 2
+    assert noise._throttle_count(tmp_path / "cpu0") is None
+
+
 def test_reasons_are_told() -> None:
     assert reasons(QUIET) == []
     assert "0.40 of its cores to other machines" in reasons(replace(QUIET, steal_cores=0.4))[0]

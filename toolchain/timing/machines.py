@@ -8,6 +8,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import msgspec
+
 from toolchain.artifact import Artifact
 from toolchain.errors import MissingError
 from toolchain.runtimes import machine
@@ -177,7 +179,10 @@ class _RemoteWorker:
         reply = self._remote.ask("ask", question, Reply, limit_s + GRACE_S)
         if reply.failure is not None:
             raise WorkerError(reply.failure.reason, reply.failure.unavailable)
-        return strict.convert(reply.answer, answer)
+        try:
+            return strict.convert(reply.answer, answer)
+        except msgspec.DecodeError as error:
+            raise WorkerError(f"{self._remote.name} answered nonsense during {do}: {error}") from None
 
     def close(self) -> None:
         if self._number is not None:

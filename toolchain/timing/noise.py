@@ -167,11 +167,17 @@ def _temperature() -> float | None:
 
 def _throttle_count(folder: Path = Path("/sys/devices/system/cpu")) -> int | None:
     """How often the processor's cores and packages have been throttled since the start of the system."""
+    counts: dict[tuple[str, ...], int] = {}
     try:
-        counts = [int(path.read_text()) for path in folder.glob("cpu[0-9]*/thermal_throttle/*_throttle_count")]
+        for path in folder.glob("cpu[0-9]*/thermal_throttle/*_throttle_count"):
+            kind, topology = path.name.partition("_")[0], path.parent.parent / "topology"
+            parts = ["physical_package_id"] if kind == "package" else ["physical_package_id", "core_id"]
+            # Each of its logical processors tells the same count.
+            place = (kind, *((topology / part).read_text().strip() for part in parts))
+            counts[place] = max(int(path.read_text()), counts.get(place, 0))
     except (OSError, ValueError):
         return None
-    return sum(counts) if counts else None
+    return sum(counts.values()) if counts else None
 
 
 POWERCAP = Path("/sys/class/powercap")

@@ -14,6 +14,8 @@ from toolchain.timing.noise import LoadDuring
 
 LOCAL = "local"
 """What this machine is called where machines are named."""
+THROUGHPUT_BATCHES = (1, 8)
+"""Those that a worker asks for beside the arm's own."""
 
 
 def at(device: str, machine: str) -> str:

@@ -13,7 +13,17 @@ import numpy as np
 from toolchain.system.progress import Reporter, Task
 from toolchain.timing.arm import MIN_SAMPLES, Arm
 from toolchain.timing.machines import Local, Machine
-from toolchain.timing.protocol import Flood, Load, Loaded, Prepared, Samples, Span, Throughput, spread
+from toolchain.timing.protocol import (
+    THROUGHPUT_BATCHES,
+    Flood,
+    Load,
+    Loaded,
+    Prepared,
+    Samples,
+    Span,
+    Throughput,
+    spread,
+)
 
 ROUND_MS = 250.0
 MAX_SAMPLES = 200
@@ -197,7 +207,8 @@ def _measure_whole(arms: Sequence[Arm], reporter: Reporter, limits: TimeLimits) 
                 with arm.step() as worker:
                     order = Flood(THROUGHPUT_S, arm.floods[0] if arm.floods else None)
                     # Each of several streams compiles a model of its own, in each way that is tried.
-                    compiling_s = 3 * arm.loaded.threads * arm.loaded.load_ms / 1e3 if arm.loaded else 0.0
+                    compiled = 1 + len({*THROUGHPUT_BATCHES, arm.batch})
+                    compiling_s = compiled * arm.loaded.threads * arm.loaded.load_ms / 1e3 if arm.loaded else 0.0
                     limit_s = limits.of(arm) + compiling_s
                     arm.floods.append(worker.ask("throughput", order, Throughput, limit_s))
             task.advance(note=arm.name)

@@ -25,6 +25,7 @@ from toolchain.runtimes.profiling import WARM_UP, Kernel
 from toolchain.system import files, strict
 from toolchain.timing.noise import Meter
 from toolchain.timing.protocol import (
+    THROUGHPUT_BATCHES,
     Failure,
     Flood,
     Load,
@@ -45,7 +46,6 @@ INPUTS = 64
 """Pictures that the timed inferences take turns with."""
 FRAMES = 8
 ANSWER_BATCH = 8
-THROUGHPUT_BATCHES = (1, 8)
 LONG_S = 2.0
 """Ways of asking for more images at once are not tried on devices that would take longer for one turn of them."""
 SETTLE_S = 0.05
