@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from toolchain.artifact import Artifact
-from toolchain.evaluation.statistics import median_ci95, next_ci95
+from toolchain.evaluation.statistics import THROUGHPUT_BETWEEN_RUNS, median_ci95, next_ci95
 from toolchain.timing.process import AnyWorker, WorkerError
 from toolchain.timing.protocol import LOCAL, Loaded, Samples, Throughput, at
 
@@ -79,7 +79,8 @@ class Arm:
             return None
         found = [one.ips for one in self.floods]
         ips = float(np.median(found))
-        return replace(self.floods[0], ips=ips, ips_ci95=next_ci95(ips, found) if len(found) > 1 else None)
+        interval = next_ci95(ips, found, THROUGHPUT_BETWEEN_RUNS) if len(found) > 1 else None
+        return replace(self.floods[0], ips=ips, ips_ci95=interval)
 
     @contextmanager
     def step(self) -> Iterator[AnyWorker]:

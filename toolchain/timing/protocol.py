@@ -106,8 +106,8 @@ class Samples:
 class Throughput:
     """Images a second, and what gave them: `batch` images an inference, `requests` inferences at once.
 
-    In a report `ips` is the median over processes. With 95 % another run has its own within `ips_ci95`, which is
-    null where there was one process.
+    In a report `ips` is the median over processes. With 95 % another run that asks in the same way has its own
+    within `ips_ci95`, which is null where there was one process.
     """
 
     ips: float
