@@ -294,6 +294,8 @@ def test_weights_of_a_run_bring_what_they_have_seen(tmp_path: Path, run_folder: 
     assert run.temperature_fit is not None
     assert run.temperature_fit.out_of_fold == 0, "no photograph is left that did not teach"
     assert not any("flatter" in line for line in recorder.warned)
+    (tmp_path / "run" / "splits.json").write_text("{}")
+    assert Previous.read(tmp_path / "run").taught == taught, "what it began with"
     dataset = open_dataset(str(drawn_folder), reporter=Silent())
     warn_of_seen(dataset, frozenset(one.sha256 for one in dataset.splits["test"][:1]), str(weights), recorder)
     assert "1 of " in recorder.warned[-1]

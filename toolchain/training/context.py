@@ -57,8 +57,8 @@ class TrainContext:
     seconds: dict[str, float] = field(default_factory=dict)
     previous: Previous | None = None
     """The run that this one goes on from."""
-    weights_seen: frozenset[str] = frozenset()
-    """SHA-256 of photographs that have taught the run whose weights training starts from (`--weights`)."""
+    seen: frozenset[str] = frozenset()
+    """SHA-256 of the photographs that have taught the network that training starts from, as far as is known."""
 
     @property
     def photos(self) -> tuple[Photograph, ...]:
@@ -85,11 +85,6 @@ class TrainContext:
     def same(self) -> dict[int, int]:
         """By label, the row of the old head of each class that the run before knew."""
         return self.previous.same(self.dataset.classes) if self.previous else {}
-
-    @property
-    def seen(self) -> frozenset[str]:
-        """SHA-256 of the photographs that have taught the network that training starts from, as far as is known."""
-        return self.previous.taught if self.previous else self.weights_seen
 
     @property
     def classes(self) -> int:

@@ -163,7 +163,7 @@ def _run(
             f"the photographs of {settings.data} are not those that the run began with",
             "Put them back as they were, or start a new run; so too where an earlier version of edgetl began it.",
         )
-    seen: frozenset[str] = frozenset() if previous else taught_before(settings.weights, pretrained.sha256)
+    seen = previous.taught if previous else taught_before(settings.weights, pretrained.sha256)
     warn_of_seen(dataset, seen, settings.weights, reporter)
     outliers = find_outliers(settings, dataset, reader, reporter)
     reader.tidy()
@@ -177,7 +177,7 @@ def _run(
         out,
         reporter,
         previous=previous,
-        weights_seen=seen,
+        seen=seen,
     )
     reporter = EtaReporter.of(reporter, _works(context, deployable))
     context = replace(context, reporter=reporter)

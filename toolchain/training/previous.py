@@ -63,9 +63,14 @@ class Previous:
             found |= {photo.sha256: now for photo in listed}
         return found
 
-    @property
+    @cached_property
     def taught(self) -> frozenset[str]:
-        """SHA-256 of the photographs that have taught its network."""
+        """SHA-256 of the photographs that have taught its network, or the weights that it began with."""
+        began = taught_before(str(self.run.settings.get("weights")), self.run.model.weights_sha256)
+        return self._taught_itself | began
+
+    @property
+    def _taught_itself(self) -> frozenset[str]:
         return frozenset(sha256 for sha256, split in self.known.items() if split in TAUGHT)
 
     @property
@@ -133,7 +138,7 @@ class Previous:
                 f"{dataset.name} has no photographs of {first_few(dropped)}: the new network forgets them"
             )
         here = {photo.sha256 for split in SPLITS for photo in dataset.splits[split]}
-        taught = self.taught
+        taught = self._taught_itself
         gone = len(taught - here)
         if gone > len(taught) / 2:
             reporter.warn(
