@@ -14,8 +14,8 @@ BETWEEN_RUNS = 0.02
 """Runs of one file on a machine at rest differ by so much more than their processes show: half of a 95 % interval,
 as a fraction. Measured: `benchmarks/results/aa.csv`."""
 THROUGHPUT_BETWEEN_RUNS = 0.03
-"""The same of images a second, which one flood of each process tells. With 1.5 %, 83 % of reruns at rest were in the
-interval; for normal errors, 95 % are within 1.4 times its width."""
+"""The same of images a second, which one flood of each process tells. With 1.5 %, 83 % of reruns at rest were in
+the interval; for normal errors, 95 % are within 1.4 times its width."""
 MIN_FOR_P99 = 299
 """Samples of which, with 95 % confidence, at least one lies above the true 99th percentile (0.99 ** n < 0.05)."""
 Z95 = 1.959963984540054
