@@ -81,7 +81,7 @@ class _Student:
         return torch.from_numpy(layer.float_bias)
 
     def _visit(self, node: Node, inputs: list[Tensor]) -> Tensor:
-        if node.op == "Sub" and self._start.pixels is not None:
+        if self._start.pixels is not None and node.name == self._start.centred:
             return inputs[0] - self._start.pixels
         if node.name in self.weights:
             bias = self.biases.get(node.name, node.bias)

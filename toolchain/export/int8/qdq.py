@@ -74,8 +74,9 @@ class QuantizedLayer:
 class Quantization:
     """Integers for a graph, by the names of its tensors.
 
-    With `pixels`, the first layer takes the photograph's bytes as they are, as `byte - pixels`. The conversion and
-    the subtraction of the mean are left out, and the layer's bias makes up for them.
+    With `pixels`, the first layer takes the photograph's bytes as they are, as `byte - pixels`, in the place of the
+    tensor `centred`. The conversion and the subtraction of the mean are left out, and the layer's bias makes up for
+    them.
     """
 
     activations: dict[str, QuantParams] = field(default_factory=dict)
@@ -83,6 +84,7 @@ class Quantization:
     biases: dict[str, Floats] = field(default_factory=dict)
     """Of integer layers whose bias stays float32."""
     pixels: int | None = None
+    centred: str | None = None
     error: float = 0.0
     """Of the logits on the calibration photographs, relative to their own size (L2 norms)."""
 
@@ -151,6 +153,9 @@ class _Writer:
         self._tensors = {tensor.name: tensor for tensor in self._model.graph.initializer}
         self._nodes: list[onnx.NodeProto] = []
         self._renamed: dict[str, str] = {}
+        centred = quantization.centred if quantization.pixels is not None else None
+        read = [node.input[0] for node in model.graph.node if node.output[0] == centred]
+        self._left_out = {centred, *read}
 
     def write(self) -> onnx.ModelProto:
         graph = self._model.graph
@@ -159,7 +164,7 @@ class _Writer:
             node.CopyFrom(proto)
             name = node.output[0]
             node.input[:] = [self._renamed.get(old, old) for old in node.input]
-            if self._quantization.pixels is not None and node.op_type in {"Cast", "Sub"}:
+            if self._quantization.pixels is not None and name in self._left_out:
                 self._pass_pixels(node, self._quantization.pixels)
                 continue
             if layer := self._quantization.layers.get(name):

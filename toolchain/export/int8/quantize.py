@@ -84,12 +84,22 @@ def quantize_graph(graph: Graph, images: NDArray[np.uint8], scheme: Scheme) -> Q
     found = Quantization()
     rounded: dict[str, Tensor] = {}
 
+    left = {name: len(readers) for name, readers in graph.consumers.items()}
+
     def visit(node: Node, inputs: list[Tensor]) -> Tensor:
+        exact = compute(node, inputs)
+        for name in node.inputs:
+            left[name] -= 1
+            if not left[name]:  # all of them at once would take gigabytes
+                rounded.pop(name, None)
+        return exact
+
+    def compute(node: Node, inputs: list[Tensor]) -> Tensor:
         exact = node(inputs)
         ours = [rounded.get(name, value) for name, value in zip(node.inputs, inputs, strict=True)]
         readers = graph.consumers.get(node.name, [])
-        if node.op == "Sub" and scheme.pixels and all(reader.name in layers for reader in readers):
-            found.pixels = round(float(inputs[1].mean()))
+        if scheme.pixels and node.name == graph.centred and all(reader.name in layers for reader in readers):
+            found.pixels, found.centred = round(float(inputs[1].mean())), node.name
             found.activations[node.name] = QuantParams(1.0, found.pixels)
             rounded[node.name] = inputs[0] - found.pixels
             return exact

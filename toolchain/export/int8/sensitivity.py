@@ -127,9 +127,7 @@ class Sensitivity:
     def _bytes(self, quantization: Quantization) -> set[str]:
         """The tensor that the photograph's bytes are read as, where integers are these very bytes: nothing of it is
         rounded, and what the means of the colours leave is a constant, which the bias takes up."""
-        if quantization.pixels is None:
-            return set()
-        return {name for name in quantization.activations if self._graph.by_name[name].op == "Sub"}
+        return set() if quantization.pixels is None or quantization.centred is None else {quantization.centred}
 
     def _shift(self, quantization: Quantization, name: str, tensors: Set[str]) -> Tensor:
         """What the bias of a layer is corrected by, [outputs]: quantisation keeps the mean of each channel."""

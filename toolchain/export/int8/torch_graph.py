@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import onnx
@@ -77,6 +78,22 @@ class Graph:
         for node in self.nodes:
             for name in node.inputs:
                 self.consumers.setdefault(name, []).append(node)
+
+    @cached_property
+    def centred(self) -> str | None:
+        """The tensor of the photograph's bytes less the means of the colours, or less one number for all."""
+        for node in self.nodes:
+            cast = self.by_name.get(node.inputs[0])
+            if node.op != "Sub" or cast is None or cast.op != "Cast" or len(self.consumers[cast.name]) > 1:
+                continue
+            means, source = node.constants.get(1), cast.inputs[0]
+            while source in self.by_name and self.by_name[source].op == "Transpose":
+                source = self.by_name[source].inputs[0]
+            if source != "image" or means is None or not 0 <= means.mean() <= 255:
+                continue
+            if means.numel() == 1 or tuple(means.shape[-3:]) == (3, 1, 1):
+                return node.name
+        return None
 
     def run(self, images: Tensor, visit: Callable[[Node, list[Tensor]], Tensor] | None = None) -> Tensor:
         """Logits of `images` (uint8 [n, height, width, 3]).

@@ -118,8 +118,7 @@ def _without(quantized: QuantizedGraph, layers: frozenset[str]) -> Quantization:
             kept[node.name] = quantize_layer(weight, bias, None, per_tensor=per_tensor)
     biases = {name: bias for name, bias in old.biases.items() if name not in layers}
     # A first layer in float reads pixels less the means of the colours, as its bias was made for.
-    means = {graph.by_name[name].inputs[0] for name in layers}
-    means = {name for name in means if name in graph.by_name and graph.by_name[name].op == "Sub"}
+    means = {graph.by_name[name].inputs[0] for name in layers} & {old.centred}
     activations = {name: params for name, params in old.activations.items() if name not in means}
     pixels = None if means else old.pixels
     return replace(old, layers=kept, biases=biases, activations=activations, pixels=pixels)
