@@ -20,7 +20,7 @@ from toolchain.errors import BadInputError, PromiseBrokenError
 from toolchain.evaluation import metrics
 from toolchain.export import recommending
 from toolchain.export.exporting import export
-from toolchain.export.int8 import choosing, search, speed
+from toolchain.export.int8 import choosing, search, shortlist, speed
 from toolchain.export.int8.quantisers import Candidate, Recipe, Task, recipes
 from toolchain.export.photographs import RunPhotographs
 from toolchain.export.results import Attempt, Measurement, QuantizationSettings, Variants
@@ -174,6 +174,49 @@ def test_a_faster_file_for_one_device_beside_the_one_for_all(folder: Path, monke
     assert own.runtimes == ("ort:cpu",)
     assert find_artifact(folder).name == "model.int8.onnx"
     assert [one.file for one in done.recommended if one.precision == "int8"] == []  # all take 10 ms there
+
+
+@pytest.mark.slow
+def test_the_file_for_all_devices_is_written_where_each_has_a_faster_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "AS_NEAR", 10.0)
+    monkeypatch.setattr(shortlist, "MAX_TIMED", 3)
+    monkeypatch.setattr(search, "recipes", lambda task: [one for one in recipes(task) if one.runtime is None][:3])
+    _speeds(
+        monkeypatch,
+        {
+            **{(1, "ort:cpu"): 3.0, (1, "openvino:CPU"): 0.8},
+            **{(2, "ort:cpu"): 0.8, (2, "openvino:CPU"): 3.0},
+            **{(3, "ort:cpu"): 1.5, (3, "openvino:CPU"): 1.5},
+        },
+    )
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100), further=Variants(openvino=True))
+    assert {device: Path(file).name for device, file in done.int8_files.items()} == {
+        "ort:cpu": "model.int8.ort.onnx",
+        "openvino:CPU": "model.int8.openvino.onnx",
+    }
+    assert read_artifact(folder / "model.int8.onnx").card.runtimes[:2] == DEVICES
+    assert (folder / "model.int8.xml").exists()
+    assert find_artifact(folder).name == "model.int8.onnx"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_an_export_for_another_device_leaves_the_file_of_the_first(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _speeds(monkeypatch, {})
+    export(folder, int8=QuantizationSettings(max_drop_pp=100), target="ort:cpu")
+    first = (folder / "model.int8.onnx").read_bytes()
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100), target="openvino:CPU")
+    assert {device: Path(file).name for device, file in done.int8_files.items()} == {
+        "openvino:CPU": "model.int8.openvino.onnx"
+    }
+    assert (folder / "model.int8.onnx").read_bytes() == first
+    assert not list(folder.glob("*.older"))
+    again = export(folder, int8=QuantizationSettings(max_drop_pp=100), target="ort:cpu")
+    assert set(again.int8_files.values()) == {str(folder / "model.int8.onnx")}
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ def _export_int8(
         broken=found.broken,
         undecided=found.undecided,
     )
-    kept = [Path(file) for file in dict.fromkeys(exported.int8_files.values())]
+    kept = [Path(file) for file in dict.fromkeys((*exported.int8_files.values(), found.for_all)) if file]
     if len(exported.broken) == len(context.devices):
         kept = []  # only the rejected file
     if int8.min_speed_up and LOCAL in int8.on:

@@ -48,13 +48,15 @@ SEARCH_SHARE = 0.6
 class Found:
     """The result of the search: files by device, all attempts, and by device the promises that were not kept.
 
-    `undecided` are those of the last where no promise is known to be broken.
+    `undecided` are those of the last where no promise is known to be broken. `for_all` is the file that keeps both
+    on all devices, which may be faster with others; empty where there is none.
     """
 
     files: dict[str, str]
     attempts: tuple[Attempt, ...]
     broken: dict[str, str]
     undecided: tuple[str, ...]
+    for_all: str = ""
 
 
 def make_int8(context: ExportContext, settings: QuantizationSettings) -> Found:
@@ -89,7 +91,7 @@ def _set_aside_older(context: ExportContext, found: Found | None) -> None:
     """
     decided = set(context.devices).difference(() if found is None else found.undecided)
     for path in older.int8_files(context.path, context.devices):
-        if found is not None and str(path) in found.files.values():
+        if found is not None and str(path) in (*found.files.values(), found.for_all):
             continue
         if older.is_of(path, context.card.source) and not any(older.serves(path, device) for device in decided):
             context.reporter.warn(f"{path.name} is of an earlier export of this network, and stays")
@@ -228,22 +230,27 @@ class _Search:
             served = tuple(device for device in devices if choice.winners.get(device) is entry)
             entry.attempt = replace(entry.attempt, chosen_for=served)
         stem = context.path.with_suffix(".int8.onnx")
+        others = older.is_of(stem, context.card.source) and not any(older.serves(stem, one) for one in devices)
         files: dict[str, str] = {}
+        for_all = ""
         for entry in self.entries:
             served = entry.attempt.chosen_for
-            if not served:
-                continue
             shared = entry is choice.common
-            path = stem if shared else stem.with_suffix(f".{served[0].partition(':')[0]}.onnx")
+            if not served and not shared:
+                continue
+            # What an export for other devices has written stays theirs.
+            own = not shared or (others and len(devices) == 1)
+            path = stem.with_suffix(f".{(served or devices)[0].partition(':')[0]}.onnx") if own else stem
             self._write(entry, path, devices if shared else served)
             files |= dict.fromkeys(served, str(path))
+            for_all = str(path) if shared else for_all
             if choice.common and not shared:
                 self._say_apart(path, entry, choice.common, served)
         if not choice.winners:
             path = context.path.with_name(REJECTED_FILE)
             self._write(rejected[0], path, ())
             files |= dict.fromkeys(devices, str(path))
-        return Found(files, tuple(entry.attempt for entry in self.entries), broken, tuple(undecided))
+        return Found(files, tuple(entry.attempt for entry in self.entries), broken, tuple(undecided), for_all)
 
     def _say_apart(self, path: Path, entry: Entry, common: Entry, devices: Sequence[str]) -> None:
         for device in devices:
