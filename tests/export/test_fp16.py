@@ -16,7 +16,7 @@ from tests.artifacts import tiny_model
 from tests.conftest import lively
 from toolchain.backbones.networks import normalised
 from toolchain.errors import PromiseBrokenError
-from toolchain.export.fp16 import largest_activation, to_float16
+from toolchain.export.fp16 import _half, largest_activation, to_float16
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.images.preprocess import Preprocess
 
@@ -136,6 +136,14 @@ def test_factors_of_maps_that_are_enlarged_stay_float32(images: np.ndarray) -> N
         for one in (enlarged, to_float16(enlarged))
     )
     np.testing.assert_allclose(ours, exact, atol=0.02 * np.abs(exact).max())
+
+
+def test_what_keeps_a_logarithm_finite_stays_above_nought() -> None:
+    """As in networks that were adopted and give probabilities: their logits are logarithms."""
+    assert _half(np.array(1e-20, np.float32)) > 0
+    assert _half(np.array([-1e-20], np.float32)) < 0
+    assert _half(np.array(0, np.float32)) == 0
+    assert not _half(np.full(4, 1e-20, np.float32)).any(), "weights are rounded"
 
 
 def test_operators_without_float16_are_told() -> None:

@@ -117,12 +117,20 @@ def _convert_weights(graph: onnx.GraphProto, inside: Iterable[int]) -> None:
                     raise PromiseBrokenError(
                         f"the weights `{name}` are too large for float16", "Use the float32 or the int8 file."
                     )
-                graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), halves[name]))
+                graph.initializer.append(numpy_helper.from_array(_half(values), halves[name]))
             node.input[place] = halves[name]
     used = {name for node in graph.node for name in node.input}
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def _half(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """`values` as float16. A single one stays above 0: it is what keeps a logarithm or a division finite."""
+    halves = values.astype(np.float16)
+    if values.size == 1 and not halves.any() and values.any():
+        halves[...] = np.sign(values) * np.finfo(np.float16).smallest_subnormal
+    return halves
 
 
 def _parts(graph: onnx.GraphProto) -> tuple[str, list[int], list[int], list[int]]:
