@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
@@ -16,6 +19,7 @@ from toolchain.backbones import IMAGENET, PUBLISHED, Backbone, Published
 from toolchain.backbones.networks import SIMPLIFIERS
 from toolchain.errors import MissingError
 from toolchain.images.preprocess import Preprocess
+from toolchain.system import files
 
 VGG_CHANNELS = 512
 """Of a VGG's last maps."""
@@ -27,9 +31,11 @@ def download(best: Any, first: Any, weights: str) -> dict[str, Tensor]:
     """The state dict of one of torchvision's enums of weights, by its URL; the start of its SHA-256 is checked."""
     chosen = best if weights == IMAGENET else first
     try:
-        state: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
-            chosen.url, map_location="cpu", progress=True, check_hash=True, weights_only=True
-        )
+        # It says on stdout, which belongs to the command's result, what it downloads.
+        with redirect_stdout(sys.stderr):
+            state: dict[str, Tensor] = torch.hub.load_state_dict_from_url(
+                chosen.url, map_location="cpu", progress=True, check_hash=True, weights_only=True
+            )
     except (URLError, OSError, RuntimeError) as error:  # RuntimeError: the hash is wrong
         raise MissingError(
             f"the ImageNet weights {chosen.url.rpartition('/')[2]} could not be downloaded ({error})",
@@ -40,11 +46,18 @@ def download(best: Any, first: Any, weights: str) -> dict[str, Tensor]:
 
 
 def published(best: Any, first: Any, weights: str) -> Published:
-    """What one of torchvision's enums of weights says. A file is taken for the first ones."""
-    chosen = best if weights == IMAGENET else first
+    """What one of torchvision's enums of weights says. A file is known by its SHA-256, and is else taken for the
+    first ones."""
+    chosen = best if weights == IMAGENET or _is_file_of(best, weights) else first
     (side,), (edge,) = chosen.transforms().crop_size, chosen.transforms().resize_size
     # torchvision makes pictures smaller by averaging areas, under the name of its bilinear filter.
     return Published(tuple(chosen.meta["categories"]), "imagenet-1k", Preprocess(side, side, shortest_edge=edge))
+
+
+def _is_file_of(one: Any, weights: str) -> bool:
+    """Whether a file is what an enum's URL gives: its name ends in the first digits of its SHA-256."""
+    digits = one.url.rpartition("-")[2].partition(".")[0]
+    return Path(weights).is_file() and files.sha256_of(Path(weights)).startswith(digits)
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:
