@@ -41,6 +41,19 @@ def test_a_reader_that_has_seen_enough_is_no_broken_promise(tmp_path: Path) -> N
         assert model.endswith("tiny.onnx (float32, accuracy not measured yet) on ort:cpu")
 
 
+def test_remarks_that_nobody_reads_stop_nothing(tmp_path: Path) -> None:
+    """As of `edgetl camera ... 2> >(head -1)`: all answers come, and the exit code says so."""
+    clip = write_clip(tmp_path / "clip.mp4", ["red"] * 300)
+    with subprocess.Popen(
+        _words(tmp_path, clip), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stderr.close()
+        assert len(process.stdout.read().splitlines()) >= 300
+        assert process.wait(60) == 0
+
+
 def test_recording_that_a_full_disk_cuts_off_is_an_error_and_what_was_recorded_is_kept(tmp_path: Path) -> None:
     import resource
 

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from typing import Any
 
@@ -34,6 +34,13 @@ class _Terminal(RichConsole):
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(harmless(text, keep="\n\t"), **options)
+
+    def on_broken_pipe(self) -> None:
+        """Nobody reads remarks and progress any more: no reason to stop. Nobody reads the result: it ends."""
+        if not self.stderr:
+            super().on_broken_pipe()
+        with suppress(OSError, AttributeError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 class Console:
