@@ -11,6 +11,7 @@ from datasets_support import Tree
 from toolchain.datasets.check import check
 from toolchain.datasets.folder import list_folder
 from toolchain.datasets.index import LeftOut
+from toolchain.datasets.scan import HELPER, skip_reason
 from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
 
@@ -204,3 +205,12 @@ def test_thousands_of_files_are_listed_at_once(tree: Tree) -> None:
     started = time.process_time()
     assert len(list_folder(root).photographs) == 1400
     assert time.process_time() - started < 0.5
+
+
+def test_waste_that_is_recycled_is_a_class_and_an_old_bin_of_windows_is_none(tmp_path: Path) -> None:
+    for name in ("recycled", "Recycler"):
+        (tmp_path / name).mkdir()
+        assert skip_reason(tmp_path / name) == ""
+    (tmp_path / "recycled" / "INFO2").touch()
+    (tmp_path / "Recycler" / "S-1-5-21-1").mkdir()
+    assert skip_reason(tmp_path / "recycled") == skip_reason(tmp_path / "Recycler") == HELPER

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from toolchain.drawn.pets import draw
-from toolchain.images.perceptual_hash import NEAR, near_groups, near_pairs, perceptual_hash
+from toolchain.images.perceptual_hash import NEAR, near_groups, perceptual_hash
 from toolchain.images.preprocess import Image, decode
 
 
@@ -57,7 +57,16 @@ def test_pairs_are_those_of_comparing_each_with_each() -> None:
         if (int(hashes[first]) ^ int(hashes[second])).bit_count() <= 1
     }
     assert 100 <= len(expected) < 200
-    assert {(first, second) for first, second in near_pairs(hashes, 1).tolist()} == expected
+    found = near_groups(hashes, 1)
+    assert {place for group in found for place in group} == {place for pair in expected for place in pair}
+    together = {place: number for number, group in enumerate(found) for place in group}
+    assert all(together[first] == together[second] for first, second in expected)
+
+
+def test_many_frames_of_one_scene_are_one_group() -> None:
+    """All pairs of them would take gigabytes."""
+    hashes = np.random.default_rng(0).integers(0, 16, 6000).astype(np.uint64)
+    assert near_groups(hashes) == [list(range(6000))]
 
 
 def test_groups_are_chains_of_pairs() -> None:

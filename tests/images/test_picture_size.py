@@ -122,6 +122,12 @@ def test_webp_without_loss() -> None:
     assert claimed_pixels(data) == HEIGHT * WIDTH
 
 
+def test_an_offset_beyond_all_files_is_no_error() -> None:
+    """BigTIFF has 64 bits for it."""
+    assert claimed_pixels(b"II+\0\x08\0\0\0" + b"\xff" * 8) == 0
+    assert claimed_pixels(b"MM\0+\0\x08\0\0" + b"\xff" * 8) == 0
+
+
 def test_what_is_no_picture_claims_nothing() -> None:
     assert claimed_pixels(b"") == claimed_pixels(b"hello") == claimed_pixels(bytes(100)) == 0
 

@@ -22,7 +22,7 @@ from toolchain.artifact.card import QuantizationRecipe, Source
 from toolchain.cli import run
 from toolchain.runs import read_run, read_splits
 from toolchain.system import files
-from toolchain.system.text import escaped, fixed, harmless, harmless_cell, is_printable, percent, unescaped
+from toolchain.system.text import escaped, fixed, folded, harmless, harmless_cell, is_printable, percent, unescaped
 
 BAD = os.fsdecode(b"caf\xe9")
 """As an old archive of another code page leaves it."""
@@ -255,3 +255,8 @@ def test_what_rounds_to_zero_has_no_sign(value: float, digits: int, plain: str, 
 def test_shares_in_percent() -> None:
     shown = [percent(-0.0001, 1, plus=True), percent(0.031, 1, plus=True), percent(0.5, 0)]
     assert shown == ["0.0%", "+3.1%", "50%"]
+
+
+def test_names_are_the_same_in_both_forms_of_unicode() -> None:
+    """Macs take letters apart."""
+    assert folded("A\u0308pfel") == folded("\u00c4pfel") == folded("\u00e4pfel")

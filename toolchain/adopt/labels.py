@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -22,7 +23,9 @@ def read_labels(path: Path) -> tuple[str, ...]:
     """
     try:
         content = files.read_regular(path, MAX_BYTES)
-        lines = [line.strip() for line in content.decode("utf-8-sig").rstrip().splitlines()]
+        # As folders of classes are called, whatever wrote them: Macs take letters apart.
+        text = unicodedata.normalize("NFC", content.decode("utf-8-sig"))
+        lines = [line.strip() for line in text.rstrip().splitlines()]
     except OSError as error:
         raise BadInputError(f"{path} cannot be read: {error.strerror or error}") from None
     except UnicodeDecodeError:

@@ -12,6 +12,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +45,14 @@ _SYSTEM_FILE = re.compile(
 
 _HELPER = re.compile(
     # Synology, QNAP, Windows, file systems, macOS, Samba, in this order.
-    r"@eadir|#recycle|#snapshot|@tmp|@recycle|@recently-snapshot|\.@__thumb|\$recycle\.bin|recycler|recycled|"
+    r"@eadir|#recycle|#snapshot|@tmp|@recycle|@recently-snapshot|\.@__thumb|\$recycle\.bin|"
     r"system volume information|found\.\d{3}|lost\+found|lost\.dir|__macosx|network trash folder|temporary items|"
     r"\.trash(es|-.*)?|\.thumbnails|\.spotlight-v100|\.fseventsd",
     re.IGNORECASE,
 )
+_OLD_BINS = re.compile(r"recycler|recycled", re.IGNORECASE)
+"""Those of Windows before Vista, which hold a list of what was thrown away, or folders of users. Else these are
+words for waste."""
 _BACKUP = re.compile(r"(.+?)(_original|~|\.bak|\.backup|\.old|\.orig)")
 """Earlier versions that ExifTool and editors leave beside a file: the same picture once more."""
 
@@ -160,9 +164,16 @@ def reject_reason(path: Path) -> str:
     return "" if is_called_picture(path.name) else _head_reason(path)
 
 
+def _is_bin(folder: Path) -> bool:
+    with suppress(OSError):
+        names = {one.name.casefold() for one in folder.iterdir()}
+        return bool(names & {"info2", "desktop.ini"}) or any(name.startswith("s-1-") for name in names)
+    return False
+
+
 def skip_reason(folder: Path) -> str:
     """Why a folder is not searched; empty when it is."""
-    if _HELPER.fullmatch(folder.name):
+    if _HELPER.fullmatch(folder.name) or (_OLD_BINS.fullmatch(folder.name) and _is_bin(folder)):
         return HELPER
     if _is_own(folder):
         return OWN

@@ -32,34 +32,19 @@ def perceptual_hash(image: Image) -> int:
     return int.from_bytes(np.packbits(low > middle).tobytes(), "big")
 
 
-def near_pairs(hashes: NDArray[np.uint64], distance: int = NEAR) -> NDArray[np.int64]:
-    """The pairs of `hashes`, uint64 [n], of which at most `distance` bits differ: int64 [pairs, 2], the lower place
-    first. All are compared with all.
-    """
-    found = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(hashes), _BLOCK):
-        rest = hashes[start:]
-        bits = np.bitwise_count(rest[:_BLOCK, None] ^ rest[None, :])
-        first, second = np.nonzero(bits <= distance)
-        ordered = first < second
-        found.append(start + np.stack([first[ordered], second[ordered]], axis=1))
-    return np.concatenate(found)
-
-
 def near_groups(hashes: NDArray[np.uint64], distance: int = NEAR) -> list[list[int]]:
-    """Groups of two and more `hashes` that a chain of near pairs connects, by their places; each in order."""
-    parent = list(range(len(hashes)))
-
-    def root(place: int) -> int:
-        while parent[place] != place:
-            parent[place] = parent[parent[place]]
-            place = parent[place]
-        return place
-
-    for first, second in near_pairs(hashes, distance).tolist():
-        one, other = root(first), root(second)
-        parent[max(one, other)] = min(one, other)
+    """Groups of two and more `hashes`, uint64 [n], that a chain of pairs connects of which at most `distance` bits
+    differ, by their places; each in order. All are compared with all."""
+    unlike, which = np.unique(hashes, return_inverse=True)
+    labels = np.arange(len(unlike))
+    for start in range(0, len(unlike), _BLOCK):
+        near = np.bitwise_count(unlike[start : start + _BLOCK, None] ^ unlike[None, :]) <= distance
+        # Pairs are not kept: of ten thousand frames of one scene there are fifty million.
+        for row in near:
+            joined = labels[row]
+            if (joined != joined[0]).any():
+                labels[np.isin(labels, joined)] = joined.min()
     groups: dict[int, list[int]] = {}
-    for place in range(len(hashes)):
-        groups.setdefault(root(place), []).append(place)
+    for place, label in enumerate(labels[which].tolist()):
+        groups.setdefault(label, []).append(place)
     return [group for group in groups.values() if len(group) > 1]

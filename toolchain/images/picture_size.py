@@ -26,7 +26,7 @@ def claimed_pixels(data: bytes) -> int:
         if begins(data):
             try:
                 return max((width * height for width, height in sizes(data)), default=0)
-            except struct.error:  # the header is cut short
+            except (struct.error, OverflowError):  # the header is cut short, or points beyond all files
                 return 0
     return 0
 

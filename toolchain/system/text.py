@@ -10,6 +10,7 @@ one written form, and each written form belongs to one name.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -74,8 +75,8 @@ def is_printable(text: str) -> bool:
 
 
 def folded(name: str) -> str:
-    """A name in which letters' case, spaces, `-` and `_` do not matter."""
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+    """A name in which letters' case, their form in Unicode, spaces, `-` and `_` do not matter."""
+    return " ".join(unicodedata.normalize("NFC", name).replace("_", " ").replace("-", " ").casefold().split())
 
 
 def apply(function: Any, value: Any) -> Any:
