@@ -15,6 +15,7 @@ from torchvision import models
 
 import toolchain
 from tests.adopt.conftest import NAME, settled
+from tests.conftest import Recorder
 from toolchain.adopt.labels import read_labels
 from toolchain.artifact import read_artifact
 from toolchain.backbones import find
@@ -26,7 +27,7 @@ from toolchain.cli import run
 from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
 from toolchain.export.onnx_writer import _Deployed
-from toolchain.export.photographs import _divided
+from toolchain.export.photographs import RunPhotographs, _divided
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run, read_splits
 from toolchain.system.progress import Silent
@@ -313,3 +314,23 @@ def test_explain_takes_a_published_network_without_a_folder(
 def test_slips_in_explain(words: str, error: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["explain", *words.split()]) == 2
     assert error in capsys.readouterr().err
+
+
+def test_photographs_that_cannot_be_read_are_told_and_left_out(
+    adopted: Path, photographs: Path, tmp_path: Path
+) -> None:
+    """A network that was adopted has no splits: nobody has looked at its photographs before."""
+    folder = tmp_path / "photos"
+    shutil.copytree(photographs, folder)
+    (folder / "03.jpg").write_bytes((folder / "03.jpg").read_bytes()[:600])
+    (folder / "empty.jpg").touch()
+    (folder / "scan.jxl").write_bytes(b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(99))
+    recorder = Recorder()
+    found = RunPhotographs(adopted, read_run(adopted), folder, recorder)
+    assert len(found.read(found.judged_on).pixels) + len(found.read("train").pixels) == 11
+    assert [line for line in recorder.warned if line.startswith("skipped: ") and "03.jpg" in line]
+    assert [line for line in recorder.warned if "left out that may be photographs" in line]
+    for path in folder.glob("??.jpg"):
+        path.write_bytes(b"\xff\xd8\xff\xe0 no more")
+    with pytest.raises(BadInputError, match="none of the photographs can be read"):
+        RunPhotographs(adopted, read_run(adopted), folder, recorder)

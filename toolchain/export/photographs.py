@@ -14,9 +14,10 @@ from msgspec import structs
 from numpy.typing import NDArray
 
 from toolchain.datasets.catalogue import data_root, named, photographs_of
+from toolchain.datasets.index import describe_left_out
 from toolchain.datasets.naming import photographs_named
 from toolchain.datasets.splits import sha256_of_labelled, stratified
-from toolchain.errors import BadInputError, MissingError
+from toolchain.errors import BadInputError, MissingError, UnreadableImageError
 from toolchain.images.cache import cache_folder
 from toolchain.images.reader import Photograph, Reader, prefetched
 from toolchain.runs import RUN_FILE, SPLITS_FILE, Run, SplitFile, read_splits
@@ -101,14 +102,16 @@ class RunPhotographs:
         self._run = run
         self.judged_on: str = run.model.judged_on
         self._position = {name: place for place, name in enumerate(run.data.classes)} | {"": -1}
+        self._reader = Reader(run.preprocess, cache_folder(), reporter, keep=False)
         if not run.data.counts:
             self._root = _any_folder(folder, run, data)
-            self._splits = _divided(_by_content(self._root, reporter), run.data.classes, reporter)
+            # Splits of a training name what could be read; here nobody has looked yet.
+            found = _by_content(self._root, reporter, self._reader)
+            self._splits = _divided(found, run.data.classes, reporter)
             self.judged_on = next(iter(self._splits))
         else:
             self._find(folder, run, data, reporter)
         self._splits["calibration"] = calibration_of(self._splits)
-        self._reader = Reader(run.preprocess, cache_folder(), reporter, keep=False)
 
     def _find(self, folder: Path, run: Run, data: Path | None, reporter: Reporter) -> None:
         """Find the photographs of the run's own splits."""
@@ -286,16 +289,35 @@ def folder_of(data: Path) -> Path:
     return folder
 
 
-def _by_content(folder: Path, reporter: Reporter) -> dict[str, Path]:
-    """All photographs below `folder` by their SHA-256. Raises BadInputError where there is none."""
-    paths = photographs_named([str(folder)]).paths
-    if not paths:
+def _by_content(folder: Path, reporter: Reporter, reader: Reader | None = None) -> dict[str, Path]:
+    """All photographs below `folder` by their SHA-256; with a `reader`, those that it can decode.
+
+    What may be a photograph and is left out is told. Raises BadInputError where there is none.
+    """
+    named = photographs_named([str(folder)])
+    for line in describe_left_out(one for one in named.left_out if one.lost):
+        reporter.warn(f"{folder}: {line}")
+    if not named.paths:
         raise BadInputError(f"{folder} holds no photographs", "Name the folder where they are now with --data.")
+
+    def content(path: Path) -> str | UnreadableImageError:
+        try:
+            return files.sha256_of(path) if reader is None else reader.load(path.name, path).sha256
+        except OSError as error:
+            return UnreadableImageError(f"{path}: {error.strerror or error}")
+        except UnreadableImageError as error:
+            return error
+
     found: dict[str, Path] = {}
-    with ThreadPoolExecutor(cores()) as pool, reporter.task(f"reading {folder.name}", len(paths)) as task:
-        for path, sha256 in zip(paths, pool.map(files.sha256_of, paths), strict=True):
-            found.setdefault(sha256, path.absolute())
+    with ThreadPoolExecutor(cores()) as pool, reporter.task(f"reading {folder.name}", len(named.paths)) as task:
+        for path, sha256 in zip(named.paths, pool.map(content, named.paths), strict=True):
+            if isinstance(sha256, UnreadableImageError):
+                reporter.warn(f"skipped: {sha256.message}")
+            else:
+                found.setdefault(sha256, path.absolute())
             task.advance()
+    if not found:
+        raise BadInputError("none of the photographs can be read", "Look at them with `edgetl data check`.")
     return found
 
 
