@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from toolchain.adopt.normalisation import Normalisation
 from toolchain.adopt.onnx_file import PASSED, ForeignModel, producers
+from toolchain.artifact.graph import refused
 from toolchain.errors import BadInputError
 from toolchain.images.preprocess import Preprocess
 
@@ -376,9 +377,6 @@ def _finished(model: onnx.ModelProto, foreign: ForeignModel) -> onnx.ModelProto:
     for node in graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except Exception as error:  # its exceptions have no common public base
-        reason = str(error).strip().partition("\n")[0]
-        raise BadInputError(f"{foreign.path} is not understood: {reason}", "Export it again.") from None
+    if reason := refused(model):
+        raise BadInputError(f"{foreign.path} is not understood: {reason}", "Export it again.")
     return model

@@ -16,7 +16,7 @@ import onnx
 
 from toolchain.artifact import ir, tflite
 from toolchain.artifact.card import CARD_SCHEMA, Card
-from toolchain.artifact.graph import check_structure
+from toolchain.artifact.graph import check_structure, refused
 from toolchain.artifact.model_info import PREFIX, model_info
 from toolchain.artifact.operators import ADOPTED, EXPORTED
 from toolchain.artifact.sizes import check_sizes
@@ -80,10 +80,8 @@ def make_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
         whole.metadata_props.add(key=f"{PREFIX} {key}", value=value)
     whole.metadata_props.add(key=CARD_KEY, value=files.to_json(card, indent=0).decode().strip())
     whole.ir_version = least_ir_version(whole)
-    try:
-        onnx.checker.check_model(whole, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ArtifactError(f"{path}: ONNX's checker refuses it: {str(error).strip().splitlines()[0]}") from error
+    if reason := refused(whole):
+        raise ArtifactError(f"{path}: ONNX's checker refuses it: {reason}")
     return _parse(whole.SerializeToString(), path)
 
 

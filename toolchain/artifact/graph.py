@@ -40,6 +40,15 @@ _POSITIVE = {"strides", "dilations", "kernel_shape", "group", "blocksize", "num_
 HINT = "edgetl runs networks of plain operators: docs/reference/files.md lists them."
 
 
+def refused(model: onnx.ModelProto) -> str:
+    """Why ONNX's own checker refuses `model`, in a line; empty where it does not."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # its exceptions have no common public base
+        return str(error).strip().partition("\n")[0]
+    return ""
+
+
 def check_structure(model: onnx.ModelProto, allowed: Operators, path: Path) -> None:
     """Raise ArtifactError unless `model` is one graph of `allowed` operators that holds all of its weights."""
     graph = model.graph

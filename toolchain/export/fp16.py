@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from toolchain.artifact.graph import refused
 from toolchain.errors import PromiseBrokenError
 from toolchain.system import telemetry
 
@@ -57,13 +58,10 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
     del graph.node[:]
     graph.node.extend(ordered)
     del graph.value_info[:]  # it names the old types
-    try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        reason = str(error).strip().splitlines()[0]
+    if reason := refused(model):
         raise PromiseBrokenError(
             f"the network does not compute in float16: {reason}", "Use the float32 or the int8 file."
-        ) from error
+        )
     return model
 
 
