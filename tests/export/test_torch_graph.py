@@ -30,6 +30,24 @@ def test_a_pool_of_means_in_torch_is_that_of_onnx_runtime(settings: str) -> None
     assert np.allclose(ours, exact, rtol=1e-6)
 
 
+@pytest.mark.parametrize("settings", ["", "<alpha=0.1666667, beta=0.5>"])
+def test_a_hard_sigmoid_in_torch_is_that_of_onnx_runtime(settings: str) -> None:
+    """As PyTorch exports the gates of MobileNetV3."""
+    network = onnx.parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["": 18]> g (uint8[n, 9, 9, 3] image) => (float[n, 9, 9, 3] logits)
+        <float middle = {{100.0}}, float step = {{20.0}}> {{
+            pixels = Cast<to=1>(image)
+            less = Sub(pixels, middle)
+            gate = Div(less, step)
+            logits = HardSigmoid{settings}(gate)
+        }}"""
+    )
+    images = np.random.default_rng(5).integers(0, 256, (2, 9, 9, 3), np.uint8)
+    session = onnxruntime.InferenceSession(network.SerializeToString(), providers=["CPUExecutionProvider"])
+    (exact,) = session.run(["logits"], {"image": images})
+    np.testing.assert_allclose(Graph(network).run(torch.from_numpy(images)).numpy(), exact, atol=1e-6)
+
+
 def test_unknown_operators_are_named() -> None:
     graph = onnx.helper.make_graph([onnx.helper.make_node("Erf", ["image"], ["logits"])], "g", [], [])
     with pytest.raises(ValueError, match="operator Erf is not known"):

@@ -14,6 +14,7 @@ import msgspec
 from toolchain.bench.inputs import Chosen
 from toolchain.bench.report import JSON_FILE
 from toolchain.bench.results import (
+    QUANTILES,
     ArmResult,
     BenchReport,
     Change,
@@ -30,9 +31,6 @@ from toolchain.system import files
 from toolchain.system.text import percent
 from toolchain.timing.arm import Arm
 from toolchain.timing.protocol import LOCAL, at
-
-QUANTILES = 101
-"""The 0th, 1st, ... 100th percentile."""
 
 
 @dataclass(frozen=True)

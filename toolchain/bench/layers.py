@@ -36,10 +36,9 @@ def measure_layers(
 ) -> list[LayersOf]:
     """Profile the files of those arms that ran: each int8 file beside the float file of its run.
 
-    Arms that ask for no number of threads have one for each of the machine's `cores`.
-
     That is one of the arms, or else `model.onnx` in the same folder. A file that is not proven on the device is not
     run for its answers, but its layers tell why it was too slow. What cannot be profiled is told as a warning.
+    Arms that ask for no number of threads have one for each of the machine's `cores`.
     """
     here = [arm for arm in arms if not arm.absent]
     ran = [arm for arm in here if not arm.reason or not arm.artifact.card.proven_on(arm.device)]

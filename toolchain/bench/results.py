@@ -19,6 +19,8 @@ from toolchain.timing.noise import LoadDuring
 from toolchain.timing.protocol import LOCAL, Throughput
 
 BENCH_SCHEMA: Literal["edgetl.bench/1"] = "edgetl.bench/1"
+QUANTILES = 101
+"""The 0th, 1st, ... 100th percentile."""
 
 
 @dataclass(frozen=True)

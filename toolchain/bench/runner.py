@@ -17,6 +17,7 @@ from toolchain.bench.inputs import Chosen, choose, compare_split, draw_photograp
 from toolchain.bench.layers import measure_layers
 from toolchain.bench.results import (
     BENCH_SCHEMA,
+    QUANTILES,
     ArmAccuracy,
     ArmResult,
     BenchReport,
@@ -379,7 +380,7 @@ def result_of(
 
 def _quantiles(rounds: Sequence[Sequence[float]]) -> tuple[float, ...]:
     samples = np.concatenate([np.asarray(samples) for samples in rounds])
-    return tuple(round(float(value), 5) for value in np.percentile(samples, range(101)))
+    return tuple(round(float(value), 5) for value in np.percentile(samples, range(QUANTILES)))
 
 
 def _energy_mj(arm: Arm) -> float | None:

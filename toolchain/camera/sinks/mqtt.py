@@ -34,7 +34,8 @@ PORTS = {"mqtt": 1883, "mqtts": 8883}
 DISCOVERY = "homeassistant"
 """The topic under which Home Assistant looks for devices, unless it was told another one."""
 KEEPALIVE_S = 15
-"""A broker that is silent for half as much again counts as lost, and so does a camera for the broker."""
+"""A broker that is asked after so long a silence, and answers nothing for as long again, counts as lost; for the
+broker a camera does after half as much again."""
 SILENCE, MARGIN_S = "Keep alive timeout", 2.0
 """What paho calls that, and how much later it may be noticed."""
 CONNECT_LIMIT_S = 5.0

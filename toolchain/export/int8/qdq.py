@@ -85,6 +85,7 @@ class Quantization:
     """Of integer layers whose bias stays float32."""
     pixels: int | None = None
     centred: str | None = None
+    """Both or none. Nothing of that tensor is rounded: its integers are these very bytes."""
     error: float = 0.0
     """Of the logits on the calibration photographs, relative to their own size (L2 norms)."""
 
@@ -153,9 +154,8 @@ class _Writer:
         self._tensors = {tensor.name: tensor for tensor in self._model.graph.initializer}
         self._nodes: list[onnx.NodeProto] = []
         self._renamed: dict[str, str] = {}
-        centred = quantization.centred if quantization.pixels is not None else None
-        read = [node.input[0] for node in model.graph.node if node.output[0] == centred]
-        self._left_out = {centred, *read}
+        read = [node.input[0] for node in model.graph.node if node.output[0] == quantization.centred]
+        self._left_out = {quantization.centred, *read}
 
     def write(self) -> onnx.ModelProto:
         graph = self._model.graph

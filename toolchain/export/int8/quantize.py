@@ -83,7 +83,6 @@ def quantize_graph(graph: Graph, images: NDArray[np.uint8], scheme: Scheme) -> Q
     tensors = _integer_tensors(graph, layers, scheme)
     found = Quantization()
     rounded: dict[str, Tensor] = {}
-
     left = {name: len(readers) for name, readers in graph.consumers.items()}
 
     def visit(node: Node, inputs: list[Tensor]) -> Tensor:

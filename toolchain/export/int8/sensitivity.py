@@ -62,7 +62,7 @@ class Sensitivity:
     @torch.inference_mode()
     def tensors(self, quantization: Quantization) -> list[tuple[str, float]]:
         """All rounded tensors with the error that each makes on a few of the photographs, largest first."""
-        rounded = quantization.activations.keys() - self._bytes(quantization)
+        rounded = quantization.activations.keys() - {quantization.centred}
         errors = [(name, self._error(quantization, (), {name}, 1)) for name in sorted(rounded)]
         return sorted(errors, key=lambda entry: -entry[1])
 
@@ -103,7 +103,7 @@ class Sensitivity:
         It is that on the first `groups` of the photographs (None: all).
         """
         layers = set(layers)
-        tensors = (set(tensors) & quantization.activations.keys()) - self._bytes(quantization)
+        tensors = (set(tensors) & quantization.activations.keys()) - {quantization.centred}
         first = min(self._place[name] for name in {*layers, *tensors})
         shifts = {name: self._shift(quantization, name, tensors) for name in layers}
 
@@ -123,11 +123,6 @@ class Sensitivity:
             changed += float((logits - group.logits).square().sum())
             largest += float(group.logits.square().sum())
         return math.sqrt(changed / max(largest, 1e-24))
-
-    def _bytes(self, quantization: Quantization) -> set[str]:
-        """The tensor that the photograph's bytes are read as, where integers are these very bytes: nothing of it is
-        rounded, and what the means of the colours leave is a constant, which the bias takes up."""
-        return set() if quantization.pixels is None or quantization.centred is None else {quantization.centred}
 
     def _shift(self, quantization: Quantization, name: str, tensors: Set[str]) -> Tensor:
         """What the bias of a layer is corrected by, [outputs]: quantisation keeps the mean of each channel."""

@@ -160,6 +160,10 @@ def _gemm(attributes: Mapping[str, Any], image: Tensor, weight: Tensor, bias: Te
     return functional.linear(image, weight, bias)
 
 
+def _hard_sigmoid(attributes: Mapping[str, Any], image: Tensor) -> Tensor:
+    return torch.clamp(attributes.get("alpha", 0.2) * image + attributes.get("beta", 0.5), 0, 1)
+
+
 def _mean(attributes: Mapping[str, Any], image: Tensor, axes: Tensor) -> Tensor:
     return image.mean(axes.tolist(), keepdim=bool(attributes["keepdims"]))
 
@@ -173,6 +177,7 @@ _COMPUTE: dict[str, Callable[..., Tensor]] = {
     "Conv": _conv,
     "Div": lambda _, first, second: first / second,
     "Gemm": _gemm,
+    "HardSigmoid": _hard_sigmoid,
     "HardSwish": lambda _, image: functional.hardswish(image),
     "MaxPool": _max_pool,
     "Mul": lambda _, first, second: first * second,

@@ -120,8 +120,8 @@ def _without(quantized: QuantizedGraph, layers: frozenset[str]) -> Quantization:
     # A first layer in float reads pixels less the means of the colours, as its bias was made for.
     means = {graph.by_name[name].inputs[0] for name in layers} & {old.centred}
     activations = {name: params for name, params in old.activations.items() if name not in means}
-    pixels = None if means else old.pixels
-    return replace(old, layers=kept, biases=biases, activations=activations, pixels=pixels)
+    pixels, centred = (None, None) if means else (old.pixels, old.centred)
+    return replace(old, layers=kept, biases=biases, activations=activations, pixels=pixels, centred=centred)
 
 
 class _Network:
