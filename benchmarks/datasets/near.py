@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from toolchain.datasets.catalogue import list_data
 from toolchain.datasets.check import check
 from toolchain.datasets.index import ImageEntry
-from toolchain.images.perceptual_hash import NEAR, near_groups, near_pairs, perceptual_hash
+from toolchain.images.perceptual_hash import NEAR, near_groups, perceptual_hash
 from toolchain.images.preprocess import Image, read
 from toolchain.runtimes.devices import cores, cpu_name
 
@@ -75,11 +75,20 @@ def hashed(photos: list[ImageEntry]) -> NDArray[np.uint64]:
         return np.array(list(pool.map(lambda photo: perceptual_hash(read(photo.path)), photos)), np.uint64)
 
 
+def near_pairs(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Places of `hashes`, uint64 [n], of which at most FARTHEST bits differ: int64 [2, pairs], the lower first."""
+    found = [np.empty((2, 0), np.int64)]
+    for place, one in enumerate(hashes):
+        others = place + 1 + np.flatnonzero(np.bitwise_count(hashes[place + 1 :] ^ one) <= FARTHEST)
+        found.append(np.stack([np.full_like(others, place), others]))
+    return np.concatenate(found, axis=1)
+
+
 def pairs(photos: list[ImageEntry], hashes: NDArray[np.uint64], data: str) -> list[dict[str, object]]:
     labels = np.array([photo.label for photo in photos])
     all_within = sum(count * (count - 1) // 2 for count in np.bincount(labels))
     total = {"within": all_within, "across": len(labels) * (len(labels) - 1) // 2 - all_within}
-    first, second = near_pairs(hashes, FARTHEST).T
+    first, second = near_pairs(hashes)
     bits = np.bitwise_count(hashes[first] ^ hashes[second])
     within = labels[first] == labels[second]
     return [
@@ -144,7 +153,7 @@ def compared() -> dict[str, object]:
 
 
 def draw(photos: list[ImageEntry], hashes: NDArray[np.uint64], path: Path) -> None:
-    first, second = near_pairs(hashes, FARTHEST).T
+    first, second = near_pairs(hashes)
     bits = np.bitwise_count(hashes[first] ^ hashes[second])
     tiles = []
     for place in np.argsort(bits, kind="stable")[:SHOWN]:
