@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,30 @@ def test_what_a_killed_process_has_left_is_removed_and_what_is_in_use_stays(tmp_
         assert (used / "large.bin").is_file()
         alive.communicate()
     assert list(tmp_path.iterdir()) == [tmp_path / "edgetl-mine"]
+
+
+@pytest.mark.parametrize("is_removed", [True, False], ids=["removed", "being removed"])
+def test_a_folder_that_another_process_takes_for_a_leftover_is_made_anew(
+    is_removed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    claimed, swept = claims.claimed, []
+
+    @contextmanager
+    def claimed_too_late(lock: Path, what: Path, doing: str, hint: str) -> Iterator[None]:
+        if not swept:  # between making a folder and claiming it, another process sweeps
+            swept.append(what)
+            if not is_removed:
+                raise claims.InUseError(f"{what} is in use", "")
+            shutil.rmtree(what)
+        with claimed(lock, what, doing, hint):
+            yield
+
+    monkeypatch.setattr(claims, "claimed", claimed_too_late)
+    with scratch_folder("edgetl-mine-") as mine:
+        assert list(tmp_path.iterdir()) == [mine]
+        assert mine not in swept
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_link_to_a_folder_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

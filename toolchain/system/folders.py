@@ -11,13 +11,15 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
 
 from toolchain.errors import BadInputError
 from toolchain.system import claims
+
+CLAIMING_TRIES = 20
 
 
 def cache_folder() -> Path:
@@ -39,20 +41,38 @@ def scratch_folder(prefix: str) -> Iterator[Path]:
     """
     _sweep(Path(tempfile.gettempdir()))
     remedy = "Free some space there, or name a folder that has more: TMPDIR=FOLDER edgetl ..."
-    try:
-        made = tempfile.TemporaryDirectory(prefix=prefix)
-    except OSError as error:
-        raise BadInputError(f"no temporary files can be made: {error.strerror or error}", remedy) from None
-    with made as name:
+    with ExitStack() as held:
         try:
-            with claims.claimed(Path(name, claims.LOCK_FILE), Path(name), "using it", ""):
-                yield Path(name)
+            made = _claimed_folder(prefix, held)
+        except OSError as error:
+            raise BadInputError(f"no temporary files can be made: {error.strerror or error}", remedy) from None
+        try:
+            yield made
         except OSError as error:
             # The system does not say which file it was that did not fit.
-            is_here = error.filename is None or str(error.filename).startswith(name)
+            is_here = error.filename is None or str(error.filename).startswith(str(made))
             if error.errno not in {errno.ENOSPC, errno.EDQUOT} or not is_here:
                 raise
-            raise BadInputError(f"{Path(name).parent}, the folder of temporary files, is full", remedy) from None
+            raise BadInputError(f"{made.parent}, the folder of temporary files, is full", remedy) from None
+
+
+def _claimed_folder(prefix: str, held: ExitStack) -> Path:
+    """A new temporary folder that is claimed until `held` ends. Raises OSError if none can be made."""
+    for left in reversed(range(CLAIMING_TRIES)):
+        with ExitStack() as mine:
+            # At the end another process may be about to sweep it, too.
+            temporary = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+            folder = Path(mine.enter_context(temporary))
+            try:
+                mine.enter_context(claims.claimed(folder / claims.LOCK_FILE, folder, "using it", ""))
+            except (claims.InUseError, FileNotFoundError):
+                # Before it was claimed, another process took it for one that was left behind, and removed it.
+                if left:
+                    continue
+                raise
+            held.push(mine.pop_all())
+            return folder
+    raise AssertionError("the last try returns or raises")
 
 
 def _sweep(place: Path) -> None:
