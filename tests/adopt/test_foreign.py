@@ -22,6 +22,7 @@ from toolchain.adopt.proof import Tried
 from toolchain.artifact import read_artifact
 from toolchain.cli import run
 from toolchain.drawn.pets import draw
+from toolchain.errors import BadInputError
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run
 
@@ -98,6 +99,34 @@ def test_what_a_file_tells(name: str, layout: str, normalises: str | None, label
     assert (found.layout, found.normalises, found.labels, found.classes) == (layout, normalises, labels, CLASSES)
     assert (found.height, found.width) == (SIDE, SIDE)
     assert preprocess_for(found, parse(None)).shortest_edge == (64 if name == "ultralytics" else 73)
+
+
+@pytest.mark.parametrize("name", ["timm", "keras", "model-zoo"])
+def test_the_layout_is_found_where_sides_have_names_alone(name: str, place: Path) -> None:
+    """As Hugging Face's Optimum writes them: `pixel_values` of [batch_size, num_channels, height, width]."""
+    model = onnx.load(f"{name}.onnx")
+    for side, said in zip(model.graph.input[0].type.tensor_type.shape.dim[1:], "bcd", strict=True):
+        side.dim_param = said
+    onnx.save(model, "named.onnx")
+    found = read_foreign(Path("named.onnx"))
+    assert (found.layout, found.height, found.width) == ("NHWC" if name == "keras" else "NCHW", 0, 0)
+    way = WAYS[name] or "raw"
+    words = ["named.onnx", "--labels", "labels.txt", "--preprocess", f"{way},size={SIDE}", "--quiet"]
+    assert _adopt(name, "run", "--quiet") == run(["adopt", *words, "--out", "named"]) == 0
+    pixels = [draw("cat", index, size=200) for index in range(3)]
+    answers = [toolchain.load(f"{folder}/model.onnx").predict_batch(pixels) for folder in ("run", "named")]
+    assert answers[0] == answers[1]
+
+
+def test_a_picture_of_one_colour_is_refused_where_sides_have_names_alone(tmp_path: Path) -> None:
+    stored = [numpy_helper.from_array(np.ones((5, 1, 1, 1), np.float32), "w")]
+    nodes = [
+        helper.make_node("Conv", ["in", "w"], ["maps"]),
+        helper.make_node("GlobalAveragePool", ["maps"], ["out"]),
+    ]
+    _write(tmp_path / "grey.onnx", nodes, stored, ["n", "c", "h", "w"], ["n", 5, 1, 1])
+    with pytest.raises(BadInputError, match="no batch of colour pictures"):
+        read_foreign(tmp_path / "grey.onnx")
 
 
 COLOURS = {"dark": [20, 20, 20], "light": [235, 235, 235], "red": [200, 60, 60], "blue": [60, 60, 200]}
@@ -290,6 +319,31 @@ def test_slips(words: str, error: str, place: Path, capsys: pytest.CaptureFixtur
     Path("short.txt").write_text("a\nb\n", encoding="utf-8")
     assert run(["adopt", *words.split(), "--out", "run"]) == 2
     assert error in capsys.readouterr().err
+
+
+def test_what_a_network_of_bytes_cannot_use_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = [numpy_helper.from_array(np.ones((5, 3, 1, 1), np.float32), "w")]
+    nodes = [
+        helper.make_node("Cast", ["in"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["floats", "w"], ["maps"]),
+        helper.make_node("GlobalAveragePool", ["maps"], ["out"]),
+    ]
+    _write(place / "bytes.onnx", nodes, stored, ["n", 3, 8, 8], ["n", 5, 1, 1], TensorProto.UINT8)
+    words = ["adopt", "bytes.onnx", "--labels", "labels.txt", "--out", "run", "--preprocess"]
+    assert run([*words, "imagenet"]) == 2
+    assert "normalises them itself, so --preprocess imagenet has nothing to do" in capsys.readouterr().err
+    for told in ("colour=BGR", "raw,edge=9"):
+        shutil.rmtree("run", ignore_errors=True)
+        assert run([*words, told]) == 0
+
+
+def test_a_network_that_would_be_too_large_to_read_is_not_written(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolchain.artifact.MAX_ARTIFACT_BYTES", 1000)
+    assert _adopt("keras") != 0
+    assert "bytes, and edgetl reads 1,000 at most" in capsys.readouterr().err
+    assert not Path("run").exists()
 
 
 def test_weights_that_lie_elsewhere_are_missed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

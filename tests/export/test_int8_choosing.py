@@ -184,6 +184,13 @@ def test_labels_that_surely_say_otherwise_outweigh_the_probabilities() -> None:
     assert replace(attempt, hops=(measurement(ORT, 1.0, 0.05),)).broken_accuracy(ORT, SETTINGS) is None
 
 
+def test_as_many_right_answers_prove_nothing_where_most_are_others() -> None:
+    found = measurement(ORT, 0.0, 0.0)
+    attempt = Attempt("one", "edgetl", {}, (replace(found, accuracy=replace(found.accuracy, agreement=0.03)),), 1.0)
+    assert "as float does to 3% of 226 photographs on ort:cpu" in (attempt.broken_accuracy(ORT, SETTINGS) or "")
+    assert attempt.broken_accuracy(ORT, replace(SETTINGS, max_drop_pp=100)) is None, "it was asked for"
+
+
 def test_what_probabilities_expect_is_what_is_lost_where_they_are_right() -> None:
     rng = np.random.default_rng(0)
     base = rng.normal(size=(20_000, 5)).astype(np.float32)

@@ -25,7 +25,14 @@ from toolchain.export.int8.qat import plan_of, train, trained
 from toolchain.export.int8.qdq import BIAS_BITS, Quantization, QuantParams, quantize_layer, write_qdq
 from toolchain.export.int8.quantisers import Candidate, Task, recipes
 from toolchain.export.int8.quantisers.edgetl import candidate_of
-from toolchain.export.int8.quantize import QuantizedGraph, Scheme, dequantized_weight, quantize_graph, round_to
+from toolchain.export.int8.quantize import (
+    QuantizedGraph,
+    Scheme,
+    dequantized_weight,
+    int8_weights,
+    quantize_graph,
+    round_to,
+)
 from toolchain.export.int8.sensitivity import Sensitivity, layers_for_float
 from toolchain.export.int8.torch_graph import Graph, Node
 from toolchain.export.onnx_writer import to_onnx
@@ -413,3 +420,30 @@ def test_the_bytes_of_a_photograph_are_exact_to_the_sensitivity(model: onnx.Mode
     without = replace(integers, activations={k: v for k, v in integers.activations.items() if k != means})
     exact = sensitivity._error(without, {first}, sensitivity._given(first))
     assert dict(sensitivity.layers(integers))[first] == exact
+
+
+def test_layers_that_share_weights_get_integers_of_their_own() -> None:
+    apart = to_onnx(lively("resnet18", 7, seed=0), SMALL, 1.7)
+    layers = {tuple(node.input[1:]): node for node in apart.graph.node if node.op_type == "Conv"}
+    stored = {tensor.name: tensor for tensor in apart.graph.initializer}
+    alike: dict[tuple[int, ...], list[onnx.NodeProto]] = {}
+    for node in layers.values():
+        alike.setdefault(tuple(stored[node.input[1]].dims), []).append(node)
+    first, second = next(found[:2] for found in alike.values() if len(found) > 1)
+    for one, other in zip(first.input[1:], second.input[1:], strict=True):
+        stored[other].CopyFrom(numpy_helper.from_array(numpy_helper.to_array(stored[one]), other))
+    shared = onnx.ModelProto()
+    shared.CopyFrom(apart)
+    for node in shared.graph.node:
+        if node.output[0] == second.output[0]:
+            node.input[1:] = first.input[1:]
+    for model in (apart, shared):
+        onnx.checker.check_model(model)
+    both = [
+        {recipe.label: recipe for recipe in recipes(Task(model, IMAGES))}["edgetl"].make().model
+        for model in (apart, shared)
+    ]
+    expected, found = (_on("ort:cpu", model, IMAGES) for model in both)
+    np.testing.assert_array_equal(found, expected)
+    small = [_on("ort:cpu", int8_weights(model), IMAGES) for model in (apart, shared)]
+    np.testing.assert_array_equal(*small)

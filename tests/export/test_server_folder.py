@@ -189,6 +189,12 @@ def test_what_is_no_list_of_models_is_refused(content: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BadInputError, match="cannot be written: Not a directory"):
+        check_folder("triton", tmp_path / "file" / "served", tmp_path, ())
+
+
 def test_export_writes_the_folder(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(run_folder, tmp_path / "run")
     served = tmp_path / "served"

@@ -57,8 +57,8 @@ def _any_batch(model: onnx.ModelProto, foreign: ForeignModel, spec: Preprocess) 
     sides = model.graph.input[0].type.tensor_type.shape.dim
     fixed = sides[0].dim_value == 1
     sides[0].dim_param = "batch"
-    places = (2, 3) if foreign.layout == "NCHW" else (1, 2)
-    for place, side in zip(places, (spec.height, spec.width), strict=True):
+    shape = (3, spec.height, spec.width) if foreign.layout == "NCHW" else (spec.height, spec.width, 3)
+    for place, side in enumerate(shape, 1):
         sides[place].dim_value = side
     del model.graph.value_info[:]
     output = model.graph.output[0].type.tensor_type.shape.dim

@@ -63,6 +63,12 @@ def adopt_file(
     answers differently.
     """
     foreign = read_foreign(path)
+    raw, said = KNOWN["raw"], told.normalisation
+    if foreign.dtype == "uint8" and said is not None and (said.mean, said.std) != (raw.mean, raw.std):
+        raise BadInputError(
+            f"{path} takes bytes and normalises them itself, so --preprocess {told.name} has nothing to do",
+            "Leave mean and std out; colour=BGR and the sizes can be said.",
+        )
     names = _names(foreign, labels)
     spec = preprocess_for(foreign, told)
     root = folder_of(data) if data is not None else None

@@ -69,7 +69,7 @@ def read_foreign(path: Path) -> ForeignModel:
     if len(inputs) != 1:
         names = ", ".join(value.name for value in inputs) or "none"
         raise BadInputError(f"{path} has {len(inputs)} inputs ({names}); a classifier takes one picture")
-    layout, height, width = _picture(inputs[0], path)
+    layout, height, width = _picture(model, inputs[0], path)
     if len(model.graph.output) != 1:
         names = ", ".join(value.name for value in model.graph.output)
         raise BadInputError(
@@ -111,7 +111,7 @@ def _load(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _picture(value: onnx.ValueInfoProto, path: Path) -> tuple[Layout, int, int]:
+def _picture(model: onnx.ModelProto, value: onnx.ValueInfoProto, path: Path) -> tuple[Layout, int, int]:
     """The layout, height and width of the picture that goes in."""
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
@@ -126,7 +126,12 @@ def _picture(value: onnx.ValueInfoProto, path: Path) -> tuple[Layout, int, int]:
         )
     sides = [dim.dim_value for dim in tensor.shape.dim]
     shown = [dim.dim_value or dim.dim_param or "?" for dim in tensor.shape.dim]
-    if len(sides) != 4 or 3 not in (sides[1], sides[3]):
+    layout: Layout | None = None
+    if len(sides) == 4:
+        named = 3 not in (sides[1], sides[3]) and 0 in (sides[1], sides[3])
+        layout = _layout(model, value.name) if named else "NCHW" if sides[1] == 3 else "NHWC"
+    channels = {"NCHW": 1, "NHWC": 3}.get(layout or "", 0)
+    if layout is None or sides[channels] not in (3, 0):
         raise BadInputError(
             f"{path}: the input {value.name} has the shape {shown}, which is no batch of colour pictures",
             "edgetl takes [batch, 3, height, width] or [batch, height, width, 3].",
@@ -135,7 +140,33 @@ def _picture(value: onnx.ValueInfoProto, path: Path) -> tuple[Layout, int, int]:
         raise BadInputError(
             f"{path} takes {sides[0]} pictures at once", "Export it with a batch of 1, or of any size."
         )
-    return ("NCHW", sides[2], sides[3]) if sides[1] == 3 else ("NHWC", sides[1], sides[2])
+    return (layout, sides[2], sides[3]) if layout == "NCHW" else (layout, sides[1], sides[2])
+
+
+def _layout(model: onnx.ModelProto, name: str) -> Layout | None:
+    """The layout of the picture `name` where no side of it is a number, by the first convolution that reads it."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = set(stored) | {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
+    while True:
+        readers = [node for node in model.graph.node if name in node.input and node.op_type != "Shape"]
+        if len(readers) != 1 or not readers[0].output:
+            return None
+        (node,) = readers
+        if node.op_type == "Transpose":
+            return "NHWC" if [list(one.ints) for one in node.attribute] == [[0, 3, 1, 2]] else None
+        if node.op_type == "Conv":
+            weight = stored.get(node.input[1])
+            return "NCHW" if weight is None or list(weight.dims[1:2]) == [3] else None
+        others = [one for one in node.input if one and one != name]
+        if node.op_type not in MOVES | {
+            "Sub",
+            "Add",
+            "Mul",
+            "Div",
+            "BatchNormalization",
+        } or not constants.issuperset(others):
+            return None
+        name = node.output[0]
 
 
 def _classes(model: onnx.ModelProto, path: Path) -> int:

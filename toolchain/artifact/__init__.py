@@ -80,6 +80,10 @@ def make_artifact(model: onnx.ModelProto, card: Card, path: Path) -> Artifact:
         whole.metadata_props.add(key=f"{PREFIX} {key}", value=value)
     whole.metadata_props.add(key=CARD_KEY, value=files.to_json(card, indent=0).decode().strip())
     whole.ir_version = least_ir_version(whole)
+    if (size := whole.ByteSize()) > MAX_ARTIFACT_BYTES:
+        raise ArtifactError(
+            f"{path}: the network has {size:,} bytes, and edgetl reads {MAX_ARTIFACT_BYTES:,} at most"
+        )
     if reason := refused(whole):
         raise ArtifactError(f"{path}: ONNX's checker refuses it: {reason}")
     return _parse(whole.SerializeToString(), path)

@@ -95,10 +95,11 @@ def _unfit(artifact: Artifact) -> str | None:
 
 def check_folder(folder: Path) -> None:
     """Raise BadInputError unless a page can be written into `folder`: a new or empty one, or that of a page."""
-    if not folder.exists() or (folder / PAGE_FILE).is_file():
-        return
-    if not folder.is_dir() or any(one.name != claims.LOCK_FILE for one in folder.iterdir()):
-        raise BadInputError(f"{folder} is there already and holds no page", "Name a new folder: --browser DIR")
+    hint = "Name a new folder: --browser DIR"
+    is_new = not folder.exists() or (folder / PAGE_FILE).is_file()
+    if not is_new and not (folder.is_dir() and all(one.name == claims.LOCK_FILE for one in folder.iterdir())):
+        raise BadInputError(f"{folder} is there already and holds no page", hint)
+    files.check_writable(folder, hint)
 
 
 def write_page(artifact: Artifact, why: str, folder: Path, runtime: WebRuntime) -> Page:

@@ -78,6 +78,8 @@ class Variants:
 CALIBRATED = 1.25
 """How far what is lost may be from what probabilities say, as a multiple of it: a standard deviation."""
 MIN_ERROR_PP = 0.01
+MIN_AGREEMENT = 0.5
+"""Share of photographs with the same answer as in float, below which nothing is proven by as many being right."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,8 @@ class Attempt:
         return broken is None and self._not_timed(device, settings) is not None
 
     def broken_accuracy(self, device: str, settings: QuantizationSettings) -> str | None:
-        """By how much the accuracy drop on `device` is too large; None when it is not, or was not measured."""
+        """By how much the accuracy drop on `device` is too large, or that few answers stay; None where neither is
+        the case, or nothing was measured."""
         measured = self.on(device)
         if measured is None or measured.drop_pp is None:
             return None
@@ -224,6 +227,12 @@ class Attempt:
             if measured.expected_pp is None:
                 return f"int8 loses {drop_pp + worse_pp:.2f} pp of top-1 on {place}, {beyond}"
             return f"int8 may lose {judged_pp:.2f} pp of top-1 on {place}, {beyond}: {measured.seen(worse_pp)}"
+        agreement = measured.accuracy.agreement
+        if agreement is not None and agreement < MIN_AGREEMENT and settings.max_drop_pp < 100 * MIN_AGREEMENT:
+            return (
+                f"int8 answers as float does to {agreement:.0%} of {measured.accuracy.n} photographs on {device}: "
+                "that it is right as often says nothing"
+            )
         return None
 
     def worse_there(self, device: str, machine: str) -> float:

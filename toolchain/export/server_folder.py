@@ -37,6 +37,7 @@ def check_folder(server: Server, folder: Path, run: Path, labels: Sequence[str])
     belongs to a model with other classes."""
     if folder.exists() and not folder.is_dir():
         raise BadInputError(f"{folder} is a file, and --server writes a folder", "Name another folder.")
+    files.check_writable(folder, "Name another folder.")
     if server == "ovms":
         _listed(folder / OVMS_FILE)
     else:

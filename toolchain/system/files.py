@@ -12,11 +12,12 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
+from toolchain.errors import BadInputError
 from toolchain.system import strict, text
 
 Value = TypeVar("Value")
@@ -179,6 +180,16 @@ def _size(count: int) -> str:
         if count >= unit:
             return f"{count / unit:.4g} {name}"
     return f"{count} bytes"
+
+
+def check_writable(folder: Path, hint: str) -> None:
+    """Raise BadInputError, with `hint`, where no file can be written into `folder`, which need not exist yet."""
+    try:
+        place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+        with TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise BadInputError(f"{folder} cannot be written: {error.strerror or error}", hint) from None
 
 
 def to_json(value: Any, *, indent: int = 2) -> bytes:

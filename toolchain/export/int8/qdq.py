@@ -8,6 +8,7 @@ compute in integers.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -144,6 +145,30 @@ def weight_bits(model: onnx.ModelProto) -> Literal[7, 8]:
 def write_qdq(model: onnx.ModelProto, quantization: Quantization) -> onnx.ModelProto:
     """A copy of the float `model` with the integers of `quantization`. `model` stays as it is."""
     return _Writer(model, quantization).write()
+
+
+def with_own_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """`model`, with a copy for each layer of weights that it shares with others: they get scales of their own."""
+    uses = Counter(name for node in model.graph.node for name in node.input)
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    places = [
+        (index, place)
+        for index, node in enumerate(model.graph.node)
+        if node.op_type in {"Conv", "Gemm"}
+        for place, name in enumerate(node.input)
+        if place and name in stored and uses[name] > 1
+    ]
+    if not places:
+        return model
+    own = onnx.ModelProto()
+    own.CopyFrom(model)
+    for index, place in places:
+        node = own.graph.node[index]
+        copy = own.graph.initializer.add()
+        copy.CopyFrom(stored[node.input[place]])
+        copy.name = f"{copy.name}.{node.output[0]}"
+        node.input[place] = copy.name
+    return own
 
 
 class _Writer:

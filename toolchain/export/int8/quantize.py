@@ -20,6 +20,7 @@ from toolchain.export.int8.qdq import (
     QuantParams,
     quantize_layer,
     rounding_to,
+    with_own_weights,
     write_qdq,
 )
 from toolchain.export.int8.rounding import rounded_together
@@ -134,6 +135,7 @@ def int8_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     Its arithmetic is float32: a quarter of the size at the float network's speed, for devices where int8 arithmetic
     does not pay. Nothing is calibrated.
     """
+    model = with_own_weights(model)
     layers = {
         node.name: quantize_layer(node.weight.numpy(), node.bias.numpy(), None)
         for node in Graph(model).nodes

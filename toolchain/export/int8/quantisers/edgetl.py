@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from toolchain.export.int8.equalization import equalize
 from toolchain.export.int8.gating import gate_loud_channels, gated_layer
-from toolchain.export.int8.qdq import MIN_PER_CHANNEL, Quantization, quantize_layer, write_qdq
+from toolchain.export.int8.qdq import MIN_PER_CHANNEL, Quantization, quantize_layer, with_own_weights, write_qdq
 from toolchain.export.int8.quantisers import Candidate, Quantiser, Recipe, Task
 from toolchain.export.int8.quantize import QuantizedGraph, Scheme, quantize_graph
 from toolchain.export.int8.rewrites import for_onnxruntime
@@ -128,7 +128,7 @@ class _Network:
     """One network, equalised once, when it is first needed, and quantised by several schemes."""
 
     def __init__(self, task: Task) -> None:
-        self._task = task
+        self._task = replace(task, model=with_own_weights(task.model))
         self._quantized: dict[Scheme, Quantization] = {}
         self._but_sensitive: dict[Scheme, Scheme] = {}
 
