@@ -109,6 +109,22 @@ def test_an_empty_folder_that_is_a_link_to_another_disk_is_filled(
         assert [path.name for path in tmp_path.iterdir()] == ["oxford-iiit-pet"]
 
 
+@pytest.mark.parametrize("is_mounted", [True, False])
+def test_what_a_killed_fetch_has_left_goes_and_a_new_disk_counts_as_empty(
+    is_mounted: bool, pets: NamedDataset, tmp_path: Path, reporter: Remembering
+) -> None:
+    disk = tmp_path / "oxford-iiit-pet"
+    left = (disk if is_mounted else tmp_path) / ".oxford-iiit-pet.abcd1234" / "oxford-iiit-pet"
+    left.mkdir(parents=True)
+    (left / "half.jpg").write_bytes(b"half")
+    if is_mounted:
+        (disk / "lost+found").mkdir()
+    assert fetch(pets, tmp_path, reporter=reporter, pause=lambda seconds: None) == disk
+    expected = ["annotations", "images", *["lost+found"] * is_mounted]
+    assert sorted(path.name for path in disk.iterdir()) == expected
+    assert [path.name for path in tmp_path.iterdir()] == ["oxford-iiit-pet"]
+
+
 def test_cats_vs_dogs_arrive_and_open(
     server: Server, tmp_path: Path, reporter: Remembering, monkeypatch: pytest.MonkeyPatch
 ) -> None:

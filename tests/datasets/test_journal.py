@@ -85,9 +85,9 @@ def test_a_decision_that_was_interrupted_is_finished(
         Journal(folder).move({"0.jpg": tmp_path / "cat", "1.jpg": tmp_path / "cat"}, "cat")
     monkeypatch.setattr(files, "move", move)
     assert (folder / "1.jpg").exists()
-    assert journal.finish(folder) == 1
+    assert journal.finish(folder, tmp_path) == (1, [])
     assert _tree(tmp_path / "cat") == {"0.jpg": b"picture 0", "1.jpg": b"picture 1"}
-    assert journal.finish(folder) == 0
+    assert journal.finish(folder, tmp_path) == (0, [])
     [record] = (tmp_path / "collected.set-aside").glob("*.json")
     assert set(journal.restore(record)) == {"0.jpg", "1.jpg"}
 
@@ -98,7 +98,40 @@ def test_only_the_last_step_is_finished(folder: Path, tmp_path: Path) -> None:
     ours.move({"0.jpg": tmp_path / "cat"}, "cat")
     ours.move({"1.jpg": tmp_path / "cat"}, "cat")
     (tmp_path / "cat/0.jpg").rename(folder / "0.jpg")
-    assert journal.finish(folder) == 0
+    assert journal.finish(folder, tmp_path) == (0, [])
+
+
+def test_a_review_that_was_ended_is_not_finished_again(folder: Path, tmp_path: Path) -> None:
+    ours = Journal(folder)
+    ours.move({"0.jpg": tmp_path / "cat"}, "cat")
+    ours.close()
+    (tmp_path / "cat/0.jpg").rename(folder / "0.jpg")
+    assert journal.finish(folder, tmp_path) == (0, [])
+
+
+@pytest.mark.parametrize("place", ["collected.set-aside", "collected/.set-aside"])
+@pytest.mark.parametrize("into", ["sorted", None])
+def test_a_journal_from_others_moves_nothing_elsewhere(
+    folder: Path, tmp_path: Path, place: str, into: str | None
+) -> None:
+    elsewhere = tmp_path / "home" / "autostart" / "0.jpg"
+    entry = {"step": 1, "name": "0.jpg", "sha256": files.sha256_of(folder / "0.jpg"), "now": str(elsewhere)}
+    record = tmp_path / place / "1.json"
+    record.parent.mkdir()
+    for now in (
+        elsewhere,
+        tmp_path / "sorted" / ".." / "home" / "0.jpg",
+        record.with_suffix("") / ".." / ".." / "0.jpg",
+    ):
+        document = {"schema": journal.SCHEMA, "folder": "collected", "entries": [entry | {"now": str(now)}]}
+        record.write_text(json.dumps(document))
+        moved, left = journal.finish(folder, tmp_path / into if into else None)
+        assert (moved, [one.now for one in left]) == (0, [str(now)])
+        assert (folder / "0.jpg").exists()
+    aside = record.with_suffix("") / "0.jpg"
+    record.write_text(json.dumps(document | {"entries": [entry | {"now": str(aside)}]}))
+    assert journal.finish(folder, None) == (1, [])
+    assert aside.read_bytes() == b"picture 0"
 
 
 def test_kept_photographs_are_remembered(folder: Path) -> None:
@@ -253,5 +286,5 @@ def test_a_decision_that_was_taken_back_is_not_finished_by_the_next_review(
         with pytest.raises(BadInputError):
             ours.move({"0.jpg": tmp_path / "cat"}, "cat")
     ours.close()
-    assert journal.finish(folder) == 0
+    assert journal.finish(folder, tmp_path) == (0, [])
     assert _tree(folder) == before

@@ -101,6 +101,13 @@ def test_what_a_pattern_matches_is_taken_or_named(place: Path) -> None:
     assert LeftOut("clip.mp4", "video") not in photographs_named(["clip.mp4", "*"]).left_out
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_a_pipe_that_a_pattern_matches_is_not_opened(place: Path) -> None:
+    os.mkfifo("sub/wait")
+    found = photographs_named(["sub/*"])
+    assert [one.reason for one in found.left_out if one.name == "sub/wait"] == ["neither a file nor a folder"]
+
+
 def test_a_pattern_does_not_multiply(place: Path) -> None:
     (place / "sub" / "@eaDir" / "c.jpg").mkdir(parents=True)
     (place / "sub" / "@eaDir" / "c.jpg" / "THUMB.jpg").touch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from toolchain.datasets.quarantine import Moved, movable, move_out, restore
 from toolchain.drawn.pets import draw
 from toolchain.errors import BadInputError
 from toolchain.images.reader import Reader
+from toolchain.system import files
 from toolchain.system.progress import Silent
 from toolchain.training.photographs import readable
 from toolchain.training.settings import TrainSettings
@@ -142,6 +144,29 @@ def test_what_only_this_machine_cannot_read_stays(spoiled: Path, monkeypatch: py
     findings = check(list_folder(spoiled))
     assert "train/cat/IMG_1.jpg" in {bad.name for bad in findings.unreadable}
     assert "train/cat/IMG_1.jpg" not in {one.name for one in movable(list_folder(spoiled), findings)}
+
+
+def test_what_could_not_be_read_for_a_moment_stays(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network drive that stalls."""
+
+    def stalled(path: Path, limit: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    listing = list_folder(spoiled)
+    before = {one.name for one in movable(listing, check(listing))}
+    monkeypatch.setattr(files, "read_regular", stalled)
+    findings = check(listing)
+    assert len(findings.unreadable) == findings.photographs > len(before)
+    assert movable(listing, findings) == ()
+
+
+def test_what_this_opencv_does_not_read_stays(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = spoiled / "train/cat/saved.jpg"
+    path.write_bytes(b"RIFF\x24\x00\x00\x00WEBPVP8 " + bytes(24))
+    listing = list_folder(spoiled)
+    assert "train/cat/saved.jpg" in {one.name for one in movable(listing, check(listing))}, "damaged"
+    monkeypatch.setattr("toolchain.datasets.check.can_decode", lambda kind: False)
+    assert "train/cat/saved.jpg" not in {one.name for one in movable(listing, check(listing))}
 
 
 def test_an_interrupted_move_can_be_undone(spoiled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,6 +196,23 @@ def test_a_damaged_file_costs_time_only(tmp_path: Path, damage: str) -> None:
     assert fresh.input(photos[0]).shape == (64, 64, 3)
 
 
+def test_a_damaged_file_that_cannot_be_removed_costs_time_only(
+    tmp_path: Path, photo: Photograph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where it is open, or in a folder that may only be read."""
+
+    def refused(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / FILE).write_bytes(b"this is no database" * 1000)
+    monkeypatch.setattr(Path, "unlink", refused)
+    listener = Recorder()
+    cache = Reader(SPEC, tmp_path, listener)
+    np.testing.assert_array_equal(cache.input(photo), SPEC(read(photo.path)))
+    assert len(listener.warned) == 1
+    assert "removed" not in listener.warned[0]
+
+
 def test_a_folder_that_cannot_be_used_costs_time_only(tmp_path: Path, photo: Photograph) -> None:
     (tmp_path / "file").write_text("no folder")
     listener = Recorder()

@@ -78,9 +78,12 @@ def command(
         root = list_data(folder).root.resolve()
     with ExitStack() as stack:
         stack.enter_context(claims.writing(root, "reviewing it", "End that review first."))
-        if finished := journal.finish(root):
+        finished, left = journal.finish(root, into if is_collected else root)
+        if finished:
             several = "1 picture" if finished == 1 else f"{finished} pictures"
             console.say(f"{several} of an interrupted review moved to where they were to go")
+        for one in left:
+            console.warn(f"an interrupted review was to move {one.name} to {one.now}, which is not below --into")
         shown = reviewed.collected(root, console) if is_collected else _suspects(folder, model, weights, console)
         target = into if is_collected else root
         if not is_collected and not all(map(placed, shown)):

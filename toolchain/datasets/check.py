@@ -22,9 +22,9 @@ from toolchain.datasets.index import (
 )
 from toolchain.datasets.splits import splits_from
 from toolchain.errors import BadInputError, UnreadableImageError
-from toolchain.images.encoded import held, read_bytes
+from toolchain.images.encoded import HEAD_BYTES, held, kind_of, read_bytes
 from toolchain.images.perceptual_hash import near_groups, perceptual_hash
-from toolchain.images.preprocess import decoded
+from toolchain.images.preprocess import can_decode, decoded
 from toolchain.system.progress import Reporter, Silent
 
 HELD_BACK = ("val", "test")
@@ -36,10 +36,15 @@ TINY_PX = 64
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that training and the camera could not decode either."""
+    """A file that training and the camera could not decode either.
+
+    It is not `damaged` where it could not be read, as on a network drive that stalls, or where only this machine
+    lacks what decodes it.
+    """
 
     name: str
     reason: str
+    damaged: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class _Seen:
     height: int = 0
     reason: str = ""
     perceptual: int = 0
+    damaged: bool = False
 
 
 def check(index: DatasetIndex, reporter: Reporter | None = None) -> CheckReport:
@@ -142,7 +148,9 @@ def _look(photo: ImageEntry) -> _Seen:
                 height, width = image.shape[:2]
                 perceptual = perceptual_hash(image)
         except UnreadableImageError as error:
-            return _Seen(sha256, reason=error.message.removeprefix(f"{photo.name}: "))
+            kind = kind_of(data[:HEAD_BYTES])
+            damaged = can_decode(kind) or not kind.is_picture
+            return _Seen(sha256, reason=error.message.removeprefix(f"{photo.name}: "), damaged=damaged)
         return _Seen(sha256, width, height, perceptual=perceptual)
 
 
@@ -166,7 +174,9 @@ def _findings(photos: list[tuple[GivenSplit, ImageEntry]], seen: Mapping[ImageEn
             within.append(names)
     return CheckReport(
         photographs=len(photos),
-        unreadable=tuple(Unreadable(photo.name, look.reason) for photo, look in seen.items() if look.reason),
+        unreadable=tuple(
+            Unreadable(photo.name, look.reason, look.damaged) for photo, look in seen.items() if look.reason
+        ),
         copies_across_splits=tuple(across_splits),
         copies_across_classes=tuple(across_classes),
         copies_within=tuple(within),

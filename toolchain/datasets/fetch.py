@@ -55,6 +55,9 @@ def _fetched(
     archives = [download(source, root / DOWNLOADS, reporter, pause=pause) for source in entry.downloads]
     # An empty folder may be a disk, or a link to one: files from another disk could not be renamed into it.
     there = target.is_dir()
+    for left in (target if there else root).glob(f".{entry.folder}.*"):  # by a process that was killed
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{entry.folder}.", dir=target if there else root) as temporary:
         beside = Path(temporary, entry.folder)
         beside.mkdir()
@@ -89,7 +92,7 @@ def _fetched(
 
 
 def _check_place(entry: NamedDataset, root: Path, target: Path) -> None:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+    if target.exists() and not (target.is_dir() and all(map(_is_nothing, target.iterdir()))):
         raise BadInputError(
             f"{target} is there, but it does not hold the data set {entry.name}", "Move it away, then fetch again."
         )
@@ -106,3 +109,8 @@ def _check_place(entry: NamedDataset, root: Path, target: Path) -> None:
             f"{entry.name} needs {needed / 1e9:.1f} GB at {root}, where {free / 1e9:.1f} GB are free",
             "Make room, or set EDGETL_DATA to a folder on a larger disk.",
         )
+
+
+def _is_nothing(path: Path) -> bool:
+    """Whether `path` is what a system puts on an empty disk, or hidden, as what a killed process has left is."""
+    return path.name.startswith(".") or path.name in {"lost+found", "System Volume Information", "$RECYCLE.BIN"}

@@ -43,11 +43,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Decisions:
-    """The content of `FOLDER.set-aside/N.json`. The files of the last `step` may not have been moved yet."""
+    """The content of `FOLDER.set-aside/N.json`.
+
+    Until it is `closed`, the files of the last `step` may not have been moved yet.
+    """
 
     schema: Literal["edgetl.review/1"]
     folder: str
     entries: tuple[Entry, ...] = ()
+    closed: bool = False
 
 
 class Journal:
@@ -133,11 +137,14 @@ class Journal:
         return last
 
     def close(self) -> None:
-        """Leave nothing behind where nothing was decided."""
+        """Record that all was done, and leave nothing behind where nothing was decided."""
         self._renew()
         if self._place:
             if not self.entries and self.path:
                 self.path.unlink(missing_ok=True)
+            elif self.path:
+                with suppress(OSError):  # then the next review asks the files themselves
+                    files.write_json(self.path, replace(self._decisions, closed=True))
             _remove_if_empty(self._place)
             _remove_if_empty(self._place.parent)
 
@@ -176,16 +183,31 @@ def is_journal(record: Path) -> bool:
         return False
 
 
-def finish(folder: Path) -> int:
-    """Carry out what the newest journal of `folder` decided last, where that was interrupted; return how much."""
+def finish(folder: Path, into: Path | None) -> tuple[int, list[Entry]]:
+    """Carry out what the newest journal of `folder` decided last, where that was interrupted.
+
+    Returns how many photographs were moved, and what was left: a journal may come from others, so nothing moves but
+    to beside the journal, or to below `into`, where this review may move them to.
+    """
     records = sorted(_journals(folder), key=lambda path: path.stat().st_mtime_ns)
-    if not records:
-        return 0
-    entries = _read(records[-1]).entries
-    waiting = [one for one in entries if one.step == entries[-1].step and _is_waiting(folder, one)]
-    for one in waiting:
-        _carry_out(folder, one, "")
-    return len(waiting)
+    decisions = _read(records[-1]) if records else None
+    if decisions is None or decisions.closed:
+        return 0, []
+    entries, own = decisions.entries, records[-1].with_suffix("")
+    moved, left = 0, []
+    for one in entries:
+        if one.now is None or one.step != entries[-1].step or not _is_waiting(folder, one):
+            continue
+        if any(_is_below(Path(one.now), allowed) for allowed in (own, into) if allowed):
+            _carry_out(folder, one, "")
+            moved += 1
+        else:
+            left.append(one)
+    return moved, left
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return _resolved(path).is_relative_to(folder.resolve())
 
 
 def kept(folder: Path) -> Collection[str]:

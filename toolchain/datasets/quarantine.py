@@ -24,7 +24,6 @@ from toolchain.datasets.check import CheckReport
 from toolchain.datasets.index import DatasetIndex, GivenSplit, ImageEntry, first_few
 from toolchain.datasets.scan import ASIDE_SUFFIX
 from toolchain.errors import BadInputError
-from toolchain.images.preprocess import HEIC_NEEDS
 from toolchain.system import claims, files
 
 _MOVED = (stat.S_IFREG, stat.S_IFLNK)
@@ -57,8 +56,7 @@ def movable(index: DatasetIndex, findings: CheckReport) -> tuple[Moved, ...]:
     any more, so a person has to decide.
     """
     photos = {photo.name: (split, photo) for split, listed in index.given.items() for photo in listed}
-    # A picture that only this machine cannot read is not broken.
-    chosen = {bad.name: bad.reason for bad in findings.unreadable if bad.reason != HEIC_NEEDS}
+    chosen = {bad.name: bad.reason for bad in findings.unreadable if bad.damaged}
     disputed = {name for names in findings.copies_across_classes for name in names}
     for names in findings.copies_across_splits:
         if not disputed.intersection(names):

@@ -161,7 +161,11 @@ def scan_folder(folder: Path, prefix: str = "") -> FolderContents:
 
 def reject_reason(path: Path) -> str:
     """Why the file `path` is not taken for a photograph; empty when it is."""
-    return "" if is_called_picture(path.name) else _head_reason(path)
+    if is_called_picture(path.name):
+        return ""
+    if not path.is_file():  # a pipe would wait for its writer
+        return BROKEN_LINK if path.is_symlink() and not path.exists() else NO_FILE
+    return _head_reason(path)
 
 
 def _is_bin(folder: Path) -> bool:
@@ -220,9 +224,13 @@ def all_files(folder: Path, prefix: str = "") -> Iterator[str]:
         except OSError:
             unreadable.append(above if place != str(folder) else f"{prefix}./")
             continue
-        inner = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
-        yield from (above + entry.name for entry in entries if entry not in inner)
-        folders += [(entry.path, f"{above}{entry.name}/") for entry in reversed(inner)]
+        inner = []
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                inner.append((entry.path, f"{above}{entry.name}/"))
+            else:
+                yield above + entry.name
+        folders += reversed(inner)
     yield from unreadable
 
 

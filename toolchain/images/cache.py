@@ -209,9 +209,11 @@ class PictureCache:
             path, self._path = self._path, None
         if path is None:
             return
+        ending = ""
         if remove:
-            _remove(path)
-        ending = " and was removed" if remove else ""
+            with suppress(OSError):  # the folder may only be read, or Windows has it open
+                _remove(path)
+                ending = " and was removed"
         self._reporter.warn(f"the cache of decoded photographs {path} {reason}{ending}; decoding each time")
 
 

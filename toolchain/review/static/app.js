@@ -198,7 +198,7 @@ function columns() {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  if (event.key === "z") return decide(null, { do: "undo" });
+  if (event.key === "z") return event.repeat || decide(null, { do: "undo" });
   const card = document.activeElement.closest("#grid > li") || $("grid").firstElementChild;
   if (!card) return;
   const place = [...$("grid").children].indexOf(card);
@@ -207,6 +207,7 @@ document.addEventListener("keydown", (event) => {
   const chosen = event.key === "Enter" ? 0 : "12345".indexOf(event.key);
   if (event.key === "Enter" && document.activeElement !== card) return; // a button of it has the focus
   if (event.key in steps) focus(place + steps[event.key]);
+  else if (event.repeat) return; // a key that is held would decide one picture after the other
   else if (chosen >= 0 && event.key.length && answers[chosen]) answers[chosen].click();
   else if (event.key === "n" && into !== null) ask(card);
   else if (event.key === "k") decide(card, { do: "keep" });
