@@ -59,6 +59,23 @@ def _shot(chromium: Chromium, name: str) -> None:
         chromium.screenshot(Path(folder) / name)
 
 
+def test_a_key_that_is_held_decides_one_picture(
+    chromium: Chromium, tmp_path: Path, folder: Path, serve: Serve
+) -> None:
+    page, review = serve(folder, tmp_path / "photos")
+    chromium.open(page.url)
+    chromium.until(f"document.activeElement === {CARDS}[0]")
+    chromium.tell("Input.dispatchKeyEvent", type="keyDown", key="k", text="k")
+    chromium.until(f"{CARDS}.length === 3")
+    for _ in range(3):
+        chromium.until(f"document.activeElement === {CARDS}[0]")
+        chromium.tell("Input.dispatchKeyEvent", type="keyDown", key="k", text="k", autoRepeat=True)
+    chromium.tell("Input.dispatchKeyEvent", type="keyUp", key="k")
+    _key(chromium, "x")
+    chromium.until(f"{CARDS}.length === 2")
+    assert (review.done().kept, review.done().set_aside) == (2, 1), "of two alike that were kept"
+
+
 def test_from_the_first_key_to_the_last_by_keyboard(
     chromium: Chromium, tmp_path: Path, folder: Path, serve: Serve
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import cv2
@@ -63,6 +64,20 @@ def test_pictures_that_look_alike_are_folded_into_the_most_useful(folder: Path) 
     assert folds["copy.jpg"] == folds[first] == 0
     assert len(set(folds.values())) == 3
     assert any("broken.jpg" in warning for warning in recorder.warned)
+
+
+def test_a_fold_is_never_larger_than_what_can_be_decided_together(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = collected(folder, Silent())[0].name
+    for number in range(4):
+        near_copy(folder, first, f"copy-{number}.jpg")
+        with (folder / "collected.jsonl").open("a") as file:
+            file.write(line(f"copy-{number}.jpg", {"cat": 0.8, "dog": 0.1}))
+    monkeypatch.setattr("toolchain.review.items.MAX_FOLD", 2)
+    review = Review(folder, collected(folder, Silent()), None, Silent())
+    folds = Counter(item.fold for item in review.items.values())
+    assert sorted(folds.values()) == [1, 1, 1, 2, 2]
 
 
 def test_pictures_go_into_class_folders_stay_or_are_set_aside(folder: Path, tmp_path: Path) -> None:

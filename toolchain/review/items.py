@@ -6,12 +6,14 @@ Most useful first. Of pictures that look alike only the most useful is shown, wi
 from __future__ import annotations
 
 import unicodedata
+from array import array
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from toolchain.camera.sinks.collect import LINES
 from toolchain.errors import BadInputError, UnreadableImageError
@@ -23,6 +25,8 @@ from toolchain.system.processor import cores
 from toolchain.system.progress import Reporter
 
 MAX_LINES_BYTES = 256 << 20
+MAX_FOLD = 10_000
+"""Pictures that are decided together; of more that look alike the next is shown."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def folded(folder: Path, items: Sequence[Item], reporter: Reporter) -> list[Item
         return sha256, perceptual_hash(picture)
 
     kept: list[Item] = []
-    leaders: list[tuple[int, int, str | None]] = []
+    leaders: dict[str | None, _Leaders] = {}
     with ThreadPoolExecutor(cores()) as pool, reporter.task("looking at pictures", len(items)) as task:
         for item, seen in zip(items, pool.map(look, items), strict=True):
             task.advance()
@@ -130,12 +134,32 @@ def folded(folder: Path, items: Sequence[Item], reporter: Reporter) -> list[Item
                 reporter.warn(f"left out: {seen}")
                 continue
             sha256, own = seen
-            same = (one for one in leaders if one[2] == item.label and (own ^ one[1]).bit_count() <= NEAR)
-            fold = next(same, (len(kept),))[0]
-            if fold == len(kept):
-                leaders.append((fold, own, item.label))
+            fold = leaders.setdefault(item.label, _Leaders()).fold_of(own, len(kept))
             kept.append(Item(item.name, sha256, item.label, item.probabilities, item.note, fold))
     return kept
+
+
+class _Leaders:
+    """The first pictures of folds, whose others look like them."""
+
+    def __init__(self) -> None:
+        self._hashes = array("Q")
+        self._folds: list[int] = []
+        self._sizes: list[int] = []
+
+    def fold_of(self, perceptual: int, number: int) -> int:
+        """The fold of the first leader that a picture looks like; `number`, its own, where it leads a new one."""
+        near = np.bitwise_count(np.frombuffer(self._hashes, np.uint64) ^ np.uint64(perceptual)) <= NEAR
+        place = int(near.argmax()) if near.any() else len(self._folds)
+        if place == len(self._folds):
+            self._hashes.append(perceptual)
+            self._folds.append(number)
+            self._sizes.append(1)
+        elif self._sizes[place] == MAX_FOLD:
+            self._folds[place], self._sizes[place] = number, 1
+        else:
+            self._sizes[place] += 1
+        return self._folds[place]
 
 
 def classes_of(items: Iterable[Item], folder: Path | None) -> list[str]:

@@ -24,6 +24,7 @@ from toolchain.camera.sinks.web.server import Server
 from toolchain.errors import BadInputError, EdgetlError
 from toolchain.images.encoded import held, read_bytes
 from toolchain.images.preprocess import decode
+from toolchain.review.items import MAX_FOLD
 from toolchain.review.session import Review
 from toolchain.system import files
 from toolchain.system.masking import Readable
@@ -45,7 +46,7 @@ MAX_BODY_BYTES = 1 << 20
 
 class _Decision(msgspec.Struct, forbid_unknown_fields=True):
     do: Literal["move", "keep", "set-aside", "undo", "finish"]
-    numbers: Annotated[list[int], Meta(max_length=10_000)] = []
+    numbers: Annotated[list[int], Meta(max_length=MAX_FOLD)] = []
     label: str = ""
 
 
