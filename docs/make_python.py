@@ -34,9 +34,25 @@ def documented(name: str) -> str:
     return "\n".join(lines)
 
 
+class _Written(str):
+    """A type as it stands in the source, which `inspect` would put into quotes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 def _signature(function: object) -> str:
+    """Parameters with their types; defaults that are texts keep their quotes."""
     signature = inspect.signature(function)  # type: ignore[arg-type]
-    return str(signature).replace("'", "").replace("toolchain.", "")
+    parameters = [one.replace(annotation=_written(one.annotation)) for one in signature.parameters.values()]
+    whole = signature.replace(parameters=parameters, return_annotation=_written(signature.return_annotation))
+    return str(whole).replace("toolchain.", "")
+
+
+def _written(annotation: object) -> object:
+    return _Written(annotation) if isinstance(annotation, str) else annotation
 
 
 def _text(docstring: str | None) -> str:

@@ -273,7 +273,7 @@ def load(
     colour: Colour = "RGB",
     mirror_average: bool = False,
 ) -> Classifier:
-    """Open a model file on a device, ready to predict: `ort:cpu`, or `openvino:CPU` for a `.xml`, if none is named.
+    """Open a model file on a device, ready to predict.
 
     >>> import toolchain
     >>> classifier = toolchain.load("model.onnx")
@@ -283,6 +283,9 @@ def load(
     >>> prediction.answer, 0 < prediction.probability <= 1
     ('tulip', True)
 
+    If no device is named, it is `ort:cpu`, `openvino:CPU` for a `.xml` and `litert:cpu` for a `.tflite`; or a CPU
+    device that the card names, where the file is not proven on that one. The ready-made model is
+    `toolchain.runs.ready_made.ready_made_artifact()`.
     A run folder stands for its `model.int8.onnx`, or the int8 file that was made for `device`; or else for its
     `model.onnx`, also where no int8 file is proven on `device`, or this CPU lacks what int8 was proven with.
     `threads` 0 means one for each core; all predictions that come at once share them. `exclusive` is for a program

@@ -123,7 +123,8 @@ summary.""",
     multiple=True,
     metavar="[NAME=]X,Y,W,H",
     help="Answer this part of the (turned) picture instead of the whole, in pixels or each number with %. Can be "
-    "repeated: all are answered in one batch, and each has its own answer.",
+    "repeated up to 16 times: all are answered in one batch, and each has its own answer. A file of --raw-frame "
+    "answers one.",
 )
 @_source_option(
     "--mirror",
@@ -163,8 +164,9 @@ summary.""",
     "--collect",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keep frames as pictures in a folder, for review and training: at most one a second, none that looks like "
-    "one before. Nothing is kept without this option.",
+    help="Keep frames as pictures in a folder, for review and training: at most one a second of each region. An "
+    "uncertain or rejected frame that looks like one of the last 32 pictures is left out. Nothing is kept without "
+    "this option.",
 )
 @_output_option(
     "--when",
@@ -190,7 +192,8 @@ summary.""",
     "--on-change",
     metavar="COMMAND",
     help="A shell command for each new label: it finds EDGETL_LABEL and EDGETL_PROBABILITY in its environment, and "
-    'the answer as JSON on standard input. It never runs for "not sure".',
+    'the answer as JSON on standard input. It never runs for "not sure". One runs at a time, for 30 seconds at '
+    "most; changes meanwhile are skipped.",
 )
 @_output_option(
     "--on-unsure",

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from toolchain.datasets.splits import Dataset
 
 GROUP_BY_HELP = (
-    "Keep groups of photographs on one side of the split: by the folder below that of the class, by the name up to "
-    "its last number, or by the first parenthesis of a pattern."
+    "Keep groups of photographs on one side of the split: by the folder below that of the class; by prefix, the "
+    "name up to a last -, _ or space and number (not for names that a camera counts, as IMG_0001.jpg); or by the "
+    "first parenthesis of a pattern. Groups of one name in several classes are one."
 )
 DATA_HELP = "DATA is pets, cats-vs-dogs, drawn-pets, or a folder of class folders."
 MAX_LINES = 20

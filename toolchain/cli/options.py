@@ -212,8 +212,8 @@ def viewer_options(option: Callable[..., Any] = click.option) -> Callable[[_Comm
         "--web-token",
         envvar="EDGETL_WEB_TOKEN",
         metavar="TOKEN",
-        help="The token that viewers from other machines must know. Default: one is made and printed. Also in the "
-        "variable EDGETL_WEB_TOKEN.",
+        help="The token that viewers from other machines must know: 16 to 256 letters, digits or signs. Default: "
+        "one is made and printed. Also in the variable EDGETL_WEB_TOKEN.",
     )
     hosts = option(
         "--web-host",

@@ -38,10 +38,11 @@ def finetune(
     True
 
     `data` holds a folder for each class, or is the name of a data set. `weights` is `imagenet`, `ready-made`,
-    `none` or a file. `settings` are the fields of `toolchain.training.settings.TrainSettings`: the options of
-    `edgetl finetune` with underscores, such as `epochs`, `seed` and `max_minutes`. With `from_run` it goes on from
-    the run in a folder, whose network, size and weights are taken; `Run.continuation` says how both compare.
-    `teacher` is the folder of a run, or several of them.
+    `none` or a file. `settings` are the fields of `toolchain.training.settings.TrainSettings`, such as `epochs` (0:
+    as many as the photographs ask for), `seed` and `max_minutes`. For --size and --resize there is `preprocess`, a
+    `toolchain.images.preprocess.Preprocess`; for --no-cache, `cache=False`; for --recipe, nothing. With `from_run`
+    it goes on from the run in a folder, whose network, size and weights are taken; `Run.continuation` says how both
+    compare. `teacher` is the folder of a run, or several of them.
 
     Raises BadInputError for data, weights or settings that cannot be used, and when `out` holds something already;
     MissingError when PyTorch is not installed.

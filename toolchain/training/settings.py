@@ -119,7 +119,9 @@ class TrainSettings:
         str | None,
         _run_option(
             "Keep groups of photographs (takes, bursts, patients) on one side of the split: by the folder below "
-            "that of the class, by the name up to its last number, or by the first parenthesis of a pattern.",
+            "that of the class; by prefix, the name up to a last -, _ or space and number (not for names that a "
+            "camera counts, as IMG_0001.jpg); or by the first parenthesis of a pattern. Groups of one name in "
+            "several classes are one.",
             "folder|prefix|regex:PATTERN",
         ),
     ] = None
