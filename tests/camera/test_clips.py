@@ -184,6 +184,19 @@ def test_words_for_what_is_not_decoded(tmp_path: Path, fourcc: str, said: str) -
     assert undecodable_stream("rtsp://host", fourcc)[0].endswith(said)
 
 
+@pytest.mark.parametrize("error", ["PatchWelcomeError", "EOFError", "BugError", "DecoderNotFoundError"])
+def test_whatever_ffmpeg_says_of_a_clip_it_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    av = pytest.importorskip("av")
+
+    def failing(path: str) -> None:
+        raise getattr(av.error, error)(1, "Not yet implemented in FFmpeg, patches welcome", path)
+
+    monkeypatch.setattr(av, "open", failing)
+    assert undecodable("clip.mp4", "av01", tmp_path / "clip.mp4").message.endswith("its codec is AV1")
+
+
 @pytest.mark.parametrize("claimed", [0.0, float("nan"), -1.0, 90_000.0, float("inf")])
 def test_impossible_frame_rates_are_not_believed(claimed: float) -> None:
     assert plausible_fps(claimed) == 30

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import struct
 import threading
+import zlib
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.camera.camera_support import EVERY, all_frames, write_images
 from tests.clips import HeldClock, colour_of, plain
 from tests.datasets.datasets_support import Remembering
+from tests.images.test_picture_size import chunk
 from toolchain.camera.sources.opening import (
     CaptureOptions,
     open_source,
@@ -117,3 +121,19 @@ def test_a_long_animation_is_read_piece_by_piece(tmp_path: Path, monkeypatch: py
     frames = all_frames(open_source(str(_animate(tmp_path / "long.gif", colours, [10] * 12)), EVERY))
     assert [colour_of(frame.bgr) for frame in frames] == colours
     assert frames[-1].time_s == pytest.approx(1.1), "a hundredth of a second is taken for a tenth, as browsers do"
+
+
+@pytest.mark.skipif(not hasattr(cv2, "imreadanimation"), reason="OpenCV before 4.11")
+def test_an_animation_of_16_bits_has_frames_of_8(tmp_path: Path) -> None:
+    colours = ["red", "green", "blue"]
+    header, size = struct.pack(">2I5B", 64, 48, 16, 2, 0, 0, 0), (64, 48, 0, 0, 300, 1000, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"acTL", struct.pack(">2I", 3, 0))
+    for number, colour in enumerate(colours):
+        rows = 257 * plain(colour)[:, :, ::-1].astype(">u2")
+        pixels = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+        data += chunk(b"fcTL", struct.pack(">5I2H2B", max(0, 2 * number - 1), *size))
+        data += chunk(b"fdAT", struct.pack(">I", 2 * number) + pixels) if number else chunk(b"IDAT", pixels)
+    (tmp_path / "deep.png").write_bytes(data + chunk(b"IEND", b""))
+    frames = all_frames(open_source(str(tmp_path / "deep.png"), EVERY))
+    assert [frame.bgr.tolist() for frame in frames] == [plain(colour).tolist() for colour in colours]
+    assert all(frame.bgr.dtype == np.uint8 for frame in frames)

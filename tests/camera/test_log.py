@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -78,6 +79,27 @@ def test_what_is_no_log_is_left_alone(tmp_path: Path, content: bytes) -> None:
 def test_a_full_disk_loses_the_line_and_not_the_log() -> None:
     with Log(Path("/dev/full")) as log, pytest.raises(AnswerLostError, match="No space left"):
         log.write(_line(0))
+
+
+def test_a_log_that_its_server_has_lost_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On NFS a file that another machine has replaced is stale, and stays so."""
+    path = tmp_path / "answers.jsonl"
+    fstat = os.fstat
+    with Log(path) as log:
+        log.write(_line(0))
+        lost = fstat(log._descriptor).st_ino
+
+        def stale(descriptor: int) -> os.stat_result:
+            found = fstat(descriptor)
+            if found.st_ino == lost:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return found
+
+        monkeypatch.setattr(os, "fstat", stale)
+        _rename(path)
+        for number in (1, 2):
+            log.write(_line(number))
+    assert path.read_text().splitlines() == [_line(1), _line(2)]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes")

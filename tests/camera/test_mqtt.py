@@ -282,11 +282,11 @@ def test_without_paho_it_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch
 
 
 def test_sensors_of_any_script_are_told_apart() -> None:
-    topics = ["home/кухня", "home/ванна", "home/cat.flap", "home/cat-flap"]
+    topics = ["home/кухня", "home/ванна", "hall/door 1", "hall/door.1", "hall/door_1", "home/cat-flap"]
     ids = [mqtt._id_of(topic) for topic in topics]
-    assert len({*ids}) == 4
+    assert len({*ids}) == 6
     assert all(re.fullmatch(r"[A-Za-z0-9_-]+", one) for one in ids)
-    assert ids[2:] == ["edgetl_home_cat_flap", "edgetl_home_cat-flap"], "others keep the one that they had"
+    assert ids[-2:] == ["edgetl_hall_door_1", "edgetl_home_cat-flap"], "others keep the one that they had"
 
 
 def test_a_password_of_nobody_is_refused(tmp_path: Path) -> None:

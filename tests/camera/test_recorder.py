@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.clips import colour_of, plain, read_clip
+from tests.full_disk import files_of_at_most
 from toolchain.camera.frames import Frame
 from toolchain.camera.session import CameraSettings
 from toolchain.camera.sinks.recorder import MAX_GAP_S, Recorder, RecordOptions
@@ -158,6 +160,21 @@ def test_pressing_ctrl_c_again_while_it_is_closed_loses_nothing(
     with pytest.raises(KeyboardInterrupt):
         _record(path, [("red", number / 10) for number in range(10)], 10)
     assert len(read_clip(path)[1]) == 10
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no limits of this kind on this system")
+@pytest.mark.parametrize("size", [600, 1500])
+def test_a_disk_that_is_full_before_a_picture_is_whole_is_told_and_leaves_no_file(
+    tmp_path: Path, size: int
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    with files_of_at_most(size), Recorder(tmp_path / "out.mp4", every=True) as recorder:
+        recorder.start(Rate(10))
+        for number in range(60):
+            recorder.put(noise, number / 10)
+    assert "too large" in recorder.report().unwritten
+    assert recorder.report().file is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_killed_process_has_left_stays_until_there_is_a_picture(tmp_path: Path) -> None:

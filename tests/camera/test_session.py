@@ -198,6 +198,25 @@ def test_an_answer_that_was_lost_is_counted_and_the_next_one_is_tried(place: Pat
     assert "the broker is away" in report.unwritten[0]
 
 
+@pytest.mark.parametrize("delivery", ["all", "newest", "loop"])
+def test_files_are_closed_before_receivers_that_may_hang(place: Path, tmp_path: Path, delivery: Delivery) -> None:
+    """`docker stop` kills after ten seconds, and a recording without its end has lost what came last."""
+    found: list[str] = []
+
+    class Hanging(Kept):
+        def close(self) -> None:
+            found.extend(sorted(path.name for path in tmp_path.iterdir()))
+
+    @dataclass
+    class HangingOptions(KeptOptions):
+        def open(self, context: SinkContext) -> Kept:
+            return Hanging(self.delivery, context)
+
+    files = [RecordOptions(tmp_path / "out.mp4"), LogOptions(tmp_path / "answers.jsonl")]
+    watch(place / "tiny.onnx", place / "clip.mp4", sinks=[*files, HangingOptions(delivery)], every_frame=True)
+    assert found == ["answers.jsonl", "out.mp4"]
+
+
 def test_what_cannot_be_opened_is_raised_and_leaves_nothing(place: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="does not exist"):
         watch(place / "tiny.onnx", tmp_path / "none.mp4", sinks=[LogOptions(tmp_path / "log.jsonl")])

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import cv2
+import numpy as np
 import pytest
 
 from tests.camera.camera_support import COLOURS, EVERY, all_frames
@@ -23,7 +24,7 @@ from toolchain.camera.sources.opening import (
     camera_settings,
     open_source,
 )
-from toolchain.camera.sources.video import LiveSource
+from toolchain.camera.sources.video import LiveSource, three_channels
 from toolchain.camera.threads import Attempts
 from toolchain.errors import BadInputError, EdgetlError, MissingError
 
@@ -117,6 +118,16 @@ def test_frames_that_cannot_be_decoded_are_passed_over() -> None:
         frames = [source.read() for _ in range(20)]
         assert all(frame is not None and colour_of(frame.bgr) == "red" for frame in frames)
         source.close()
+
+
+@pytest.mark.parametrize("channels", [None, 1, 3, 4])
+def test_frames_of_16_bits_become_eight(channels: int | None) -> None:
+    """As GStreamer gives GRAY16, and OpenCV some pictures."""
+    eight = np.random.default_rng(0).integers(0, 256, (48, 64, channels or 1), np.uint8)
+    found = three_channels((257 * eight.astype(np.uint16)).reshape((48, 64, channels) if channels else (48, 64)))
+    assert found.dtype == np.uint8
+    assert (found == (eight[..., :3] if channels in {3, 4} else eight)).all()
+    assert found.shape == (48, 64, 3)
 
 
 def test_stream_that_changes_its_size_goes_on() -> None:

@@ -197,6 +197,19 @@ def test_heic_is_read_upright_in_rgb(tmp_path: Path) -> None:
                     decode(data[: int(len(data) * kept)], "x.heic")
 
 
+@pytest.mark.parametrize("bits", [10, 12])
+def test_grey_heic_of_more_than_8_bits_becomes_8(bits: int) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+    grey = np.tile(np.arange(0, 256, 4, np.uint8), (64, 1))
+    written = io.BytesIO()
+    deep = (grey.astype("<u2") << 8).tobytes()
+    pillow_heif.from_bytes("I;16", (64, 64), deep).save(written, quality=-1, bit_depth=bits)
+    found = decode(written.getvalue())
+    assert found.dtype == np.uint8
+    assert found.shape == (64, 64, 3)
+    assert np.abs(found.astype(int) - grey[..., None].astype(int)).max() <= 1
+
+
 @pytest.mark.photographs
 def test_real_photographs_are_whole_with_a_video_behind_them_and_cut_ones_are_not(real_data: Path) -> None:
     paths = sorted((real_data / "oxford-iiit-pet" / "images").glob("*.jpg"))[::100]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
 import pytest
 from teach_support import picture
 
+from tests.full_disk import files_of_at_most
 from toolchain.datasets.folder import list_folder
 from toolchain.errors import BadInputError
 from toolchain.system import files
 from toolchain.system.progress import Silent
+from toolchain.teach import album as albums
 from toolchain.teach.album import MAX_SIDE, MAX_THINGS, NOTHING, Album, take_number, take_of
 from toolchain.teach.session import Classroom, TeachSettings
 
@@ -83,6 +86,44 @@ def test_large_frames_are_scaled_down(tmp_path: Path) -> None:
     album.add("cup")
     path = album.write("cup", 1, 1, cv2.resize(picture("cat"), (1920, 1080)))
     assert cv2.imread(str(path)).shape == (360, MAX_SIDE, 3)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no limits of this kind on this system")
+def test_a_thing_that_cannot_be_saved_is_none(tmp_path: Path) -> None:
+    album = filled(tmp_path / "a", cup=1, pen=0)
+    with files_of_at_most(10), pytest.raises(OSError, match="too large"):
+        album.add("lamp")
+    assert album.things == ["cup", "pen"]
+    assert album.add("lamp") == "lamp"
+    assert Album(tmp_path / "a").things == ["cup", "pen", "lamp"]
+
+
+def test_a_picture_that_cannot_be_removed_stays_in_the_album(tmp_path: Path) -> None:
+    album = filled(tmp_path / "a", cup=1)
+    assert album.count("cup").pictures == 5
+    stuck = album.paths()[3]
+    stuck.unlink()
+    stuck.mkdir()
+    with pytest.raises(OSError, match="0004"):
+        album.forget_take("cup")
+    assert album.count("cup").pictures == 2
+    stuck.rmdir()
+    assert album.forget_take("cup") == 2
+
+
+def test_a_picture_that_is_written_while_they_are_counted_is_counted_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    album = filled(tmp_path / "a", cup=1)
+
+    def meanwhile(path: Path) -> str:
+        monkeypatch.undo()
+        album.write("cup", 2, 1, picture("dog"))
+        return take_of(path)
+
+    monkeypatch.setattr(albums, "take_of", meanwhile)
+    assert album.count("cup").pictures == 5
+    assert (album.count("cup").pictures, album.count("cup").takes) == (6, 2)
 
 
 def test_what_a_killed_process_leaves_is_put_away(tmp_path: Path) -> None:

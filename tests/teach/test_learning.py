@@ -11,6 +11,7 @@ from teach_support import picture
 
 from tests.conftest import Recorder
 from toolchain.runs.grouping import open_as_trained
+from toolchain.teach import learning
 from toolchain.teach.album import Album, take_of
 from toolchain.teach.learning import GROUP_BY, Learner
 
@@ -72,6 +73,18 @@ def test_a_photograph_that_is_removed_or_damaged_meanwhile_stops_nothing(tmp_pat
     first.write_bytes(whole)
     assert learner.look_ahead() is True
     assert learner.look_ahead() is False, "all have their features"
+
+
+def test_what_has_its_features_is_not_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is looked for twice a second, and an album may lie on a slow memory card."""
+    learner = Learner(album_of(tmp_path, cup=2, pen=2), Recorder())
+    learner._extract = lambda batches: np.concatenate([batch[:, 0, 0].astype(np.float32) for batch in batches])
+    looked: list[Path] = []
+    key = learning._key
+    monkeypatch.setattr(learning, "_key", lambda path: looked.append(path) or key(path))
+    for more in (True, True, True, False, False):
+        assert learner.look_ahead() is more
+    assert looked == learner.album.paths()
 
 
 def test_photographs_of_other_names_are_takes_of_their_own(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import pytest
 from teach_support import Held, Slow, picture
 
 from tests.conftest import Recorder
+from tests.full_disk import files_of_at_most
 from tests.web_support import BROWSER, HERE, LIMIT_S, Chromium, ask, place, wait_until
 from toolchain.camera.loop import Control
 from toolchain.teach.page import TeachPage
@@ -106,6 +108,24 @@ def test_with_a_token_nobody_else_presses(tmp_path: Path, held: Held, monkeypatc
         assert do(page, start)[0] == 401
         status, state = do(page, start, Authorization=f"Bearer {TOKEN}")
         assert (status, state["lesson"]["recording"]) == (200, "cup")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no limits of this kind on this system")
+def test_what_the_disk_does_not_take_is_told(tmp_path: Path, held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classroom, "_teacher", lambda self: Slow())
+    with lesson(tmp_path, held, "cup") as page:
+        (stuck := tmp_path / "a" / "photographs" / "cup" / "take001-0001.jpg").parent.mkdir()
+        with files_of_at_most(10):
+            status, said = do(page, b'{"do": "add", "thing": "lamp"}')
+        assert (status, said["error"]) == (409, "the disk is full: lamp was not added")
+        assert do(page, b'{"do": "start", "thing": "cup"}')[0] == 200
+        wait_until(stuck.exists)
+        assert do(page, b'{"do": "stop"}')[0] == 200
+        stuck.unlink()
+        stuck.mkdir()
+        status, said = do(page, b'{"do": "forget", "thing": "cup"}')
+        assert (status, said["error"][:36]) == (409, "the last take of cup was not removed")
+        assert do(page, b'{"do": "add", "thing": "lamp"}')[0] == 200
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from teach_support import Slow, frames, picture
 
 from tests.conftest import Recorder
+from tests.full_disk import files_of_at_most
+from toolchain.camera.drawing import AMBER
 from toolchain.camera.loop import Control
 from toolchain.teach.album import Album
 from toolchain.teach.lesson import Lesson
@@ -121,6 +124,58 @@ def test_what_is_to_be_done_stands_over_the_picture(window: TeachWindow, room: C
     below = rgb[rgb.shape[0] // 2 :].astype(int)
     assert np.percentile(bar, 50) < 0.6 * np.percentile(below, 50), "a dark bar"
     assert bar.max() > 200, "and letters on it"
+
+
+def test_a_lost_camera_is_told_and_things_can_still_be_named(window: TeachWindow, room: Classroom) -> None:
+    window.show(room.see(next(frames(picture("cat")))))
+
+    def shown() -> np.ndarray:
+        return pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+
+    before = shown()
+    window.idle("")
+    assert (shown() == before).all()
+    window.idle("camera 0 gives no frames any more")
+    lost = shown()
+    assert (lost[: len(lost) // 4] == AMBER[::-1]).all(axis=2).any()
+    assert not (before[: len(before) // 4] == AMBER[::-1]).all(axis=2).any()
+    press(window, pygame.K_RETURN)
+    window.idle("camera 0 gives no frames any more")
+    assert (shown() != lost).any(), "what is typed is seen"
+
+
+def test_the_mouse_draws_no_regions(window: TeachWindow, room: Classroom, told: Recorder) -> None:
+    window.show(room.see(next(frames(picture("cat")))))
+    said = len(told.said)
+    for kind, pos in ((pygame.MOUSEBUTTONDOWN, (20, 20)), (pygame.MOUSEMOTION, (90, 90)),
+                      (pygame.MOUSEBUTTONUP, (90, 90))):  # fmt: skip
+        pygame.event.post(pygame.event.Event(kind, pos=pos, button=1))
+    window.idle("")
+    assert window._control.regions == ()
+    assert len(told.said) == said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no limits of this kind on this system")
+def test_what_the_disk_does_not_take_is_told_and_the_lesson_goes_on(
+    window: TeachWindow, room: Classroom, told: Recorder
+) -> None:
+    press(window, pygame.K_SPACE)
+    look(window, room, "cat")
+    press(window, pygame.K_SPACE)
+    press(window, pygame.K_RETURN)
+    write(window, "lamp")
+    with files_of_at_most(10):
+        press(window, pygame.K_RETURN)
+    assert told.warned == ["the disk is full: lamp was not added. Make room on it."]
+    assert "lamp" not in room.album.things
+    stuck = room.album.paths()[0]
+    stuck.unlink()
+    stuck.mkdir()
+    press(window, pygame.K_u)
+    assert told.warned[1].startswith("the last take of cup was not removed (")
+    assert str(stuck) in told.warned[1]
+    window.show(room.see(next(frames(picture("cat")))))
+    assert window._control.ending is None
 
 
 def test_the_window_never_shows_an_answer_before_there_is_one(room: Classroom) -> None:

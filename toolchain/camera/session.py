@@ -172,7 +172,8 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
         failures.append(error)
         control.end("quit")
 
-    with ExitStack() as stack:
+    # Receivers are closed last: they may hang, and `docker stop` kills after ten seconds.
+    with ExitStack() as receivers, ExitStack() as at_hand:
         advised = None if settings.device else advice(settings.artifact, settings.threads)
         if advised:
             artifact = advised.artifact
@@ -193,6 +194,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
         sinks: list[Sink] = []
         for options in settings.sinks:
             sink = options.open(context)
+            is_here = sink.delivery == "main" or getattr(options, "path", None) is not None
             if sink.delivery in {"all", "newest"}:
                 sink = BackgroundSink(
                     sink,
@@ -201,7 +203,7 @@ def run_camera(settings: CameraSettings, control: Control, reporter: Reporter) -
                     given_up=lambda: control.ending is not None,
                     at_failure=end if sink.essential else None,
                 )
-            sinks.append(stack.enter_context(sink))
+            sinks.append((at_hand if is_here else receivers).enter_context(sink))
 
         # The source comes last, so that nothing waits for a camera, and none is opened in vain.
         source = opener.open()

@@ -40,7 +40,7 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32) * 255
 STD = np.array([0.229, 0.224, 0.225], np.float32) * 255
 """Mean and standard deviation of ImageNet's pixels, RGB, 0 to 255: what the pretrained networks expect."""
 
-DECODING = 2
+DECODING = 3
 """Increased when `decode` accepts other files or gives other pixels: caches then ignore what they hold."""
 
 HEIC_NEEDS = f"HEIC, which needs {install('heic')}"
@@ -294,7 +294,10 @@ def _decode_heic(data: bytes, name: str) -> Image:
         width, height = heif.size
         if width * height > MAX_PIXELS:
             raise ValueError(f"{width} x {height} pixels are too many")
-        return np.array(heif.to_pillow().convert("RGB"))
+        picture = heif.to_pillow()
+        if picture.mode.startswith("I;16"):  # grey of 10 or 12 bits, which Pillow would clip to 8
+            return check_frame((np.asarray(picture) >> 8).astype(np.uint8))
+        return np.array(picture.convert("RGB"))
     except (ValueError, RuntimeError, OSError, EOFError, SyntaxError) as error:
         raise UnreadableImageError(f"{name}: not a readable picture ({error})") from None
 

@@ -94,10 +94,11 @@ class Album:
         self._pictures = {thing: self._listed(thing) for thing in self.things}
         self._counted: dict[str, Counted] = {}
         self._next = 1 + max((take_number(path) for path in self.paths()), default=0)
-        self._save()
+        self._save(self.things)
 
     def add(self, thing: str) -> str:
-        """Add a thing, and return its name. Raises BadInputError for a name that no folder and class can have."""
+        """Add a thing, and return its name. Raises BadInputError for a name that no folder and class can have, and
+        OSError, as where the disk is full; then there is no such thing."""
         thing = unicodedata.normalize("NFC", thing.strip())
         if folded(thing) == folded(NOTHING):  # as help and page call it
             thing = NOTHING
@@ -108,9 +109,10 @@ class Album:
         if thing != NOTHING and len(set(self.things) - {NOTHING}) >= MAX_THINGS:
             raise BadInputError(f"there are {MAX_THINGS} things already", "That is as many as can be taught.")
         # "Nothing of these" is no thing, and stands below them.
-        self.things.insert(len(self.things) - (self.things[-1:] == [NOTHING]), thing)
+        place = len(self.things) - (self.things[-1:] == [NOTHING])
+        self._save([*self.things[:place], thing, *self.things[place:]])
         self._pictures[thing] = []
-        self._save()
+        self.things.insert(place, thing)
         return thing
 
     def forget_unseen(self) -> None:
@@ -120,7 +122,7 @@ class Album:
             self._remove_if_empty(thing)
             del self._pictures[thing]
         self.things = list(self._pictures)
-        self._save()
+        self._save(self.things)
 
     def paths(self) -> list[Path]:
         """All photographs."""
@@ -129,8 +131,9 @@ class Album:
 
     def count(self, thing: str) -> Counted:
         """How much of a thing there is."""
-        counted = self._counted.get(thing)
-        if counted is None:  # which is asked many times a second
+        counted = self._counted.get(thing)  # which is asked many times a second
+        # Another thread may have written a picture while this one counted.
+        if counted is None or counted.pictures != len(self._pictures[thing]):
             listed = tuple(self._pictures[thing])
             counted = Counted(len(listed), len({take_of(path) for path in listed}))
             self._counted[thing] = counted
@@ -175,15 +178,18 @@ class Album:
         return [path for path in self._pictures[thing] if take_number(path) == take]
 
     def forget_take(self, thing: str) -> int:
-        """Remove the pictures of the newest take of a thing, and return how many there were."""
+        """Remove the pictures of the newest take of a thing, and return how many there were. Raises OSError; what
+        could not be removed stays in the album."""
         listed = self._pictures[thing]
         newest = max((take_number(path) for path in listed), default=0)
         gone = [path for path in listed if newest and take_number(path) == newest]
-        for path in gone:
-            path.unlink(missing_ok=True)
-            listed.remove(path)
+        try:
+            for path in gone:
+                path.unlink(missing_ok=True)
+                listed.remove(path)
+        finally:
+            self._counted.pop(thing, None)
         self._remove_if_empty(thing)
-        self._counted.pop(thing, None)
         return len(gone)
 
     def _remove_if_empty(self, thing: str) -> None:
@@ -221,8 +227,8 @@ class Album:
         folder = self.photographs / thing
         return sorted(find_photographs(folder).photographs) if folder.is_dir() else []
 
-    def _save(self) -> None:
-        files.write_json(self.root / LESSON_FILE, _Record("edgetl.teach/1", tuple(self.things)))
+    def _save(self, things: list[str]) -> None:
+        files.write_json(self.root / LESSON_FILE, _Record("edgetl.teach/1", tuple(things)))
 
 
 def _can_be_named(thing: str) -> bool:

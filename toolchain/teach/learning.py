@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,8 @@ class Learner:
     model: str = "mobilenet_v2"
     weights: str = "ready-made"
     _features: dict[tuple[Path, int, int], Floats] = field(default_factory=dict)
+    _seen: set[Path] = field(default_factory=set)
+    """Photographs that have features. Those that change later get new ones when it is to teach."""
     _extract: Extractor | None = None
 
     def prepare(self) -> None:
@@ -65,7 +68,7 @@ class Learner:
     def look_ahead(self) -> bool:
         """Compute features of a few photographs that have none yet; False if there is nothing to do."""
         try:
-            new = [path for path in self.album.paths() if _key(path) not in self._features][:AHEAD]
+            new = list(islice((path for path in self.album.paths() if path not in self._seen), AHEAD))
             photos = [Photograph(path.name, path, -1, files.sha256_of(path)) for path in new]
             if photos:
                 self._features_of(photos, Reader(self._spec(), None, self.reporter))
@@ -184,6 +187,7 @@ class Learner:
             if not np.isfinite(found).all():
                 raise BadInputError(f"with the weights {self.weights} the network computes NaN", "Take others.")
             self._features |= {key: row for (key, _), row in zip(new, found, strict=True)}
+        self._seen.update(photo.path for photo in photos)
         return np.stack([self._features[key] for key in keys])
 
     def _write(

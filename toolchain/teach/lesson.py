@@ -117,9 +117,12 @@ class Lesson:
             self._changed.notify_all()
 
     def add(self, thing: str) -> str:
-        """Add a thing. Raises BadInputError for a name that cannot be one."""
+        """Add a thing. Raises BadInputError for a name that cannot be one, and where it cannot be saved."""
         with self._changed:
-            return self.album.add(thing)
+            try:
+                return self.album.add(thing)
+            except OSError as error:
+                raise _refusal(f"{thing} was not added", error) from None
 
     def start_take(self, thing: str) -> None:
         """Record what is seen from now on as `thing`; a take that runs ends. Raises BadInputError."""
@@ -144,12 +147,16 @@ class Lesson:
                 self._end_take()
 
     def forget_take(self, thing: str) -> int:
-        """Remove the newest take of a thing, and return how many pictures went."""
+        """Remove the newest take of a thing, and return how many pictures went. Raises BadInputError where they
+        cannot be removed."""
         with self._changed:
             self.stop_take()
             if thing not in self.album.things:
                 raise BadInputError(f"there is no thing {thing!r}", "Add it first.")
-            gone = self.album.forget_take(thing)
+            try:
+                gone = self.album.forget_take(thing)
+            except OSError as error:
+                raise _refusal(f"the last take of {thing} was not removed", error) from None
             self._said = f"{gone} pictures of the last take of {thing} were removed"
             return gone
 
@@ -281,6 +288,13 @@ class Lesson:
             self._trouble = f"it could not be taught: {said}"
             self._changed.notify_all()
         self._reporter.warn(f"{self._trouble} ({error})" if full else self._trouble)
+
+
+def _refusal(what: str, error: OSError) -> BadInputError:
+    """What a person is told who pressed something that the disk does not take."""
+    if error.errno in FULL:
+        return BadInputError(f"the disk is full: {what}", "Make room on it.")
+    return BadInputError(f"{what} ({error.strerror}: {error.filename})", "See who may write there.")
 
 
 def headline(state: State) -> str:

@@ -36,9 +36,20 @@ class TeachWindow(Window):
         self._refused = ""
         """Why nothing came of the last key."""
         self._size: tuple[int, int] | None = None
+        self._answered: Answered | None = None
         reporter.say(KEYS)
 
     def show(self, answered: Answered) -> None:
+        self._answered = answered
+        self._put(answered, "")
+
+    def idle(self, state: str) -> None:
+        if state and self._answered is not None:
+            self._put(self._answered, f"Not live: {state}")
+        else:
+            self._handle_keys()
+
+    def _put(self, answered: Answered, outage: str) -> None:
         bgr = answered.frame.bgr
         self._size = self._size or size_for(*bgr.shape[:2])
         picture = fit(bgr, *self._size)
@@ -49,12 +60,12 @@ class TeachWindow(Window):
         if self._new is not None:
             write_bar(picture, f"One more thing: {self._new}_", NAMING)
         else:
-            text = self._refused or headline(state)
-            write_bar(picture, text, self._listed(state), doubtful=bool(self._refused or state.trouble))
+            wrong = self._refused or outage
+            write_bar(picture, wrong or headline(state), self._listed(state), doubtful=bool(wrong or state.trouble))
         self.put(picture)
 
-    def idle(self, state: str) -> None:
-        self._handle_keys()
+    def _draw_region(self, event: Any) -> None:
+        """The mouse does nothing: the whole picture is taught and answered."""
 
     def _typed(self, event: Any) -> None:
         pygame = self._pygame

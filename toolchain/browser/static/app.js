@@ -168,6 +168,7 @@ async function name(file) {
   wanted = false;
   stopCamera();
   tell("");
+  forget();
   let bitmap = null;
   try {
     bitmap = await createImageBitmap(file, {

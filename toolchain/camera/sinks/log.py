@@ -87,14 +87,12 @@ class Log(Sink):
 
     def _follow(self) -> None:
         """Open the file again if its name now stands for another one."""
-        ours = os.fstat(self._descriptor)
-        if not stat.S_ISREG(ours.st_mode):
-            return
-        with suppress(FileNotFoundError):
-            if os.path.samestat(ours, self._path.stat()):
+        with suppress(OSError):  # of a server that has lost the file (ESTALE), it is another one, too
+            ours = os.fstat(self._descriptor)
+            if not stat.S_ISREG(ours.st_mode) or os.path.samestat(ours, self._path.stat()):
                 return
         descriptor = self._opened()
-        os.close(self._descriptor)
+        self.close()
         self._descriptor = descriptor
 
     def _opened(self) -> int:

@@ -302,8 +302,9 @@ class Mqtt(Sink):
 
 def _id_of(topic: str) -> str:
     """What stays the same over all runs with a topic, in letters that Home Assistant permits."""
-    plain = re.sub(r"[^A-Za-z0-9_-]", "_", topic)
-    if topic.isascii():
+    levels = topic.replace("/", "_")
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", levels)
+    if plain == levels:
         return f"edgetl_{plain}"
-    # Letters of other scripts are all the same sign.
+    # What is replaced, such as letters of other scripts, becomes the same sign.
     return f"edgetl_{plain}_{hashlib.sha256(topic.encode()).hexdigest()[:8]}"

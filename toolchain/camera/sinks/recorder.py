@@ -240,5 +240,5 @@ def _plays(path: Path) -> bool:
     try:
         with av.open(str(path)) as container:
             return next(container.decode(video=0), None) is not None
-    except OSError:  # what FFmpeg raises, too
+    except (av.FFmpegError, OSError, IndexError):  # the last: it holds no video
         return False

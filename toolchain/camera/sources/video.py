@@ -18,6 +18,7 @@ os.environ.setdefault("OPENCV_VIDEOIO_MSMF_ENABLE_HW_TRANSFORMS", "0")
 os.environ.setdefault("OPENCV_FFMPEG_CAPTURE_OPTIONS", "rtsp_flags;prefer_tcp|live_start_index;-1")
 
 import cv2
+import numpy as np
 
 from toolchain.camera.frames import (
     DISK,
@@ -94,12 +95,17 @@ def undecodable_stream(name: str, fourcc: str) -> tuple[str, str]:
 
 def _codec_that_pyav_decodes(path: Path) -> str | None:
     """The codec of a file, if PyAV is installed and decodes a frame of it."""
-    with suppress(ImportError, OSError, ValueError, IndexError):  # FFmpeg's own errors are OSErrors and ValueErrors
+    try:
         import av
-
-        with files.encodable(path) as named, av.open(str(named)) as container:
-            if next(container.decode(video=0), None) is not None:
-                return str(container.streams.video[0].codec_context.name)
+    except ImportError:
+        return None
+    with (
+        suppress(av.FFmpegError, OSError, ValueError, IndexError),
+        files.encodable(path) as named,
+        av.open(str(named)) as container,
+    ):
+        if next(container.decode(video=0), None) is not None:
+            return str(container.streams.video[0].codec_context.name)
     return None
 
 
@@ -184,8 +190,10 @@ def fourcc(capture: cv2.VideoCapture) -> str:
 
 
 def three_channels(picture: object) -> BgrImage:
-    """A picture as BGR, also if it was grey or had alpha."""
+    """A picture as BGR of 8 bits, also if it was grey, had alpha or 16 bits."""
     bgr: BgrImage = picture  # type: ignore[assignment]
+    if bgr.dtype == np.uint16:
+        bgr = (bgr >> 8).astype(np.uint8)
     if bgr.ndim == 3 and bgr.shape[2] == 3:
         return bgr
     code = cv2.COLOR_GRAY2BGR if bgr.ndim == 2 or bgr.shape[2] == 1 else cv2.COLOR_BGRA2BGR

@@ -50,6 +50,13 @@ function speak(label) {
   spoken = { label, timer: setTimeout(say, SPOKEN_MS) };
 }
 
+// Lets the next answer be read out in any case: it is that to something else.
+function forget() {
+  clearTimeout(spoken.timer);
+  spoken = { label: "", timer: 0 };
+  $("spoken").textContent = "";
+}
+
 function say() {
   // The same text again would be read out again.
   if ($("spoken").textContent !== spoken.label) $("spoken").textContent = spoken.label;
