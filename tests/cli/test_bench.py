@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from artifacts import tiny_ir
 from bench_support import colour_artifact, write_photographs
 
+from toolchain.bench import benchmark
 from toolchain.cli import COMMANDS, run
 from toolchain.cli.bench import command
 from toolchain.errors import ExitCode
@@ -40,6 +42,25 @@ def document(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
 
 def test_help_is_the_text_of_the_command_list() -> None:
     assert command.get_short_help_str(limit=100) == COMMANDS["bench"]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_was_measured_is_shown_where_it_cannot_be_written(
+    as_json: bool, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(report: object, folder: Path, reporter: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(benchmark, "write", full)
+    words = ["bench", str(folder / "run" / "model.onnx"), "--device", "ort:cpu", *QUICK]
+    words += ["--data", str(folder / "colours"), "--out", str(tmp_path / "out"), *["--json"] * as_json]
+    assert run(words) == ExitCode.BAD_INPUT
+    shown = capsys.readouterr()
+    assert "error: No space left on device" in shown.err
+    if as_json:
+        assert [arm["status"] for arm in json.loads(shown.out)["arms"]] == ["ok"]
+    else:
+        assert "model.onnx" in shown.out
 
 
 def test_run_folder_for_people_and_as_files(

@@ -96,6 +96,9 @@ XEON = ProvenOn("local", "A Xeon", "x86_64", ("avx2", "avx512_vnni", "amx_int8")
         ((XEON,), ("avx2", "avx_vnni"), "proven on A Xeon (AMX, VNNI); this one is another kind of CPU (VNNI)"),
         ((XEON, PI), ("avx2", "avx512_vnni", "amx_int8"), ""),
         ((PI,), ("asimddp", "i8mm"), ""),  # all that it was proven with, and more
+        ((XEON, replace(XEON, flags=())), ("avx2", "avx_vnni", "amx_int8"), ""),
+        ((XEON, replace(PI, cpu=XEON.cpu)), ("asimddp",), ""),  # of one name, as virtual CPUs are
+        ((replace(PI, cpu=XEON.cpu), XEON), ("asimddp",), ""),
         ((PI,), ("avx2",), "proven on Cortex-A76 (dot products); this one is another kind of CPU (no such"),
         ((PI,), (), ""),  # not known
         ((), ("asimddp",), ""),  # a card of old that names no CPU

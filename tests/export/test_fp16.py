@@ -116,6 +116,15 @@ def test_a_network_without_convolutions_is_converted_too() -> None:
     }
 
 
+def test_a_network_without_float_layers_is_told() -> None:
+    """As one of others that is quantised already."""
+    model = tiny_model()
+    for node in model.graph.node:
+        node.op_type = node.op_type.replace("Gemm", "QGemm").replace("Conv", "QLinearConv")
+    with pytest.raises(PromiseBrokenError, match="no float layers"):
+        to_float16(model)
+
+
 def _between(model: onnx.ModelProto, node: onnx.NodeProto, *constants: onnx.TensorProto) -> onnx.ModelProto:
     """`model` with `node` before its last layer, which reads `before` and makes `after`."""
     made = onnx.ModelProto()

@@ -81,8 +81,22 @@ def test_what_training_began_with_is_timed_too() -> None:
     for one in spelt:
         one.candidate = replace(one.candidate, runtime="ort")
     assert [one.attempt.label for one in to_time(spelt, (ORT,))] == ["trained", "slow layers"]
-    spelt[0].attempt = replace(spelt[0].attempt, settings={"qat_epochs": 4})
-    assert [one.attempt.label for one in to_time(spelt, (ORT,))] == ["trained", "slow layers", "first"]
+    for made in ("qat_epochs", "more_float_layers"):
+        spelt[0].attempt = replace(spelt[0].attempt, settings={made: 4})
+        assert [one.attempt.label for one in to_time(spelt, (ORT,))] == ["trained", "slow layers", "first"]
+
+
+@pytest.mark.parametrize(
+    ("divergence", "ratio", "chosen"),
+    [(4e-3, 1.2, "nearer"), (4e-3, 1.1, "fast"), (2e-3, 1.2, "fast"), (2e-3, 1.35, "nearer")],
+)
+def test_where_the_fastest_is_far_a_nearer_one_may_be_somewhat_slower(
+    divergence: float, ratio: float, chosen: str
+) -> None:
+    fast, nearer = entry("fast", divergence, ort=1.4), entry("nearer", 0.7 * divergence, ort=ratio)
+    choice, looked = choose(fast, nearer, devices=(ORT,))
+    assert names(choice) == {ORT: chosen}
+    assert looked == [(chosen, ORT)]
 
 
 def test_what_is_far_in_the_spelling_of_its_device_is_trained() -> None:

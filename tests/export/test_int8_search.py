@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,19 +14,19 @@ import pytest
 
 from tests.artifacts import tiny_artifact
 from tests.conftest import Recorder
-from toolchain.artifact import find_artifact, read_artifact
+from toolchain.artifact import Artifact, find_artifact, read_artifact
 from toolchain.artifact.card import Accuracy, Speed
 from toolchain.cli import run as run_cli
-from toolchain.errors import BadInputError, PromiseBrokenError
+from toolchain.errors import ArtifactError, BadInputError, PromiseBrokenError
 from toolchain.evaluation import metrics
-from toolchain.export import recommending
+from toolchain.export import older, recommending
 from toolchain.export.exporting import export
 from toolchain.export.int8 import choosing, search, shortlist, speed
 from toolchain.export.int8.quantisers import Candidate, Recipe, Task, recipes
 from toolchain.export.photographs import RunPhotographs
 from toolchain.export.results import Attempt, Measurement, QuantizationSettings, Variants
 from toolchain.runs import SplitFile
-from toolchain.runtimes import open_runtime
+from toolchain.runtimes import machine, open_runtime
 from toolchain.timing import Timed
 
 DEVICES = ("ort:cpu", "openvino:CPU")
@@ -231,6 +232,47 @@ def test_a_file_for_each_device_where_none_serves_all(folder: Path, monkeypatch:
     }
     with pytest.raises(BadInputError, match="proven on ort:cpu, not on openvino:CPU"):
         open_runtime(read_artifact(folder / "model.int8.ort.onnx"), "openvino:CPU")
+
+
+def test_each_device_of_a_runtime_has_a_name_for_its_own_file(tmp_path: Path) -> None:
+    made = tiny_artifact(tmp_path / "model.onnx")
+    source = made.card.source
+    cpu = tmp_path / "model.int8.openvino.onnx"
+    assert older.own_int8_file(made.path, "openvino:GPU", source) == cpu, "the name is free"
+    tiny_artifact(cpu, precision="int8", runtimes=("openvino:CPU",))
+    gpu = older.own_int8_file(made.path, "openvino:GPU", source)
+    assert gpu == tmp_path / "model.int8.openvino-gpu.onnx"
+    assert older.own_int8_file(made.path, "openvino:CPU", source) == cpu
+    assert older.own_int8_file(made.path, "openvino:GPU", replace(source, run_sha256="1" * 64)) == cpu
+    tiny_artifact(gpu, precision="int8", runtimes=("openvino:GPU",))
+    assert gpu in older.int8_files(made.path, ["openvino:GPU"])
+    assert gpu not in older.int8_files(made.path, ["openvino:CPU"])
+    for device, path in (("openvino:GPU", gpu), ("openvino:CPU", cpu), ("ort:cpu", made.path)):
+        found = machine._made_for(device, tmp_path)
+        assert found is not None
+        assert found.path == path
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("two_recipes")
+def test_a_device_that_loads_no_int8_costs_that_device_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As OpenVINO on Arm."""
+    logits_on = search.logits_on
+
+    def on(artifact: Artifact, device: str, *pixels: Any) -> Any:
+        if device == "openvino:CPU" and artifact.card.precision == "int8":
+            raise ArtifactError("int8 is not supported")
+        return logits_on(artifact, device, *pixels)
+
+    monkeypatch.setattr(search, "logits_on", on)
+    _speeds(monkeypatch, {})
+    recorder = Recorder()
+    done = export(folder, int8=QuantizationSettings(max_drop_pp=100), reporter=recorder)
+    assert set(done.broken) == {"openvino:CPU"}
+    assert {device: Path(file).name for device, file in done.int8_files.items()} == {
+        "ort:cpu": "model.int8.ort.onnx"
+    }
+    assert "openvino:CPU does not load this int8 file" in recorder.warned
 
 
 @pytest.mark.slow

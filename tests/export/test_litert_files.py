@@ -6,6 +6,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -23,6 +24,7 @@ from toolchain.artifact.tflite import Network
 from toolchain.artifact.tflite.reading import read_network
 from toolchain.artifact.tflite.writing import write
 from toolchain.errors import BadInputError
+from toolchain.export import variants
 from toolchain.export.exporting import export
 from toolchain.export.int8.quantisers import Task, recipes
 from toolchain.export.int8.rewrites import integer_hard_swish, read_pixels
@@ -93,6 +95,19 @@ def test_what_is_not_translated_is_told_and_the_rest_is_written(
     assert written.broken == "model.tflite was not written: the operator Clip is not translated to LiteRT"
     assert not (folder / "model.tflite").exists()
     assert (folder / "model.onnx").exists()
+
+
+def test_the_litert_file_of_another_export_stays(tmp_path: Path) -> None:
+    context = SimpleNamespace(path=tiny_artifact(tmp_path / "model.onnx").path)
+    own = tiny_artifact(tmp_path / "model.int8.ort.onnx", precision="int8", runtimes=("ort:cpu",)).path
+
+    def names() -> list[str]:
+        drafts = variants._drafts(Variants(litert=True), context, [own])  # type: ignore[arg-type]
+        return [draft.path.name for draft in drafts]
+
+    assert names() == ["model.tflite", "model.int8.tflite"]
+    tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", runtimes=("openvino:CPU",))
+    assert names() == ["model.tflite", "model.int8.ort.tflite"]
 
 
 def test_a_run_folder_stands_for_its_litert_files_too(converted: Path) -> None:

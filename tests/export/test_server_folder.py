@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -18,7 +19,9 @@ from toolchain.errors import BadInputError
 from toolchain.export.raw_frame import with_raw_frame
 from toolchain.export.results import Exported, Written
 from toolchain.export.server_folder import check_folder, write_server_folder
+from toolchain.images.preprocess import Preprocess
 
+SMALL = Preprocess(height=32, width=48, shortest_edge=48)
 CONFIG = """name: "my-flowers"
 backend: "onnxruntime"
 max_batch_size: 32
@@ -172,9 +175,55 @@ def test_a_version_that_tritons_description_does_not_fit_is_refused(
     with pytest.raises(BadInputError, match=f"a model with other {what}"):
         write_server_folder("triton", folder, one)
     assert {path: (folder / path).read_bytes() for path in _files(folder)} == before
-    if what == "classes":
-        with pytest.raises(BadInputError, match="a model with other classes"):
-            check_folder("triton", folder, run_dir, labels)
+    with pytest.raises(BadInputError, match=f"a model with other {what}"):
+        check_folder("triton", folder, run_dir, labels, replace(SMALL, height=height, shortest_edge=64))
+
+
+def test_labels_and_descriptions_that_were_changed_by_hand_fit_the_next_version(
+    exported: Exported, tmp_path: Path
+) -> None:
+    folder = tmp_path / "served"
+    write_server_folder("triton", folder, exported)
+    labels, description = folder / "my-flowers/labels.txt", folder / "my-flowers/config.pbtxt"
+    labels.write_text("rot\r\nhellgrün\r\nblau", encoding="utf-8")
+    changed = description.read_text().replace("dims: [32, 48, 3]", "format: FORMAT_NHWC\n  dims: [32, 48, 3]")
+    description.write_text(changed)
+    check_folder("triton", folder, Path(exported.run), ("red", "light green", "blue"), SMALL)
+    write_server_folder("triton", folder, exported)
+    assert description.read_text() == changed
+    assert labels.read_text(encoding="utf-8").startswith("rot")
+    labels.unlink()
+    write_server_folder("triton", folder, exported)
+    assert labels.read_text() == "red\nlight green\nblue\n"
+
+
+def test_settings_that_an_earlier_edgetl_did_not_know_are_added(exported: Exported, tmp_path: Path) -> None:
+    write_server_folder("ovms", tmp_path, exported)
+    listed = json.loads((tmp_path / "config.json").read_text())
+    for one in listed["model_config_list"]:
+        one["config"]["plugin_config"] = {"INFERENCE_PRECISION_HINT": "bf16"}
+    (tmp_path / "config.json").write_text(json.dumps(listed))
+    write_server_folder("ovms", tmp_path, exported)
+    for one in json.loads((tmp_path / "config.json").read_text())["model_config_list"]:
+        assert one["config"]["plugin_config"] == {
+            "INFERENCE_PRECISION_HINT": "bf16",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+        }
+
+
+def test_an_export_that_cannot_be_served_is_told(
+    run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(server: str, folder: Path, done: Exported) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shutil.copytree(run_folder, tmp_path / "run")
+    monkeypatch.setattr("toolchain.export.server_folder.write_server_folder", full)
+    words = ["export", str(tmp_path / "run"), "--server", "ovms", str(tmp_path / "served"), "--json", "--quiet"]
+    assert run(words) == 2
+    said = capsys.readouterr()
+    assert json.loads(said.out)["float_file"]
+    assert "No space left" in said.err
 
 
 @pytest.mark.parametrize(
@@ -183,18 +232,18 @@ def test_a_version_that_tritons_description_does_not_fit_is_refused(
 def test_what_is_no_list_of_models_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(BadInputError, match="no list of models"):
-        check_folder("ovms", tmp_path, tmp_path, ())
+        check_folder("ovms", tmp_path, tmp_path, (), SMALL)
     with pytest.raises(BadInputError, match="is a file"):
-        check_folder("triton", tmp_path / "config.json", tmp_path, ())
+        check_folder("triton", tmp_path / "config.json", tmp_path, (), SMALL)
 
 
-@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(BadInputError, match="cannot be written: Not a directory"):
-        check_folder("triton", tmp_path / "file" / "served", tmp_path, ())
+        check_folder("triton", tmp_path / "file" / "served", tmp_path, (), SMALL)
 
 
+@pytest.mark.slow
 def test_export_writes_the_folder(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(run_folder, tmp_path / "run")
     served = tmp_path / "served"

@@ -149,6 +149,24 @@ def test_processor_has_cores_and_a_name() -> None:
     assert cpu_name()
 
 
+PI = "processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU part\t: 0xd0b\n"
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "name"),
+    [
+        (4 * PI, "Cortex-A76"),
+        (PI.replace("0xd0b", "0xd05") + PI, "Cortex-A55 + Cortex-A76"),
+        (PI.replace("0x41", "0x61"), "Arm 0x61 0xd0b"),
+        (PI + "model name\t: Some CPU\n", "Some CPU"),
+    ],
+)
+def test_arm_has_names_of_cores(cpuinfo: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux gives none there, and "aarch64" would make all boards one."""
+    monkeypatch.setattr(Path, "read_text", lambda *args, **kwargs: cpuinfo)
+    assert cpu_name() == name
+
+
 def test_gpus_compute_float32_as_it_is_and_tensorrt_has_cuda_behind_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

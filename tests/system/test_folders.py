@@ -142,6 +142,17 @@ def test_a_folder_that_another_process_takes_for_a_leftover_is_made_anew(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_cannot_be_removed_at_the_end_is_swept_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where another program has a file open."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with monkeypatch.context() as patched, scratch_folder("edgetl-mine-") as mine:
+        (mine / "open.bin").touch()
+        patched.setattr(shutil, "rmtree", lambda folder, ignore_errors: None)
+    assert (mine / "open.bin").exists()
+    with scratch_folder("edgetl-next-"):
+        assert not mine.exists()
+
+
 def test_a_link_to_a_folder_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()

@@ -122,3 +122,9 @@ def test_a_slow_device_has_the_time_for_all_its_answers(arms: list[Arm], image_s
     for arm in arms:
         assert arm.reason == ""
         assert arm.answers == list(range(300))
+
+
+def test_devices_that_compile_for_minutes_have_the_time() -> None:
+    limits = TimeLimits()
+    assert limits.to_load("ort:cpu") == limits.to_load("openvino:CPU") < 300
+    assert limits.to_load("ort:tensorrt") == limits.to_load("openvino:NPU") > 1200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,12 @@ FLOAT_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
 REJECTED_FILE = "model.int8.rejected.onnx"
 """What `export` writes into a run folder."""
+
+
+def int8_names(device: str) -> tuple[str, str]:
+    """What stands between `model.int8` and `.onnx` in names of int8 files for one device: that of a device of this
+    kind, such as `openvino-gpu`, and the usual one, such as `openvino`."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()), device.partition(":")[0]
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def bench(
     """
     if rounds is not None and rounds < 1:
         raise BadInputError(f"rounds must be 1 or more, not {rounds}")
-    if budget_s <= 0:
+    if rounds is None and not budget_s > 0:
         raise BadInputError(f"budget_s must be above 0, not {budget_s}")
     files = dict.fromkeys(file for model in models for file in find_artifacts(Path(model)))
     plan = runner.Plan(

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 import click
 
 from toolchain._version import __version__
+from toolchain.cli import answers
 from toolchain.errors import BadInputError, EdgetlError, EdgetlWarning, ExitCode, StoppedError
 from toolchain.system import masking
 from toolchain.system.processor import respect_quota
@@ -196,6 +197,7 @@ def _interrupt_on_signals() -> None:
 def run(words: Sequence[str]) -> int:
     """Run one command and return the exit code. Errors are two lines: what is wrong, and what to do."""
     masking.remember([*words, os.environ.get(SOURCE_VARIABLE, "")], _secrets(words))
+    answers.given = False
     try:
         with _own_warnings():
             result = root.main(args=list(words), prog_name="edgetl", standalone_mode=False)
@@ -290,7 +292,7 @@ def _tell(words: Sequence[str], message: str, hint: str, code: ExitCode) -> None
     print(f"error: {line}" if code != ExitCode.INTERRUPTED else line, file=sys.stderr)
     if hint:
         print(f"hint: {hint}", file=sys.stderr)
-    if "--json" in words:
+    if "--json" in words and not answers.given:
         import json
 
         with contextlib.suppress(OSError):  # stdout may be what failed

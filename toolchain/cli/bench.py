@@ -230,11 +230,19 @@ def _tell(report: BenchReport, folder: Path | None, console: Console, devices_na
     from toolchain.bench import benchmark
     from toolchain.bench.compare import HOW_TO_COMPARE
 
-    # First, so that who reads no further, as `head` does, loses nothing.
-    written = [] if folder is None else benchmark.write(report, folder, console)
+    written: list[Path] = []
+    failure: Exception | None = None
+    if folder is not None:
+        try:
+            # First, so that who reads no further, as `head` does, loses nothing.
+            written = benchmark.write(report, folder, console)
+        except Exception as error:  # of a full disk; what was measured is shown in any case
+            failure = error
     console.result(
-        report if folder is None else {**to_builtins(report), "out": str(folder)}, *_tables(report, devices_named)
+        {**to_builtins(report), "out": str(folder)} if written else report, *_tables(report, devices_named)
     )
+    if failure:
+        raise failure
     if written:
         where = f"Written: {', '.join(map(str, written))}"
         if console.json:

@@ -17,6 +17,7 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from toolchain.cli import answers
 from toolchain.errors import BadInputError
 from toolchain.system import files, masking
 from toolchain.system.progress import Silent, Task
@@ -62,6 +63,7 @@ class Console:
         Strings are printed as they are. Lines are never cut; a terminal wraps long ones.
         """
         if self.json:
+            answers.given = True
             self.json_line(document, indent=2)
             return
         for renderable in renderables:

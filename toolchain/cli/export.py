@@ -105,7 +105,12 @@ timed on the machines of --on. If none keeps both promises on a target, the exit
 @click.option(
     "--int8-weights", is_flag=True, help="Write model.w8.onnx too: under a third of the size, computed in float32."
 )
-@click.option("--openvino", is_flag=True, help="Write OpenVINO's model.xml and model.bin beside each ONNX file.")
+@click.option(
+    "--openvino",
+    is_flag=True,
+    help="Write OpenVINO's model.xml and model.bin beside each ONNX file but those of --raw-frame and rejected "
+    "ones.",
+)
 @click.option("--litert", is_flag=True, help="Write LiteRT's model.tflite too, and with --int8 model.int8.tflite.")
 @click.option(
     "--browser",
@@ -209,7 +214,7 @@ def command(
     if server:
         from toolchain.export.server_folder import check_folder
 
-        check_folder(*server, run_dir, run.data.classes)
+        check_folder(*server, run_dir, run.data.classes, run.preprocess)
     console.say(f"exporting {run_dir}: {run.model.name} on {run.data.name}")
     from toolchain.export.exporting import export
     from toolchain.export.results import QuantizationSettings, Variants, recommendation
@@ -230,16 +235,22 @@ def command(
         from toolchain.browser import WHY_FLOAT, choose
 
         done = replace(done, page=page(choose(Path(done.float_file))[0], WHY_FLOAT))
+    unserved: Exception | None = None
     if server:
         from toolchain.export.server_folder import write_server_folder
 
-        done = replace(done, server=write_server_folder(*server, done))
+        try:
+            done = replace(done, server=write_server_folder(*server, done))
+        except (BadInputError, OSError) as error:  # what was exported is told in any case
+            unserved = error
     console.result(done, *_summary(done))
     for reason in (*done.broken.values(), *(one.broken for one in done.further if one.broken)):
         console.warn(reason)
     if done.broken and not console.json:
         # After the warnings, so that it is the last thing that a person reads.
         console.result(None, *recommendation(done))
+    if unserved:
+        raise unserved
     return exit_code(done)
 
 
@@ -312,9 +323,10 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
     lines = [f"{done.float_file}: {done.float_mb:.2f} MB"]
     if any(attempt.nearness and not attempt.hops for attempt in done.attempts):
         lines.insert(0, "agrees: with float, on training photographs, by which recipes were compared.")
-    for file in dict.fromkeys(done.int8_files.values()):
+    for file in dict.fromkeys(filter(None, (*done.int8_files.values(), done.int8_for_all))):
         size_mb = Path(file).stat().st_size / 1e6
-        lines.append(f"{file}: {size_mb:.2f} MB, {size_mb / done.float_mb:.2f} of float")
+        for_all = "; for all devices" if file == done.int8_for_all not in done.int8_files.values() else ""
+        lines.append(f"{file}: {size_mb:.2f} MB, {size_mb / done.float_mb:.2f} of float{for_all}")
     for written in done.further:
         size = f"{written.size_mb:.2f} MB, {written.size_mb / done.float_mb:.2f} of float"
         alike = f"; {written.as_onnx:.3f} of its answers are those of the ONNX file" if written.as_onnx else ""

@@ -134,7 +134,9 @@ def _half(values: NDArray[np.float32]) -> NDArray[np.float16]:
 def _parts(graph: onnx.GraphProto) -> tuple[str, list[int], list[int], list[int]]:
     """The tensor that the first layer with weights takes, and the indices of the nodes that lead to it, of the
     network's own, and of those after its logits."""
-    pixels = next(node.input[0] for node in graph.node if node.op_type in {"Conv", "Gemm"})
+    pixels = next((node.input[0] for node in graph.node if node.op_type in {"Conv", "Gemm"}), None)
+    if pixels is None:
+        raise PromiseBrokenError("the network has no float layers that could compute in float16")
     before, after = _upstream(graph.node, pixels), _downstream(graph.node, "logits")
     inside = [index for index in range(len(graph.node)) if index not in before | after]
     return pixels, sorted(before), inside, sorted(after)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from toolchain.artifact import REJECTED_FILE, read_artifact
+from toolchain.artifact import REJECTED_FILE, int8_names, read_artifact
 from toolchain.artifact.card import Source
 from toolchain.errors import ArtifactError, EdgetlError
 from toolchain.system.progress import Reporter
@@ -20,8 +20,17 @@ def made_of(path: Path) -> list[Path]:
 def int8_files(float_file: Path, devices: Iterable[str]) -> list[Path]:
     """Those that an export may have written beside `float_file` for `devices`."""
     stem = float_file.with_suffix(".int8.onnx")
-    families = dict.fromkeys(device.partition(":")[0] for device in devices)
-    return [stem, *(stem.with_suffix(f".{family}.onnx") for family in families)]
+    names = [name for device in devices for name in int8_names(device)]
+    return [stem, *(stem.with_suffix(f".{name}.onnx") for name in dict.fromkeys(names))]
+
+
+def own_int8_file(float_file: Path, device: str, source: Source) -> Path:
+    """Where the int8 file for `device` alone belongs: `.int8.openvino.onnx`, or `.int8.openvino-gpu.onnx` where the
+    first of these names is that of a file of the same network for another device of OpenVINO."""
+    stem = float_file.with_suffix(".int8.onnx")
+    whole, family = (stem.with_suffix(f".{name}.onnx") for name in int8_names(device))
+    is_taken = is_of(family, source) and not serves(family, device) and bool(read_artifact(family).card.runtimes)
+    return whole if is_taken else family
 
 
 def is_of(path: Path, source: Source) -> bool:

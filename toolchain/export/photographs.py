@@ -32,6 +32,8 @@ UNLABELLED = "unlabelled"
 MAX_JUDGED = 400
 """Photographs that a network without splits of its own is measured on."""
 
+MAX_ADOPTED = 4000
+"""Photographs that an adopted network is given: they judge, calibrate, are compared on and teach int8."""
 MAX_CALIBRATION = 96
 """Photographs that int8 is calibrated on; where the calibration split holds fewer, training photographs help."""
 
@@ -106,7 +108,7 @@ class RunPhotographs:
         if not run.data.counts:
             self._root = _any_folder(folder, run, data)
             # Splits of a training name what could be read; here nobody has looked yet.
-            found = _by_content(self._root, reporter, self._reader)
+            found = _by_content(self._root, reporter, self._reader, MAX_ADOPTED)
             self._splits = _divided(found, run.data.classes, reporter)
             self.judged_on = next(iter(self._splits))
         else:
@@ -289,16 +291,24 @@ def folder_of(data: Path) -> Path:
     return folder
 
 
-def _by_content(folder: Path, reporter: Reporter, reader: Reader | None = None) -> dict[str, Path]:
+def _by_content(
+    folder: Path, reporter: Reporter, reader: Reader | None = None, most: int | None = None
+) -> dict[str, Path]:
     """All photographs below `folder` by their SHA-256; with a `reader`, those that it can decode.
 
-    What may be a photograph and is left out is told. Raises BadInputError where there is none.
+    Of more than `most`, as many are taken, from all folders in turns. What may be a photograph and is left out is
+    told. Raises BadInputError where there is none.
     """
     named = photographs_named([str(folder)])
     for line in describe_left_out(one for one in named.left_out if one.lost):
         reporter.warn(f"{folder}: {line}")
     if not named.paths:
         raise BadInputError(f"{folder} holds no photographs", "Name the folder where they are now with --data.")
+    paths = named.paths
+    if most is not None and len(paths) > most:
+        reporter.say(f"{most} of the {len(paths)} photographs are used, from all folders in turns")
+        chosen = stratified([str(path.parent) for path in paths])[:most]
+        paths = tuple(paths[place] for place in sorted(chosen))
 
     def content(path: Path) -> str | UnreadableImageError:
         try:
@@ -309,8 +319,8 @@ def _by_content(folder: Path, reporter: Reporter, reader: Reader | None = None) 
             return error
 
     found: dict[str, Path] = {}
-    with ThreadPoolExecutor(cores()) as pool, reporter.task(f"reading {folder.name}", len(named.paths)) as task:
-        for path, sha256 in zip(named.paths, pool.map(content, named.paths), strict=True):
+    with ThreadPoolExecutor(cores()) as pool, reporter.task(f"reading {folder.name}", len(paths)) as task:
+        for path, sha256 in zip(paths, pool.map(content, paths), strict=True):
             if isinstance(sha256, UnreadableImageError):
                 reporter.warn(f"skipped: {sha256.message}")
             else:

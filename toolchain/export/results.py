@@ -320,6 +320,8 @@ class Exported:
     max_drop_pp: float | None = None
     attempts: tuple[Attempt, ...] = ()
     int8_files: dict[str, str] = field(default_factory=dict)
+    int8_for_all: str = ""
+    """The int8 file that keeps its promises on all devices, where there is one: each may have a faster one."""
     broken: dict[str, str] = field(default_factory=dict)
     undecided: tuple[str, ...] = ()
     further: tuple[Written, ...] = ()
@@ -369,7 +371,8 @@ def benchmark(exported: Exported) -> str:
     """The command that measures all files of an export beside each other, where int8 was timed."""
     words = [exported.run]
     if Path(exported.float_file) != Path(exported.run) / FLOAT_FILE:  # --out
-        kept = (file for device, file in exported.int8_files.items() if device not in exported.broken)
+        kept = [file for device, file in exported.int8_files.items() if device not in exported.broken]
+        kept += [exported.int8_for_all] if exported.int8_for_all else []
         words = list(dict.fromkeys([exported.float_file, *kept]))
     if exported.on != (LOCAL,):
         words += [word for machine in exported.on for word in ("--on", machine)]

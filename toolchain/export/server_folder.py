@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -11,9 +12,10 @@ import msgspec
 import onnx
 
 from toolchain.artifact import Artifact, read_artifact
-from toolchain.errors import BadInputError
+from toolchain.errors import ArtifactError, BadInputError
 from toolchain.export import older
 from toolchain.export.results import Exported, ServerFolder
+from toolchain.images.preprocess import Preprocess
 from toolchain.system import files
 
 Server = Literal["ovms", "triton"]
@@ -22,6 +24,7 @@ DEVICES = {"ovms": "openvino:CPU", "triton": "ort:cpu"}
 """What each server computes with: files that are not proven there are left out."""
 
 OVMS_FILE = "config.json"
+MODEL_FILE = "model.onnx"
 LABELS_FILE = "labels.txt"
 MOUNTED = "/models"
 """Where the servers' containers are given the folder, by the custom of their documentation."""
@@ -32,16 +35,21 @@ MAX_BATCH = 32
 TYPES: dict[int, str] = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
 
 
-def check_folder(server: Server, folder: Path, run: Path, labels: Sequence[str]) -> None:
+def check_folder(server: Server, folder: Path, run: Path, labels: Sequence[str], spec: Preprocess) -> None:
     """Raise BadInputError where no folder can be written at `folder`, or what it holds is none of `server`'s, or
-    belongs to a model with other classes."""
+    belongs to a model with other classes or of another size."""
     if folder.exists() and not folder.is_dir():
         raise BadInputError(f"{folder} is a file, and --server writes a folder", "Name another folder.")
     files.check_writable(folder, "Name another folder.")
     if server == "ovms":
         _listed(folder / OVMS_FILE)
     else:
-        _check_labels(folder / _name_of(run), labels)
+        model = folder / _name_of(run)
+        known = _newest(model)
+        if known is not None and known.card.labels != tuple(labels):
+            raise _of_another(model, "classes")
+        if known is not None and _size(known.card.preprocess) != _size(spec):
+            raise _of_another(model, "shapes")
 
 
 def write_server_folder(server: Server, folder: Path, exported: Exported) -> ServerFolder:
@@ -49,9 +57,11 @@ def write_server_folder(server: Server, folder: Path, exported: Exported) -> Ser
 
     A model that is there already gets a new version beside the old ones, and its settings stay as they are; servers
     answer with the newest. Models are called after the run, with `-int8`, `-frame` and so on behind.
-    Raises BadInputError as `check_folder` does, and where Triton's description of a model fits the new one no more.
+    Raises BadInputError for a damaged list of models, and where Triton's description does not fit the new version.
     """
     run = _name_of(Path(exported.run))
+    if server == "ovms":
+        _listed(folder / OVMS_FILE)
     names = []
     for path in _files(exported, DEVICES[server]):
         artifact = read_artifact(path)
@@ -67,7 +77,7 @@ def write_server_folder(server: Server, folder: Path, exported: Exported) -> Ser
         # Servers that run look for new folders: what they find must be whole.
         unfinished = model / f".{version}.part"
         unfinished.mkdir(exist_ok=True)
-        files.write_bytes(unfinished / "model.onnx", artifact.model)
+        files.write_bytes(unfinished / MODEL_FILE, artifact.model)
         unfinished.rename(model / str(version))
         names.append(name)
     if server == "ovms":
@@ -79,14 +89,12 @@ def _name_of(run: Path) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "-", run.resolve().name).strip("-.") or "model"
 
 
-def _label_lines(labels: Sequence[str]) -> bytes:
-    return "".join(f"{' '.join(label.split())}\n" for label in labels).encode()
-
-
-def _check_labels(model: Path, labels: Sequence[str]) -> None:
-    known = model / LABELS_FILE
-    if known.exists() and known.read_bytes() != _label_lines(labels):
-        raise _of_another(model, "classes")
+def _newest(model: Path) -> Artifact | None:
+    """The newest version of a model that is served; None where there is none that edgetl wrote."""
+    versions = sorted((one for one in model.glob("*") if one.name.isdigit()), key=lambda one: int(one.name))
+    with suppress(ArtifactError):
+        return read_artifact(versions[-1] / MODEL_FILE) if versions else None
+    return None
 
 
 def _of_another(model: Path, what: str) -> BadInputError:
@@ -98,15 +106,21 @@ def _of_another(model: Path, what: str) -> BadInputError:
 
 def _describe(model: Path, artifact: Artifact) -> None:
     """Write Triton's description of a model. One that is there stays, with what was changed in it by hand."""
-    file, text = model / "config.pbtxt", _triton(model.name, artifact)
-    _check_labels(model, artifact.card.labels)
-    if file.exists():
-        known = file.read_text(encoding="utf-8", errors="replace")
-        if any(line not in known for line in text.splitlines() if line.startswith(("input", "output"))):
-            raise _of_another(model, "shapes")
-        return
-    files.write_bytes(model / LABELS_FILE, _label_lines(artifact.card.labels))
-    files.write_bytes(file, text.encode())
+    known = _newest(model)
+    for what, describe in (("classes", _label_lines), ("shapes", _shapes)):
+        if known is not None and describe(known) != describe(artifact):
+            raise _of_another(model, what)
+    for name, text in ((LABELS_FILE, _label_lines(artifact)), ("config.pbtxt", _triton(model.name, artifact))):
+        if not (model / name).exists():
+            files.write_bytes(model / name, text.encode())
+
+
+def _size(spec: Preprocess) -> tuple[int, int]:
+    return spec.height, spec.width
+
+
+def _label_lines(artifact: Artifact) -> str:
+    return "".join(f"{' '.join(label.split())}\n" for label in artifact.card.labels)
 
 
 def _files(exported: Exported, device: str) -> Iterable[Path]:
@@ -122,20 +136,24 @@ def _files(exported: Exported, device: str) -> Iterable[Path]:
 
 
 def _triton(name: str, artifact: Artifact) -> str:
-    """Triton's description of a model, `config.pbtxt`: protobuf in text. The first axis, the batch, is Triton's."""
+    """Triton's description of a model, `config.pbtxt`: protobuf in text."""
+    # Frames of different sizes are no batch.
+    together = "dynamic_batching { }\n" if artifact.card.input != "frame" else ""
+    return (
+        f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: {MAX_BATCH}\n{_shapes(artifact)}{together}'
+        "# What was measured was measured on CPUs.\ninstance_group [ { count: 1 kind: KIND_CPU } ]\n"
+    )
+
+
+def _shapes(artifact: Artifact) -> str:
+    """What goes in and comes out. The first axis, the batch, is Triton's."""
     graph = onnx.load_model_from_string(artifact.model).graph
     inputs = ", ".join(_tensor(value) for value in graph.input)
     outputs = ", ".join(
         _tensor(value, f' label_filename: "{LABELS_FILE}"' if value.name == "probabilities" else "")
         for value in graph.output
     )
-    # Frames of different sizes are no batch.
-    together = "dynamic_batching { }\n" if artifact.card.input != "frame" else ""
-    return (
-        f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: {MAX_BATCH}\n'
-        f"input [ {inputs} ]\noutput [ {outputs} ]\n{together}"
-        "# What was measured was measured on CPUs.\ninstance_group [ { count: 1 kind: KIND_CPU } ]\n"
-    )
+    return f"input [ {inputs} ]\noutput [ {outputs} ]\n"
 
 
 def _tensor(value: onnx.ValueInfoProto, more: str = "") -> str:
@@ -144,7 +162,7 @@ def _tensor(value: onnx.ValueInfoProto, more: str = "") -> str:
     return f'{{ name: "{value.name}" data_type: {TYPES[tensor.elem_type]} dims: {sides}{more} }}'
 
 
-def _list(path: Path, names: Iterable[str]) -> None:
+def _list(path: Path, names: Collection[str]) -> None:
     """Add models to OpenVINO Model Server's list; what it holds stays, with what was changed in it by hand."""
     known = _listed(path)
     kept = known["model_config_list"]
@@ -152,6 +170,9 @@ def _list(path: Path, names: Iterable[str]) -> None:
     # As edgetl runs it: float32 stays float32, also on CPUs that have instructions for bfloat16, and what enters
     # layers with int8 weights is not rounded.
     plugin = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    for one in kept:
+        if one["config"]["name"] in names:  # an earlier edgetl knew fewer of them
+            one["config"]["plugin_config"] = plugin | one["config"].get("plugin_config", {})
     added = [
         {
             "config": {

@@ -109,7 +109,8 @@ def _drafts(wanted: Variants, context: ExportContext, int8_files: Sequence[Path]
     if wanted.litert:
         yield _litert(plain, path)
         for file in _plainest(int8_files):
-            yield _litert(read_artifact(file), path.with_suffix(".int8.onnx"))
+            common = path.with_suffix(".int8.onnx")  # that of another export may lie there
+            yield _litert(read_artifact(file), file if common not in int8_files and common.exists() else common)
     if wanted.fp16:
         yield from _float16(wanted, context, plain, path.with_suffix(".fp16.onnx"))
     if wanted.int8_weights:
@@ -119,7 +120,7 @@ def _drafts(wanted: Variants, context: ExportContext, int8_files: Sequence[Path]
         try:
             model = int8_weights(context.model)
             draft = _onnx(model, "int8-weights", recipe, plain.card, file, context)
-            made = draft.make(draft.card)
+            made = draft.make(draft.card)  # what ONNX refuses, OpenVINO is not given either
         except CANNOT_BE_MADE as error:
             card = replace(plain.card, precision="int8-weights", recipe=recipe)
             yield from _failing(wanted, card, file, _said(error))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -172,6 +172,17 @@ def expand(names: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(device for group in groups for device in group))
 
 
+_ARM = {
+    "0xd03": "Cortex-A53", "0xd04": "Cortex-A35", "0xd05": "Cortex-A55", "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72", "0xd09": "Cortex-A73", "0xd0a": "Cortex-A75", "0xd0b": "Cortex-A76",
+    "0xd0c": "Neoverse N1", "0xd0d": "Cortex-A77", "0xd40": "Neoverse V1", "0xd41": "Cortex-A78",
+    "0xd42": "Cortex-A78AE", "0xd44": "Cortex-X1", "0xd46": "Cortex-A510", "0xd47": "Cortex-A710",
+    "0xd49": "Neoverse N2", "0xd4b": "Cortex-A78C", "0xd4f": "Neoverse V2",
+}  # fmt: skip
+_ARM_CORES = {("0x41", part): name for part, name in _ARM.items()}
+"""Cores by implementer and part, as Linux and lscpu number them."""
+
+
 def cpu_name() -> str:
     """The processor's name, as its maker calls it where the system tells."""
     try:
@@ -179,4 +190,13 @@ def cpu_name() -> str:
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.lower().startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return next(iter(names), "") or _arm_name(lines) or platform.processor() or platform.machine()
+
+
+def _arm_name(lines: Iterable[str]) -> str:
+    """The kinds of cores that /proc/cpuinfo tells of on 64-bit Arm, where it has no names; empty elsewhere."""
+    said = [(key.strip().lower(), value.strip()) for key, _, value in (line.partition(":") for line in lines)]
+    makers = [value for key, value in said if key == "cpu implementer"]
+    parts = [value for key, value in said if key == "cpu part"]
+    kinds = dict.fromkeys(zip(makers, parts, strict=False))
+    return " + ".join(_ARM_CORES.get(kind, f"Arm {kind[0]} {kind[1]}") for kind in kinds)

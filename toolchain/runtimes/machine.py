@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from toolchain._version import __version__
-from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact, find_artifact, read_artifact
+from toolchain.artifact import FLOAT_FILE, INT8_FILE, Artifact, find_artifact, int8_names, read_artifact
 from toolchain.artifact.card import ProvenOn
 from toolchain.errors import ArtifactWarning
 from toolchain.runtimes.devices import RUNTIMES, canonical, cpu_name, family_of, plain, probe
@@ -237,7 +237,8 @@ def _made_for(device: str, folder: Path) -> Artifact | None:
     if family.of_run:
         exact = folder / FLOAT_FILE
         return read_artifact(exact) if exact.is_file() else None
-    names = [Path(INT8_FILE).with_suffix(f".{family.name}.onnx"), Path(INT8_FILE), Path(FLOAT_FILE)]
+    own = [Path(INT8_FILE).with_suffix(f".{name}.onnx") for name in int8_names(device)]
+    names = [*own, Path(INT8_FILE), Path(FLOAT_FILE)]
     if "onnx" not in family.formats:
         names = [name.with_suffix(f".{format_}") for name in names for format_ in family.formats]
     for path in (folder / name for name in names):
@@ -268,10 +269,11 @@ def int8_speed_caution(artifact: Artifact, device: str, cpu: Processor | None = 
     if plain(canonical(device)) not in CPU_DEVICES:
         return ""
     here = int8_instructions(cpu.flags)
-    proven = {one.cpu: int8_instructions(one.flags) for one in recipe.processors if one.cpu and one.flags}
-    if not proven or any(have <= here for have in proven.values()):
+    # Several may have one name, as virtual CPUs do.
+    proven = [(one.cpu, int8_instructions(one.flags)) for one in recipe.processors if one.cpu and one.flags]
+    if not proven or any(have <= here for _, have in proven):
         return ""
-    which = ", ".join(f"{name} ({', '.join(sorted(have))})" for name, have in proven.items())
+    which = ", ".join(f"{name} ({', '.join(sorted(have))})" for name, have in proven)
     return (
         f"{artifact.path.name} was proven on {which}; {cpu.name} is another kind of CPU "
         f"({', '.join(sorted(here)) or 'no such instructions'}), and int8 may be slower than float there. "

@@ -250,7 +250,10 @@ def _compile(
                 model.reshape({"image": [batch, spec.height, spec.width, 3]})
             return core.compile_model(model, target, config)
     except RuntimeError as error:
-        reason = next((line for line in reversed(str(error).splitlines()) if line.strip(" ;")), "unknown reason")
+        lines = [line for line in reversed(str(error).splitlines()) if line.strip(" ;")]
+        # Under the line that names the operators stands one of where to read about them.
+        lines.sort(key=lambda line: "No conversion rule" not in line)
+        reason = lines[0].strip() if lines else "unknown reason"
         if any(sign in str(error) for sign in _NO_MEMORY):
             raise MissingError(
                 f"{artifact.path}: there is too little memory for OpenVINO to load it on {target}",

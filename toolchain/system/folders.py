@@ -60,9 +60,8 @@ def _claimed_folder(prefix: str, held: ExitStack) -> Path:
     """A new temporary folder that is claimed until `held` ends. Raises OSError if none can be made."""
     for left in reversed(range(CLAIMING_TRIES)):
         with ExitStack() as mine:
-            # At the end another process may be about to sweep it, too.
-            temporary = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
-            folder = Path(mine.enter_context(temporary))
+            folder = Path(tempfile.mkdtemp(prefix=prefix))
+            mine.callback(_remove, folder)
             try:
                 mine.enter_context(claims.claimed(folder / claims.LOCK_FILE, folder, "using it", ""))
             except (claims.InUseError, FileNotFoundError):
@@ -73,6 +72,15 @@ def _claimed_folder(prefix: str, held: ExitStack) -> Path:
             held.push(mine.pop_all())
             return folder
     raise AssertionError("the last try returns or raises")
+
+
+def _remove(folder: Path) -> None:
+    """Remove a scratch folder that is no longer claimed; another process may be about to sweep it, too."""
+    shutil.rmtree(folder, ignore_errors=True)
+    # On Windows, what somebody still has open stays: by this file the next command finds it.
+    with suppress(OSError):
+        if any(folder.iterdir()):
+            (folder / claims.LOCK_FILE).touch()
 
 
 def _sweep(place: Path) -> None:

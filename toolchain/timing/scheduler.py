@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from toolchain.runtimes import CPU_LOADING_LIMIT_S, LOADING_LIMIT_S
+from toolchain.runtimes.devices import is_cpu
 from toolchain.system.progress import Reporter, Task
 from toolchain.timing.arm import MIN_SAMPLES, Arm
 from toolchain.timing.machines import Local, Machine
@@ -41,11 +43,15 @@ MOST_INFERENCES = 30
 
 @dataclass(frozen=True)
 class TimeLimits:
-    """How long a worker may take before it is ended, in seconds: `load_s` to load, `answer_s` for everything else
-    beside what its inferences take."""
+    """How long a worker may take before it is ended, in seconds: `load_s` to load on a CPU and `compile_s` on other
+    devices, some of which compile for minutes; `answer_s` for everything else beside what its inferences take."""
 
-    load_s: float = 180.0
+    load_s: float = CPU_LOADING_LIMIT_S + 60
+    compile_s: float = LOADING_LIMIT_S + 60
     answer_s: float = 60.0
+
+    def to_load(self, device: str) -> float:
+        return self.load_s if is_cpu(device) else self.compile_s
 
     def of(self, arm: Arm) -> float:
         """For a request to `arm` once it is loaded: a slow device gets the time that it needs."""
@@ -116,7 +122,7 @@ def load_arms(
                     pictures=machine.place(prepared.pictures[arm.artifact.card.preprocess], note),
                     photographs=tuple(machine.place(photograph, note) for photograph in encoded),
                 )
-                arm.loaded = worker.ask("load", order, Loaded, limits.load_s)
+                arm.loaded = worker.ask("load", order, Loaded, limits.to_load(arm.device))
                 arm.inference_ms = arm.loaded.first_ms
                 last = arm.keep(worker.ask("warm_up", None, Samples, limits.of(arm)))
                 arm.inference_ms = float(np.median(last))
@@ -208,10 +214,15 @@ def _measure_whole(arms: Sequence[Arm], reporter: Reporter, limits: TimeLimits) 
                     order = Flood(THROUGHPUT_S, arm.floods[0] if arm.floods else None)
                     # Each of several streams compiles a model of its own, in each way that is tried.
                     compiled = 1 + len({*THROUGHPUT_BATCHES, arm.batch})
-                    compiling_s = compiled * arm.loaded.threads * arm.loaded.load_ms / 1e3 if arm.loaded else 0.0
+                    compiling_s = compiled * arm.loaded.threads * _made_ms(arm.loaded) / 1e3 if arm.loaded else 0.0
                     limit_s = limits.of(arm) + compiling_s
                     arm.floods.append(worker.ask("throughput", order, Throughput, limit_s))
             task.advance(note=arm.name)
+
+
+def _made_ms(loaded: Loaded) -> float:
+    """What a model takes until it answers; some compile at their first answer."""
+    return loaded.load_ms + loaded.first_ms
 
 
 def answer(arms: Sequence[Arm], photographs: int, reporter: Reporter, limits: TimeLimits) -> None:

@@ -18,6 +18,9 @@ from toolchain.export.results import Attempt, Measurement, QuantizationSettings
 AS_FAST = 0.95
 """Candidates that reach this share of the fastest one's speed count as equally fast; then divergence decides."""
 
+FAR, AS_FAST_AS_FAR = 3e-3, 0.85
+"""Where the fastest one diverges by more, this share of its speed is enough: its answers are worth more."""
+
 NEAR, AS_NEAR = 2e-3, 1.5
 """A candidate is worth a look at the photographs that judge up to this divergence, or so many times that of the
 nearest one: others would lose more, and each look makes the next ones stricter."""
@@ -138,15 +141,19 @@ class Choice:
 
 
 def _by_preference(entries: Sequence[Entry], devices: Sequence[str]) -> Iterator[Entry]:
-    """The fastest on `devices` first; among those that are about as fast the one nearest to the float network."""
+    """The fastest on `devices` first; among those that are about as fast the one nearest to the float network.
+
+    Where the fastest is far from it, others count as about as fast that are somewhat slower.
+    """
 
     def speed(entry: Entry) -> float:
         return math.prod(entry.attempt.speed_up(device) or 1.0 for device in devices) ** (1 / len(devices))
 
     left = list(entries)
     while left:
-        most = max(map(speed, left))
-        as_fast = [entry for entry in left if speed(entry) >= AS_FAST * most]
+        fastest = max(left, key=speed)
+        share = AS_FAST_AS_FAR if fastest.attempt.divergence(*devices) > FAR else AS_FAST
+        as_fast = [entry for entry in left if speed(entry) >= share * speed(fastest)]
         best = min(as_fast, key=lambda entry: entry.attempt.divergence(*devices))
         left.remove(best)
         yield best

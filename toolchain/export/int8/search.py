@@ -11,7 +11,7 @@ from pathlib import Path
 
 from toolchain.artifact import REJECTED_FILE, Artifact, make_artifact, read_artifact, write_artifact
 from toolchain.artifact.card import Card, Compared, ProvenOn, QuantizationRecipe, Tried
-from toolchain.errors import MissingError, PromiseBrokenError
+from toolchain.errors import ArtifactError, MissingError, PromiseBrokenError
 from toolchain.evaluation import metrics
 from toolchain.export import older
 from toolchain.export.int8.choosing import Choice, Entry
@@ -148,7 +148,8 @@ class _Search:
         """Try the nearest candidate that is spelt for a runtime with those layers in float that are faster so."""
         context = self._context
         for device in context.devices if LOCAL in context.machines else ():
-            spelt = [entry for entry in self.entries if entry.candidate.runtime and entry.is_for(device)]
+            own = [entry for entry in self.entries if entry.candidate.runtime and entry.is_for(device)]
+            spelt = [entry for entry in own if entry.candidate.quantized is not None]
             nearest = min(spelt, key=lambda entry: entry.attempt.divergence(device), default=None)
             if nearest is None or nearest.candidate.quantized is None:
                 continue
@@ -238,9 +239,13 @@ class _Search:
             shared = entry is choice.common
             if not served and not shared:
                 continue
-            # What an export for other devices has written stays theirs.
+            # What an export for other devices has written stays theirs, unless this one is for all.
             own = not shared or (others and len(devices) == 1)
-            path = stem.with_suffix(f".{(served or devices)[0].partition(':')[0]}.onnx") if own else stem
+            path = stem
+            if own:
+                path = older.own_int8_file(context.path, (served or devices)[0], context.card.source)
+            elif others:
+                older.set_aside([stem], context.reporter)
             self._write(entry, path, devices if shared else served)
             files |= dict.fromkeys(served, str(path))
             for_all = str(path) if shared else for_all
@@ -287,9 +292,7 @@ class _Search:
             if self._portable and weight_bits(candidate.model) > 7:
                 raise ValueError("its weights need 8 bits")
             artifact = make_artifact(candidate.model, self._card(candidate), context.path)
-            nearness = tuple(
-                self._nearness(artifact, device) for device in _serving(candidate.runtime, context.devices)
-            )
+            nearness = self._near_on(artifact, _serving(candidate.runtime, context.devices))
         except fatal:
             raise
         except Exception as error:  # quantisers fail in many ways on networks they were not made for
@@ -302,6 +305,24 @@ class _Search:
             f"{one.device} agreement {one.agreement:.3f}, divergence {one.divergence:.2e}" for one in nearness
         )
         context.reporter.say(f"{candidate.label}: {figures}")
+
+    def _near_on(self, artifact: Artifact, devices: Sequence[str]) -> tuple[Nearness, ...]:
+        """What a file is compared by on each of `devices` that loads it: on Arm, OpenVINO takes no int8."""
+
+        def on(device: str) -> Nearness | ArtifactError:
+            try:
+                return self._nearness(artifact, device)
+            except ArtifactError as error:
+                return error
+
+        found = [(device, on(device)) for device in devices]
+        near = tuple(one for _, one in found if isinstance(one, Nearness))
+        for device, one in found:
+            if isinstance(one, ArtifactError):
+                if not near:
+                    raise one
+                self._context.reporter.warn(f"{device} does not load this int8 file")
+        return near
 
     def _nearness(self, artifact: Artifact, device: str) -> Nearness:
         """Compare a file with the float network on photographs whose labels are not used."""

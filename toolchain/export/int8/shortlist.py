@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toolchain.export.int8.choosing import Entry
+from toolchain.export.int8.choosing import FAR, Entry
 
 MAX_TIMED = 2
 """Candidates that are timed for each device, and of those that are spelt for it: the nearest ones."""
 FLOAT_LAYERS_COST = 1.5
 """How many times as far from the float network integers without float layers may be, to be trained instead."""
-FAR, RUINED = 3e-3, 0.1
-"""Where the nearest recipe diverges by more, it is trained unasked; by more than the second, it is lost."""
+RUINED = 0.1
+"""Where the nearest recipe diverges by more than `FAR`, it is trained unasked; by more than this, it is lost."""
 
 
 def to_time(entries: Sequence[Entry], devices: Sequence[str]) -> list[Entry]:
@@ -21,9 +21,11 @@ def to_time(entries: Sequence[Entry], devices: Sequence[str]) -> list[Entry]:
         nearest = [entry for entry in entries if entry.is_for(device)]
         nearest.sort(key=lambda entry: entry.attempt.divergence(device))
         spelt = [entry for entry in nearest if entry.candidate.runtime]
-        # Trained integers are near, and yet may lose more labels than those that they began with.
-        was_trained = any("qat_epochs" in entry.attempt.settings for entry in spelt)
-        chosen |= dict.fromkeys((*nearest[:MAX_TIMED], *spelt[: MAX_TIMED + was_trained]))
+        # Trained integers are near, and yet may lose more labels than those that they began with. With more layers
+        # in float they are near, and yet may not be faster than float.
+        made = ("qat_epochs", "more_float_layers")
+        further = sum(any(name in entry.attempt.settings for entry in spelt) for name in made)
+        chosen |= dict.fromkeys((*nearest[:MAX_TIMED], *spelt[: MAX_TIMED + further]))
     return list(chosen)
 
 

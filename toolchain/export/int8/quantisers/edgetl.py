@@ -25,6 +25,9 @@ FOR_ORT = "edgetl, for ONNX Runtime"
 RUNTIME = "ort"
 """The runtime that graphs are rewritten for; OpenVINO is slower with them."""
 
+MORE_FLOAT_LAYERS = 2
+"""Of a network with hard-swishes: where the error that is left is spread over many layers, two more halve it."""
+
 SENSITIVITY_SAMPLE = 16
 """Calibration photographs by which layers and ranges are chosen."""
 
@@ -44,6 +47,8 @@ def _recipes(task: Task) -> Iterator[Recipe]:
         if for_ort:
             spelt = replace(wide, swish=True, squeeze=True)
             yield Recipe(FOR_ORT, partial(network.quantize_gated, FOR_ORT, spelt), RUNTIME)
+            more = f"{FOR_ORT}, more layers in float"
+            yield Recipe(more, partial(network.quantize_gated, more, spelt, MORE_FLOAT_LAYERS), RUNTIME)
         for start, scheme in ((within, unrounded), ("edgetl", wide)):
             label = f"{start}, {float_layers}"
             yield Recipe(label, partial(network.quantize_but_sensitive, label, scheme))
@@ -131,6 +136,7 @@ class _Network:
         self._task = replace(task, model=with_own_weights(task.model))
         self._quantized: dict[Scheme, Quantization] = {}
         self._but_sensitive: dict[Scheme, Scheme] = {}
+        self._gated: dict[Scheme, tuple[_Network, Scheme, list[str]]] = {}
 
     def quantize(self, label: str, scheme: Scheme, *, rewritten: bool = False) -> Candidate:
         """With the integers of `scheme`; `rewritten` for ONNX Runtime's kernels or plain."""
@@ -144,11 +150,23 @@ class _Network:
             self._but_sensitive[scheme] = self.with_shorter_ranges(replace(scheme, float_layers=chosen))
         return self.quantize(label, self._but_sensitive[scheme], rewritten=rewritten)
 
-    def quantize_gated(self, label: str, scheme: Scheme) -> Candidate:
-        """With all in integers that ONNX Runtime can compute so, but for sensitive layers.
+    def quantize_gated(self, label: str, scheme: Scheme, more: int = 0) -> Candidate:
+        """With all in integers that ONNX Runtime can compute so, but for sensitive layers, and `more` of them.
 
         Hard-swishes pass factors on (`gating`), but for those of layers that stay float: they need none.
         """
+        if scheme not in self._gated:
+            self._gated[scheme] = self._gate(scheme)
+        network, chosen, others = self._gated[scheme]
+        if not more:
+            return network.quantize(label, chosen, rewritten=True)
+        chosen = replace(chosen, float_layers=chosen.float_layers.union(others[:more]))
+        found = network.quantize(label, chosen, rewritten=True)
+        # Training begins with more integers: it gains what float layers do, and costs no time later.
+        return replace(found, settings=found.settings | {"more_float_layers": more}, quantized=None)
+
+    def _gate(self, scheme: Scheme) -> tuple[_Network, Scheme, list[str]]:
+        """The network with gates, `scheme` with its sensitive layers in float, and the others by their error."""
         images = self._task.images
         equal = equalize(self._task.model, images, multiply=False)
         network = _Prepared(self._task, gate_loud_channels(equal, images))
@@ -156,9 +174,10 @@ class _Network:
         # What a layer gives in float needs no gate, but then the layer after it may have to be float as well.
         chosen = frozenset(gated_layer(network.graph, name) for name in chosen)
         network = _Prepared(self._task, gate_loud_channels(equal, images, chosen))
-        chosen |= ruinous_layers(network.ranked(replace(scheme, float_layers=chosen)))
-        scheme = network.with_shorter_ranges(replace(scheme, float_layers=chosen))
-        return network.quantize(label, scheme, rewritten=True)
+        ranked = network.ranked(replace(scheme, float_layers=chosen))
+        chosen |= ruinous_layers(ranked)
+        others = [name for name, _ in ranked if name not in chosen]
+        return network, network.with_shorter_ranges(replace(scheme, float_layers=chosen)), others
 
     def ranked(self, scheme: Scheme) -> list[tuple[str, float]]:
         """The integer layers of `scheme` by the error that each makes, largest first."""
