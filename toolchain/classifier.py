@@ -288,10 +288,10 @@ def load(
     `toolchain.runs.ready_made.ready_made_artifact()`.
     A run folder stands for its `model.int8.onnx`, or the int8 file that was made for `device`; or else for its
     `model.onnx`, also where no int8 file is proven on `device`, or this CPU lacks what int8 was proven with.
-    `threads` 0 means one for each core; all predictions that come at once share them. `exclusive` is for a program
-    that has the machine to itself: its answers come sooner, and other programs slow down. `colour` is that of the
-    frames to come: "RGB", or "BGR" as OpenCV gives them. `mirror_average` averages each answer with that to the
-    mirror image: often a little more accurate, in twice the time.
+    `threads` 0 means as many as can run at once; all predictions that come at once share them. `exclusive` is for a
+    program that has the machine to itself: its answers come sooner, and other programs slow down. `colour` is that
+    of the frames to come: "RGB", or "BGR" as OpenCV gives them. `mirror_average` averages each answer with that to
+    the mirror image: often a little more accurate, in twice the time.
     Warns with ArtifactWarning where this CPU may compute an int8 file otherwise than the one it was proven on, or
     slower.
     Raises ArtifactError when the file is not a valid artifact, MissingError when the device is not on this machine.

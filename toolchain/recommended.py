@@ -245,7 +245,7 @@ class Advice:
 
 
 def advice(folder: Path | None, threads: int = 0) -> Advice | None:
-    """What a run folder's record says for this machine, on `threads` threads (0: one for each core).
+    """What a run folder's record says for this machine, on `threads` threads (0: as many as can run at once).
 
     None where nothing was measured on such a machine, the file has changed since, or the device is gone; for what
     is no folder; and for other numbers of threads, which have other latencies.

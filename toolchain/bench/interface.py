@@ -40,10 +40,10 @@ def bench(
 
     Each model runs on each device in a process of its own, and they take turns. `data` names photographs for
     accuracy (default: those that the model names, where they are at hand), `limit` how many at most. `threads` 0
-    means one for each core. `rounds` None measures until each median is known to 2 %, for `budget_s` seconds at
-    most. `on` names machines: `local`, and others as ssh knows them, with edgetl installed (`user@board`). With
-    `layers` the time of each layer is measured, too. What goes wrong with one arm stands in its `status` and
-    `reason`.
+    means as many as can run at once. `rounds` None measures until each median is known to 2 %, for `budget_s`
+    seconds at most. `on` names machines: `local`, and others as ssh knows them, with edgetl installed
+    (`user@board`). With `layers` the time of each layer is measured, too. What goes wrong with one arm stands in
+    its `status` and `reason`.
 
     Raises ArtifactError for a file that is no model, BadInputError for data or numbers that cannot be used,
     MissingError for a machine that cannot be.

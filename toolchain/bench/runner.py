@@ -59,9 +59,9 @@ BUSY = 0.25
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: every artifact on every device with every number of threads (0: one for each core) and
-    every batch, on each of the machines `on` (see `toolchain.timing.machines`). `limit` is the largest number of
-    photographs for accuracy, 0 for all of `split`.
+    """What to measure: every artifact on every device with every number of threads (0: as many as can run at
+    once) and every batch, on each of the machines `on` (see `toolchain.timing.machines`). `limit` is the largest
+    number of photographs for accuracy, 0 for all of `split`.
 
     Measured are so many `rounds`; None: as many as it takes to know each median to PRECISION, for `budget_s`
     seconds at most.

@@ -79,7 +79,7 @@ compared."""
     "--threads",
     callback=_counts,
     metavar="N,...",
-    help="Numbers of threads to measure, such as 1,2. Default: one for each core.",
+    help="Numbers of threads to measure, such as 1,2. Default: as many as can run at once.",
 )
 @click.option(
     "--batch",

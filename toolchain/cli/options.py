@@ -190,7 +190,9 @@ device_option = click.option(
     help="Default: what export or bench recommends for a run folder on this CPU, else ort:cpu; openvino:CPU for an "
     "OpenVINO file (.xml), litert:cpu for a LiteRT file (.tflite).",
 )
-threads_option = click.option("--threads", type=click.IntRange(1, 1024), help="Default: one for each core.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 1024), help="Default: as many as can run at once."
+)
 """Where a model file runs. Commands that only measure or explain say it in other words."""
 
 

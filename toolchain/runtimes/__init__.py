@@ -123,7 +123,8 @@ def open_runtime(
 ) -> Runtime:
     """Load `artifact` on `device` (see `toolchain.runtimes.devices`).
 
-    `threads` 0 means one for each core. `batch` is the number of images that it is made fastest for; it takes any.
+    `threads` 0 means as many as can run at once. `batch` is the number of images that it is made fastest for; it
+    takes any.
     `exclusive`: nothing else computes on this machine. Then threads of ONNX Runtime stay awake between inferences
     and those of OpenVINO are bound to cores, which takes the cores from whoever shares them. PyTorch computes in
     the thread that calls, and changes its number of threads.

@@ -98,8 +98,8 @@ def time_layers(
     processes: int = PROCESSES,
     inference_ms: float = 0.0,
 ) -> list[LayerProfile]:
-    """Profile artifacts (ONNX files) on devices, with so many `threads` (0: one for each core), on `machine`
-    (default: this one).
+    """Profile artifacts (ONNX files) on devices, with so many `threads` (0: as many as can run at once), on
+    `machine` (default: this one).
 
     `pixels` are preprocessed photographs, uint8 [n, height, width, 3], which all artifacts take. `inference_ms` is
     what an inference takes at most, where that is known: a slow device gets the time that it needs.
