@@ -32,6 +32,7 @@ def _said(words: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("words", "error", "hint"),
     [
+        ("finetune --seed", "'--seed' requires an argument", "`edgetl finetune --help`"),
         ("finetun PHOTOS", "No such command 'finetun'", "`edgetl finetune`"),
         ("Bench RUN", "'Bench'", "`edgetl bench`"),
         ("data fech pets", "No such command 'fech'", "`edgetl data fetch`"),

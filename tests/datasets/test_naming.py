@@ -102,6 +102,13 @@ def test_what_a_pattern_matches_is_taken_or_named(place: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes")
+def test_a_dash_is_standard_input_unless_a_file_is_called_so(place: Path) -> None:
+    assert photographs_named(["-"]).paths == (Path("/dev/stdin"),)
+    (place / "-").touch()
+    assert photographs_named(["-"]).paths == (Path("-"),)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes")
 def test_a_pipe_that_a_pattern_matches_is_not_opened(place: Path) -> None:
     os.mkfifo("sub/wait")
     found = photographs_named(["sub/*"])

@@ -190,6 +190,7 @@ def test_ctrl_c_ends_it_and_says_how_to_undo(tmp_path: Path) -> None:
     [
         (["COLLECTED", "--model", "resnet18"], "--model is for data sets"),
         (["COLLECTED", "--web", "nowhere:x"], "is no address"),
+        (["EMPTY"], "holds no pictures that a camera has collected, and no folders of classes"),
         (["DATA", "--into", "x"], "--into is for pictures that a camera collected"),
         (["NOTHING"], "neither a known data set nor a folder"),
     ],
@@ -201,7 +202,9 @@ def test_wrong_use_is_told(
         "COLLECTED": collect(tmp_path / "collected", ANSWERS),
         "DATA": drawn_folder,
         "NOTHING": "nothing-there",
+        "EMPTY": tmp_path / "empty",
     }
+    (tmp_path / "empty").mkdir()
     assert run(["review", *(str(places.get(word, word)) for word in words)]) == 2
     assert said in capsys.readouterr().err
 

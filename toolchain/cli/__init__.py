@@ -222,7 +222,7 @@ def run(words: Sequence[str]) -> int:
         if "--debug" in words:
             said = masking.masked("".join(traceback.format_exception(error)))
             print(harmless(said, keep="\n"), end="", file=sys.stderr)
-        message, hint, code = _explain(error)
+        message, hint, code = _explain(error, words)
         _tell(words, message, hint, code)
         return code
 
@@ -234,11 +234,11 @@ def _secrets(words: Sequence[str]) -> list[str]:
     return [*found, os.environ.get(WEB_TOKEN_VARIABLE, ""), os.environ.get(MQTT_PASSWORD_VARIABLE, "")]
 
 
-def _explain(error: Exception) -> tuple[str, str, ExitCode]:
+def _explain(error: Exception, words: Sequence[str]) -> tuple[str, str, ExitCode]:
     if isinstance(error, EdgetlError):
         return error.message, error.hint, error.exit_code
     if isinstance(error, click.ClickException):
-        return *_usage(error), ExitCode.BAD_INPUT
+        return *_usage(error, words), ExitCode.BAD_INPUT
     if isinstance(error, ModuleNotFoundError) and (module := (error.name or "").partition(".")[0]):
         from toolchain.doctor import BROUGHT
 
@@ -267,14 +267,17 @@ def _explain(error: Exception) -> tuple[str, str, ExitCode]:
     return message, "Run it again with --debug and report it.", ExitCode.DEFECT
 
 
-def _usage(error: click.ClickException) -> tuple[str, str]:
+def _usage(error: click.ClickException, words: Sequence[str]) -> tuple[str, str]:
     """The two lines about a command line that cannot be understood."""
     if isinstance(error, click.NoSuchOption):
         from toolchain.cli.words import no_option
 
         return no_option(error)
     context = error.ctx if isinstance(error, click.UsageError) else None
-    see = f"See `{context.command_path if context else 'edgetl'} --help`."
+    command = " ".join(
+        ["edgetl", *(word for word in words[:1] if word in COMMANDS)]
+    )  # of some errors click says none
+    see = f"See `{context.command_path if context else command} --help`."
     if isinstance(error, click.MissingParameter) and context:
         pieces = context.command.collect_usage_pieces(context)[1:]  # the first says that there are options
         return error.format_message(), f"Type `{context.command_path} {' '.join(pieces)}`. {see}"

@@ -34,8 +34,8 @@ class Skipped:
 
 {MODEL_OR_FILE}
 
-Folders are searched with all below them, and patterns such as 'photos/**/*.jpg' are understood. Files that cannot
-be read are named and skipped."""
+Folders are searched with all below them, and patterns such as 'photos/**/*.jpg' are understood; - is a photograph
+on standard input. Files that cannot be read are named and skipped."""
 )
 @click.argument("model", type=ModelArgument())
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER|GLOB...")

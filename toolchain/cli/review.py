@@ -74,6 +74,11 @@ def command(
     is_collected = reviewed.is_collected(root)
     _check(folder, into, is_collected)
     if not is_collected:
+        if root.is_dir() and not any(one.is_dir() for one in root.iterdir()):
+            raise BadInputError(
+                f"{folder} holds no pictures that a camera has collected, and no folders of classes",
+                "Name the folder of `edgetl camera --collect`, or a data set.",
+            )
         needs("torch")
         root = list_data(folder).root.resolve()
     with ExitStack() as stack:

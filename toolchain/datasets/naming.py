@@ -43,8 +43,8 @@ class _Finds:
 def photographs_named(words: Sequence[str]) -> Named:
     """Find the photographs that `words` stand for: a file, a folder with all below it, a pattern (`*`, `**`).
 
-    A path that exists is taken literally, even with `*` in its name, and a file is taken whatever it holds. Files
-    that a pattern matches are taken only if they are photographs.
+    `-` is a photograph on standard input. A path that exists is taken literally, even with `*` in its name, and a
+    file is taken whatever it holds. Files that a pattern matches are taken only if they are photographs.
     """
     paths: dict[Path, None] = {}
     left_out: dict[str, LeftOut] = {}
@@ -61,7 +61,8 @@ def photographs_named(words: Sequence[str]) -> Named:
 
 
 def _found(word: str) -> _Finds:
-    path = Path(word)
+    # As programs have it that read one from a pipe, unless a file is called so.
+    path = Path("/dev/stdin" if word == "-" and not os.path.lexists(word) else word)
     finds = _Finds()
     if not word:  # a variable of the shell that is not set; as a path it would be the current folder
         return finds
