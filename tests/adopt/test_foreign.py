@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,16 +14,19 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import quantize_dynamic
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 import toolchain
 from tests.adopt.foreign_models import CLASSES, MAKERS, SIDE
 from toolchain.adopt.normalisation import KNOWN, parse, preprocess_for
 from toolchain.adopt.onnx_file import read_foreign
 from toolchain.adopt.proof import Tried
-from toolchain.artifact import read_artifact
+from toolchain.artifact import Artifact, read_artifact
 from toolchain.cli import run
 from toolchain.drawn.pets import draw
-from toolchain.errors import BadInputError
+from toolchain.errors import ArtifactError, BadInputError
+from toolchain.export import exporting
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run
 
@@ -129,6 +133,141 @@ def test_a_picture_of_one_colour_is_refused_where_sides_have_names_alone(tmp_pat
         read_foreign(tmp_path / "grey.onnx")
 
 
+ADOPT_PIXELS = "adopt own.onnx --labels labels.txt --preprocess raw --out run"
+
+
+@pytest.mark.parametrize("name", ["keras", "timm"])
+def test_ranges_of_a_batch_are_compared_picture_by_picture(
+    name: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quantize_dynamic(f"{name}.onnx", f"{name}.onnx")
+    assert _adopt(name, "run", "--data", "photos") == 0  # more of them than go in at once
+    assert "answers depend on the pictures beside them" in capsys.readouterr().err
+    classifier = toolchain.load("run/model.onnx")
+    pixels = np.stack([classifier.preprocess(draw("cat", index, size=200)) for index in range(5)])
+    found = np.concatenate([classifier.infer([one]).probabilities for one in pixels])
+    np.testing.assert_allclose(found, _as_published(place / f"{name}.onnx", name, pixels), atol=2e-5)
+    assert run(["export", "run", "--data", "photos", "--target", "ort:cpu", "--quiet"]) == 0
+    assert _adopt("ultralytics", "other") == 0
+    assert "beside them" not in capsys.readouterr().err
+
+
+def test_a_device_that_does_not_load_it_is_left_out(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As OpenVINO does not load some integer operators of ONNX Runtime."""
+    assert _adopt("keras", "run", "--data", "photos") == 0
+    logits_on = exporting.logits_on
+
+    def on(artifact: Artifact, device: str, *pixels: Any) -> Any:
+        if device == "openvino:CPU":
+            raise ArtifactError("OpenVINO cannot load it on CPU: No conversion rule found for operations: QGemm")
+        return logits_on(artifact, device, *pixels)
+
+    monkeypatch.setattr(exporting, "logits_on", on)
+    assert run(["export", "run"]) == 0
+    assert "openvino:CPU is left out: OpenVINO cannot load it" in " ".join(capsys.readouterr().err.split())
+    assert read_artifact(Path("run/model.onnx")).card.runtimes[0] == "ort:cpu"
+    assert "openvino:CPU" not in read_artifact(Path("run/model.onnx")).card.runtimes
+    assert run(["export", "run", "--target", "openvino:CPU"]) == 2
+
+
+def test_weights_among_the_inputs_are_read_of_the_third_version_too(place: Path) -> None:
+    model = onnx.load("model-zoo.onnx")
+    model.ir_version = 3
+    onnx.save(model, "model-zoo.onnx")
+    assert _adopt("model-zoo") == 0
+
+
+def test_a_side_that_is_computed_becomes_a_number_and_a_list_again(place: Path) -> None:
+    stored = [
+        _weights("w", 8, 3, 3, 3), _weights("head", 8, CLASSES),
+        numpy_helper.from_array(np.array([0]), "zero"), numpy_helper.from_array(np.array([8]), "width"),
+    ]  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["in", "w"], ["maps"]),
+        helper.make_node("Shape", ["maps"], ["list"], start=0, end=1),
+        helper.make_node("Squeeze", ["list"], ["number"]),
+        helper.make_node("Unsqueeze", ["number", "zero"], ["again"]),
+        helper.make_node("Concat", ["again", "width"], ["shape"], axis=0),
+        helper.make_node("GlobalAveragePool", ["maps"], ["mean"]),
+        helper.make_node("Reshape", ["mean", "shape"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "head"], ["out"]),
+    ]
+    _write(place / "own.onnx", nodes, stored, ["n", 3, 16, 16], ["n", CLASSES])
+    assert run(ADOPT_PIXELS.split()) == 0
+
+
+def test_weights_that_are_reshaped_are_no_batch(place: Path) -> None:
+    """Scales of each channel, in a file for one picture; pictures are reshaped to the same shape."""
+    stored = [
+        _weights("w", 8, 3, 3, 3), _weights("scale", 8), _weights("head", CLASSES, 8, 1, 1),
+        numpy_helper.from_array(np.array([1, -1, 1, 1]), "shape"),
+    ]  # fmt: skip
+    nodes = [
+        helper.make_node("Conv", ["in", "w"], ["maps"]),
+        helper.make_node("Sqrt", ["scale"], ["root"]),
+        helper.make_node("Reshape", ["root", "shape"], ["scales"]),
+        helper.make_node("Mul", ["maps", "scales"], ["scaled"]),
+        helper.make_node("GlobalAveragePool", ["scaled"], ["mean"]),
+        helper.make_node("Reshape", ["mean", "shape"], ["same"]),
+        helper.make_node("Conv", ["same", "head"], ["out"]),
+    ]
+    _write(place / "own.onnx", nodes, stored, [1, 3, 16, 16], [1, CLASSES, 1, 1])
+    assert run(ADOPT_PIXELS.split()) == 0
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_float16_inside_becomes_float32(name: str, place: Path) -> None:
+    """As converters write it: weights in half the bytes, casts at the end of the list of nodes."""
+    half = convert_float_to_float16(onnx.load(f"{name}.onnx"), keep_io_types=True)
+    onnx.save(half, f"{name}.onnx")
+    assert half.graph.node[-1].op_type == "Cast"
+    assert _adopt(name, "run", "--quiet") == 0
+    model = onnx.load("run/model.onnx")
+    assert {tensor.data_type for tensor in model.graph.initializer} <= {TensorProto.FLOAT, TensorProto.INT64}
+    classifier = toolchain.load("run/model.onnx")
+    pixels = np.stack([classifier.preprocess(draw("cat", index, size=200)) for index in range(5)])
+    expected = _as_published(place / f"{name}.onnx", name, pixels)
+    np.testing.assert_allclose(classifier.infer(list(pixels)).probabilities, expected, atol=2e-3)
+
+
+def test_answers_that_are_not_finite_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = [_weights("w", CLASSES, 3, 1, 1)]
+    nodes = [
+        helper.make_node("Conv", ["in", "w"], ["maps"]),
+        helper.make_node("Exp", ["maps"], ["powers"]),
+        helper.make_node("GlobalAveragePool", ["powers"], ["out"]),
+    ]
+    _write(place / "own.onnx", nodes, stored, ["n", 3, 16, 16], ["n", CLASSES, 1, 1])
+    assert run(ADOPT_PIXELS.split()) == 2
+    assert "not finite to pixels preprocessed by raw" in capsys.readouterr().err
+    assert not Path("run").exists()
+    assert run(["adopt", "own.onnx", "--labels", "labels.txt", "--preprocess", "unit", "--out", "run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "error"),
+    [
+        ("[]: 'apple'", "does not name its 5 classes"),
+        ("0: 'a\\tb'", "the name of class 0 holds a tab or another control character"),
+        ("0: ' '", "the name of class 0 is empty"),
+        ("0: '\\ud800'", "the name of class 0 is no text"),
+        (f"0: '{'a' * 300}'", "the name of class 0 has more than 256 characters"),
+    ],
+)
+def test_names_in_a_file_are_checked_as_those_of_labels(
+    first: str, error: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load("ultralytics.onnx")
+    (names,) = (one for one in model.metadata_props if one.key == "names")
+    names.value = names.value.replace("0: 'apple'", first)
+    onnx.save(model, "ultralytics.onnx")
+    assert _adopt("ultralytics") == 2
+    assert error in capsys.readouterr().err
+    assert _adopt("ultralytics", "run", "--labels", "labels.txt") == 0
+
+
 COLOURS = {"dark": [20, 20, 20], "light": [235, 235, 235], "red": [200, 60, 60], "blue": [60, 60, 200]}
 GREYS = (90, 110)
 
@@ -149,6 +288,15 @@ def _colour_classifier(path: Path) -> None:
         helper.make_node("Gemm", ["flat", "head", "bias"], ["out"], transB=1),
     ]
     _write(path, nodes, stored, ["n", 3, "h", "w"], ["n", 5])
+
+
+def _weights(name: str, *shape: int) -> TensorProto:
+    return numpy_helper.from_array(np.random.default_rng(0).uniform(0, 1, shape).astype(np.float32), name)
+
+
+def _circle(path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["again"], ["out"]), helper.make_node("Identity", ["out"], ["again"])]
+    _write(path, nodes, [], [1, 3, 8, 8], [1, 3])
 
 
 def _write(
@@ -262,6 +410,7 @@ def _with(shape: list[int | str], out: list[int | str], *operators: str, kind: i
 BAD: dict[str, tuple[Callable, str]] = {
     "no onnx": (lambda path: path.write_bytes(b"hello"), "is not a whole ONNX file"),
     "empty": (lambda path: path.write_bytes(b""), "it holds no network"),
+    "circle": (_circle, "nodes read each other's results"),
     "detector": (_detector, "has 2 outputs (boxes, scores)"),
     "sequence": (_sequence, "the operator `SplitToSequence` is none that edgetl runs"),
     "maps": (_with([1, 3, 8, 8], [1, 3, 8, 8], "Relu"), "has the shape [1, 3, 8, 8], not [batch, classes]"),

@@ -54,6 +54,10 @@ def test_a_difference_is_relative_to_the_largest_logit() -> None:
     reference = np.array([[1.0, -4.0]], np.float32)
     assert relative_difference(reference + np.float32(0.5), reference) == pytest.approx(0.125)
     assert relative_difference(reference, np.zeros((1, 2), np.float32)) == pytest.approx(4e6)
+    for bad in (np.nan, np.inf):
+        broken = np.array([[1.0, bad]], np.float32)
+        pairs = ((broken, reference), (reference, broken), (broken, broken))
+        assert all(relative_difference(*pair) == np.inf for pair in pairs)
 
 
 def test_drop_is_paired_and_in_percentage_points() -> None:

@@ -50,6 +50,7 @@ def canonical(
 
 def _any_batch(model: onnx.ModelProto, foreign: ForeignModel, spec: Preprocess) -> bool:
     """Let the picture have the size of `spec`, and any number of pictures go in; whether it was one before."""
+    model.ir_version = max(model.ir_version, 4)  # before it, weights had to be among the inputs
     weights = {tensor.name for tensor in model.graph.initializer}
     kept = [value for value in model.graph.input if value.name == foreign.input or value.name not in weights]
     del model.graph.input[:]
@@ -66,17 +67,23 @@ def _any_batch(model: onnx.ModelProto, foreign: ForeignModel, spec: Preprocess) 
         output[0].dim_param = "batch"
     if not fixed:
         return False
-    shapes = {node.input[1] for node in model.graph.node if node.op_type == "Reshape"}
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants = set(stored) | {""}
+    changed: dict[str, TensorProto] = {}
     for node in model.graph.node:
+        if constants.issuperset(node.input):  # a weight that is reshaped: there is one for all pictures
+            constants.update(node.output)
+        elif node.op_type == "Reshape" and node.input[1] in stored:
+            name = node.input[1]
+            shape = numpy_helper.to_array(stored[name]).copy()
+            if shape.ndim == 1 and len(shape) and shape[0] == 1:
+                # The batch of one: what is left over, or, where another side is that, the batch that comes in.
+                shape[0] = 0 if -1 in shape else -1
+                node.input[1] = f"{name}.batch"
+                changed[name] = numpy_helper.from_array(shape, node.input[1])
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
             stored[node.output[0]] = node.attribute[0].t
-    for name in shapes & set(stored):
-        shape = numpy_helper.to_array(stored[name]).copy()
-        if shape.ndim == 1 and len(shape) and shape[0] == 1:
-            # The batch of one: what is left over, or, where another side is that, the batch that comes in.
-            shape[0] = 0 if -1 in shape else -1
-            stored[name].CopyFrom(numpy_helper.from_array(shape, stored[name].name))
+    model.graph.initializer.extend(changed.values())
     return True
 
 
@@ -353,7 +360,7 @@ def _drop_flattening(graph: onnx.GraphProto, sides: dict[str, list[int]]) -> Non
         source = made[node.input[0]]
         if uses[node.input[0]] > 1 or node.input[0] in outputs:
             continue
-        if before and before[1:] == after[1:] and all(before[1:]):
+        if before and len(before) == len(after) and before[1:] == after[1:] and all(before[1:]):
             pass  # the same shape
         elif len(after) == 2 and len(before) == 4 and before[2:] == [1, 1] and source.op_type == "ReduceMean":
             kept = [one for one in source.attribute if one.name != "keepdims"]

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from toolchain.adopt.canonical import canonical
 from toolchain.adopt.drawn import drawn
+from toolchain.adopt.labels import fault
 from toolchain.adopt.normalisation import KNOWN, Normalisation, Told, candidates, preprocess_for
 from toolchain.adopt.onnx_file import ForeignModel, last_operator, read_foreign
 from toolchain.adopt.proof import Original, Tried, try_all
 from toolchain.adopt.record import adopting_into, untaught_run, write_records
-from toolchain.artifact import FLOAT_FILE, make_artifact, write_artifact
+from toolchain.artifact import FLOAT_FILE, Artifact, make_artifact, write_artifact
 from toolchain.datasets.splits import stratified
 from toolchain.errors import ArtifactError, BadInputError, PromiseBrokenError
 from toolchain.evaluation.metrics import relative_difference, softmax
@@ -25,6 +26,7 @@ from toolchain.export.measure import logits_on
 from toolchain.export.photographs import RunPhotographs, Sample, folder_of
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import ADOPTED_FILE, ModelRecord, Run
+from toolchain.runtimes import open_runtime
 from toolchain.system import files
 from toolchain.system.progress import Reporter
 
@@ -86,6 +88,8 @@ def adopt_file(
         run = replace(run, model=replace(run.model, sha256=files.sha256_of(out / ADOPTED_FILE)))
         write_artifact(model, card_of(run, out), out / FLOAT_FILE)
         write_records(out, run)
+    if foreign.ranges_of_batch:
+        reporter.warn(f"{path} quantises by the range of a batch: answers depend on the pictures beside them in it")
     return Adopted(run, way, tried)
 
 
@@ -101,6 +105,11 @@ def _names(foreign: ForeignModel, labels: Sequence[str] | None) -> tuple[str, ..
             f"{foreign.path} answers with {foreign.classes} numbers, and there are {len(found)} names",
             "Name each class once, in the order of its outputs.",
         )
+    for number, name in enumerate(found):
+        if wrong := fault(name):
+            raise BadInputError(
+                f"{foreign.path}: the name of class {number} {wrong}", "Name them with --labels FILE."
+            )
     if len(set(found)) != len(found):
         raise BadInputError(f"{foreign.path} names two classes alike", "Name them with --labels FILE.")
     return found
@@ -175,12 +184,17 @@ def _proven(
 ) -> onnx.ModelProto:
     """The graph in edgetl's form, which answers as the file does."""
     expected = original.answers(pixels, way)
+    if not np.isfinite(expected).all():
+        raise BadInputError(
+            f"{foreign.path} answers with numbers that are not finite to pixels preprocessed by {way.name}",
+            "Try another --preprocess; where none helps, the network itself is broken.",
+        )
     sums_to_one = bool((expected >= 0).all() and np.abs(expected.sum(1) - 1).max() < SUMS_TO_ONE)
     by_softmax = last_operator(foreign.model).op_type == "Softmax"
     model = canonical(foreign, way, run.preprocess, log=sums_to_one and not by_softmax)
     artifact = make_artifact(model, card_of(run, out), out / FLOAT_FILE)
     try:
-        found = logits_on(artifact, "ort:cpu", pixels)
+        found = _several_at_once(artifact, pixels, alike=foreign.ranges_of_batch)
     except ArtifactError as error:
         raise BadInputError(
             f"{foreign.path} does not run with several pictures at once: {error.message}",
@@ -193,6 +207,15 @@ def _proven(
             "Nothing was written. Report it, with the file.",
         )
     return model
+
+
+def _several_at_once(artifact: Artifact, pixels: NDArray[np.uint8], *, alike: bool) -> NDArray[np.float32]:
+    """Its logits for `pixels`, [n, classes]. Where pictures must be `alike`, each is beside itself alone: the range
+    of the batch is that of the picture then."""
+    if not alike:
+        return logits_on(artifact, "ort:cpu", pixels)
+    runtime = open_runtime(artifact, "ort:cpu", unproven=True)
+    return np.concatenate([runtime.infer(np.stack([one, one])).logits[1:] for one in pixels])
 
 
 def _describe(

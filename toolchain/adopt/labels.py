@@ -8,11 +8,22 @@ from pathlib import Path
 
 from toolchain.errors import BadInputError
 from toolchain.system import files
-from toolchain.system.text import is_printable
+from toolchain.system.text import is_encodable, is_printable
 
 MAX_BYTES = 8 << 20
 MAX_LENGTH = 256
 """As the card has it."""
+
+
+def fault(name: str) -> str:
+    """What is wrong with `name` as that of a class, in words; empty where nothing is."""
+    if not name.strip():
+        return "is empty"
+    if not is_encodable(name):
+        return "is no text"
+    if len(name) > MAX_LENGTH:
+        return f"has more than {MAX_LENGTH} characters"
+    return "" if is_printable(name) else "holds a tab or another control character"
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
@@ -34,10 +45,7 @@ def read_labels(path: Path) -> tuple[str, ...]:
     if len(lines) < 2:
         raise BadInputError(f"{path} holds {len(lines)} names; a classifier has two at least", hint)
     for number, line in enumerate(lines, 1):
-        wrong = "is empty" if not line else "" if is_printable(line) else "holds a tab or another control character"
-        if len(line) > MAX_LENGTH:
-            wrong = f"has more than {MAX_LENGTH} characters"
-        if wrong:
+        if wrong := fault(line):
             raise BadInputError(f"{path}: line {number} {wrong}", hint)
     name, count = Counter(lines).most_common(1)[0]
     if count > 1:

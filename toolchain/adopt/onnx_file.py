@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,11 @@ class ForeignModel:
     labels: tuple[str, ...] | None
     edge: float
 
+    @property
+    def ranges_of_batch(self) -> bool:
+        """Whether it quantises by the range that the numbers of a whole batch have."""
+        return any(node.op_type == "DynamicQuantizeLinear" for node in self.model.graph.node)
+
 
 def read_foreign(path: Path) -> ForeignModel:
     """Read `path`, with the weights that lie in files beside it.
@@ -57,6 +63,8 @@ def read_foreign(path: Path) -> ForeignModel:
     """
     model = _load(path)
     check_structure(model, ADOPTED, path)  # before a runtime sees it
+    _sort(model.graph, path)
+    _widen(model.graph)
     if any(entry.key == CARD_KEY for entry in model.metadata_props):
         raise BadInputError(f"{path} has a card already: edgetl wrote it", f"edgetl predict {path} PHOTO")
     told = {entry.key: entry.value for entry in model.metadata_props}
@@ -109,6 +117,39 @@ def _load(path: Path) -> onnx.ModelProto:
     if not model.graph.node:
         raise BadInputError(f"{path} is not a whole ONNX file: it holds no network", "Copy or export it again.")
     return model
+
+
+def _sort(graph: onnx.GraphProto, path: Path) -> None:
+    """Put each node behind those whose results it reads: converters to float16 leave their casts at the end."""
+    made = {name: place for place, node in enumerate(graph.node) for name in node.output if name}
+    reads = {place: {made[name] for name in node.input if name in made} for place, node in enumerate(graph.node)}
+    if all(place > max(before, default=-1) for place, before in reads.items()):
+        return
+    try:
+        nodes = [graph.node[place] for place in graphlib.TopologicalSorter(reads).static_order()]
+    except graphlib.CycleError:
+        raise BadInputError(f"{path} is not a whole ONNX file: nodes read each other's results") from None
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _widen(graph: onnx.GraphProto) -> None:
+    """Let float32 be what is float16 inside; what goes in and comes out is float32 where converters are told so."""
+    weights = {tensor.name for tensor in graph.initializer}
+    for value in (*graph.value_info, *(one for one in graph.input if one.name in weights)):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT16:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    tensors = list(graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                tensors.append(attribute.t)
+            elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
+                attribute.i = TensorProto.FLOAT
+    for tensor in tensors:
+        if tensor.data_type == TensorProto.FLOAT16:
+            wide = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
 
 
 def _picture(model: onnx.ModelProto, value: onnx.ValueInfoProto, path: Path) -> tuple[Layout, int, int]:
@@ -249,5 +290,5 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     try:
         found = ast.literal_eval(text or "")
         return tuple(str(found[index]) for index in range(len(found))) if isinstance(found, dict) else None
-    except (ValueError, SyntaxError, KeyError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, KeyError, RecursionError, MemoryError):
         return None

@@ -40,7 +40,7 @@ class Original:
             ) from None
         size = foreign.model.graph.input
         first = next(value for value in size if value.name == foreign.input).type.tensor_type.shape.dim[0]
-        self._batch = 1 if first.dim_value == 1 else 16
+        self._batch = 1 if first.dim_value == 1 or foreign.ranges_of_batch else 16
 
     def answers(self, pixels: Pixels, normalisation: Normalisation) -> Floats:
         """What it gives, float32 [n, classes], for uint8 RGB pixels [n, height, width, 3]."""

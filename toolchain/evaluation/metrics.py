@@ -5,6 +5,7 @@ Logits are float32 [n, classes], labels and answers are class numbers [n], and a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +97,12 @@ def agreement(answers: NDArray[Any], reference: NDArray[Any]) -> float:
 
 
 def relative_difference(logits: Logits, reference: Logits) -> float:
-    """Largest difference of logits, relative to the largest logit of the reference (which may be all zeros)."""
+    """Largest difference of logits, relative to the largest logit of the reference (which may be all zeros).
+
+    Infinite where one of them is not finite, so that it is above any limit.
+    """
+    if not (np.isfinite(logits).all() and np.isfinite(reference).all()):
+        return math.inf
     return float(np.abs(logits - reference).max() / max(np.abs(reference).max(), 1e-6))
 
 
