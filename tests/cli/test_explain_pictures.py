@@ -130,6 +130,14 @@ def test_why_of_a_run_and_of_a_file(place: Path, exported: Path, capsys: pytest.
     assert sorted(document["files"]) == sorted(path.name for path in Path("int8").iterdir())
 
 
+def test_more_photographs_than_a_page_can_show_are_refused(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toolchain.cli.explain.why.MAX_IMAGES", 1)
+    assert run(["explain", "why", "tiny.onnx", "red.png", "broken.jpg"]) == 2
+    assert "2 photographs are more than the 1 that one page can show" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

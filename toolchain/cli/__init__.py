@@ -274,10 +274,8 @@ def _usage(error: click.ClickException, words: Sequence[str]) -> tuple[str, str]
 
         return no_option(error)
     context = error.ctx if isinstance(error, click.UsageError) else None
-    command = " ".join(
-        ["edgetl", *(word for word in words[:1] if word in COMMANDS)]
-    )  # of some errors click says none
-    see = f"See `{context.command_path if context else command} --help`."
+    named = [word for word in words[:1] if word in COMMANDS]  # of some errors click does not say where
+    see = f"See `{context.command_path if context else ' '.join(['edgetl', *named])} --help`."
     if isinstance(error, click.MissingParameter) and context:
         pieces = context.command.collect_usage_pieces(context)[1:]  # the first says that there are options
         return error.format_message(), f"Type `{context.command_path} {' '.join(pieces)}`. {see}"

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from toolchain.explain.why import Explained, Why
 
 
+MAX_IMAGES = 500
+"""All are kept until the page is written: half a megabyte for each, and again that much in the page."""
+
+
 @click.command(
     help=f"""Show where a network looked when it named a photograph.
 
@@ -87,6 +91,10 @@ def command(
     skipped = dict(named.nothing)
     if not named.paths:
         _raise_nothing(skipped)
+    if len(named.paths) > MAX_IMAGES:
+        raise BadInputError(
+            f"{len(named.paths)} photographs are more than the {MAX_IMAGES} that one page can show", "Name fewer."
+        )
     network = _open(model, weights, device, methods)
     if methods:
         network = replace(network, methods={name: network.methods[name] for name in dict.fromkeys(methods)})

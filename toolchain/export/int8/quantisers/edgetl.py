@@ -26,7 +26,7 @@ RUNTIME = "ort"
 """The runtime that graphs are rewritten for; OpenVINO is slower with them."""
 
 MORE_FLOAT_LAYERS = 2
-"""Of a network with hard-swishes: where the error that is left is spread over many layers, two more halve it."""
+"""Of a network with hard-swishes, whose error is spread over many layers: two more take a quarter of it away."""
 
 SENSITIVITY_SAMPLE = 16
 """Calibration photographs by which layers and ranges are chosen."""
