@@ -78,7 +78,8 @@ def test_check_exits_with_0_or_1(capsys: pytest.CaptureFixture[str], drawn_folde
     assert f"dog/{photo.name}: the picture is truncated" in text
     found = document(capsys, "check", str(broken))
     assert found["sound"] is False
-    assert found["unreadable"] == [{"name": f"dog/{photo.name}", "reason": "the picture is truncated"}]
+    truncated = {"name": f"dog/{photo.name}", "reason": "the picture is truncated", "damaged": True}
+    assert found["unreadable"] == [truncated]
 
 
 def test_fix_moves_files_aside_and_checks_again(
