@@ -128,7 +128,7 @@ def test_a_model_file_is_taken_as_it_is(tmp_path: Path, capfd: pytest.CaptureFix
     ("words", "said"),
     [
         ("{model} --browser {full} --runtime {package}", "is there already and holds no page"),
-        ("{model} --browser {full}/letter.txt/page --runtime {package}", "cannot be written: Not a directory"),
+        ("{model} --browser {full}/letter.txt/page --runtime {package}", "cannot be written"),
         ("{model} --browser {page} --runtime {full}", "does not hold the npm package"),
         ("{model} --runtime {package}", "--runtime is for the page of --browser"),
         ("{model} --browser {page} --fp16 --runtime {package}", "is a model file"),

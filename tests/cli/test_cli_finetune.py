@@ -123,6 +123,13 @@ def test_wrong_words_are_refused(
     assert not (tmp_path / "runs").exists()
 
 
+def test_to_resume_what_is_finished_says_so(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (run_folder / "run.json").read_bytes()
+    assert _typed("--resume", run_folder) == 0
+    assert "is finished already" in " ".join(capsys.readouterr().err.split())
+    assert (run_folder / "run.json").read_bytes() == before
+
+
 def test_the_line_on_what_is_not_sure_says_whether_other_things_were_seen() -> None:
     chosen = Rejection(Reject("energy", 1.0), {"test": 0.98})
     assert str(rejection_line(chosen, 50)) == (

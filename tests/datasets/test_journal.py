@@ -81,8 +81,10 @@ def test_a_decision_that_was_interrupted_is_finished(
         move(source, target)
 
     monkeypatch.setattr(files, "move", dies)
+    ours = Journal(folder)
     with pytest.raises(KeyboardInterrupt):
-        Journal(folder).move({"0.jpg": tmp_path / "cat", "1.jpg": tmp_path / "cat"}, "cat")
+        ours.move({"0.jpg": tmp_path / "cat", "1.jpg": tmp_path / "cat"}, "cat")
+    ours.close()  # as the page that is ended meanwhile does
     monkeypatch.setattr(files, "move", move)
     assert (folder / "1.jpg").exists()
     assert journal.finish(folder, tmp_path) == (1, [])

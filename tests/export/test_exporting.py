@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +25,7 @@ import toolchain
 from tests.artifacts import tiny_artifact
 from tests.conftest import Recorder, lively
 from toolchain.artifact import find_artifact, read_artifact
+from toolchain.artifact.card import Accuracy
 from toolchain.backbones.networks import build, head_of, normalised
 from toolchain.cli import run
 from toolchain.datasets.splits import sha256_of_labelled
@@ -32,6 +35,7 @@ from toolchain.export.exporting import TARGETS, export
 from toolchain.export.int8.sensitivity import MAX_FLOAT_LAYERS
 from toolchain.export.onnx_writer import to_onnx
 from toolchain.export.photographs import calibration_of
+from toolchain.export.results import Measurement
 from toolchain.export.ways import ways_here
 from toolchain.images.preprocess import Preprocess
 from toolchain.runs import read_run, read_splits
@@ -206,6 +210,21 @@ def test_wrong_weights_do_not_pass_parity(
     with pytest.raises(PromiseBrokenError, match="answers differently"):
         export(folder)
     assert not (folder / "model.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("device", "difference", "passes"),
+    [
+        ("ort:cpu", 5e-5, True),
+        ("ort:cpu", 1e-3, False),
+        ("openvino:NPU", 1e-3, True),  # it computes in float16
+        ("openvino:NPU", math.inf, False),  # some answers are no numbers
+    ],
+)
+def test_how_far_answers_may_be_from_the_networks(device: str, difference: float, passes: bool) -> None:
+    accuracy = Accuracy(device, "float32", "val", "0" * 64, 200, 0.9, 0.9, 1.0, relative_difference=difference)
+    with nullcontext() if passes else pytest.raises(PromiseBrokenError, match="answers differently"):
+        exporting._check_parity(Measurement(device, accuracy))
 
 
 def test_photographs_that_are_gone_or_changed(run_folder: Path, tmp_path: Path, drawn_folder: Path) -> None:

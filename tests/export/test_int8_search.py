@@ -42,6 +42,7 @@ def folder(run_folder: Path, tmp_path: Path) -> Path:
 def two_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two ways of edgetl's own quantiser that all runtimes may run, both near enough to be looked at."""
     monkeypatch.setattr(choosing, "AS_NEAR", 10.0)
+    monkeypatch.setattr(choosing, "DISTANT", 1.0)  # random weights are far from all integers
     monkeypatch.setattr(search, "recipes", lambda task: [one for one in recipes(task) if one.runtime is None][:2])
 
 
@@ -251,6 +252,10 @@ def test_each_device_of_a_runtime_has_a_name_for_its_own_file(tmp_path: Path) ->
         found = machine._made_for(device, tmp_path)
         assert found is not None
         assert found.path == path
+    both = tiny_artifact(cpu, precision="int8", runtimes=("openvino:CPU", "openvino:CPU+bf16")).path
+    found = machine._made_for("openvino:CPU+bf16", tmp_path)
+    assert found is not None
+    assert found.path == both
 
 
 @pytest.mark.slow
@@ -272,7 +277,8 @@ def test_a_device_that_loads_no_int8_costs_that_device_alone(folder: Path, monke
     assert {device: Path(file).name for device, file in done.int8_files.items()} == {
         "ort:cpu": "model.int8.ort.onnx"
     }
-    assert "openvino:CPU does not load this int8 file" in recorder.warned
+    told = [line for line in recorder.warned if "does not load" in line]
+    assert told == ["openvino:CPU does not load an int8 file: int8 is not supported"], "once"
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from onnx.reference import ReferenceEvaluator
 pytest.importorskip("ai_edge_litert")
 
 from tests.artifacts import tiny_artifact
-from tests.conftest import lively
+from tests.conftest import Recorder, lively
 from toolchain.artifact import Artifact, find_artifacts, read_artifact
 from toolchain.artifact.tflite import Network
 from toolchain.artifact.tflite.reading import read_network
@@ -97,17 +97,17 @@ def test_what_is_not_translated_is_told_and_the_rest_is_written(
     assert (folder / "model.onnx").exists()
 
 
-def test_the_litert_file_of_another_export_stays(tmp_path: Path) -> None:
-    context = SimpleNamespace(path=tiny_artifact(tmp_path / "model.onnx").path)
+def test_the_litert_file_of_another_export_is_set_aside(tmp_path: Path) -> None:
+    context = SimpleNamespace(path=tiny_artifact(tmp_path / "model.onnx").path, reporter=Recorder())
     own = tiny_artifact(tmp_path / "model.int8.ort.onnx", precision="int8", runtimes=("ort:cpu",)).path
-
-    def names() -> list[str]:
+    before = tmp_path / "model.int8.tflite"
+    before.write_bytes(b"of before")
+    for common, others in ((False, []), (True, ["model.int8.tflite.older"])):
+        if common:
+            tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", runtimes=("openvino:CPU",))
         drafts = variants._drafts(Variants(litert=True), context, [own])  # type: ignore[arg-type]
-        return [draft.path.name for draft in drafts]
-
-    assert names() == ["model.tflite", "model.int8.tflite"]
-    tiny_artifact(tmp_path / "model.int8.onnx", precision="int8", runtimes=("openvino:CPU",))
-    assert names() == ["model.tflite", "model.int8.ort.tflite"]
+        assert [draft.path.name for draft in drafts] == ["model.tflite", "model.int8.tflite"]
+        assert [path.name for path in tmp_path.glob("*.older")] == others
 
 
 def test_a_run_folder_stands_for_its_litert_files_too(converted: Path) -> None:

@@ -134,6 +134,7 @@ def test_operators_compute_what_onnx_says(operators: str, tmp_path: Path) -> Non
         ("y = Div(two, x)", "the constant two"),
         ("p = ReduceMean<keepdims=1>(x, axes2) y = Add(p, x)", "a mean over other axes"),
         ("y = Softmax<axis=2>(x)", "a softmax along another axis"),
+        ("y = Softmax<axis=-1>(x)", "a softmax along another axis"),
     ],
 )
 def test_what_ncnn_cannot_be_told_is_named(

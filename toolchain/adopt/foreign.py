@@ -88,6 +88,11 @@ def adopt_file(
         run = replace(run, model=replace(run.model, sha256=files.sha256_of(out / ADOPTED_FILE)))
         write_artifact(model, card_of(run, out), out / FLOAT_FILE)
         write_records(out, run)
+    if foreign.is_quantised:
+        reporter.warn(
+            f"{path} computes in integers already: runtimes and CPUs may answer otherwise, and what edgetl proves "
+            "of int8 files does not hold for it. Adopt the float file where you can"
+        )
     if foreign.ranges_of_batch:
         reporter.warn(f"{path} quantises by the range of a batch: answers depend on the pictures beside them in it")
     return Adopted(run, way, tried)

@@ -24,6 +24,7 @@ TYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 PASSED = {"Identity", "Cast", "Flatten", "Reshape", "Squeeze", "Dropout"}
 """Operators that leave numbers as they are."""
 MOVES = PASSED | {"Transpose", "Pad", "Unsqueeze"}
+INTEGER = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"}
 ULTRALYTICS = "Ultralytics"
 
 
@@ -48,6 +49,11 @@ class ForeignModel:
     normalises: Literal["raw", "unit"] | None
     labels: tuple[str, ...] | None
     edge: float
+
+    @property
+    def is_quantised(self) -> bool:
+        """Whether layers compute in integers already."""
+        return any(node.op_type in INTEGER for node in self.model.graph.node)
 
     @property
     def ranges_of_batch(self) -> bool:

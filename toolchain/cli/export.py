@@ -325,7 +325,8 @@ def _summary(done: Exported) -> tuple[RenderableType, ...]:
         lines.insert(0, "agrees: with float, on training photographs, by which recipes were compared.")
     for file in dict.fromkeys(filter(None, (*done.int8_files.values(), done.int8_for_all))):
         size_mb = Path(file).stat().st_size / 1e6
-        for_all = "; for all devices" if file == done.int8_for_all not in done.int8_files.values() else ""
+        is_further = file not in done.int8_files.values()
+        for_all = "; for all devices" if is_further else ""
         lines.append(f"{file}: {size_mb:.2f} MB, {size_mb / done.float_mb:.2f} of float{for_all}")
     for written in done.further:
         size = f"{written.size_mb:.2f} MB, {written.size_mb / done.float_mb:.2f} of float"

@@ -118,11 +118,12 @@ def command(
     needs("torch")
     if resumed is not None:
         _check_resume_alone()
-        from toolchain.runs import check_resumable
+        from toolchain.runs import RUN_FILE, check_resumable
 
         check_resumable(resumed)
         if _is_leader():
-            console.say(f"going on with {resumed}")
+            is_finished = (resumed / RUN_FILE).exists()
+            console.say(f"{resumed} is finished already" if is_finished else f"going on with {resumed}")
         from toolchain.training.finetune import resume
 
         folder = resumed

@@ -87,8 +87,11 @@ def command(
         if finished:
             several = "1 picture" if finished == 1 else f"{finished} pictures"
             console.say(f"{several} of an interrupted review moved to where they were to go")
-        for one in left:
-            console.warn(f"an interrupted review was to move {one.name} to {one.now}, which is not below --into")
+        if left:
+            first = f"{left[0].name} to {left[0].now}"
+            console.warn(
+                f"an interrupted review was to move {len(left)} more, {first}, where this one moves nothing to"
+            )
         shown = reviewed.collected(root, console) if is_collected else _suspects(folder, model, weights, console)
         target = into if is_collected else root
         if not is_collected and not all(map(placed, shown)):

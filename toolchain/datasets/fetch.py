@@ -56,7 +56,7 @@ def _fetched(
     # An empty folder may be a disk, or a link to one: files from another disk could not be renamed into it.
     there = target.is_dir()
     for left in (target if there else root).glob(f".{entry.folder}.*"):  # by a process that was killed
-        if left.is_dir() and not left.is_symlink():
+        if (left / entry.folder).is_dir() and not left.is_symlink():
             shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{entry.folder}.", dir=target if there else root) as temporary:
         beside = Path(temporary, entry.folder)

@@ -63,6 +63,8 @@ class Journal:
         self._decisions = Decisions(SCHEMA, folder.name)
         self._stale = False
         """Whether the file tells of a decision that was taken back."""
+        self._moving = False
+        """Whether a decision is written of which not all files have moved: it may be stopped there."""
 
     @property
     def path(self) -> Path | None:
@@ -104,6 +106,7 @@ class Journal:
         before = self._decisions
         self._write((*self.entries, *entries))
         done: list[Entry] = []
+        self._moving = True
         try:
             for one in entries:
                 _carry_out(self._folder, one, "Nothing was moved.")
@@ -112,9 +115,10 @@ class Journal:
             for one in reversed(done):
                 _take_back(self._folder, one, self._hint())
             self._decisions = before
-            self._stale = True
+            self._stale, self._moving = True, False
             self._renew()
             raise
+        self._moving = False
         return entries
 
     def undo(self) -> tuple[Entry, ...]:
@@ -142,7 +146,7 @@ class Journal:
         if self._place:
             if not self.entries and self.path:
                 self.path.unlink(missing_ok=True)
-            elif self.path:
+            elif self.path and not self._moving:
                 with suppress(OSError):  # then the next review asks the files themselves
                     files.write_json(self.path, replace(self._decisions, closed=True))
             _remove_if_empty(self._place)

@@ -78,7 +78,7 @@ class Variants:
 CALIBRATED = 1.25
 """How far what is lost may be from what probabilities say, as a multiple of it: a standard deviation."""
 MIN_ERROR_PP = 0.01
-MIN_AGREEMENT = 0.5
+LEAST_ALIKE = 0.5
 """Share of photographs with the same answer as in float, below which nothing is proven by as many being right."""
 
 
@@ -228,7 +228,7 @@ class Attempt:
                 return f"int8 loses {drop_pp + worse_pp:.2f} pp of top-1 on {place}, {beyond}"
             return f"int8 may lose {judged_pp:.2f} pp of top-1 on {place}, {beyond}: {measured.seen(worse_pp)}"
         agreement = measured.accuracy.agreement
-        if agreement is not None and agreement < MIN_AGREEMENT and settings.max_drop_pp < 100 * MIN_AGREEMENT:
+        if agreement is not None and agreement < LEAST_ALIKE and settings.max_drop_pp < 100 * LEAST_ALIKE:
             return (
                 f"int8 answers as float does to {agreement:.0%} of {measured.accuracy.n} photographs on {device}: "
                 "that it is right as often says nothing"
@@ -306,9 +306,10 @@ class ServerFolder:
 class Exported:
     """What `export` wrote and measured on `n` photographs of the run, those of `split`.
 
-    `int8_files` are int8 files by device. `broken` says, by device, which promise no int8 file kept; what lies in
-    `int8_files` for it then is the rejected file, if anything. `undecided` are those of its devices where no
-    promise is known to be broken: a machine was lost. Field names are keys of `export --json`.
+    `int8_files` are int8 files by device, `int8_for_all` is the one for all of them, if any. `broken` says, by
+    device, which promise no int8 file kept; what lies in `int8_files` for it then is the rejected file, if
+    anything. `undecided` are those of its devices where no promise is known to be broken: a machine was lost. Field
+    names are keys of `export --json`.
     """
 
     run: str
@@ -321,7 +322,6 @@ class Exported:
     attempts: tuple[Attempt, ...] = ()
     int8_files: dict[str, str] = field(default_factory=dict)
     int8_for_all: str = ""
-    """The int8 file that keeps its promises on all devices, where there is one: each may have a faster one."""
     broken: dict[str, str] = field(default_factory=dict)
     undecided: tuple[str, ...] = ()
     further: tuple[Written, ...] = ()

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import msgspec
 import onnx
 
-from toolchain.artifact import Artifact, read_artifact
+from toolchain.artifact import Artifact, int8_names, read_artifact
 from toolchain.errors import ArtifactError, BadInputError
 from toolchain.export import older
 from toolchain.export.results import Exported, ServerFolder
@@ -55,7 +55,7 @@ def check_folder(server: Server, folder: Path, run: Path, labels: Sequence[str],
 def write_server_folder(server: Server, folder: Path, exported: Exported) -> ServerFolder:
     """Write the ONNX files of an export into `folder`, each as a model of its own for `server`.
 
-    A model that is there already gets a new version beside the old ones, and its settings stay as they are; servers
+    A model that is there already gets a new version beside the old ones, and what its settings say stays; servers
     answer with the newest. Models are called after the run, with `-int8`, `-frame` and so on behind.
     Raises BadInputError for a damaged list of models, and where Triton's description does not fit the new version.
     """
@@ -67,7 +67,7 @@ def write_server_folder(server: Server, folder: Path, exported: Exported) -> Ser
         artifact = read_artifact(path)
         if not artifact.card.proven_on(DEVICES[server]):
             continue
-        kinds = [kind for kind in path.stem.split(".")[1:] if kind not in {"ort", "openvino"}]
+        kinds = [kind for kind in path.stem.split(".")[1:] if kind not in int8_names(DEVICES[server])]
         name = "-".join([run, *kinds])
         model = folder / name
         version = 1 + max((int(one.name) for one in model.glob("*") if one.name.isdigit()), default=0)
@@ -107,10 +107,16 @@ def _of_another(model: Path, what: str) -> BadInputError:
 def _describe(model: Path, artifact: Artifact) -> None:
     """Write Triton's description of a model. One that is there stays, with what was changed in it by hand."""
     known = _newest(model)
-    for what, describe in (("classes", _label_lines), ("shapes", _shapes)):
-        if known is not None and describe(known) != describe(artifact):
+    texts = {LABELS_FILE: _label_lines(artifact), "config.pbtxt": _triton(model.name, artifact)}
+    for what, file, describe in (("classes", LABELS_FILE, _label_lines), ("shapes", "config.pbtxt", _shapes)):
+        if known is not None:
+            fits = describe(known) == describe(artifact)
+        else:  # there are no versions that tell what the files that are there were made for
+            there = model / file
+            fits = not there.exists() or there.read_text(encoding="utf-8", errors="replace") == texts[file]
+        if not fits:
             raise _of_another(model, what)
-    for name, text in ((LABELS_FILE, _label_lines(artifact)), ("config.pbtxt", _triton(model.name, artifact))):
+    for name, text in texts.items():
         if not (model / name).exists():
             files.write_bytes(model / name, text.encode())
 

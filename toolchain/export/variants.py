@@ -20,6 +20,7 @@ from toolchain.artifact.card import Card, Precision, QuantizationRecipe
 from toolchain.artifact.model_info import PREFIX, model_info
 from toolchain.errors import ArtifactError, BadInputError, EdgetlError, PromiseBrokenError
 from toolchain.evaluation import metrics
+from toolchain.export import older
 from toolchain.export.fp16 import largest_activation, to_float16
 from toolchain.export.litert import make_tflite
 from toolchain.export.litert.building import UntranslatableError
@@ -109,8 +110,10 @@ def _drafts(wanted: Variants, context: ExportContext, int8_files: Sequence[Path]
     if wanted.litert:
         yield _litert(plain, path)
         for file in _plainest(int8_files):
-            common = path.with_suffix(".int8.onnx")  # that of another export may lie there
-            yield _litert(read_artifact(file), file if common not in int8_files and common.exists() else common)
+            common = path.with_suffix(".int8.onnx")
+            if common not in int8_files and common.exists():  # for another device: there is one LiteRT file
+                older.set_aside([common.with_suffix(".tflite")], context.reporter)
+            yield _litert(read_artifact(file), common)
     if wanted.fp16:
         yield from _float16(wanted, context, plain, path.with_suffix(".fp16.onnx"))
     if wanted.int8_weights:

@@ -237,7 +237,7 @@ def _made_for(device: str, folder: Path) -> Artifact | None:
     if family.of_run:
         exact = folder / FLOAT_FILE
         return read_artifact(exact) if exact.is_file() else None
-    own = [Path(INT8_FILE).with_suffix(f".{name}.onnx") for name in int8_names(device)]
+    own = [Path(INT8_FILE).with_suffix(f".{name}.onnx") for name in int8_names(plain(device))]
     names = [*own, Path(INT8_FILE), Path(FLOAT_FILE)]
     if "onnx" not in family.formats:
         names = [name.with_suffix(f".{format_}") for name in names for format_ in family.formats]

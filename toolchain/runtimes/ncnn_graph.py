@@ -260,8 +260,8 @@ class _Translation:
         self._provide(node.output[0], blob)
 
     def softmax(self, node: onnx.NodeProto) -> None:
-        # Of vectors the last axis is the first one after the batch, too.
-        if _attributes(node).get("axis", -1) not in {1, -1}:
+        # The last axis is that of the channels in vectors alone, and no rank is known here.
+        if _attributes(node).get("axis", -1) != 1:
             raise UnknownOperatorError("a softmax along another axis")
         self._single("Softmax", node, {0: 0, 1: 1})
 

@@ -294,7 +294,8 @@ def _refusal(what: str, error: OSError) -> BadInputError:
     """What a person is told who pressed something that the disk does not take."""
     if error.errno in FULL:
         return BadInputError(f"the disk is full: {what}", "Make room on it.")
-    return BadInputError(f"{what} ({error.strerror}: {error.filename})", "See who may write there.")
+    where = f": {error.filename}" if error.filename else ""
+    return BadInputError(f"{what} ({error.strerror or error}{where})", "See whether the disk can be written.")
 
 
 def headline(state: State) -> str:

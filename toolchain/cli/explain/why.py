@@ -36,7 +36,7 @@ MAX_IMAGES = 500
 There are two methods: Grad-CAM uses the network's gradients, and occlusion covers parts of the picture. A model
 file has no gradients; occlusion shows where it looks as it is deployed, in int8 or on OpenVINO.
 
-IMAGE may be a folder or a pattern: 'photos/*.jpg'."""
+IMAGE may be a folder or a pattern: 'photos/*.jpg'. At most {MAX_IMAGES} photographs are shown."""
 )
 @click.argument("model", type=PublishedModelArgument())
 @click.argument("images", nargs=-1, metavar="IMAGE|FOLDER|GLOB...")

@@ -18,8 +18,8 @@ from toolchain.export.results import Attempt, Measurement, QuantizationSettings
 AS_FAST = 0.95
 """Candidates that reach this share of the fastest one's speed count as equally fast; then divergence decides."""
 
-FAR, AS_FAST_AS_FAR = 3e-3, 0.85
-"""Where the fastest one diverges by more, this share of its speed is enough: its answers are worth more."""
+DISTANT, AS_FAST_AS_DISTANT = 4e-3, 0.85
+"""Where the fastest one diverges by more, this share of its speed is enough for a nearer one."""
 
 NEAR, AS_NEAR = 2e-3, 1.5
 """A candidate is worth a look at the photographs that judge up to this divergence, or so many times that of the
@@ -103,7 +103,8 @@ class Choice:
             for entry in self._entries
             if entry.is_for(device)
             and entry.least_gain(common, device) > 1
-            and AS_FAST * (entry.attempt.speed_up(device) or 0.0) > (common.attempt.speed_up(device) or 0.0)
+            and _enough(entry, [device]) * (entry.attempt.speed_up(device) or 0.0)
+            > (common.attempt.speed_up(device) or 0.0)
         ]
 
     def _first(self, entries: Sequence[Entry], devices: Sequence[str]) -> Entry | None:
@@ -152,8 +153,12 @@ def _by_preference(entries: Sequence[Entry], devices: Sequence[str]) -> Iterator
     left = list(entries)
     while left:
         fastest = max(left, key=speed)
-        share = AS_FAST_AS_FAR if fastest.attempt.divergence(*devices) > FAR else AS_FAST
-        as_fast = [entry for entry in left if speed(entry) >= share * speed(fastest)]
+        as_fast = [entry for entry in left if speed(entry) >= _enough(fastest, devices) * speed(fastest)]
         best = min(as_fast, key=lambda entry: entry.attempt.divergence(*devices))
         left.remove(best)
         yield best
+
+
+def _enough(fast: Entry, devices: Sequence[str]) -> float:
+    """The share of the speed of `fast` that counts as about as fast."""
+    return AS_FAST_AS_DISTANT if fast.attempt.divergence(*devices) > DISTANT else AS_FAST

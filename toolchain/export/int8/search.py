@@ -112,6 +112,8 @@ class _Search:
         self._portable = settings.portable or bool(self._saturating)
         self._unlabelled = context.photographs.unlabelled(COMPARED_ON)
         self.entries: list[Entry] = []
+        self._refusing: dict[str, str] = {}
+        """Why devices loaded none of the files that they were given last."""
 
     @cached_property
     def _float_logits(self) -> dict[str, Logits]:
@@ -308,21 +310,19 @@ class _Search:
 
     def _near_on(self, artifact: Artifact, devices: Sequence[str]) -> tuple[Nearness, ...]:
         """What a file is compared by on each of `devices` that loads it: on Arm, OpenVINO takes no int8."""
+        found = [near for device in devices if (near := self._near_or_none(artifact, device))]
+        if not found:
+            raise ArtifactError(self._refusing[devices[0]])
+        return tuple(found)
 
-        def on(device: str) -> Nearness | ArtifactError:
-            try:
-                return self._nearness(artifact, device)
-            except ArtifactError as error:
-                return error
-
-        found = [(device, on(device)) for device in devices]
-        near = tuple(one for _, one in found if isinstance(one, Nearness))
-        for device, one in found:
-            if isinstance(one, ArtifactError):
-                if not near:
-                    raise one
-                self._context.reporter.warn(f"{device} does not load this int8 file")
-        return near
+    def _near_or_none(self, artifact: Artifact, device: str) -> Nearness | None:
+        try:
+            return self._nearness(artifact, device)
+        except ArtifactError as error:
+            if device not in self._refusing:
+                self._context.reporter.warn(f"{device} does not load an int8 file: {error.message}")
+            self._refusing[device] = error.message
+            return None
 
     def _nearness(self, artifact: Artifact, device: str) -> Nearness:
         """Compare a file with the float network on photographs whose labels are not used."""

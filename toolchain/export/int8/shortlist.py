@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toolchain.export.int8.choosing import FAR, Entry
+from toolchain.export.int8.choosing import Entry
 
 MAX_TIMED = 2
 """Candidates that are timed for each device, and of those that are spelt for it: the nearest ones."""
 FLOAT_LAYERS_COST = 1.5
 """How many times as far from the float network integers without float layers may be, to be trained instead."""
-RUINED = 0.1
-"""Where the nearest recipe diverges by more than `FAR`, it is trained unasked; by more than this, it is lost."""
+FAR, RUINED = 3e-3, 0.1
+"""Where the nearest recipe diverges by more, it is trained unasked; by more than the second, it is lost."""
 
 
 def to_time(entries: Sequence[Entry], devices: Sequence[str]) -> list[Entry]:
