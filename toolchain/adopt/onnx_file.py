@@ -24,6 +24,7 @@ TYPES = {TensorProto.FLOAT: "float32", TensorProto.UINT8: "uint8"}
 PASSED = {"Identity", "Cast", "Flatten", "Reshape", "Squeeze", "Dropout"}
 """Operators that leave numbers as they are."""
 MOVES = PASSED | {"Transpose", "Pad", "Unsqueeze"}
+NORMALISING = {"Sub", "Add", "Mul", "Div", "BatchNormalization"}
 INTEGER = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger"}
 ULTRALYTICS = "Ultralytics"
 
@@ -205,13 +206,7 @@ def _layout(model: onnx.ModelProto, name: str) -> Layout | None:
             weight = stored.get(node.input[1])
             return "NCHW" if weight is None or list(weight.dims[1:2]) == [3] else None
         others = [one for one in node.input if one and one != name]
-        if node.op_type not in MOVES | {
-            "Sub",
-            "Add",
-            "Mul",
-            "Div",
-            "BatchNormalization",
-        } or not constants.issuperset(others):
+        if node.op_type not in MOVES | NORMALISING or not constants.issuperset(others):
             return None
         name = node.output[0]
 
@@ -279,7 +274,7 @@ def _normalises(model: onnx.ModelProto, name: str) -> Literal["raw", "unit"] | N
             name = node.output[0]
             continue
         others = [constants[one] for one in node.input if one in constants]
-        if node.op_type not in {"Sub", "Add", "Mul", "Div", "BatchNormalization"} or not others:
+        if node.op_type not in NORMALISING or not others:
             return None
         size = float(np.abs(others[0]).max())
         large = size < 0.05 if node.op_type == "Mul" else size > 3
